@@ -1,0 +1,40 @@
+// Time comes in by the door: actors are given a clock, and the simulation gives them one it controls.
+
+export interface Timer {
+  cancel(): void
+}
+
+export interface Clock {
+  /** Wall time in milliseconds since 1970. May jump. */
+  now(): number
+  /** Milliseconds since some start; never jumps and never runs back. */
+  monotonic(): number
+  /** Calls `fn` once after `delayMs`. */
+  after(delayMs: number, fn: () => void): Timer
+}
+
+/** Resolves after `delayMs`; rejects with the signal's reason as soon as that aborts. */
+export function sleep(clock: Clock, delayMs: number, signal?: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    if (signal?.aborted) return reject(signal.reason)
+    const onAbort = () => {
+      timer.cancel()
+      reject(signal?.reason)
+    }
+    const timer = clock.after(delayMs, () => {
+      signal?.removeEventListener('abort', onAbort)
+      resolve()
+    })
+    signal?.addEventListener('abort', onAbort, { once: true })
+  })
+}
+
+/** The machine's own clock. Its timers keep a process alive only while something else does. */
+export const systemClock: Clock = {
+  now: () => Date.now(),
+  monotonic: () => performance.now(),
+  after(delayMs, fn) {
+    const timer = setTimeout(fn, delayMs)
+    return { cancel: () => clearTimeout(timer) }
+  },
+}

@@ -1,0 +1,145 @@
+// The port to the message bus: what every bus (NATS, memory) offers, and all that the rest of the bus room builds on.
+//
+// Subjects and names here are relative: the bus puts its prefix (`cln` unless set otherwise) in front of subjects
+// (`log.0.batch` → `cln.log.0.batch`) and of stream and bucket names (`log-0` → stream `cln-log-0`).
+//
+// Errors: every call that cannot be carried out now rejects with UnavailableError, its code one of
+//   bus-disconnected | bus-timeout | bus-no-responders | log-full | log-unavailable | kv-unavailable
+// A lost compare-and-set rejects with ConflictError (code `log-conflict` or `kv-conflict`).
+// After a timeout the fate of a write is unknown: it may have been stored.
+
+export type BusHeaders = Readonly<Record<string, string>>
+
+export interface BusMessage {
+  readonly subject: string
+  readonly replyTo: string | undefined
+  readonly headers: BusHeaders
+  /** Valid until the handler returns or awaits on a borrowed buffer: copy what must live longer. */
+  readonly payload: Uint8Array
+}
+
+export interface BusSubscription {
+  /** No message is delivered after this returns. */
+  stop(): void
+}
+
+export interface RequestOptions {
+  readonly timeoutMs: number
+  readonly headers?: BusHeaders
+  readonly signal?: AbortSignal
+}
+
+export interface Bus {
+  readonly kind: 'nats' | 'memory'
+  /** The largest payload one message carries, bytes (the server's max_payload less room for headers). */
+  readonly payloadBytesMax: number
+  isConnected(): boolean
+  /** Called with true after a (re)connect and false after a loss. */
+  onConnection(listener: (isConnected: boolean) => void): void
+
+  publish(subject: string, payload: Uint8Array, options?: { headers?: BusHeaders; replyTo?: string }): void
+  /** `subject` may hold `*` and a last `>`. Within one `queue` only one subscriber gets each message. */
+  subscribe(subject: string, options: { queue?: string }, onMessage: (message: BusMessage) => void): BusSubscription
+  request(subject: string, payload: Uint8Array, options: RequestOptions): Promise<BusMessage>
+  /** A fresh subject (relative like all others) that only this connection listens to. */
+  inbox(): string
+
+  readonly logs: LogStore
+  /** Opens a bucket, creating it when it does not exist. */
+  bucket(name: string, options?: { replicas?: number }): Promise<KvBucket>
+  /** What the server says of itself; asked again at each call. */
+  server(): Promise<ServerFacts>
+  /** Stops deliveries, flushes what was published, closes. */
+  close(): Promise<void>
+}
+
+/** How much an acknowledged append survives. `unknown`: the server would not tell. */
+export type Durability = 'power-loss-safe' | 'process-crash-safe' | 'best-effort' | 'unknown'
+
+export interface ServerFacts {
+  readonly version: string
+  readonly url: string
+  readonly durability: Durability
+  /** Why that class, in one sentence for a person. */
+  readonly durabilityReason: string
+}
+
+export interface LogConfig {
+  /** Stream name, e.g. `log-0`. */
+  readonly name: string
+  /** Subjects it keeps, e.g. [`log.0.>`]. */
+  readonly subjects: readonly string[]
+  readonly bytesMax: number
+  readonly replicas: number
+  readonly duplicateWindowMs: number
+}
+
+export interface LogState {
+  /** 0 when the log has never held a message. */
+  readonly firstSeq: number
+  readonly lastSeq: number
+  readonly bytes: number
+  readonly bytesMax: number
+  /** Changes when the stream was deleted and made anew. */
+  readonly incarnation: string
+}
+
+export interface LogMessage {
+  readonly seq: number
+  readonly subject: string
+  readonly payload: Uint8Array
+  readonly messageId: string | undefined
+  /** Server time of storing, ms since 1970; never an input to what applying makes (L9). */
+  readonly storedAtMs: number
+}
+
+export interface AppendOptions {
+  readonly timeoutMs: number
+  /** Within the duplicate window a second append with this id stores nothing and answers the first sequence. */
+  readonly messageId?: string
+  /** Compare-and-set: the last message on this very subject has this sequence (0: there is none). */
+  readonly expectedLastSubjectSeq?: number
+}
+
+export interface LogConsumer {
+  /** No message is delivered after this resolves. */
+  stop(): Promise<void>
+}
+
+/** Append-only logs: JetStream streams. No call is retried inside: the caller knows what a retry means. */
+export interface LogStore {
+  /** Creates the log when it is missing, checks it when it exists. Rejects with RefusedError (code `log-config`) when the
+   *  server does not hold what was asked for. */
+  ensure(config: LogConfig): Promise<LogState>
+  state(log: string): Promise<LogState>
+  append(log: string, subject: string, payload: Uint8Array, options: AppendOptions): Promise<{ seq: number; isDuplicate: boolean }>
+  /** The newest message on each of `subjects`, exact for every position up to `upToSeq` (the direct get `multi_last` and
+   *  the `Nats-UpTo-Sequence` of its end message). May be answered by a replica that is behind: compare `upToSeq`. */
+  lastPerSubject(log: string, subjects: readonly string[], timeoutMs: number): Promise<{ messages: LogMessage[]; upToSeq: number }>
+  get(log: string, seq: number, timeoutMs: number): Promise<LogMessage | undefined>
+  /** Delivers every message from `fromSeq` on, in order, one at a time: the next one waits for the handler's promise.
+   *  Survives reconnects. Jumps silently over messages that the server no longer has: the caller checks sequences (L10).
+   *  `onError` hears what made it start over or stop. */
+  consume(log: string, fromSeq: number, onMessage: (message: LogMessage) => void | Promise<void>, onError: (error: Error) => void): LogConsumer
+}
+
+export interface KvEntry {
+  readonly key: string
+  /** undefined: the key was deleted or has expired. */
+  readonly value: Uint8Array | undefined
+  readonly revision: number
+}
+
+/** A key-value bucket. Keys are made of [A-Za-z0-9_-] parts joined by `.`. */
+export interface KvBucket {
+  get(key: string): Promise<KvEntry | undefined>
+  /** Rejects with ConflictError when the key has a value. */
+  create(key: string, value: Uint8Array): Promise<number>
+  /** Rejects with ConflictError unless `expectedRevision` is the key's newest revision. */
+  update(key: string, value: Uint8Array, expectedRevision: number): Promise<number>
+  put(key: string, value: Uint8Array): Promise<number>
+  delete(key: string): Promise<void>
+  /** First the present entries that match `filter` (e.g. `member.*`, `>` for all), then `onReady`, then each change. After a reconnect it
+   *  goes on without losing the newest value of any key. */
+  watch(filter: string, onEntry: (entry: KvEntry) => void, onReady: () => void): BusSubscription
+}

@@ -1,0 +1,31 @@
+// Native histograms: the one shape that wire, chunks and PromQL share.
+
+/** `gauge` histograms may go down; `unknown` means that a counter reset must be looked for. */
+export type ResetHint = 'unknown' | 'reset' | 'no-reset' | 'gauge'
+
+/** Buckets `offset` further on than the end of the span before (the first: absolute), `length` of them in a row. */
+export interface Span {
+  readonly offset: number
+  readonly length: number
+}
+
+export const CUSTOM_BUCKETS_SCHEMA = -53
+
+export interface Histogram {
+  /** True: counts are floats. False: whole numbers (an integer histogram as scraped); both are held as plain counts. */
+  readonly isFloat: boolean
+  readonly resetHint: ResetHint
+  /** −4…8 for exponential buckets, −53 for custom bounds. */
+  readonly schema: number
+  readonly zeroThreshold: number
+  readonly zeroCount: number
+  readonly count: number
+  readonly sum: number
+  readonly positiveSpans: readonly Span[]
+  /** Absolute count of each bucket, in the order of the spans (never deltas). */
+  readonly positiveBuckets: readonly number[]
+  readonly negativeSpans: readonly Span[]
+  readonly negativeBuckets: readonly number[]
+  /** Upper bounds with schema −53, ascending, without +Inf. */
+  readonly customValues: readonly number[]
+}

@@ -1,0 +1,45 @@
+// Samples: a time in milliseconds and 64 bits of value.
+//
+// A stale marker is one NaN among many, told apart by its bits. Those bits survive typed-array element copies and DataView but not
+// a plain number[], Float64Array.from or arithmetic: carry columns as Float64Array and test staleness by bits.
+
+export const STALE_HIGH = 0x7ff00000
+export const STALE_LOW = 0x00000002
+
+const float = new Float64Array(1)
+const words = new Uint32Array(float.buffer) // little-endian machines: [0] low, [1] high
+
+/** A one-element column that holds the stale marker: copy it element by element (`column[i] = STALE[0]!`). */
+export const STALE = new Float64Array(Uint32Array.of(STALE_LOW, STALE_HIGH).buffer)
+
+/** True for the stale marker. `words` is a Uint32Array over the same bytes as the column of values. */
+export function isStaleAt(valueWords: Uint32Array, index: number): boolean {
+  return valueWords[2 * index + 1] === STALE_HIGH && valueWords[2 * index] === STALE_LOW
+}
+
+/** True for the stale marker, for a value just read from a typed array. */
+export function isStale(value: number): boolean {
+  if (value === value) return false
+  float[0] = value
+  return words[1] === STALE_HIGH && words[0] === STALE_LOW
+}
+
+/** The rank of a float in the total order that decides between two values of one timestamp (L11), as two 32-bit words:
+ *  stale marker < other NaNs by bits < −Inf … −0 < +0 … +Inf. Positive when (high, low) of `a` is the greater. */
+export function compareValueBits(aHigh: number, aLow: number, bHigh: number, bLow: number): number {
+  if (aHigh === bHigh && aLow === bLow) return 0
+  const classA = classOf(aHigh, aLow)
+  const classB = classOf(bHigh, bLow)
+  if (classA !== classB) return classA - classB
+  const isNegative = classA === 2 && aHigh >>> 31 === 1 // both numbers; signs may still differ
+  if (classA === 2 && aHigh >>> 31 !== bHigh >>> 31) return isNegative ? -1 : 1
+  const order = aHigh >>> 0 === bHigh >>> 0 ? (aLow >>> 0) - (bLow >>> 0) : (aHigh >>> 0) - (bHigh >>> 0)
+  return isNegative ? -order : order
+}
+
+/** 0 stale marker, 1 another NaN, 2 a number. */
+function classOf(high: number, low: number): number {
+  const isNaNBits = (high & 0x7ff00000) === 0x7ff00000 && ((high & 0x000fffff) !== 0 || low !== 0)
+  if (!isNaNBits) return 2
+  return high >>> 0 === STALE_HIGH && low >>> 0 === STALE_LOW ? 0 : 1
+}
