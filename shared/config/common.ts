@@ -1,0 +1,54 @@
+// The settings that several services share: how to reach NATS, who one is, and the shape of the log.
+import { bytes, type ConfigOf, choice, defineSettings, duration, flag, integer, list, text } from './settings.ts'
+
+/** Every actor. */
+export const commonSettings = defineSettings({
+  nats: text(
+    '',
+    'address of the nats-server, nats://host:4222, several separated by commas; `start` runs its own when there is none',
+  ),
+  natsSystemFile: text(
+    '',
+    'file with "user:password" of a system account user, to ask the server whether it syncs every write',
+  ),
+  prefix: text('cln', 'first token of every subject, and first part of every stream and bucket name'),
+  id: text('', 'name of this actor among those of its role; made up when there is none', {
+    wants: 'letters, digits, - and _',
+  }),
+  zone: text('', 'failure domain of this actor: copies of a partition are spread over zones'),
+  heartbeatMs: duration('1s', 'how often an actor says that it lives', { min: '50ms', max: '1m' }),
+  unhealthyAfterMs: duration('5s', 'silence after which an actor is asked no more', { min: '100ms' }),
+  forgetAfterMs: duration('1m', 'silence after which an actor no longer counts and its partitions get other owners', {
+    min: '200ms',
+  }),
+  partitions: integer(
+    1,
+    'number of partition logs; few on one machine, because each acknowledged batch costs a disk sync',
+    {
+      min: 1,
+      max: 1024,
+    },
+  ),
+  replicationFactor: integer(1, 'owners per partition: ingesters that hold the same recent data', { min: 1, max: 7 }),
+  segmentMs: duration('30m', 'length of a log segment: how often the leader of a partition writes a mark', {
+    min: '1s',
+  }),
+  segmentMinMs: duration('5m', 'least time between two marks; a batch is acknowledged only if younger than this', {
+    min: '200ms',
+  }),
+  segmentBytesMax: bytes('1GiB', 'log bytes after which a segment ends early', { min: '64KiB' }),
+  requirePowerSafe: flag(false, 'refuse writes unless the server keeps acknowledged messages through a power cut'),
+  enableFeature: list([], 'features that are off unless named here'),
+  logLevel: choice(['debug', 'info', 'warn', 'error'], 'info', 'least level of the log lines on stderr'),
+})
+
+/** Whoever creates the logs: `start` and `setup`. */
+export const logSettings = defineSettings({
+  logBytesMax: bytes('16GiB', 'size limit of each partition log; a full log refuses writes, it drops nothing', {
+    min: '1MiB',
+  }),
+  logReplicas: integer(1, 'nats-servers that keep a copy of each log: 3 on a cluster', { min: 1, max: 5 }),
+})
+
+export type CommonConfig = ConfigOf<typeof commonSettings>
+export type LogSettings = ConfigOf<typeof logSettings>

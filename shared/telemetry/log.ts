@@ -1,0 +1,46 @@
+// Log lines: JSON on stderr, one object a line, with the role and id of the actor that speaks.
+import { type DestinationStream, pino } from 'pino'
+
+export type LogLevel = 'debug' | 'info' | 'warn' | 'error'
+
+/** Facts first, then a sentence: `log.warn({ partition }, 'the log has a gap')`. */
+export interface Log {
+  debug(facts: object, text: string): void
+  info(facts: object, text: string): void
+  warn(facts: object, text: string): void
+  error(facts: object, text: string): void
+  child(facts: Readonly<Record<string, unknown>>): Log
+}
+
+export interface LogOptions {
+  readonly role: string
+  readonly id: string
+  readonly level: LogLevel
+  /** stderr unless told otherwise. */
+  readonly destination?: DestinationStream
+}
+
+export function createLog({ role, id, level, destination }: LogOptions): Log {
+  const logger = pino(
+    {
+      level,
+      base: { role, id },
+      timestamp: pino.stdTimeFunctions.isoTime,
+      messageKey: 'text',
+      errorKey: 'error',
+      formatters: { level: (label) => ({ level: label }) },
+      serializers: { error: pino.stdSerializers.err },
+    },
+    destination ?? pino.destination({ fd: 2, sync: true }),
+  )
+  return logger
+}
+
+/** For tests and simulation runs that want no lines. */
+export const silentLog: Log = {
+  debug: () => {},
+  info: () => {},
+  warn: () => {},
+  error: () => {},
+  child: () => silentLog,
+}
