@@ -26,6 +26,7 @@ export interface NumberLiteral {
 
 export interface StringLiteral {
   readonly kind: 'string'
+  /** A byte that is not UTF-8 (`"\\xff"`) stands as the lone surrogate U+DC00 + byte. */
   readonly value: string
   readonly position: Position
 }
@@ -121,7 +122,10 @@ export interface Binary {
 export interface DurationCall {
   readonly kind: 'duration'
   readonly op: 'step' | 'range' | 'min' | 'max' | '+' | '-' | '*' | '/' | '%' | '^'
+  /** None for step and range, one for a sign, otherwise two. */
   readonly args: readonly Expr[]
+  /** True when it was written in parentheses: the printer prints them. */
+  readonly isWrapped?: boolean
   readonly position: Position
 }
 
