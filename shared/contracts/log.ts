@@ -1,0 +1,86 @@
+// log: the partition logs and the keys that stand beside them.
+//
+// batch   log.{p}.batch   written by distributors, applied by the owners of p     (wire/log-batch.ts; docs/formats/log-batch.md)
+// mark    log.{p}.mark    written by the leader of p by compare-and-set; opens the next segment
+// Kept until flushed; at least once, so applying is idempotent. Bound: BATCH_BYTES_MAX a message.
+//
+// Bucket `log`:  mark.{p}                     the number of the newest mark (an empty stream would accept number 1 again: L8)
+//                highwater.{p}.{session}      a session's newest stored (counter, sequence)
+//                checkpoint.{p}.{owner}       an owner's newest applied (sequence, checksum)
+//                flushed.{p}                  segments below it are in blocks (absent: none)
+
+import { RefusedError } from '../base/errors.ts'
+import type { LogConfig } from '../bus/port.ts'
+
+export const BATCH_BYTES_MAX = 512 * 1024
+export const LOG_BUCKET = 'log'
+export const DUPLICATE_WINDOW_MS = 120_000
+
+export const logName = (partition: number): string => `log-${partition}`
+export const batchSubject = (partition: number): string => `log.${partition}.batch`
+export const markSubject = (partition: number): string => `log.${partition}.mark`
+
+export const markKey = (partition: number): string => `mark.${partition}`
+export const flushedKey = (partition: number): string => `flushed.${partition}`
+export const highWaterKey = (partition: number, session: string): string => `highwater.${partition}.${session}`
+export const highWaterFilter = (partition: number): string => `highwater.${partition}.*`
+export const checkpointKey = (partition: number, owner: string): string => `checkpoint.${partition}.${owner}`
+
+export function logConfig(partition: number, options: { bytesMax: number; replicas: number }): LogConfig {
+  return {
+    name: logName(partition),
+    subjects: [`log.${partition}.>`],
+    bytesMax: options.bytesMax,
+    replicas: options.replicas,
+    duplicateWindowMs: DUPLICATE_WINDOW_MS,
+  }
+}
+
+/** M(number): opens segment `number`, which is also epoch `number` (L8). */
+export interface Mark {
+  readonly number: number
+  readonly writer: string
+  /** 32 hex digits of chance: tells this mark from any other with its number. */
+  readonly nonce: string
+}
+
+export function encodeMark(mark: Mark): Uint8Array {
+  return Buffer.from(JSON.stringify({ v: 1, ...mark }))
+}
+
+export function decodeMark(bytes: Uint8Array): Mark {
+  const value = parseRecord(bytes, 'mark')
+  if (value['v'] !== 1 || !Number.isSafeInteger(value['number']) || typeof value['nonce'] !== 'string') {
+    throw new RefusedError('err-carillon-bad-mark', 'a mark holds v 1, a number, a writer and a nonce')
+  }
+  return { number: value['number'] as number, writer: String(value['writer']), nonce: value['nonce'] }
+}
+
+/** `highwater.{p}.{session}`: the newest batch of a session that is known to be stored. */
+export interface HighWater {
+  readonly counter: number
+  readonly seq: number
+  readonly incarnation: string
+  readonly epoch: number
+}
+
+/** `checkpoint.{p}.{owner}`: an applied message and its checksum, to notice a log that was rewound. */
+export interface Checkpoint {
+  readonly seq: number
+  readonly crc: number
+  readonly incarnation: string
+}
+
+export function encodeRecord(value: object): Uint8Array {
+  return Buffer.from(JSON.stringify(value))
+}
+
+export function parseRecord(bytes: Uint8Array, what: string): Record<string, unknown> {
+  try {
+    const value: unknown = JSON.parse(Buffer.from(bytes).toString())
+    if (typeof value === 'object' && value !== null) return value as Record<string, unknown>
+  } catch (cause) {
+    throw new RefusedError('err-carillon-bad-record', `${what}: not JSON`, { cause })
+  }
+  throw new RefusedError('err-carillon-bad-record', `${what}: not a JSON object`)
+}

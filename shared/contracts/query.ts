@@ -1,0 +1,85 @@
+// query: PromQL and its neighbours as questions anyone with NATS credentials may ask; the gateway's HTTP API is made of them.
+//
+// query.{tenant}.{kind}   question, queue `querier`. kind: instant range series labels label_values metadata exemplars format
+// Request: JSON (CBOR when the header `Content-Type: application/cbor` says so) with the parameters of the HTTP API of the same
+// name, as strings: {"query":"up","time":"1700000000"}; `match` is a list. Reply: the JSON body that the HTTP API answers
+// ({"status":"success","data":…}), so that nothing between the querier and the caller has to look into it.
+// Errors: answered in Prometheus' shape inside the reply ({"status":"error","errorType":…}); STATUS_OF_ERROR_TYPE gives the HTTP status.
+import { RefusedError } from '../base/errors.ts'
+import { type Codec, question } from '../bus/contract.ts'
+
+export type QueryKind = 'instant' | 'range' | 'series' | 'labels' | 'label_values' | 'metadata' | 'exemplars' | 'format'
+
+export const QUERY_KINDS: readonly QueryKind[] = [
+  'instant',
+  'range',
+  'series',
+  'labels',
+  'label_values',
+  'metadata',
+  'exemplars',
+  'format',
+]
+
+/** Parameters as HTTP brings them. `match` holds every `match[]`; `name` the label of label_values. */
+export interface QueryParams {
+  readonly query?: string
+  readonly time?: string
+  readonly start?: string
+  readonly end?: string
+  readonly step?: string
+  readonly timeout?: string
+  readonly limit?: string
+  readonly lookback_delta?: string
+  readonly stats?: string
+  readonly metric?: string
+  readonly limit_per_metric?: string
+  readonly name?: string
+  readonly match?: readonly string[]
+  /** `true`: a partition without a live owner is left out with a warning. */
+  readonly partial_response?: string
+  /** `strong`, or a log position that a push returned. */
+  readonly read_consistency?: string
+}
+
+const jsonRequest: Codec<QueryParams> = {
+  encode: (params) => Buffer.from(JSON.stringify(params)),
+  decode(bytes) {
+    try {
+      const value: unknown = JSON.parse(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString())
+      if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as QueryParams
+    } catch (cause) {
+      throw new RefusedError('err-carillon-bad-message', 'a query is asked with a JSON object of its parameters', {
+        cause,
+      })
+    }
+    throw new RefusedError('err-carillon-bad-message', 'a query is asked with a JSON object of its parameters')
+  },
+}
+
+/** The body alone is the payload, so that a person at a NATS prompt reads plain JSON. */
+const bodyReply: Codec<Uint8Array> = { encode: (body) => body, decode: (bytes) => bytes }
+
+export const query = question({
+  name: 'query',
+  subject: 'query.{tenant}.{kind}',
+  queue: 'querier',
+  request: jsonRequest,
+  reply: bodyReply,
+  timeoutMs: 130_000,
+  requestBytesMax: 10 * 1024 * 1024,
+  replyBytesMax: 256 * 1024 * 1024,
+  doc: 'PromQL and metadata queries, JSON in and out',
+})
+
+/** The parameters that belong to HTTP errors of Prometheus' API: error type → HTTP status. */
+export const STATUS_OF_ERROR_TYPE: Readonly<Record<string, number>> = {
+  bad_data: 400,
+  execution: 422,
+  canceled: 499,
+  timeout: 503,
+  internal: 500,
+  not_found: 404,
+  unavailable: 503,
+  too_many_requests: 429,
+}

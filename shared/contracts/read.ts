@@ -1,0 +1,240 @@
+// read: what queriers ask owners. All addressed: the answer of one owner is never mixed with another's (L18).
+//
+// select       streamed    ingester.{id}.select        series with their samples, as frames
+// series       streamed    ingester.{id}.series        label sets only
+// labelNames   addressed   ingester.{id}.label_names
+// labelValues  addressed   ingester.{id}.label_values
+// metadata     addressed   ingester.{id}.metadata
+// exemplars    addressed   ingester.{id}.exemplars
+// fill         streamed    ingester.{id}.fill          what another owner misses (L10)
+// Errors: UnavailableError `err-carillon-owner-behind` (not caught up, position not reached in time), `err-carillon-not-owner`;
+//         RefusedError `err-carillon-dropped` (the segment is in a block by now: read the watermark again, L18).
+import { addressed, cbor, streamed, topic } from '../bus/contract.ts'
+import type { Labels } from '../model/labels.ts'
+import type { Matcher } from '../model/matcher.ts'
+
+export const FRAME_BYTES_MAX = 1024 * 1024
+export const FRAME_BYTES_TARGET = 256 * 1024
+const REPLY_BYTES_MAX = 64 * 1024 * 1024
+
+/** What every question to an owner says. */
+export interface OwnerAsk {
+  readonly partition: number
+  readonly tenant: string
+  /** Segments below this are read from blocks (0: none are). */
+  readonly watermark: number
+  /** Wait until this sequence is applied (L20); 0: no wait. */
+  readonly minSeq: number
+  /** The life of the log that `minSeq` counts in; '' with minSeq 0. */
+  readonly incarnation: string
+  readonly waitMs: number
+}
+
+/** What every answer of an owner carries (L18). */
+export interface OwnerStamp {
+  readonly incarnation: string
+  readonly appliedSeq: number
+  readonly firstSegment: number
+  /** Damage that is named and not filled: shown as a warning. */
+  readonly warnings: readonly string[]
+}
+
+export interface SelectAsk extends OwnerAsk {
+  readonly matchers: readonly Matcher[]
+  /** Inclusive, ms. */
+  readonly startMs: number
+  readonly endMs: number
+  /** `last`: only the newest sample at or before endMs of each series. */
+  readonly mode: 'all' | 'last'
+  readonly seriesMax: number
+}
+
+/** One frame of series. Label strings are numbered across the frames of one answer: `strings` adds to the table, `labels` holds
+ *  numbers into it. Samples come as chunks (mode `all`) or as one sample a series (mode `last`). */
+export interface SelectFrame {
+  readonly stamp?: OwnerStamp
+  /** New strings: UTF-8 bytes, one after the other. */
+  readonly strings: Uint8Array
+  /** End of each new string in `strings`, bytes. */
+  readonly stringEnds: Uint32Array
+  /** Count of labels (pairs) of each series. */
+  readonly labelCounts: Uint16Array
+  /** name#, value#, name#, value#, … of all series. */
+  readonly labels: Uint32Array
+  /** mode `all`: count of chunks of each series. */
+  readonly chunkCounts?: Uint32Array
+  /** mode `all`: encoding of each chunk (1 XOR, 2 integer histogram, 3 float histogram). */
+  readonly chunkEncodings?: Uint8Array
+  /** mode `all`: samples in each chunk. */
+  readonly chunkSamples?: Uint16Array
+  /** mode `all`: end of each chunk in `chunks`, bytes. */
+  readonly chunkEnds?: Uint32Array
+  readonly chunks?: Uint8Array
+  /** mode `last`: one each per series. */
+  readonly times?: Float64Array
+  readonly values?: Float64Array
+  /** mode `last`: canonical histograms of the series whose sample is one: end offsets (equal to the one before: a float). */
+  readonly histogramEnds?: Uint32Array
+  readonly histograms?: Uint8Array
+}
+
+export interface SeriesAsk extends OwnerAsk {
+  /** Each inner list is one selector; a series that matches any is in the answer. */
+  readonly selectors: readonly (readonly Matcher[])[]
+  readonly startMs: number
+  readonly endMs: number
+  readonly limit: number
+}
+
+export interface LabelNamesAsk extends SeriesAsk {}
+export interface LabelValuesAsk extends SeriesAsk {
+  readonly name: string
+}
+export interface StringsReply {
+  readonly stamp: OwnerStamp
+  readonly values: readonly string[]
+}
+
+export interface MetadataAsk extends OwnerAsk {
+  /** '' asks for all metrics. */
+  readonly metric: string
+  readonly limit: number
+}
+export interface MetricMetadata {
+  readonly metric: string
+  readonly type: string
+  readonly help: string
+  readonly unit: string
+}
+export interface MetadataReply {
+  readonly stamp: OwnerStamp
+  readonly metadata: readonly MetricMetadata[]
+}
+
+export interface ExemplarsReply {
+  readonly stamp: OwnerStamp
+  readonly series: readonly { labels: Labels; exemplars: readonly ExemplarRow[] }[]
+}
+export interface ExemplarRow {
+  readonly labels: Labels
+  readonly time: number
+  readonly value: number
+}
+
+/** Asks for what a position range of the log held, by an owner that cannot read it. */
+export interface FillAsk {
+  readonly partition: number
+  readonly incarnation: string
+  /** The segment that has the hole. */
+  readonly segment: number
+}
+/** Series of one tenant with all their samples of the asked segment, to be applied idempotently. */
+export interface FillFrame {
+  readonly stamp?: OwnerStamp
+  readonly tenant: string
+  readonly frame: SelectFrame
+}
+
+const addressedTo = { timeoutMs: 20_000, requestBytesMax: 1024 * 1024, replyBytesMax: REPLY_BYTES_MAX }
+const framed = {
+  kind: 'addressed' as const,
+  timeoutMs: 120_000,
+  requestBytesMax: 1024 * 1024,
+  frameBytesMax: FRAME_BYTES_MAX * 4,
+}
+
+export const select = streamed({
+  name: 'select',
+  subject: 'ingester.{id}.select',
+  ...framed,
+  request: cbor<SelectAsk>(),
+  frame: cbor<SelectFrame>(),
+  doc: 'series and samples of one partition, as frames',
+})
+export const series = streamed({
+  name: 'series',
+  subject: 'ingester.{id}.series',
+  ...framed,
+  request: cbor<SeriesAsk>(),
+  frame: cbor<SelectFrame>(),
+  doc: 'label sets of one partition, as frames',
+})
+export const labelNames = addressed({
+  name: 'labelNames',
+  subject: 'ingester.{id}.label_names',
+  ...addressedTo,
+  request: cbor<LabelNamesAsk>(),
+  reply: cbor<StringsReply>(),
+  doc: 'label names of one partition',
+})
+export const labelValues = addressed({
+  name: 'labelValues',
+  subject: 'ingester.{id}.label_values',
+  ...addressedTo,
+  request: cbor<LabelValuesAsk>(),
+  reply: cbor<StringsReply>(),
+  doc: 'values of one label in one partition',
+})
+export const metadata = addressed({
+  name: 'metadata',
+  subject: 'ingester.{id}.metadata',
+  ...addressedTo,
+  request: cbor<MetadataAsk>(),
+  reply: cbor<MetadataReply>(),
+  doc: 'type, help and unit of metrics in one partition',
+})
+export const exemplars = addressed({
+  name: 'exemplars',
+  subject: 'ingester.{id}.exemplars',
+  ...addressedTo,
+  request: cbor<SeriesAsk>(),
+  reply: cbor<ExemplarsReply>(),
+  doc: 'exemplars of one partition',
+})
+export const fill = streamed({
+  name: 'fill',
+  subject: 'ingester.{id}.fill',
+  ...framed,
+  request: cbor<FillAsk>(),
+  frame: cbor<FillFrame>(),
+  doc: 'all samples of one segment of one partition, for an owner that misses some',
+})
+
+/** Which of these series an owner already holds: asked only by a distributor whose tenant is at its series limit (L23). */
+export interface KnownAsk {
+  readonly partition: number
+  readonly tenant: string
+  /** 32-bit hashes of the label sets. */
+  readonly hashes: Uint32Array
+}
+export interface KnownReply {
+  /** One byte per hash: 1 when a series with that hash is held. */
+  readonly known: Uint8Array
+}
+export const known = addressed({
+  name: 'known',
+  subject: 'ingester.{id}.known',
+  timeoutMs: 2_000,
+  requestBytesMax: 1024 * 1024,
+  replyBytesMax: 1024 * 1024,
+  request: cbor<KnownAsk>(),
+  reply: cbor<KnownReply>(),
+  doc: 'which series of a tenant an owner already holds',
+})
+
+/** News of how full an owner is; told every few seconds, and when it has been silent for long nobody refuses by it (L23). */
+export interface OwnerCounted {
+  readonly id: string
+  readonly incarnation: string
+  readonly bytes: number
+  readonly bytesMax: number
+  /** Series per partition and tenant. */
+  readonly series: readonly { partition: number; tenant: string; count: number }[]
+}
+export const ownerCounted = topic({
+  name: 'ownerCounted',
+  subject: 'ingester.counted',
+  value: cbor<OwnerCounted>(),
+  bytesMax: 512 * 1024,
+  doc: 'how many series and bytes an owner holds',
+})
