@@ -1,0 +1,460 @@
+// Native histograms on the wire: Prometheus' protobuf in, and our own canonical bytes for logs and the order of equal timestamps.
+//
+//   canonical = version(1) flags schema:zigzag zeroThreshold:f64 sum:f64 count zeroCount
+//               spans(positive) spans(negative) buckets(positive) buckets(negative) n:uvarint n×f64 (custom bounds)
+//   flags     = bit 0 float, bits 1-2 reset hint     spans = n:uvarint n×(offset:zigzag length:uvarint)
+//   counts and buckets: integer histograms as uvarint, and zigzag differences between buckets; float ones as f64
+//
+// Invariants
+//   H1  Equal histograms have equal canonical bytes: spans are joined and empty ones dropped, NaN sums take one of two forms.
+//   H2  A decoded histogram keeps Prometheus' rules: as many buckets as spans say, no negative counts, counts that add up, bounds in
+//       order. Whatever breaks them is refused, never repaired.
+//   H3  Counts of integer histograms are whole numbers up to 2^53 − 1; larger ones are refused.
+import { CorruptError, RefusedError } from '../base/errors.ts'
+import { CUSTOM_BUCKETS_SCHEMA, type Histogram, type ResetHint, type Span } from '../model/histogram.ts'
+import { settleNaN } from '../model/histogram-order.ts'
+import {
+  cursor,
+  FIXED64,
+  LENGTH,
+  readInt64,
+  readLength,
+  readSint,
+  readTag,
+  readUvarint,
+  skipField,
+  truncated,
+  VARINT,
+  wrongWireType,
+} from './protobuf.ts'
+import { Reader, type Writer } from './varint.ts'
+
+/** In the order of their wire numbers. */
+const HINTS: readonly ResetHint[] = ['unknown', 'reset', 'no-reset', 'gauge']
+const SCHEMA_MIN = -4
+const SCHEMA_MAX = 8
+const CANONICAL_VERSION = 1
+
+const float = new Float64Array(1)
+const floatBytes = new Uint8Array(float.buffer)
+const floatWords = new Uint32Array(float.buffer)
+
+export interface DecodedHistogram {
+  readonly histogram: Histogram
+  /** Milliseconds. */
+  readonly time: number
+  /** Milliseconds; 0 when unknown. */
+  readonly startTime: number
+}
+
+/** The fields of a Histogram message as they come. */
+interface Fields {
+  isFloat: boolean
+  countInt: number
+  countFloat: number
+  zeroInt: number
+  zeroFloat: number
+  sum: number
+  schema: number
+  zeroThreshold: number
+  hint: number
+  time: number
+  startTime: number
+  readonly positiveSpans: Span[]
+  readonly negativeSpans: Span[]
+  readonly positiveDeltas: number[]
+  readonly negativeDeltas: number[]
+  readonly positiveCounts: number[]
+  readonly negativeCounts: number[]
+  readonly customValues: number[]
+}
+
+/** A Histogram message of either protocol, validated. Throws RefusedError: `err-carillon-protobuf`, `…-histogram-invalid`. */
+export function decodeHistogram(bytes: Uint8Array, start: number, end: number): DecodedHistogram {
+  const fields = readFields(bytes, start, end)
+  const { isFloat, time, startTime } = fields
+  const histogram: Histogram = {
+    isFloat,
+    resetHint: HINTS[fields.hint] ?? 'unknown',
+    schema: fields.schema,
+    zeroThreshold: fields.zeroThreshold,
+    zeroCount: isFloat ? fields.zeroFloat : fields.zeroInt,
+    count: isFloat ? fields.countFloat : fields.countInt,
+    sum: fields.sum,
+    positiveSpans: fields.positiveSpans,
+    positiveBuckets: isFloat ? fields.positiveCounts : absolute(fields.positiveDeltas),
+    negativeSpans: fields.negativeSpans,
+    negativeBuckets: isFloat ? fields.negativeCounts : absolute(fields.negativeDeltas),
+    customValues: fields.customValues,
+  }
+  validate(histogram)
+  return { histogram, time, startTime }
+}
+
+/** Writes the canonical form. */
+export function encodeCanonical(histogram: Histogram, writer: Writer): void {
+  const { isFloat } = histogram
+  writer.u8(CANONICAL_VERSION)
+  writer.u8((isFloat ? 1 : 0) | (HINTS.indexOf(histogram.resetHint) << 1))
+  writer.zigzag(histogram.schema)
+  writeNumber(writer, histogram.zeroThreshold)
+  writeNumber(writer, histogram.sum)
+  writeCount(writer, histogram.count, isFloat)
+  writeCount(writer, histogram.zeroCount, isFloat)
+  writeSpans(writer, histogram.positiveSpans)
+  writeSpans(writer, histogram.negativeSpans)
+  writeBuckets(writer, histogram.positiveBuckets, isFloat)
+  writeBuckets(writer, histogram.negativeBuckets, isFloat)
+  writer.uvarint(histogram.customValues.length)
+  for (const bound of histogram.customValues) writeNumber(writer, bound)
+}
+
+/** Reads a canonical form that fills `bytes`. Throws CorruptError. */
+export function decodeCanonical(bytes: Uint8Array): Histogram {
+  const reader = new Reader(bytes)
+  const version = reader.u8()
+  if (version !== CANONICAL_VERSION) {
+    throw new CorruptError('err-carillon-corrupt', `histogram has version ${version}, known is ${CANONICAL_VERSION}`)
+  }
+  const flags = reader.u8()
+  if (flags > 7) reader.fail('has unknown flags')
+  const isFloat = (flags & 1) === 1
+  const schema = reader.zigzag()
+  const zeroThreshold = reader.number()
+  const sum = reader.number()
+  const count = isFloat ? reader.number() : reader.uvarint()
+  const zeroCount = isFloat ? reader.number() : reader.uvarint()
+  const positiveSpans = readSpans(reader)
+  const negativeSpans = readSpans(reader)
+  const positiveBuckets = readBuckets(reader, positiveSpans, isFloat)
+  const negativeBuckets = readBuckets(reader, negativeSpans, isFloat)
+  const customValues: number[] = []
+  for (let n = reader.count(); n > 0 && !reader.failed; n--) customValues.push(reader.number())
+  reader.end('histogram')
+  return {
+    isFloat,
+    resetHint: HINTS[flags >>> 1]!,
+    schema,
+    zeroThreshold,
+    zeroCount,
+    count,
+    sum,
+    positiveSpans,
+    positiveBuckets,
+    negativeSpans,
+    negativeBuckets,
+    customValues,
+  }
+}
+
+/** Refuses what breaks H2, with the words of Prometheus. */
+export function validate(histogram: Histogram): void {
+  const { schema, count, sum, isFloat } = histogram
+  let observations = histogram.zeroCount
+  if (schema === CUSTOM_BUCKETS_SCHEMA) {
+    checkCustomBounds(histogram)
+    if (histogram.zeroCount !== 0) throw invalid('custom buckets: must have zero count of 0')
+    if (histogram.zeroThreshold !== 0) throw invalid('custom buckets: must have zero threshold of 0')
+    if (histogram.negativeSpans.length > 0) throw invalid('custom buckets: must not have negative spans')
+    if (histogram.negativeBuckets.length > 0) throw invalid('custom buckets: must not have negative buckets')
+  } else if (schema >= SCHEMA_MIN && schema <= SCHEMA_MAX) {
+    checkSpans(histogram.positiveSpans, histogram.positiveBuckets.length, 'positive side', 1)
+    checkSpans(histogram.negativeSpans, histogram.negativeBuckets.length, 'negative side', 1)
+    observations += sumOfBuckets(histogram.negativeBuckets, 'negative side')
+    if (histogram.zeroCount < 0) {
+      throw invalid(`zero bucket has observation count of ${histogram.zeroCount}: ${NEGATIVE_BUCKET}`)
+    }
+    if (histogram.customValues.length > 0) {
+      throw invalid('histogram with exponential schema must not have custom bounds')
+    }
+  } else {
+    throw invalid(
+      `histogram has an invalid schema, which must be between ${SCHEMA_MIN} and ${SCHEMA_MAX} for exponential buckets, ` +
+        `or ${CUSTOM_BUCKETS_SCHEMA} for custom buckets, got schema ${schema}`,
+    )
+  }
+  if (count < 0) throw invalid(`observation count is ${count}: histogram's observation count is negative`)
+  observations += sumOfBuckets(histogram.positiveBuckets, 'positive side')
+  if (isFloat) return // their counts are rounded and need not add up
+  const found = `${observations} observations found in buckets, but the Count field is ${count}`
+  if (Number.isNaN(sum) && observations > count) {
+    throw invalid(
+      `${found}: histogram's observation count should be at least the number of observations found in the buckets`,
+    )
+  }
+  if (!Number.isNaN(sum) && observations !== count) {
+    throw invalid(
+      `${found}: histogram's observation count should equal the number of observations found in the buckets (in absence of NaN)`,
+    )
+  }
+}
+
+const NEGATIVE_BUCKET = 'histogram has a bucket whose observation count is negative'
+
+function checkSpans(spans: readonly Span[], bucketCount: number, side: string, firstChecked: 0 | 1): void {
+  let needed = 0
+  for (const [i, { offset, length }] of spans.entries()) {
+    if (i >= firstChecked && offset < 0) {
+      throw invalid(
+        `${side}: span number ${i + 1} with offset ${offset}: histogram has a span whose offset is negative`,
+      )
+    }
+    needed += length
+  }
+  if (needed === bucketCount) return
+  throw invalid(
+    `${side}: spans need ${needed} buckets, have ${bucketCount} buckets: ` +
+      'histogram spans specify different number of buckets than provided',
+  )
+}
+
+function checkCustomBounds({ customValues, positiveSpans, positiveBuckets }: Histogram): void {
+  let before = -Infinity
+  for (const [i, bound] of customValues.entries()) {
+    if (Number.isNaN(bound)) throw invalid('custom buckets: histogram custom bounds must not be NaN')
+    if (i > 0 && bound <= before) {
+      throw invalid(
+        `custom buckets: previous bound is ${before} and current is ${bound}: ` +
+          'histogram custom bounds must be in strictly increasing order',
+      )
+    }
+    before = bound
+  }
+  if (before === Infinity) {
+    throw invalid(
+      'custom buckets: last +Inf bound must not be explicitly defined: histogram custom bounds must be finite',
+    )
+  }
+  checkSpans(positiveSpans, positiveBuckets.length, 'custom buckets', 0)
+  const reach = positiveSpans.reduce((sum, { offset, length }) => sum + offset + length, 0)
+  if (customValues.length + 1 >= reach) return
+  throw invalid(
+    `custom buckets: only ${customValues.length} custom bounds defined which is insufficient to cover ` +
+      `total span length of ${reach}: histogram custom bounds are too few`,
+  )
+}
+
+function sumOfBuckets(buckets: readonly number[], side: string): number {
+  let sum = 0
+  for (let i = 0; i < buckets.length; i++) {
+    const count = buckets[i]!
+    if (count < 0)
+      throw invalid(`${side}: bucket number ${i + 1} has observation count of ${count}: ${NEGATIVE_BUCKET}`)
+    sum += count
+  }
+  return sum
+}
+
+function absolute(deltas: number[]): number[] {
+  let count = 0
+  for (let i = 0; i < deltas.length; i++) {
+    count += deltas[i]!
+    if (!Number.isSafeInteger(count)) throw invalid('bucket counts beyond 2^53 are not supported')
+    deltas[i] = count
+  }
+  return deltas
+}
+
+function readFields(bytes: Uint8Array, start: number, end: number): Fields {
+  const fields: Fields = {
+    isFloat: false,
+    countInt: 0,
+    countFloat: 0,
+    zeroInt: 0,
+    zeroFloat: 0,
+    sum: 0,
+    schema: 0,
+    zeroThreshold: 0,
+    hint: 0,
+    time: 0,
+    startTime: 0,
+    positiveSpans: [],
+    negativeSpans: [],
+    positiveDeltas: [],
+    negativeDeltas: [],
+    positiveCounts: [],
+    negativeCounts: [],
+    customValues: [],
+  }
+  for (let at = start; at < end; ) {
+    const tag = readTag(bytes, at, end)
+    at = readField(fields, tag, bytes, cursor.at, end)
+  }
+  return fields
+}
+
+/** Reads the value of one field and returns the position after it. */
+function readField(fields: Fields, tag: number, bytes: Uint8Array, at: number, end: number): number {
+  switch (tag >>> 3) {
+    case 1:
+      fields.isFloat = false
+      fields.countInt = readUvarint(bytes, typed(tag, VARINT, at), end)
+      return cursor.at
+    case 2:
+      fields.isFloat = true
+      fields.countFloat = readDouble(bytes, typed(tag, FIXED64, at), end)
+      return cursor.at
+    case 3:
+      fields.sum = readDouble(bytes, typed(tag, FIXED64, at), end)
+      return cursor.at
+    case 4:
+      fields.schema = readSint(bytes, typed(tag, VARINT, at), end)
+      return cursor.at
+    case 5:
+      fields.zeroThreshold = readDouble(bytes, typed(tag, FIXED64, at), end)
+      return cursor.at
+    case 6:
+      fields.zeroInt = readUvarint(bytes, typed(tag, VARINT, at), end)
+      return cursor.at
+    case 7:
+      fields.zeroFloat = readDouble(bytes, typed(tag, FIXED64, at), end)
+      return cursor.at
+    case 8:
+      return readSpan(fields.negativeSpans, tag, bytes, at, end)
+    case 9:
+      return readList(fields.negativeDeltas, readSint, VARINT, tag, bytes, at, end)
+    case 10:
+      return readList(fields.negativeCounts, readDouble, FIXED64, tag, bytes, at, end)
+    case 11:
+      return readSpan(fields.positiveSpans, tag, bytes, at, end)
+    case 12:
+      return readList(fields.positiveDeltas, readSint, VARINT, tag, bytes, at, end)
+    case 13:
+      return readList(fields.positiveCounts, readDouble, FIXED64, tag, bytes, at, end)
+    case 14:
+      fields.hint = readUvarint(bytes, typed(tag, VARINT, at), end)
+      return cursor.at
+    case 15:
+      fields.time = readInt64(bytes, typed(tag, VARINT, at), end)
+      return cursor.at
+    case 16:
+      return readList(fields.customValues, readDouble, FIXED64, tag, bytes, at, end)
+    case 17:
+      fields.startTime = readInt64(bytes, typed(tag, VARINT, at), end)
+      return cursor.at
+    default:
+      return skipField(tag, bytes, at, end)
+  }
+}
+
+/** `at`, once the tag has the wire type that its field needs. */
+function typed(tag: number, wireType: number, at: number): number {
+  if ((tag & 7) !== wireType) throw wrongWireType(tag, `${tag >>> 3} of a histogram`)
+  return at
+}
+
+type ReadNumber = (bytes: Uint8Array, at: number, end: number) => number
+
+function readDouble(bytes: Uint8Array, at: number, end: number): number {
+  if (at + 8 > end) throw truncated()
+  for (let i = 0; i < 8; i++) floatBytes[i] = bytes[at + i]!
+  cursor.at = at + 8
+  return float[0]!
+}
+
+/** A repeated number, packed or single. */
+function readList(
+  into: number[],
+  read: ReadNumber,
+  wireType: number,
+  tag: number,
+  bytes: Uint8Array,
+  at: number,
+  end: number,
+): number {
+  if ((tag & 7) !== LENGTH) {
+    into.push(read(bytes, typed(tag, wireType, at), end))
+    return cursor.at
+  }
+  const next = readLength(bytes, at, end) + cursor.at
+  for (let from = cursor.at; from < next; from = cursor.at) into.push(read(bytes, from, next))
+  return next
+}
+
+function readSpan(into: Span[], tag: number, bytes: Uint8Array, at: number, end: number): number {
+  const next = readLength(bytes, typed(tag, LENGTH, at), end) + cursor.at
+  let offset = 0
+  let length = 0
+  for (let from = cursor.at; from < next; ) {
+    const spanTag = readTag(bytes, from, next)
+    if (spanTag === 0x08) {
+      offset = readSint(bytes, cursor.at, next)
+      from = cursor.at
+    } else if (spanTag === 0x10) {
+      length = readUvarint(bytes, cursor.at, next)
+      from = cursor.at
+    } else from = skipField(spanTag, bytes, cursor.at, next)
+  }
+  if (offset !== (offset | 0) || length > 0xffffffff) throw invalid('histogram has a span beyond 32 bits')
+  into.push({ offset, length })
+  return next
+}
+
+function writeNumber(writer: Writer, value: number): void {
+  float[0] = value
+  if (Number.isNaN(value)) settleNaN(floatWords, 0)
+  writer.f64(float)
+}
+
+function writeCount(writer: Writer, count: number, isFloat: boolean): void {
+  if (isFloat) writeNumber(writer, count)
+  else writer.uvarint(count)
+}
+
+function writeSpans(writer: Writer, spans: readonly Span[]): void {
+  const joined = joinSpans(spans)
+  writer.uvarint(joined.length)
+  for (const { offset, length } of joined) {
+    writer.zigzag(offset)
+    writer.uvarint(length)
+  }
+}
+
+/** The same buckets with the fewest spans. */
+function joinSpans(spans: readonly Span[]): Span[] {
+  const joined: Span[] = []
+  let gap = 0
+  for (const { offset, length } of spans) {
+    gap += offset
+    if (length === 0) continue
+    const last = joined.at(-1)
+    if (last && gap === 0) joined[joined.length - 1] = { offset: last.offset, length: last.length + length }
+    else joined.push({ offset: gap, length })
+    gap = 0
+  }
+  return joined
+}
+
+function writeBuckets(writer: Writer, buckets: readonly number[], isFloat: boolean): void {
+  let before = 0
+  for (let i = 0; i < buckets.length; i++) {
+    const count = buckets[i]!
+    if (isFloat) writeNumber(writer, count)
+    else writer.zigzag(count - before)
+    before = count
+  }
+}
+
+function readSpans(reader: Reader): Span[] {
+  const spans: Span[] = []
+  for (let n = reader.count(); n > 0 && !reader.failed; n--) {
+    spans.push({ offset: reader.zigzag(), length: reader.uvarint() })
+  }
+  return spans
+}
+
+function readBuckets(reader: Reader, spans: readonly Span[], isFloat: boolean): number[] {
+  const count = spans.reduce((sum, { length }) => sum + length, 0)
+  if (count > reader.remaining) reader.fail('has spans for more buckets than it holds')
+  const buckets: number[] = []
+  let bucket = 0
+  for (let i = 0; i < count && !reader.failed; i++) {
+    bucket = isFloat ? reader.number() : bucket + reader.zigzag()
+    buckets.push(bucket)
+  }
+  return buckets
+}
+
+function invalid(text: string): RefusedError {
+  return new RefusedError('err-carillon-histogram-invalid', text)
+}

@@ -1,0 +1,532 @@
+// Remote write 1.0 and 2.0, start times as rc.3 and as rc.4 have them: one pass over the protobuf bytes, no object per sample.
+//
+// Invariants
+//   R1  A request is told completely or refused; a sink counts nothing before the reader has returned (write-sink.ts).
+//   R2  The fields of a message may come in any order and any number, as protobuf allows: labels after samples, labels apart,
+//       symbols after series. The usual order takes the fast way and the others a slower one, with the same outcome.
+//   R3  Values keep their bits: they are copied as words, never as numbers.
+//   R4  Work and memory are bounded by the body's length and WriteLimits.
+// Hot kernel: long straight functions on purpose.
+import { RefusedError } from '../base/errors.ts'
+import { formatLabels } from '../model/labels.ts'
+import { decodeLabels, RegionBuilder, regionEnd } from './label-region.ts'
+import {
+  cursor,
+  FIXED64,
+  LENGTH,
+  malformed,
+  readInt64,
+  readLength,
+  readTag,
+  readUvarint,
+  skipField,
+  truncated,
+  VARINT,
+  wrongWireType,
+} from './protobuf.ts'
+import { decodeUtf8Leniently } from './utf8.ts'
+import { defaultWriteLimits, METRIC_TYPES, type WriteLimits, type WriteSink } from './write-sink.ts'
+
+/** The value being told. Readers run to their end without yielding, so one slot serves all. */
+const slot = new Float64Array(1)
+const slotWords = new Int32Array(slot.buffer)
+
+const seriesRegion = new RegionBuilder()
+const exemplarRegion = new RegionBuilder()
+
+/** One request being read. */
+interface Walk {
+  readonly bytes: Uint8Array
+  readonly view: DataView
+  readonly sink: WriteSink
+  readonly limits: WriteLimits
+  readonly version: 1 | 2
+  seriesCount: number
+  sampleCount: number
+  exemplarCount: number
+  metadataCount: number
+  regionBytes: number
+  /** Start time given for a whole series, as 2.0-rc.3 did. */
+  seriesStart: number
+}
+
+/** Field numbers of the parts of a TimeSeries message, which the two protocols give differently. */
+const HISTOGRAM_FIELD = { 1: 4, 2: 3 } as const
+const EXEMPLAR_FIELD = { 1: 3, 2: 4 } as const
+
+/** Tells `sink` a prometheus.WriteRequest. Throws RefusedError `err-carillon-protobuf`; then nothing told may count. */
+export function readWriteV1(bytes: Uint8Array, sink: WriteSink, limits: WriteLimits = defaultWriteLimits): void {
+  const walk = walkOf(bytes, sink, limits, 1)
+  const end = bytes.length
+  for (let at = 0; at < end; ) {
+    const tag = readTag(bytes, at, end)
+    if (tag === 0x0a) {
+      at = readLength(bytes, cursor.at, end) + cursor.at
+      readSeriesV1(walk, cursor.at, at)
+    } else if (tag === 0x1a) {
+      at = readLength(bytes, cursor.at, end) + cursor.at
+      readMetadataV1(walk, cursor.at, at)
+    } else {
+      if (tag >>> 3 === 1 || tag >>> 3 === 3) throw wrongWireType(tag, tag >>> 3 === 1 ? 'timeseries' : 'metadata')
+      at = skipField(tag, bytes, cursor.at, end) // field 2 among them: the source that other systems write there
+    }
+  }
+}
+
+/** Tells `sink` an io.prometheus.write.v2.Request. Throws RefusedError `err-carillon-protobuf`; then nothing told may count. */
+export function readWriteV2(bytes: Uint8Array, sink: WriteSink, limits: WriteLimits = defaultWriteLimits): void {
+  const walk = walkOf(bytes, sink, limits, 2)
+  const end = bytes.length
+  let first = readSymbols(walk)
+  metadataTold.clear()
+  while (first < end) {
+    const tag = readTag(bytes, first, end)
+    if (tag === 0x2a) {
+      first = readLength(bytes, cursor.at, end) + cursor.at
+      readSeriesV2(walk, cursor.at, first)
+    } else first = skipField(tag, bytes, cursor.at, end)
+  }
+}
+
+function walkOf(bytes: Uint8Array, sink: WriteSink, limits: WriteLimits, version: 1 | 2): Walk {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+  const counts = { seriesCount: 0, sampleCount: 0, exemplarCount: 0, metadataCount: 0, regionBytes: 0, seriesStart: 0 }
+  return { bytes, view, sink, limits, version, ...counts }
+}
+
+function readSeriesV1(walk: Walk, start: number, end: number): void {
+  const { bytes, sink } = walk
+  if (++walk.seriesCount > walk.limits.seriesMax) throw tooMany('series', walk.limits.seriesMax)
+  const labelsEnd = regionEnd(bytes, start, end)
+  if (labelsEnd >= 0 && !hasField1(bytes, labelsEnd, end)) {
+    const isWanted = sink.series(bytes, start, labelsEnd)
+    readSamples(walk, labelsEnd, end, isWanted)
+    if (isWanted) sink.seriesEnd()
+    return
+  }
+  seriesRegion.reset()
+  gatherLabels(seriesRegion, bytes, start, end)
+  countRegion(walk, seriesRegion)
+  const isWanted = sink.series(seriesRegion.bytes, 0, seriesRegion.length)
+  readSamples(walk, start, end, isWanted)
+  if (isWanted) sink.seriesEnd()
+}
+
+/** True when labels follow in what should be the rest of a series. */
+function hasField1(bytes: Uint8Array, at: number, end: number): boolean {
+  if (at + 1 < end && bytes[at] === 0x12 && at + 2 + bytes[at + 1]! === end && bytes[at + 1]! < 128) return false // one sample
+  while (at < end) {
+    const tag = readTag(bytes, at, end)
+    if (tag >>> 3 === 1) return true
+    at = skipField(tag, bytes, cursor.at, end)
+  }
+  return false
+}
+
+/** Adds all labels (field 1) of a message to a region. */
+function gatherLabels(region: RegionBuilder, bytes: Uint8Array, start: number, end: number): void {
+  for (let at = start; at < end; ) {
+    const tag = readTag(bytes, at, end)
+    if (tag === 0x0a) {
+      at = readLength(bytes, cursor.at, end) + cursor.at
+      region.addMessage(bytes, cursor.at, at)
+    } else {
+      if (tag >>> 3 === 1) throw wrongWireType(tag, 'labels')
+      at = skipField(tag, bytes, cursor.at, end)
+    }
+  }
+}
+
+/** Tells everything of a series but its labels and 2.0's metadata. */
+function readSamples(walk: Walk, start: number, end: number, isWanted: boolean): void {
+  const { bytes, sink, limits, version } = walk
+  const histogramField = HISTOGRAM_FIELD[version]
+  const exemplarField = EXEMPLAR_FIELD[version]
+  for (let at = start; at < end; ) {
+    const tag = readTag(bytes, at, end)
+    const field = tag >>> 3
+    if (field < 2 || field > 4) {
+      at = skipField(tag, bytes, cursor.at, end)
+      continue
+    }
+    if ((tag & 7) !== LENGTH) throw wrongWireType(tag, `${field} of a time series`)
+    at = readLength(bytes, cursor.at, end) + cursor.at
+    if (field === 2) {
+      const time = readSample(walk, cursor.at, at)
+      if (++walk.sampleCount > limits.samplesMax) throw tooMany('samples', limits.samplesMax)
+      if (isWanted) sink.float(time, slot, startTime === 0 ? walk.seriesStart : startTime)
+    } else if (field === histogramField) {
+      const messageStart = cursor.at
+      const time = timeOfHistogram(bytes, messageStart, at)
+      if (++walk.sampleCount > limits.samplesMax) throw tooMany('samples', limits.samplesMax)
+      if (isWanted)
+        sink.histogram(time, bytes, messageStart, at, version, startTime === 0 ? walk.seriesStart : startTime)
+    } else if (field === exemplarField) {
+      const time = readExemplar(walk, cursor.at, at)
+      if (++walk.exemplarCount > limits.exemplarsMax) throw tooMany('exemplars', limits.exemplarsMax)
+      if (isWanted) sink.exemplar(time, slot, exemplarRegion.bytes, 0, exemplarRegion.length)
+    }
+  }
+}
+
+/** The start time of the float or histogram read last; 0 when it has none. */
+let startTime = 0
+
+/** Puts the value into the slot and returns the time. */
+function readSample(walk: Walk, start: number, end: number): number {
+  const { bytes, view } = walk
+  startTime = 0
+  if (end - start === 16 && bytes[start] === 0x09 && bytes[start + 9] === 0x10) {
+    const time = timeOfSixBytes(bytes, start + 10)
+    if (time >= 0) {
+      slotWords[0] = view.getInt32(start + 1, true)
+      slotWords[1] = view.getInt32(start + 5, true)
+      return time
+    }
+  } else if (end - start === 7 && bytes[start] === 0x10) {
+    const time = timeOfSixBytes(bytes, start + 1)
+    if (time >= 0) {
+      slotWords[0] = 0 // a value of zero is not written
+      slotWords[1] = 0
+      return time
+    }
+  }
+  return readAnySample(walk, start, end)
+}
+
+function readAnySample(walk: Walk, start: number, end: number): number {
+  const { bytes } = walk
+  let time = 0
+  slot[0] = 0
+  for (let at = start; at < end; ) {
+    const tag = readTag(bytes, at, end)
+    if (tag >>> 3 === 1) {
+      at = readValue(walk, tag, cursor.at, end)
+    } else if (tag >>> 3 === 2 || (tag >>> 3 === 3 && walk.version === 2)) {
+      if ((tag & 7) !== VARINT) throw wrongWireType(tag, 'timestamp of a sample')
+      const number = readInt64(bytes, cursor.at, end)
+      at = cursor.at
+      if (tag >>> 3 === 2) time = number
+      else startTime = number
+    } else at = skipField(tag, bytes, cursor.at, end)
+  }
+  return time
+}
+
+/** Puts a double field into the slot, bits preserved. */
+function readValue(walk: Walk, tag: number, at: number, end: number): number {
+  if ((tag & 7) !== FIXED64) throw wrongWireType(tag, 'value')
+  if (at + 8 > end) throw truncated()
+  slotWords[0] = walk.view.getInt32(at, true)
+  slotWords[1] = walk.view.getInt32(at + 4, true)
+  return at + 8
+}
+
+/** A varint of exactly six bytes, which is what times of our days in milliseconds are; −1 when it is something else. */
+function timeOfSixBytes(bytes: Uint8Array, at: number): number {
+  const b0 = bytes[at]!
+  const b1 = bytes[at + 1]!
+  const b2 = bytes[at + 2]!
+  const b3 = bytes[at + 3]!
+  const b4 = bytes[at + 4]!
+  const b5 = bytes[at + 5]!
+  if ((b0 & b1 & b2 & b3 & b4) < 128 || b5 > 127) return -1
+  const low = (b0 & 127) | ((b1 & 127) << 7) | ((b2 & 127) << 14) | ((b3 & 127) << 21)
+  return ((b4 & 127) | (b5 << 7)) * 0x10000000 + low
+}
+
+/** The times of a Histogram message (fields 15 and 17), whose other fields are only stepped over. */
+function timeOfHistogram(bytes: Uint8Array, start: number, end: number): number {
+  let time = 0
+  startTime = 0
+  for (let at = start; at < end; ) {
+    const tag = readTag(bytes, at, end)
+    if (tag === 0x78) {
+      time = readInt64(bytes, cursor.at, end)
+      at = cursor.at
+    } else if (tag === 0x88) {
+      startTime = readInt64(bytes, cursor.at, end)
+      at = cursor.at
+    } else {
+      if (tag >>> 3 === 15) throw wrongWireType(tag, 'timestamp of a histogram')
+      at = skipField(tag, bytes, cursor.at, end)
+    }
+  }
+  return time
+}
+
+/** Puts the value into the slot and the labels into exemplarRegion, and returns the time. */
+function readExemplar(walk: Walk, start: number, end: number): number {
+  const { bytes } = walk
+  let time = 0
+  exemplarRegion.reset()
+  if (walk.version === 2) {
+    gatherRefs(bytes, start, end)
+    addReferred(exemplarRegion, walk)
+  } else gatherLabels(exemplarRegion, bytes, start, end)
+  countRegion(walk, exemplarRegion)
+  slot[0] = 0
+  for (let at = start; at < end; ) {
+    const tag = readTag(bytes, at, end)
+    if (tag >>> 3 === 2) at = readValue(walk, tag, cursor.at, end)
+    else if (tag >>> 3 === 3) {
+      if ((tag & 7) !== VARINT) throw wrongWireType(tag, 'timestamp of an exemplar')
+      time = readInt64(bytes, cursor.at, end)
+      at = cursor.at
+    } else at = skipField(tag, bytes, cursor.at, end)
+  }
+  return time
+}
+
+function readMetadataV1(walk: Walk, start: number, end: number): void {
+  const { bytes, sink, limits } = walk
+  if (++walk.metadataCount > limits.metadataMax) throw tooMany('metadata', limits.metadataMax)
+  const texts = ['', '', '', '', '', '']
+  let type = 0
+  for (let at = start; at < end; ) {
+    const tag = readTag(bytes, at, end)
+    const field = tag >>> 3
+    if (field === 1) {
+      if ((tag & 7) !== VARINT) throw wrongWireType(tag, 'type of metadata')
+      type = readUvarint(bytes, cursor.at, end)
+      at = cursor.at
+    } else if (field === 2 || field === 4 || field === 5) {
+      if ((tag & 7) !== LENGTH) throw wrongWireType(tag, `${field} of metadata`)
+      at = readLength(bytes, cursor.at, end) + cursor.at
+      texts[field] = decodeUtf8Leniently(bytes, cursor.at, at)
+    } else at = skipField(tag, bytes, cursor.at, end)
+  }
+  sink.metadata(texts[2]!, METRIC_TYPES[type] ?? 'unknown', texts[4]!, texts[5]!)
+}
+
+// ---- 2.0 ----
+
+/** Where the symbols of the request being read lie, and how many there are. */
+let symbolStarts = new Uint32Array(1024)
+let symbolEnds = new Uint32Array(1024)
+let symbolCount = 0
+
+/** References of the series or exemplar being read. */
+let refs = new Uint32Array(64)
+let refCount = 0
+
+/** Metadata told in this request, by the reference of the name: it comes with every series, and once is enough. */
+const metadataTold = new Map<number, number>()
+
+/** Type, help and unit of the metadata read last. */
+const metadata = { type: 0, help: 0, unit: 0 }
+
+/** Notes all symbols and returns the position of the first series, from where the rest is read. */
+function readSymbols(walk: Walk): number {
+  const { bytes, limits } = walk
+  const end = bytes.length
+  let firstSeries = end
+  symbolCount = 0
+  for (let at = 0; at < end; ) {
+    const tag = readTag(bytes, at, end)
+    if (tag === 0x22) {
+      const next = readLength(bytes, cursor.at, end) + cursor.at
+      if (symbolCount === limits.symbolsMax) throw tooMany('symbols', limits.symbolsMax)
+      if (symbolCount === symbolStarts.length) {
+        symbolStarts = doubled(symbolStarts)
+        symbolEnds = doubled(symbolEnds)
+      }
+      symbolStarts[symbolCount] = cursor.at
+      symbolEnds[symbolCount++] = next
+      at = next
+      continue
+    }
+    if (tag >>> 3 === 4 || (tag >>> 3 === 5 && tag !== 0x2a)) {
+      throw wrongWireType(tag, tag >>> 3 === 4 ? 'symbols' : 'timeseries')
+    }
+    if (tag === 0x2a && firstSeries === end) firstSeries = at
+    at = skipField(tag, bytes, cursor.at, end)
+  }
+  if (symbolCount > 0 && symbolStarts[0] === symbolEnds[0]) return firstSeries
+  throw malformed('symbols must start with an empty string')
+}
+
+function readSeriesV2(walk: Walk, start: number, end: number): void {
+  const { bytes, sink, limits } = walk
+  if (++walk.seriesCount > limits.seriesMax) throw tooMany('series', limits.seriesMax)
+  const kinds = gatherRefs(bytes, start, end)
+  seriesRegion.reset()
+  addReferred(seriesRegion, walk)
+  countRegion(walk, seriesRegion)
+  const nameRef = (kinds & HAS_METADATA) === 0 ? -1 : metricNameRef(bytes)
+  if ((kinds & (HAS_FLOATS | HAS_HISTOGRAMS)) === 0) {
+    throw refusedSeries('TimeSeries must contain at least one sample or histogram for series')
+  }
+  if ((kinds & HAS_FLOATS) !== 0 && (kinds & HAS_HISTOGRAMS) !== 0) {
+    throw refusedSeries('TimeSeries must contain either samples or histograms, not both, for series')
+  }
+  walk.seriesStart = (kinds & HAS_START) === 0 ? 0 : createdTime(bytes, start, end)
+  const isWanted = sink.series(seriesRegion.bytes, 0, seriesRegion.length)
+  readSamples(walk, start, end, isWanted)
+  if ((kinds & HAS_METADATA) !== 0) readMetadataV2(walk, start, end, nameRef, isWanted)
+  if (isWanted) sink.seriesEnd()
+}
+
+const HAS_FLOATS = 1
+const HAS_HISTOGRAMS = 2
+const HAS_METADATA = 4
+const HAS_START = 8
+
+/** Gathers the label references (field 1, packed or not) and returns which of the fields 2, 3, 5 and 6 are there. */
+function gatherRefs(bytes: Uint8Array, start: number, end: number): number {
+  let kinds = 0
+  refCount = 0
+  for (let at = start; at < end; ) {
+    const tag = readTag(bytes, at, end)
+    if (tag === 0x0a) {
+      const next = readLength(bytes, cursor.at, end) + cursor.at
+      at = cursor.at
+      while (refs.length < refCount + next - at) refs = doubled(refs)
+      while (at < next) {
+        const byte = bytes[at]!
+        if (byte < 128) {
+          refs[refCount++] = byte
+          at++
+          continue
+        }
+        pushRef(readUvarint(bytes, at, next))
+        at = cursor.at
+      }
+    } else if (tag === 0x08) {
+      pushRef(readUvarint(bytes, cursor.at, end))
+      at = cursor.at
+    } else {
+      const field = tag >>> 3
+      if (field === 1) throw wrongWireType(tag, 'labels_refs')
+      if (field === 2) kinds |= HAS_FLOATS
+      else if (field === 3) kinds |= HAS_HISTOGRAMS
+      else if (field === 5) kinds |= HAS_METADATA
+      else if (tag === 0x30) kinds |= HAS_START
+      at = skipField(tag, bytes, cursor.at, end)
+    }
+  }
+  return kinds
+}
+
+/** The created_timestamp of a series (field 6), which 2.0-rc.4 moved into samples and histograms. */
+function createdTime(bytes: Uint8Array, start: number, end: number): number {
+  let time = 0
+  for (let at = start; at < end; ) {
+    const tag = readTag(bytes, at, end)
+    if (tag === 0x30) {
+      time = readInt64(bytes, cursor.at, end)
+      at = cursor.at
+    } else at = skipField(tag, bytes, cursor.at, end)
+  }
+  return time
+}
+
+function pushRef(ref: number): void {
+  if (refCount === refs.length) refs = doubled(refs)
+  refs[refCount++] = Math.min(ref, 0xffffffff)
+}
+
+/** Adds the labels that `refs` name to a region. */
+function addReferred(region: RegionBuilder, walk: Walk): void {
+  const { bytes, limits } = walk
+  if (refCount % 2 !== 0) throw malformed(`invalid labels_refs length ${refCount}`)
+  for (let i = 0; i < refCount; i += 2) {
+    const name = refs[i]!
+    const value = refs[i + 1]!
+    if (name >= symbolCount || value >= symbolCount) {
+      throw malformed(`labels_refs ${name} (name) = ${value} (value) outside of symbols table (size ${symbolCount})`)
+    }
+    region.add(bytes, symbolStarts[name]!, symbolEnds[name]!, symbolStarts[value]!, symbolEnds[value]!)
+    if (region.length > limits.regionBytesMax) throw malformed(`labels exceed ${limits.regionBytesMax} bytes`)
+  }
+}
+
+/** The symbol that is the value of `__name__` among `refs`; −1 when there is none. */
+function metricNameRef(bytes: Uint8Array): number {
+  for (let i = 0; i < refCount; i += 2) {
+    const start = symbolStarts[refs[i]!]!
+    if (symbolEnds[refs[i]!]! - start !== 8) continue
+    if (decodeUtf8Leniently(bytes, start, start + 8) === '__name__') return refs[i + 1]!
+  }
+  return -1
+}
+
+/** Metadata (field 5) of a series; refs are checked even where nothing is told. */
+function readMetadataV2(walk: Walk, start: number, end: number, nameRef: number, isWanted: boolean): void {
+  const { bytes, sink } = walk
+  for (let at = start; at < end; ) {
+    const tag = readTag(bytes, at, end)
+    if (tag >>> 3 !== 5) {
+      at = skipField(tag, bytes, cursor.at, end)
+      continue
+    }
+    if (tag !== 0x2a) throw wrongWireType(tag, 'metadata')
+    at = readLength(bytes, cursor.at, end) + cursor.at
+    readMetadataRefs(bytes, cursor.at, at)
+    const { type, help, unit } = metadata
+    if (help >= symbolCount) throw metadataRef('help_ref', help)
+    if (unit >= symbolCount) throw metadataRef('unit_ref', unit)
+    if (!isWanted || nameRef < 0 || (type === 0 && help === 0 && unit === 0)) continue
+    const key = (help * 2 ** 24 + unit) * 8 + (type & 7) // symbolsMax keeps this exact
+    if (metadataTold.get(nameRef) === key) continue
+    metadataTold.set(nameRef, key)
+    sink.metadata(
+      symbolText(bytes, nameRef),
+      METRIC_TYPES[type] ?? 'unknown',
+      symbolText(bytes, help),
+      symbolText(bytes, unit),
+    )
+  }
+}
+
+function readMetadataRefs(bytes: Uint8Array, start: number, end: number): void {
+  metadata.type = 0
+  metadata.help = 0
+  metadata.unit = 0
+  for (let at = start; at < end; ) {
+    const tag = readTag(bytes, at, end)
+    const field = tag >>> 3
+    if (field === 1 || field === 3 || field === 4) {
+      if ((tag & 7) !== VARINT) throw wrongWireType(tag, `${field} of metadata`)
+      const number = readUvarint(bytes, cursor.at, end)
+      at = cursor.at
+      if (field === 1) metadata.type = number
+      else if (field === 3) metadata.help = number
+      else metadata.unit = number
+    } else at = skipField(tag, bytes, cursor.at, end)
+  }
+}
+
+function symbolText(bytes: Uint8Array, ref: number): string {
+  return decodeUtf8Leniently(bytes, symbolStarts[ref]!, symbolEnds[ref]!)
+}
+
+function countRegion(walk: Walk, region: RegionBuilder): void {
+  const { regionBytesMax, regionBytesTotalMax } = walk.limits
+  if (region.length > regionBytesMax) throw malformed(`labels exceed ${regionBytesMax} bytes`)
+  walk.regionBytes += region.length
+  if (walk.regionBytes > regionBytesTotalMax)
+    throw malformed(`labels of all series exceed ${regionBytesTotalMax} bytes`)
+}
+
+function doubled(list: Uint32Array<ArrayBuffer>): Uint32Array<ArrayBuffer> {
+  const next = new Uint32Array(list.length * 2)
+  next.set(list)
+  return next
+}
+
+function tooMany(things: string, max: number): RefusedError {
+  return malformed(`request has more than ${max} ${things}`)
+}
+
+function metadataRef(name: string, ref: number): RefusedError {
+  return malformed(`metadata ${name} ${ref} outside of symbols table (size ${symbolCount})`)
+}
+
+function refusedSeries(text: string): RefusedError {
+  const labels = formatLabels(decodeLabels(seriesRegion.bytes, 0, seriesRegion.length))
+  return new RefusedError(
+    'err-carillon-protobuf',
+    `${text} ${labels.length > 200 ? `${labels.slice(0, 200)}…` : labels}`,
+  )
+}
