@@ -12,7 +12,10 @@ export interface Position {
 /** `offset`, `@` and ranges hold milliseconds, or an expression of durations (a scalar, in seconds) still to be computed. */
 export type DurationValue = number | Expr
 
-export type AtModifier = { readonly kind: 'time'; readonly timeMs: number } | { readonly kind: 'start' } | { readonly kind: 'end' }
+export type AtModifier =
+  | { readonly kind: 'time'; readonly timeMs: number }
+  | { readonly kind: 'start' }
+  | { readonly kind: 'end' }
 
 export type RangeModifier = 'anchored' | 'smoothed'
 
@@ -26,7 +29,7 @@ export interface NumberLiteral {
 
 export interface StringLiteral {
   readonly kind: 'string'
-  /** A byte that is not UTF-8 (`"\\xff"`) stands as the lone surrogate U+DC00 + byte. */
+  /** A byte that is not UTF-8 (`"\xff"`) stands as the lone surrogate U+DC00 + byte. */
   readonly value: string
   readonly position: Position
 }
