@@ -6,7 +6,9 @@
 // Errors: every call that cannot be carried out now rejects with UnavailableError, its code one of
 //   bus-disconnected | bus-timeout | bus-no-responders | log-full | log-unavailable | kv-unavailable
 // A lost compare-and-set rejects with ConflictError (code `log-conflict` or `kv-conflict`).
-// After a timeout the fate of a write is unknown: it may have been stored.
+// After a timeout or a lost connection the fate of a write is unknown: it may have been stored.
+// A message published while the connection is down is dropped: core messages are delivered at most once.
+import type { Clock } from '../base/clock.ts'
 
 export type BusHeaders = Readonly<Record<string, string>>
 
@@ -14,7 +16,7 @@ export interface BusMessage {
   readonly subject: string
   readonly replyTo: string | undefined
   readonly headers: BusHeaders
-  /** Valid until the handler returns or awaits on a borrowed buffer: copy what must live longer. */
+  /** Never written again by the bus, so it may be kept; a small one may pin a larger buffer it was read into. */
   readonly payload: Uint8Array
 }
 
@@ -31,6 +33,8 @@ export interface RequestOptions {
 
 export interface Bus {
   readonly kind: 'nats' | 'memory'
+  /** The time this connection lives by: its timeouts, and those of everything built on it. */
+  readonly clock: Clock
   /** The largest payload one message carries, bytes (the server's max_payload less room for headers). */
   readonly payloadBytesMax: number
   isConnected(): boolean
@@ -102,7 +106,7 @@ export interface AppendOptions {
 }
 
 export interface LogConsumer {
-  /** No message is delivered after this resolves. */
+  /** Resolves when the handler at work is done; no message is delivered any more. Not to be awaited inside the handler. */
   stop(): Promise<void>
 }
 
@@ -112,15 +116,32 @@ export interface LogStore {
    *  server does not hold what was asked for. */
   ensure(config: LogConfig): Promise<LogState>
   state(log: string): Promise<LogState>
-  append(log: string, subject: string, payload: Uint8Array, options: AppendOptions): Promise<{ seq: number; isDuplicate: boolean }>
+  append(
+    log: string,
+    subject: string,
+    payload: Uint8Array,
+    options: AppendOptions,
+  ): Promise<{ seq: number; isDuplicate: boolean }>
   /** The newest message on each of `subjects`, exact for every position up to `upToSeq` (the direct get `multi_last` and
    *  the `Nats-UpTo-Sequence` of its end message). May be answered by a replica that is behind: compare `upToSeq`. */
-  lastPerSubject(log: string, subjects: readonly string[], timeoutMs: number): Promise<{ messages: LogMessage[]; upToSeq: number }>
+  lastPerSubject(
+    log: string,
+    subjects: readonly string[],
+    timeoutMs: number,
+  ): Promise<{ messages: LogMessage[]; upToSeq: number }>
   get(log: string, seq: number, timeoutMs: number): Promise<LogMessage | undefined>
+  /** Drops every message below `belowSeq`; answers how many went. Blocks appends meanwhile: purge in slices (L16). */
+  purge(log: string, belowSeq: number, timeoutMs: number): Promise<number>
   /** Delivers every message from `fromSeq` on, in order, one at a time: the next one waits for the handler's promise.
-   *  Survives reconnects. Jumps silently over messages that the server no longer has: the caller checks sequences (L10).
+   *  Survives reconnects. Jumps silently over messages that the server no longer has: the caller checks sequences (L10). A handler that throws gets the same message
+   *  again after a pause.
    *  `onError` hears what made it start over or stop. */
-  consume(log: string, fromSeq: number, onMessage: (message: LogMessage) => void | Promise<void>, onError: (error: Error) => void): LogConsumer
+  consume(
+    log: string,
+    fromSeq: number,
+    onMessage: (message: LogMessage) => void | Promise<void>,
+    onError: (error: Error) => void,
+  ): LogConsumer
 }
 
 export interface KvEntry {

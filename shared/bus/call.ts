@@ -1,0 +1,41 @@
+// One question at work in an actor: its context, its deadline, and the ways in which it may end early.
+import type { HandlerContext } from './actor.ts'
+
+export class Call implements HandlerContext {
+  readonly name: string
+  readonly params: Readonly<Record<string, string>>
+  readonly requestId: string | undefined
+  readonly deadline: number
+  readonly startedMs: number
+  readonly cancelToken: string | undefined
+  #aborting: AbortController | undefined
+  #reason: Error | undefined
+
+  constructor(fields: Pick<Call, 'name' | 'params' | 'requestId' | 'deadline' | 'startedMs' | 'cancelToken'>) {
+    this.name = fields.name
+    this.params = fields.params
+    this.requestId = fields.requestId
+    this.deadline = fields.deadline
+    this.startedMs = fields.startedMs
+    this.cancelToken = fields.cancelToken
+  }
+
+  /** Made when somebody asks for it: most handlers never do. */
+  get signal(): AbortSignal {
+    if (this.#aborting === undefined) {
+      this.#aborting = new AbortController()
+      if (this.#reason !== undefined) this.#aborting.abort(this.#reason)
+    }
+    return this.#aborting.signal
+  }
+
+  get isAborted(): boolean {
+    return this.#reason !== undefined
+  }
+
+  abort(reason: Error): void {
+    if (this.#reason !== undefined) return
+    this.#reason = reason
+    this.#aborting?.abort(reason)
+  }
+}

@@ -1,0 +1,443 @@
+// A bus in memory: a hub that plays the server, and any number of connections to it. It behaves like NATS with JetStream,
+// passes the same suite, and takes all time and chance from outside, so one seed repeats a run.
+//
+// Invariants
+//   Nothing is delivered within the call that sends it: every hop goes through the clock.
+//   Payloads are copied on the way in, as a wire would.
+//   Without faults, messages from one connection to another stay in order.
+//   A crashed connection neither hears, sends, nor settles a promise again.
+import { assert } from '../base/assert.ts'
+import type { Clock } from '../base/clock.ts'
+import { UnavailableError } from '../base/errors.ts'
+import type { Random } from '../base/random.ts'
+import { MemoryBucket } from './memory-bucket.ts'
+import { type DelayRange, drawDelay, Link, PausableClock } from './memory-link.ts'
+import type { MemoryLog } from './memory-log.ts'
+import { memoryBucketClient, memoryLogStore } from './memory-stores.ts'
+import { type InboxStatus, Mux } from './mux.ts'
+import type { Bus, BusHeaders, BusMessage, BusSubscription, Durability, KvBucket } from './port.ts'
+import { isMatch } from './subject.ts'
+
+export type AppendFault = 'store-but-lose-ack' | 'drop-before-store'
+
+/** What goes wrong, and how often (probabilities from 0 to 1). May be changed while the hub runs. */
+export interface Faults {
+  /** Each hop between a connection and the hub. */
+  delayMs: DelayRange
+  /** Core messages only; requests that lose a message time out. */
+  drop: number
+  duplicate: number
+  reorder: number
+  /** Added to the way of an append and of its answer. */
+  appendDelayMs: DelayRange
+  storeButLoseAck: number
+  dropBeforeStore: number
+  /** Decides over one append before the probabilities do. */
+  onAppend:
+    | ((append: { log: string; subject: string; messageId: string | undefined; by: string }) => AppendFault | undefined)
+    | undefined
+  /** Bucket writes that are carried out, their answer lost. */
+  kvLoseAck: number
+  /** `lastPerSubject` answers from a view that is up to `staleBehindMax` messages old, and says so. */
+  staleRead: number
+  staleBehindMax: number
+  /** The logs (or buckets) have no leader: every call is refused at once. */
+  logsDown: boolean
+  bucketsDown: boolean
+}
+
+export interface MemoryHubOptions {
+  readonly clock: Clock
+  readonly random: Random
+  readonly faults?: Partial<Faults>
+  readonly payloadBytesMax?: number
+  readonly durability?: Durability
+}
+
+export interface MemoryHub {
+  readonly faults: Faults
+  /** A new connection. A name may be used again after a crash or a close. */
+  connect(name: string): Bus
+  /** The process behind this connection stands still: its deliveries and its timers (`bus.clock`) wait. */
+  pause(name: string): void
+  resume(name: string): void
+  /** The connection is lost: what is on the way is gone, waiting calls fail; subscriptions return with `reconnect`. */
+  disconnect(name: string): void
+  reconnect(name: string): void
+  /** The process behind this connection is gone. */
+  crash(name: string): void
+  /** The log itself, to look at from a test. */
+  log(name: string): MemoryLog | undefined
+}
+
+const noFaults: Faults = {
+  delayMs: { minMs: 0, maxMs: 0 },
+  drop: 0,
+  duplicate: 0,
+  reorder: 0,
+  appendDelayMs: { minMs: 0, maxMs: 0 },
+  storeButLoseAck: 0,
+  dropBeforeStore: 0,
+  onAppend: undefined,
+  kvLoseAck: 0,
+  staleRead: 0,
+  staleBehindMax: 8,
+  logsDown: false,
+  bucketsDown: false,
+}
+
+interface Subscription {
+  readonly filter: string
+  readonly queue: string | undefined
+  readonly connection: Connection
+  readonly deliver: (message: BusMessage, status: InboxStatus) => void
+}
+
+export function createMemoryHub(options: MemoryHubOptions): MemoryHub {
+  const hub = new Hub(options)
+  return {
+    faults: hub.faults,
+    connect: (name) => hub.connect(name),
+    pause: (name) => hub.connection(name).pause(),
+    resume: (name) => hub.connection(name).resume(),
+    disconnect: (name) => hub.connection(name).disconnect(),
+    reconnect: (name) => hub.connection(name).reconnect(),
+    crash: (name) => hub.crash(name),
+    log: (name) => hub.logs.get(name),
+  }
+}
+
+/** The server: who listens to what, the logs and the buckets. */
+export class Hub {
+  readonly clock: Clock
+  readonly random: Random
+  readonly faults: Faults
+  readonly options: MemoryHubOptions
+  readonly logs = new Map<string, MemoryLog>()
+  readonly buckets = new Map<string, MemoryBucket>()
+  readonly #connections = new Map<string, Connection>()
+  readonly #subscriptions = new Set<Subscription>()
+  readonly #exact = new Map<string, Set<Subscription>>()
+  #connectCount = 0
+
+  constructor(options: MemoryHubOptions) {
+    this.clock = options.clock
+    this.random = options.random
+    this.options = options
+    this.faults = { ...noFaults, ...options.faults }
+  }
+
+  connect(name: string): Connection {
+    assert(!this.#connections.has(name), `connection ${name} exists`)
+    this.#connectCount += 1
+    const connection = new Connection(this, name, `${name}-${this.#connectCount}`)
+    this.#connections.set(name, connection)
+    return connection
+  }
+
+  connection(name: string): Connection {
+    const connection = this.#connections.get(name)
+    assert(connection !== undefined, `no connection ${name}`)
+    return connection
+  }
+
+  crash(name: string): void {
+    const connection = this.connection(name)
+    this.#connections.delete(name)
+    connection.die()
+  }
+
+  forget(connection: Connection): void {
+    if (this.#connections.get(connection.name) === connection) this.#connections.delete(connection.name)
+    this.dropSubscriptions(connection)
+  }
+
+  chance(probability: number): boolean {
+    return probability > 0 && this.random.next() < probability
+  }
+
+  listen(subscription: Subscription): void {
+    if (subscription.filter.includes('*') || subscription.filter.includes('>')) {
+      this.#subscriptions.add(subscription)
+      return
+    }
+    const here = this.#exact.get(subscription.filter) ?? new Set()
+    here.add(subscription)
+    this.#exact.set(subscription.filter, here)
+  }
+
+  unlisten(subscription: Subscription): void {
+    this.#subscriptions.delete(subscription)
+    const here = this.#exact.get(subscription.filter)
+    here?.delete(subscription)
+    if (here?.size === 0) this.#exact.delete(subscription.filter)
+  }
+
+  dropSubscriptions(connection: Connection): void {
+    for (const all of [this.#subscriptions, ...this.#exact.values()]) {
+      for (const subscription of all) if (subscription.connection === connection) this.unlisten(subscription)
+    }
+  }
+
+  /** Hands a message to every subscriber, one per queue group; tells the asker when there is none. */
+  route(message: BusMessage): void {
+    const groups = new Map<string, Subscription[]>()
+    let count = 0
+    const add = (subscription: Subscription) => {
+      count += 1
+      if (subscription.queue === undefined) return subscription.connection.arrive(subscription, message, 0)
+      const key = `${subscription.queue} ${subscription.filter}`
+      const group = groups.get(key)
+      if (group === undefined) groups.set(key, [subscription])
+      else group.push(subscription)
+    }
+    for (const subscription of [...(this.#exact.get(message.subject) ?? [])]) add(subscription)
+    for (const subscription of [...this.#subscriptions])
+      if (isMatch(subscription.filter, message.subject)) add(subscription)
+    for (const group of groups.values()) {
+      const chosen = group[group.length === 1 ? 0 : this.random.below(group.length)]
+      if (chosen !== undefined) chosen.connection.arrive(chosen, message, 0)
+    }
+    if (count > 0 || message.replyTo === undefined) return
+    const answer = { subject: message.replyTo, replyTo: undefined, headers: {}, payload: new Uint8Array(0) }
+    for (const subscription of this.#subscriptions) {
+      if (isMatch(subscription.filter, answer.subject)) subscription.connection.arrive(subscription, answer, 503)
+    }
+  }
+}
+
+/** The client: one process's view of the hub. */
+export class Connection implements Bus {
+  readonly kind = 'memory'
+  readonly name: string
+  readonly clock: PausableClock
+  readonly logs
+  readonly #hub: Hub
+  readonly #mux: Mux
+  readonly #subscriptions = new Set<Subscription>()
+  readonly #listeners: ((isConnected: boolean) => void)[] = []
+  #up: Link
+  #down: Link
+  #phase: 'connected' | 'disconnected' | 'closed' | 'dead' = 'connected'
+  #isPaused = false
+
+  constructor(hub: Hub, name: string, id: string) {
+    this.#hub = hub
+    this.name = name
+    this.clock = new PausableClock(hub.clock)
+    this.#mux = new Mux(id, this.clock)
+    this.#up = new Link(hub.clock, hub.random)
+    this.#down = new Link(hub.clock, hub.random)
+    this.logs = memoryLogStore(hub, this)
+    this.#listen({
+      filter: this.#mux.filter,
+      queue: undefined,
+      connection: this,
+      deliver: (m, s) => this.#mux.deliver(m, s),
+    })
+  }
+
+  get payloadBytesMax(): number {
+    return this.#hub.options.payloadBytesMax ?? 1_048_576 - 16_384
+  }
+
+  isConnected(): boolean {
+    return this.#phase === 'connected'
+  }
+
+  onConnection(listener: (isConnected: boolean) => void): void {
+    this.#listeners.push(listener)
+  }
+
+  publish(subject: string, payload: Uint8Array, options: { headers?: BusHeaders; replyTo?: string } = {}): void {
+    if (this.#phase !== 'connected') return
+    assert(payload.length <= this.payloadBytesMax, `message of ${payload.length} bytes on ${subject}`)
+    const message = { subject, replyTo: options.replyTo, headers: { ...options.headers }, payload: payload.slice() }
+    const { faults } = this.#hub
+    if (this.#hub.chance(faults.drop)) return
+    const copyCount = this.#hub.chance(faults.duplicate) ? 2 : 1
+    for (let i = 0; i < copyCount; i++) {
+      const delayMs = drawDelay(faults.delayMs, this.#hub.random)
+      this.#up.send(delayMs, () => this.#hub.route(message), this.#hub.chance(faults.reorder))
+    }
+  }
+
+  subscribe(subject: string, options: { queue?: string }, onMessage: (message: BusMessage) => void): BusSubscription {
+    if (this.#mux.owns(subject)) return { stop: this.#mux.listen(subject, onMessage) }
+    const subscription: Subscription = { filter: subject, queue: options.queue, connection: this, deliver: onMessage }
+    this.#listen(subscription)
+    return {
+      stop: () => {
+        this.#subscriptions.delete(subscription)
+        this.#up.send(0, () => this.#hub.unlisten(subscription))
+      },
+    }
+  }
+
+  async request(subject: string, payload: Uint8Array, options: Parameters<Bus['request']>[2]): Promise<BusMessage> {
+    this.assertConnected()
+    const { headers, timeoutMs, signal } = options
+    return this.#mux.request({ subject, timeoutMs, signal }, (replyTo) =>
+      this.publish(subject, payload, headers === undefined ? { replyTo } : { replyTo, headers }),
+    )
+  }
+
+  inbox(): string {
+    return this.#mux.inbox()
+  }
+
+  /** Runs `operation` at the hub and brings its outcome back. `loseAnswer` is asked after it ran. */
+  call<T>(
+    what: string,
+    timeoutMs: number,
+    operation: () => T,
+    options: { extraMs?: DelayRange; loseAnswer?: () => boolean } = {},
+  ): Promise<T> {
+    return this.callLater<T>(what, timeoutMs, options.extraMs, (answer) => {
+      const outcome = outcomeOf(operation)
+      if (!options.loseAnswer?.()) answer(outcome)
+    })
+  }
+
+  /** Like `call`, for an operation that answers when it likes. */
+  async callLater<T>(
+    what: string,
+    timeoutMs: number,
+    extraMs: DelayRange | undefined,
+    operation: (answer: (outcome: () => T) => void) => void,
+  ): Promise<T> {
+    this.assertConnected()
+    const { faults, random } = this.#hub
+    const delayMs = () => drawDelay(faults.delayMs, random) + (extraMs === undefined ? 0 : drawDelay(extraMs, random))
+    const down = this.#down
+    const outcome = await this.#mux.collect<() => T>(
+      { subject: what, timeoutMs },
+      (inbox) => {
+        const answer = (value: () => T) => down.send(delayMs(), () => this.#mux.deliver(answerOn(inbox, value), 0))
+        this.#up.send(delayMs(), () => operation(answer))
+      },
+      (message, _status, done) => done((message as Answer<T>).outcome),
+    )
+    return outcome()
+  }
+
+  async bucket(name: string): Promise<KvBucket> {
+    await this.call(`bucket ${name}`, 5_000, () => {
+      if (!this.#hub.buckets.has(name)) this.#hub.buckets.set(name, new MemoryBucket(name))
+    })
+    return memoryBucketClient(this.#hub, this, name)
+  }
+
+  async server(): ReturnType<Bus['server']> {
+    const durability = this.#hub.options.durability ?? 'best-effort'
+    const durabilityReason = 'logs are kept in the memory of this process'
+    return { version: 'memory', url: 'memory:', durability, durabilityReason }
+  }
+
+  async close(): Promise<void> {
+    if (this.#phase === 'closed' || this.#phase === 'dead') return
+    const isClosing = this.#phase === 'connected'
+    this.#phase = 'closed'
+    this.#mux.failAll(new UnavailableError('bus-disconnected', 'the connection was closed'))
+    this.#down.cut()
+    this.#subscriptions.clear()
+    this.#tell(false)
+    if (!isClosing) return this.#hub.forget(this)
+    await new Promise<void>((resolve) => {
+      this.#up.send(0, () => {
+        this.#hub.forget(this)
+        resolve()
+      })
+    })
+  }
+
+  /** A delivery on its way to this connection. */
+  arrive(subscription: Subscription, message: BusMessage, status: InboxStatus): void {
+    this.#down.send(drawDelay(this.#hub.faults.delayMs, this.#hub.random), () => {
+      if (this.#subscriptions.has(subscription)) subscription.deliver(message, status)
+    })
+  }
+
+  pause(): void {
+    this.#isPaused = true
+    this.clock.pause()
+    this.#up.pause()
+    this.#down.pause()
+  }
+
+  resume(): void {
+    this.#isPaused = false
+    this.clock.resume()
+    this.#up.resume()
+    this.#down.resume()
+  }
+
+  disconnect(): void {
+    if (this.#phase !== 'connected') return
+    this.#phase = 'disconnected'
+    this.#up.cut()
+    this.#down.cut()
+    this.#hub.dropSubscriptions(this)
+    this.#mux.failAll(new UnavailableError('bus-disconnected', 'the connection was lost'))
+    this.#tell(false)
+  }
+
+  reconnect(): void {
+    if (this.#phase !== 'disconnected') return
+    this.#phase = 'connected'
+    this.#up = new Link(this.#hub.clock, this.#hub.random)
+    this.#down = new Link(this.#hub.clock, this.#hub.random)
+    if (this.#isPaused) this.pause()
+    for (const subscription of this.#subscriptions) this.#hub.listen(subscription)
+    this.#tell(true)
+  }
+
+  die(): void {
+    this.#phase = 'dead'
+    this.clock.kill()
+    this.#up.cut()
+    this.#down.cut()
+    this.#subscriptions.clear()
+    this.#hub.dropSubscriptions(this)
+  }
+
+  isOver(): boolean {
+    return this.#phase === 'closed' || this.#phase === 'dead'
+  }
+
+  assertConnected(): void {
+    if (this.#phase === 'connected' || this.#phase === 'dead') return
+    throw new UnavailableError('bus-disconnected', `connection ${this.name} is ${this.#phase}`)
+  }
+
+  #listen(subscription: Subscription): void {
+    this.#subscriptions.add(subscription)
+    this.#up.send(0, () => {
+      if (this.#subscriptions.has(subscription)) this.#hub.listen(subscription)
+    })
+  }
+
+  #tell(isConnected: boolean): void {
+    for (const listener of this.#listeners) listener(isConnected)
+  }
+}
+
+interface Answer<T> extends BusMessage {
+  readonly outcome: () => T
+}
+
+function answerOn<T>(inbox: string, outcome: () => T): Answer<T> {
+  return { subject: inbox, replyTo: undefined, headers: {}, payload: new Uint8Array(0), outcome }
+}
+
+/** What calling it again would do: give the value or throw the error. */
+function outcomeOf<T>(operation: () => T): () => T {
+  try {
+    const value = operation()
+    return () => value
+  } catch (error) {
+    return () => {
+      throw error
+    }
+  }
+}

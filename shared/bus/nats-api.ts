@@ -1,0 +1,126 @@
+// The JetStream API as plain requests: JSON out, JSON back, error codes turned into the families. Nothing is retried here.
+import { headers, type Msg, type MsgHdrs, type NatsConnection } from '@nats-io/transport-node'
+import type { Clock } from '../base/clock.ts'
+import { type CarillonError, ConflictError, UnavailableError } from '../base/errors.ts'
+import type { Mux } from './mux.ts'
+import type { BusHeaders, BusMessage } from './port.ts'
+
+/** What the parts of the NATS bus share: the connection, and the names under which the server knows things. */
+export interface NatsLink {
+  readonly nc: NatsConnection
+  readonly mux: Mux
+  readonly clock: Clock
+  readonly prefix: string
+  isConnected(): boolean
+  onConnection(listener: (isConnected: boolean) => void): void
+  /** Asks outside our prefix; fails at once while disconnected. */
+  ask(subject: string, payload: Uint8Array, timeoutMs: number, headers?: MsgHdrs): Promise<BusMessage>
+}
+
+/** Error codes of the server that we tell apart. */
+export const jsCode = {
+  streamNotFound: 10059,
+  streamNameInUse: 10058,
+  wrongLastSequence: 10071,
+  maxBytes: 10077,
+} as const
+
+/** An error answer of the JetStream API, before it is known what it means to the caller. */
+export class ApiError extends UnavailableError {
+  readonly errCode: number
+
+  constructor(what: string, errCode: number, description: string) {
+    super('log-unavailable', `${what}: ${description} (${errCode})`)
+    this.errCode = errCode
+  }
+}
+
+interface ApiReply {
+  readonly error?: { readonly code: number; readonly err_code?: number; readonly description?: string }
+}
+
+/** One call of the JetStream API. `path` follows `$JS.API.`. Rejects with ApiError or another UnavailableError. */
+export async function callApi<T>(link: NatsLink, path: string, body: unknown, timeoutMs: number): Promise<T> {
+  const payload = body === undefined ? new Uint8Array(0) : Buffer.from(JSON.stringify(body))
+  const reply = await asked(link.ask(`$JS.API.${path}`, payload, timeoutMs))
+  return parsedReply<T>(reply.payload, path)
+}
+
+/** Nobody answers where JetStream should: no leader, or it is switched off. */
+export async function asked<T>(answer: Promise<T>): Promise<T> {
+  try {
+    return await answer
+  } catch (error) {
+    if (error instanceof UnavailableError && error.code === 'bus-no-responders') {
+      throw new UnavailableError('log-unavailable', 'no JetStream leader answers', { cause: error })
+    }
+    throw error
+  }
+}
+
+export function parsedReply<T>(payload: Uint8Array, what: string): T {
+  let reply: T & ApiReply
+  try {
+    reply = JSON.parse(Buffer.from(payload.buffer, payload.byteOffset, payload.byteLength).toString())
+  } catch (error) {
+    throw new UnavailableError('log-unavailable', `${what}: the answer is not JSON`, { cause: error })
+  }
+  const { error } = reply
+  if (error !== undefined) throw new ApiError(what, error.err_code ?? error.code, error.description ?? 'no description')
+  return reply
+}
+
+/** What a refused append means to its caller. */
+export function appendError(error: unknown, subject: string): unknown {
+  if (!(error instanceof ApiError)) return error
+  const families: Record<number, CarillonError> = {
+    [jsCode.wrongLastSequence]: new ConflictError('log-conflict', `${subject}: ${error.message}`, { cause: error }),
+    [jsCode.maxBytes]: new UnavailableError('log-full', `${subject}: ${error.message}`, { cause: error }),
+  }
+  return families[error.errCode] ?? error
+}
+
+export function toNatsHeaders(from: BusHeaders): MsgHdrs {
+  const to = headers()
+  for (const name in from) to.set(name, from[name] as string)
+  return to
+}
+
+const noHeaders: BusHeaders = Object.freeze({})
+
+/** A received message under its relative subject; headers are read when somebody asks for them. */
+export class NatsMessage implements BusMessage {
+  readonly #msg: Msg
+  readonly #prefixLength: number
+  #headers: BusHeaders | undefined
+
+  constructor(msg: Msg, prefixLength: number) {
+    this.#msg = msg
+    this.#prefixLength = prefixLength
+  }
+
+  get subject(): string {
+    return this.#msg.subject.slice(this.#prefixLength)
+  }
+
+  get replyTo(): string | undefined {
+    const reply = this.#msg.reply
+    return reply ? reply.slice(this.#prefixLength) : undefined
+  }
+
+  get payload(): Uint8Array {
+    return this.#msg.data
+  }
+
+  get headers(): BusHeaders {
+    this.#headers ??= plainHeaders(this.#msg.headers)
+    return this.#headers
+  }
+}
+
+export function plainHeaders(from: MsgHdrs | undefined): BusHeaders {
+  if (from === undefined) return noHeaders
+  const to: Record<string, string> = {}
+  for (const name of from.keys()) to[name] = from.get(name)
+  return to
+}

@@ -1,0 +1,95 @@
+// Buckets on NATS key-value stores. Reads and writes go through the client's KV; watching is a feed on the stream behind
+// the bucket, because it must find back after a reconnect without losing a key's newest value.
+import { JetStreamApiError, type JetStreamClient } from '@nats-io/jetstream'
+import { type KV, Kvm } from '@nats-io/kv'
+import { ConflictError, textOf, UnavailableError } from '../base/errors.ts'
+import { jsCode, type NatsLink } from './nats-api.ts'
+import { NatsFeed } from './nats-feed.ts'
+import type { KvBucket } from './port.ts'
+
+export interface NatsBucketDeps {
+  readonly link: NatsLink
+  readonly js: JetStreamClient
+  readonly feeds: Set<NatsFeed>
+  readonly onWatchError: (error: Error) => void
+}
+
+export async function natsBucket(deps: NatsBucketDeps, name: string, replicas: number): Promise<KvBucket> {
+  const { link, js, feeds } = deps
+  const bucket = `${link.prefix}-${name}`
+  const stream = `KV_${bucket}`
+  const subjectOf = (key: string) => `$KV.${bucket}.${key}`
+  const keyAt = subjectOf('').length
+
+  async function call<T>(what: string, operation: () => Promise<T>): Promise<T> {
+    if (!link.isConnected()) throw new UnavailableError('bus-disconnected', `${bucket}: not connected`)
+    try {
+      return await operation()
+    } catch (error) {
+      throw kvError(error, `${bucket}: ${what}`)
+    }
+  }
+
+  const kv: KV = await call('open', () =>
+    new Kvm(js).create(bucket, { history: 1, replicas, allow_direct: true, storage: 'file' as never }),
+  )
+  return {
+    async get(key) {
+      const entry = await call(`get ${key}`, () => kv.get(key))
+      if (entry === null) return undefined
+      return { key, value: entry.operation === 'PUT' ? entry.value : undefined, revision: entry.revision }
+    },
+    create: (key, value) => call(`create ${key}`, () => kv.create(key, value)),
+    update: (key, value, expectedRevision) => call(`update ${key}`, () => kv.update(key, value, expectedRevision)),
+    put: (key, value) => call(`put ${key}`, () => kv.put(key, value)),
+    delete: (key) => call(`delete ${key}`, () => kv.delete(key)),
+    watch(filter, onEntry, onReady) {
+      let isReady = false
+      const ready = () => {
+        if (isReady) return
+        isReady = true
+        onReady()
+      }
+      const feed = new NatsFeed(link, {
+        stream,
+        filter: subjectOf(filter),
+        from: 'last-per-subject',
+        onStart: (pendingCount) => {
+          if (pendingCount === 0) ready()
+        },
+        onMessage({ msg, seq, pendingCount }) {
+          const isGone =
+            msg.headers !== undefined &&
+            isMarker(msg.headers.get('KV-Operation'), msg.headers.get('Nats-Marker-Reason'))
+          if (isReady || !isGone) {
+            onEntry({ key: msg.subject.slice(keyAt), value: isGone ? undefined : msg.data, revision: seq })
+          }
+          if (pendingCount === 0) ready()
+        },
+        onError: deps.onWatchError,
+      })
+      feeds.add(feed)
+      return {
+        stop() {
+          feeds.delete(feed)
+          void feed.stop()
+        },
+      }
+    },
+  }
+}
+
+/** Deletions are messages of their own; so is what the server leaves where a value expired. */
+function isMarker(operation: string, reason: string): boolean {
+  return operation === 'DEL' || operation === 'PURGE' || reason !== ''
+}
+
+function kvError(error: unknown, what: string): Error {
+  const text = `${what}: ${textOf(error)}`
+  if (error instanceof JetStreamApiError && error.code === jsCode.wrongLastSequence) {
+    return new ConflictError('kv-conflict', text, { cause: error })
+  }
+  const name = error instanceof Error ? error.name : ''
+  if (name === 'TimeoutError') return new UnavailableError('bus-timeout', text, { cause: error })
+  return new UnavailableError('kv-unavailable', text, { cause: error })
+}

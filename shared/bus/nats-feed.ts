@@ -1,0 +1,248 @@
+// Follows a stream in order: a short-lived pull consumer, a window of messages, one handler at a time. Starts over at the
+// next expected sequence after anything unusual: a reconnect, silence, a gap in what the consumer delivered, a consumer
+// that is gone. A window of messages never weighs more than `windowBytesMax`, since the server cuts off slow readers.
+import type { Msg, Subscription } from '@nats-io/transport-node'
+import type { Timer } from '../base/clock.ts'
+import { UnavailableError } from '../base/errors.ts'
+import { hex, systemRandom } from '../base/random.ts'
+import { callApi, type NatsLink } from './nats-api.ts'
+
+const messageBytesTypical = 512 * 1024
+const windowBytesMax = 16 * 1024 * 1024
+const windowCount = windowBytesMax / messageBytesTypical
+const heartbeatMs = 2_000
+const silenceMsMax = 3 * heartbeatMs
+const pullExpiresMs = 30_000
+const apiTimeoutMs = 5_000
+const retryFirstMs = 100
+const retryMsMax = 2_000
+const nanosPerMs = 1_000_000
+
+export interface FeedMessage {
+  readonly msg: Msg
+  readonly seq: number
+  readonly storedAtMs: number
+  /** Messages the consumer still had to deliver when it sent this one. */
+  readonly pendingCount: number
+}
+
+export interface FeedOptions {
+  readonly stream: string
+  /** The full subject to follow; all of the stream without one. */
+  readonly filter?: string
+  /** Where to begin: at a sequence, or with the last message of each subject. */
+  readonly from: number | 'last-per-subject'
+  readonly onMessage: (message: FeedMessage) => void | Promise<void>
+  /** After each start: how many messages were there to deliver. */
+  readonly onStart?: (pendingCount: number) => void
+  readonly onError: (error: Error) => void
+}
+
+interface ConsumerInfo {
+  readonly num_pending: number
+}
+
+export class NatsFeed {
+  readonly #link: NatsLink
+  readonly #options: FeedOptions
+  #from: number | 'last-per-subject'
+  #isStopped = false
+  /** One try at following; what belongs to an older one is ignored. */
+  #round = 0
+  #consumer = ''
+  #subscription: Subscription | undefined
+  #queue: FeedMessage[] = []
+  #wantedCount = 0
+  #deliveredSeq = 0
+  #lastHeardMs = 0
+  #failureCount = 0
+  #isFollowing = false
+  #watchdog: Timer | undefined
+  #retry: Timer | undefined
+  #handling: Promise<void> | undefined
+
+  constructor(link: NatsLink, options: FeedOptions) {
+    this.#link = link
+    this.#options = options
+    this.#from = options.from
+    void this.#start()
+  }
+
+  /** Called by the bus on each change of the connection. */
+  onConnection(isConnected: boolean): void {
+    if (this.#isStopped) return
+    if (isConnected) this.#startOver(undefined, 0)
+    else this.#drop()
+  }
+
+  async stop(): Promise<void> {
+    if (!this.#isStopped) {
+      this.#isStopped = true
+      this.#drop()
+    }
+    await this.#handling
+  }
+
+  async #start(): Promise<void> {
+    this.#round += 1
+    const round = this.#round
+    const { stream, filter } = this.#options
+    this.#consumer = `feed-${hex(systemRandom.bytes(8))}`
+    const from = this.#from
+    const start =
+      from === 'last-per-subject'
+        ? { deliver_policy: 'last_per_subject', filter_subject: filter ?? '>' }
+        : {
+            deliver_policy: 'by_start_sequence',
+            opt_start_seq: Math.max(1, from),
+            ...(filter && { filter_subject: filter }),
+          }
+    try {
+      const info = await callApi<ConsumerInfo>(
+        this.#link,
+        `CONSUMER.CREATE.${stream}.${this.#consumer}${filter === undefined ? '' : `.${filter}`}`,
+        {
+          stream_name: stream,
+          action: 'create',
+          config: {
+            name: this.#consumer,
+            ...start,
+            ack_policy: 'none',
+            replay_policy: 'instant',
+            mem_storage: true,
+            num_replicas: 1,
+            inactive_threshold: 30_000 * nanosPerMs,
+          },
+        },
+        apiTimeoutMs,
+      )
+      if (this.#round !== round || this.#isStopped) return
+      this.#follow(round)
+      this.#options.onStart?.(info.num_pending)
+    } catch (error) {
+      if (this.#round === round && !this.#isStopped) this.#startOver(error as Error, this.#retryMs())
+    }
+  }
+
+  #follow(round: number): void {
+    const inbox = `${this.#link.prefix}.${this.#link.mux.inbox()}.feed`
+    this.#deliveredSeq = 0
+    this.#wantedCount = 0
+    this.#isFollowing = true
+    this.#lastHeardMs = this.#link.clock.monotonic()
+    this.#subscription = this.#link.nc.subscribe(inbox, {
+      callback: (_error, msg) => {
+        if (this.#round === round) this.#hear(msg, inbox)
+      },
+    })
+    this.#pull(inbox)
+    this.#watch()
+  }
+
+  #hear(msg: Msg, inbox: string): void {
+    this.#lastHeardMs = this.#link.clock.monotonic()
+    const status = msg.headers?.code ?? 0
+    if (status !== 0) {
+      this.#hearStatus(status, msg, inbox)
+      return
+    }
+    const message = parsed(msg)
+    this.#deliveredSeq += 1
+    this.#wantedCount = Math.max(0, this.#wantedCount - 1)
+    if (message === undefined || message.deliveredSeq !== this.#deliveredSeq) {
+      this.#startOver(new UnavailableError('log-unavailable', 'the consumer skipped a message'), 0)
+      return
+    }
+    this.#failureCount = 0
+    this.#queue.push(message)
+    if (this.#handling === undefined) this.#handling = this.#handle(inbox)
+  }
+
+  #hearStatus(status: number, msg: Msg, inbox: string): void {
+    if (status === 100) return // heartbeat
+    if (status === 408) {
+      this.#wantedCount = Math.max(
+        0,
+        this.#wantedCount - Number(msg.headers?.get('Nats-Pending-Messages') || windowCount),
+      )
+      this.#pull(inbox)
+      return
+    }
+    const text = `${this.#options.stream}: consumer answered ${status} ${msg.headers?.description ?? ''}`
+    this.#startOver(new UnavailableError('log-unavailable', text), this.#retryMs())
+  }
+
+  async #handle(inbox: string): Promise<void> {
+    // A round that starts meanwhile replaces the queue; this loop goes on with the new one.
+    for (let message = this.#queue.shift(); message !== undefined && !this.#isStopped; message = this.#queue.shift()) {
+      const before = this.#from
+      this.#from = message.seq + 1
+      try {
+        await this.#options.onMessage(message)
+      } catch (error) {
+        this.#from = before === 'last-per-subject' ? before : message.seq
+        this.#startOver(error as Error, retryFirstMs)
+        break
+      }
+      this.#pull(inbox)
+    }
+    this.#handling = undefined
+    if (this.#queue.length > 0 && !this.#isStopped) this.#handling = this.#handle(inbox)
+  }
+
+  /** Keeps the window full: asks for more when half of it is used up. */
+  #pull(inbox: string): void {
+    const room = windowCount - this.#wantedCount - this.#queue.length
+    if (!this.#isFollowing || room < windowCount / 2 || !this.#link.isConnected()) return
+    this.#wantedCount += room
+    const request = { batch: room, expires: pullExpiresMs * nanosPerMs, idle_heartbeat: heartbeatMs * nanosPerMs }
+    const subject = `$JS.API.CONSUMER.MSG.NEXT.${this.#options.stream}.${this.#consumer}`
+    this.#link.nc.publish(subject, Buffer.from(JSON.stringify(request)), { reply: inbox })
+  }
+
+  #watch(): void {
+    this.#watchdog = this.#link.clock.after(heartbeatMs, () => {
+      const silentMs = this.#link.clock.monotonic() - this.#lastHeardMs
+      if (this.#wantedCount > 0 && silentMs > silenceMsMax) {
+        this.#startOver(new UnavailableError('log-unavailable', `${this.#options.stream}: the consumer fell silent`), 0)
+      } else this.#watch()
+    })
+  }
+
+  #startOver(error: Error | undefined, delayMs: number): void {
+    this.#drop()
+    if (error !== undefined) this.#options.onError(error)
+    this.#retry = this.#link.clock.after(delayMs, () => {
+      if (!this.#isStopped && this.#link.isConnected()) void this.#start()
+    })
+  }
+
+  #retryMs(): number {
+    this.#failureCount += 1
+    return Math.min(retryMsMax, retryFirstMs * 2 ** Math.min(this.#failureCount, 10))
+  }
+
+  #drop(): void {
+    this.#round += 1
+    this.#isFollowing = false
+    this.#queue = []
+    this.#watchdog?.cancel()
+    this.#retry?.cancel()
+    this.#subscription?.unsubscribe()
+    this.#subscription = undefined
+    if (this.#consumer === '' || !this.#link.isConnected()) return
+    this.#link.nc.publish(`$JS.API.CONSUMER.DELETE.${this.#options.stream}.${this.#consumer}`)
+    this.#consumer = ''
+  }
+}
+
+/** Position and time stand in the reply subject: `$JS.ACK.[domain.account.]stream.consumer.tries.seq.delivered.nanos.pending`. */
+function parsed(msg: Msg): (FeedMessage & { deliveredSeq: number }) | undefined {
+  const tokens = (msg.reply ?? '').split('.')
+  const at = tokens.length >= 11 ? 7 : 5
+  const seq = Number(tokens[at])
+  const deliveredSeq = Number(tokens[at + 1])
+  if (!(seq > 0 && deliveredSeq > 0)) return undefined
+  const nanos = tokens[at + 2] ?? '0'
+  return { msg, seq, deliveredSeq, storedAtMs: Number(nanos.slice(0, -6)), pendingCount: Number(tokens[at + 3]) }
+}

@@ -1,0 +1,206 @@
+// Logs on JetStream streams, by plain requests: every call is one request, so the caller alone decides about retries.
+import { headers, type Msg } from '@nats-io/transport-node'
+import { RefusedError, UnavailableError } from '../base/errors.ts'
+import { ApiError, appendError, asked, callApi, jsCode, type NatsLink, NatsMessage, parsedReply } from './nats-api.ts'
+import { NatsFeed } from './nats-feed.ts'
+import type { BusHeaders, BusMessage, LogConfig, LogMessage, LogState, LogStore } from './port.ts'
+
+const apiTimeoutMs = 5_000
+const nanosPerMs = 1_000_000
+
+interface StreamInfo {
+  readonly config: Record<string, unknown> & { readonly max_bytes: number }
+  readonly created: string
+  readonly state: { readonly first_seq: number; readonly last_seq: number; readonly bytes: number }
+}
+
+export interface NatsLogStore extends LogStore {
+  readonly feeds: ReadonlySet<NatsFeed>
+}
+
+export function natsLogStore(link: NatsLink): NatsLogStore {
+  const feeds = new Set<NatsFeed>()
+  const streamOf = (log: string) => `${link.prefix}-${log}`
+  const subjectOf = (subject: string) => `${link.prefix}.${subject}`
+  const relative = (subject: string) => subject.slice(link.prefix.length + 1)
+  return {
+    feeds,
+    ensure: (config) => ensureStream(link, streamOf(config.name), config),
+    state: async (log) =>
+      stateOf(await callApi<StreamInfo>(link, `STREAM.INFO.${streamOf(log)}`, undefined, apiTimeoutMs)),
+
+    async append(_log, subject, payload, { timeoutMs, messageId, expectedLastSubjectSeq }) {
+      const hasHeaders = messageId !== undefined || expectedLastSubjectSeq !== undefined
+      const head = hasHeaders ? headers() : undefined
+      if (messageId !== undefined) head?.set('Nats-Msg-Id', messageId)
+      if (expectedLastSubjectSeq !== undefined) {
+        head?.set('Nats-Expected-Last-Subject-Sequence', String(expectedLastSubjectSeq))
+      }
+      try {
+        const reply = await asked(link.ask(subjectOf(subject), payload, timeoutMs, head))
+        const ack = parsedReply<{ seq: number; duplicate?: boolean }>(reply.payload, subject)
+        return { seq: ack.seq, isDuplicate: ack.duplicate === true }
+      } catch (error) {
+        throw appendError(error, subject)
+      }
+    },
+
+    lastPerSubject: (log, subjects, timeoutMs) =>
+      lastPerSubject(link, streamOf(log), subjects.map(subjectOf), timeoutMs, relative),
+
+    async get(log, seq, timeoutMs) {
+      const path = `$JS.API.DIRECT.GET.${streamOf(log)}`
+      const reply = await asked(link.ask(path, Buffer.from(JSON.stringify({ seq })), timeoutMs))
+      const status = statusOf(reply.headers)
+      if (status === 404) return undefined
+      if (status !== 0) throw new UnavailableError('log-unavailable', `${path}: ${status}`)
+      return directMessage(reply.headers, reply.payload, relative)
+    },
+
+    async purge(log, belowSeq, timeoutMs) {
+      const body = { seq: belowSeq }
+      const reply = await callApi<{ purged: number }>(link, `STREAM.PURGE.${streamOf(log)}`, body, timeoutMs)
+      return reply.purged
+    },
+
+    consume(log, fromSeq, onMessage, onError) {
+      const feed = new NatsFeed(link, {
+        stream: streamOf(log),
+        from: fromSeq,
+        onError,
+        onMessage: ({ msg, seq, storedAtMs }) =>
+          onMessage({
+            seq,
+            subject: relative(msg.subject),
+            payload: msg.data,
+            messageId: msg.headers?.get('Nats-Msg-Id') || undefined,
+            storedAtMs,
+          }),
+      })
+      feeds.add(feed)
+      return {
+        stop() {
+          feeds.delete(feed)
+          return feed.stop()
+        },
+      }
+    },
+  }
+}
+
+const statusHeader = 'Nats-Status'
+const descriptionHeader = 'Nats-Description'
+
+/** A message of the server on an inbox: statuses travel in the first header line, and become headers here. */
+export function inboxMessage(msg: Msg, prefixLength: number): BusMessage {
+  const message = new NatsMessage(msg, prefixLength)
+  const code = msg.headers?.code ?? 0
+  if (code === 0) return message
+  const status = { [statusHeader]: String(code), [descriptionHeader]: msg.headers?.description ?? '' }
+  return {
+    subject: message.subject,
+    replyTo: undefined,
+    payload: message.payload,
+    headers: { ...message.headers, ...status },
+  }
+}
+
+function statusOf(head: BusHeaders): number {
+  return Number(head[statusHeader] ?? 0)
+}
+
+function directMessage(head: BusHeaders, payload: Uint8Array, relative: (subject: string) => string): LogMessage {
+  return {
+    seq: Number(head['Nats-Sequence']),
+    subject: relative(head['Nats-Subject'] ?? ''),
+    payload,
+    messageId: head['Nats-Msg-Id'],
+    storedAtMs: Date.parse(head['Nats-Time-Stamp'] ?? ''),
+  }
+}
+
+async function lastPerSubject(
+  link: NatsLink,
+  stream: string,
+  subjects: readonly string[],
+  timeoutMs: number,
+  relative: (subject: string) => string,
+): Promise<{ messages: LogMessage[]; upToSeq: number }> {
+  const path = `$JS.API.DIRECT.GET.${stream}`
+  const messages: LogMessage[] = []
+  const payload = Buffer.from(JSON.stringify({ multi_last: subjects }))
+  if (!link.isConnected()) throw new UnavailableError('bus-disconnected', 'not connected')
+  const upToSeq = await asked(
+    link.mux.collect<number>(
+      { subject: path, timeoutMs },
+      (inbox) => link.nc.publish(path, payload, { reply: `${link.prefix}.${inbox}` }),
+      (message, _status, done) => {
+        const head = message.headers
+        const status = statusOf(head)
+        if (status === 0) return void messages.push(directMessage(head, message.payload, relative))
+        if (status === 404) return done(0) // nothing there, and no position stated: proves nothing
+        if (status !== 204)
+          throw new UnavailableError('log-unavailable', `${path}: ${status} ${head[descriptionHeader] ?? ''}`)
+        if (Number(head['Nats-Num-Pending'] ?? 0) > 0)
+          throw new UnavailableError('log-unavailable', `${path}: answer cut short`)
+        done(Number(head['Nats-UpTo-Sequence'] ?? 0))
+      },
+    ),
+  )
+  return { messages, upToSeq }
+}
+
+function stateOf({ state, config, created }: StreamInfo): LogState {
+  return {
+    firstSeq: state.last_seq === 0 ? 0 : state.first_seq,
+    lastSeq: state.last_seq,
+    bytes: state.bytes,
+    bytesMax: config.max_bytes,
+    incarnation: created,
+  }
+}
+
+async function ensureStream(link: NatsLink, stream: string, config: LogConfig): Promise<LogState> {
+  const wanted: Record<string, unknown> = {
+    name: stream,
+    subjects: config.subjects.map((subject) => `${link.prefix}.${subject}`),
+    storage: 'file',
+    retention: 'limits',
+    discard: 'new',
+    max_bytes: config.bytesMax,
+    max_msgs: -1,
+    max_msgs_per_subject: -1,
+    max_msg_size: -1,
+    max_age: 0,
+    num_replicas: config.replicas,
+    duplicate_window: config.duplicateWindowMs * nanosPerMs,
+    allow_direct: true,
+    deny_delete: true,
+  }
+  const info = await infoOrCreate(link, stream, wanted)
+  const wrong = Object.keys(wanted).filter((key) => !isEqual(info.config[key], wanted[key]))
+  if (wrong.length > 0) {
+    const said = wrong.map((key) => `${key} is ${JSON.stringify(info.config[key])}, not ${JSON.stringify(wanted[key])}`)
+    throw new RefusedError('log-config', `stream ${stream} is not as asked for: ${said.join('; ')}`)
+  }
+  return stateOf(info)
+}
+
+async function infoOrCreate(link: NatsLink, stream: string, wanted: Record<string, unknown>): Promise<StreamInfo> {
+  try {
+    return await callApi<StreamInfo>(link, `STREAM.INFO.${stream}`, undefined, apiTimeoutMs)
+  } catch (error) {
+    if (!(error instanceof ApiError) || error.errCode !== jsCode.streamNotFound) throw error
+  }
+  try {
+    return await callApi<StreamInfo>(link, `STREAM.CREATE.${stream}`, wanted, apiTimeoutMs)
+  } catch (error) {
+    if (!(error instanceof ApiError) || error.errCode !== jsCode.streamNameInUse) throw error
+    return callApi<StreamInfo>(link, `STREAM.INFO.${stream}`, undefined, apiTimeoutMs) // somebody was faster
+  }
+}
+
+function isEqual(held: unknown, wanted: unknown): boolean {
+  if (!Array.isArray(wanted)) return (held ?? 0) === wanted
+  return Array.isArray(held) && JSON.stringify([...held].sort()) === JSON.stringify([...wanted].sort())
+}
