@@ -1,5 +1,5 @@
 // The settings that several services share: how to reach NATS, who one is, and the shape of the log.
-import { bytes, type ConfigOf, choice, defineSettings, duration, flag, integer, list, text } from './settings.ts'
+import { bytes, type ConfigOf, choice, defineSettings, duration, integer, list, text } from './settings.ts'
 
 /** Every actor. */
 export const commonSettings = defineSettings({
@@ -37,7 +37,6 @@ export const commonSettings = defineSettings({
     min: '200ms',
   }),
   segmentBytesMax: bytes('1GiB', 'log bytes after which a segment ends early', { min: '64KiB' }),
-  requirePowerSafe: flag(false, 'refuse writes unless the server keeps acknowledged messages through a power cut'),
   enableFeature: list([], 'features that are off unless named here'),
   logLevel: choice(['debug', 'info', 'warn', 'error'], 'info', 'least level of the log lines on stderr'),
 })

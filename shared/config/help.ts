@@ -18,7 +18,7 @@ const columnWidth = 100
 
 export function helpText({ usage, intro, sections, after }: HelpParts): string {
   const parts = [`Usage: ${usage}`, intro]
-  for (const { title, table } of sections) {
+  for (const { title, table } of withoutRepeats(sections)) {
     const lines = Object.entries(table).flatMap(([key, setting]) => {
       const name = flagName(key, setting)
       const shown = setting.show(setting.default)
@@ -41,7 +41,7 @@ export function helpText({ usage, intro, sections, after }: HelpParts): string {
 
 /** Markdown: one table per section. */
 export function settingsMarkdown(sections: readonly SettingsSection[]): string {
-  return sections
+  return withoutRepeats(sections)
     .map(({ title, table }) => {
       const rows = Object.entries(table).map(([key, setting]) => {
         const name = flagName(key, setting)
@@ -63,6 +63,16 @@ export function settingsMarkdown(sections: readonly SettingsSection[]): string {
       ].join('\n')
     })
     .join('\n\n')
+}
+
+/** A setting that several tables share is told once, where it stands first. */
+function withoutRepeats(sections: readonly SettingsSection[]): SettingsSection[] {
+  const told = new Set<string>()
+  return sections.map(({ title, table }) => {
+    const fresh = Object.entries(table).filter(([key, setting]) => !told.has(flagName(key, setting)))
+    for (const [key, setting] of fresh) told.add(flagName(key, setting))
+    return { title, table: Object.fromEntries(fresh) }
+  })
 }
 
 function wrap(text: string, width: number): string[] {

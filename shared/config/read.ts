@@ -63,7 +63,12 @@ function byFlag(tables: readonly SettingsTable[]): Map<string, AnySetting> {
       const other = known.get(name)
       if (name === 'config' || name === 'help' || name.startsWith('no-'))
         throw new TypeError(`the name --${name} is taken`)
-      if (other !== undefined && other.kind !== setting.kind) throw new TypeError(`--${name} has two kinds`)
+      if (
+        other !== undefined &&
+        (other.kind !== setting.kind || other.show(other.default) !== setting.show(setting.default))
+      ) {
+        throw new TypeError(`--${name} stands in two tables with different kinds or defaults`)
+      }
       known.set(name, setting)
     }
   }

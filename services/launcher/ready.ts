@@ -1,0 +1,50 @@
+// What `start` says when everything runs: lines for people, or one JSON line for programs.
+import type { Durability } from '../../shared/bus/port.ts'
+
+export interface ReadyProcess {
+  readonly pid: number
+  readonly role: string
+  readonly id: string
+  /** Where it listens, if it does. */
+  readonly address?: string
+}
+
+export interface ReadyFacts {
+  /** URL of the first gateway, '' when there is none. */
+  readonly base: string
+  readonly nats: string
+  readonly durability: Durability
+  readonly durabilityReason: string
+  readonly data: string
+  readonly processes: readonly ReadyProcess[]
+}
+
+export function readyLine({ base, ...facts }: ReadyFacts): string {
+  const doors = base === '' ? {} : { push: pushUrl(base), query: base }
+  return `${JSON.stringify({ ready: true, ...doors, ...facts, launcher: process.pid })}\n`
+}
+
+export function readyText(facts: ReadyFacts): string {
+  const { base, nats, data, durability, durabilityReason } = facts
+  const kept = {
+    'power-loss-safe': 'an acknowledged sample survives a power cut',
+    'process-crash-safe': 'an acknowledged sample survives killed processes, not a power cut',
+    'best-effort': 'an acknowledged sample may be lost',
+    unknown: 'the nats-server does not say how safe an acknowledged sample is',
+  } satisfies Record<Durability, string>
+  const doors =
+    base === ''
+      ? ['  no gateway runs here']
+      : [`  push to      ${pushUrl(base)}`, `  query        ${base}  (a Prometheus data source)`]
+  return `${[
+    'carillon is ready',
+    ...doors,
+    `  NATS         ${nats}`,
+    `  data         ${data}`,
+    `  durability   ${durability}: ${kept[durability]} (${durabilityReason})`,
+  ].join('\n')}\n`
+}
+
+function pushUrl(base: string): string {
+  return `${base}/api/v1/push`
+}

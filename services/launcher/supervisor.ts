@@ -1,0 +1,114 @@
+// Keeps one child process running: starts it, starts it again when it ends, stops it when told.
+//
+// Invariants
+//   V1  A child that keeps ending is started ever more slowly (firstMs to maxMs); one that ran well for a while starts afresh.
+//   V2  After `stop` nothing is started again, and the child is gone when it resolves: asked first, killed after the wait.
+import { type ChildProcess, spawn } from 'node:child_process'
+import { backoffMs } from '../../shared/base/backoff.ts'
+import type { Clock, Timer } from '../../shared/base/clock.ts'
+import type { Random } from '../../shared/base/random.ts'
+import type { Log } from '../../shared/telemetry/log.ts'
+
+const restart = { firstMs: 200, maxMs: 10_000 }
+const healthyAfterMs = 30_000
+
+export interface ChildSpec {
+  readonly role: string
+  readonly id: string
+  readonly file: string
+  readonly args: readonly string[]
+  readonly cwd?: string
+  readonly env: NodeJS.ProcessEnv
+  /** An actor speaks to us over a channel; the nats-server has none, and a process group of its own, so that Ctrl-C in a
+   *  terminal does not reach it before the actors have finished. */
+  readonly hasChannel: boolean
+}
+
+export interface SupervisorDeps {
+  readonly clock: Clock
+  readonly random: Random
+  readonly log: Log
+  readonly onStarted?: (pid: number) => void
+  readonly onMessage?: (message: unknown) => void
+  /** After each end that nobody asked for. Before it is started again. */
+  readonly onEnd?: (end: ChildEnd) => void
+}
+
+export interface ChildEnd {
+  readonly code: number | null
+  readonly signal: NodeJS.Signals | null
+  /** How often it has ended without having run well in between. */
+  readonly endCount: number
+}
+
+export interface Supervisor {
+  readonly role: string
+  readonly id: string
+  pid(): number | undefined
+  stop(waitMs: number): Promise<void>
+  /** Kills it at once, for good. */
+  kill(): void
+}
+
+export function supervise(spec: ChildSpec, deps: SupervisorDeps): Supervisor {
+  const { clock, random, log } = deps
+  let child: ChildProcess | undefined
+  let waiting: Timer | undefined
+  let endCount = 0
+  let isStopping = false
+  start()
+
+  return {
+    role: spec.role,
+    id: spec.id,
+    pid: () => child?.pid,
+    async stop(waitMs) {
+      isStopping = true
+      waiting?.cancel()
+      const stopping = child
+      if (stopping === undefined) return
+      const ended = new Promise<void>((resolve) => stopping.once('exit', () => resolve()))
+      stopping.kill('SIGTERM')
+      const killing = clock.after(waitMs, () => {
+        log.warn({ child: spec.id, waitMs }, 'it did not stop in time and is killed')
+        stopping.kill('SIGKILL')
+      })
+      await ended
+      killing.cancel()
+    },
+    kill() {
+      isStopping = true
+      waiting?.cancel()
+      child?.kill('SIGKILL')
+    },
+  }
+
+  function start(): void {
+    const startedAtMs = clock.monotonic()
+    const started = spawn(spec.file, spec.args, {
+      stdio: spec.hasChannel ? ['ignore', 2, 2, 'ipc'] : ['ignore', 2, 2],
+      env: spec.env,
+      detached: !spec.hasChannel,
+      ...(spec.cwd === undefined ? {} : { cwd: spec.cwd }),
+    })
+    child = started
+    started.on('error', (error) => {
+      log.error({ child: spec.id, error }, 'it cannot be started')
+      if (started.pid === undefined) onEnd(startedAtMs, null, null) // no exit will follow
+    })
+    started.on('exit', (code, signal) => onEnd(startedAtMs, code, signal))
+    if (deps.onMessage !== undefined) started.on('message', deps.onMessage)
+    if (started.pid !== undefined) deps.onStarted?.(started.pid)
+  }
+
+  function onEnd(startedAtMs: number, code: number | null, signal: NodeJS.Signals | null): void {
+    child = undefined
+    if (isStopping) return
+    if (clock.monotonic() - startedAtMs >= healthyAfterMs) endCount = 0 // V1
+    const delayMs = Math.round(backoffMs(endCount, restart, random))
+    endCount += 1
+    log.warn({ child: spec.id, code, signal, delayMs }, 'it ended by itself and is started again')
+    deps.onEnd?.({ code, signal, endCount })
+    if (!isStopping) waiting = clock.after(delayMs, start)
+  }
+}

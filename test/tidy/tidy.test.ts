@@ -1,0 +1,165 @@
+// The house rules as a test. The table of stairs is the map of the project.
+import { describe, expect, it } from 'vitest'
+import { filesIn, foldersIn, type Source, sourcesIn } from './sources.ts'
+
+/** Who may import whom: a room imports rooms on lower stairs, and those named in `also`. */
+const stairs: Readonly<Record<string, { readonly stair: number; readonly also?: readonly string[] }>> = {
+  base: { stair: 0 },
+  model: { stair: 1 },
+  config: { stair: 1 },
+  wire: { stair: 1, also: ['model'] },
+  telemetry: { stair: 1, also: ['config'] },
+  bus: { stair: 2 },
+  ring: { stair: 2 },
+  tsdb: { stair: 2 },
+  promql: { stair: 2 },
+  objects: { stair: 2 },
+  contracts: { stair: 3 },
+  membership: { stair: 3, also: ['contracts'] },
+}
+
+const linesMax = 500
+/** Files that may be longer, each with its reason. */
+const longFiles: Readonly<Record<string, string>> = {
+  'shared/wire/remote-write.ts': 'two formats in one pass: splitting it would split the hot loop',
+}
+
+const code = sourcesIn(['shared', 'services'], /\.(ts|mjs)$/)
+const typescript = code.filter((source) => source.file.endsWith('.ts'))
+const tests = sourcesIn(['test'], /\.ts$/)
+
+/** The places that break a rule, as `file:line: text`. */
+function places(sources: readonly Source[], pattern: RegExp): string[] {
+  return sources.flatMap(({ file, lines }) =>
+    lines.flatMap((line, index) => (pattern.test(line) ? [`${file}:${index + 1}: ${line.trim()}`] : [])),
+  )
+}
+
+const roomOf = (file: string): string => file.split('/')[1] ?? ''
+
+describe('stairs', () => {
+  it('every room of shared/ stands in the table', () => {
+    expect(foldersIn('shared').filter((room) => stairs[room] === undefined)).toEqual([])
+  })
+
+  it('imports go down, never sideways or up', () => {
+    const wrong = typescript.flatMap(({ file, imports }) =>
+      imports.filter((name) => !mayImport(file, name)).map((name) => `${file} imports ${name}`),
+    )
+    expect(wrong).toEqual([])
+  })
+
+  it('the rule itself refuses what it should', () => {
+    expect(mayImport('shared/base/a.ts', 'shared/model/b.ts')).toBe(false)
+    expect(mayImport('shared/promql/a.ts', 'shared/tsdb/b.ts')).toBe(false)
+    expect(mayImport('services/gateway/a.ts', 'services/ingester/b.ts')).toBe(false)
+    expect(mayImport('shared/wire/a.ts', 'shared/model/b.ts')).toBe(true)
+    expect(mayImport('services/main.ts', 'services/ingester/b.ts')).toBe(true)
+  })
+
+  it('only files named nats-* import a NATS package', () => {
+    const wrong = typescript.filter(
+      ({ file, imports }) =>
+        !(file.split('/').at(-1) ?? '').startsWith('nats-') && imports.some((name) => name.startsWith('@nats-io/')),
+    )
+    expect(wrong.map(({ file }) => file)).toEqual([])
+  })
+
+  function mayImport(file: string, name: string): boolean {
+    const isOurs = name.startsWith('shared/') || name.startsWith('services/')
+    if (!isOurs) return !name.startsWith('test/')
+    if (file.startsWith('services/')) {
+      return name.startsWith('shared/') || file === 'services/main.ts' || roomOf(file) === roomOf(name)
+    }
+    if (!name.startsWith('shared/')) return false
+    const [from, to] = [stairs[roomOf(file)], stairs[roomOf(name)]]
+    if (from === undefined || to === undefined) return false
+    return roomOf(file) === roomOf(name) || to.stair < from.stair || (from.also ?? []).includes(roomOf(name))
+  }
+})
+
+describe('habits', () => {
+  it('no default exports', () => {
+    expect(places(typescript, /^export default /)).toEqual([])
+  })
+
+  it('no barrels', () => {
+    expect(typescript.filter(({ file }) => file.endsWith('/index.ts')).map(({ file }) => file)).toEqual([])
+  })
+
+  it('the environment is read only where the process begins', () => {
+    const others = code.filter(
+      ({ file }) =>
+        !['services/main.ts', 'services/carillon.mjs'].includes(file) && !file.startsWith('services/launcher/'),
+    )
+    expect(places(others, /\bprocess\.env\b/)).toEqual([])
+  })
+
+  it('time and chance come in by the door', () => {
+    const others = code.filter(
+      ({ file }) => !/^(shared\/base|services\/launcher)\/|^services\/(main\.ts|carillon\.mjs)$/.test(file),
+    )
+    expect(places(others, /\b(Date\.now|Math\.random|setTimeout|setInterval|performance\.now)\(|new Date\(\)/)).toEqual(
+      [],
+    )
+  })
+
+  it(`no file is longer than ${linesMax} lines without a reason`, () => {
+    const long = [...typescript, ...tests].filter(({ lines }) => lines.length > linesMax).map(({ file }) => file)
+    expect(long.filter((file) => longFiles[file] === undefined)).toEqual([])
+    expect(Object.keys(longFiles).filter((file) => !long.includes(file))).toEqual([])
+  })
+
+  it('no paths of one machine', () => {
+    expect(
+      places([...code, ...tests], new RegExp(`(^|[^\\w.])/(${['work', 'tmp/bash', 'home'].join('|')})[/_]`)),
+    ).toEqual([])
+  })
+
+  it('nothing is left for later in a comment', () => {
+    expect(
+      places(
+        [...code, ...tests],
+        new RegExp(`\\b(${['TO', 'FIX', 'XX'].map((word, i) => word + ['DO', 'ME', 'X'][i]).join('|')})\\b`),
+      ),
+    ).toEqual([])
+  })
+
+  it('every file says what it is at its head', () => {
+    const bare = typescript.filter(({ lines }) => !/^(\/\/|\/\*\*|#!)/.test(lines[0] ?? ''))
+    expect(bare.map(({ file }) => file)).toEqual([])
+  })
+
+  it('subjects stand only in contracts', () => {
+    const others = typescript.filter(({ file }) => !file.startsWith('shared/contracts/'))
+    expect(places(others, /^(?!\s*(\/\/|\*|\/\*)).*['"`]cln\./)).toEqual([])
+  })
+
+  it('no names that say nothing', () => {
+    const empty = [...code, ...tests].filter(({ file }) =>
+      /(^|\/)(utils?|helpers?|misc|manager|common-.*)\.ts$/.test(file),
+    )
+    expect(empty.map(({ file }) => file)).toEqual([])
+  })
+})
+
+describe('papers', () => {
+  it('every room has a README', () => {
+    const rooms = [
+      ...foldersIn('shared').map((room) => `shared/${room}`),
+      ...foldersIn('services').map((room) => `services/${room}`),
+    ].filter((room) => filesIn(room).length > 0)
+    expect(rooms.filter((room) => !filesIn(room).includes(`${room}/README.md`))).toEqual([])
+  })
+
+  it('every test file asserts something', () => {
+    const silent = tests.filter(
+      ({ file, text }) => file.endsWith('.test.ts') && !/\bexpect\(|\bassert\(|Suite\(|fc\.assert/.test(text),
+    )
+    expect(silent.map(({ file }) => file)).toEqual([])
+  })
+
+  it('no test is switched off or alone', () => {
+    expect(places(tests, /\b(it|describe|test)\.(only|todo)\b|\b(it|describe|test)\.skip\(/)).toEqual([])
+  })
+})
