@@ -1,0 +1,132 @@
+// The chunks of a head as a table of columns, their bytes in a slab. Each series has a chain of its chunks, the newest first.
+import { grownF64, grownU8, grownU32 } from '../chunk/growth.ts'
+import { ENCODING_FLOAT_HISTOGRAM, ENCODING_HISTOGRAM } from '../chunk/histogram.ts'
+import { Slab } from '../chunk/slab.ts'
+import { ENCODING_XOR } from '../chunk/xor.ts'
+
+/** What a chunk is now. The first three are finished and equal their encoding ids. */
+export const FINISHED_XOR = ENCODING_XOR
+export const FINISHED_HISTOGRAM = ENCODING_HISTOGRAM
+export const FINISHED_FLOAT_HISTOGRAM = ENCODING_FLOAT_HISTOGRAM
+/** Being written in time order; the series' record holds the writer's state. */
+export const OPEN_XOR = 4
+/** Being written in time order; a HistogramChunkWriter holds it. */
+export const OPEN_HISTOGRAM = 5
+/** Samples that came out of order, sorted: a block of (time, value) floats. */
+export const LATE_FLOATS = 6
+/** The same for histograms, outside the slab. */
+export const LATE_HISTOGRAMS = 7
+
+export class ChunkTable {
+  readonly slab = new Slab()
+  /** Slot + 1 of the series' next older chunk, 0 at the end; of a free slot: the next free one. */
+  next = new Uint32Array(16)
+  kind = new Uint8Array(16)
+  segment = new Uint32Array(16)
+  sizeClass = new Uint8Array(16)
+  address = new Uint32Array(16)
+  byteLength = new Uint32Array(16)
+  count = new Uint32Array(16)
+  minTime = new Float64Array(16)
+  /** Of an open chunk it stands in the series' record. */
+  maxTime = new Float64Array(16)
+  private slotCount = 0
+  private firstFree = 0
+  usedCount = 0
+
+  /** A new slot without bytes, in front of `next`. */
+  add(kind: number, segment: number, next: number): number {
+    let slot = this.firstFree - 1
+    if (slot >= 0) this.firstFree = this.next[slot]!
+    else slot = this.slotCount++
+    if (slot === this.next.length) this.grow(slot + 1)
+    this.usedCount++
+    this.next[slot] = next
+    this.kind[slot] = kind
+    this.segment[slot] = segment
+    this.byteLength[slot] = 0
+    this.count[slot] = 0
+    return slot
+  }
+
+  /** Frees slot and bytes; the caller has unlinked it. */
+  remove(slot: number): void {
+    if (this.hasBlock(slot)) this.slab.release(this.address[slot]!, this.sizeClass[slot]!)
+    this.kind[slot] = 0
+    this.next[slot] = this.firstFree
+    this.firstFree = slot + 1
+    this.usedCount--
+  }
+
+  /** Gives the slot a block of at least `bytes`. */
+  allocate(slot: number, bytes: number): void {
+    this.address[slot] = this.slab.allocate(bytes)
+    this.sizeClass[slot] = this.slab.classOf(bytes)
+  }
+
+  /** Moves the slot's first `used` bytes into a block of at least `bytes`, unless it has one of that class. */
+  resize(slot: number, used: number, bytes: number): void {
+    const oldClass = this.sizeClass[slot]!
+    if (this.slab.classOf(bytes) === oldClass) return
+    const oldAddress = this.address[slot]!
+    this.allocate(slot, bytes)
+    const from = this.slab.pages[oldAddress >>> 16]!
+    const at = offsetOf(oldAddress)
+    const to = this.page(slot)
+    const start = offsetOf(this.address[slot]!)
+    if (used < 64) for (let i = 0; i < used; i++) to[start + i] = from[at + i]!
+    else to.set(from.subarray(at, at + used), start)
+    this.slab.release(oldAddress, oldClass)
+  }
+
+  room(slot: number): number {
+    return this.slab.roomOf(this.address[slot]!, this.sizeClass[slot]!)
+  }
+
+  page(slot: number): Uint8Array<ArrayBuffer> {
+    return this.slab.pages[this.address[slot]! >>> 16]!
+  }
+
+  /** The block's page as words; its first is 2 × `floatStart`. */
+  words(slot: number): Uint32Array<ArrayBuffer> {
+    return this.slab.pageWords[this.address[slot]! >>> 16]!
+  }
+
+  /** The block's page as floats and, by `floatStart`, its first element there. */
+  floats(slot: number): Float64Array<ArrayBuffer> {
+    return this.slab.pageFloats[this.address[slot]! >>> 16]!
+  }
+
+  floatStart(slot: number): number {
+    return (this.address[slot]! & 0xffff) << 1
+  }
+
+  start(slot: number): number {
+    return offsetOf(this.address[slot]!)
+  }
+
+  get bytes(): number {
+    return this.slab.bytes + this.next.length * (6 * 4 + 2 + 16)
+  }
+
+  private hasBlock(slot: number): boolean {
+    const kind = this.kind[slot]!
+    return kind !== OPEN_HISTOGRAM && kind !== LATE_HISTOGRAMS
+  }
+
+  private grow(needed: number): void {
+    this.next = grownU32(this.next, needed)
+    this.kind = grownU8(this.kind, needed)
+    this.segment = grownU32(this.segment, needed)
+    this.sizeClass = grownU8(this.sizeClass, needed)
+    this.address = grownU32(this.address, needed)
+    this.byteLength = grownU32(this.byteLength, needed)
+    this.count = grownU32(this.count, needed)
+    this.minTime = grownF64(this.minTime, needed)
+    this.maxTime = grownF64(this.maxTime, needed)
+  }
+}
+
+function offsetOf(address: number): number {
+  return (address & 0xffff) << 4
+}

@@ -1,0 +1,239 @@
+// The head: the recent samples of one tenant in one partition, in memory.
+//
+// A pure state machine (L9): what it holds is a function of the log's records applied to it. No clock, configuration or chance. It is
+// not aware of other tasks: nothing here awaits, and views handed out are valid until the next append.
+//
+// It owns the series (labels, postings), their chunks, the segments' digests and the newest exemplars. Bounds: strings, series and
+// samples by the tenant's limits and by `dropSegment`; exemplars by `exemplarsMax`.
+import type { Histogram } from '../../model/histogram.ts'
+import { compareBytes, type Labels } from '../../model/labels.ts'
+import type { Matcher } from '../../model/matcher.ts'
+import { SampleColumns } from '../columns.ts'
+import { compileMatchers } from '../matcher-set.ts'
+import { mergeRuns } from '../merge.ts'
+import { digestText } from './digest.ts'
+import { type Exemplar, ExemplarRing } from './exemplars.ts'
+import { Postings } from './postings.ts'
+import { selectRefs } from './select.ts'
+import { type ChunkVisitor, type Range, SeriesChunks } from './series-chunks.ts'
+import { SeriesTable } from './series-table.ts'
+import type { StringTable } from './string-table.ts'
+
+export interface HeadOptions {
+  /** Chunks are cut at this many samples. */
+  readonly samplesPerChunkMax?: number
+  /** The newest exemplars that are kept. */
+  readonly exemplarsMax?: number
+}
+
+export const EMPTY_DIGEST = '0000000000000000'
+
+export class Head {
+  private readonly strings: StringTable
+  private readonly table: SeriesTable
+  private readonly postings = new Postings()
+  private readonly samples: SeriesChunks
+  private readonly ring: ExemplarRing
+  /** Columns to decode overlapping chunks into, kept for the next read. */
+  private readonly pool: SampleColumns[] = []
+
+  constructor(strings: StringTable, { samplesPerChunkMax = 120, exemplarsMax = 10_000 }: HeadOptions = {}) {
+    this.strings = strings
+    this.table = new SeriesTable(strings)
+    this.samples = new SeriesChunks(samplesPerChunkMax)
+    this.ring = new ExemplarRing(exemplarsMax)
+  }
+
+  /** Finds or makes the series of a label set, given as string numbers [name#, value#, …] sorted by name bytes, and returns its dense
+   *  ref: 0, 1, 2, … */
+  series(labelRefs: Uint32Array | readonly number[], start = 0, end = labelRefs.length): number {
+    const found = this.table.findOrAdd(labelRefs, start, end)
+    if (found >= 0) return found
+    const ref = -1 - found
+    let hashA = 0x2545f491
+    let hashB = 0x61c88647
+    for (let i = start; i < end; i++) {
+      hashA = Math.imul(hashA ^ this.strings.hashA(labelRefs[i]!), 0x9e3779b1)
+      hashA ^= hashA >>> 16
+      hashB = Math.imul(hashB ^ this.strings.hashB(labelRefs[i]!), 0x85ebca77)
+      hashB ^= hashB >>> 13
+    }
+    this.samples.addSeries(hashA, hashB)
+    for (let i = start; i < end; i += 2) this.postings.add(ref, labelRefs[i]!, labelRefs[i + 1]!)
+    return ref
+  }
+
+  /** Applies element `index` of `values` at `time` (ms), read in segment `segment`. Returns APPENDED_NEW, _EQUAL, _REPLACED or _KEPT
+   *  (series-chunks.ts). */
+  appendFloat(ref: number, segment: number, time: number, values: Float64Array, index: number): number {
+    return this.samples.appendFloat(ref, segment, time, values, index)
+  }
+
+  /** The same for a float given as its two words. */
+  appendBits(ref: number, segment: number, time: number, low: number, high: number): number {
+    return this.samples.appendBits(ref, segment, time, low, high)
+  }
+
+  /** The same for a histogram, which the head may keep: it must not change afterwards. */
+  appendHistogram(ref: number, segment: number, time: number, histogram: Histogram): number {
+    return this.samples.appendHistogram(ref, segment, time, histogram)
+  }
+
+  appendExemplar(ref: number, exemplar: Exemplar): void {
+    this.ring.add(ref, exemplar)
+  }
+
+  /** The exemplars of a series in the range, by time. */
+  exemplarsOf(ref: number, range: Range): Exemplar[] {
+    return this.ring.of(ref, range)
+  }
+
+  /** The refs, rising, of the series that pass all matchers and have chunks in the range. Throws RefusedError for a bad pattern. */
+  select(matchers: readonly Matcher[], range: Range): Uint32Array {
+    const index = { strings: this.strings, series: this.table, postings: this.postings }
+    return selectRefs(index, compileMatchers(matchers)).filter((ref) => this.samples.overlaps(ref, range))
+  }
+
+  labelsOf(ref: number): Labels {
+    return this.table.labels(ref)
+  }
+
+  /** A view of [name#, value#, …]; valid until the next new series. */
+  labelRefsOf(ref: number): Uint32Array {
+    return this.table.run(ref)
+  }
+
+  /** Calls back for each chunk that overlaps the range, by min time: encoding id, bytes (a view for the time of the call), min and max
+   *  time, sample count, segment. Chunks may overlap each other. */
+  chunksOf(ref: number, range: Range, fn: ChunkVisitor): void {
+    for (const slot of this.samples.overlapping(ref, range)) this.samples.show(ref, slot, fn)
+  }
+
+  /** Appends the series' samples in the range, both ends included, merged by L11, to the sink. */
+  readInto(ref: number, range: Range, sink: SampleColumns): void {
+    const { samples } = this
+    const slots = samples.overlapping(ref, range)
+    let areApart = true
+    for (let i = 1; i < slots.length && areApart; i++) {
+      areApart = samples.endOf(ref, slots[i - 1]!) < samples.minTimeOf(slots[i]!)
+    }
+    if (areApart) {
+      for (const slot of slots) samples.decode(ref, slot, range, sink)
+      return
+    }
+    const runs = slots.map((slot, i) => {
+      const columns = this.pooled(i)
+      samples.decode(ref, slot, range, columns)
+      return columns.asRun()
+    })
+    mergeRuns(runs, sink)
+  }
+
+  /** Appends the newest sample in the range, if there is one, to the sink. */
+  lastInto(ref: number, range: Range, sink: SampleColumns): boolean {
+    const { samples } = this
+    if (samples.lastOpenInto(ref, range, sink)) return true
+    const slots = samples.overlapping(ref, range).sort((a, b) => samples.endOf(ref, b) - samples.endOf(ref, a))
+    const found = new SampleColumns(0)
+    let newest = Number.NEGATIVE_INFINITY
+    for (const slot of slots) {
+      if (samples.endOf(ref, slot) < newest) break
+      const columns = this.pooled(0)
+      samples.decode(ref, slot, range, columns)
+      if (columns.count === 0) continue
+      const last = columns.count - 1
+      const candidate = { ...columns.asRun(), start: last }
+      if (columns.times[last]! < newest) continue
+      const best = this.pooled(1)
+      mergeRuns(columns.times[last]! > newest ? [candidate] : [found.asRun(), candidate], best)
+      newest = columns.times[last]!
+      found.clear()
+      found.pushFrom(best.asRun(), best.words, 0)
+    }
+    if (found.count === 0) return false
+    sink.pushFrom(found.asRun(), found.words, 0)
+    return true
+  }
+
+  /** The label names of the series that pass, sorted by bytes. */
+  labelNames(matchers: readonly Matcher[], range: Range): string[] {
+    const names = new Set<number>()
+    if (matchers.length === 0) {
+      for (const name of this.postings.nameNumbers()) if (this.valuesIn(name, range, 1).length > 0) names.add(name)
+    } else {
+      for (const ref of this.select(matchers, range)) {
+        const run = this.table.run(ref)
+        for (let i = 0; i < run.length; i += 2) names.add(run[i]!)
+      }
+    }
+    return this.sortedTexts(names)
+  }
+
+  /** The values of a label among the series that pass, sorted by bytes. */
+  labelValues(name: string, matchers: readonly Matcher[], range: Range): string[] {
+    const nameNumber = this.strings.find(name)
+    if (nameNumber === undefined) return []
+    if (matchers.length === 0) return this.sortedTexts(this.valuesIn(nameNumber, range, Number.POSITIVE_INFINITY))
+    const values = new Set<number>()
+    for (const ref of this.select(matchers, range)) values.add(this.table.valueOf(ref, nameNumber))
+    values.delete(-1)
+    return this.sortedTexts(values)
+  }
+
+  get seriesCount(): number {
+    return this.table.count
+  }
+
+  /** Samples in all segments held; a time that stands in two segments counts twice. */
+  get sampleCount(): number {
+    let count = 0
+    for (const segment of this.samples.segments.values()) count += segment.sampleCount
+    return count
+  }
+
+  /** An estimate of the memory, without the shared strings. */
+  get bytes(): number {
+    return this.table.bytes + this.postings.bytes + this.samples.bytes + this.ring.bytes
+  }
+
+  /** 16 hex digits that depend on the set of samples applied in the segment, not on order or repeats. */
+  digest(segment: number): string {
+    const held = this.samples.segments.get(segment)
+    return held === undefined ? EMPTY_DIGEST : digestText(held.sums)
+  }
+
+  /** The samples of one segment. */
+  sampleCountOf(segment: number): number {
+    return this.samples.segments.get(segment)?.sampleCount ?? 0
+  }
+
+  /** The segments that samples are held of, rising. */
+  segments(): number[] {
+    return [...this.samples.segments.keys()].sort((a, b) => a - b)
+  }
+
+  /** Frees the samples of a segment. Its series stay. */
+  dropSegment(segment: number): void {
+    this.samples.dropSegment(segment)
+  }
+
+  private pooled(i: number): SampleColumns {
+    let columns = this.pool[i]
+    if (columns === undefined) this.pool[i] = columns = new SampleColumns()
+    columns.clear()
+    return columns
+  }
+
+  /** Up to `countMax` values of a name that a series in the range carries. */
+  private valuesIn(name: number, range: Range, countMax: number): number[] {
+    const values: number[] = []
+    this.postings.eachValue(name, (value, refs) => {
+      if (values.length < countMax && refs.some((ref) => this.samples.overlaps(ref, range))) values.push(value)
+    })
+    return values
+  }
+
+  private sortedTexts(numbers: Iterable<number>): string[] {
+    return [...numbers].map((n) => this.strings.text(n)).sort(compareBytes)
+  }
+}

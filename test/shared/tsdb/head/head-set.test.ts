@@ -1,0 +1,225 @@
+// H2: the state of a segment is a function of the set of samples applied in it; checked against a plain map.
+import fc from 'fast-check'
+import { describe, expect, test } from 'vitest'
+import type { Histogram } from '../../../../shared/model/histogram.ts'
+import { compareValueBits, STALE_HIGH, STALE_LOW } from '../../../../shared/model/sample.ts'
+import { SampleColumns } from '../../../../shared/tsdb/columns.ts'
+import { Head } from '../../../../shared/tsdb/head/head.ts'
+import { APPENDED_EQUAL, APPENDED_NEW } from '../../../../shared/tsdb/head/series-chunks.ts'
+import { StringTable } from '../../../../shared/tsdb/head/string-table.ts'
+import { compareHistograms } from '../../../../shared/tsdb/histogram-order.ts'
+
+interface Sample {
+  readonly series: number
+  readonly segment: number
+  readonly time: number
+  readonly high: number
+  readonly low: number
+  readonly histogram?: Histogram
+}
+
+const EVERYTHING = { startMs: Number.NEGATIVE_INFINITY, endMs: Number.POSITIVE_INFINITY }
+
+const valueWords = fc.oneof(
+  fc.double().map((value) => {
+    const [low, high] = new Uint32Array(Float64Array.of(value).buffer)
+    return { high: high!, low: low! }
+  }),
+  fc.constant({ high: STALE_HIGH, low: STALE_LOW }),
+  fc.record({ high: fc.constantFrom(0x7ff80000, 0xfff80000, 0x7ff00000), low: fc.integer({ min: 1, max: 9 }) }),
+  fc.constantFrom({ high: 0, low: 0 }, { high: 0x80000000, low: 0 }, { high: 0x3ff00000, low: 0 }),
+)
+
+function histogramOf(isFloat: boolean, gauge: boolean, counts: readonly number[], sum: number): Histogram {
+  return {
+    isFloat,
+    resetHint: gauge ? 'gauge' : 'unknown',
+    schema: 1,
+    zeroThreshold: 2 ** -128,
+    zeroCount: 0,
+    count: counts.reduce((a, b) => a + b, 0),
+    sum,
+    positiveSpans: counts.length > 0 ? [{ offset: 0, length: counts.length }] : [],
+    positiveBuckets: counts,
+    negativeSpans: [],
+    negativeBuckets: [],
+    customValues: [],
+  }
+}
+
+const histogram = fc
+  .record({
+    isFloat: fc.boolean(),
+    gauge: fc.boolean(),
+    counts: fc.array(fc.integer({ min: 0, max: 3 }), { maxLength: 3 }),
+    sum: fc.constantFrom(0, 1, 2.5),
+  })
+  .map(({ isFloat, gauge, counts, sum }) => histogramOf(isFloat, gauge, counts, sum))
+
+const times = fc.oneof(
+  fc.integer({ min: 0, max: 30 }),
+  fc.integer({ min: -50, max: 400 }).map((n) => n * 15_000),
+  fc.integer({ min: -(2 ** 51), max: 2 ** 51 }),
+)
+
+const sample: fc.Arbitrary<Sample> = fc
+  .tuple(
+    fc.integer({ min: 0, max: 1 }),
+    fc.integer({ min: 3, max: 5 }),
+    times,
+    valueWords,
+    fc.option(histogram, { freq: 4 }),
+  )
+  .map(([series, segment, time, words, h]) => ({
+    series,
+    segment,
+    time,
+    ...words,
+    ...(h === null ? {} : { histogram: h }),
+  }))
+
+function headOf(samples: readonly Sample[], samplesPerChunkMax: number): Head {
+  const strings = new StringTable()
+  const head = new Head(strings, { samplesPerChunkMax })
+  for (const one of samples) apply(head, strings, one)
+  return head
+}
+
+function apply(head: Head, strings: StringTable, one: Sample): number {
+  const ref = head.series([strings.intern('__name__'), strings.intern(`series_${one.series}`)])
+  if (one.histogram !== undefined) return head.appendHistogram(ref, one.segment, one.time, one.histogram)
+  const column = new Float64Array(Uint32Array.of(one.low, one.high).buffer)
+  return head.appendFloat(ref, one.segment, one.time, column, 0)
+}
+
+function greater(a: Sample, b: Sample): boolean {
+  if (a.histogram !== undefined) return b.histogram === undefined || compareHistograms(a.histogram, b.histogram) > 0
+  if (b.histogram !== undefined) return false
+  return compareValueBits(a.high, a.low, b.high, b.low) > 0
+}
+
+/** What must be read of a series: by time, the greatest. */
+function model(samples: readonly Sample[], series: number, startMs: number, endMs: number): string[] {
+  const best = new Map<number, Sample>()
+  for (const one of samples) {
+    if (one.series !== series || one.time < startMs || one.time > endMs) continue
+    const held = best.get(one.time)
+    if (held === undefined || greater(one, held)) best.set(one.time, one)
+  }
+  return [...best.values()].sort((a, b) => a.time - b.time).map(textOf)
+}
+
+function textOf(one: Sample): string {
+  if (one.histogram === undefined) return `${one.time} ${one.high >>> 0}:${one.low >>> 0}`
+  return `${one.time} ${JSON.stringify(one.histogram)}`
+}
+
+function textsOf(sink: SampleColumns): string[] {
+  const words = new Uint32Array(sink.values.buffer)
+  return Array.from({ length: sink.count }, (_, i) => {
+    const h = sink.histograms?.[i]
+    return textOf({
+      series: 0,
+      segment: 0,
+      time: sink.times[i]!,
+      high: words[2 * i + 1]!,
+      low: words[2 * i]!,
+      ...(h && { histogram: h }),
+    })
+  })
+}
+
+function refOf(head: Head, series: number): number | undefined {
+  return head.select([{ name: '__name__', operator: '=', value: `series_${series}` }], EVERYTHING)[0]
+}
+
+describe('H2: a segment is the set of its samples', () => {
+  test('what is read equals a plain map, over any range', () => {
+    fc.assert(
+      fc.property(
+        fc.array(sample, { maxLength: 120 }),
+        fc.integer({ min: 2, max: 8 }),
+        fc.tuple(times, times).map(([a, b]) => ({ startMs: Math.min(a, b), endMs: Math.max(a, b) })),
+        (samples, chunkMax, range) => {
+          const head = headOf(samples, chunkMax)
+          for (const series of [0, 1]) {
+            const ref = refOf(head, series)
+            for (const { startMs, endMs } of [EVERYTHING, range]) {
+              const sink = new SampleColumns(1)
+              const last = new SampleColumns(1)
+              if (ref !== undefined) {
+                head.readInto(ref, { startMs, endMs }, sink)
+                head.lastInto(ref, { startMs, endMs }, last)
+              }
+              const wanted = model(samples, series, startMs, endMs)
+              expect(textsOf(sink)).toEqual(wanted)
+              expect(textsOf(last)).toEqual(wanted.slice(-1))
+            }
+          }
+        },
+      ),
+      { numRuns: 400 },
+    )
+  })
+
+  test('any order with any repeats gives the same digests and counts', () => {
+    fc.assert(
+      fc.property(
+        fc.array(sample, { maxLength: 80 }),
+        fc.integer({ min: 2, max: 8 }),
+        fc.infiniteStream(fc.nat()),
+        (samples, chunkMax, dice) => {
+          const head = headOf(samples, chunkMax)
+          const shuffled = [...samples, ...samples.filter(() => dice.next().value % 2 === 0)]
+            .map((one) => ({ one, at: dice.next().value }))
+            .sort((a, b) => a.at - b.at)
+            .map(({ one }) => one)
+          const other = headOf(shuffled, chunkMax)
+          expect(other.segments()).toEqual(head.segments())
+          for (const segment of head.segments()) {
+            expect(other.digest(segment)).toBe(head.digest(segment))
+            expect(other.sampleCountOf(segment)).toBe(head.sampleCountOf(segment))
+            const distinct = new Set(
+              samples.filter((one) => one.segment === segment).map((one) => `${one.series} ${one.time}`),
+            )
+            expect(head.sampleCountOf(segment)).toBe(distinct.size)
+          }
+        },
+      ),
+      { numRuns: 300 },
+    )
+  })
+
+  test('a resent batch changes neither memory nor digest', () => {
+    const strings = new StringTable()
+    const head = new Head(strings)
+    const samples: Sample[] = []
+    for (let i = 0; i < 500; i++)
+      samples.push({ series: 0, segment: 1, time: 15_000 * (i % 7 === 0 ? i - 30 : i), high: 0x40000000 + i, low: i })
+    for (const one of samples) apply(head, strings, one)
+    const before = { bytes: head.bytes, digest: head.digest(1), count: head.sampleCount }
+    for (const one of samples) expect(apply(head, strings, one)).not.toBe(APPENDED_NEW)
+    expect({ bytes: head.bytes, digest: head.digest(1), count: head.sampleCount }).toEqual(before)
+    expect(apply(head, strings, samples.at(-1)!)).toBe(APPENDED_EQUAL)
+  })
+
+  test('a dropped segment takes its samples with it and leaves the others', () => {
+    fc.assert(
+      fc.property(fc.array(sample, { maxLength: 80 }), fc.array(sample, { maxLength: 40 }), (samples, later) => {
+        const strings = new StringTable()
+        const head = new Head(strings, { samplesPerChunkMax: 5 })
+        for (const one of samples) apply(head, strings, one)
+        head.dropSegment(4)
+        expect(head.digest(4)).toBe('0000000000000000')
+        for (const one of later) apply(head, strings, one)
+        const kept = [...samples.filter((one) => one.segment !== 4), ...later]
+        for (const series of [0, 1]) {
+          const ref = refOf(head, series)
+          const sink = new SampleColumns(1)
+          if (ref !== undefined) head.readInto(ref, EVERYTHING, sink)
+          expect(textsOf(sink)).toEqual(model(kept, series, EVERYTHING.startMs, EVERYTHING.endMs))
+        }
+      }),
+    )
+  })
+})
