@@ -1,0 +1,315 @@
+// The HTTP server: limits on what comes in, one exchange per request, one way of answering and of failing.
+//
+// Invariants
+//   H1  Every request that was read gets one answer, or its client is gone; 499 is never sent.
+//   H2  An answer that comes before the body was read closes the connection, after a bounded drain: what is unread is never taken for
+//       the next request, and the client gets to read the answer.
+//   H3  What no parser understands is answered too (400, 408, 431), and touches no other connection.
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import type { Duplex } from 'node:stream'
+import type { Clock } from '../../shared/base/clock.ts'
+import { RefusedError, textOf } from '../../shared/base/errors.ts'
+import { hex, type Random } from '../../shared/base/random.ts'
+import type { Log } from '../../shared/telemetry/log.ts'
+import { latencyBuckets, type Metrics } from '../../shared/telemetry/metrics.ts'
+import type { GatewayConfig } from './config.ts'
+import { type Answer, type Exchange, errorBody, type Fault, faultOf, JSON_TYPE, type Route, TEXT } from './exchange.ts'
+import type { Router } from './router.ts'
+
+const DRAIN_BYTES_MAX = 1024 * 1024
+const DRAIN_MS_MAX = 1000
+const RETRY_AFTER_S_MAX = 5
+
+export interface DoorDeps {
+  readonly config: GatewayConfig
+  readonly clock: Clock
+  readonly random: Random
+  readonly log: Log
+  readonly metrics: Metrics
+  readonly router: Router
+  readonly identify: (request: IncomingMessage, route: Route) => Promise<string>
+  /** Sent with 401. */
+  readonly challenge: string | undefined
+}
+
+export interface Door {
+  open(host: string | undefined, port: number): Promise<void>
+  /** host:port, with the port that was really taken. */
+  address(): string
+  /** Takes no more connections, gives requests in flight `drainMs`, then cuts them. */
+  close(drainMs: number): Promise<void>
+}
+
+export function createDoor(deps: DoorDeps): Door {
+  const { config, clock, random, log, router } = deps
+  const meters = createMeters(deps.metrics)
+  const responses = new WeakMap<Duplex, ServerResponse>()
+  let isClosing = false
+  const server = configured(config)
+  server.on('request', (request, response) => serve(request, response, () => {}))
+  server.on('checkContinue', (request, response) => serve(request, response, () => response.writeContinue()))
+  server.on('clientError', onClientError)
+  server.on('drop', () => meters.dropped.inc())
+  return { open: (host, port) => listen(server, host, port), address: () => addressOf(server), close }
+
+  function serve(request: IncomingMessage, response: ServerResponse, continueBody: () => void): void {
+    responses.set(request.socket, response)
+    converse(request, response, continueBody).catch((error: unknown) => {
+      log.error({ error }, 'an answer could not be written')
+      response.destroy()
+    })
+  }
+
+  async function converse(request: IncomingMessage, response: ServerResponse, continueBody: () => void): Promise<void> {
+    const startMs = clock.monotonic()
+    const { path, search } = target(request.url ?? '')
+    const found = router.find(path)
+    const method = request.method ?? ''
+    const route = found?.routes.find(({ methods }) => methods.includes(method === 'HEAD' ? 'GET' : method))
+    const requestId = requestIdOf(request)
+    const gone = new AbortController()
+    response.on('close', () => {
+      if (!response.writableFinished) gone.abort(new Error('the client hung up'))
+    })
+    const meter = meters.begin(route?.name ?? (found ? 'method' : 'unknown'))
+    let answer: Answer
+    try {
+      if (found === undefined) throw new RefusedError('err-carillon-not-found', 'not found', { status: 404 })
+      if (route === undefined) answer = otherMethod(found.routes, method)
+      else {
+        const tenant = await deps.identify(request, route)
+        const remoteAddress = request.socket.remoteAddress ?? ''
+        const { params } = found
+        const { signal } = gone
+        const exchange: Exchange = { request, params, search, requestId, tenant, remoteAddress, signal, continueBody }
+        answer = await route.answer(exchange)
+      }
+    } catch (error) {
+      answer = failed(error, { requestId, route: route ?? found?.routes[0], path, isGone: gone.signal.aborted })
+    }
+    const isSent = await send(request, response, withCommon(answer, request, route ?? found?.routes[0], requestId))
+    meter.end(isSent ? String(answer.status) : 'gone', clock.monotonic() - startMs)
+  }
+
+  function requestIdOf({ headers }: IncomingMessage): string {
+    const given = headers['x-request-id']
+    return typeof given === 'string' && /^[A-Za-z0-9._:/+=-]{1,128}$/.test(given) ? given : hex(random.bytes(8))
+  }
+
+  function failed(
+    error: unknown,
+    { requestId, route, path, isGone }: { requestId: string; route: Route | undefined; path: string; isGone: boolean },
+  ): Answer {
+    const fault = faultOf(error)
+    const facts = { requestId, route: route?.name, path: path.slice(0, 200), status: fault.status, code: fault.code }
+    if (isGone) log.debug(facts, 'the client hung up')
+    else if (fault.code === 'err-carillon-internal') log.error({ ...facts, error }, 'a request met a bug')
+    else if (fault.status >= 500) log.warn({ ...facts, reason: fault.text }, 'a request could not be served')
+    else log.debug({ ...facts, reason: fault.text }, 'a request was refused')
+    return faultAnswer(fault, route?.errors ?? 'text')
+  }
+
+  function faultAnswer(fault: Fault, shape: 'text' | 'json'): Answer {
+    const headers: Record<string, string> = {
+      'Content-Type': shape === 'json' ? JSON_TYPE : TEXT,
+      'X-Carillon-Error-Id': fault.code,
+    }
+    if (fault.retryAfterS !== undefined) {
+      const waitS = fault.retryAfterS > 0 ? Math.ceil(fault.retryAfterS) : 1 + random.below(RETRY_AFTER_S_MAX)
+      headers['Retry-After'] = String(waitS)
+    }
+    if (fault.status === 401 && deps.challenge !== undefined) headers['WWW-Authenticate'] = deps.challenge
+    return { status: fault.status, headers, body: errorBody(fault, shape) }
+  }
+
+  function withCommon(answer: Answer, request: IncomingMessage, route: Route | undefined, requestId: string): Answer {
+    const headers: Record<string, string> = {
+      ...route?.headers,
+      'X-Request-Id': requestId,
+      'X-Content-Type-Options': 'nosniff',
+      ...(route?.hasCors ? corsOf(request) : {}),
+      ...answer.headers,
+    }
+    if (isClosing) headers['Connection'] = 'close'
+    return { ...answer, headers }
+  }
+
+  /** Whether the whole answer was handed to the system. */
+  async function send(request: IncomingMessage, response: ServerResponse, answer: Answer): Promise<boolean> {
+    if (response.destroyed || response.socket === null || response.socket.destroyed) return false
+    const { status, headers, body = '' } = answer
+    const length = typeof body === 'string' ? Buffer.byteLength(body) : body.length
+    const isUnread = !request.complete // H2
+    response.writeHead(status, {
+      ...headers,
+      ...(status === 204 ? {} : { 'Content-Length': length }),
+      ...(isUnread ? { Connection: 'close' } : {}),
+    })
+    if (isUnread && request.method !== 'HEAD') {
+      if (length > 0) response.write(body)
+      else response.flushHeaders()
+      await drained(request)
+      response.end()
+    } else response.end(body)
+    return await new Promise((resolve) => {
+      if (response.writableFinished || response.destroyed) return resolve(response.writableFinished)
+      response.once('finish', () => resolve(true)).once('close', () => resolve(response.writableFinished))
+    })
+  }
+
+  function drained(request: IncomingMessage): Promise<void> {
+    if (request.complete || request.destroyed) return Promise.resolve()
+    return new Promise((resolve) => {
+      let count = 0
+      const timer = clock.after(DRAIN_MS_MAX, done)
+      function done(): void {
+        timer.cancel()
+        request.pause()
+        resolve()
+      }
+      request.on('data', (chunk: Buffer) => {
+        count += chunk.length
+        if (count > DRAIN_BYTES_MAX) done()
+      })
+      request.once('end', done).once('close', done).once('error', done).resume()
+    })
+  }
+
+  function onClientError(error: NodeJS.ErrnoException, socket: Duplex): void {
+    const response = responses.get(socket)
+    if (error.code === 'ECONNRESET' || !socket.writable || (response?.headersSent && !response.writableFinished)) {
+      socket.destroy()
+      return
+    }
+    const fault = parserFault(error)
+    meters.count('malformed', String(fault.status))
+    log.debug({ status: fault.status, code: fault.code, reason: textOf(error) }, 'a request was malformed')
+    const body = errorBody(fault, 'text')
+    socket.end(
+      `HTTP/1.1 ${fault.status} ${reasonOf[fault.status]}\r\nConnection: close\r\nContent-Type: ${TEXT}\r\n` +
+        `X-Carillon-Error-Id: ${fault.code}\r\nContent-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
+    )
+    clock.after(DRAIN_MS_MAX, () => socket.destroy())
+  }
+
+  async function close(drainMs: number): Promise<void> {
+    isClosing = true
+    if (!server.listening) return
+    const closed = new Promise<void>((resolve) => server.close(() => resolve()))
+    server.closeIdleConnections()
+    const timer = clock.after(drainMs, () => server.closeAllConnections())
+    await closed
+    timer.cancel()
+  }
+}
+
+function configured(config: GatewayConfig): Server {
+  const server = createServer({
+    maxHeaderSize: config.headerBytesMax,
+    headersTimeout: Math.min(config.headersTimeoutMs, config.requestTimeoutMs),
+    requestTimeout: config.requestTimeoutMs,
+    keepAliveTimeout: config.keepAliveTimeoutMs,
+    connectionsCheckingInterval: Math.max(10, Math.min(1000, config.headersTimeoutMs / 4)),
+    insecureHTTPParser: false,
+    requireHostHeader: true,
+    noDelay: true,
+  })
+  server.maxConnections = config.connectionsMax
+  return server
+}
+
+function listen(server: Server, host: string | undefined, port: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once('error', (error: NodeJS.ErrnoException) => {
+      const where = `${host ?? '*'}:${port}`
+      const why = error.code === 'EADDRINUSE' ? 'another program listens there already' : textOf(error)
+      reject(
+        new RefusedError('err-carillon-listen', `cannot listen on ${where}: ${why}; choose another --listen`, {
+          cause: error,
+        }),
+      )
+    })
+    server.listen(host === undefined ? { port } : { host, port }, resolve)
+  })
+}
+
+function addressOf(server: Server): string {
+  const { address, family, port } = server.address() as AddressInfo
+  return family === 'IPv6' ? `[${address}]:${port}` : `${address}:${port}`
+}
+
+/** Path and search of a request line, as they came; of the absolute form only what follows the authority. */
+function target(url: string): { path: string; search: string } {
+  const origin = /^https?:\/\/[^/?#]*/i.exec(url)?.[0] ?? ''
+  const rest = url.slice(origin.length)
+  const at = rest.indexOf('?')
+  return at < 0 ? { path: rest, search: '' } : { path: rest.slice(0, at), search: rest.slice(at + 1) }
+}
+
+function otherMethod(routes: readonly Route[], method: string): Answer {
+  if (method === 'OPTIONS' && routes.some((route) => route.hasCors)) return { status: 204 }
+  const allowed = [...new Set(routes.flatMap((route) => route.methods))].join(', ')
+  const fault = { status: 405, code: 'err-carillon-method', text: `method not allowed, use ${allowed}` }
+  const headers = { Allow: allowed, 'Content-Type': TEXT, 'X-Carillon-Error-Id': fault.code }
+  return { status: 405, headers, body: errorBody(fault, 'text') }
+}
+
+function corsOf(request: IncomingMessage): Record<string, string> {
+  if (request.headers.origin === undefined) return { Vary: 'Origin' }
+  return {
+    Vary: 'Origin',
+    'Access-Control-Allow-Origin': '*',
+    'Access-Control-Allow-Headers': 'Accept, Authorization, Content-Type, Origin, X-Scope-OrgID, X-Read-Consistency',
+    'Access-Control-Allow-Methods': 'GET, POST, OPTIONS',
+    'Access-Control-Expose-Headers': 'Date',
+  }
+}
+
+const reasonOf: Readonly<Record<number, string>> = {
+  400: 'Bad Request',
+  408: 'Request Timeout',
+  413: 'Content Too Large',
+  431: 'Request Header Fields Too Large',
+}
+
+/** What the parser and its timers refuse (H3). */
+function parserFault({ code }: NodeJS.ErrnoException): { status: number; code: string; text: string } {
+  switch (code) {
+    case 'ERR_HTTP_REQUEST_TIMEOUT':
+      return { status: 408, code: 'err-carillon-request-timeout', text: 'the request took too long to arrive' }
+    case 'HPE_HEADER_OVERFLOW':
+      return { status: 431, code: 'err-carillon-headers-too-large', text: 'the headers are too large' }
+    case 'HPE_CHUNK_EXTENSIONS_OVERFLOW':
+      return { status: 413, code: 'err-carillon-body-too-large', text: 'the chunk extensions are too large' }
+    default:
+      return { status: 400, code: 'err-carillon-malformed-http', text: 'malformed HTTP request' }
+  }
+}
+
+function createMeters(metrics: Metrics) {
+  const labels = ['route', 'code']
+  const requests = metrics.counter('carillon_gateway_requests_total', 'HTTP requests by route and status.', labels)
+  const seconds = metrics.histogram(
+    'carillon_gateway_request_duration_seconds',
+    'Time from the end of the headers to the end of the answer.',
+    latencyBuckets,
+    ['route'],
+  )
+  const inFlight = metrics.gauge('carillon_gateway_inflight_requests', 'HTTP requests being answered.', ['route'])
+  const dropped = metrics.counter('carillon_gateway_dropped_connections_total', 'Connections beyond --connections-max.')
+  return {
+    dropped,
+    count: (route: string, code: string) => requests.with({ route, code }).inc(),
+    begin(route: string) {
+      inFlight.with({ route }).inc()
+      return {
+        end(code: string, durationMs: number) {
+          inFlight.with({ route }).dec()
+          requests.with({ route, code }).inc()
+          seconds.with({ route }).observe(durationMs / 1000)
+        },
+      }
+    },
+  }
+}

@@ -1,0 +1,101 @@
+// One request and what it is answered: the words that all files of this room share.
+import type { IncomingMessage } from 'node:http'
+import { RefusedError, UnavailableError } from '../../shared/base/errors.ts'
+import { STATUS_OF_ERROR_TYPE } from '../../shared/contracts/query.ts'
+
+export interface Exchange {
+  readonly request: IncomingMessage
+  /** Decoded path parameters of the route. */
+  readonly params: Readonly<Record<string, string>>
+  /** What stands after `?`, raw. */
+  readonly search: string
+  readonly requestId: string
+  /** '' on routes that belong to no tenant. */
+  readonly tenant: string
+  readonly remoteAddress: string
+  /** Aborts when the client hangs up. */
+  readonly signal: AbortSignal
+  /** Answers `Expect: 100-continue`, once somebody wants the body. */
+  readonly continueBody: () => void
+}
+
+export interface Answer {
+  readonly status: number
+  readonly headers?: Readonly<Record<string, string>>
+  /** Text is sent as UTF-8; absent: an empty body. */
+  readonly body?: string | Uint8Array
+}
+
+/** Who may come in: anyone, or a credential with that right. Only `write` and `read` belong to a tenant. */
+export type Access = 'open' | 'admin' | 'write' | 'read'
+
+export interface Route {
+  /** Label `route` of the metrics. */
+  readonly name: string
+  readonly methods: readonly string[]
+  /** Segments; `{name}` takes any one. */
+  readonly path: string
+  readonly access: Access
+  /** The shape of errors: plain text, or Prometheus' JSON. */
+  readonly errors: 'text' | 'json'
+  readonly hasCors?: boolean
+  /** Headers on every answer of this route, failures too, unless the answer has its own. */
+  readonly headers?: Readonly<Record<string, string>>
+  readonly answer: (exchange: Exchange) => Promise<Answer> | Answer
+}
+
+export const TEXT = 'text/plain; charset=utf-8'
+export const JSON_TYPE = 'application/json'
+
+/** What an error says over HTTP. */
+export interface Fault {
+  readonly status: number
+  readonly code: string
+  readonly text: string
+  /** Seconds; 0: the sender should wait, the door says how long. */
+  readonly retryAfterS: number | undefined
+}
+
+export function faultOf(error: unknown): Fault {
+  if (error instanceof RefusedError) {
+    const { status, code, message: text } = error
+    const retryAfterS = error.retryAfterS ?? (status === 429 || status === 503 ? 0 : undefined)
+    return { status, code, text, retryAfterS }
+  }
+  if (error instanceof UnavailableError)
+    return { status: 503, code: stableId(error.code), text: error.message, retryAfterS: 0 }
+  return { status: 500, code: 'err-carillon-internal', text: 'internal error', retryAfterS: undefined }
+}
+
+/** Codes of the lower rooms (`bus-timeout`) as ids for callers (`err-carillon-bus-timeout`). */
+function stableId(code: string): string {
+  return code.startsWith('err-') ? code : `err-carillon-${code}`
+}
+
+/** The text with its stable id, as senders log it. */
+export function textWithId(text: string, code: string): string {
+  return text.includes(`(${code})`) ? text : `${text} (${code})`
+}
+
+const errorTypeOf: Readonly<Record<number, string>> = Object.fromEntries(
+  Object.entries(STATUS_OF_ERROR_TYPE)
+    .reverse()
+    .map(([type, status]) => [status, type]),
+)
+
+export function errorBody(fault: Pick<Fault, 'status' | 'code' | 'text'>, shape: 'text' | 'json'): string {
+  if (shape === 'text') return `${textWithId(fault.text, fault.code)}\n`
+  const errorType =
+    fault.status === 503
+      ? 'unavailable'
+      : (errorTypeOf[fault.status] ?? (fault.status >= 500 ? 'internal' : 'bad_data'))
+  return JSON.stringify({ status: 'error', errorType, error: fault.text })
+}
+
+export function jsonAnswer(data: unknown): Answer {
+  return { status: 200, headers: { 'Content-Type': JSON_TYPE }, body: JSON.stringify({ status: 'success', data }) }
+}
+
+export function textAnswer(status: number, text: string): Answer {
+  return { status, headers: { 'Content-Type': TEXT }, body: text }
+}

@@ -1,0 +1,84 @@
+// The gateway is the edge: it speaks HTTP outside and asks the other actors over the bus. It owns no data, so any number of
+// gateways may stand side by side and the death of one costs only the requests it was answering.
+//
+// Invariants
+//   G1 to G3  push.ts      what an acknowledgement means, which distributor takes a body in
+//   A1 to A4  auth.ts      who may come in
+//   H1 to H3  door.ts      one answer per request
+//   P1        durability.ts  what is known of the server
+import { readFileSync } from 'node:fs'
+import { RefusedError, textOf } from '../../shared/base/errors.ts'
+import { type Actor, every, serve } from '../../shared/bus/actor.ts'
+import { metrics as metricsOf, type StatusReply, status as statusOf } from '../../shared/contracts/member.ts'
+import type { ServiceDeps } from '../../shared/membership/deps.ts'
+import { type Authenticator, createAuthenticator } from './auth.ts'
+import type { GatewayConfig } from './config.ts'
+import { createDoor } from './door.ts'
+import { createDurabilityGate } from './durability.ts'
+import { identify } from './identity.ts'
+import { assertMayListen, parseListen } from './listen.ts'
+import { createRouter } from './router.ts'
+import { gatewayRoutes } from './routes.ts'
+
+export type GatewayDeps = ServiceDeps & { readonly config: GatewayConfig }
+
+export interface Gateway extends Actor {
+  /** host:port as really taken; only between start and stop. */
+  address(): string
+}
+
+export function gateway(deps: GatewayDeps): Gateway {
+  const { bus, clock, random, log, metrics, config, id, incarnation, membership } = deps
+  const startedMs = clock.monotonic()
+  const durability = createDurabilityGate({ bus, log, metrics, requirePowerSafe: config.requirePowerSafe })
+  let authenticator: Authenticator | undefined
+  const door = createDoor({
+    config,
+    clock,
+    random,
+    log,
+    metrics,
+    router: createRouter(gatewayRoutes({ ...deps, durability, version })),
+    identify: (request, { access }) =>
+      identify(request, access, { authenticator, requireTenant: config.requireTenant }),
+    challenge: config.authFile === '' ? undefined : 'Basic realm="carillon", charset="UTF-8"',
+  })
+
+  return {
+    name: 'gateway',
+    serves: [
+      serve(metricsOf, async () => ({ text: await metrics.text() }), { params: { id } }),
+      serve(statusOf, status, { params: { id } }),
+    ],
+    hears: [],
+    every: [every(config.durabilityCheckMs, 'ask the server how durable it is', durability.check)],
+    start,
+    stop: () => door.close(config.drainMs),
+    address: door.address,
+  }
+
+  async function start(): Promise<void> {
+    const listen = parseListen(config.listen)
+    assertMayListen(listen, config)
+    if (config.authFile !== '') authenticator = createAuthenticator(readAuthFile(config.authFile), { clock, random })
+    await durability.check()
+    await door.open(listen.host, listen.port)
+  }
+
+  function version(): string {
+    return membership.members().find((member) => member.id === id)?.version ?? ''
+  }
+
+  async function status(): Promise<StatusReply> {
+    const uptimeS = (clock.monotonic() - startedMs) / 1000
+    return { id, role: 'gateway', incarnation, uptimeS, version: version(), partitions: [] }
+  }
+}
+
+function readAuthFile(path: string): string {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch (cause) {
+    throw new RefusedError('err-carillon-auth-file', `--auth-file ${path}: ${textOf(cause)}`, { cause })
+  }
+}

@@ -1,0 +1,178 @@
+// Pages about the system itself: readiness, health, metrics of all members, and the status pages.
+import type { Clock } from '../../shared/base/clock.ts'
+import { textOf } from '../../shared/base/errors.ts'
+import { ask } from '../../shared/bus/ask.ts'
+import type { Bus } from '../../shared/bus/port.ts'
+import {
+  metrics as metricsOf,
+  type PartitionStatus,
+  type StatusReply,
+  status as statusOf,
+} from '../../shared/contracts/member.ts'
+import type { Member, Membership } from '../../shared/membership/membership.ts'
+import type { Log } from '../../shared/telemetry/log.ts'
+import { type ExpositionPage, mergeExpositions } from '../../shared/wire/exposition.ts'
+import type { GatewayConfig } from './config.ts'
+import { type DurabilityGate, SURVIVES } from './durability.ts'
+import { type Answer, type Exchange, jsonAnswer, type Route, textAnswer } from './exchange.ts'
+
+const EXPOSITION_TYPE = 'text/plain; version=0.0.4; charset=utf-8'
+
+export interface PageDeps {
+  readonly bus: Bus
+  readonly clock: Clock
+  readonly log: Log
+  readonly membership: Membership
+  readonly config: GatewayConfig
+  readonly durability: DurabilityGate
+}
+
+export function pageRoutes(deps: PageDeps): readonly Route[] {
+  const { bus, log, membership, config, durability } = deps
+  const page = (name: string, path: string, access: Route['access'], answer: Route['answer']): Route => {
+    return { name, methods: ['GET'], path, access, errors: path.startsWith('/api') ? 'json' : 'text', answer }
+  }
+  return [
+    page('ready', '/-/ready', 'open', ready),
+    page('ready', '/ready', 'open', ready),
+    page('healthy', '/-/healthy', 'open', () => textAnswer(200, 'Carillon is Healthy.\n')),
+    page('metrics', '/metrics', 'admin', allMetrics),
+    page('durability', '/api/v1/status/durability', 'admin', durabilityPage),
+    page('partitions', '/api/v1/status/partitions', 'admin', partitionsPage),
+    page('members', '/api/v1/status/members', 'admin', membersPage),
+  ]
+
+  function ready(): Answer {
+    const missing = missingParts(bus, membership)
+    if (missing.length === 0) return textAnswer(200, 'Carillon is Ready.\n')
+    const answer = textAnswer(503, `Carillon is not ready:\n${missing.map((what) => `  ${what}\n`).join('')}`)
+    return { ...answer, headers: { ...answer.headers, 'X-Carillon-Error-Id': 'err-carillon-not-ready' } }
+  }
+
+  /** What each member answers in time; undefined for those that do not. */
+  async function askEach<T>(
+    members: readonly Member[],
+    question: (id: string) => Promise<T>,
+  ): Promise<readonly (readonly [Member, T | undefined])[]> {
+    return await Promise.all(
+      members.map(async (member) => {
+        try {
+          return [member, await question(member.id)] as const
+        } catch (error) {
+          log.debug({ member: member.id, reason: textOf(error) }, 'a member did not answer')
+          return [member, undefined] as const
+        }
+      }),
+    )
+  }
+
+  async function allMetrics({ requestId, signal }: Exchange): Promise<Answer> {
+    const options = { timeoutMs: config.membersTimeoutMs, requestId, signal }
+    const answers = await askEach(membership.members(), (id) => ask(bus, metricsOf, { id }, {}, options))
+    const up = answers.map(
+      ([{ id, role }, reply]) => `carillon_member_up{role="${escaped(role)}",id="${escaped(id)}"} ${reply ? 1 : 0}\n`,
+    )
+    const upText =
+      '# HELP carillon_member_up 1 for members of the ring that answered this scrape in time, 0 for those that did not.\n' +
+      `# TYPE carillon_member_up gauge\n${up.join('')}`
+    const expositions: ExpositionPage[] = answers.flatMap(([{ id, role }, reply]) =>
+      reply ? [{ text: reply.text, labels: { role, id } }] : [],
+    )
+    const body = mergeExpositions([{ text: upText, labels: {} }, ...expositions])
+    return { status: 200, headers: { 'Content-Type': EXPOSITION_TYPE }, body }
+  }
+
+  function durabilityPage(): Answer {
+    const facts = durability.facts()
+    const durabilityClass = facts?.durability ?? 'unknown'
+    return jsonAnswer({
+      durability: durabilityClass,
+      reason: facts?.durabilityReason ?? 'the server has not answered',
+      survives: SURVIVES[durabilityClass],
+      requirePowerSafe: config.requirePowerSafe,
+      acceptsWrites: !config.requirePowerSafe || durabilityClass === 'power-loss-safe',
+      isConnected: bus.isConnected(),
+      server: facts === undefined ? null : { version: facts.version, url: withoutPassword(facts.url) },
+    })
+  }
+
+  async function partitionsPage({ requestId, signal }: Exchange): Promise<Answer> {
+    const options = { timeoutMs: config.membersTimeoutMs, requestId, signal }
+    const ingesters = membership.members().filter(({ role }) => role === 'ingester')
+    const answers = await askEach(ingesters, (id) => ask(bus, statusOf, { id }, {}, options))
+    return jsonAnswer({
+      partitionCount: membership.partitionCount(),
+      replicationFactor: membership.replicationFactor(),
+      unanswered: answers.flatMap(([{ id }, reply]) => (reply ? [] : [id])),
+      partitions: byPartition(
+        membership,
+        answers.flatMap(([member, reply]) => (reply ? [{ member, reply }] : [])),
+      ),
+    })
+  }
+
+  function membersPage(): Answer {
+    return jsonAnswer({ asSeenBy: membership.id, members: membership.members() })
+  }
+}
+
+/** What still lacks before pushes and queries can be answered. */
+export function missingParts(bus: Pick<Bus, 'isConnected'>, membership: Membership): string[] {
+  if (!bus.isConnected()) return ['no connection to NATS']
+  const missing: string[] = []
+  for (const role of ['distributor', 'querier'] as const)
+    if (membership.live(role).length === 0) missing.push(`no live ${role}`)
+  const count = membership.partitionCount()
+  if (count === 0) missing.push('the number of partitions is not known yet')
+  const orphans = Array.from({ length: count }, (_, partition) => partition).filter(
+    (p) => membership.owners(p).length === 0,
+  )
+  if (orphans.length > 0)
+    missing.push(`no owner for ${orphans.length} of ${count} partitions: ${orphans.slice(0, 20).join(', ')}`)
+  return missing
+}
+
+interface OwnerStatus extends PartitionStatus {
+  readonly id: string
+  readonly zone: string
+}
+
+function byPartition(membership: Membership, answers: readonly { member: Member; reply: StatusReply }[]): object[] {
+  const rows = Array.from({ length: membership.partitionCount() }, (_, partition) => ({
+    partition,
+    assignedTo: membership.owners(partition),
+    owners: [] as OwnerStatus[],
+  }))
+  for (const { member, reply } of answers) {
+    for (const status of reply.partitions) {
+      rows[status.partition]?.owners.push({ id: member.id, zone: member.zone, ...status })
+    }
+  }
+  return rows.map((row) => ({ ...row, digestsAgree: digestsAgree(row.owners) }))
+}
+
+/** null while no two owners have applied equally far, so that nothing can be compared. */
+function digestsAgree(owners: readonly OwnerStatus[]): boolean | null {
+  let hasPair = false
+  for (const [index, owner] of owners.entries()) {
+    for (const other of owners.slice(index + 1)) {
+      if (owner.incarnation !== other.incarnation || owner.appliedSeq !== other.appliedSeq) continue
+      hasPair = true
+      const theirs = new Map(other.segments.map((segment, at) => [segment, other.digests[at]]))
+      const differs = owner.segments.some(
+        (segment, at) => theirs.has(segment) && theirs.get(segment) !== owner.digests[at],
+      )
+      if (differs) return false
+    }
+  }
+  return hasPair ? true : null
+}
+
+function escaped(value: string): string {
+  return value.replace(/[\\"\n]/g, (char) => (char === '\n' ? '\\n' : `\\${char}`))
+}
+
+/** nats://user:password@host → nats://host */
+function withoutPassword(url: string): string {
+  return url.replace(/\/\/[^@/]*@/, '//')
+}

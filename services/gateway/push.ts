@@ -1,0 +1,151 @@
+// remote_write 1.0 and 2.0: checks what HTTP says about a body, and its declared size; the body itself travels on untouched.
+//
+// Invariants
+//   G1  Success is answered only with a distributor's reply in hand, which it gives only for what is stored.
+//   G2  A sender keeps meeting the same distributor while that lives: it knows the sender's series.
+//   G3  Nothing is sent twice by the gateway unless nobody can have received it (no responders); retrying is the sender's.
+
+import { RefusedError, UnavailableError } from '../../shared/base/errors.ts'
+import type { Random } from '../../shared/base/random.ts'
+import { ask } from '../../shared/bus/ask.ts'
+import type { Bus } from '../../shared/bus/port.ts'
+import { formatPosition, type PushReply, type PushRequest, push, pushTo } from '../../shared/contracts/write.ts'
+import type { Membership } from '../../shared/membership/membership.ts'
+import { encodeTenant } from '../../shared/model/tenant.ts'
+import { pickFor } from '../../shared/ring/owners.ts'
+import type { Counter } from '../../shared/telemetry/metrics.ts'
+import { declaredLength } from '../../shared/wire/snappy.ts'
+import { readBody } from './body.ts'
+import type { GatewayConfig } from './config.ts'
+import { type Answer, type Exchange, type Route, TEXT, textWithId } from './exchange.ts'
+import type { Load } from './load.ts'
+
+const WRITTEN = {
+  samples: 'X-Prometheus-Remote-Write-Samples-Written',
+  histograms: 'X-Prometheus-Remote-Write-Histograms-Written',
+  exemplars: 'X-Prometheus-Remote-Write-Exemplars-Written',
+}
+
+/** A v2 sender that misses these takes the batch for lost, so failures carry them too. */
+const nothingWritten = { [WRITTEN.samples]: '0', [WRITTEN.histograms]: '0', [WRITTEN.exemplars]: '0' }
+
+export interface PushDeps {
+  readonly bus: Bus
+  readonly random: Random
+  readonly membership: Membership
+  readonly config: GatewayConfig
+  readonly load: Load
+  readonly bytesTaken: Counter
+  /** Throws when the server's durability is not the one required. */
+  readonly assertDurable: () => void
+}
+
+export function pushRoutes(deps: PushDeps): readonly Route[] {
+  const { bus, membership, config, load } = deps
+  return ['/api/v1/push', '/api/v1/write', '/api/prom/push'].map((path) => ({
+    name: 'push',
+    methods: ['POST'],
+    path,
+    access: 'write',
+    errors: 'text',
+    headers: nothingWritten,
+    answer,
+  }))
+
+  async function answer(exchange: Exchange): Promise<Answer> {
+    const protocol = protocolOf(exchange.request.headers['content-type'])
+    checkEncoding(exchange.request.headers['content-encoding'])
+    deps.assertDurable()
+    const lease = load.enter(exchange.tenant)
+    try {
+      const body = await readBody(exchange, { bytesMax: config.bodyBytesMax, onBytes: lease.grow })
+      deps.bytesTaken.inc(body.length)
+      checkDeclaredLength(body, config.decodedBytesMax)
+      return answerOf(await forward(exchange, { protocol, body }))
+    } finally {
+      lease.end()
+    }
+  }
+
+  async function forward(
+    { tenant, remoteAddress, requestId, signal }: Exchange,
+    request: PushRequest,
+  ): Promise<PushReply> {
+    const options = { requestId, signal }
+    const token = encodeTenant(tenant)
+    const live = membership.live('distributor').map((member) => member.id)
+    const id = pickFor(`${tenant} ${remoteAddress}`, live) // G2
+    if (id !== undefined) {
+      try {
+        return await ask(bus, pushTo, { id, tenant: token }, request, options)
+      } catch (error) {
+        if (!isUnheard(error)) throw error // G3
+      }
+    }
+    try {
+      return await ask(bus, push, { tenant: token }, request, options)
+    } catch (error) {
+      if (!isUnheard(error)) throw error
+      throw new UnavailableError('err-carillon-no-distributor', 'no distributor takes writes at the moment', {
+        cause: error,
+      })
+    }
+  }
+}
+
+function isUnheard(error: unknown): boolean {
+  return error instanceof UnavailableError && error.code === 'bus-no-responders'
+}
+
+function answerOf({ samplesWritten, histogramsWritten, exemplarsWritten, refusal, position }: PushReply): Answer {
+  const headers: Record<string, string> = {
+    [WRITTEN.samples]: String(samplesWritten),
+    [WRITTEN.histograms]: String(histogramsWritten),
+    [WRITTEN.exemplars]: String(exemplarsWritten),
+  }
+  if (position.length > 0) headers['X-Carillon-Log-Position'] = formatPosition(position)
+  if (refusal === undefined) return { status: 204, headers }
+  headers['Content-Type'] = TEXT
+  headers['X-Carillon-Error-Id'] = refusal.code
+  if (refusal.status === 429) headers['Retry-After'] = String(Math.max(1, Math.ceil(refusal.retryAfterS ?? 1)))
+  const written = `${samplesWritten} samples, ${histogramsWritten} histograms and ${exemplarsWritten} exemplars of this request are stored`
+  return { status: refusal.status, headers, body: `${textWithId(refusal.text, refusal.code)}; ${written}\n` }
+}
+
+const acceptedTypes = {
+  'prometheus.writerequest': 1,
+  'io.prometheus.write.v2.request': 2,
+} as const
+
+/** The protocol that a content type names; none is taken as 1.0. */
+export function protocolOf(contentType: string | undefined): 1 | 2 {
+  if (contentType === undefined || contentType.trim() === '') return 1
+  const [mediaType, ...parameters] = contentType.split(';').map((part) => part.trim().toLowerCase())
+  let protocol: 1 | 2 | undefined = mediaType === 'application/x-protobuf' ? 1 : undefined
+  for (const parameter of parameters) {
+    const [name, value = ''] = parameter.split('=').map((part) => part.trim())
+    if (name !== 'proto' || protocol === undefined) continue
+    protocol = acceptedTypes[value.replace(/^"(.*)"$/, '$1') as keyof typeof acceptedTypes]
+  }
+  if (protocol !== undefined) return protocol
+  throw unsupported(
+    `content type "${contentType.slice(0, 200)}" is not accepted, send application/x-protobuf;proto=prometheus.WriteRequest ` +
+      'or application/x-protobuf;proto=io.prometheus.write.v2.Request',
+  )
+}
+
+function checkEncoding(encoding: string | undefined): void {
+  const given = encoding?.trim().toLowerCase() ?? ''
+  if (given === '' || given === 'snappy') return
+  throw unsupported(`content encoding "${given.slice(0, 200)}" is not accepted, send snappy (block format)`)
+}
+
+function unsupported(text: string): RefusedError {
+  return new RefusedError('err-carillon-unsupported-media-type', text, { status: 415 })
+}
+
+function checkDeclaredLength(body: Uint8Array, lengthMax: number): void {
+  const length = declaredLength(body)
+  if (length <= lengthMax) return
+  throw new RefusedError('err-carillon-snappy', `snappy: decoded length ${length} exceeds limit ${lengthMax}`)
+}

@@ -1,0 +1,38 @@
+// Everything that the gateway answers over HTTP.
+
+import type { Metrics } from '../../shared/telemetry/metrics.ts'
+import type { Route } from './exchange.ts'
+import { createLoad } from './load.ts'
+import { type PageDeps, pageRoutes } from './pages.ts'
+import { type PushDeps, pushRoutes } from './push.ts'
+import { type QueryDeps, queryRoutes } from './queries.ts'
+
+export type RoutesDeps = PageDeps &
+  Omit<PushDeps, 'load' | 'bytesTaken' | 'assertDurable'> &
+  Omit<QueryDeps, 'load'> & { readonly metrics: Metrics }
+
+export function gatewayRoutes(deps: RoutesDeps): readonly Route[] {
+  const { config, metrics, durability } = deps
+  const pushLoad = createLoad({
+    what: 'push',
+    requestsMax: config.pushesInFlightMax,
+    tenantRequestsMax: config.tenantInFlightMax,
+    bytesMax: config.pushesInFlightBytesMax,
+  })
+  const queryLoad = createLoad({
+    what: 'query',
+    requestsMax: config.queriesInFlightMax,
+    tenantRequestsMax: config.tenantInFlightMax,
+    bytesMax: Number.POSITIVE_INFINITY, // forms are bounded one by one
+  })
+  metrics.gaugeOf('carillon_gateway_inflight_push_bytes', 'Bytes of the bodies being taken in.', pushLoad.bytes)
+  const bytesTaken = metrics.counter(
+    'carillon_gateway_push_bytes_total',
+    'Bytes of remote_write bodies that came in, compressed.',
+  )
+  return [
+    ...pushRoutes({ ...deps, load: pushLoad, bytesTaken, assertDurable: durability.assertDurable }),
+    ...queryRoutes({ ...deps, load: queryLoad }),
+    ...pageRoutes(deps),
+  ]
+}

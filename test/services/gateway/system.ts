@@ -1,0 +1,196 @@
+// A gateway on a memory bus, with one actor per role behind it that serves the contracts and remembers what it was asked.
+import { createConnection } from 'node:net'
+import { type GatewayConfig, gatewaySettings } from '../../../services/gateway/config.ts'
+import { type Gateway, gateway } from '../../../services/gateway/gateway.ts'
+import { systemClock } from '../../../shared/base/clock.ts'
+import { seededRandom } from '../../../shared/base/random.ts'
+import { type Actor, type HandlerContext, runActor, serve } from '../../../shared/bus/actor.ts'
+import { createMemoryHub } from '../../../shared/bus/memory-bus.ts'
+import type { Bus, Durability } from '../../../shared/bus/port.ts'
+import { defaultsOf } from '../../../shared/config/settings.ts'
+import {
+  metrics as metricsOf,
+  type PartitionStatus,
+  type Role,
+  status as statusOf,
+} from '../../../shared/contracts/member.ts'
+import { type QueryParams, query } from '../../../shared/contracts/query.ts'
+import { type PushReply, type PushRequest, push, pushTo } from '../../../shared/contracts/write.ts'
+import { bootstrap } from '../../../shared/membership/bootstrap.ts'
+import { joinRing } from '../../../shared/membership/membership.ts'
+import { decodeTenant } from '../../../shared/model/tenant.ts'
+import { silentLog } from '../../../shared/telemetry/log.ts'
+import { createMetrics } from '../../../shared/telemetry/metrics.ts'
+
+export interface SystemOptions {
+  readonly config?: Partial<GatewayConfig>
+  readonly durability?: Durability
+  readonly onPush?: (request: PushRequest, tenant: string) => Promise<PushReply> | PushReply
+  readonly onQuery?: (params: QueryParams, kind: string, tenant: string) => Promise<string> | string
+  /** Ids by role; one each unless told otherwise. */
+  readonly members?: Partial<Record<Exclude<Role, 'gateway'>, readonly string[]>>
+}
+
+export interface System {
+  readonly url: string
+  readonly port: number
+  readonly gateway: Gateway
+  /** Tenant and body of every push, by the distributor that took it. */
+  readonly pushes: { by: string; tenant: string; protocol: number; body: Uint8Array; requestId: string | undefined }[]
+  readonly queries: { tenant: string; kind: string; params: QueryParams }[]
+  readonly hub: ReturnType<typeof createMemoryHub>
+  crash(id: string): void
+  stop(): Promise<void>
+}
+
+export const stored: PushReply = {
+  samplesWritten: 3,
+  histogramsWritten: 2,
+  exemplarsWritten: 1,
+  position: [{ partition: 0, incarnation: 'abc', seq: 7 }],
+}
+
+const memberOptions = { heartbeatMs: 100, unhealthyAfterMs: 2_000, forgetAfterMs: 10_000 }
+
+export async function startSystem(options: SystemOptions = {}): Promise<System> {
+  const random = seededRandom(1)
+  const durability = options.durability ?? 'best-effort'
+  const hub = createMemoryHub({ clock: systemClock, random, durability })
+  const setup = hub.connect('setup')
+  await bootstrap(setup, { partitions: 2, replicationFactor: 1, logBytesMax: 1_000_000, logReplicas: 1 })
+  const pushes: System['pushes'] = []
+  const queries: System['queries'] = []
+  const crashed = new Set<string>()
+  const stops: { id: string; stop: () => Promise<void> }[] = []
+  const ids = { distributor: ['distributor-1'], ingester: ['ingester-1'], querier: ['querier-1'], ...options.members }
+  for (const role of ['distributor', 'ingester', 'querier'] as const)
+    for (const id of ids[role]) await startStub(role, id)
+  const own = await join('gateway', 'gateway-1')
+  const actor = gateway({
+    ...own,
+    clock: systemClock,
+    random,
+    log: silentLog,
+    metrics: createMetrics(),
+    config: defaultsOf(gatewaySettings, { listen: '127.0.0.1:0', drainMs: 200, ...options.config }),
+  })
+  const stopGateway = await run(own.bus, actor)
+  stops.push({ id: own.id, stop: stopGateway })
+  const port = Number(actor.address().split(':').at(-1))
+  return {
+    url: `http://127.0.0.1:${port}`,
+    port,
+    gateway: actor,
+    pushes,
+    queries,
+    hub,
+    crash(id) {
+      crashed.add(id)
+      hub.crash(id)
+    },
+    async stop() {
+      for (const { id, stop } of stops.reverse()) if (!crashed.has(id)) await stop() // nothing settles on a dead connection
+    },
+  }
+
+  async function join(role: Role, id: string) {
+    const bus = hub.connect(id)
+    const incarnation = `${id}-life`
+    const self = { id, role, zone: id, incarnation, version: '0.0.1', capacity: 0 }
+    const membership = await joinRing({ bus, clock: bus.clock, self, options: memberOptions, onError: () => {} })
+    stops.push({ id, stop: () => membership.leave().catch(() => {}) }) // refused where the bus is away
+    return { id, bus, incarnation, membership }
+  }
+
+  async function startStub(role: Exclude<Role, 'gateway'>, id: string): Promise<void> {
+    const { bus, incarnation } = await join(role, id)
+    const meters = createMetrics()
+    meters.counter('carillon_stub_total', 'What a stub counts.').inc(5)
+    const partitions: PartitionStatus[] =
+      role === 'ingester' ? [0, 1].map((partition) => partitionStatus(partition)) : []
+    const common = [
+      serve(metricsOf, async () => ({ text: await meters.text() }), { params: { id } }),
+      serve(statusOf, async () => ({ id, role, incarnation, uptimeS: 1, version: '0.0.1', partitions }), {
+        params: { id },
+      }),
+    ]
+    const takePush = async (request: PushRequest, { params, requestId }: HandlerContext<'tenant'>) => {
+      const tenant = decodeTenant(params.tenant)
+      pushes.push({ by: id, tenant, protocol: request.protocol, body: request.body.slice(), requestId })
+      return (await options.onPush?.(request, tenant)) ?? stored
+    }
+    const onQuery = async (params: QueryParams, question: { params: { tenant: string; kind: string } }) => {
+      const tenant = decodeTenant(question.params.tenant)
+      const { kind } = question.params
+      queries.push({ tenant, kind, params })
+      return Buffer.from((await options.onQuery?.(params, kind, tenant)) ?? '{"status":"success","data":[]}')
+    }
+    const serves = {
+      distributor: [serve(push, takePush), serve(pushTo, takePush, { params: { id } })],
+      querier: [serve(query, onQuery)],
+      ingester: [],
+    }[role]
+    const actor: Actor = {
+      name: role,
+      serves: [...common, ...serves],
+      hears: [],
+      every: [],
+      start: async () => {},
+      stop: async () => {},
+    }
+    stops.push({ id, stop: await run(bus, actor) })
+  }
+}
+
+async function run(bus: Bus, actor: Actor): Promise<() => Promise<void>> {
+  const running = runActor(actor, { bus, clock: systemClock, random: seededRandom(2), log: silentLog, drainMs: 100 })
+  await running.ready
+  return () => running.stop()
+}
+
+function partitionStatus(partition: number): PartitionStatus {
+  return {
+    partition,
+    state: 'caught-up',
+    isLeader: true,
+    incarnation: 'abc',
+    appliedSeq: 7,
+    endSeq: 7,
+    mark: 1,
+    segments: [1],
+    digests: ['d1'],
+    seriesCount: 1,
+    sampleCount: 3,
+    damage: [],
+  }
+}
+
+/** Sends bytes as they are and gives everything that comes back until the other side closes or `waitMs` have passed. */
+export function rawExchange(
+  port: number,
+  parts: readonly (string | Uint8Array | number)[],
+  waitMs = 5000,
+): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const socket = createConnection({ port, host: '127.0.0.1' })
+    let answer = ''
+    const timer = setTimeout(() => socket.destroy(), waitMs)
+    socket.setEncoding('latin1').on('data', (chunk: string) => {
+      answer += chunk
+    })
+    socket.on('error', (error: NodeJS.ErrnoException) => {
+      if (error.code !== 'ECONNRESET' && error.code !== 'EPIPE') reject(error)
+    })
+    socket.on('close', () => {
+      clearTimeout(timer)
+      resolve(answer)
+    })
+    const send = async () => {
+      for (const part of parts) {
+        if (typeof part === 'number') await new Promise((next) => setTimeout(next, part))
+        else if (!socket.destroyed) socket.write(part)
+      }
+    }
+    send().catch(reject)
+  })
+}
