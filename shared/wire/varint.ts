@@ -72,7 +72,7 @@ export class Writer {
 
   /** A whole number from 0 to 2^53 − 1, in one to eight bytes. */
   uvarint(value: number): void {
-    if (value < 128 && this.at < this.buffer.length && value >= 0) {
+    if (value === (value & 127) && this.at < this.buffer.length) {
       this.buffer[this.at++] = value
       return
     }
@@ -84,7 +84,7 @@ export class Writer {
   zigzag(value: number): void {
     const magnitude = value < 0 ? -value - 1 : value
     const sign = value < 0 ? 1 : 0
-    if (magnitude < 64 && this.at < this.buffer.length) {
+    if (magnitude === (magnitude & 63) && this.at < this.buffer.length) {
       this.buffer[this.at++] = (magnitude << 1) | sign
       return
     }
