@@ -23,6 +23,10 @@ export const gatewaySettings = defineSettings({
   pushesInFlightMax: integer(512, 'pushes being taken in at the same time, then 503', { min: 1 }),
   pushesInFlightBytesMax: bytes('256MiB', 'bytes of all bodies being taken in, then 503', { min: '1KiB' }),
   queriesInFlightMax: integer(256, 'queries being answered at the same time, then 503', { min: 1 }),
+  answersInFlightBytesMax: bytes('1GiB', 'bytes of all answers being read by clients, then 503', { min: '1KiB' }),
+  answerStallMs: duration('60s', 'time without progress after which a client that does not read its answer is cut', {
+    min: '100ms',
+  }),
   tenantInFlightMax: integer(384, 'pushes, and queries, of one tenant at the same time, then 503', { min: 1 }),
   membersTimeoutMs: duration('2s', 'time that members have to answer for /metrics and the status pages', {
     min: '10ms',

@@ -4,7 +4,8 @@
 //   H1  Every request that was read gets one answer, or its client is gone; 499 is never sent.
 //   H2  An answer that comes before the body was read closes the connection, after a bounded drain: what is unread is never taken for
 //       the next request, and the client gets to read the answer.
-//   H3  What no parser understands is answered too (400, 408, 431), and touches no other connection.
+//   H3  What no parser understands is answered too (400, 408, 431), and touches no other connection. It is never answered in the middle
+//       of another answer: then the connection is cut.
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import type { Duplex } from 'node:stream'
@@ -20,6 +21,7 @@ import type { Router } from './router.ts'
 const DRAIN_BYTES_MAX = 1024 * 1024
 const DRAIN_MS_MAX = 1000
 const RETRY_AFTER_S_MAX = 5
+const WARNINGS_PER_SECOND_MAX = 10
 
 export interface DoorDeps {
   readonly config: GatewayConfig
@@ -44,7 +46,8 @@ export interface Door {
 export function createDoor(deps: DoorDeps): Door {
   const { config, clock, random, log, router } = deps
   const meters = createMeters(deps.metrics)
-  const responses = new WeakMap<Duplex, ServerResponse>()
+  const unfinished = new WeakMap<Duplex, Set<ServerResponse>>()
+  const warn = createWarner(log, clock)
   let isClosing = false
   const server = configured(config)
   server.on('request', (request, response) => serve(request, response, () => {}))
@@ -54,7 +57,9 @@ export function createDoor(deps: DoorDeps): Door {
   return { open: (host, port) => listen(server, host, port), address: () => addressOf(server), close }
 
   function serve(request: IncomingMessage, response: ServerResponse, continueBody: () => void): void {
-    responses.set(request.socket, response)
+    const ofSocket = unfinished.get(request.socket) ?? new Set()
+    unfinished.set(request.socket, ofSocket.add(response))
+    response.once('close', () => ofSocket.delete(response))
     converse(request, response, continueBody).catch((error: unknown) => {
       log.error({ error }, 'an answer could not be written')
       response.destroy()
@@ -72,6 +77,8 @@ export function createDoor(deps: DoorDeps): Door {
     response.on('close', () => {
       if (!response.writableFinished) gone.abort(new Error('the client hung up'))
     })
+    const releases: (() => void)[] = []
+    const holdUntilAnswered = (release: () => void) => void releases.push(release)
     const meter = meters.begin(route?.name ?? (found ? 'method' : 'unknown'))
     let answer: Answer
     try {
@@ -82,14 +89,29 @@ export function createDoor(deps: DoorDeps): Door {
         const remoteAddress = request.socket.remoteAddress ?? ''
         const { params } = found
         const { signal } = gone
-        const exchange: Exchange = { request, params, search, requestId, tenant, remoteAddress, signal, continueBody }
+        const exchange: Exchange = {
+          request,
+          params,
+          search,
+          requestId,
+          tenant,
+          remoteAddress,
+          signal,
+          continueBody,
+          holdUntilAnswered,
+        }
         answer = await route.answer(exchange)
       }
     } catch (error) {
       answer = failed(error, { requestId, route: route ?? found?.routes[0], path, isGone: gone.signal.aborted })
     }
-    const isSent = await send(request, response, withCommon(answer, request, route ?? found?.routes[0], requestId))
-    meter.end(isSent ? String(answer.status) : 'gone', clock.monotonic() - startMs)
+    let isSent = false
+    try {
+      isSent = await send(request, response, withCommon(answer, request, route ?? found?.routes[0], requestId))
+    } finally {
+      for (const release of releases) release()
+      meter.end(isSent ? String(answer.status) : 'gone', clock.monotonic() - startMs)
+    }
   }
 
   function requestIdOf({ headers }: IncomingMessage): string {
@@ -105,7 +127,7 @@ export function createDoor(deps: DoorDeps): Door {
     const facts = { requestId, route: route?.name, path: path.slice(0, 200), status: fault.status, code: fault.code }
     if (isGone) log.debug(facts, 'the client hung up')
     else if (fault.code === 'err-carillon-internal') log.error({ ...facts, error }, 'a request met a bug')
-    else if (fault.status >= 500) log.warn({ ...facts, reason: fault.text }, 'a request could not be served')
+    else if (fault.status >= 500) warn({ ...facts, reason: fault.text }, 'a request could not be served')
     else log.debug({ ...facts, reason: fault.text }, 'a request was refused')
     return faultAnswer(fault, route?.errors ?? 'text')
   }
@@ -141,6 +163,7 @@ export function createDoor(deps: DoorDeps): Door {
     const { status, headers, body = '' } = answer
     const length = typeof body === 'string' ? Buffer.byteLength(body) : body.length
     const isUnread = !request.complete // H2
+    response.socket.setTimeout(config.answerStallMs) // whoever does not read is cut
     response.writeHead(status, {
       ...headers,
       ...(status === 204 ? {} : { 'Content-Length': length }),
@@ -177,8 +200,9 @@ export function createDoor(deps: DoorDeps): Door {
   }
 
   function onClientError(error: NodeJS.ErrnoException, socket: Duplex): void {
-    const response = responses.get(socket)
-    if (error.code === 'ECONNRESET' || !socket.writable || (response?.headersSent && !response.writableFinished)) {
+    const waiting = [...(unfinished.get(socket) ?? [])]
+    const isAnswering = waiting.length > 1 || waiting.some((response) => response.headersSent)
+    if (error.code === 'ECONNRESET' || !socket.writable || isAnswering) {
       socket.destroy()
       return
     }
@@ -284,6 +308,22 @@ function parserFault({ code }: NodeJS.ErrnoException): { status: number; code: s
       return { status: 413, code: 'err-carillon-body-too-large', text: 'the chunk extensions are too large' }
     default:
       return { status: 400, code: 'err-carillon-malformed-http', text: 'malformed HTTP request' }
+  }
+}
+
+/** At most WARNINGS_PER_SECOND_MAX lines a second: when everything fails, the log must not be what fails next. */
+function createWarner(log: Log, clock: Clock): (facts: object, text: string) => void {
+  let secondEndsMs = 0
+  let count = 0
+  return (facts, text) => {
+    const now = clock.monotonic()
+    if (now >= secondEndsMs) {
+      const leftOut = count - WARNINGS_PER_SECOND_MAX
+      if (leftOut > 0) log.warn({ leftOut }, 'more requests failed than there are lines')
+      secondEndsMs = now + 1000
+      count = 0
+    }
+    if (++count <= WARNINGS_PER_SECOND_MAX) log.warn(facts, text)
   }
 }
 

@@ -17,6 +17,8 @@ export interface Exchange {
   readonly signal: AbortSignal
   /** Answers `Expect: 100-continue`, once somebody wants the body. */
   readonly continueBody: () => void
+  /** `release` is called once the answer has left or the client is gone: for what is held while a large answer is read slowly. */
+  readonly holdUntilAnswered: (release: () => void) => void
 }
 
 export interface Answer {

@@ -74,14 +74,12 @@ export function queryRoutes({ bus, config, load, version }: QueryDeps): readonly
 
   async function answer(kind: QueryKind, exchange: Exchange): Promise<Answer> {
     const lease = load.enter(exchange.tenant)
-    try {
-      const params = await readParams(exchange, config.formBytesMax)
-      const { requestId, signal, tenant } = exchange
-      const body = await ask(bus, query, { tenant: encodeTenant(tenant), kind }, params, { requestId, signal })
-      return await maybeGzipped({ status: statusOf(body), headers: { 'Content-Type': JSON_TYPE }, body }, exchange)
-    } finally {
-      lease.end()
-    }
+    exchange.holdUntilAnswered(lease.end)
+    const params = await readParams(exchange, config.formBytesMax)
+    const { requestId, signal, tenant } = exchange
+    const body = await ask(bus, query, { tenant: encodeTenant(tenant), kind }, params, { requestId, signal })
+    lease.grow(body.length)
+    return await maybeGzipped({ status: statusOf(body), headers: { 'Content-Type': JSON_TYPE }, body }, exchange)
   }
 }
 

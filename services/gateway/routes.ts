@@ -23,9 +23,10 @@ export function gatewayRoutes(deps: RoutesDeps): readonly Route[] {
     what: 'query',
     requestsMax: config.queriesInFlightMax,
     tenantRequestsMax: config.tenantInFlightMax,
-    bytesMax: Number.POSITIVE_INFINITY, // forms are bounded one by one
+    bytesMax: config.answersInFlightBytesMax,
   })
   metrics.gaugeOf('carillon_gateway_inflight_push_bytes', 'Bytes of the bodies being taken in.', pushLoad.bytes)
+  metrics.gaugeOf('carillon_gateway_inflight_answer_bytes', 'Bytes of query answers being sent.', queryLoad.bytes)
   const bytesTaken = metrics.counter(
     'carillon_gateway_push_bytes_total',
     'Bytes of remote_write bodies that came in, compressed.',

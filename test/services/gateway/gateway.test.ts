@@ -1,8 +1,10 @@
 // What the gateway answers to well-formed requests: pushes, queries, pages.
+import { createConnection } from 'node:net'
 import { gunzipSync } from 'node:zlib'
 import { afterEach, describe, expect, test } from 'vitest'
 import { unescapeName } from '../../../services/gateway/queries.ts'
 import { RefusedError, UnavailableError } from '../../../shared/base/errors.ts'
+import type { PushReply } from '../../../shared/contracts/write.ts'
 import { compress } from '../../../shared/wire/snappy.ts'
 import { rawExchange, type System, type SystemOptions, startSystem, stored } from './system.ts'
 
@@ -172,6 +174,30 @@ describe('a push', () => {
     await expect.poll(async () => (await push()).status).toBe(204)
   })
 
+  test('on a connection beyond --connections-max is cut at once', async () => {
+    await start({ config: { connectionsMax: 1 } })
+    const first = rawExchange(system.port, [], 300)
+    expect(await rawExchange(system.port, ['GET /-/healthy HTTP/1.1\r\nHost: a\r\n\r\n'], 5000)).toBe('')
+    await first
+    expect((await fetch(`${system.url}/-/healthy`)).status).toBe(200)
+  })
+
+  test('in flight when the gateway stops is still answered', async () => {
+    const release: (() => void)[] = []
+    const options = {
+      config: { drainMs: 5000 },
+      onPush: () => new Promise<PushReply>((resolve) => release.push(() => resolve(stored))),
+    }
+    await start(options)
+    const waiting = push()
+    await expect.poll(() => release.length).toBe(1)
+    const stopped = system.gateway.stop()
+    await expect(fetch(`${system.url}/-/healthy`)).rejects.toThrow()
+    release[0]?.()
+    expect((await waiting).status).toBe(204)
+    await stopped
+  })
+
   test('announced with Expect is asked to go on', async () => {
     await start()
     const head = `POST /api/v1/push HTTP/1.1\r\nHost: a\r\nContent-Length: ${body.length}\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n`
@@ -271,6 +297,22 @@ describe('a query', () => {
     const bytes = Buffer.from(zipped.slice(zipped.indexOf('\r\n\r\n') + 4), 'latin1')
     expect(gunzipSync(bytes).toString()).toBe(large)
     expect(await get('gzip;q=0')).toContain(large)
+  })
+
+  test('whose answer nobody reads is cut and frees what it held; meanwhile others get 503', async () => {
+    const large = `{"status":"success","data":"${'x'.repeat(20_000_000)}"}`
+    const config = { answersInFlightBytesMax: 25_000_000, answerStallMs: 700 }
+    await start({ config, onQuery: ({ query }) => (query === 'large' ? large : '{"status":"success","data":[]}') })
+    const deaf = createConnection({ port: system.port, host: '127.0.0.1' }).pause()
+    deaf.on('error', () => {}) // it is cut
+    deaf.write('GET /api/v1/query?query=large HTTP/1.1\r\nHost: a\r\n\r\n')
+    const inFlight = async () =>
+      Number(/inflight_answer_bytes\{[^}]*\} (\d+)/.exec(await (await fetch(`${system.url}/metrics`)).text())?.[1])
+    await expect.poll(inFlight).toBe(large.length)
+    expect((await fetch(`${system.url}/api/v1/query?query=large`)).status).toBe(503)
+    expect((await fetch(`${system.url}/api/v1/query?query=up`)).status).toBe(200)
+    await expect.poll(inFlight, { timeout: 5000 }).toBe(0)
+    deaf.destroy()
   })
 
   test('may come from a page of another origin', async () => {
