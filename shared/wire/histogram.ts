@@ -10,9 +10,10 @@
 //   H2  A decoded histogram keeps Prometheus' rules: as many buckets as spans say, no negative counts, counts that add up, bounds in
 //       order. Whatever breaks them is refused, never repaired.
 //   H3  Counts of integer histograms are whole numbers up to 2^53 − 1; larger ones are refused.
-import { CorruptError, RefusedError } from '../base/errors.ts'
-import { CUSTOM_BUCKETS_SCHEMA, type Histogram, type ResetHint, type Span } from '../model/histogram.ts'
+import { CorruptError } from '../base/errors.ts'
+import type { Histogram, ResetHint, Span } from '../model/histogram.ts'
 import { settleNaN } from '../model/histogram-order.ts'
+import { invalidHistogram, validateHistogram } from './histogram-rules.ts'
 import {
   cursor,
   FIXED64,
@@ -31,8 +32,6 @@ import { Reader, type Writer } from './varint.ts'
 
 /** In the order of their wire numbers. */
 const HINTS: readonly ResetHint[] = ['unknown', 'reset', 'no-reset', 'gauge']
-const SCHEMA_MIN = -4
-const SCHEMA_MAX = 8
 const CANONICAL_VERSION = 1
 
 const float = new Float64Array(1)
@@ -87,7 +86,7 @@ export function decodeHistogram(bytes: Uint8Array, start: number, end: number): 
     negativeBuckets: isFloat ? fields.negativeCounts : absolute(fields.negativeDeltas),
     customValues: fields.customValues,
   }
-  validate(histogram)
+  validateHistogram(histogram)
   return { histogram, time, startTime }
 }
 
@@ -147,109 +146,11 @@ export function decodeCanonical(bytes: Uint8Array): Histogram {
   }
 }
 
-/** Refuses what breaks H2, with the words of Prometheus. */
-export function validate(histogram: Histogram): void {
-  const { schema, count, sum, isFloat } = histogram
-  let observations = histogram.zeroCount
-  if (schema === CUSTOM_BUCKETS_SCHEMA) {
-    checkCustomBounds(histogram)
-    if (histogram.zeroCount !== 0) throw invalid('custom buckets: must have zero count of 0')
-    if (histogram.zeroThreshold !== 0) throw invalid('custom buckets: must have zero threshold of 0')
-    if (histogram.negativeSpans.length > 0) throw invalid('custom buckets: must not have negative spans')
-    if (histogram.negativeBuckets.length > 0) throw invalid('custom buckets: must not have negative buckets')
-  } else if (schema >= SCHEMA_MIN && schema <= SCHEMA_MAX) {
-    checkSpans(histogram.positiveSpans, histogram.positiveBuckets.length, 'positive side', 1)
-    checkSpans(histogram.negativeSpans, histogram.negativeBuckets.length, 'negative side', 1)
-    observations += sumOfBuckets(histogram.negativeBuckets, 'negative side')
-    if (histogram.zeroCount < 0) {
-      throw invalid(`zero bucket has observation count of ${histogram.zeroCount}: ${NEGATIVE_BUCKET}`)
-    }
-    if (histogram.customValues.length > 0) {
-      throw invalid('histogram with exponential schema must not have custom bounds')
-    }
-  } else {
-    throw invalid(
-      `histogram has an invalid schema, which must be between ${SCHEMA_MIN} and ${SCHEMA_MAX} for exponential buckets, ` +
-        `or ${CUSTOM_BUCKETS_SCHEMA} for custom buckets, got schema ${schema}`,
-    )
-  }
-  if (count < 0) throw invalid(`observation count is ${count}: histogram's observation count is negative`)
-  observations += sumOfBuckets(histogram.positiveBuckets, 'positive side')
-  if (isFloat) return // their counts are rounded and need not add up
-  const found = `${observations} observations found in buckets, but the Count field is ${count}`
-  if (Number.isNaN(sum) && observations > count) {
-    throw invalid(
-      `${found}: histogram's observation count should be at least the number of observations found in the buckets`,
-    )
-  }
-  if (!Number.isNaN(sum) && observations !== count) {
-    throw invalid(
-      `${found}: histogram's observation count should equal the number of observations found in the buckets (in absence of NaN)`,
-    )
-  }
-}
-
-const NEGATIVE_BUCKET = 'histogram has a bucket whose observation count is negative'
-
-function checkSpans(spans: readonly Span[], bucketCount: number, side: string, firstChecked: 0 | 1): void {
-  let needed = 0
-  for (const [i, { offset, length }] of spans.entries()) {
-    if (i >= firstChecked && offset < 0) {
-      throw invalid(
-        `${side}: span number ${i + 1} with offset ${offset}: histogram has a span whose offset is negative`,
-      )
-    }
-    needed += length
-  }
-  if (needed === bucketCount) return
-  throw invalid(
-    `${side}: spans need ${needed} buckets, have ${bucketCount} buckets: ` +
-      'histogram spans specify different number of buckets than provided',
-  )
-}
-
-function checkCustomBounds({ customValues, positiveSpans, positiveBuckets }: Histogram): void {
-  let before = -Infinity
-  for (const [i, bound] of customValues.entries()) {
-    if (Number.isNaN(bound)) throw invalid('custom buckets: histogram custom bounds must not be NaN')
-    if (i > 0 && bound <= before) {
-      throw invalid(
-        `custom buckets: previous bound is ${before} and current is ${bound}: ` +
-          'histogram custom bounds must be in strictly increasing order',
-      )
-    }
-    before = bound
-  }
-  if (before === Infinity) {
-    throw invalid(
-      'custom buckets: last +Inf bound must not be explicitly defined: histogram custom bounds must be finite',
-    )
-  }
-  checkSpans(positiveSpans, positiveBuckets.length, 'custom buckets', 0)
-  const reach = positiveSpans.reduce((sum, { offset, length }) => sum + offset + length, 0)
-  if (customValues.length + 1 >= reach) return
-  throw invalid(
-    `custom buckets: only ${customValues.length} custom bounds defined which is insufficient to cover ` +
-      `total span length of ${reach}: histogram custom bounds are too few`,
-  )
-}
-
-function sumOfBuckets(buckets: readonly number[], side: string): number {
-  let sum = 0
-  for (let i = 0; i < buckets.length; i++) {
-    const count = buckets[i]!
-    if (count < 0)
-      throw invalid(`${side}: bucket number ${i + 1} has observation count of ${count}: ${NEGATIVE_BUCKET}`)
-    sum += count
-  }
-  return sum
-}
-
 function absolute(deltas: number[]): number[] {
   let count = 0
   for (let i = 0; i < deltas.length; i++) {
     count += deltas[i]!
-    if (!Number.isSafeInteger(count)) throw invalid('bucket counts beyond 2^53 are not supported')
+    if (!Number.isSafeInteger(count)) throw invalidHistogram('bucket counts beyond 2^53 are not supported')
     deltas[i] = count
   }
   return deltas
@@ -385,7 +286,7 @@ function readSpan(into: Span[], tag: number, bytes: Uint8Array, at: number, end:
       from = cursor.at
     } else from = skipField(spanTag, bytes, cursor.at, next)
   }
-  if (offset !== (offset | 0) || length > 0xffffffff) throw invalid('histogram has a span beyond 32 bits')
+  if (offset !== (offset | 0) || length > 0xffffffff) throw invalidHistogram('histogram has a span beyond 32 bits')
   into.push({ offset, length })
   return next
 }
@@ -453,8 +354,4 @@ function readBuckets(reader: Reader, spans: readonly Span[], isFloat: boolean): 
     buckets.push(bucket)
   }
   return buckets
-}
-
-function invalid(text: string): RefusedError {
-  return new RefusedError('err-carillon-histogram-invalid', text)
 }

@@ -2,7 +2,7 @@
 // fresh buffer of that size costs more in page faults than the decoding itself. A hot kernel.
 //
 // Invariants
-//   S1  The declared length is checked against the limit before anything is allocated.
+//   S1  The declared length is checked against the limit, and against what the body could hold, before anything is allocated.
 //   S2  The result has exactly the declared length and every byte of it was written by this call: nothing of an earlier body,
 //       perhaps another tenant's, can show through.
 //   S3  Literals and copies stay inside input and output; whatever breaks that is refused.
@@ -10,6 +10,9 @@ import { snappyCompressor } from 'hysnappy'
 import { RefusedError } from '../base/errors.ts'
 
 const CAPACITY_FIRST = 1 << 20
+
+/** No body grows by more: the best tag makes 64 bytes of 3. Keeps a small lie from making a large buffer. */
+const GAIN_MAX = 22
 
 /** The length that the header declares: at most 2^32 − 1 by the format. */
 export function declaredLength(bytes: Uint8Array): number {
@@ -39,6 +42,7 @@ export function createDecompressor(): Decompressor {
         const text = `snappy: decoded length ${length} exceeds limit ${lengthMax}`
         throw new RefusedError('err-carillon-snappy', text)
       }
+      if (length > body.length * GAIN_MAX) throw corrupt()
       if (length + SLACK > buffer.length) buffer = new Uint8Array(capacityFor(length, lengthMax) + SLACK)
       decode(body, buffer, length)
       return buffer.subarray(0, length)
