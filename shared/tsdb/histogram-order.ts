@@ -1,10 +1,12 @@
-// The order of histograms at one timestamp (L11): by count, then sum, then bytes. It is a function of what a chunk can keep, so the
-// reset hint counts only as far as it tells gauges from counters, and a stale histogram is nothing but its marker.
+// The order of histograms at one timestamp (L11), over what a chunk can keep of them: a stale histogram is nothing but its marker, and
+// of the reset hints `no-reset` is not told from `unknown`. So what is compared and hashed does not change by being stored.
 import type { Histogram } from '../model/histogram.ts'
-import { compareValueBits, STALE } from '../model/sample.ts'
-import { BitWriter, isStaleNumber, split, splitFloat } from './chunk/bits.ts'
+import { compareHistograms as compareByBytes, isStaleHistogram } from '../model/histogram-order.ts'
+import { STALE } from '../model/sample.ts'
+import { encodeCanonical } from '../wire/histogram.ts'
+import { Writer } from '../wire/varint.ts'
 
-const writer = new BitWriter(1024)
+const writer = new Writer(1024)
 
 /** What is left of a histogram whose sum is the stale marker. */
 export function staleHistogram(isFloat: boolean): Histogram {
@@ -24,49 +26,20 @@ export function staleHistogram(isFloat: boolean): Histogram {
   }
 }
 
-/** The bytes that equal histograms share and others do not: a view, valid until the next call. */
+/** What a chunk gives back of a histogram. */
+export function storedHistogram(histogram: Histogram): Histogram {
+  if (isStaleHistogram(histogram)) return staleHistogram(histogram.isFloat)
+  return histogram.resetHint === 'no-reset' ? { ...histogram, resetHint: 'unknown' } : histogram
+}
+
+/** The canonical form (wire/histogram.ts) of the stored histogram: a copy. */
 export function canonicalBytes(histogram: Histogram): Uint8Array {
   writer.reset()
-  if (isStaleNumber(histogram.sum)) {
-    writer.bits(histogram.isFloat ? 0xff : 0xfe, 8)
-    return writer.bytes.subarray(0, writer.byteCount)
-  }
-  writer.bits((histogram.isFloat ? 1 : 0) | (histogram.resetHint === 'gauge' ? 2 : 0), 8)
-  writer.varbitInt(histogram.schema)
-  writer.float(histogram.zeroThreshold)
-  writer.float(histogram.zeroCount)
-  writer.float(histogram.count)
-  writer.float(histogram.sum)
-  for (const spans of [histogram.positiveSpans, histogram.negativeSpans]) {
-    writer.varbitUint(spans.length)
-    for (const span of spans) {
-      writer.varbitInt(span.offset)
-      writer.varbitUint(span.length)
-    }
-  }
-  for (const list of [histogram.positiveBuckets, histogram.negativeBuckets, histogram.customValues]) {
-    writer.varbitUint(list.length)
-    for (const value of list) writer.float(value)
-  }
-  return writer.bytes.subarray(0, writer.byteCount)
+  encodeCanonical(storedHistogram(histogram), writer)
+  return writer.finish()
 }
 
 /** Positive when `a` is the greater; 0 exactly for the same canonical bytes. */
 export function compareHistograms(a: Histogram, b: Histogram): number {
-  const isStaleA = isStaleNumber(a.sum)
-  const isStaleB = isStaleNumber(b.sum)
-  const byCount = compareFloats(isStaleA ? 0 : a.count, isStaleB ? 0 : b.count)
-  if (byCount !== 0) return byCount
-  const bySum = compareFloats(a.sum, b.sum)
-  if (bySum !== 0) return bySum
-  const bytesA = canonicalBytes(a).slice()
-  return Buffer.compare(bytesA, canonicalBytes(b))
-}
-
-function compareFloats(a: number, b: number): number {
-  splitFloat(a)
-  const low = split[0]!
-  const high = split[1]!
-  splitFloat(b)
-  return compareValueBits(high, low, split[1]!, split[0]!)
+  return compareByBytes(storedHistogram(a), canonicalBytes(a), storedHistogram(b), canonicalBytes(b))
 }

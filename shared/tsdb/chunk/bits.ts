@@ -3,7 +3,7 @@
 // Hot kernel: numbers are 32-bit words (a 64-bit value is a pair high, low), never BigInt. Positions count bits from the start of
 // the array. Writing needs no cleared memory: a byte is overwritten when its first bit is, and its later bits become 0.
 import { CorruptError } from '../../base/errors.ts'
-import { STALE_HIGH, STALE_LOW } from '../../model/sample.ts'
+import { settleNaN } from '../../model/histogram-order.ts'
 
 const TWO_32 = 2 ** 32
 
@@ -11,27 +11,13 @@ const floatScratch = new Float64Array(1)
 const wordScratch = new Uint32Array(floatScratch.buffer) // little-endian machines: [0] low, [1] high
 
 /** The words of the last `splitFloat`: [0] low, [1] high. */
-export const split: Readonly<Uint32Array> = new Uint32Array(2)
-const splitOut = split as Uint32Array
+export const split: Readonly<Uint32Array> = wordScratch
 
-/** Splits a float that travelled as a number into `split`. On such a way the engine may or may not set a NaN's quiet bit, so the answer
- *  does not depend on it: the stale marker comes out as such, any other NaN quiet. */
+/** Splits a float that travelled as a number into `split`; its NaNs are settled as model/histogram-order.ts says. */
 export function splitFloat(value: number): void {
   floatScratch[0] = value
-  splitOut[0] = wordScratch[0]!
-  splitOut[1] = wordScratch[1]!
-  if (!Number.isNaN(value)) return
-  splitOut[1] = isStaleNumber(value) ? STALE_HIGH : wordScratch[1]! | QUIET
+  if (Number.isNaN(value)) settleNaN(wordScratch, 0)
 }
-
-/** Whether a number that travelled as such is the stale marker, its quiet bit set or not. */
-export function isStaleNumber(value: number): boolean {
-  if (!Number.isNaN(value)) return false
-  floatScratch[0] = value
-  return wordScratch[0] === STALE_LOW && (wordScratch[1]! & ~QUIET) === STALE_HIGH
-}
-
-const QUIET = 0x00080000
 
 /** Writes the lowest `n` bits (1…32) of `value` at bit `pos`. */
 export function putBits(bytes: Uint8Array, pos: number, value: number, n: number): void {

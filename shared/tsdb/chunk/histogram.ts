@@ -5,9 +5,10 @@
 // for resets inside. Where Prometheus rewrites a chunk when buckets appear, we cut: what is read is what was appended.
 import { CorruptError } from '../../base/errors.ts'
 import type { Histogram } from '../../model/histogram.ts'
+import { isStaleHistogram } from '../../model/histogram-order.ts'
 import { STALE_HIGH, STALE_LOW } from '../../model/sample.ts'
 import { staleHistogram } from '../histogram-order.ts'
-import { BitReader, BitWriter, isStaleNumber, split, splitFloat } from './bits.ts'
+import { BitReader, BitWriter, split, splitFloat } from './bits.ts'
 import { bucketCount, type HistogramLayout, readLayout, sameLayout, writeLayout } from './histogram-layout.ts'
 import { xorCount } from './xor.ts'
 
@@ -126,7 +127,7 @@ export class HistogramChunkWriter {
   count = 0
 
   constructor(time: number, first: Histogram) {
-    const histogram = isStaleNumber(first.sum) ? staleHistogram(first.isFloat) : first
+    const histogram = isStaleHistogram(first) ? staleHistogram(first.isFloat) : first
     this.isFloat = first.isFloat
     this.isGauge = histogram.resetHint === 'gauge'
     this.layout = histogram
@@ -149,14 +150,14 @@ export class HistogramChunkWriter {
   /** The time is checked by the caller. A stale histogram fits anywhere, and only stale ones may follow it. */
   accepts(histogram: Histogram): boolean {
     if (histogram.isFloat !== this.isFloat) return false
-    if (isStaleNumber(histogram.sum)) return true
+    if (isStaleHistogram(histogram)) return true
     if (this.endsStale || histogram.resetHint === 'reset') return false
     if ((histogram.resetHint === 'gauge') !== this.isGauge || !sameLayout(this.layout, histogram)) return false
     return this.isGauge || !decreases(this.previous, histogram)
   }
 
   append(time: number, histogram: Histogram): void {
-    const isMarker = isStaleNumber(histogram.sum)
+    const isMarker = isStaleHistogram(histogram)
     const first = this.count === 0
     const timeDelta = first ? 0 : time - this.lastTime
     this.writer.varbitInt(first ? time : timeDelta - this.timeDelta)

@@ -1,7 +1,7 @@
 // H2: the state of a segment is a function of the set of samples applied in it; checked against a plain map.
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import type { Histogram } from '../../../../shared/model/histogram.ts'
+import type { Histogram, ResetHint } from '../../../../shared/model/histogram.ts'
 import { compareValueBits, STALE_HIGH, STALE_LOW } from '../../../../shared/model/sample.ts'
 import { SampleColumns } from '../../../../shared/tsdb/columns.ts'
 import { Head } from '../../../../shared/tsdb/head/head.ts'
@@ -30,10 +30,10 @@ const valueWords = fc.oneof(
   fc.constantFrom({ high: 0, low: 0 }, { high: 0x80000000, low: 0 }, { high: 0x3ff00000, low: 0 }),
 )
 
-function histogramOf(isFloat: boolean, gauge: boolean, counts: readonly number[], sum: number): Histogram {
+function histogramOf(isFloat: boolean, hint: ResetHint, counts: readonly number[], sum: number): Histogram {
   return {
     isFloat,
-    resetHint: gauge ? 'gauge' : 'unknown',
+    resetHint: hint,
     schema: 1,
     zeroThreshold: 2 ** -128,
     zeroCount: 0,
@@ -50,11 +50,11 @@ function histogramOf(isFloat: boolean, gauge: boolean, counts: readonly number[]
 const histogram = fc
   .record({
     isFloat: fc.boolean(),
-    gauge: fc.boolean(),
+    hint: fc.constantFrom<ResetHint>('unknown', 'gauge', 'reset'),
     counts: fc.array(fc.integer({ min: 0, max: 3 }), { maxLength: 3 }),
     sum: fc.constantFrom(0, 1, 2.5),
   })
-  .map(({ isFloat, gauge, counts, sum }) => histogramOf(isFloat, gauge, counts, sum))
+  .map(({ isFloat, hint, counts, sum }) => histogramOf(isFloat, hint, counts, sum))
 
 const times = fc.oneof(
   fc.integer({ min: 0, max: 30 }),
