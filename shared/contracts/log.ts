@@ -18,7 +18,7 @@ export const DUPLICATE_WINDOW_MS = 120_000
 
 export const logName = (partition: number): string => `log-${partition}`
 export const batchSubject = (partition: number): string => `log.${partition}.batch`
-export const markSubject = (partition: number): string => `log.${partition}.mark`
+export const markSubject = (partition: number | '*'): string => `log.${partition}.mark`
 
 export const markKey = (partition: number): string => `mark.${partition}`
 export const flushedKey = (partition: number): string => `flushed.${partition}`

@@ -62,8 +62,6 @@ export interface StatusReply {
   readonly id: string
   readonly role: Role
   readonly incarnation: string
-  readonly uptimeS: number
-  readonly version: string
   /** Ingesters only. */
   readonly partitions: readonly PartitionStatus[]
 }

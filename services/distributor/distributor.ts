@@ -1,0 +1,318 @@
+// The distributor takes in what a tenant writes, refuses what breaks the tenant's limits, and appends everything else to the logs of
+// the partitions that own it.
+//
+// Invariants
+//   D1  A write is acknowledged only when every batch made from it is stored where every owner can read it (L5, L6).
+//   D2  A refused series never holds back an accepted one from the same write.
+//   D3  The distributor keeps nothing that matters: killing it loses only writes not yet acknowledged.
+//   D4  Overload and a full log answer 503, never 429: a sender drops what got 429.
+import { RefusedError, textOf, UnavailableError } from '../../shared/base/errors.ts'
+import { type Actor, every, type HandlerContext, hear, serve } from '../../shared/bus/actor.ts'
+import { ask } from '../../shared/bus/ask.ts'
+import type { KvBucket } from '../../shared/bus/port.ts'
+import {
+  decodeMark,
+  encodeRecord,
+  highWaterKey,
+  LOG_BUCKET,
+  logName,
+  markSubject,
+  parseRecord,
+} from '../../shared/contracts/log.ts'
+import { known, ownerCounted } from '../../shared/contracts/read.ts'
+import { type LogPosition, type PushReply, type PushRequest, push, pushTo } from '../../shared/contracts/write.ts'
+import type { ServiceDeps } from '../../shared/membership/deps.ts'
+import { decodeTenant } from '../../shared/model/tenant.ts'
+import { partitionOf } from '../../shared/ring/owners.ts'
+import { admit, Staged } from './admit.ts'
+import type { DistributorConfig } from './config.ts'
+import { Dictionary } from './dictionary.ts'
+import { OwnerNews, RateLimiter } from './limits.ts'
+import { PartitionWriter } from './partition-writer.ts'
+import { type Refusal, refusal } from './validate.ts'
+import { writerMetrics } from './writer-metrics.ts'
+
+export type DistributorDeps = ServiceDeps & {
+  readonly config: DistributorConfig
+  /** Parts of the protocol left out; only the simulation's counter-proofs set it. */
+  readonly without?: ReadonlySet<string>
+}
+
+const OWNER_NEWS_FRESH_MS = 20_000
+const LOG_STATE_MS = 5_000
+const DICTIONARY_REVIEW_MS = 600_000
+const DICTIONARY_SMALL = 50_000
+const STAGED_SPARES_MAX = 16
+const NEW_SERIES_PRESSURE = 0.9
+const WRITE_PRESSURE = 0.97
+
+export function distributor(deps: DistributorDeps): Actor {
+  const { bus, clock, config, membership, log, metrics, random, id } = deps
+  const writers: PartitionWriter[] = []
+  const rates = new RateLimiter(clock)
+  const news = new OwnerNews(clock, OWNER_NEWS_FRESH_MS)
+  const spares: Staged[] = []
+  let dictionary = new Dictionary()
+  let bucket: KvBucket
+  const savedHighWater = new Map<number, string>()
+
+  const counted = {
+    samples: metrics.counter('carillon_distributor_samples_total', 'Samples acknowledged.', ['kind']),
+    discarded: metrics.counter('carillon_discarded_samples_total', 'Samples refused.', ['reason']),
+    pushes: metrics.counter('carillon_distributor_pushes_total', 'Pushes answered.', ['outcome']),
+    rewinds: metrics.counter(
+      'carillon_distributor_log_rewinds_total',
+      'Logs found to end before a sequence known to be stored.',
+    ),
+  }
+  const writerCounts = writerMetrics(metrics)
+  metrics.gaugeOf('carillon_distributor_dictionary_series', 'Series that the dictionary knows.', () => dictionary.size)
+  metrics.gaugeOf('carillon_distributor_dictionary_bytes', 'Bytes that the dictionary holds.', () => dictionary.bytes)
+  metrics.gaugeOf('carillon_distributor_queued_bytes', 'Bytes that wait for the log.', queuedBytes)
+
+  return {
+    name: 'distributor',
+    serves: [serve(push, onPush, { queue: 'distributor' }), serve(pushTo, onPush, { params: { id } })],
+    hears: [hear(ownerCounted, (counts) => news.hear(counts))],
+    every: [
+      every(LOG_STATE_MS, 'read how full the logs are', readLogStates),
+      every(config.highWaterMs, 'write down the newest stored batch of each session', saveHighWater),
+      every(DICTIONARY_REVIEW_MS, 'start the dictionary afresh when most of it is old', reviewDictionary),
+      every(1_000, 'look for marks and partitions', findMarks),
+    ],
+    async start() {
+      bucket = await bus.bucket(LOG_BUCKET)
+      bus.subscribe(markSubject('*'), {}, ({ subject, payload }) => hearMark(subject, payload))
+      await findMarks()
+      await readLogStates()
+    },
+    stop: async () => {}, // D3
+  }
+
+  async function onPush({ protocol, body }: PushRequest, context: HandlerContext): Promise<PushReply> {
+    const tenant = decodeTenant(context.params['tenant']!)
+    refuseWhenUnable()
+    if (dictionary.size >= config.dictionarySeriesMax) dictionary = new Dictionary()
+    const used = dictionary // it may be replaced while this push waits
+    const staged = spares.pop() ?? new Staged()
+    try {
+      admit(protocol, body, staged, { dictionary: used, tenant, config, nowMs: clock.now(), partitionOf: place })
+      refuseWhenTooFast(tenant, staged)
+      const denied = await denySeries(tenant, staged, used)
+      const { written, commits } = write(staged, denied, used)
+      const refused = refusalOf(staged)
+      for (const [reason, samples] of staged.discarded) counted.discarded.with({ reason }).inc(samples)
+      const position = await acknowledged(commits) // D1
+      counted.samples.with({ kind: 'float' }).inc(written.samplesWritten)
+      counted.samples.with({ kind: 'histogram' }).inc(written.histogramsWritten)
+      counted.pushes.with({ outcome: refused.refusal ? 'partly refused' : 'stored' }).inc()
+      return { ...written, ...refused, position }
+    } catch (error) {
+      counted.pushes.with({ outcome: error instanceof RefusedError ? 'refused' : 'unavailable' }).inc()
+      if (error instanceof RefusedError) for (const ref of staged.newRefs) used.forget(ref)
+      throw error
+    } finally {
+      staged.clear()
+      if (spares.length < STAGED_SPARES_MAX) spares.push(staged)
+    }
+  }
+
+  function place(seriesHash: number): number {
+    return partitionOf(seriesHash, writers.length)
+  }
+
+  /** D4 */
+  function refuseWhenUnable(): void {
+    if (writers.length === 0)
+      throw new UnavailableError('err-carillon-no-partitions', 'the partitions are not known yet')
+    for (const writer of writers) {
+      const reason = writer.refusal()
+      if (reason) throw reason
+    }
+    const queued = queuedBytes()
+    if (queued > config.queuedBytesMax) {
+      const text = `${queued} bytes wait for the log, more than ${config.queuedBytesMax}`
+      throw new UnavailableError('err-carillon-overloaded', text)
+    }
+    if (news.pressure() > WRITE_PRESSURE) {
+      throw new UnavailableError('err-carillon-ingester-memory', 'an ingester is at its memory bound')
+    }
+  }
+
+  function refuseWhenTooFast(tenant: string, staged: Staged): void {
+    const distributorCount = Math.max(1, membership.live('distributor').length)
+    const perSecond = config.samplesPerSecondMax / distributorCount
+    const waitS = rates.take(tenant, staged.samples, { perSecond, burst: config.samplesBurstMax / distributorCount })
+    if (waitS === 0) return
+    const text = `ingestion rate limit (${config.samplesPerSecondMax}) exceeded while adding ${staged.samples} samples and ${staged.metadata.length} metadata (err-carillon-rate-limited). To adjust the limit, set --samples-per-second-max or ask your administrator`
+    counted.discarded.with({ reason: 'rate_limited' }).inc(staged.samples)
+    throw new RefusedError('err-carillon-rate-limited', text, { status: 429, retryAfterS: waitS })
+  }
+
+  /** New series of a tenant at its limit, as far as the owners do not hold them already (L23); they are left out of the write. */
+  async function denySeries(tenant: string, staged: Staged, used: Dictionary): Promise<ReadonlySet<number>> {
+    if (staged.newRefs.length === 0) return NOBODY
+    const held = news.seriesOf(tenant)
+    const isFull = held + staged.newRefs.length > config.seriesPerTenantMax
+    if (!isFull && news.pressure() <= NEW_SERIES_PRESSURE) return NOBODY
+    const denied = new Set<number>()
+    const byPartition = Map.groupBy(staged.newRefs, (ref) => used.partitions[ref]!)
+    for (const [partition, refs] of byPartition) {
+      const hashes = Uint32Array.from(refs, (ref) => used.seriesHashes[ref]!)
+      const isKnown = await askKnown(tenant, partition, hashes)
+      refs.forEach((ref, i) => {
+        if (isKnown[i] === 0) denied.add(ref)
+      })
+    }
+    const room = isFull ? Math.max(0, config.seriesPerTenantMax - held) : 0
+    for (const ref of [...denied].slice(0, room)) denied.delete(ref)
+    return denied
+  }
+
+  async function askKnown(tenant: string, partition: number, hashes: Uint32Array): Promise<Uint8Array> {
+    for (const owner of membership.owners(partition)) {
+      try {
+        return (await ask(bus, known, { id: owner }, { partition, tenant, hashes }, {})).known
+      } catch (error) {
+        log.debug({ owner, partition, reason: textOf(error) }, 'an owner did not say which series it holds')
+      }
+    }
+    return new Uint8Array(hashes.length).fill(1) // unknown membership admits
+  }
+
+  /** Puts what was staged into the partitions' batches. Nothing awaits in here: a push is in its batches whole, or not at all. */
+  function write(staged: Staged, denied: ReadonlySet<number>, used: Dictionary) {
+    for (const writer of writers) writer.begin()
+    const { partitions } = used
+    const { refs, times, values, count } = staged
+    const isAllIn = denied.size === 0
+    let samplesWritten = 0
+    for (let i = 0; i < count; i++) {
+      const ref = refs[i]!
+      if (!isAllIn && denied.has(ref)) {
+        staged.refuse(seriesLimitRefusal())
+        continue
+      }
+      writers[partitions[ref]!]!.float(used, ref, times[i]!, values, i)
+      samplesWritten++
+    }
+    const histograms = staged.histograms.filter(({ ref }) => !denied.has(ref))
+    const histogramsDenied = staged.histograms.length - histograms.length
+    if (histogramsDenied > 0) staged.refuse(seriesLimitRefusal(), histogramsDenied)
+    for (const histogram of histograms) writers[partitions[histogram.ref]!]!.histogram(used, histogram)
+    const exemplars = staged.exemplars.filter(({ ref }) => !denied.has(ref))
+    for (const exemplar of exemplars) writers[partitions[exemplar.ref]!]!.exemplar(used, exemplar)
+    for (const metadata of staged.metadata) metadataWriter(metadata.tenant, metadata.metric).metadata(used, metadata)
+    for (const ref of denied) used.forget(ref)
+    const written = { samplesWritten, histogramsWritten: histograms.length, exemplarsWritten: exemplars.length }
+    return { written, commits: writers.map(commit) }
+  }
+
+  async function commit(writer: PartitionWriter): Promise<LogPosition | undefined> {
+    const seq = await writer.commit()
+    return seq === undefined ? undefined : { partition: writer.partition, incarnation: writer.incarnation, seq }
+  }
+
+  function seriesLimitRefusal(): Refusal {
+    if (news.pressure() > NEW_SERIES_PRESSURE) {
+      const text = 'an ingester is near its memory bound and takes no new series'
+      return refusal('ingester-memory-new-series', 'ingester_memory', text)
+    }
+    const text = `per-user series limit of ${config.seriesPerTenantMax} exceeded, please contact administrator to raise it`
+    return refusal('max-series-per-tenant', 'per_tenant_series_limit', text, 'series-per-tenant-max')
+  }
+
+  /** All metadata of a metric stand in one partition. */
+  function metadataWriter(tenant: string, metric: string): PartitionWriter {
+    let hash = 0
+    const text = `${tenant}\u0000${metric}`
+    for (let i = 0; i < text.length; i++) hash = (Math.imul(hash, 31) + text.charCodeAt(i)) >>> 0
+    return writers[place(hash)]!
+  }
+
+  async function acknowledged(commits: readonly Promise<LogPosition | undefined>[]): Promise<LogPosition[]> {
+    const results = await Promise.allSettled(commits)
+    const failed = results.find((result) => result.status === 'rejected')
+    if (failed) throw failed.reason
+    return results.flatMap((result) => (result.status === 'fulfilled' && result.value ? [result.value] : []))
+  }
+
+  function refusalOf(staged: Staged): Pick<PushReply, 'refusal'> {
+    if (!staged.firstRefusal) return {}
+    const { status, code, text } = staged.firstRefusal
+    return { refusal: { status, code, text } }
+  }
+
+  function hearMark(subject: string, payload: Uint8Array): void {
+    const partition = Number(subject.split('.')[1])
+    try {
+      writers[partition]?.hearMark(decodeMark(payload))
+    } catch (error) {
+      log.warn({ partition, reason: textOf(error) }, 'a message on the mark subject is no mark')
+    }
+  }
+
+  /** Opens writers for partitions that have been added, and reads the mark of those that know none. */
+  async function findMarks(): Promise<void> {
+    while (writers.length < membership.partitionCount()) {
+      const without = deps.without ?? NOTHING
+      writers.push(new PartitionWriter(writers.length, { bus, clock, random, config, metrics: writerCounts, without }))
+    }
+    const unmarked = writers.filter((writer) => writer.mark === undefined)
+    await Promise.all(unmarked.map((writer) => writer.refresh()))
+  }
+
+  async function readLogStates(): Promise<void> {
+    for (const writer of writers) {
+      const state = await bus.logs.state(logName(writer.partition))
+      writer.logBytes = state.bytes
+      writer.logBytesMax = state.bytesMax
+      writer.incarnation = state.incarnation
+      if (writer.mark !== undefined) await writer.refresh()
+      await checkHighWater(writer, state.lastSeq)
+    }
+  }
+
+  /** A log that ends before what this distributor knows to be stored has been rewound: the mark of it in KV must not be lowered. */
+  async function checkHighWater(writer: PartitionWriter, lastSeq: number): Promise<void> {
+    if (savedHighWater.has(writer.partition)) return
+    const entry = await bucket.get(highWaterKey(writer.partition, id))
+    const saved = entry?.value ? parseRecord(entry.value, 'high-water mark') : {}
+    if (saved['incarnation'] === writer.incarnation && Number(saved['seq']) > lastSeq) {
+      counted.rewinds.inc()
+      log.error(
+        { partition: writer.partition, lastSeq, stored: saved['seq'] },
+        'the log ends before a batch that was stored',
+      )
+    }
+    savedHighWater.set(writer.partition, '')
+  }
+
+  async function saveHighWater(): Promise<void> {
+    for (const { partition, newestSession, incarnation } of writers) {
+      if (!newestSession || newestSession.lastSeq === 0) continue
+      const key = `${newestSession.idText}/${newestSession.lastCounter}`
+      if (savedHighWater.get(partition) === key) continue
+      const { idText, lastCounter, lastSeq, mark } = newestSession
+      const record = { session: idText, counter: lastCounter, seq: lastSeq, epoch: mark.number, incarnation }
+      await bucket.put(highWaterKey(partition, id), encodeRecord(record))
+      savedHighWater.set(partition, key)
+    }
+  }
+
+  async function reviewDictionary(): Promise<void> {
+    const { size } = dictionary
+    const usedCount = dictionary.countUsed()
+    const isOld = size > DICTIONARY_SMALL && usedCount < size / 2
+    if (!isOld && size < config.dictionarySeriesMax) return
+    log.info({ series: size, used: usedCount }, 'the dictionary starts afresh')
+    dictionary = new Dictionary()
+  }
+
+  function queuedBytes(): number {
+    return writers.reduce((sum, writer) => sum + writer.queuedBytes, 0)
+  }
+}
+
+const NOBODY: ReadonlySet<number> = new Set()
+const NOTHING: ReadonlySet<string> = new Set()

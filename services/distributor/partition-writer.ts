@@ -1,0 +1,283 @@
+// A partition writer groups what pushes bring into batches and sees each batch through: append, repeat, acknowledge.
+//
+// Invariants
+//   W1  A batch is acknowledged only by the acknowledgement rule (L5); one that lies too late is encoded again under the newest mark.
+//   W2  A repeated append carries the same message id as long as its epoch is the newest known (L4).
+//   W3  At most `batchesInFlightMax` batches are under way; what comes meanwhile is grouped, and `queuedBytesMax` bounds it.
+
+import { assert } from '../../shared/base/assert.ts'
+import { backoffMs } from '../../shared/base/backoff.ts'
+import type { Clock } from '../../shared/base/clock.ts'
+import { sleep } from '../../shared/base/clock.ts'
+import { UnavailableError } from '../../shared/base/errors.ts'
+import type { Random } from '../../shared/base/random.ts'
+import type { Bus } from '../../shared/bus/port.ts'
+import { BATCH_BYTES_MAX, batchSubject, logName, type Mark } from '../../shared/contracts/log.ts'
+import { SESSION_BYTES } from '../../shared/wire/log-batch.ts'
+import { Acknowledger } from './acknowledgement.ts'
+import type { DistributorConfig } from './config.ts'
+import type { Dictionary } from './dictionary.ts'
+import { Batch, Session, type StagedExemplar, type StagedHistogram, type StagedMetadata } from './session.ts'
+import type { WriterMetrics } from './writer-metrics.ts'
+
+export interface PartitionWriterDeps {
+  readonly bus: Bus
+  readonly clock: Clock
+  readonly random: Random
+  readonly config: DistributorConfig
+  readonly metrics: WriterMetrics
+  /** Parts of the protocol left out, only for the simulation's counter-proofs. */
+  readonly without: ReadonlySet<string>
+}
+
+const RETRY = { firstMs: 20, maxMs: 1000 }
+const SPARES_MAX = 8
+/** Definitions and strings beyond this are weighed at every sample, for one series may bring 90 KB of them. */
+const HEAVY_BYTES = 64 * 1024
+
+/** A batch and those who wait for it. */
+interface Tracked {
+  readonly batch: Batch
+  readonly done: Promise<number>
+  readonly resolve: (seq: number) => void
+  readonly reject: (error: unknown) => void
+}
+
+export class PartitionWriter {
+  readonly partition: number
+  /** The newest mark known; without one nothing can be written. */
+  mark: Mark | undefined
+  incarnation = ''
+  /** Bytes in the log and its bound, as last read, and what was appended since. */
+  logBytes = 0
+  logBytesMax = 0
+  private readonly deps: PartitionWriterDeps
+  private readonly acknowledger: Acknowledger
+  private session: Session | undefined
+  private open: Tracked | undefined
+  private readonly waiting: Tracked[] = []
+  private readonly spares: Batch[] = []
+  private inFlightCount = 0
+  private lingering = false
+  private touched: Tracked[] = []
+
+  constructor(partition: number, deps: PartitionWriterDeps) {
+    this.partition = partition
+    this.deps = deps
+    this.acknowledger = new Acknowledger({
+      bus: deps.bus,
+      clock: deps.clock,
+      partition,
+      readTimeoutMs: 2000,
+      onMark: (mark) => this.hearMark(mark),
+      isCredulous: deps.without.has('ack-rule'),
+    })
+  }
+
+  /** Bytes that wait or are under way. */
+  get queuedBytes(): number {
+    let bytes = this.open?.batch.bytes ?? 0
+    for (const { batch } of this.waiting) bytes += batch.bytes
+    return bytes
+  }
+
+  /** The session that batches are encoded under now, for the high-water mark. */
+  get newestSession(): Session | undefined {
+    return this.session
+  }
+
+  hearMark(mark: Mark): void {
+    if (this.mark === undefined || mark.number > this.mark.number) this.mark = mark
+  }
+
+  /** Reads the newest mark from the log. */
+  async refresh(): Promise<void> {
+    await this.acknowledger.read()
+  }
+
+  /** Why nothing can be written now, or undefined. */
+  refusal(): UnavailableError | undefined {
+    const { partition, logBytes, logBytesMax } = this
+    if (this.mark === undefined) {
+      return new UnavailableError(
+        'err-carillon-no-mark',
+        `partition ${partition} has no mark yet: no ingester leads it`,
+      )
+    }
+    if (logBytesMax > 0 && logBytes >= logBytesMax * this.deps.config.logFullRatio) {
+      const text = `the log of partition ${partition} is full: ${logBytes} of ${logBytesMax} bytes`
+      return new UnavailableError('err-carillon-log-full', text)
+    }
+    return undefined
+  }
+
+  /** Starts a push: `commit` will wait for what is added from here on. */
+  begin(): void {
+    this.touched = []
+  }
+
+  float(dictionary: Dictionary, ref: number, time: number, values: Float64Array, index: number): void {
+    const { batch } = this.openBatch(dictionary)
+    batch.addFloat(ref, time, values, index)
+    const isHeavy = batch.definitions.length > HEAVY_BYTES || batch.strings.length > HEAVY_BYTES
+    if (isHeavy || (batch.count & 127) === 0) this.closeIfFull()
+  }
+
+  histogram(dictionary: Dictionary, histogram: StagedHistogram): void {
+    this.openBatch(dictionary).batch.addHistogram(histogram)
+    this.closeIfFull()
+  }
+
+  exemplar(dictionary: Dictionary, exemplar: StagedExemplar): void {
+    this.openBatch(dictionary).batch.addExemplar(exemplar)
+    this.closeIfFull()
+  }
+
+  metadata(dictionary: Dictionary, metadata: StagedMetadata): void {
+    this.openBatch(dictionary).batch.addMetadata(metadata)
+    this.closeIfFull()
+  }
+
+  /** Resolves with the highest sequence that holds something of this push, when all of it is acknowledged; undefined when it touched nothing. */
+  async commit(): Promise<number | undefined> {
+    const touched = this.touched
+    this.touched = []
+    if (touched.length === 0) return undefined
+    this.pumpSoon()
+    const seqs = await Promise.all(touched.map((tracked) => tracked.done))
+    return Math.max(...seqs)
+  }
+
+  private openBatch(dictionary: Dictionary): Tracked {
+    const session = this.sessionFor(dictionary)
+    if (this.open !== undefined && this.open.batch.under !== session) this.close()
+    if (this.open === undefined) {
+      const spare = this.spares.pop()
+      spare?.reuse(session)
+      this.open = track(spare ?? new Batch(session, this.deps.without.has('define-until-stored')))
+    }
+    if (this.touched[this.touched.length - 1] !== this.open) this.touched.push(this.open)
+    return this.open
+  }
+
+  private sessionFor(dictionary: Dictionary): Session {
+    const { mark } = this
+    assert(mark !== undefined, 'a partition without a mark refuses before it encodes')
+    const { session } = this
+    if (session !== undefined && session.mark.number === mark.number && session.dictionary === dictionary)
+      return session
+    this.session = new Session(this.deps.random.bytes(SESSION_BYTES), mark, dictionary)
+    return this.session
+  }
+
+  private closeIfFull(): void {
+    if (this.open !== undefined && this.open.batch.bytes >= this.deps.config.batchBytesMax) {
+      this.close()
+      this.pump()
+    }
+  }
+
+  private close(): void {
+    if (this.open === undefined) return
+    this.waiting.push(this.open)
+    this.open = undefined
+  }
+
+  /** Sends after the linger, so that pushes that come together share a batch. */
+  private pumpSoon(): void {
+    if (this.lingering) return
+    this.lingering = true
+    this.deps.clock.after(this.deps.config.lingerMs, () => {
+      this.lingering = false
+      this.pump()
+    })
+  }
+
+  private pump(): void {
+    while (this.inFlightCount < this.deps.config.batchesInFlightMax) {
+      if (this.waiting.length === 0 && !this.lingering) this.close()
+      const next = this.waiting.shift()
+      if (next === undefined) return
+      this.inFlightCount++
+      this.see(next).catch(next.reject)
+    }
+  }
+
+  private async see(tracked: Tracked): Promise<void> {
+    try {
+      tracked.resolve(await this.deliver(tracked.batch, this.deps.clock.monotonic() + this.deps.config.pushTimeoutMs))
+      if (this.spares.length < SPARES_MAX) this.spares.push(tracked.batch)
+    } finally {
+      this.inFlightCount--
+      this.pump()
+    }
+  }
+
+  /** W1: appends until the batch is acknowledged; its highest sequence. */
+  private async deliver(batch: Batch, deadlineMs: number): Promise<number> {
+    for (;;) {
+      const session = this.sessionFor(batch.under.dictionary)
+      if (batch.under !== session) {
+        batch.restart(session)
+        if (batch.bytes > BATCH_BYTES_MAX - HEAVY_BYTES) return this.deliverInParts(batch, deadlineMs)
+      }
+      const payload = batch.seal()
+      const seq = await this.append(batch, payload, deadlineMs)
+      if (seq === undefined) continue
+      session.markStored(batch, seq)
+      const verdict = await this.acknowledger.confirm(session.mark.number, seq, deadlineMs)
+      if (verdict === 'acknowledged') return seq
+      this.deps.metrics.late.inc()
+    }
+  }
+
+  /** A batch that has outgrown one message because all its definitions came back. */
+  private async deliverInParts(batch: Batch, deadlineMs: number): Promise<number> {
+    let highest = 0
+    for (const part of batch.split(this.deps.config.batchBytesMax)) {
+      highest = Math.max(highest, await this.deliver(part, deadlineMs))
+    }
+    return highest
+  }
+
+  /** The sequence; undefined when a newer mark is known before the batch was stored (L4). */
+  private async append(batch: Batch, payload: Uint8Array, deadlineMs: number): Promise<number | undefined> {
+    const { bus, clock, config, metrics, random } = this.deps
+    const messageId = `${batch.under.idText}-${batch.counter}`
+    for (let attempt = 0; ; attempt++) {
+      try {
+        const timeoutMs = Math.max(1, Math.min(config.appendTimeoutMs, deadlineMs - clock.monotonic()))
+        const { seq } = await bus.logs.append(logName(this.partition), batchSubject(this.partition), payload, {
+          timeoutMs,
+          messageId,
+        })
+        metrics.appended(payload.length, batch)
+        this.logBytes += payload.length
+        return seq
+      } catch (error) {
+        if (!(error instanceof UnavailableError) || error.code === 'log-full') throw wrapFull(error, this.partition)
+        const waitMs = backoffMs(attempt, RETRY, random)
+        if (clock.monotonic() + waitMs >= deadlineMs) throw error
+        metrics.retries.inc()
+        await sleep(clock, waitMs)
+        if (this.mark !== undefined && this.mark.number > batch.under.mark.number) return undefined
+      }
+    }
+  }
+}
+
+function wrapFull(error: unknown, partition: number): unknown {
+  if (!(error instanceof UnavailableError)) return error
+  return new UnavailableError('err-carillon-log-full', `the log of partition ${partition} is full`, { cause: error })
+}
+
+function track(batch: Batch): Tracked {
+  let resolve: (seq: number) => void = () => {}
+  let reject: (error: unknown) => void = () => {}
+  const done = new Promise<number>((yes, no) => {
+    resolve = yes
+    reject = no
+  })
+  done.catch(() => {}) // every waiter gets the error itself
+  return { batch, done, resolve, reject }
+}

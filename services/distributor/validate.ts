@@ -1,0 +1,87 @@
+// What a series and a sample must be like to be let in. Texts and reasons follow Cortex, ids are our own and never change.
+import type { Labels } from '../../shared/model/labels.ts'
+import { compareBytes, formatLabels, METRIC_NAME } from '../../shared/model/labels.ts'
+import type { DistributorConfig } from './config.ts'
+
+export interface Refusal {
+  readonly status: number
+  /** Stable: `err-carillon-…`. */
+  readonly code: string
+  /** The `reason` label of carillon_discarded_samples_total. */
+  readonly reason: string
+  readonly text: string
+  readonly retryAfterS?: number
+}
+
+const ECHO_MAX = 200
+
+/** At most 200 characters of what a sender wrote. */
+export function echo(text: string): string {
+  return text.length > ECHO_MAX ? `${text.slice(0, ECHO_MAX)}…` : text
+}
+
+export function refusal(id: string, reason: string, text: string, flag?: string): Refusal {
+  const adjust = flag ? `. To adjust the limit, set --${flag} or ask your administrator` : ''
+  return { status: 400, code: `err-carillon-${id}`, reason, text: `${text} (err-carillon-${id})${adjust}` }
+}
+
+/** The reason to refuse a label set as it came (unsorted, with empty values), or undefined. */
+export function checkLabels(labels: Labels, limits: DistributorConfig): Refusal | undefined {
+  const metric = labels[labels.indexOf(METRIC_NAME) + 1]
+  if (!labels.some((name, i) => i % 2 === 0 && name === METRIC_NAME) || !metric) {
+    return refusal('missing-metric-name', 'missing_metric_name', 'sample missing metric name')
+  }
+  const count = labels.length / 2
+  if (count > limits.labelNamesPerSeriesMax) {
+    const text = `series has too many labels (actual: ${count}, limit: ${limits.labelNamesPerSeriesMax}) series: '${echo(formatLabels(labels))}'`
+    return refusal('max-label-names-per-series', 'max_label_names_per_series', text, 'label-names-per-series-max')
+  }
+  for (let i = 0; i < labels.length; i += 2) {
+    const wrong = checkLabel({ labels, i, metric: echo(metric) }, limits)
+    if (wrong) return wrong
+  }
+  return undefined
+}
+
+function checkLabel(at: { labels: Labels; i: number; metric: string }, limits: DistributorConfig): Refusal | undefined {
+  const name = at.labels[at.i]!
+  const value = at.labels[at.i + 1]!
+  if (name === '') {
+    return refusal('label-invalid', 'label_invalid', `sample invalid label: "" metric "${at.metric}"`)
+  }
+  const nameBytes = Buffer.byteLength(name)
+  if (nameBytes > limits.labelNameBytesMax) {
+    const text = `label name too long for metric (actual: ${nameBytes}, limit: ${limits.labelNameBytesMax}) metric: "${at.metric}" label name: "${echo(name)}"`
+    return refusal('label-name-too-long', 'label_name_too_long', text, 'label-name-bytes-max')
+  }
+  const valueBytes = Buffer.byteLength(value)
+  if (valueBytes > limits.labelValueBytesMax) {
+    const text = `label value too long for metric (actual: ${valueBytes}, limit: ${limits.labelValueBytesMax}) metric: "${at.metric}" label value: "${echo(value)}"`
+    return refusal('label-value-too-long', 'label_value_too_long', text, 'label-value-bytes-max')
+  }
+  if (at.i === 0) return undefined
+  const order = compareBytes(at.labels[at.i - 2]!, name)
+  if (order === 0) {
+    return refusal(
+      'duplicate-label-name',
+      'duplicate_label_names',
+      `duplicate label name: "${echo(name)}" metric: "${at.metric}"`,
+    )
+  }
+  if (order > 0) {
+    return refusal(
+      'labels-not-sorted',
+      'labels_not_sorted',
+      `labels not sorted: "${echo(name)}" metric: "${at.metric}"`,
+    )
+  }
+  return undefined
+}
+
+/** The label set that is stored: without labels whose value is empty, for they mean the same as none. */
+export function canonical(labels: Labels): Labels {
+  if (!labels.some((text, i) => i % 2 === 1 && text === '')) return labels
+  const kept: string[] = []
+  for (let i = 0; i < labels.length; i += 2) if (labels[i + 1] !== '') kept.push(labels[i]!, labels[i + 1]!)
+  return kept
+}

@@ -1,0 +1,20 @@
+// The ingester's settings.
+import { bytes, type ConfigOf, defineSettings, duration } from '../../shared/config/settings.ts'
+
+export const ingesterSettings = defineSettings({
+  segmentMs: duration('30m', 'how long a segment of a log grows before its leader opens the next', { min: '100ms' }),
+  segmentMinMs: duration('5m', 'how long a segment lasts at least; a late batch may be acknowledged that long', {
+    min: '50ms',
+  }),
+  segmentBytesMax: bytes('1GiB', 'bytes of log after which a leader opens the next segment (never before segment-min)'),
+  memoryBytesMax: bytes(
+    '4GiB',
+    'bytes of heads one ingester holds; near it new series are refused, at it writes get 503',
+  ),
+  endReadMs: duration('1s', 'how often the end of each owned log is read'),
+  staleAfterMs: duration('15s', 'an owner that has not reached an end read this recently does not answer'),
+  checkpointMs: duration('10s', 'how often the newest applied message is written down with its checksum'),
+  countedMs: duration('2s', 'how often an ingester tells how many series and bytes it holds'),
+})
+
+export type IngesterConfig = ConfigOf<typeof ingesterSettings>

@@ -1,0 +1,29 @@
+// Damage: what the checks of a log found wrong, named and counted (L10). A log is checked, not trusted.
+
+export type DamageKind =
+  | 'gap' // sequences are missing that no purge explains
+  | 'rewind' // the log ends before, or differs from, what was applied or is known to be stored
+  | 'bad-checksum' // a message does not match its CRC, or is no batch
+  | 'undefined-id' // a sample names a series that nobody defined
+  | 'bad-reference' // a batch names a predecessor that is absent or lies ahead
+  | 'bad-mark' // a mark is unreadable or out of order
+  | 'unknown-epoch' // a batch names a mark that the log does not hold
+
+export interface Damage {
+  readonly kind: DamageKind
+  readonly fromSeq: number
+  readonly toSeq: number
+  /** The segment that misses something. */
+  readonly segment: number
+  readonly text: string
+  /** `open` until every other live owner was asked. */
+  state: 'open' | 'filled' | 'missing'
+}
+
+/** Entries kept per partition; beyond it only the counters go on. */
+export const DAMAGES_MAX = 1000
+
+export function describe(damage: Damage): string {
+  const range = damage.fromSeq === damage.toSeq ? `${damage.fromSeq}` : `${damage.fromSeq}-${damage.toSeq}`
+  return `${damage.kind} at ${range} in segment ${damage.segment}: ${damage.text} (${damage.state})`
+}

@@ -1,0 +1,167 @@
+// Frames: series and samples of one head on their way to a querier or another owner. A hot kernel: columns are filled, no object per
+// series or sample is made.
+import { FRAME_BYTES_TARGET, type OwnerStamp, type SelectFrame } from '../../shared/contracts/read.ts'
+import { SampleColumns } from '../../shared/tsdb/columns.ts'
+import type { Head } from '../../shared/tsdb/head/head.ts'
+import type { StringTable } from '../../shared/tsdb/head/string-table.ts'
+import { canonicalBytes } from '../../shared/tsdb/histogram-order.ts'
+import { Writer } from '../../shared/wire/varint.ts'
+
+interface Range {
+  readonly startMs: number
+  readonly endMs: number
+}
+
+/** What a frame says of each series. */
+export type FrameMode = 'all' | 'last' | 'labels'
+
+/** A column of numbers that grows and is used again. */
+class Column {
+  private numbers = new Uint32Array(1024)
+  length = 0
+
+  push(value: number): void {
+    if (this.length === this.numbers.length) {
+      const wider = new Uint32Array(this.length * 2)
+      wider.set(this.numbers)
+      this.numbers = wider
+    }
+    this.numbers[this.length++] = value
+  }
+
+  taken(): Uint32Array {
+    const copy = this.numbers.slice(0, this.length)
+    this.length = 0
+    return copy
+  }
+}
+
+export class FrameBuilder {
+  private readonly head: Head
+  private readonly table: StringTable
+  private readonly mode: FrameMode
+  /** By string number: number in this answer + 1, 0 when not told yet. */
+  private told: Uint32Array
+  private toldCount = 0
+  private readonly strings = new Writer(16 * 1024)
+  private readonly stringEnds = new Column()
+  private readonly labelCounts = new Column()
+  private readonly labels = new Column()
+  private readonly chunkCounts = new Column()
+  private readonly chunkEncodings = new Column()
+  private readonly chunkSamples = new Column()
+  private readonly chunkEnds = new Column()
+  private readonly chunks = new Writer(64 * 1024)
+  private readonly samples = new SampleColumns(1024)
+  private readonly histogramEnds = new Column()
+  private readonly histograms = new Writer(1024)
+
+  constructor(head: Head, table: StringTable, mode: FrameMode) {
+    this.head = head
+    this.table = table
+    this.mode = mode
+    this.told = new Uint32Array(table.count)
+  }
+
+  /** Adds a series; one without samples in the range is left out. `segment` keeps only that segment's chunks. */
+  add(ref: number, range: Range, segment?: number): void {
+    if (this.mode === 'all') {
+      if (!this.addChunks(ref, range, segment)) return
+    } else if (this.mode === 'last' && !this.addLast(ref, range)) return
+    const run = this.head.labelRefsOf(ref)
+    this.labelCounts.push(run.length / 2)
+    for (let i = 0; i < run.length; i++) this.labels.push(this.tell(run[i]!))
+  }
+
+  get isFull(): boolean {
+    return (
+      this.chunks.length + this.strings.length + 4 * this.labels.length + 16 * this.samples.count >= FRAME_BYTES_TARGET
+    )
+  }
+
+  /** The frame of what was added since the last one. */
+  take(stamp?: OwnerStamp): SelectFrame {
+    const frame = {
+      ...(stamp ? { stamp } : {}),
+      strings: this.strings.finish(),
+      stringEnds: this.stringEnds.taken(),
+      labelCounts: Uint16Array.from(this.labelCounts.taken()),
+      labels: this.labels.taken(),
+      ...(this.mode === 'all' ? this.takeChunks() : {}),
+      ...(this.mode === 'last' ? this.takeLast() : {}),
+    }
+    this.strings.reset()
+    return frame
+  }
+
+  private addChunks(ref: number, range: Range, segment: number | undefined): boolean {
+    let count = 0
+    this.head.chunksOf(ref, range, (encoding, bytes, _minTime, _maxTime, sampleCount, chunkSegment) => {
+      if (segment !== undefined && chunkSegment !== segment) return
+      this.chunks.bytes(bytes)
+      this.chunkEncodings.push(encoding)
+      this.chunkSamples.push(sampleCount)
+      this.chunkEnds.push(this.chunks.length)
+      count++
+    })
+    if (count > 0) this.chunkCounts.push(count)
+    return count > 0
+  }
+
+  private addLast(ref: number, range: Range): boolean {
+    if (!this.head.lastInto(ref, range, this.samples)) return false
+    const histogram = this.samples.histograms?.[this.samples.count - 1]
+    if (histogram !== undefined) this.histograms.bytes(canonicalBytes(histogram))
+    this.histogramEnds.push(this.histograms.length)
+    return true
+  }
+
+  private takeChunks() {
+    const taken = {
+      chunkCounts: this.chunkCounts.taken(),
+      chunkEncodings: Uint8Array.from(this.chunkEncodings.taken()),
+      chunkSamples: Uint16Array.from(this.chunkSamples.taken()),
+      chunkEnds: this.chunkEnds.taken(),
+      chunks: this.chunks.finish(),
+    }
+    this.chunks.reset()
+    return taken
+  }
+
+  private takeLast() {
+    const taken = {
+      times: this.samples.times.slice(0, this.samples.count),
+      values: this.samples.values.slice(0, this.samples.count),
+      histogramEnds: this.histogramEnds.taken(),
+      histograms: this.histograms.finish(),
+    }
+    this.samples.clear()
+    this.histograms.reset()
+    return taken
+  }
+
+  private tell(string: number): number {
+    if (string >= this.told.length) {
+      const wider = new Uint32Array(Math.max(this.told.length * 2, string + 1))
+      wider.set(this.told)
+      this.told = wider
+    }
+    const known = this.told[string]!
+    if (known !== 0) return known - 1
+    this.told[string] = ++this.toldCount
+    this.appendText(this.table.text(string))
+    this.stringEnds.push(this.strings.length)
+    return this.toldCount - 1
+  }
+
+  private appendText(text: string): void {
+    for (let i = 0; i < text.length; i++) {
+      const unit = text.charCodeAt(i)
+      if (unit > 127) {
+        this.strings.bytes(Buffer.from(text.slice(i)))
+        return
+      }
+      this.strings.u8(unit)
+    }
+  }
+}

@@ -1,0 +1,246 @@
+// The ingester applies the logs of the partitions it owns to heads in memory, answers what queriers ask of them, and opens segments
+// where it leads.
+//
+// Invariants
+//   I1  It holds nothing that the log does not: killing it loses nothing, a new one replays (design: log first).
+//   I2  A question is answered only by an owner that has caught up, and only from one owner's memory (L18).
+//   I3  Memory is bounded: what it holds is told to distributors, which stop new series near the bound and writes at it.
+import { textOf, UnavailableError } from '../../shared/base/errors.ts'
+import { every, type HandlerContext, serve, serveStream } from '../../shared/bus/actor.ts'
+import { tell } from '../../shared/bus/ask.ts'
+import type { KvBucket } from '../../shared/bus/port.ts'
+import { LOG_BUCKET } from '../../shared/contracts/log.ts'
+import type { PartitionStatus } from '../../shared/contracts/member.ts'
+import * as read from '../../shared/contracts/read.ts'
+import type { ServiceDeps } from '../../shared/membership/deps.ts'
+import type { MemberActor } from '../../shared/membership/member-actor.ts'
+import { StringTable } from '../../shared/tsdb/head/string-table.ts'
+import {
+  exemplarsOf,
+  fillFrames,
+  knownOf,
+  labelNamesOf,
+  labelValuesOf,
+  metadataOf,
+  selectFrames,
+  seriesFrames,
+} from './answers.ts'
+import type { IngesterConfig } from './config.ts'
+import { describe } from './damage.ts'
+import { fillDamage } from './filler.ts'
+import { leadPartition } from './leader.ts'
+import { Owner } from './owner.ts'
+import { ownerMetrics } from './owner-metrics.ts'
+
+export type IngesterDeps = ServiceDeps & {
+  readonly config: IngesterConfig
+  /** Parts of the protocol left out; only the simulation's counter-proofs set it. */
+  readonly without?: ReadonlySet<string>
+}
+
+const LEAD_MS = 500
+const OWN_MS = 500
+const RELEASE_AFTER_MS = 60_000
+
+export function ingester(deps: IngesterDeps): MemberActor {
+  const { bus, clock, random, config, membership, log, metrics, id } = deps
+  const owners = new Map<number, Owner>()
+  /** Partitions that went to others, and since when: they are served until the successors have caught up (L19). */
+  const released = new Map<number, number>()
+  const strings = new StringTable()
+  const counts = ownerMetrics(metrics)
+  let bucket: KvBucket
+  let damagedOwners: Owner[] = []
+  let isActive = false
+
+  metrics.gaugeOf('carillon_ingester_series', 'Series in memory.', () => sumOf((owner) => seriesOf(owner)))
+  metrics.gaugeOf('carillon_ingester_memory_bytes', 'Bytes of heads, as estimated.', bytesHeld)
+  metrics.gaugeOf('carillon_ingester_samples_applied', 'Samples applied since start.', () =>
+    sumOf((owner) => owner.state.samplesApplied),
+  )
+  metrics.gaugeOf(
+    'carillon_ingester_applied_sequence',
+    'Newest applied sequence of each partition log.',
+    () => [...owners.values()].map((owner) => [{ partition: String(owner.partition) }, owner.appliedSeq] as const),
+    ['partition'],
+  )
+
+  return {
+    name: 'ingester',
+    serves: [
+      serveStream(read.select, onSelect, { id }),
+      serveStream(read.series, onSeries, { id }),
+      serve(read.labelNames, async (asked, context) => labelNamesOf(await ready(asked, context), asked), { id }),
+      serve(read.labelValues, async (asked, context) => labelValuesOf(await ready(asked, context), asked), { id }),
+      serve(read.metadata, async (asked, context) => metadataOf(await ready(asked, context), asked), { id }),
+      serve(read.exemplars, async (asked, context) => exemplarsOf(await ready(asked, context), asked), { id }),
+      serve(read.known, async (asked) => knownOf(ownerOf(asked.partition), asked), { id }),
+      serveStream(read.fill, onFill, { id }),
+    ],
+    hears: [],
+    every: [
+      every(OWN_MS, 'follow the partitions that the ring gives to this ingester', followOwnership),
+      every(config.endReadMs, 'read the ends of the owned logs', readEnds),
+      every(LEAD_MS, 'open segments that are due', lead),
+      every(OWN_MS, 'ask other owners for what the log did not deliver', fillAll),
+      every(config.checkpointMs, 'write down the newest applied message', saveCheckpoints),
+      every(config.countedMs, 'tell how much is held', tellCounts),
+    ],
+    async start() {
+      bucket = await bus.bucket(LOG_BUCKET)
+      await followOwnership()
+    },
+    partitions: () => [...owners.values()].map(statusOf),
+    async stop() {
+      for (const owner of owners.values()) await owner.saveCheckpoint().catch(() => {}) // I1: only a hint
+      for (const owner of owners.values()) await owner.stop()
+    },
+  }
+
+  async function* onSelect(asked: read.SelectAsk, context: HandlerContext) {
+    yield* selectFrames(await ready(asked, context), strings, asked, context.signal)
+  }
+
+  async function* onSeries(asked: read.SeriesAsk, context: HandlerContext) {
+    yield* seriesFrames(await ready(asked, context), strings, asked)
+  }
+
+  async function* onFill(asked: read.FillAsk) {
+    const owner = ownerOf(asked.partition)
+    if (owner.incarnation !== asked.incarnation) {
+      throw new UnavailableError(
+        'err-carillon-not-owner',
+        `partition ${asked.partition} is followed in another life of its log`,
+      )
+    }
+    yield* fillFrames(owner, strings, asked.segment)
+  }
+
+  function ownerOf(partition: number): Owner {
+    const owner = owners.get(partition)
+    if (owner) return owner
+    throw new UnavailableError('err-carillon-not-owner', `${id} does not own partition ${partition}`)
+  }
+
+  /** The owner, once it may answer (I2): caught up, and past the position that was asked for. */
+  async function ready(asked: read.OwnerAsk, { signal }: HandlerContext): Promise<Owner> {
+    const owner = ownerOf(asked.partition)
+    if (asked.minSeq > 0 && asked.incarnation !== '' && owner.incarnation !== asked.incarnation) {
+      const text = `partition ${asked.partition}: the position belongs to another life of the log`
+      throw new UnavailableError('err-carillon-owner-behind', text)
+    }
+    if (!owner.isCaughtUp || owner.appliedSeq < asked.minSeq) await owner.waitFor(asked.minSeq, asked.waitMs, signal)
+    return owner
+  }
+
+  async function followOwnership(): Promise<void> {
+    for (let partition = 0; partition < membership.partitionCount(); partition++) {
+      const isMine = membership.owners(partition).includes(id)
+      if (isMine) released.delete(partition)
+      if (isMine && !owners.has(partition)) await acquire(partition)
+      else if (!isMine && owners.has(partition)) await release(partition)
+    }
+    if (isActive || owners.size === 0 || ![...owners.values()].every((owner) => owner.isCaughtUp)) return
+    isActive = true
+    await membership.setState('ACTIVE')
+  }
+
+  async function acquire(partition: number): Promise<void> {
+    log.info({ partition }, 'following the log of a partition')
+    const owner = new Owner({
+      ...{ partition, id, bus, bucket, clock, log, config, strings },
+      metrics: counts,
+      without: deps.without ?? NOTHING,
+      onDamage: () => {
+        if (!damagedOwners.includes(owner)) damagedOwners.push(owner)
+      },
+    })
+    owners.set(partition, owner)
+    try {
+      await owner.start()
+    } catch (error) {
+      owners.delete(partition)
+      throw error
+    }
+  }
+
+  async function release(partition: number): Promise<void> {
+    const since = released.get(partition) ?? clock.monotonic()
+    released.set(partition, since)
+    if (clock.monotonic() - since < RELEASE_AFTER_MS) return
+    const owner = owners.get(partition)!
+    owners.delete(partition)
+    released.delete(partition)
+    await owner.stop()
+    log.info({ partition }, 'a partition went to its new owners')
+  }
+
+  async function readEnds(): Promise<void> {
+    for (const owner of owners.values()) await owner.readEnd()
+  }
+
+  async function lead(): Promise<void> {
+    for (const owner of owners.values()) {
+      if (membership.owners(owner.partition)[0] !== id) continue
+      await leadPartition(owner, { bus, bucket, clock, random, log, config, metrics: counts, id })
+    }
+  }
+
+  async function fillAll(): Promise<void> {
+    const damaged = damagedOwners
+    damagedOwners = []
+    for (const owner of damaged) {
+      const others = membership.owners(owner.partition).filter((other) => other !== id)
+      await fillDamage(owner, { bus, log, metrics: counts, strings, others })
+    }
+  }
+
+  async function saveCheckpoints(): Promise<void> {
+    for (const owner of owners.values()) await owner.saveCheckpoint()
+  }
+
+  function tellCounts(): void {
+    const series = [...owners.values()].flatMap((owner) =>
+      [...owner.state.heads].map(([tenant, head]) => ({ partition: owner.partition, tenant, count: head.seriesCount })),
+    )
+    const value = { id, incarnation: deps.incarnation, bytes: bytesHeld(), bytesMax: config.memoryBytesMax, series }
+    try {
+      tell(bus, read.ownerCounted, {}, { ...value, series: series.slice(0, COUNTED_TENANTS_MAX) })
+    } catch (error) {
+      log.debug({ reason: textOf(error) }, 'counts not told')
+    }
+  }
+
+  function statusOf(owner: Owner): PartitionStatus {
+    const segments = owner.state.segments()
+    return {
+      partition: owner.partition,
+      state: owner.isCaughtUp ? 'caught-up' : 'replaying',
+      isLeader: membership.owners(owner.partition)[0] === id,
+      incarnation: owner.incarnation,
+      appliedSeq: owner.appliedSeq,
+      endSeq: owner.end?.lastSeq ?? 0,
+      mark: owner.state.segment,
+      segments,
+      digests: segments.map((segment) => owner.state.digest(segment)),
+      seriesCount: seriesOf(owner),
+      sampleCount: [...owner.state.heads.values()].reduce((sum, head) => sum + head.sampleCount, 0),
+      damage: owner.damages.map(describe),
+    }
+  }
+
+  function sumOf(read: (owner: Owner) => number): number {
+    return [...owners.values()].reduce((sum, owner) => sum + read(owner), 0)
+  }
+
+  function seriesOf(owner: Owner): number {
+    return [...owner.state.heads.values()].reduce((sum, head) => sum + head.seriesCount, 0)
+  }
+
+  function bytesHeld(): number {
+    return strings.bytes + sumOf((owner) => [...owner.state.heads.values()].reduce((sum, head) => sum + head.bytes, 0))
+  }
+}
+
+const NOTHING: ReadonlySet<string> = new Set()
+const COUNTED_TENANTS_MAX = 5_000

@@ -1,0 +1,82 @@
+// The leader of a partition, its first owner, opens segments by writing marks (L8).
+//
+// Invariants
+//   E1  M(k+1) is written by compare-and-set on the mark subject, never sooner than `segmentMinMs` after this process saw M(k).
+//   E2  After a refusal or a timeout the newest mark is read back and its nonce compared: the winner may be this process.
+
+import type { Clock } from '../../shared/base/clock.ts'
+import { ConflictError, textOf, UnavailableError } from '../../shared/base/errors.ts'
+import { hex, type Random } from '../../shared/base/random.ts'
+import type { Bus, KvBucket } from '../../shared/bus/port.ts'
+import { decodeMark, encodeMark, logName, type Mark, markKey, markSubject } from '../../shared/contracts/log.ts'
+import type { Log } from '../../shared/telemetry/log.ts'
+import type { IngesterConfig } from './config.ts'
+import type { Owner } from './owner.ts'
+import type { OwnerMetrics } from './owner-metrics.ts'
+
+export interface LeaderDeps {
+  readonly bus: Bus
+  readonly bucket: KvBucket
+  readonly clock: Clock
+  readonly random: Random
+  readonly log: Log
+  readonly config: IngesterConfig
+  readonly metrics: OwnerMetrics
+  readonly id: string
+}
+
+const APPEND_TIMEOUT_MS = 5_000
+/** Marks of different partitions are spread over this share of a segment. */
+const JITTER = 0.1
+
+/** Writes the next mark of a partition that this ingester leads, if one is due. */
+export async function leadPartition(owner: Owner, deps: LeaderDeps): Promise<void> {
+  if (!owner.isCaughtUp || !isDue(owner, deps)) return
+  const number = await nextNumber(owner, deps)
+  const mark: Mark = { number, writer: deps.id, nonce: hex(deps.random.bytes(16)) }
+  if (!(await append(owner, mark, deps))) return
+  deps.metrics.marks.inc()
+  deps.log.info({ partition: owner.partition, mark: mark.number }, 'segment opened')
+  await deps.bucket.put(markKey(owner.partition), Buffer.from(String(mark.number)))
+}
+
+/** E1 */
+function isDue(owner: Owner, { clock, config }: LeaderDeps): boolean {
+  if (owner.state.mark === undefined) return true
+  const ageMs = clock.monotonic() - owner.markSeenMs
+  if (ageMs < config.segmentMinMs) return false
+  const spread = 1 + (JITTER * (owner.partition % 16)) / 16
+  return ageMs >= config.segmentMs * spread || owner.state.segmentBytes >= config.segmentBytesMax
+}
+
+/** One above the newest mark, also above one that only the bucket remembers: an empty log would accept number 1 again. */
+async function nextNumber(owner: Owner, { bucket }: LeaderDeps): Promise<number> {
+  const { mark } = owner.state
+  if (mark !== undefined) return mark.number + 1
+  const entry = await bucket.get(markKey(owner.partition))
+  return entry?.value ? Number(Buffer.from(entry.value).toString()) + 1 : 1
+}
+
+/** True when the mark stands in the log (E2). */
+async function append(owner: Owner, mark: Mark, { bus, log }: LeaderDeps): Promise<boolean> {
+  const subject = markSubject(owner.partition)
+  const expectedLastSubjectSeq = owner.state.mark?.seq ?? 0
+  try {
+    await bus.logs.append(logName(owner.partition), subject, encodeMark(mark), {
+      timeoutMs: APPEND_TIMEOUT_MS,
+      expectedLastSubjectSeq,
+    })
+    return true
+  } catch (error) {
+    if (!(error instanceof ConflictError) && !(error instanceof UnavailableError)) throw error
+    log.debug({ partition: owner.partition, reason: textOf(error) }, 'mark not confirmed, reading back')
+    const { messages } = await bus.logs.lastPerSubject(logName(owner.partition), [subject], APPEND_TIMEOUT_MS)
+    if (messages[0] === undefined) return false
+    const newest = decodeMark(messages[0].payload)
+    if (newest.nonce === mark.nonce) return true
+    const { state } = owner
+    if (state.mark !== undefined && newest.number <= state.mark.number)
+      state.mark = { ...state.mark, seq: messages[0].seq } // a mark was lost
+    return false
+  }
+}

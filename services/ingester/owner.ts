@@ -1,0 +1,302 @@
+// An owner follows one partition's log, applies it to the partition's state, and checks that the log is whole (L10).
+//
+// Invariants
+//   O1  Messages are applied in the order of their sequences, each at least once.
+//   O2  What a log does not deliver is named as damage and asked of another owner; it is never passed over in silence.
+//   O3  An owner answers only when it has reached an end of the log that was read recently (L18).
+import { type Clock, sleep } from '../../shared/base/clock.ts'
+import { textOf, UnavailableError } from '../../shared/base/errors.ts'
+import type { Bus, BusSubscription, KvBucket, LogConsumer, LogMessage, LogState } from '../../shared/bus/port.ts'
+import {
+  batchSubject,
+  type Checkpoint,
+  checkpointKey,
+  encodeRecord,
+  highWaterFilter,
+  logName,
+  markSubject,
+  parseRecord,
+} from '../../shared/contracts/log.ts'
+import type { Log } from '../../shared/telemetry/log.ts'
+import type { StringTable } from '../../shared/tsdb/head/string-table.ts'
+import { crc32c } from '../../shared/wire/crc32c.ts'
+import { checksumOf } from '../../shared/wire/log-batch.ts'
+import type { IngesterConfig } from './config.ts'
+import { DAMAGES_MAX, type Damage, type DamageKind } from './damage.ts'
+import type { OwnerMetrics } from './owner-metrics.ts'
+import { PartitionState } from './partition-state.ts'
+
+export interface OwnerDeps {
+  readonly partition: number
+  readonly id: string
+  readonly bus: Bus
+  readonly bucket: KvBucket
+  readonly clock: Clock
+  readonly log: Log
+  readonly config: IngesterConfig
+  readonly metrics: OwnerMetrics
+  readonly strings: StringTable
+  readonly without: ReadonlySet<string>
+  /** Called for damage that another owner may fill. */
+  readonly onDamage: (damage: Damage) => void
+}
+
+/** Messages whose checksums are remembered, to find where a rewound log still agrees. */
+const REMEMBERED_MAX = 4096
+const WAIT_STEP_MS = 5
+
+export class Owner {
+  readonly partition: number
+  state: PartitionState
+  appliedSeq = 0
+  /** The end of the log as last read, and which life of the log it is. */
+  end: LogState | undefined
+  readonly damages: Damage[] = []
+  /** Monotonic time at which the current mark was seen to be committed (L8). */
+  markSeenMs = 0
+  private readonly deps: OwnerDeps
+  private consumer: LogConsumer | undefined
+  private watch: BusSubscription | undefined
+  /** Ends that were read and are not reached yet, then the time of the newest reached read. */
+  private reads: { seq: number; atMs: number }[] = []
+  private reachedAtMs = Number.NEGATIVE_INFINITY
+  private readonly remembered = new Map<number, number>()
+  private readonly highWater = new Map<string, { seq: number; incarnation: string }>()
+  private checkpoint: Checkpoint | undefined
+  private savedSeq = 0
+  private isStopped = false
+  private isMending = false
+  private hasMetEnd = false
+
+  constructor(deps: OwnerDeps) {
+    this.deps = deps
+    this.partition = deps.partition
+    this.state = this.freshState()
+  }
+
+  get incarnation(): string {
+    return this.end?.incarnation ?? ''
+  }
+
+  get isCaughtUp(): boolean {
+    return this.deps.clock.monotonic() - this.reachedAtMs < this.deps.config.staleAfterMs
+  }
+
+  async start(): Promise<void> {
+    const { bucket, partition, id } = this.deps
+    const saved = await bucket.get(checkpointKey(partition, id))
+    if (saved?.value) this.checkpoint = parseRecord(saved.value, 'checkpoint') as unknown as Checkpoint
+    await new Promise<void>((ready) => {
+      this.watch = bucket.watch(
+        highWaterFilter(partition),
+        (entry) => this.hearHighWater(entry.key, entry.value),
+        ready,
+      )
+    })
+    await this.readEnd()
+    this.follow(Math.max(1, this.end?.firstSeq ?? 1))
+  }
+
+  async stop(): Promise<void> {
+    this.isStopped = true
+    this.watch?.stop()
+    await this.consumer?.stop()
+  }
+
+  /** Reads the end of the log, and looks whether the log still is the one that was applied. */
+  async readEnd(): Promise<void> {
+    const { bus, clock, partition } = this.deps
+    const atMs = clock.monotonic()
+    const before = this.end
+    const end = await bus.logs.state(logName(partition))
+    if (this.isStopped) return
+    this.end = end
+    if (before !== undefined && before.incarnation !== end.incarnation) return this.startOver('the log was made anew')
+    if (end.lastSeq < this.appliedSeq) return this.mendRewind(end)
+    this.reads.push({ seq: end.lastSeq, atMs })
+    if (this.reads.length > 100) this.reads.shift()
+    this.noteReached()
+  }
+
+  /** Resolves when `seq` is applied; rejects with UnavailableError `err-carillon-owner-behind` after `waitMs`. */
+  async waitFor(seq: number, waitMs: number, signal: AbortSignal): Promise<void> {
+    const { clock } = this.deps
+    const untilMs = clock.monotonic() + waitMs
+    while (this.appliedSeq < seq || !this.isCaughtUp) {
+      if (clock.monotonic() >= untilMs) {
+        const text = `partition ${this.partition} has applied ${this.appliedSeq}, ${Math.max(seq, this.end?.lastSeq ?? 0)} was asked for`
+        throw new UnavailableError('err-carillon-owner-behind', text)
+      }
+      await sleep(clock, WAIT_STEP_MS, signal)
+    }
+  }
+
+  async saveCheckpoint(): Promise<void> {
+    const { bucket, partition, id } = this.deps
+    const seq = this.appliedSeq
+    const crc = this.remembered.get(seq)
+    if (seq === this.savedSeq || crc === undefined) return
+    await bucket.put(checkpointKey(partition, id), encodeRecord({ seq, crc, incarnation: this.incarnation }))
+    this.savedSeq = seq
+  }
+
+  report(kind: DamageKind, range: { fromSeq: number; toSeq: number }, text: string): void {
+    const damage: Damage = { kind, ...range, segment: this.state.segment, text, state: 'open' }
+    this.deps.metrics.damage.with({ kind }).inc()
+    this.deps.log.error({ partition: this.partition, kind, ...range, segment: damage.segment }, `log damage: ${text}`)
+    if (this.damages.length < DAMAGES_MAX) this.damages.push(damage)
+    this.deps.onDamage(damage)
+  }
+
+  private freshState(): PartitionState {
+    return new PartitionState({
+      strings: this.deps.strings,
+      onDamage: (kind, seq, text) => this.report(kind, { fromSeq: seq, toSeq: seq }, text),
+      onSkipped: (seq, text) => {
+        this.deps.metrics.skipped.inc()
+        this.deps.log.warn({ partition: this.partition, seq }, `batch skipped: ${text}`)
+      },
+      isForgetful: this.deps.without.has('idempotence'),
+    })
+  }
+
+  private follow(fromSeq: number): void {
+    const { bus, log, partition } = this.deps
+    this.consumer = bus.logs.consume(
+      logName(partition),
+      fromSeq,
+      (message) => this.apply(message),
+      (error) => log.warn({ partition, reason: textOf(error) }, 'reading the log was interrupted'),
+    )
+  }
+
+  /** O1: applies the next message; a sequence that is not the next one is damage. */
+  private apply(message: LogMessage): void {
+    if (this.isStopped || this.isMending) return
+    const { seq, payload } = message
+    const expected = this.appliedSeq + 1
+    const crc = checkOf(message)
+    if (seq < expected) {
+      if (this.remembered.get(seq) !== crc && this.remembered.has(seq)) {
+        this.report('rewind', { fromSeq: seq, toSeq: seq }, `sequence ${seq} came again with another content`)
+      }
+      return // delivered again after an interruption
+    }
+    const firstSeq = this.appliedSeq === 0 ? Math.max(1, this.end?.firstSeq ?? 1) : expected
+    if (seq > firstSeq) {
+      this.report(
+        'gap',
+        { fromSeq: firstSeq, toSeq: seq - 1 },
+        `sequences ${firstSeq} to ${seq - 1} were not delivered`,
+      )
+    }
+    if (message.subject === markSubject(this.partition)) {
+      this.state.applyMark(seq, payload)
+      this.markSeenMs = this.deps.clock.monotonic()
+    } else if (message.subject === batchSubject(this.partition)) this.state.applyBatch(seq, payload)
+    else this.report('bad-checksum', { fromSeq: seq, toSeq: seq }, `message on unknown subject ${message.subject}`)
+    this.checkCheckpoint(seq, crc)
+    this.appliedSeq = seq
+    this.remember(seq, crc)
+    this.deps.metrics.applied.inc()
+    this.noteReached()
+  }
+
+  private remember(seq: number, crc: number): void {
+    this.remembered.set(seq, crc)
+    if (this.remembered.size > REMEMBERED_MAX) this.remembered.delete(this.remembered.keys().next().value!)
+  }
+
+  /** O3, and once at the first end met: does the log end where it is known to have ended before? */
+  private noteReached(): void {
+    while (this.reads.length > 0 && this.reads[0]!.seq <= this.appliedSeq) this.reachedAtMs = this.reads.shift()!.atMs
+    if (this.hasMetEnd || !this.isCaughtUp) return
+    this.hasMetEnd = true
+    const { checkpoint } = this
+    if (checkpoint && checkpoint.incarnation === this.incarnation && checkpoint.seq > this.appliedSeq) {
+      this.reportLostTail(checkpoint.seq, 'this owner had applied')
+    }
+    for (const [key, { seq }] of this.highWater) this.checkHighWater(key, seq)
+  }
+
+  private hearHighWater(key: string, value: Uint8Array | undefined): void {
+    if (!value) return
+    const record = parseRecord(value, 'high-water mark')
+    const seq = Number(record['seq'])
+    this.highWater.set(key, { seq, incarnation: String(record['incarnation']) })
+    if (this.hasMetEnd) return
+  }
+
+  private checkHighWater(key: string, seq: number): void {
+    const lastSeq = this.end?.lastSeq ?? 0
+    if (this.highWater.get(key)?.incarnation === this.incarnation && seq > Math.max(lastSeq, this.appliedSeq)) {
+      this.reportLostTail(seq, `${key.split('.')[2]} had stored`)
+    }
+  }
+
+  private reportLostTail(seq: number, who: string): void {
+    const fromSeq = (this.end?.lastSeq ?? 0) + 1
+    if (this.damages.some((damage) => damage.kind === 'rewind' && damage.toSeq >= seq)) return
+    this.report('rewind', { fromSeq, toSeq: seq }, `the log ends at ${fromSeq - 1}, ${who} sequence ${seq}`)
+  }
+
+  private checkCheckpoint(seq: number, crc: number): void {
+    const { checkpoint } = this
+    if (checkpoint?.seq !== seq || checkpoint.incarnation !== this.incarnation || checkpoint.crc === crc) return
+    this.report(
+      'rewind',
+      { fromSeq: seq, toSeq: seq },
+      `sequence ${seq} is another message than the one applied before`,
+    )
+  }
+
+  /** The log ends before what was applied: finds where both still agree and follows from there; memory keeps what was applied. */
+  private async mendRewind(end: LogState): Promise<void> {
+    if (this.isMending) return
+    this.isMending = true
+    try {
+      await this.consumer?.stop()
+      const agreedSeq = await this.lastAgreed(end)
+      const range = { fromSeq: agreedSeq + 1, toSeq: this.appliedSeq }
+      this.report(
+        'rewind',
+        range,
+        `the log ends at ${end.lastSeq}, ${this.appliedSeq} was applied; what was lost is held in memory`,
+      )
+      for (const seq of [...this.remembered.keys()]) if (seq > agreedSeq) this.remembered.delete(seq)
+      this.appliedSeq = agreedSeq
+      this.reads = []
+    } finally {
+      this.isMending = false
+    }
+    if (!this.isStopped) this.follow(this.appliedSeq + 1)
+  }
+
+  private async lastAgreed(end: LogState): Promise<number> {
+    const { bus, partition } = this.deps
+    for (let seq = Math.min(end.lastSeq, this.appliedSeq); seq >= Math.max(1, end.firstSeq); seq--) {
+      const crc = this.remembered.get(seq)
+      if (crc === undefined) break // older than what is remembered: it is read again, and applying is idempotent
+      const message = await bus.logs.get(logName(partition), seq, 5_000)
+      if (message && checkOf(message) === crc) return seq
+    }
+    return Math.max(0, end.firstSeq - 1)
+  }
+
+  private async startOver(text: string): Promise<void> {
+    this.report('rewind', { fromSeq: 1, toSeq: Math.max(1, this.appliedSeq) }, text)
+    this.isMending = true
+    await this.consumer?.stop()
+    this.isMending = false
+    this.state = this.freshState()
+    this.appliedSeq = 0
+    this.reads = []
+    this.remembered.clear()
+    this.follow(Math.max(1, this.end?.firstSeq ?? 1))
+  }
+}
+
+/** A batch states its checksum; a mark is small. */
+function checkOf({ payload }: LogMessage): number {
+  return payload[0] === 0x43 && payload[1] === 0x42 ? checksumOf(payload) : crc32c(payload)
+}

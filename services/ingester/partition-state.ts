@@ -1,0 +1,296 @@
+// The state of one partition: heads per tenant, dictionaries, the current mark. Applying is a pure function of the log (L9): no clock,
+// no configuration, no chance, nothing awaits. A hot kernel in `applyFloats`.
+//
+// Invariants
+//   P1  Equal logs give equal states, whatever was delivered twice (L9, L11).
+//   P2  Dictionaries of the current and the previous epoch are kept; a batch tagged older is skipped by its tag.
+//   P3  What cannot be read is reported as damage, never passed over in silence (L10).
+import { CorruptError, RefusedError, textOf } from '../../shared/base/errors.ts'
+import { hex } from '../../shared/base/random.ts'
+import { decodeMark, type Mark } from '../../shared/contracts/log.ts'
+import type { MetricMetadata } from '../../shared/contracts/read.ts'
+import { Head } from '../../shared/tsdb/head/head.ts'
+import type { StringTable } from '../../shared/tsdb/head/string-table.ts'
+import { decodeCanonical } from '../../shared/wire/histogram.ts'
+import { decodeLogBatch, type LogBatch } from '../../shared/wire/log-batch.ts'
+import { Reader } from '../../shared/wire/varint.ts'
+import type { DamageKind } from './damage.ts'
+
+const UNDEFINED = -1
+/** Counters of one session that are remembered, to check the references of later batches. */
+const COUNTERS_MAX = 256
+/** Ids and string numbers are dense: a larger one is damage, not a very large session. */
+const ID_MAX = 1 << 27
+const METADATA_PER_TENANT_MAX = 50_000
+
+/** One session's numbers: strings, and series by id. */
+class SessionDictionary {
+  readonly epoch: number
+  strings: string[] = []
+  heads: (Head | undefined)[] = []
+  refs = new Int32Array(1024).fill(UNDEFINED)
+  /** Sequence of each remembered counter. */
+  readonly counters = new Map<number, number>()
+
+  constructor(epoch: number) {
+    this.epoch = epoch
+  }
+
+  define(id: number, head: Head, ref: number): void {
+    if (id > ID_MAX) throw new CorruptError('bad-batch', `series id ${id} is above ${ID_MAX}`)
+    if (id >= this.refs.length) {
+      const wider = new Int32Array(Math.max(this.refs.length * 2, id + 1)).fill(UNDEFINED)
+      wider.set(this.refs)
+      this.refs = wider
+    }
+    this.heads[id] = head
+    this.refs[id] = ref
+  }
+
+  remember(counter: number, seq: number): void {
+    this.counters.set(counter, seq)
+    if (this.counters.size > COUNTERS_MAX) this.counters.delete(this.counters.keys().next().value!)
+  }
+}
+
+export interface PartitionStateOptions {
+  readonly strings: StringTable
+  readonly onDamage: (kind: DamageKind, seq: number, text: string) => void
+  readonly onSkipped: (seq: number, text: string) => void
+  /** Only in the simulation's counter-proof: repeated batches are stored as if they were new. */
+  readonly isForgetful: boolean
+}
+
+export interface AppliedMark extends Mark {
+  readonly seq: number
+}
+
+export class PartitionState {
+  mark: AppliedMark | undefined
+  /** Bytes of batches since the mark, without definitions. */
+  segmentBytes = 0
+  samplesApplied = 0
+  readonly heads = new Map<string, Head>()
+  readonly metadata = new Map<string, Map<string, MetricMetadata>>()
+  private readonly sessions = new Map<string, SessionDictionary>()
+  private readonly options: PartitionStateOptions
+
+  constructor(options: PartitionStateOptions) {
+    this.options = options
+  }
+
+  get segment(): number {
+    return this.mark?.number ?? 0
+  }
+
+  head(tenant: string): Head {
+    let head = this.heads.get(tenant)
+    if (!head) {
+      head = new Head(this.options.strings)
+      this.heads.set(tenant, head)
+    }
+    return head
+  }
+
+  /** Segments that any head holds samples of, rising. */
+  segments(): number[] {
+    const segments = new Set<number>()
+    for (const head of this.heads.values()) for (const segment of head.segments()) segments.add(segment)
+    return [...segments].sort((a, b) => a - b)
+  }
+
+  /** The digest of one segment over all tenants, order of tenants by name. */
+  digest(segment: number): string {
+    const tenants = [...this.heads.keys()].sort()
+    const parts = tenants.map((tenant) => [tenant, this.heads.get(tenant)!.digest(segment)] as const)
+    const held = parts.filter(([tenant]) => this.heads.get(tenant)!.sampleCountOf(segment) > 0)
+    return held.length === 1 ? held[0]![1] : held.map(([tenant, digest]) => `${tenant}:${digest}`).join(',')
+  }
+
+  applyMark(seq: number, payload: Uint8Array): void {
+    let mark: Mark
+    try {
+      mark = decodeMark(payload)
+    } catch (error) {
+      if (!(error instanceof RefusedError)) throw error
+      return this.options.onDamage('bad-mark', seq, error.message)
+    }
+    if (this.mark !== undefined && mark.number !== this.mark.number + 1) {
+      this.options.onDamage('bad-mark', seq, `mark ${mark.number} follows mark ${this.mark.number}`)
+      if (mark.number <= this.mark.number) return
+    }
+    this.mark = { ...mark, seq }
+    this.segmentBytes = 0
+    for (const [session, dictionary] of this.sessions) {
+      if (dictionary.epoch < mark.number - 1) this.sessions.delete(session) // P2
+    }
+  }
+
+  applyBatch(seq: number, payload: Uint8Array): void {
+    let batch: LogBatch
+    try {
+      batch = decodeLogBatch(payload)
+    } catch (error) {
+      if (!(error instanceof CorruptError)) throw error
+      return this.options.onDamage('bad-checksum', seq, error.message)
+    }
+    if (this.mark === undefined || batch.epoch > this.mark.number) {
+      this.options.onDamage(
+        'unknown-epoch',
+        seq,
+        `batch of epoch ${batch.epoch}, newest mark is ${this.mark?.number ?? 'none'}`,
+      )
+      this.mark = { number: batch.epoch, nonce: batch.nonce, writer: 'lost', seq: 0 } // its mark lay before it, so it was lost
+    } else if (batch.epoch < this.mark.number - 1) {
+      return this.options.onSkipped(seq, `batch of epoch ${batch.epoch} lies behind mark ${this.mark.number}`)
+    }
+    try {
+      this.applyColumns(seq, batch)
+    } catch (error) {
+      if (!(error instanceof CorruptError)) throw error
+      this.options.onDamage('bad-checksum', seq, textOf(error))
+    }
+  }
+
+  private applyColumns(seq: number, batch: LogBatch): void {
+    const session = this.sessionOf(batch)
+    this.checkReference(seq, batch, session)
+    session.remember(batch.counter, seq)
+    this.defineStrings(batch, session)
+    this.defineSeries(batch, session)
+    const segment = this.options.isForgetful ? seq : this.segment
+    const undefinedCount =
+      this.applyFloats(batch, session, segment) +
+      this.applyHistograms(batch, session, segment) +
+      this.applyExemplars(batch, session)
+    this.applyMetadata(batch)
+    this.segmentBytes += batch.values.length * 10 + batch.histograms.length
+    if (undefinedCount > 0) {
+      const text = `${undefinedCount} samples name series that session ${hex(batch.session).slice(0, 8)} never defined`
+      this.options.onDamage('undefined-id', seq, text)
+    }
+  }
+
+  private sessionOf(batch: LogBatch): SessionDictionary {
+    const key = hex(batch.session)
+    let session = this.sessions.get(key)
+    if (!session) {
+      session = new SessionDictionary(batch.epoch)
+      this.sessions.set(key, session)
+    }
+    return session
+  }
+
+  /** L10: the batch that this one names as the session's newest stored must have been seen, where it says it is. */
+  private checkReference(seq: number, batch: LogBatch, session: SessionDictionary): void {
+    if (batch.lastCounter === 0) return
+    if (batch.lastSeq >= seq) {
+      this.options.onDamage('bad-reference', seq, `batch names sequence ${batch.lastSeq} as stored before it`)
+      return
+    }
+    const seen = session.counters.get(batch.lastCounter)
+    const oldest = session.counters.keys().next().value ?? Number.POSITIVE_INFINITY
+    if (seen !== undefined || batch.lastCounter < oldest) return
+    const text = `batch ${batch.counter} names batch ${batch.lastCounter} at sequence ${batch.lastSeq}, which the log did not deliver`
+    this.options.onDamage('bad-reference', seq, text)
+  }
+
+  private defineStrings(batch: LogBatch, session: SessionDictionary): void {
+    const reader = new Reader(batch.strings)
+    while (reader.remaining > 0) {
+      const number = reader.uvarint()
+      if (number > ID_MAX) throw new CorruptError('bad-batch', `string number ${number} is above ${ID_MAX}`)
+      session.strings[number] = reader.text()
+      reader.check('strings')
+    }
+  }
+
+  private defineSeries(batch: LogBatch, session: SessionDictionary): void {
+    const { strings } = this.options
+    const reader = new Reader(batch.definitions)
+    const numbers: number[] = []
+    while (reader.remaining > 0) {
+      const id = reader.uvarint()
+      const tenant = session.strings[reader.uvarint()]
+      const length = 2 * reader.uvarint()
+      numbers.length = 0
+      let isWhole = tenant !== undefined
+      for (let i = 0; i < length && !reader.failed; i++) {
+        const text = session.strings[reader.uvarint()]
+        if (text === undefined) isWhole = false
+        else numbers.push(strings.intern(text))
+      }
+      reader.check('definitions')
+      if (!isWhole || session.heads[id] !== undefined) continue
+      const head = this.head(tenant!)
+      session.define(id, head, head.series(numbers))
+    }
+  }
+
+  /** Returns how many samples name an undefined series. */
+  private applyFloats(batch: LogBatch, session: SessionDictionary, segment: number): number {
+    const { ids, times, values, sampleCount } = batch
+    const { heads } = session
+    const idReader = new Reader(ids)
+    const timeReader = new Reader(times)
+    let id = 0
+    let time = 0
+    let undefinedCount = 0
+    for (let i = 0; i < sampleCount; i++) {
+      id += idReader.zigzag()
+      time += timeReader.zigzag()
+      const head = heads[id]
+      if (head === undefined) undefinedCount++
+      else head.appendFloat(session.refs[id]!, segment, time, values, i)
+    }
+    idReader.end('ids')
+    timeReader.end('times')
+    this.samplesApplied += sampleCount
+    return undefinedCount
+  }
+
+  private applyHistograms(batch: LogBatch, session: SessionDictionary, segment: number): number {
+    const reader = new Reader(batch.histograms)
+    let undefinedCount = 0
+    while (reader.remaining > 0) {
+      const id = reader.uvarint()
+      const time = reader.zigzag()
+      const canonical = reader.bytes(reader.uvarint())
+      reader.check('histograms')
+      const head = session.heads[id]
+      if (head === undefined) undefinedCount++
+      else head.appendHistogram(session.refs[id]!, segment, time, decodeCanonical(canonical))
+      this.samplesApplied++
+    }
+    return undefinedCount
+  }
+
+  private applyExemplars(batch: LogBatch, session: SessionDictionary): number {
+    const reader = new Reader(batch.exemplars)
+    let undefinedCount = 0
+    while (reader.remaining > 0) {
+      const id = reader.uvarint()
+      const time = reader.zigzag()
+      const value = reader.number()
+      const labels: string[] = []
+      for (let left = 2 * reader.uvarint(); left > 0 && !reader.failed; left--) labels.push(reader.text())
+      reader.check('exemplars')
+      const head = session.heads[id]
+      if (head === undefined) undefinedCount++
+      else head.appendExemplar(session.refs[id]!, { time, value, labels })
+    }
+    return undefinedCount
+  }
+
+  private applyMetadata(batch: LogBatch): void {
+    const reader = new Reader(batch.metadata)
+    while (reader.remaining > 0) {
+      const tenant = reader.text()
+      const row = { metric: reader.text(), type: reader.text(), help: reader.text(), unit: reader.text() }
+      reader.check('metadata')
+      const rows = this.metadata.get(tenant) ?? new Map<string, MetricMetadata>()
+      this.metadata.set(tenant, rows)
+      if (rows.size < METADATA_PER_TENANT_MAX || rows.has(row.metric)) rows.set(row.metric, row)
+    }
+  }
+}

@@ -1,0 +1,137 @@
+// One actor in a process of its own: connects, joins the ring, runs, and stops when told.
+//
+// Invariants
+//   A1  SIGTERM drains; SIGINT too, unless a launcher coordinates the stop.
+//   A2  When whoever started us dies (the channel closes), the process ends: nothing here is worth keeping.
+//   A3  A bug (assertion, uncaught exception, unhandled rejection) is logged and ends the process with exit code 70.
+import fs from 'node:fs'
+import path from 'node:path'
+import { AssertionError, assert } from '../../shared/base/assert.ts'
+import { systemClock } from '../../shared/base/clock.ts'
+import { RefusedError } from '../../shared/base/errors.ts'
+import { hex, systemRandom } from '../../shared/base/random.ts'
+import { runActor } from '../../shared/bus/actor.ts'
+import type { CommonConfig } from '../../shared/config/common.ts'
+import type { Role } from '../../shared/contracts/member.ts'
+import type { ServiceDeps } from '../../shared/membership/deps.ts'
+import { asMember, type MemberActor } from '../../shared/membership/member-actor.ts'
+import { joinRing } from '../../shared/membership/membership.ts'
+import { createLog, type Log } from '../../shared/telemetry/log.ts'
+import { createMetrics } from '../../shared/telemetry/metrics.ts'
+import { actorMetrics } from './actor-metrics.ts'
+import { connect } from './connect.ts'
+import { SetupError } from './setup-error.ts'
+
+export const exitCodeOfBug = 70
+
+/** An actor that listens says where, once it has started. */
+export type ServiceActor = MemberActor & { address?(): string }
+
+export interface ActorProcessOptions {
+  readonly role: Role
+  readonly common: CommonConfig
+  readonly make: (deps: ServiceDeps) => ServiceActor
+}
+
+/** Resolves with the exit code when the actor has stopped. */
+export async function runActorProcess({ role, common, make }: ActorProcessOptions): Promise<number> {
+  const id = common.id === '' ? `${role}-${hex(systemRandom.bytes(4))}` : common.id
+  if (!/^[A-Za-z0-9_-]{1,64}$/.test(id)) throw new SetupError(2, `--id is "${id}", wants letters, digits, - and _`)
+  if (common.nats === '')
+    throw new SetupError(2, `${role} wants --nats URL (CARILLON_NATS): the nats-server that all actors share`)
+  const log = createLog({ role, id, level: common.logLevel })
+  const isLaunched = process.env['CARILLON_LAUNCHED'] === '1'
+  const stopping = new AbortController()
+  endOnBugs(log)
+  listenForStop(stopping, isLaunched, log)
+  process.title = `carillon ${role} ${id}`
+
+  const incarnation = hex(systemRandom.bytes(8))
+  const failed = Promise.withResolvers<never>()
+  failed.promise.catch(() => {}) // whoever waits for it hears it
+  const metrics = createMetrics()
+  metrics.collectProcess()
+  try {
+    const bus = await connect({
+      nats: common.nats,
+      systemUserFile: common.natsSystemFile,
+      prefix: common.prefix,
+      name: id,
+      log,
+      signal: stopping.signal,
+    })
+    const membership = await joinRing({
+      bus,
+      clock: systemClock,
+      self: { id, role, zone: common.zone, incarnation, version: projectVersion(), capacity: 0 },
+      options: common,
+      onError: (text) => log.warn({}, text),
+    })
+    const deps = { bus, clock: systemClock, random: systemRandom, log, metrics, id, incarnation, membership }
+    const actor = make(deps)
+    const running = runActor(asMember(actor, { ...deps, role }), {
+      ...deps,
+      metrics: actorMetrics(metrics),
+      onFailed: (error) => void failed.reject(error),
+    })
+    await Promise.race([running.ready, failed.promise])
+    await membership.setState('ACTIVE')
+    tellReady({ role, id, address: actor.address?.() }, log)
+    await Promise.race([aborted(stopping.signal), failed.promise])
+    await membership.setState('LEAVING').catch((error: unknown) => log.warn({ error }, 'telling that this one leaves'))
+    await running.stop()
+    await membership.leave().catch((error: unknown) => log.warn({ error }, 'leaving the ring'))
+    await bus.close()
+    return 0
+  } catch (error) {
+    if (stopping.signal.aborted && error === stopping.signal.reason) return 0
+    log.error({ error }, 'this actor cannot go on')
+    if (error instanceof RefusedError) return 2
+    return error instanceof AssertionError ? exitCodeOfBug : 1
+  }
+}
+
+/** Tells the launcher, if there is one, and the log. */
+function tellReady(facts: { role: Role; id: string; address: string | undefined }, log: Log): void {
+  log.info({ address: facts.address }, 'started')
+  process.send?.({ type: 'ready', ...facts })
+}
+
+function listenForStop(stopping: AbortController, isLaunched: boolean, log: Log): void {
+  const stop = (signal: string) => {
+    if (stopping.signal.aborted) return
+    log.info({ signal }, 'stopping')
+    stopping.abort(new Error('told to stop'))
+  }
+  process.on('SIGTERM', () => stop('SIGTERM'))
+  process.on('SIGHUP', () => !isLaunched && stop('SIGHUP'))
+  process.on('SIGINT', () => !isLaunched && stop('SIGINT')) // A1
+  if (process.channel === undefined) return
+  process.on('disconnect', () => {
+    log.warn({}, 'the process that started this one is gone: ending')
+    process.exit(1) // A2
+  })
+}
+
+function endOnBugs(log: Log): void {
+  for (const event of ['uncaughtException', 'unhandledRejection'] as const) {
+    process.on(event, (error: unknown) => {
+      log.error({ error, event }, 'a bug ends this process')
+      process.exit(exitCodeOfBug)
+    })
+  }
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve()
+    else signal.addEventListener('abort', () => resolve(), { once: true })
+  })
+}
+
+export function projectVersion(): string {
+  const text = fs.readFileSync(path.resolve(import.meta.dirname, '../../package.json'), 'utf8')
+  const { version } = JSON.parse(text) as { version?: unknown }
+  assert(typeof version === 'string', 'package.json has a version')
+  return version
+}

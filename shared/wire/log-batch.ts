@@ -1,0 +1,134 @@
+// The log batch: what a distributor appends to a partition log and its owners apply. docs/formats/log-batch.md draws the bytes.
+//
+//   "CB" | version 1 | flags 0 | CRC-32C of all that follows, little-endian | CBOR map of columns
+//
+// Ids and label strings are numbered within the session (L1, L2); times and ids travel as differences to the sample before, values as raw
+// 64-bit words. Encoding neither knows nor cares what the numbers mean: that is the distributor's dictionary and the owner's.
+import { Encoder } from 'cbor-x'
+import { CorruptError, textOf } from '../base/errors.ts'
+import { crc32c } from './crc32c.ts'
+import { Reader } from './varint.ts'
+
+export const SESSION_BYTES = 16
+const VERSION = 1
+const HEADER_BYTES = 8
+const cbor = new Encoder({ useRecords: false, tagUint8Array: false, variableMapSize: true })
+
+/** Who wrote the batch, and under which mark. */
+export interface BatchHeader {
+  /** 128 random bits: one dictionary of one distributor for one (partition, epoch). */
+  readonly session: Uint8Array
+  /** The number of the mark it was encoded under, and that mark's nonce. */
+  readonly epoch: number
+  readonly nonce: string
+  /** Counts the batches of the session from 1. */
+  readonly counter: number
+  /** The newest batch of the session that was known to be stored when this one was encoded; 0 and 0: none. */
+  readonly lastCounter: number
+  readonly lastSeq: number
+}
+
+export interface LogBatch extends BatchHeader {
+  /** [number, length, bytes]* : label strings that this batch defines. */
+  readonly strings: Uint8Array
+  /** [id, tenant string, count of pairs, (name string, value string)*]* : series that this batch defines. */
+  readonly definitions: Uint8Array
+  readonly sampleCount: number
+  /** Zigzag difference of each sample's id to the one before (the first to 0). */
+  readonly ids: Uint8Array
+  /** Zigzag difference of each sample's time, ms, to the one before (the first to 0). */
+  readonly times: Uint8Array
+  readonly values: Float64Array
+  /** [id, time, length, canonical histogram]* */
+  readonly histograms: Uint8Array
+  /** [id, time, value, count of pairs, (name, value)*]* */
+  readonly exemplars: Uint8Array
+  /** [tenant, metric, type, help, unit]* */
+  readonly metadata: Uint8Array
+}
+
+/** Encodes to a fresh buffer. */
+export function encodeLogBatch(batch: LogBatch): Uint8Array {
+  const body = cbor.encode([
+    batch.session,
+    batch.epoch,
+    batch.nonce,
+    batch.counter,
+    batch.lastCounter,
+    batch.lastSeq,
+    batch.strings,
+    batch.definitions,
+    batch.sampleCount,
+    batch.ids,
+    batch.times,
+    batch.values,
+    batch.histograms,
+    batch.exemplars,
+    batch.metadata,
+  ])
+  const bytes = Buffer.allocUnsafe(HEADER_BYTES + body.length)
+  bytes[0] = 0x43
+  bytes[1] = 0x42
+  bytes[2] = VERSION
+  bytes[3] = 0
+  bytes.set(body, HEADER_BYTES)
+  bytes.writeUInt32LE(crc32c(bytes, HEADER_BYTES), 4)
+  return bytes
+}
+
+/** The checksum that stands in an encoded batch (not checked against it). */
+export function checksumOf(bytes: Uint8Array): number {
+  return bytes.length < HEADER_BYTES ? 0 : new Reader(bytes, 4, 8).u32le()
+}
+
+/** Throws CorruptError: `bad-magic`, `newer-version`, `bad-checksum` or `bad-batch`. */
+export function decodeLogBatch(bytes: Uint8Array): LogBatch {
+  if (bytes.length < HEADER_BYTES || bytes[0] !== 0x43 || bytes[1] !== 0x42) {
+    throw new CorruptError('bad-magic', `log batch of ${bytes.length} bytes does not start with "CB"`)
+  }
+  if (bytes[2] !== VERSION)
+    throw new CorruptError('newer-version', `log batch version ${bytes[2]}, known is ${VERSION}`)
+  const stated = checksumOf(bytes)
+  const actual = crc32c(bytes, HEADER_BYTES)
+  if (stated !== actual) throw new CorruptError('bad-checksum', `log batch has CRC-32C ${actual}, states ${stated}`)
+  let fields: unknown
+  try {
+    fields = cbor.decode(bytes.subarray(HEADER_BYTES))
+  } catch (cause) {
+    throw new CorruptError('bad-batch', `log batch: ${textOf(cause)}`, { cause })
+  }
+  return checkFields(fields)
+}
+
+function checkFields(fields: unknown): LogBatch {
+  if (!Array.isArray(fields) || fields.length !== 15) throw new CorruptError('bad-batch', 'log batch: not 15 fields')
+  const [session, epoch, nonce, counter, lastCounter, lastSeq, strings, definitions] = fields
+  const [sampleCount, ids, times, values, histograms, exemplars, metadata] = fields.slice(8)
+  const numbers = [epoch, counter, lastCounter, lastSeq, sampleCount]
+  const columns = [session, strings, definitions, ids, times, histograms, exemplars, metadata]
+  const isSound =
+    numbers.every((value) => Number.isSafeInteger(value) && value >= 0) &&
+    columns.every((value) => value instanceof Uint8Array) &&
+    typeof nonce === 'string' &&
+    values instanceof Float64Array &&
+    session.length === SESSION_BYTES &&
+    values.length === sampleCount
+  if (!isSound) throw new CorruptError('bad-batch', 'log batch: a field has the wrong type')
+  return {
+    session,
+    epoch,
+    nonce,
+    counter,
+    lastCounter,
+    lastSeq,
+    strings,
+    definitions,
+    sampleCount,
+    ids,
+    times,
+    values,
+    histograms,
+    exemplars,
+    metadata,
+  }
+}
