@@ -1,9 +1,9 @@
 // Durations where only durations may stand: between brackets and after `offset`. A literal stays a number literal (of
-// seconds); anything computed becomes a DurationCall, which is experimental.
-import type { DurationCall, DurationValue, Expr, NumberLiteral } from '../ast.ts'
+// seconds); anything computed becomes a DurationCall.
+import type { DurationCall, DurationValue, NumberLiteral } from '../ast.ts'
 import { numberFrom, secondsFrom } from './literals.ts'
 import { DURATION, NUMBER, type Token, textOf } from './token.ts'
-import { FEATURES, type TokenStream } from './token-stream.ts'
+import type { TokenStream } from './token-stream.ts'
 
 type Duration = NumberLiteral | DurationCall
 type Operator = '+' | '-' | '*' | '/' | '%' | '^'
@@ -23,8 +23,9 @@ const secondsMax = 2 ** 63 / 1e9
 
 /** A number or a duration, as a number literal. */
 export function parseNumberLiteral(tokens: TokenStream): NumberLiteral {
-  const token = tokens.next()
+  const token = tokens.peek()
   if (token.kind !== NUMBER && token.kind !== DURATION) return tokens.unexpected()
+  tokens.next()
   const text = textOf(token)
   const isDuration = token.kind === DURATION
   const value = tokens.literal(() => (isDuration ? secondsFrom(text) : numberFrom(text)), token)
@@ -72,7 +73,6 @@ function parseSignedOffset(tokens: TokenStream): DurationValue {
     case 'min_of': {
       const call = parseCall(tokens)
       const position = { start: sign.start, end: call.position.end }
-      experimental(tokens, { ...call, position })
       return { kind: 'duration', op: sign.kind as '+' | '-', args: [call], position }
     }
     case '(': {
@@ -86,10 +86,12 @@ function parseSignedOffset(tokens: TokenStream): DurationValue {
   }
 }
 
-/** Milliseconds where the duration is known, to the nanosecond. */
+/** Milliseconds where the duration is known, to the nanosecond. NaN is the least number of nanoseconds, as it becomes
+ *  when a float is made a 64-bit integer. */
 function durationValue(duration: Duration): DurationValue {
   if (duration.kind !== 'number') return duration
   const ns = Math.round(Math.abs(duration.value) * 1e9)
+  if (!(ns < 2 ** 63)) return -(2 ** 63) / 1e6
   return (duration.value < 0 ? -ns : ns) / 1e6
 }
 
@@ -105,7 +107,6 @@ function climb(tokens: TokenStream, first: Duration, precedenceMin: number): Dur
     if (precedence === undefined || precedence < precedenceMin) return left
     tokens.next()
     const right = parseDuration(tokens, precedence === POWER ? POWER : precedence + 1)
-    experimental(tokens, left)
     if (right.kind === 'number' && right.value === 0) {
       if (operator.kind === '/') tokens.fail('division by zero', operator)
       if (operator.kind === '%') tokens.fail('modulo by zero', operator)
@@ -133,17 +134,13 @@ function parsePrimary(tokens: TokenStream): Duration {
       tokens.next()
       const inner = parseDuration(tokens, 0)
       tokens.expect(')')
-      experimental(tokens, inner)
       return wrapped(inner, first.start)
     }
     case 'step':
     case 'range':
     case 'max_of':
-    case 'min_of': {
-      const call = parseCall(tokens)
-      experimental(tokens, call)
-      return call
-    }
+    case 'min_of':
+      return parseCall(tokens)
     default:
       return tokens.unexpected()
   }
@@ -185,9 +182,4 @@ function withSign(tokens: TokenStream, sign: Token, duration: Duration): Duratio
 
 function refuseOutOfRange(tokens: TokenStream, literal: NumberLiteral, at: Token): void {
   if (Math.abs(literal.value) > secondsMax) tokens.fail('duration out of range', at)
-}
-
-function experimental(tokens: TokenStream, duration: Expr): void {
-  if (tokens.features.has(FEATURES.durations)) return
-  tokens.fail('experimental duration expression is not enabled', duration.position)
 }

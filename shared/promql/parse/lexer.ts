@@ -77,7 +77,7 @@ export class Lexer {
         return this.#emitWith('=', ['='])
       case '!': {
         const next = this.#advance()
-        if (next !== 0x3d) this.#error(`unexpected character after '!': ${quoteRune(next)}`)
+        if (next !== 0x3d) this.#error(`unexpected character after '!': ${quoteRune(this.#lastRune(next))}`)
         return this.#emit('!=')
       }
       case '<':
@@ -146,7 +146,7 @@ export class Lexer {
         const next = this.#advance()
         if (next === 0x7e) return this.#emit('!~')
         if (next === 0x3d) return this.#emit('!=')
-        return this.#error(`unexpected character after '!' inside braces: ${quoteRune(next)}`)
+        return this.#error(`unexpected character after '!' inside braces: ${quoteRune(this.#lastRune(next))}`)
       }
       case '{':
         return this.#error("unexpected left brace '{'")
@@ -384,9 +384,9 @@ export class Lexer {
     return true
   }
 
-  /** The code point whose first byte was read last. */
+  /** The code point whose first byte `c` was read last. */
   #lastRune(c: number): number {
-    return c === END ? END : runeAt(this.bytes, this.#at - 1).rune
+    return c < 0x80 ? c : runeAt(this.bytes, this.#at - 1).rune
   }
 
   /** What was read since the token began, with the last code point whole. */

@@ -57,6 +57,7 @@ const UNITS: ReadonlyMap<string, readonly [rank: number, ns: bigint]> = new Map(
 /** Seconds of a duration such as `1h30m`: units from the biggest to the smallest, each once. */
 export function secondsFrom(text: string): number {
   const wrong = () => new LiteralError(`not a valid duration string: ${quote(text)}`)
+  if (!/^\d/.test(text)) throw wrong()
   let totalNs = 0n
   let lastRank = 0
   for (const part of text.match(/\d+\D+/g) ?? []) {

@@ -91,6 +91,7 @@ function parseTime(tokens: TokenStream, expr: Expr): AtModifier {
     tokens.fail(`timestamp out of bounds for @ modifier: ${formatFixed(seconds)}`, expr.position)
   }
   const ms = Math.round(Math.abs(seconds) * 1000)
+  if (ms >= 2 ** 63) return { kind: 'time', timeMs: -(2 ** 63) } // as a float overflows a 64-bit integer
   return { kind: 'time', timeMs: seconds < 0 ? -ms : ms }
 }
 

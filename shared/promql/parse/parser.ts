@@ -99,9 +99,15 @@ function parseMatching(tokens: TokenStream): VectorMatching {
   const how = tokens.take('on') ?? tokens.take('ignoring')
   const labels = how === undefined ? [] : parseGrouping(tokens)
   const group = how === undefined ? undefined : (tokens.take('group_left') ?? tokens.take('group_right'))
-  const include = group !== undefined && tokens.peek().kind === '(' ? parseGrouping(tokens) : []
+  const include = group === undefined ? [] : parseIncluded(tokens)
   const cardinality = group === undefined ? 'one-to-one' : group.kind === 'group_left' ? 'many-to-one' : 'one-to-many'
   return { cardinality, labels, isOn: how?.kind === 'on', include, ...parseFill(tokens) }
+}
+
+/** After group_left: labels in parentheses, or none and at once the right side. */
+function parseIncluded(tokens: TokenStream): string[] {
+  const { kind } = tokens.peek()
+  return kind === '(' || !EXPRESSION_STARTS.has(kind) ? parseGrouping(tokens) : []
 }
 
 function parseFill(tokens: TokenStream): { fillLeft: number | undefined; fillRight: number | undefined } {

@@ -75,7 +75,10 @@ function compile(pattern: string): RE2JS {
   try {
     return RE2JS.compile(pattern)
   } catch (error) {
-    if (error instanceof RE2JSException) throw new LiteralError(error.message)
+    // Go quotes the part at fault even where it is empty.
+    if (error instanceof RE2JSException) {
+      throw new LiteralError(error.message.endsWith('`') ? error.message : `${error.message}: \`\``)
+    }
     throw error
   }
 }

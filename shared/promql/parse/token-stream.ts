@@ -11,10 +11,10 @@ import { isSpace, Lexer } from './lexer.ts'
 import { LiteralError } from './literals.ts'
 import { describe, type Token, type TokenKind } from './token.ts'
 
-/** The features that must be switched on. The names are those of Prometheus' `--enable-feature`. */
+/** The features that must be switched on, by their names in Prometheus' `--enable-feature`. (Prometheus 3.14 has
+ *  duration expressions always on; so have we.) */
 export const FEATURES = {
   functions: 'promql-experimental-functions',
-  durations: 'promql-duration-expr',
   ranges: 'promql-extended-range-selectors',
   fill: 'promql-binop-fill-modifiers',
 } as const
