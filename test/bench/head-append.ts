@@ -20,7 +20,7 @@ const definedSeconds = timed(() => {
 let appendSeconds = 0
 const values = new Float64Array(seriesCount)
 for (let round = 0; round < sampleCount; round++) {
-  for (let i = 0; i < seriesCount; i++) values[i] = valueOf(i, round)
+  for (let i = 0; i < seriesCount; i++) values[i] = valueAt(i, round)
   const time = 1_700_000_000_000 + round * 15_000
   appendSeconds += timed(() => {
     for (let ref = 0; ref < seriesCount; ref++)
@@ -67,7 +67,7 @@ function labelRefs(i: number): number[] {
   return Object.entries(text).flatMap(([name, value]) => [strings.intern(name), strings.intern(value)])
 }
 
-function valueOf(i: number, round: number): number {
+function valueAt(i: number, round: number): number {
   if (i % 3 === 0) return i
   return i % 3 === 1 ? i * 100 + round * (1 + (i % 90)) : Math.sin(i + round) * 1000
 }
