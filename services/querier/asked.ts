@@ -1,0 +1,21 @@
+// What a kind of query is given, and what it gives back.
+import type { QueryParams } from '../../shared/contracts/query.ts'
+import type { Budget } from './budget.ts'
+import type { ReadScope } from './partition-reader.ts'
+import type { BodyPart, Notes } from './reply.ts'
+
+/** One question under way. */
+export interface Asked {
+  readonly params: QueryParams
+  readonly budget: Budget
+  /** Runs `work` when it is this query's turn, with what reading needs to know. Parameters are read before. */
+  run<T>(timeoutMs: number | undefined, work: (scope: ReadScope) => Promise<T>): Promise<T>
+}
+
+/** The JSON of `data` (undefined: none); `notes` beside what reading warned of. */
+export interface Answer {
+  readonly data: readonly BodyPart[] | undefined
+  readonly notes?: Notes
+}
+
+export type AnswerKind = (asked: Asked) => Promise<Answer>

@@ -1,0 +1,23 @@
+// What can be set about a querier.
+import { bytes, type ConfigOf, defineSettings, duration, integer, list } from '../../shared/config/settings.ts'
+
+export const querierSettings = defineSettings({
+  lookbackMs: duration('5m', 'how far back an instant selector looks for a sample', { min: '1ms' }),
+  queryTimeoutMs: duration('2m', 'time after which a query is given up', { min: '1ms' }),
+  samplesMax: integer(50_000_000, 'samples that one query may hold in memory', { min: 1 }),
+  seriesMax: integer(1_000_000, 'series that one query may read', { min: 1 }),
+  queryBytesMax: bytes('2GiB', 'bytes that one query may read from owners', { min: '1KiB' }),
+  defaultStepMs: duration('1m', 'step of a subquery that names none', { min: '1ms' }),
+  stepsMax: integer(11_000, 'steps of a range query', { min: 1 }),
+  selectorsMax: integer(1_000, 'match[] parameters of one request', { min: 1 }),
+  concurrentQueriesMax: integer(20, 'queries that run at the same time', { min: 1 }),
+  queuedQueriesMax: integer(200, 'queries that wait for their turn; more are answered 429', { min: 0 }),
+  partitionAsksMax: integer(64, 'partitions that one query asks at the same time', { min: 1 }),
+  ownerWaitMs: duration('5s', 'how long a strong read waits until owners have applied what was written', {
+    min: '1ms',
+  }),
+  hedgeAfterMs: duration('500ms', 'silence of an owner after which another owner is asked as well', { min: '1ms' }),
+  enableFeature: list([], 'features of PromQL that are off unless named here'),
+})
+
+export type QuerierConfig = ConfigOf<typeof querierSettings>

@@ -1,0 +1,40 @@
+// Takes in the frames of one owner: counts them against the query's budget, decodes them, remembers what the owner warned of.
+import type { SelectFrame } from '../../shared/contracts/read.ts'
+import type { Budget } from './budget.ts'
+import { type AnswerRange, OwnerAnswer, sizeOf } from './owner-answer.ts'
+
+export interface Collected {
+  readonly answer: OwnerAnswer
+  readonly warnings: readonly string[]
+}
+
+export interface CollectOptions {
+  readonly range: AnswerRange
+  readonly isHashed: boolean
+  readonly budget: Budget
+  onFirst(): void
+}
+
+/** Rejects with what the frames reject with; then nothing was spent. */
+export async function collect(frames: AsyncIterable<SelectFrame>, options: CollectOptions): Promise<Collected> {
+  const { range, isHashed, budget } = options
+  const answer = new OwnerAnswer(range, { isHashed })
+  const warnings: string[] = []
+  const spent = { series: 0, samples: 0, bytes: 0 }
+  try {
+    for await (const frame of frames) {
+      options.onFirst()
+      if (frame.stamp !== undefined) warnings.push(...frame.stamp.warnings)
+      const size = sizeOf(frame)
+      spent.series += size.series
+      spent.samples += size.samples
+      spent.bytes += size.bytes
+      budget.spend(size)
+      answer.add(frame)
+    }
+  } catch (error) {
+    budget.refund(spent)
+    throw error
+  }
+  return { answer, warnings }
+}

@@ -1,0 +1,235 @@
+// From the parameters of a request to what is asked: each parameter read and refused in the order that Prometheus' HTTP API does it.
+import { RefusedError } from '../../shared/base/errors.ts'
+import type { QueryParams } from '../../shared/contracts/query.ts'
+import { type LogPosition, parsePosition } from '../../shared/contracts/write.ts'
+import type { Matcher } from '../../shared/model/matcher.ts'
+import { quote } from '../../shared/promql/parse/go-text.ts'
+import { parseSelector } from '../../shared/promql/parse/parser.ts'
+import { compileMatcher } from '../../shared/tsdb/matcher-set.ts'
+import {
+  badData,
+  invalidParameter,
+  isFault,
+  parseDurationNs,
+  parseInteger,
+  parseTime,
+  TIME_MAX_MS,
+  TIME_MIN_MS,
+} from './go-values.ts'
+
+const textParams = [
+  'query',
+  'time',
+  'start',
+  'end',
+  'step',
+  'timeout',
+  'limit',
+  'lookback_delta',
+  'stats',
+  'metric',
+  'limit_per_metric',
+  'name',
+  'partial_response',
+  'read_consistency',
+] as const
+
+/** The parameters that may be relied on: texts are texts, `match` is a list of texts. A number counts as its text, and one selector
+ *  as a list of one, because people type these. */
+export function checkedParams(given: unknown): QueryParams {
+  if (typeof given !== 'object' || given === null || Array.isArray(given)) {
+    throw new RefusedError('err-carillon-bad-message', 'a query is asked with an object of its parameters')
+  }
+  const from = given as Record<string, unknown>
+  const params: Record<string, string | string[]> = {}
+  for (const name of textParams) {
+    const value = from[name]
+    if (value !== undefined && value !== null) params[name] = textParam(name, value)
+  }
+  const match = from['match'] ?? from['match[]']
+  if (match !== undefined && match !== null) {
+    params['match'] = (Array.isArray(match) ? match : [match]).map((each: unknown) => textParam('match[]', each))
+  }
+  return params
+}
+
+function textParam(name: string, value: unknown): string {
+  if (typeof value === 'string') return value
+  if (typeof value === 'number' || typeof value === 'boolean') return String(value)
+  throw invalidParameter(name, 'a text was wanted')
+}
+
+export interface TimeRange {
+  readonly startMs: number
+  readonly endMs: number
+}
+
+export interface InstantParams {
+  readonly query: string
+  readonly timeMs: number
+  readonly limit: number
+  readonly timeoutMs: number | undefined
+  readonly lookbackMs: number | undefined
+  readonly stats: string
+}
+
+export function instantParams(params: QueryParams, nowMs: number): InstantParams {
+  const limit = limitParam(params)
+  const timeMs = timeParam(params, 'time', nowMs)
+  const timeoutMs = timeoutParam(params)
+  const lookbackMs = lookbackParam(params)
+  return { query: params.query ?? '', timeMs, limit, timeoutMs, lookbackMs, stats: params.stats ?? '' }
+}
+
+export interface RangeParams extends Omit<InstantParams, 'timeMs'>, TimeRange {
+  readonly stepMs: number
+}
+
+export function rangeParams(params: QueryParams, { stepsMax }: { stepsMax: number }): RangeParams {
+  const limit = limitParam(params)
+  const startMs = rangeTime(params, 'start')
+  const endMs = rangeTime(params, 'end')
+  if (endMs < startMs) throw invalidParameter('end', 'end timestamp must not be before start time')
+  const stepNs = parseDurationNs(params.step ?? '')
+  if (isFault(stepNs)) throw invalidParameter('step', stepNs.fault)
+  const stepMs = Math.trunc(stepNs / 1e6)
+  if (stepMs <= 0) {
+    const text = 'zero or negative query resolution step widths are not accepted. Try a positive integer'
+    throw invalidParameter('step', text)
+  }
+  if (Math.floor(((endMs - startMs) * 1e6) / stepNs) > stepsMax) {
+    const points = stepsMax.toLocaleString('en-US')
+    throw badData(
+      `exceeded maximum resolution of ${points} points per timeseries. Try decreasing the query resolution (?step=XX)`,
+    )
+  }
+  const timeoutMs = timeoutParam(params)
+  const lookbackMs = lookbackParam(params)
+  return { query: params.query ?? '', startMs, endMs, stepMs, limit, timeoutMs, lookbackMs, stats: params.stats ?? '' }
+}
+
+function rangeTime(params: QueryParams, name: 'start' | 'end'): number {
+  const time = parseTime(params[name] ?? '')
+  if (isFault(time)) throw invalidParameter(name, time.fault)
+  return time
+}
+
+export interface SelectorParams extends TimeRange {
+  readonly selectors: readonly (readonly Matcher[])[]
+  /** 0: none. */
+  readonly limit: number
+}
+
+export function seriesParams(params: QueryParams, { selectorsMax }: { selectorsMax: number }): SelectorParams {
+  if ((params.match ?? []).length === 0) throw badData('no match[] parameter provided')
+  const limit = limitParam(params)
+  const range = optionalRange(params)
+  try {
+    return { ...range, limit, selectors: selectorsOf(params, selectorsMax) }
+  } catch (error) {
+    if (error instanceof RefusedError && error.status === 400) throw invalidParameter('match[]', error.message)
+    throw error
+  }
+}
+
+export function labelsParams(params: QueryParams, { selectorsMax }: { selectorsMax: number }): SelectorParams {
+  const limit = limitParam(params)
+  return { ...optionalRange(params), limit, selectors: selectorsOf(params, selectorsMax) }
+}
+
+/** The label that label_values asks for, as it is (the gateway has undone the escaping of paths). */
+export function labelNameParam({ name = '' }: QueryParams): string {
+  if (name === '' || !name.isWellFormed()) throw badData(`invalid label name: ${quote(name)}`)
+  return name
+}
+
+export interface MetadataParams {
+  readonly metric: string
+  /** Negative: none. */
+  readonly limit: number
+  /** Zero or negative: none. */
+  readonly limitPerMetric: number
+}
+
+export function metadataParams(params: QueryParams): MetadataParams {
+  const numberOf = (name: 'limit' | 'limit_per_metric') => {
+    const value = parseInteger(params[name] || '-1')
+    if (isFault(value)) throw badData(`${name} must be a number`)
+    return value
+  }
+  return { limit: numberOf('limit'), limitPerMetric: numberOf('limit_per_metric'), metric: params.metric ?? '' }
+}
+
+export function exemplarsRange(params: QueryParams): TimeRange {
+  const range = optionalRange(params)
+  if (range.endMs < range.startMs) throw badData('end timestamp must not be before start timestamp')
+  return range
+}
+
+export type Consistency =
+  | { readonly kind: 'eventual' }
+  | { readonly kind: 'strong' }
+  | { readonly kind: 'position'; readonly position: readonly LogPosition[] }
+
+export function consistencyOf({ read_consistency: text = '' }: QueryParams): Consistency {
+  if (text === '' || text === 'eventual') return { kind: 'eventual' }
+  if (text === 'strong') return { kind: 'strong' }
+  return { kind: 'position', position: parsePosition(text) }
+}
+
+/** How the answer says that a value of `stats` is not one of the two known. */
+export function statsWarning(stats: string): string | undefined {
+  if (stats === '' || stats === 'true' || stats === 'all') return undefined
+  return `value ${quote(stats)} for parameter "stats" is deprecated and will be rejected in the next major release, use "true" or "all"`
+}
+
+function limitParam(params: QueryParams): number {
+  if (params.limit === undefined || params.limit === '') return 0
+  const limit = parseInteger(params.limit)
+  if (isFault(limit)) throw invalidParameter('limit', limit.fault)
+  if (limit < 0) throw invalidParameter('limit', 'limit must be non-negative')
+  return limit
+}
+
+function timeParam(params: QueryParams, name: 'time' | 'start' | 'end', absent: number): number {
+  const text = params[name]
+  if (text === undefined || text === '') return absent
+  const time = parseTime(text)
+  if (isFault(time)) throw invalidParameter(name, `invalid time value for '${name}': ${time.fault}`)
+  return time
+}
+
+function optionalRange(params: QueryParams): TimeRange {
+  return { startMs: timeParam(params, 'start', TIME_MIN_MS), endMs: timeParam(params, 'end', TIME_MAX_MS) }
+}
+
+function timeoutParam({ timeout }: QueryParams): number | undefined {
+  if (timeout === undefined || timeout === '') return undefined
+  const ns = parseDurationNs(timeout)
+  if (isFault(ns)) throw invalidParameter('timeout', ns.fault)
+  return ns / 1e6
+}
+
+/** undefined: the default, also for zero. */
+function lookbackParam({ lookback_delta: text }: QueryParams): number | undefined {
+  if (text === undefined || text === '') return undefined
+  const ns = parseDurationNs(text)
+  if (isFault(ns)) throw badData(`error parsing lookback delta duration: ${ns.fault}`)
+  return ns > 0 ? Math.trunc(ns / 1e6) || undefined : undefined
+}
+
+function selectorsOf({ match = [] }: QueryParams, selectorsMax: number): readonly (readonly Matcher[])[] {
+  if (match.length > selectorsMax) {
+    throw new RefusedError(
+      'err-carillon-selectors',
+      `${match.length} match[] parameters came, at most ${selectorsMax} are answered`,
+    )
+  }
+  const selectors = match.map((text) => parseSelector(text))
+  for (const selector of selectors) {
+    if (selector.every((matcher) => compileMatcher(matcher).matchesEmpty)) {
+      throw badData('match[] must contain at least one non-empty matcher')
+    }
+  }
+  return selectors
+}

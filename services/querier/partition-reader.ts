@@ -1,0 +1,128 @@
+// Asks every partition that exists (L19) and gets from each the answer of exactly one owner (L18): the leader first, another when it
+// fails, a hedge when it is slow.
+//
+// Invariants
+//   Q4  A partition without an answer is an error, or with `partial_response` a warning; never a silently shorter answer.
+//   Q5  No owner is waited for longer than the query lives.
+import type { Clock } from '../../shared/base/clock.ts'
+import { UnavailableError } from '../../shared/base/errors.ts'
+import type { OwnerAsk } from '../../shared/contracts/read.ts'
+import type { Membership } from '../../shared/membership/membership.ts'
+import { firstAnswer, NoOwnerError } from './owner-race.ts'
+import { NO_PLACE, type Place } from './positions.ts'
+
+/** One query, as far as reading is concerned. */
+export interface ReadScope {
+  readonly tenant: string
+  readonly requestId: string | undefined
+  readonly signal: AbortSignal
+  /** On the monotonic clock. */
+  readonly deadlineMs: number
+  /** Until when owners may wait for `places`; on the monotonic clock. */
+  readonly waitUntilMs: number
+  readonly places: readonly (Place | undefined)[]
+  readonly allowsPartial: boolean
+  warn(text: string): void
+}
+
+export interface OwnerCall {
+  readonly owner: string
+  readonly ask: OwnerAsk
+  readonly signal: AbortSignal
+  readonly timeoutMs: number
+  readonly requestId: string | undefined
+  onFirst(): void
+}
+
+export interface PartitionReader {
+  /** One answer per partition that could be read, in the order of partitions. */
+  readAll<T>(scope: ReadScope, call: (call: OwnerCall) => Promise<T>): Promise<T[]>
+  partitionCount(): number
+}
+
+export interface PartitionReaderDeps {
+  readonly clock: Clock
+  readonly membership: Pick<Membership, 'owners' | 'members' | 'partitionCount'>
+  readonly hedgeAfterMs: number
+  readonly partitionAsksMax: number
+  onHedge(): void
+  onOwnerFailure(owner: string, error: unknown): void
+}
+
+export function createPartitionReader(deps: PartitionReaderDeps): PartitionReader {
+  const { clock, membership, hedgeAfterMs, partitionAsksMax } = deps
+
+  async function readAll<T>(scope: ReadScope, call: (call: OwnerCall) => Promise<T>): Promise<T[]> {
+    const count = membership.partitionCount()
+    if (count === 0) throw new UnavailableError('err-carillon-not-set-up', 'the number of partitions is not known yet')
+    const answers: (T | undefined)[] = new Array(count).fill(undefined)
+    const ended = new AbortController() // one partition's failure ends the others
+    const signal = AbortSignal.any([scope.signal, ended.signal])
+    let next = 0
+    const worker = async () => {
+      while (next < count) {
+        const partition = next++
+        answers[partition] = await readOne({ ...scope, signal }, partition, call)
+      }
+    }
+    try {
+      await Promise.all(Array.from({ length: Math.min(partitionAsksMax, count) }, worker))
+    } finally {
+      ended.abort()
+    }
+    return answers.filter((answer) => answer !== undefined)
+  }
+
+  async function readOne<T>(
+    scope: ReadScope,
+    partition: number,
+    call: (call: OwnerCall) => Promise<T>,
+  ): Promise<T | undefined> {
+    const place = scope.places[partition]
+    const attempt = (owner: string, signal: AbortSignal, onFirst: () => void) => {
+      const nowMs = clock.monotonic()
+      const timeoutMs = Math.max(1, scope.deadlineMs - nowMs) // Q5
+      const waitMs = place === undefined ? 0 : Math.max(0, Math.min(scope.waitUntilMs - nowMs, timeoutMs))
+      const ask = { partition, tenant: scope.tenant, watermark: 0, ...(place ?? NO_PLACE), waitMs }
+      return call({ owner, ask, signal, timeoutMs, requestId: scope.requestId, onFirst })
+    }
+    try {
+      const { signal } = scope
+      const onFailure = deps.onOwnerFailure
+      return await firstAnswer(candidates(partition), attempt, {
+        clock,
+        hedgeAfterMs,
+        signal,
+        onFailure,
+        onHedge: deps.onHedge,
+      })
+    } catch (error) {
+      if (!(error instanceof NoOwnerError)) throw error
+      const refusal = unavailable(partition, error)
+      if (!scope.allowsPartial || error.isBehind) throw refusal // Q4
+      scope.warn(refusal.message)
+      return undefined
+    }
+  }
+
+  /** The owners in ring order; then whoever else lives, because a former owner serves until its successor has caught up (L19). */
+  function candidates(partition: number): readonly string[] {
+    const owners = membership.owners(partition)
+    const others = membership
+      .members()
+      .filter(({ role, isHealthy, id }) => role === 'ingester' && isHealthy && !owners.includes(id))
+    return [...owners, ...others.map((member) => member.id)]
+  }
+
+  return { readAll, partitionCount: () => membership.partitionCount() }
+}
+
+function unavailable(partition: number, error: NoOwnerError): UnavailableError {
+  if (error.isBehind) {
+    const text = `partition ${partition} has no owner that has applied what the query asks for: ${error.message}`
+    return new UnavailableError('err-carillon-owner-behind', text, { cause: error })
+  }
+  return new UnavailableError(error.code, `partition ${partition} has no owner that answers: ${error.message}`, {
+    cause: error,
+  })
+}

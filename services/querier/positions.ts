@@ -1,0 +1,51 @@
+// What a strong read waits for: a place in every partition's log that an owner must have applied before it answers (L20).
+import { UnavailableError } from '../../shared/base/errors.ts'
+import type { LogStore } from '../../shared/bus/port.ts'
+import { logName } from '../../shared/contracts/log.ts'
+import type { LogPosition } from '../../shared/contracts/write.ts'
+import type { Consistency } from './params.ts'
+
+export interface Place {
+  readonly minSeq: number
+  readonly incarnation: string
+}
+
+export const NO_PLACE: Place = { minSeq: 0, incarnation: '' }
+
+/** Per partition the place to wait for; undefined where nothing has to be waited for. */
+export async function placesOf(
+  consistency: Consistency,
+  logs: Pick<LogStore, 'state'>,
+  partitionCount: number,
+): Promise<readonly (Place | undefined)[]> {
+  switch (consistency.kind) {
+    case 'eventual':
+      return []
+    case 'strong':
+      return Promise.all(Array.from({ length: partitionCount }, (_, partition) => endOf(logs, partition)))
+    case 'position':
+      return given(consistency.position, partitionCount)
+  }
+}
+
+async function endOf(logs: Pick<LogStore, 'state'>, partition: number): Promise<Place | undefined> {
+  const { lastSeq, incarnation } = await logs.state(logName(partition))
+  return lastSeq > 0 ? { minSeq: lastSeq, incarnation } : undefined
+}
+
+function given(position: readonly LogPosition[], partitionCount: number): readonly (Place | undefined)[] {
+  const places: (Place | undefined)[] = new Array(partitionCount).fill(undefined)
+  for (const { partition, incarnation, seq } of position) {
+    if (partition >= partitionCount) {
+      throw new UnavailableError(
+        'err-carillon-partition-unknown',
+        `the log position names partition ${partition}, this querier knows of ${partitionCount}`,
+      )
+    }
+    const before = places[partition]
+    if (before === undefined || before.incarnation !== incarnation || before.minSeq < seq) {
+      places[partition] = { minSeq: seq, incarnation }
+    }
+  }
+  return places
+}

@@ -1,0 +1,151 @@
+// PromQL at one time, over a range, and its formatting.
+import type { Clock } from '../../shared/base/clock.ts'
+import { RefusedError } from '../../shared/base/errors.ts'
+import type { Bus } from '../../shared/bus/port.ts'
+import type { Engine, QueryResult } from '../../shared/promql/engine.ts'
+import { parse } from '../../shared/promql/parse/parser.ts'
+import { prettify } from '../../shared/promql/parse/printer.ts'
+import { renderJson, renderText } from '../../shared/promql/render.ts'
+import type { SeriesSource } from '../../shared/promql/source.ts'
+import type { Answer, AnswerKind, Asked } from './asked.ts'
+import type { QuerierConfig } from './config.ts'
+import { invalidParameter } from './go-values.ts'
+import { ownerSource } from './owner-source.ts'
+import { type InstantParams, instantParams, rangeParams, statsWarning } from './params.ts'
+import type { PartitionReader } from './partition-reader.ts'
+import { type BodyPart, TRUNCATED, tooLarge } from './reply.ts'
+
+export interface PromqlQueryDeps {
+  readonly bus: Bus
+  readonly clock: Clock
+  readonly engine: Engine
+  readonly reader: PartitionReader
+  readonly config: QuerierConfig
+  readonly enabledFeatures: ReadonlySet<string>
+}
+
+interface Times {
+  readonly startMs: number
+  readonly endMs: number
+  readonly stepMs: number
+}
+
+export function promqlQueries(deps: PromqlQueryDeps): Readonly<Record<'instant' | 'range' | 'format', AnswerKind>> {
+  const { bus, clock, engine, reader, config, enabledFeatures } = deps
+  return { instant, range, format }
+
+  function instant(asked: Asked): Promise<Answer> {
+    const params = instantParams(asked.params, clock.now())
+    return evaluate(asked, params, { startMs: params.timeMs, endMs: params.timeMs, stepMs: 0 })
+  }
+
+  function range(asked: Asked): Promise<Answer> {
+    const { startMs, endMs, stepMs, ...params } = rangeParams(asked.params, config)
+    return evaluate(asked, params, { startMs, endMs, stepMs })
+  }
+
+  async function format({ params }: Asked): Promise<Answer> {
+    const tree = namingQuery(() => parse(params.query ?? '', { enabledFeatures }))
+    return { data: [renderText(prettify(tree))] }
+  }
+
+  async function evaluate(asked: Asked, params: Omit<InstantParams, 'timeMs'>, times: Times): Promise<Answer> {
+    namingQuery(() => parse(params.query, { enabledFeatures })) // refused before it waits for its turn
+    const askedAtMs = clock.monotonic()
+    return asked.run(params.timeoutMs, async (scope) => {
+      const startedAtMs = clock.monotonic()
+      const read = timed(clock, ownerSource({ bus, reader, scope, budget: asked.budget }))
+      const { lookbackMs } = params
+      const request = {
+        text: params.query,
+        ...times,
+        signal: scope.signal,
+        ...(lookbackMs !== undefined && { lookbackMs }),
+      }
+      const result = cut(await namingQuery(() => engine.query(request, read.source)), params.limit)
+      const warning = statsWarning(params.stats)
+      const timings = {
+        queuedMs: startedAtMs - askedAtMs,
+        readMs: read.spentMs(),
+        totalMs: clock.monotonic() - startedAtMs,
+      }
+      const stats = params.stats === '' ? undefined : statsText(timings, asked.budget.sampleCount)
+      const warnings = warning === undefined ? result.warnings : [...result.warnings, warning]
+      return { data: resultBody(result, stats), notes: { warnings, infos: result.infos } }
+    })
+  }
+}
+
+/** A refusal of the query text names its parameter. */
+function namingQuery<T>(work: () => T): T {
+  const named = (error: unknown) =>
+    error instanceof RefusedError && error.status === 400 ? invalidParameter('query', error.message) : error
+  try {
+    const value = work()
+    if (!(value instanceof Promise)) return value
+    return value.catch((error: unknown) => {
+      throw named(error)
+    }) as T
+  } catch (error) {
+    throw named(error)
+  }
+}
+
+function cut(result: QueryResult, limit: number): QueryResult {
+  const { value } = result
+  if (limit === 0 || value.type === 'scalar' || value.type === 'string') return result
+  const list = value.type === 'vector' ? value.samples : value.series
+  if (list.length <= limit) return result
+  const warnings = [...result.warnings, TRUNCATED]
+  if (value.type === 'vector')
+    return { ...result, warnings, value: { ...value, samples: value.samples.slice(0, limit) } }
+  return { ...result, warnings, value: { ...value, series: value.series.slice(0, limit) } }
+}
+
+function resultBody(result: QueryResult, stats: string | undefined): readonly BodyPart[] {
+  let text: string
+  try {
+    text = renderJson(result)
+  } catch (error) {
+    if (error instanceof RangeError) throw tooLarge({ cause: error }) // longer than a string can be
+    throw error
+  }
+  return stats === undefined ? [text] : [text.slice(0, -1), `,"stats":${stats}}`]
+}
+
+/** The source, with the time that reading from it took in all. */
+function timed(clock: Clock, source: SeriesSource): { source: SeriesSource; spentMs(): number } {
+  let spentMs = 0
+  return {
+    spentMs: () => spentMs,
+    source: {
+      async select(matchers, hints, context) {
+        const startedAtMs = clock.monotonic()
+        const series = await source.select(matchers, hints, context)
+        spentMs += clock.monotonic() - startedAtMs
+        return series
+      },
+    },
+  }
+}
+
+interface Timings {
+  readonly queuedMs: number
+  readonly readMs: number
+  readonly totalMs: number
+}
+
+/** In Prometheus' shape. Samples are those read from owners: evaluation does not count how often it looked at one. */
+function statsText({ queuedMs, readMs, totalMs }: Timings, sampleCount: number): string {
+  return JSON.stringify({
+    timings: {
+      evalTotalTime: totalMs / 1000,
+      resultSortTime: 0,
+      queryPreparationTime: readMs / 1000,
+      innerEvalTime: Math.max(0, totalMs - readMs) / 1000,
+      execQueueTime: queuedMs / 1000,
+      execTotalTime: (queuedMs + totalMs) / 1000,
+    },
+    samples: { totalQueryableSamples: sampleCount, samplesRead: sampleCount, peakSamples: sampleCount },
+  })
+}

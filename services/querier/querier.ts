@@ -1,0 +1,130 @@
+// The querier answers PromQL and its neighbours: it reads what the owners of all partitions hold, evaluates, and answers in the shape of
+// Prometheus' HTTP API.
+//
+// Invariants
+//   Q1-Q5 stand where they are kept: owner-race.ts, partition-reader.ts.
+//   Q6  Every question is answered in Prometheus' shape, whatever goes wrong; only a bug (a failed assertion) is thrown.
+//   Q7  The querier keeps nothing: its death costs the queries that it was answering.
+import { AssertionError } from '../../shared/base/assert.ts'
+import { textOf } from '../../shared/base/errors.ts'
+import { type Actor, type HandlerContext, serve } from '../../shared/bus/actor.ts'
+import { QUERY_KINDS, type QueryKind } from '../../shared/contracts/query.ts'
+import type { ServiceDeps } from '../../shared/membership/deps.ts'
+import { decodeTenant } from '../../shared/model/tenant.ts'
+import { createEngine } from '../../shared/promql/engine.ts'
+import { createAdmission } from './admission.ts'
+import type { AnswerKind, Asked } from './asked.ts'
+import { Budget } from './budget.ts'
+import { anyQuery, bodyFor, type Question } from './codec.ts'
+import type { QuerierConfig } from './config.ts'
+import { badData } from './go-values.ts'
+import { labelQueries } from './label-queries.ts'
+import { type Measures, measures } from './measures.ts'
+import { checkedParams, consistencyOf } from './params.ts'
+import { createPartitionReader } from './partition-reader.ts'
+import { placesOf } from './positions.ts'
+import { promqlQueries } from './promql-queries.ts'
+import { errorBody, failureOf, successBody } from './reply.ts'
+import { lifetime, Warnings } from './scope.ts'
+
+export function querier(deps: ServiceDeps & { config: QuerierConfig }): Actor {
+  const { bus, clock, config, log, membership } = deps
+  const enabledFeatures: ReadonlySet<string> = new Set(config.enableFeature)
+  const admission = createAdmission({ concurrentMax: config.concurrentQueriesMax, queuedMax: config.queuedQueriesMax })
+  const measured: Measures = measures(deps.metrics, admission)
+  const reader = createPartitionReader({
+    clock,
+    membership,
+    hedgeAfterMs: config.hedgeAfterMs,
+    partitionAsksMax: config.partitionAsksMax,
+    onHedge: () => measured.hedged(),
+    onOwnerFailure(owner, error) {
+      measured.ownerFailed()
+      log.debug({ owner }, `an owner did not answer: ${textOf(error)}`)
+    },
+  })
+  const engine = createEngine({
+    clock,
+    lookbackMs: config.lookbackMs,
+    samplesMax: config.samplesMax,
+    timeoutMs: config.queryTimeoutMs,
+    defaultStepMs: config.defaultStepMs,
+    enabledFeatures,
+  })
+  const kinds: Readonly<Record<QueryKind, AnswerKind>> = {
+    ...promqlQueries({ bus, clock, engine, reader, config, enabledFeatures }),
+    ...labelQueries({ bus, reader, selectorsMax: config.selectorsMax, enabledFeatures }),
+  }
+
+  return {
+    name: 'querier',
+    serves: [serve(anyQuery, onQuery)],
+    hears: [],
+    every: [],
+    start: async () => {},
+    stop: async () => {}, // Q7
+  }
+
+  async function onQuery(question: Question, context: HandlerContext<'tenant' | 'kind'>): Promise<Uint8Array> {
+    const { kind } = context.params
+    const measuring = measured.begin(isKind(kind) ? kind : 'unknown')
+    const budget = new Budget(config)
+    try {
+      const body = await answer(question, context, budget)
+      measuring.end('success', budget)
+      return bodyFor(question, body)
+    } catch (error) {
+      if (error instanceof AssertionError) throw error // Q6
+      const failure = failureOf(error)
+      if (failure.isUnexpected) log.error({ kind, requestId: context.requestId, error }, 'a query failed unexpectedly')
+      measuring.end(failure.errorType, budget)
+      return bodyFor(question, errorBody(failure))
+    }
+  }
+
+  async function answer(
+    question: Question,
+    context: HandlerContext<'tenant' | 'kind'>,
+    budget: Budget,
+  ): Promise<Uint8Array> {
+    const { kind, tenant } = context.params
+    if (!isKind(kind)) throw badData(`there is no query of the kind "${kind}"; there are ${QUERY_KINDS.join(', ')}`)
+    const params = checkedParams(question.params)
+    const warnings = new Warnings()
+    const run: Asked['run'] = async (timeoutMs, work) => {
+      const consistency = consistencyOf(params)
+      const leftMs = Math.min(config.queryTimeoutMs, timeoutMs ?? Infinity, context.deadline - clock.monotonic())
+      const life = lifetime(clock, context.signal, Math.max(0, leftMs))
+      try {
+        return await admission.run(life.signal, async () => {
+          const waitUntilMs = clock.monotonic() + config.ownerWaitMs
+          const places = await placesOf(consistency, bus.logs, reader.partitionCount())
+          return work({
+            tenant: decodeTenant(tenant),
+            requestId: context.requestId,
+            signal: life.signal,
+            deadlineMs: life.deadlineMs,
+            waitUntilMs,
+            places,
+            allowsPartial: params.partial_response === 'true',
+            warn: warnings.warn,
+          })
+        })
+      } catch (error) {
+        // Why the query was ended tells more than what that broke.
+        throw life.signal.aborted && !(error instanceof AssertionError) ? life.signal.reason : error
+      } finally {
+        life.end()
+      }
+    }
+    const { data, notes } = await kinds[kind]({ params, budget, run })
+    return successBody(data, {
+      warnings: [...new Set([...(notes?.warnings ?? []), ...warnings.list()])],
+      infos: notes?.infos ?? [],
+    })
+  }
+}
+
+function isKind(kind: string): kind is QueryKind {
+  return (QUERY_KINDS as readonly string[]).includes(kind)
+}

@@ -1,0 +1,72 @@
+// The answers of several partitions as one list, each label set once. A series lives in one partition, but after partitions were added
+// its older samples stand in another: then its samples are merged (L11).
+import type { Labels } from '../../shared/model/labels.ts'
+import type { SeriesSamples } from '../../shared/promql/source.ts'
+import { SampleColumns, type SampleRun } from '../../shared/tsdb/columns.ts'
+import { mergeRuns } from '../../shared/tsdb/merge.ts'
+import type { OwnerAnswer } from './owner-answer.ts'
+
+/** Answers made with `isHashed` (or only one). */
+export function unite(answers: readonly Pick<OwnerAnswer, 'series' | 'hashes'>[]): SeriesSamples[] {
+  const filled = answers.filter((answer) => answer.series.length > 0)
+  if (filled.length <= 1) return filled[0]?.series ?? []
+  const total = filled.reduce((sum, answer) => sum + answer.series.length, 0)
+  const mask = 2 ** Math.ceil(Math.log2(total * 2)) - 1
+  const slots = new Int32Array(mask + 1) // 1 + index into `united`; 0 is free
+  const united: SeriesSamples[] = []
+  const hashes: number[] = []
+  const again = new Map<number, SeriesSamples[]>()
+  for (const answer of filled) {
+    for (let s = 0; s < answer.series.length; s++) {
+      const series = answer.series[s]!
+      const hash = answer.hashes[s]!
+      let slot = (hash ^ (hash >>> 15)) & mask
+      while (slots[slot] !== 0 && !isSame(slots[slot]! - 1, hash, series.labels)) slot = (slot + 1) & mask
+      if (slots[slot] === 0) {
+        slots[slot] = united.push(series)
+        hashes.push(hash)
+      } else {
+        const index = slots[slot]! - 1
+        const others = again.get(index)
+        if (others === undefined) again.set(index, [series])
+        else others.push(series)
+      }
+    }
+  }
+  for (const [index, others] of again) united[index] = merged([united[index]!, ...others])
+  return united
+
+  function isSame(index: number, hash: number, labels: Labels): boolean {
+    return hashes[index] === hash && areEqual(united[index]!.labels, labels)
+  }
+}
+
+function areEqual(a: Labels, b: Labels): boolean {
+  if (a.length !== b.length) return false
+  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false
+  return true
+}
+
+function merged(parts: readonly SeriesSamples[]): SeriesSamples {
+  const columns = new SampleColumns()
+  mergeRuns(
+    parts.map(
+      ({ times, values, histograms }): SampleRun => ({ times, values, histograms, start: 0, end: times.length }),
+    ),
+    columns,
+  )
+  const times = columns.times.slice(0, columns.count)
+  const values = columns.values.slice(0, columns.count)
+  const { histograms } = columns
+  return { labels: parts[0]!.labels, times, values, ...(histograms === undefined ? {} : { histograms }) }
+}
+
+/** Cuts merged samples of mode `last` down to the newest one. */
+export function newestOnly(series: SeriesSamples): SeriesSamples {
+  const { labels, times, values, histograms } = series
+  if (times.length <= 1) return series
+  const last = times.length - 1
+  const newest = { labels, times: times.slice(last), values: values.slice(last) }
+  const histogram = histograms?.[last]
+  return histogram === undefined ? newest : { ...newest, histograms: [histogram] }
+}

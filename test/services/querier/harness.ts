@@ -1,0 +1,62 @@
+// A querier on a memory bus, asked as anyone would ask it.
+
+import { type QuerierConfig, querierSettings } from '../../../services/querier/config.ts'
+import { querier } from '../../../services/querier/querier.ts'
+import { systemClock } from '../../../shared/base/clock.ts'
+import { seededRandom } from '../../../shared/base/random.ts'
+import { runActor } from '../../../shared/bus/actor.ts'
+import { ask } from '../../../shared/bus/ask.ts'
+import type { MemoryHub } from '../../../shared/bus/memory-bus.ts'
+import { defaultsOf } from '../../../shared/config/settings.ts'
+import { type QueryKind, type QueryParams, query } from '../../../shared/contracts/query.ts'
+import type { Membership } from '../../../shared/membership/membership.ts'
+import { silentLog } from '../../../shared/telemetry/log.ts'
+import { createMetrics, type Metrics } from '../../../shared/telemetry/metrics.ts'
+
+export interface Body {
+  readonly status: string
+  readonly data?: unknown
+  readonly errorType?: string
+  readonly error?: string
+  readonly warnings?: readonly string[]
+  readonly infos?: readonly string[]
+}
+
+export interface Harness {
+  ask(kind: QueryKind, params: QueryParams, signal?: AbortSignal): Promise<Body>
+  /** Labels as text → value, of an instant answer. */
+  instant(params: QueryParams): Promise<Record<string, string>>
+  readonly metrics: Metrics
+  stop(): Promise<void>
+}
+
+export async function startQuerier(
+  hub: MemoryHub,
+  membership: Membership,
+  changes: Partial<QuerierConfig> = {},
+): Promise<Harness> {
+  const bus = hub.connect('querier-1')
+  const asker = hub.connect('asker')
+  const metrics = createMetrics()
+  const base = { bus, clock: systemClock, random: seededRandom(2), log: silentLog }
+  const config = defaultsOf(querierSettings, changes)
+  const actor = querier({ ...base, metrics, id: 'querier-1', incarnation: 'y', membership, config })
+  const running = runActor(actor, { ...base, drainMs: 50 })
+  await running.ready
+
+  const askBody = async (kind: QueryKind, params: QueryParams, signal?: AbortSignal): Promise<Body> => {
+    const body = await ask(asker, query, { tenant: 'anonymous', kind }, params, { signal })
+    return JSON.parse(Buffer.from(body).toString()) as Body
+  }
+  return {
+    metrics,
+    ask: askBody,
+    async instant(params) {
+      const body = await askBody('instant', params)
+      if (body.status !== 'success') throw new Error(`${body.errorType}: ${body.error}`)
+      const { result } = body.data as { result: { metric: Record<string, string>; value: [number, string] }[] }
+      return Object.fromEntries(result.map(({ metric, value }) => [Object.values(metric).join('/'), value[1]]))
+    },
+    stop: () => running.stop(),
+  }
+}

@@ -1,0 +1,193 @@
+// An ingester as far as its contract with queriers goes: it answers from a table, and does what a test tells it to do first.
+import { systemClock } from '../../../shared/base/clock.ts'
+import { seededRandom } from '../../../shared/base/random.ts'
+import { type RunningActor, runActor, serve, serveStream } from '../../../shared/bus/actor.ts'
+import { createMemoryHub, type MemoryHub } from '../../../shared/bus/memory-bus.ts'
+import type { Bus } from '../../../shared/bus/port.ts'
+import type { MemberRecord } from '../../../shared/contracts/member.ts'
+import * as read from '../../../shared/contracts/read.ts'
+import type { Member, Membership } from '../../../shared/membership/membership.ts'
+import { type Labels, labelsFrom } from '../../../shared/model/labels.ts'
+import { silentLog } from '../../../shared/telemetry/log.ts'
+import { ENCODING_XOR, encodeXor, wordsOf, xorBytesMax } from '../../../shared/tsdb/chunk/xor.ts'
+import { compileMatchers } from '../../../shared/tsdb/matcher-set.ts'
+
+export interface StubSeries {
+  readonly labels: Record<string, string>
+  /** Each chunk: [time, value] pairs. */
+  readonly chunks: readonly (readonly (readonly [number, number])[])[]
+}
+
+export type StubData = Readonly<Record<number, readonly StubSeries[]>>
+
+export interface StubOptions {
+  readonly hub: MemoryHub
+  readonly id: string
+  readonly data: StubData
+  /** Before an answer begins, and (`frame` from 1 on) before each further frame. */
+  readonly before?: (ask: read.OwnerAsk, frame: number, signal: AbortSignal) => Promise<void> | void
+  readonly seriesPerFrame?: number
+  readonly warnings?: readonly string[]
+  readonly metadata?: readonly read.MetricMetadata[]
+  readonly exemplars?: read.ExemplarsReply['series']
+}
+
+export interface StubIngester {
+  readonly asks: read.OwnerAsk[]
+  stop(): Promise<void>
+}
+
+export async function stubIngester(options: StubOptions): Promise<StubIngester> {
+  const { hub, id, data, before = () => {}, seriesPerFrame = 2, warnings = [] } = options
+  const asks: read.OwnerAsk[] = []
+  const stamp: read.OwnerStamp = { incarnation: 'i', appliedSeq: 1, firstSegment: 0, warnings }
+  const matching = (ask: read.OwnerAsk, selectors: readonly read.SelectAsk['matchers'][]) => {
+    const compiled = selectors.map(compileMatchers)
+    return (data[ask.partition] ?? []).filter(
+      ({ labels }) =>
+        compiled.length === 0 || compiled.some((set) => set.every((m) => m.matches(labels[m.name] ?? ''))),
+    )
+  }
+
+  async function* frames(ask: read.OwnerAsk, series: readonly StubSeries[], mode: FrameMode, signal: AbortSignal) {
+    asks.push(ask)
+    await before(ask, 0, signal)
+    const encoder = new FrameEncoder()
+    yield { ...encoder.encode(series.slice(0, seriesPerFrame), mode), stamp }
+    for (let at = seriesPerFrame, frame = 1; at < series.length; at += seriesPerFrame, frame++) {
+      await before(ask, frame, signal)
+      yield encoder.encode(series.slice(at, at + seriesPerFrame), mode)
+    }
+  }
+
+  async function values(ask: read.SeriesAsk, signal: AbortSignal, of: (series: StubSeries) => readonly string[]) {
+    asks.push(ask)
+    await before(ask, 0, signal)
+    return { stamp, values: [...new Set(matching(ask, ask.selectors).flatMap(of))].slice(0, ask.limit) }
+  }
+
+  const actor = {
+    name: 'ingester',
+    serves: [
+      serveStream(read.select, (ask, { signal }) => frames(ask, matching(ask, [ask.matchers]), ask.mode, signal), {
+        id,
+      }),
+      serveStream(read.series, (ask, { signal }) => frames(ask, matching(ask, ask.selectors), 'bare', signal), { id }),
+      serve(read.labelNames, (ask, { signal }) => values(ask, signal, ({ labels }) => Object.keys(labels)), { id }),
+      serve(
+        read.labelValues,
+        (ask, { signal }) => values(ask, signal, ({ labels }) => [labels[ask.name] ?? []].flat()),
+        { id },
+      ),
+      serve(read.metadata, async () => ({ stamp, metadata: options.metadata ?? [] }), { id }),
+      serve(read.exemplars, async () => ({ stamp, series: options.exemplars ?? [] }), { id }),
+    ],
+    hears: [],
+    every: [],
+    start: async () => {},
+    stop: async () => {},
+  }
+  const running = runActor(actor, {
+    bus: hub.connect(id),
+    clock: systemClock,
+    random: seededRandom(1),
+    log: silentLog,
+    drainMs: 50,
+  })
+  await running.ready
+  return { asks, stop: () => running.stop() }
+}
+
+type FrameMode = 'all' | 'last' | 'bare'
+
+/** Frames of one answer: strings are numbered across them. */
+export class FrameEncoder {
+  private readonly numbers = new Map<string, number>()
+
+  encode(series: readonly StubSeries[], mode: FrameMode): read.SelectFrame {
+    const strings: Buffer[] = []
+    const stringEnds: number[] = []
+    const numberOf = (text: string) => {
+      const known = this.numbers.get(text)
+      if (known !== undefined) return known
+      const bytes = Buffer.from(text)
+      strings.push(bytes)
+      stringEnds.push((stringEnds.at(-1) ?? 0) + bytes.length)
+      this.numbers.set(text, this.numbers.size)
+      return this.numbers.size - 1
+    }
+    const sets: Labels[] = series.map(({ labels }) => labelsFrom(labels))
+    const labels = Uint32Array.from(sets.flatMap((set) => set.map(numberOf)))
+    const bare = {
+      strings: Buffer.concat(strings),
+      stringEnds: Uint32Array.from(stringEnds),
+      labelCounts: Uint16Array.from(sets.map((set) => set.length / 2)),
+      labels,
+    }
+    if (mode === 'bare') return bare
+    return mode === 'last' ? { ...bare, ...lastOf(series) } : { ...bare, ...chunksOf(series) }
+  }
+}
+
+function lastOf(series: readonly StubSeries[]) {
+  const newest = series.map(({ chunks }) => chunks.flat().reduce((a, b) => (b[0] >= a[0] ? b : a)))
+  return {
+    times: Float64Array.from(newest.map(([time]) => time)),
+    values: Float64Array.from(newest.map(([, value]) => value)),
+  }
+}
+
+function chunksOf(series: readonly StubSeries[]) {
+  const all = series.flatMap(({ chunks }) => chunks)
+  const encoded = all.map((samples) => {
+    const out = new Uint8Array(xorBytesMax(samples.length))
+    const times = Float64Array.from(samples.map(([time]) => time))
+    const values = Float64Array.from(samples.map(([, value]) => value))
+    return out.subarray(0, encodeXor(times, wordsOf(values), 0, samples.length, out, 0))
+  })
+  let end = 0
+  return {
+    chunkCounts: Uint32Array.from(series.map(({ chunks }) => chunks.length)),
+    chunkEncodings: new Uint8Array(all.length).fill(ENCODING_XOR),
+    chunkSamples: Uint16Array.from(all.map((samples) => samples.length)),
+    chunkEnds: Uint32Array.from(encoded.map((bytes) => (end += bytes.length))),
+    chunks: Buffer.concat(encoded),
+  }
+}
+
+export function memoryHub(): MemoryHub {
+  return createMemoryHub({ clock: systemClock, random: seededRandom(1) })
+}
+
+/** A membership that says what the test says. */
+export function fixedMembership(
+  owners: readonly (readonly string[])[],
+  ingesters = [...new Set(owners.flat())],
+): Membership {
+  const record = (id: string): MemberRecord => ({
+    v: 1,
+    id,
+    role: 'ingester',
+    zone: '',
+    state: 'ACTIVE',
+    incarnation: 'x',
+    startedAtMs: 0,
+    version: 'test',
+    capacity: 0,
+  })
+  const members: Member[] = ingesters.map((id) => ({ ...record(id), isHealthy: true, silentMs: 0 }))
+  return {
+    id: 'querier-1',
+    incarnation: 'y',
+    members: () => members,
+    live: (role) => members.filter((member) => member.role === role),
+    partitionCount: () => owners.length,
+    replicationFactor: () => 1,
+    owners: (partition) => owners[partition] ?? [],
+    onChange: () => {},
+    setState: async () => {},
+    leave: async () => {},
+  }
+}
+
+export type { Bus, RunningActor }
