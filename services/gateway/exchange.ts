@@ -69,6 +69,11 @@ export function faultOf(error: unknown): Fault {
   return { status: 500, code: 'err-carillon-internal', text: 'internal error', retryAfterS: undefined }
 }
 
+/** Nobody listened: what was asked cannot have been received. */
+export function isUnheard(error: unknown): boolean {
+  return error instanceof UnavailableError && error.code === 'bus-no-responders'
+}
+
 /** Codes of the lower rooms (`bus-timeout`) as ids for callers (`err-carillon-bus-timeout`). */
 function stableId(code: string): string {
   return code.startsWith('err-') ? code : `err-carillon-${code}`

@@ -29,7 +29,6 @@ export interface Gateway extends Actor {
 
 export function gateway(deps: GatewayDeps): Gateway {
   const { bus, clock, random, log, metrics, config, id, incarnation, membership } = deps
-  const startedMs = clock.monotonic()
   const durability = createDurabilityGate({ bus, log, metrics, requirePowerSafe: config.requirePowerSafe })
   let authenticator: Authenticator | undefined
   const door = createDoor({
@@ -70,8 +69,7 @@ export function gateway(deps: GatewayDeps): Gateway {
   }
 
   async function status(): Promise<StatusReply> {
-    const uptimeS = (clock.monotonic() - startedMs) / 1000
-    return { id, role: 'gateway', incarnation, uptimeS, version: version(), partitions: [] }
+    return { id, role: 'gateway', incarnation, partitions: [] }
   }
 }
 

@@ -17,7 +17,7 @@ import type { Counter } from '../../shared/telemetry/metrics.ts'
 import { declaredLength } from '../../shared/wire/snappy.ts'
 import { readBody } from './body.ts'
 import type { GatewayConfig } from './config.ts'
-import { type Answer, type Exchange, type Route, TEXT, textWithId } from './exchange.ts'
+import { type Answer, type Exchange, isUnheard, type Route, TEXT, textWithId } from './exchange.ts'
 import type { Load } from './load.ts'
 
 const WRITTEN = {
@@ -91,10 +91,6 @@ export function pushRoutes(deps: PushDeps): readonly Route[] {
       })
     }
   }
-}
-
-function isUnheard(error: unknown): boolean {
-  return error instanceof UnavailableError && error.code === 'bus-no-responders'
 }
 
 function answerOf({ samplesWritten, histogramsWritten, exemplarsWritten, refusal, position }: PushReply): Answer {

@@ -2,14 +2,14 @@
 
 import { promisify } from 'node:util'
 import { gzip } from 'node:zlib'
-import { RefusedError } from '../../shared/base/errors.ts'
+import { RefusedError, UnavailableError } from '../../shared/base/errors.ts'
 import { ask } from '../../shared/bus/ask.ts'
 import type { Bus } from '../../shared/bus/port.ts'
 import { type QueryKind, type QueryParams, query, STATUS_OF_ERROR_TYPE } from '../../shared/contracts/query.ts'
 import { encodeTenant } from '../../shared/model/tenant.ts'
 import { readBody } from './body.ts'
 import type { GatewayConfig } from './config.ts'
-import { type Answer, type Exchange, JSON_TYPE, jsonAnswer, type Route } from './exchange.ts'
+import { type Answer, type Exchange, isUnheard, JSON_TYPE, jsonAnswer, type Route } from './exchange.ts'
 import type { Load } from './load.ts'
 
 const GZIP_BYTES_MIN = 4096
@@ -77,7 +77,11 @@ export function queryRoutes({ bus, config, load, version }: QueryDeps): readonly
     exchange.holdUntilAnswered(lease.end)
     const params = await readParams(exchange, config.formBytesMax)
     const { requestId, signal, tenant } = exchange
-    const body = await ask(bus, query, { tenant: encodeTenant(tenant), kind }, params, { requestId, signal })
+    const asked = ask(bus, query, { tenant: encodeTenant(tenant), kind }, params, { requestId, signal })
+    const body = await asked.catch((error: unknown) => {
+      if (!isUnheard(error)) throw error
+      throw new UnavailableError('err-carillon-no-querier', 'no querier answers at the moment', { cause: error })
+    })
     lease.grow(body.length)
     return await maybeGzipped({ status: statusOf(body), headers: { 'Content-Type': JSON_TYPE }, body }, exchange)
   }

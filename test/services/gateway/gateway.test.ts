@@ -282,7 +282,11 @@ describe('a query', () => {
     const answer = await fetch(`${system.url}/api/v1/query?query=up`)
     expect(answer.status).toBe(503)
     expect(answer.headers.get('retry-after')).toMatch(/^[1-5]$/)
-    expect(await answer.json()).toMatchObject({ status: 'error', errorType: 'unavailable' })
+    expect(await answer.json()).toEqual({
+      status: 'error',
+      errorType: 'unavailable',
+      error: 'no querier answers at the moment',
+    })
   })
 
   test('with a large answer is compressed for who wants it', async () => {

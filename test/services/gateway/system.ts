@@ -110,7 +110,7 @@ export async function startSystem(options: SystemOptions = {}): Promise<System> 
       role === 'ingester' ? [0, 1].map((partition) => partitionStatus(partition)) : []
     const common = [
       serve(metricsOf, async () => ({ text: await meters.text() }), { params: { id } }),
-      serve(statusOf, async () => ({ id, role, incarnation, uptimeS: 1, version: '0.0.1', partitions }), {
+      serve(statusOf, async () => ({ id, role, incarnation, partitions }), {
         params: { id },
       }),
     ]
