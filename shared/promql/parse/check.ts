@@ -2,9 +2,9 @@
 // the types decide: a matching stays where both sides are vectors, and is many-to-many for set operators.
 import { METRIC_NAME } from '../../model/labels.ts'
 import type { Aggregation, Binary, Call, Expr, Position, ValueType, VectorMatching, VectorSelector } from '../ast.ts'
+import { isSpace } from './characters.ts'
 import { FUNCTIONS } from './functions.ts'
 import { quote } from './go-text.ts'
-import { isSpace } from './lexer.ts'
 import { matchesEmpty } from './selectors.ts'
 import { COMPARISONS, SET_OPERATORS } from './token.ts'
 import { depthMax, type TokenStream } from './token-stream.ts'
@@ -34,7 +34,7 @@ export function typeOf(expr: Expr): ValueType {
 }
 
 /** The type as people are told it. */
-export function documentedType(type: ValueType): string {
+function documentedType(type: ValueType): string {
   if (type === 'vector') return 'instant vector'
   return type === 'matrix' ? 'range vector' : type
 }

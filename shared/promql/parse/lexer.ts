@@ -5,15 +5,15 @@
 //   L1  A token is cut only when it is asked for: which of two mistakes is reported depends on it.
 //   L2  What may stand between brackets, and between braces, is not what may stand outside, and after the first number
 //       between brackets the outer rules hold again (so `[5m:1m]` and `[5m + 1m]` are cut by both).
+import { digitOf, isAlpha, isAlphaNumeric, isDigit, isSpace } from './characters.ts'
 import { encodeBytes, quote, quoteRune, runeAt, runeName } from './go-text.ts'
-import { DURATION, END_OF_INPUT, IDENTIFIER, METRIC_IDENTIFIER, NUMBER, RESERVED, STRING, type Token } from './token.ts'
+import { scanNumber } from './number-scan.ts'
+import { END_OF_INPUT, IDENTIFIER, METRIC_IDENTIFIER, NUMBER, RESERVED, STRING, type Token } from './token.ts'
 
-export const COMMENT = 'comment'
+const COMMENT = 'comment'
 
 const END = -1
 const REPLACEMENT = 0xfffd
-const DECIMAL = '0123456789'
-const HEXADECIMAL = '0123456789abcdefABCDEF'
 const DURATION_WORDS: ReadonlySet<string> = new Set(['step', 'range', 'max_of', 'min_of'])
 const FILL_WORDS: ReadonlySet<string> = new Set(['fill', 'fill_left', 'fill_right'])
 
@@ -26,7 +26,6 @@ export class Lexer {
   readonly #fail: Fail
   #at = 0
   #start = 0
-  #width = 0
   #state: 'outside' | 'duration' | 'ended' = 'outside'
   #parenDepth = 0
   #isBraceOpen = false
@@ -227,8 +226,7 @@ export class Lexer {
   }
 
   #comment(): Token | undefined {
-    for (let c = this.#advance(); c !== END && c !== 0x0a && c !== 0x0d; c = this.#advance());
-    this.#backUp()
+    for (let c = this.#peek(); c !== END && c !== 0x0a && c !== 0x0d; c = this.#peek()) this.#at++
     return this.#emit(COMMENT)
   }
 
@@ -297,62 +295,13 @@ export class Lexer {
     }
   }
 
-  #numberOrDuration(): Token | undefined {
-    this.#at = this.#start
-    if (this.#scanNumber()) return this.#emit(NUMBER)
-    if (this.#scanDuration()) {
-      this.#backUp()
-      return this.#emit(DURATION)
+  #numberOrDuration(): Token {
+    const { kind, end } = scanNumber(this.bytes, this.#start)
+    if (kind === undefined) {
+      return this.#error(`bad number or duration syntax: ${quote(this.bytes.slice(this.#start, end))}`)
     }
-    return this.#error(`bad number or duration syntax: ${quote(this.#written())}`)
-  }
-
-  /** Leaves the character after the duration read, so that an error shows it. */
-  #scanDuration(): boolean {
-    if (!this.#accept('smhdwy')) return false
-    this.#accept('s')
-    while (this.#accept(DECIMAL)) {
-      while (this.#accept(DECIMAL));
-      if (!this.#accept('smhdw')) return false
-      this.#accept('s')
-    }
-    return !isAlphaNumeric(this.#advance())
-  }
-
-  /** Takes whatever looks like a number; whether it is one is found out when its value is wanted. */
-  #scanNumber(): boolean {
-    const begin = this.#at
-    let digits = DECIMAL
-    if (this.#accept('0') && this.#accept('xX')) {
-      this.#accept('_')
-      digits = HEXADECIMAL
-    }
-    this.#accept('.')
-    this.#accept(digits)
-    let hasDot = false
-    let hasExponent = false
-    for (;;) {
-      const c = this.#peek() === END ? '' : String.fromCharCode(this.#peek())
-      if (c === '' || !(digits.includes(c) || '._eE'.includes(c))) break
-      if (c === '.') {
-        this.#advance()
-        if (hasDot) return false
-        hasDot = true
-        if (this.#accept('_.') || digits === HEXADECIMAL) return false
-      } else if (c === 'e' || c === 'E') {
-        this.#advance()
-        if (hasExponent) return false
-        hasExponent = true
-        this.#accept('+-')
-        if (this.#accept('._eE') || this.#peek() === END) return false
-      } else if (c === '_') {
-        this.#advance()
-        if (this.#accept('._eE') || this.#peek() === END) return false
-      } else {
-        while (this.#accept(digits));
-      }
-    }
-    return this.#at !== begin && !isAlphaNumeric(this.#peek())
+    this.#at = end
+    return this.#emit(kind)
   }
 
   #skipSpaces(): undefined {
@@ -366,33 +315,12 @@ export class Lexer {
   }
 
   #advance(): number {
-    if (this.#at >= this.bytes.length) {
-      this.#width = 0
-      return END
-    }
-    this.#width = 1
-    return this.bytes.charCodeAt(this.#at++)
-  }
-
-  #backUp(): void {
-    this.#at -= this.#width
-  }
-
-  #accept(valid: string): boolean {
-    if (this.#at >= this.bytes.length || !valid.includes(this.bytes[this.#at]!)) return false
-    this.#advance()
-    return true
+    return this.#at < this.bytes.length ? this.bytes.charCodeAt(this.#at++) : END
   }
 
   /** The code point whose first byte `c` was read last. */
   #lastRune(c: number): number {
     return c < 0x80 ? c : runeAt(this.bytes, this.#at - 1).rune
-  }
-
-  /** What was read since the token began, with the last code point whole. */
-  #written(): string {
-    const { width } = this.#at > this.#start ? runeAt(this.bytes, this.#at - 1) : { width: 1 }
-    return Buffer.from(this.bytes.slice(this.#start, this.#at - 1 + width), 'latin1').toString()
   }
 
   /** `first`, or `first` with one of `seconds` when that follows. */
@@ -412,27 +340,4 @@ export class Lexer {
   #error(message: string): never {
     return this.#fail(message, this.#start, this.bytes.length)
   }
-}
-
-export function isSpace(c: number): boolean {
-  return c === 0x20 || c === 0x09 || c === 0x0a || c === 0x0d
-}
-
-function isDigit(c: number): boolean {
-  return c >= 0x30 && c <= 0x39
-}
-
-function isAlpha(c: number): boolean {
-  return c === 0x5f || (c >= 0x61 && c <= 0x7a) || (c >= 0x41 && c <= 0x5a)
-}
-
-function isAlphaNumeric(c: number): boolean {
-  return isAlpha(c) || isDigit(c)
-}
-
-function digitOf(c: number): number {
-  if (isDigit(c)) return c - 0x30
-  if (c >= 0x61 && c <= 0x66) return c - 0x61 + 10
-  if (c >= 0x41 && c <= 0x46) return c - 0x41 + 10
-  return 16
 }

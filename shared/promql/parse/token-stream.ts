@@ -7,7 +7,8 @@
 //   S2  Nothing nests deeper than `depthMax`: the parse itself cannot overflow the stack.
 import type { Position } from '../ast.ts'
 import { PromqlError } from '../errors.ts'
-import { isSpace, Lexer } from './lexer.ts'
+import { isSpace } from './characters.ts'
+import { Lexer } from './lexer.ts'
 import { LiteralError } from './literals.ts'
 import { describe, type Token, type TokenKind } from './token.ts'
 
@@ -22,7 +23,7 @@ export const FEATURES = {
 export const depthMax = 1000
 
 /** What an unexpected token is reported with: ` in <place>, expected <what>`. */
-export type Context = string
+type Context = string
 
 const CLOSING: ReadonlySet<TokenKind> = new Set(['}', ')', ']', 'number', 'duration'])
 
