@@ -30,7 +30,7 @@ export class Budget {
     const { seriesMax, samplesMax, queryBytesMax } = this.bounds
     if (this.seriesCount > seriesMax) throw tooMuch('series', seriesMax, 'series')
     if (this.sampleCount > samplesMax) throw tooMuch('samples', samplesMax, 'samples')
-    if (this.bytes > queryBytesMax) throw tooMuch('query-bytes', queryBytesMax, 'bytes')
+    if (this.bytes > queryBytesMax) throw tooMuch('bytes', queryBytesMax, 'bytes')
   }
 
   /** Takes back what an attempt had read that came to nothing. */

@@ -11,6 +11,9 @@ import type { Membership } from '../../shared/membership/membership.ts'
 import { firstAnswer, NoOwnerError } from './owner-race.ts'
 import { NO_PLACE, type Place } from './positions.ts'
 
+/** The query's own signal ends an ask (Q5); only if that fails does the ask's timeout, a little later. */
+const GRACE_MS = 1_000
+
 /** One query, as far as reading is concerned. */
 export interface ReadScope {
   readonly tenant: string
@@ -81,8 +84,9 @@ export function createPartitionReader(deps: PartitionReaderDeps): PartitionReade
     const place = scope.places[partition]
     const attempt = (owner: string, signal: AbortSignal, onFirst: () => void) => {
       const nowMs = clock.monotonic()
-      const timeoutMs = Math.max(1, scope.deadlineMs - nowMs) // Q5
-      const waitMs = place === undefined ? 0 : Math.max(0, Math.min(scope.waitUntilMs - nowMs, timeoutMs))
+      const leftMs = Math.max(0, scope.deadlineMs - nowMs)
+      const timeoutMs = leftMs + GRACE_MS
+      const waitMs = place === undefined ? 0 : Math.max(0, Math.min(scope.waitUntilMs - nowMs, leftMs))
       const ask = { partition, tenant: scope.tenant, watermark: 0, ...(place ?? NO_PLACE), waitMs }
       return call({ owner, ask, signal, timeoutMs, requestId: scope.requestId, onFirst })
     }

@@ -3,13 +3,14 @@ import type { Clock } from '../../shared/base/clock.ts'
 import { RefusedError } from '../../shared/base/errors.ts'
 import type { Bus } from '../../shared/bus/port.ts'
 import type { Engine, QueryResult } from '../../shared/promql/engine.ts'
+import { typeOf } from '../../shared/promql/parse/check.ts'
 import { parse } from '../../shared/promql/parse/parser.ts'
 import { prettify } from '../../shared/promql/parse/printer.ts'
 import { renderJson, renderText } from '../../shared/promql/render.ts'
 import type { SeriesSource } from '../../shared/promql/source.ts'
 import type { Answer, AnswerKind, Asked } from './asked.ts'
 import type { QuerierConfig } from './config.ts'
-import { invalidParameter } from './go-values.ts'
+import { badData, invalidParameter } from './go-values.ts'
 import { ownerSource } from './owner-source.ts'
 import { type InstantParams, instantParams, rangeParams, statsWarning } from './params.ts'
 import type { PartitionReader } from './partition-reader.ts'
@@ -49,8 +50,15 @@ export function promqlQueries(deps: PromqlQueryDeps): Readonly<Record<'instant' 
     return { data: [renderText(prettify(tree))] }
   }
 
+  function checkQuery(text: string, { stepMs }: Times): void {
+    const type = typeOf(parse(text, { enabledFeatures }))
+    if (stepMs === 0 || type === 'scalar' || type === 'vector') return
+    const named = typeNames[type]
+    throw badData(`invalid expression type "${named}" for range query, must be Scalar or instant Vector`)
+  }
+
   async function evaluate(asked: Asked, params: Omit<InstantParams, 'timeMs'>, times: Times): Promise<Answer> {
-    namingQuery(() => parse(params.query, { enabledFeatures })) // refused before it waits for its turn
+    namingQuery(() => checkQuery(params.query, times)) // refused before it waits for its turn
     const askedAtMs = clock.monotonic()
     return asked.run(params.timeoutMs, async (scope) => {
       const startedAtMs = clock.monotonic()
@@ -75,6 +83,8 @@ export function promqlQueries(deps: PromqlQueryDeps): Readonly<Record<'instant' 
     })
   }
 }
+
+const typeNames = { scalar: 'scalar', vector: 'instant vector', matrix: 'range vector', string: 'string' } as const
 
 /** A refusal of the query text names its parameter. */
 function namingQuery<T>(work: () => T): T {

@@ -211,7 +211,7 @@ describe('parameters', () => {
   let ingester: StubIngester
   beforeAll(async () => {
     const hub = memoryHub()
-    ingester = await stubIngester({ hub, id: 'ingester-1', data: {} })
+    ingester = await stubIngester({ hub, id: 'ingester-1', data: { 0: [] } })
     querier = await startQuerier(hub, fixedMembership([['ingester-1']]))
   })
   afterAll(async () => {

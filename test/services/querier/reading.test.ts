@@ -40,7 +40,7 @@ async function system(
 ): Promise<System> {
   const hub = memoryHub()
   const running: StubIngester[] = []
-  for (const options of ingesters) running.push(await stubIngester({ hub, data: {}, ...options }))
+  for (const options of ingesters) running.push(await stubIngester({ hub, data: { 0: [], 1: [] }, ...options }))
   const querier = await startQuerier(hub, fixedMembership(owners), { hedgeAfterMs: 5_000, ...changes })
   ending.push(() => querier.stop(), ...running.map((each) => () => each.stop()))
   return { hub, querier, ingesters: running }
@@ -158,7 +158,7 @@ describe('reading from owners', () => {
   it('L19: a former owner that still lives is asked when the owners cannot answer', async () => {
     const hub = memoryHub()
     const former = await stubIngester({ hub, id: 'former', data: { 0: [up('x', 1)] } })
-    const next = await stubIngester({ hub, id: 'next', data: {}, before: fails('err-carillon-owner-behind') })
+    const next = await stubIngester({ hub, id: 'next', data: { 0: [] }, before: fails('err-carillon-owner-behind') })
     const querier = await startQuerier(hub, fixedMembership([['next']], ['former', 'next']))
     ending.push(() => querier.stop(), former.stop, next.stop)
     expect(await querier.instant({ query: 'up', ...at })).toEqual({ 'up/x': '1' })
@@ -177,7 +177,7 @@ describe('reading from owners', () => {
   })
 
   it("L18: what an owner's stamp warns of is shown once", async () => {
-    const { querier } = await system([['a'], ['a']], [{ id: 'a', data: {}, warnings: ['segment 3 has a gap'] }])
+    const { querier } = await system([['a'], ['a']], [{ id: 'a', warnings: ['segment 3 has a gap'] }])
     for (const params of [
       ['instant', { query: 'up + down', ...at }],
       ['series', { match: ['up'] }],

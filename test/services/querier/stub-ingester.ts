@@ -1,5 +1,6 @@
 // An ingester as far as its contract with queriers goes: it answers from a table, and does what a test tells it to do first.
 import { systemClock } from '../../../shared/base/clock.ts'
+import { UnavailableError } from '../../../shared/base/errors.ts'
 import { seededRandom } from '../../../shared/base/random.ts'
 import { type RunningActor, runActor, serve, serveStream } from '../../../shared/bus/actor.ts'
 import { createMemoryHub, type MemoryHub } from '../../../shared/bus/memory-bus.ts'
@@ -49,9 +50,16 @@ export async function stubIngester(options: StubOptions): Promise<StubIngester> 
     )
   }
 
-  async function* frames(ask: read.OwnerAsk, series: readonly StubSeries[], mode: FrameMode, signal: AbortSignal) {
+  async function begin(ask: read.OwnerAsk, signal: AbortSignal): Promise<void> {
     asks.push(ask)
+    await new Promise((resolve) => setTimeout(resolve, 2)) // nobody answers at once
+    if (!(ask.partition in data))
+      throw new UnavailableError('err-carillon-not-owner', `${id} does not own ${ask.partition}`)
     await before(ask, 0, signal)
+  }
+
+  async function* frames(ask: read.OwnerAsk, series: readonly StubSeries[], mode: FrameMode, signal: AbortSignal) {
+    await begin(ask, signal)
     const encoder = new FrameEncoder()
     yield { ...encoder.encode(series.slice(0, seriesPerFrame), mode), stamp }
     for (let at = seriesPerFrame, frame = 1; at < series.length; at += seriesPerFrame, frame++) {
@@ -61,8 +69,7 @@ export async function stubIngester(options: StubOptions): Promise<StubIngester> 
   }
 
   async function values(ask: read.SeriesAsk, signal: AbortSignal, of: (series: StubSeries) => readonly string[]) {
-    asks.push(ask)
-    await before(ask, 0, signal)
+    await begin(ask, signal)
     return { stamp, values: [...new Set(matching(ask, ask.selectors).flatMap(of))].slice(0, ask.limit) }
   }
 
