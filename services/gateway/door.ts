@@ -43,10 +43,13 @@ export interface Door {
   close(drainMs: number): Promise<void>
 }
 
+/** The requests of one connection that have no whole answer yet, in their order, with what tells them that the client is gone. */
+type Talk = Map<ServerResponse, AbortController>
+
 export function createDoor(deps: DoorDeps): Door {
   const { config, clock, random, log, router } = deps
   const meters = createMeters(deps.metrics)
-  const unfinished = new WeakMap<Duplex, Set<ServerResponse>>()
+  const talks = new WeakMap<Duplex, Talk>()
   const warn = createWarner(log, clock)
   let isClosing = false
   const server = configured(config)
@@ -57,26 +60,45 @@ export function createDoor(deps: DoorDeps): Door {
   return { open: (host, port) => listen(server, host, port), address: () => addressOf(server), close }
 
   function serve(request: IncomingMessage, response: ServerResponse, continueBody: () => void): void {
-    const ofSocket = unfinished.get(request.socket) ?? new Set()
-    unfinished.set(request.socket, ofSocket.add(response))
-    response.once('close', () => ofSocket.delete(response))
-    converse(request, response, continueBody).catch((error: unknown) => {
-      log.error({ error }, 'an answer could not be written')
-      response.destroy()
-    })
+    const talk = talkOn(request.socket)
+    const gone = new AbortController()
+    talk.set(response, gone)
+    converse(request, response, { signal: gone.signal, continueBody })
+      .catch((error: unknown) => {
+        log.error({ error }, 'an answer could not be written')
+        request.socket.destroy()
+      })
+      .finally(() => {
+        talk.delete(response)
+        const [next] = talk.keys()
+        if (next !== undefined && !next.headersSent) request.socket.setTimeout(0) // it is being worked on, not stalled
+      })
   }
 
-  async function converse(request: IncomingMessage, response: ServerResponse, continueBody: () => void): Promise<void> {
+  function talkOn(socket: Duplex): Talk {
+    const known = talks.get(socket)
+    if (known !== undefined) return known
+    const talk: Talk = new Map()
+    talks.set(socket, talk)
+    socket.once('close', () => {
+      for (const [response, gone] of talk) {
+        if (!response.writableFinished) gone.abort(new Error('the client hung up'))
+      }
+    })
+    return talk
+  }
+
+  async function converse(
+    request: IncomingMessage,
+    response: ServerResponse,
+    { signal, continueBody }: { signal: AbortSignal; continueBody: () => void },
+  ): Promise<void> {
     const startMs = clock.monotonic()
     const { path, search } = target(request.url ?? '')
     const found = router.find(path)
     const method = request.method ?? ''
     const route = found?.routes.find(({ methods }) => methods.includes(method === 'HEAD' ? 'GET' : method))
     const requestId = requestIdOf(request)
-    const gone = new AbortController()
-    response.on('close', () => {
-      if (!response.writableFinished) gone.abort(new Error('the client hung up'))
-    })
     const releases: (() => void)[] = []
     const holdUntilAnswered = (release: () => void) => void releases.push(release)
     const meter = meters.begin(route?.name ?? (found ? 'method' : 'unknown'))
@@ -88,7 +110,6 @@ export function createDoor(deps: DoorDeps): Door {
         const tenant = await deps.identify(request, route)
         const remoteAddress = request.socket.remoteAddress ?? ''
         const { params } = found
-        const { signal } = gone
         const exchange: Exchange = {
           request,
           params,
@@ -103,11 +124,11 @@ export function createDoor(deps: DoorDeps): Door {
         answer = await route.answer(exchange)
       }
     } catch (error) {
-      answer = failed(error, { requestId, route: route ?? found?.routes[0], path, isGone: gone.signal.aborted })
+      answer = failed(error, { requestId, route: route ?? found?.routes[0], path, isGone: signal.aborted })
     }
     let isSent = false
     try {
-      isSent = await send(request, response, withCommon(answer, request, route ?? found?.routes[0], requestId))
+      isSent = await send(request, response, withCommon(answer, request, route ?? found?.routes[0], requestId), signal)
     } finally {
       for (const release of releases) release()
       meter.end(isSent ? String(answer.status) : 'gone', clock.monotonic() - startMs)
@@ -158,12 +179,19 @@ export function createDoor(deps: DoorDeps): Door {
   }
 
   /** Whether the whole answer was handed to the system. */
-  async function send(request: IncomingMessage, response: ServerResponse, answer: Answer): Promise<boolean> {
-    if (response.destroyed || response.socket === null || response.socket.destroyed) return false
-    const { status, headers, body = '' } = answer
+  async function send(
+    request: IncomingMessage,
+    response: ServerResponse,
+    { status, headers, body = '' }: Answer,
+    signal: AbortSignal,
+  ): Promise<boolean> {
+    if (signal.aborted || request.socket.destroyed) return false
     const length = typeof body === 'string' ? Buffer.byteLength(body) : body.length
     const isUnread = !request.complete // H2
-    response.socket.setTimeout(config.answerStallMs) // whoever does not read is cut
+    const watchReader = () => request.socket.setTimeout(config.answerStallMs) // whoever does not read is cut
+    if (response.socket === null)
+      response.once('socket', watchReader) // an earlier request of this connection is still at work
+    else watchReader()
     response.writeHead(status, {
       ...headers,
       ...(status === 204 ? {} : { 'Content-Length': length }),
@@ -176,8 +204,9 @@ export function createDoor(deps: DoorDeps): Door {
       response.end()
     } else response.end(body)
     return await new Promise((resolve) => {
-      if (response.writableFinished || response.destroyed) return resolve(response.writableFinished)
-      response.once('finish', () => resolve(true)).once('close', () => resolve(response.writableFinished))
+      if (response.writableFinished || signal.aborted) return resolve(response.writableFinished)
+      response.once('finish', () => resolve(true))
+      signal.addEventListener('abort', () => resolve(response.writableFinished), { once: true })
     })
   }
 
@@ -200,7 +229,7 @@ export function createDoor(deps: DoorDeps): Door {
   }
 
   function onClientError(error: NodeJS.ErrnoException, socket: Duplex): void {
-    const waiting = [...(unfinished.get(socket) ?? [])]
+    const waiting = [...(talks.get(socket)?.keys() ?? [])]
     const isAnswering = waiting.length > 1 || waiting.some((response) => response.headersSent)
     if (error.code === 'ECONNRESET' || !socket.writable || isAnswering) {
       socket.destroy()

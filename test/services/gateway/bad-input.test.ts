@@ -15,6 +15,7 @@ beforeAll(async () => {
     headersTimeoutMs: 300,
     requestTimeoutMs: 600,
     formBytesMax: 40_000,
+    answerStallMs: 200, // less than a slow query takes
   }
   const onQuery = async ({ query }: QueryParams) => {
     if (query === 'slow') await new Promise((resolve) => setTimeout(resolve, 300))
@@ -332,6 +333,18 @@ describe('junk', () => {
     )
     expect(answer).not.toContain('400 Bad Request')
   })
+})
+
+test('requests sent ahead are answered in their order, however slow the first', async () => {
+  const slow = 'GET /api/v1/query?query=slow HTTP/1.1\r\nHost: a\r\n\r\n'
+  const quick = 'GET /-/healthy HTTP/1.1\r\nHost: a\r\n\r\n'
+  const last = 'GET /api/v1/query?query=slow HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n'
+  const answer = await rawExchange(system.port, [slow + quick + last])
+  expect(answer.match(/HTTP\/1.1 200|Healthy|success/g)).toEqual([
+    ...['HTTP/1.1 200', 'success'],
+    ...['HTTP/1.1 200', 'Healthy'],
+    ...['HTTP/1.1 200', 'success'],
+  ])
 })
 
 describe('a query with', () => {
