@@ -127,7 +127,7 @@ export class BitReader {
   bits(n: number): number {
     const value = peekBits(this.bytes, this.pos) >>> (32 - n)
     this.pos += n
-    if (this.pos > this.endBit) throw new CorruptError('chunk-short', 'a chunk ends inside a value')
+    if (this.pos > this.endBit) throw new CorruptError('err-carillon-corrupt', 'a chunk ends inside a value')
     return value
   }
 

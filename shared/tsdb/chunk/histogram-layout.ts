@@ -76,7 +76,8 @@ function readSpans(reader: BitReader): Span[] {
     const length = reader.varbitUint()
     spans.push({ offset: reader.varbitInt(), length })
     buckets += length
-    if (buckets > BUCKETS_MAX) throw new CorruptError('chunk-layout', 'a histogram chunk declares too many buckets')
+    if (buckets > BUCKETS_MAX)
+      throw new CorruptError('err-carillon-corrupt', 'a histogram chunk declares too many buckets')
   }
   return spans
 }

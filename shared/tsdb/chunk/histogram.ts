@@ -75,7 +75,8 @@ class XorColumns {
     if (reader.bits(1) === 1) {
       const leading = reader.bits(5)
       const significant = reader.bits(6) || 64
-      if (leading + significant > 64) throw new CorruptError('chunk-bits', 'a chunk holds a value of more than 64 bits')
+      if (leading + significant > 64)
+        throw new CorruptError('err-carillon-corrupt', 'a chunk holds a value of more than 64 bits')
       this.leading[column] = leading
       this.trailing[column] = 64 - leading - significant
     }
@@ -245,7 +246,7 @@ export class HistogramChunkReader {
   constructor(encoding: number, bytes: Uint8Array, start: number, end: number) {
     this.isFloat = encoding === ENCODING_FLOAT_HISTOGRAM
     if (!this.isFloat && encoding !== ENCODING_HISTOGRAM)
-      throw new CorruptError('chunk-encoding', `encoding ${encoding} holds no histograms`)
+      throw new CorruptError('err-carillon-corrupt', `encoding ${encoding} holds no histograms`)
     this.reader = new BitReader(bytes, start + HEADER_BYTES, end)
     this.flag = bytes[start + 2]! >>> 6
     this.sampleCount = end - start < HEADER_BYTES ? 0 : xorCount(bytes, start)

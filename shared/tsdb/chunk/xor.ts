@@ -205,7 +205,7 @@ export function decodeXorWords(
   const count = end - start < 2 ? 0 : xorCount(bytes, start)
   if (count === 0) return at
   if (at + count > timesOut.length || 2 * (at + count) > wordsOut.length) {
-    throw new CorruptError('chunk-count', `a chunk says ${count} samples, more than its reader was told`)
+    throw new CorruptError('err-carillon-corrupt', `a chunk says ${count} samples, more than its reader was told`)
   }
   let pos = (start + 2) * 8
   let size = varintBytes(bytes, pos >>> 3)
@@ -265,7 +265,7 @@ export function decodeXorWords(
         leading = (word >>> 25) & 31
         const significant = (word >>> 19) & 63
         trailing = 64 - leading - (significant === 0 ? 64 : significant)
-        if (trailing < 0) throw new CorruptError('chunk-bits', 'a chunk holds a value of more than 64 bits')
+        if (trailing < 0) throw new CorruptError('err-carillon-corrupt', 'a chunk holds a value of more than 64 bits')
         pos += 13
       }
       const bits = 64 - leading - trailing
@@ -289,7 +289,7 @@ export function decodeXorWords(
     wordsOut[2 * i] = low
     wordsOut[2 * i + 1] = high
   }
-  if (pos > end * 8) throw new CorruptError('chunk-short', 'a float chunk ends inside a sample')
+  if (pos > end * 8) throw new CorruptError('err-carillon-corrupt', 'a float chunk ends inside a sample')
   return last
 }
 

@@ -1,6 +1,7 @@
 // The chunks of a head as a table of columns, their bytes in a slab. Each series has a chain of its chunks, the newest first.
+import type { Histogram } from '../../model/histogram.ts'
 import { grownF64, grownU8, grownU32 } from '../chunk/growth.ts'
-import { ENCODING_FLOAT_HISTOGRAM, ENCODING_HISTOGRAM } from '../chunk/histogram.ts'
+import { ENCODING_FLOAT_HISTOGRAM, ENCODING_HISTOGRAM, type HistogramChunkWriter } from '../chunk/histogram.ts'
 import { Slab } from '../chunk/slab.ts'
 import { ENCODING_XOR } from '../chunk/xor.ts'
 
@@ -17,6 +18,16 @@ export const LATE_FLOATS = 6
 /** The same for histograms, outside the slab. */
 export const LATE_HISTOGRAMS = 7
 
+/** A sorted buffer of histograms that came out of order. */
+export interface LateHistograms {
+  readonly times: number[]
+  readonly histograms: Histogram[]
+}
+
+/** What a chunk's writer or a late histogram takes as objects, roughly. */
+const OPEN_HISTOGRAM_BYTES = 3000
+const LATE_HISTOGRAM_BYTES = 1000
+
 export class ChunkTable {
   readonly slab = new Slab()
   /** Slot + 1 of the series' next older chunk, 0 at the end; of a free slot: the next free one. */
@@ -28,8 +39,11 @@ export class ChunkTable {
   byteLength = new Uint32Array(16)
   count = new Uint32Array(16)
   minTime = new Float64Array(16)
-  /** Of an open chunk it stands in the series' record. */
+  /** This, count and byteLength of an open chunk lag behind until SeriesChunks.sync. */
   maxTime = new Float64Array(16)
+  /** The writers of open histogram chunks, by slot. */
+  readonly openHistograms = new Map<number, HistogramChunkWriter>()
+  readonly lateHistograms = new Map<number, LateHistograms>()
   private slotCount = 0
   private firstFree = 0
   usedCount = 0
@@ -51,11 +65,22 @@ export class ChunkTable {
 
   /** Frees slot and bytes; the caller has unlinked it. */
   remove(slot: number): void {
-    if (this.hasBlock(slot)) this.slab.release(this.address[slot]!, this.sizeClass[slot]!)
+    const kind = this.kind[slot]!
+    if (kind === OPEN_HISTOGRAM) this.openHistograms.delete(slot)
+    else if (kind === LATE_HISTOGRAMS) this.lateHistograms.delete(slot)
+    else this.slab.release(this.address[slot]!, this.sizeClass[slot]!)
     this.kind[slot] = 0
     this.next[slot] = this.firstFree
     this.firstFree = slot + 1
     this.usedCount--
+  }
+
+  /** Makes the slot a finished chunk of a kind with these bytes. It has no block yet, or none any more. */
+  fill(slot: number, kind: number, bytes: Uint8Array): void {
+    this.allocate(slot, bytes.length)
+    this.page(slot).set(bytes, this.start(slot))
+    this.kind[slot] = kind
+    this.byteLength[slot] = bytes.length
   }
 
   /** Gives the slot a block of at least `bytes`. */
@@ -106,12 +131,9 @@ export class ChunkTable {
   }
 
   get bytes(): number {
-    return this.slab.bytes + this.next.length * (6 * 4 + 2 + 16)
-  }
-
-  private hasBlock(slot: number): boolean {
-    const kind = this.kind[slot]!
-    return kind !== OPEN_HISTOGRAM && kind !== LATE_HISTOGRAMS
+    let bytes = this.slab.bytes + this.next.length * (6 * 4 + 2 + 16)
+    for (const { histograms } of this.lateHistograms.values()) bytes += histograms.length * LATE_HISTOGRAM_BYTES
+    return bytes + this.openHistograms.size * OPEN_HISTOGRAM_BYTES
   }
 
   private grow(needed: number): void {

@@ -11,11 +11,12 @@ import type { Matcher } from '../../model/matcher.ts'
 import { SampleColumns } from '../columns.ts'
 import { compileMatchers } from '../matcher-set.ts'
 import { mergeRuns } from '../merge.ts'
+import type { ChunkVisitor, Range } from './chunk-reading.ts'
 import { digestText } from './digest.ts'
 import { type Exemplar, ExemplarRing } from './exemplars.ts'
 import { Postings } from './postings.ts'
 import { selectRefs } from './select.ts'
-import { type ChunkVisitor, type Range, SeriesChunks } from './series-chunks.ts'
+import { SeriesChunks } from './series-chunks.ts'
 import { SeriesTable } from './series-table.ts'
 import type { StringTable } from './string-table.ts'
 
@@ -106,24 +107,25 @@ export class Head {
   /** Calls back for each chunk that overlaps the range, by min time: encoding id, bytes (a view for the time of the call), min and max
    *  time, sample count, segment. Chunks may overlap each other. */
   chunksOf(ref: number, range: Range, fn: ChunkVisitor): void {
-    for (const slot of this.samples.overlapping(ref, range)) this.samples.show(ref, slot, fn)
+    for (const slot of this.samples.overlapping(ref, range)) this.samples.show(slot, fn)
   }
 
   /** Appends the series' samples in the range, both ends included, merged by L11, to the sink. */
   readInto(ref: number, range: Range, sink: SampleColumns): void {
     const { samples } = this
     const slots = samples.overlapping(ref, range)
+    const { minTime, maxTime } = samples.chunks
     let areApart = true
     for (let i = 1; i < slots.length && areApart; i++) {
-      areApart = samples.endOf(ref, slots[i - 1]!) < samples.minTimeOf(slots[i]!)
+      areApart = maxTime[slots[i - 1]!]! < minTime[slots[i]!]!
     }
     if (areApart) {
-      for (const slot of slots) samples.decode(ref, slot, range, sink)
+      for (const slot of slots) samples.read(slot, range, sink)
       return
     }
     const runs = slots.map((slot, i) => {
       const columns = this.pooled(i)
-      samples.decode(ref, slot, range, columns)
+      samples.read(slot, range, columns)
       return columns.asRun()
     })
     mergeRuns(runs, sink)
@@ -133,13 +135,15 @@ export class Head {
   lastInto(ref: number, range: Range, sink: SampleColumns): boolean {
     const { samples } = this
     if (samples.lastOpenInto(ref, range, sink)) return true
-    const slots = samples.overlapping(ref, range).sort((a, b) => samples.endOf(ref, b) - samples.endOf(ref, a))
+    const slots = samples.overlapping(ref, range)
+    const { maxTime } = samples.chunks
+    slots.sort((a, b) => maxTime[b]! - maxTime[a]!)
     const found = new SampleColumns(0)
     let newest = Number.NEGATIVE_INFINITY
     for (const slot of slots) {
-      if (samples.endOf(ref, slot) < newest) break
+      if (maxTime[slot]! < newest) break
       const columns = this.pooled(0)
-      samples.decode(ref, slot, range, columns)
+      samples.read(slot, range, columns)
       if (columns.count === 0) continue
       const last = columns.count - 1
       const candidate = { ...columns.asRun(), start: last }

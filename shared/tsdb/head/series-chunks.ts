@@ -12,12 +12,10 @@
 import type { Histogram } from '../../model/histogram.ts'
 import { compareValueBits } from '../../model/sample.ts'
 import { grownLength } from '../chunk/growth.ts'
-import { HistogramChunkReader, HistogramChunkWriter } from '../chunk/histogram.ts'
+import { HistogramChunkWriter } from '../chunk/histogram.ts'
 import {
   BITS,
   BITS_EMPTY,
-  decodeXorWords,
-  encodeXor,
   PACKED,
   PACKED_EMPTY,
   putXorCount,
@@ -26,21 +24,21 @@ import {
   VALUE_LOW,
   wordsOf,
   xorAppend,
-  xorBytesMax,
 } from '../chunk/xor.ts'
 import { SampleColumns } from '../columns.ts'
 import { canonicalBytes, compareHistograms } from '../histogram-order.ts'
 import {
-  ChunkTable,
-  FINISHED_FLOAT_HISTOGRAM,
-  FINISHED_HISTOGRAM,
-  FINISHED_XOR,
-  LATE_FLOATS,
-  LATE_HISTOGRAMS,
-  OPEN_HISTOGRAM,
-  OPEN_XOR,
-} from './chunk-table.ts'
+  type ChunkVisitor,
+  eachHistogram,
+  holdsFloats,
+  type Range,
+  readChunk,
+  readFloats,
+  showChunk,
+} from './chunk-reading.ts'
+import { ChunkTable, FINISHED_XOR, OPEN_HISTOGRAM, OPEN_XOR } from './chunk-table.ts'
 import { hashBytes, tally } from './digest.ts'
+import { HISTOGRAM_CHUNK_BYTES_MAX, putLateFloat, putLateHistogram } from './late-samples.ts'
 
 /** What an append did: a new time; nothing, the same bits stood there; took the place of a lesser; nothing, a greater stood there. */
 export const APPENDED_NEW = 0
@@ -67,11 +65,6 @@ const LATE = 15
 const RECORD_WORDS = 16
 const RECORD_FLOATS = 8
 const OPEN_BYTES_MIN = 48
-const LATE_BYTES_MIN = 64
-/** Late histograms wait as objects; this many become chunks. */
-const LATE_HISTOGRAMS_MAX = 32
-/** A histogram chunk is cut when it passes this, whatever its count. */
-const HISTOGRAM_CHUNK_BYTES_MAX = 48 * 1024
 
 /** The state of a segment. */
 export interface Segment {
@@ -79,25 +72,6 @@ export interface Segment {
   readonly sums: Int32Array
   sampleCount: number
 }
-
-interface LateHistograms {
-  readonly times: number[]
-  readonly histograms: Histogram[]
-}
-
-export interface Range {
-  readonly startMs: number
-  readonly endMs: number
-}
-
-export type ChunkVisitor = (
-  encoding: number,
-  bytes: Uint8Array,
-  minTime: number,
-  maxTime: number,
-  count: number,
-  segment: number,
-) => void
 
 const timeScratch = new Float64Array(1)
 const timeWords = new Uint32Array(timeScratch.buffer)
@@ -114,9 +88,6 @@ export class SeriesChunks {
   private words = new Uint32Array(this.floats.buffer)
   private count = 0
   private current: Segment = { number: -1, sums: new Int32Array(2), sampleCount: 0 }
-  private readonly openHistograms = new Map<number, { slot: number; writer: HistogramChunkWriter }>()
-  private readonly lateHistograms = new Map<number, LateHistograms>()
-  private histogramBytes = 0
   /** The column that the last float came from: batches bring many from one. */
   private column = new Float64Array(0) as Float64Array
   private columnWords = new Uint32Array(0) as Uint32Array
@@ -127,7 +98,6 @@ export class SeriesChunks {
   private foundHigh = 0
   private foundHistogram: Histogram | undefined
   private readonly scratch = new SampleColumns(256)
-  private encodeBytes = new Uint8Array(0)
 
   constructor(samplesPerChunkMax: number) {
     this.samplesPerChunkMax = samplesPerChunkMax
@@ -197,7 +167,7 @@ export class SeriesChunks {
       if (order <= 0) return order === 0 ? APPENDED_EQUAL : APPENDED_KEPT
     }
     return this.putLate(ref, segment, time, () => {
-      this.insertLateHistogram(ref, segment, time, histogram)
+      words[w + FIRST] = putLateHistogram(this.chunks, words[w + FIRST]!, segment, time, histogram)
       this.tallyHistogram(ref, segment, time, histogram, 1)
     })
   }
@@ -228,7 +198,17 @@ export class SeriesChunks {
       if (order <= 0) return order === 0 ? APPENDED_EQUAL : APPENDED_KEPT
     }
     return this.putLate(ref, segment, time, () => {
-      this.insertLateFloat(ref, segment, time, low, high)
+      const first = words[w + FIRST]!
+      words[w + FIRST] = putLateFloat(
+        this.chunks,
+        first,
+        segment,
+        this.samplesPerChunkMax,
+        time,
+        low,
+        high,
+        this.scratch,
+      )
       this.tallyFloat(ref, segment, time, low, high, 1)
     })
   }
@@ -272,87 +252,89 @@ export class SeriesChunks {
   private closeOpen(ref: number): void {
     const { chunks, words } = this
     const w = ref * RECORD_WORDS
+    this.sync(ref)
     const slot = words[w + OPEN]! - 1
     if (slot >= 0) {
-      this.syncOpen(ref, slot)
       chunks.kind[slot] = FINISHED_XOR
       chunks.resize(slot, chunks.byteLength[slot]!, chunks.byteLength[slot]!)
       words[w + OPEN] = 0
       return
     }
-    const open = this.openHistograms.get(ref)
-    if (open === undefined) return
-    this.openHistograms.delete(ref)
-    this.histogramBytes -= open.writer.byteCount
-    chunks.maxTime[open.slot] = this.floats[ref * RECORD_FLOATS]!
-    this.finishHistograms(open.slot, open.writer)
+    const histogramSlot = this.openHistogramSlot(ref)
+    const writer = chunks.openHistograms.get(histogramSlot)
+    if (writer === undefined) return
+    chunks.openHistograms.delete(histogramSlot)
+    chunks.fill(histogramSlot, writer.encoding, writer.finish())
   }
 
-  private finishHistograms(slot: number, writer: HistogramChunkWriter): void {
+  /** The slot of a series' open histogram chunk, −1 when it has none. */
+  private openHistogramSlot(ref: number): number {
     const { chunks } = this
-    const bytes = writer.finish()
-    chunks.allocate(slot, bytes.length)
-    chunks.page(slot).set(bytes, chunks.start(slot))
-    chunks.kind[slot] = writer.encoding
-    chunks.byteLength[slot] = bytes.length
-    chunks.count[slot] = writer.count
+    if (chunks.openHistograms.size === 0) return -1
+    for (let link = this.words[ref * RECORD_WORDS + FIRST]!; link !== 0; link = chunks.next[link - 1]!) {
+      if (chunks.kind[link - 1] === OPEN_HISTOGRAM) return link - 1
+    }
+    return -1
   }
 
-  /** Brings an open float chunk's header and table row up to its record. */
-  private syncOpen(ref: number, slot: number): void {
+  /** Brings the table's row, and the header, of a series' open chunk up to what was appended. */
+  private sync(ref: number): void {
     const { chunks, words } = this
     const w = ref * RECORD_WORDS
-    const count = words[w + PACKED]! >>> 16
-    putXorCount(chunks.page(slot), chunks.start(slot), count)
-    chunks.count[slot] = count
-    chunks.byteLength[slot] = (words[w + BITS]! + 7) >>> 3
-    chunks.maxTime[slot] = this.floats[ref * RECORD_FLOATS]!
+    const slot = words[w + OPEN]! - 1
+    if (slot >= 0) {
+      const count = words[w + PACKED]! >>> 16
+      putXorCount(chunks.page(slot), chunks.start(slot), count)
+      chunks.count[slot] = count
+      chunks.byteLength[slot] = (words[w + BITS]! + 7) >>> 3
+      chunks.maxTime[slot] = this.floats[ref * RECORD_FLOATS]!
+      return
+    }
+    const histogramSlot = this.openHistogramSlot(ref)
+    if (histogramSlot < 0) return
+    chunks.count[histogramSlot] = chunks.openHistograms.get(histogramSlot)!.count
+    chunks.maxTime[histogramSlot] = this.floats[ref * RECORD_FLOATS]!
   }
 
   private appendHistogramInOrder(ref: number, segment: number, time: number, histogram: Histogram): void {
-    const { words } = this
+    const { chunks, words } = this
     const w = ref * RECORD_WORDS
-    const open = this.openHistograms.get(ref)
+    const writer = chunks.openHistograms.get(this.openHistogramSlot(ref))
     const continues =
-      open !== undefined &&
+      writer !== undefined &&
       words[w + SEGMENT] === segment + 1 &&
-      open.writer.count < this.samplesPerChunkMax &&
-      open.writer.byteCount < HISTOGRAM_CHUNK_BYTES_MAX &&
-      open.writer.accepts(histogram)
+      writer.count < this.samplesPerChunkMax &&
+      writer.byteCount < HISTOGRAM_CHUNK_BYTES_MAX &&
+      writer.accepts(histogram)
     if (continues) {
-      this.histogramBytes -= open.writer.byteCount
-      open.writer.append(time, histogram)
-      this.histogramBytes += open.writer.byteCount
+      writer.append(time, histogram)
     } else {
       this.closeOpen(ref)
       words[w + SEGMENT] = segment + 1
-      const slot = this.chunks.add(OPEN_HISTOGRAM, segment, words[w + FIRST]!)
+      const slot = chunks.add(OPEN_HISTOGRAM, segment, words[w + FIRST]!)
       words[w + FIRST] = slot + 1
-      this.chunks.minTime[slot] = time
-      const writer = new HistogramChunkWriter(time, histogram)
-      this.openHistograms.set(ref, { slot, writer })
-      this.histogramBytes += writer.byteCount
+      chunks.minTime[slot] = time
+      chunks.openHistograms.set(slot, new HistogramChunkWriter(time, histogram))
     }
     this.floats[ref * RECORD_FLOATS] = time
   }
 
   /** Finds the greatest sample of a series at one time within one segment, into the found fields. */
   private find(ref: number, segment: number, time: number): void {
-    const { chunks } = this
+    const { chunks, scratch } = this
     this.foundKind = NOTHING
     this.foundHistogram = undefined
-    for (let at = this.words[ref * RECORD_WORDS + FIRST]!; at !== 0; at = chunks.next[at - 1]!) {
-      const slot = at - 1
-      if (chunks.segment[slot] !== segment || time < chunks.minTime[slot]! || time > this.maxTimeOf(ref, slot)) continue
-      const kind = chunks.kind[slot]!
-      if (kind === FINISHED_XOR || kind === OPEN_XOR || kind === LATE_FLOATS) {
-        const { scratch } = this
+    this.sync(ref)
+    for (let link = this.words[ref * RECORD_WORDS + FIRST]!; link !== 0; link = chunks.next[link - 1]!) {
+      const slot = link - 1
+      if (chunks.segment[slot] !== segment || time < chunks.minTime[slot]! || time > chunks.maxTime[slot]!) continue
+      if (holdsFloats(chunks, slot)) {
         scratch.clear()
-        this.decodeFloats(ref, slot, scratch)
+        readFloats(chunks, slot, scratch)
         const i = indexOf(scratch.times, scratch.count, time)
         if (i >= 0) this.offerFloat(scratch.words[2 * i]!, scratch.words[2 * i + 1]!)
       } else {
-        this.eachHistogram(ref, slot, (at, histogram) => {
+        eachHistogram(chunks, slot, (at, histogram) => {
           if (at === time) this.offerHistogram(histogram())
           return at < time
         })
@@ -374,225 +356,36 @@ export class SeriesChunks {
     this.foundHistogram = histogram
   }
 
-  private maxTimeOf(ref: number, slot: number): number {
-    const kind = this.chunks.kind[slot]!
-    return kind === OPEN_XOR || kind === OPEN_HISTOGRAM ? this.floats[ref * RECORD_FLOATS]! : this.chunks.maxTime[slot]!
-  }
-
-  private insertLateFloat(ref: number, segment: number, time: number, low: number, high: number): void {
-    const { chunks } = this
-    let slot = this.lateSlot(ref, segment, LATE_FLOATS)
-    if (slot >= 0 && chunks.count[slot]! >= this.samplesPerChunkMax) {
-      this.finishLateFloats(ref, slot)
-      slot = -1
-    }
-    if (slot < 0) {
-      slot = this.addLate(ref, segment, LATE_FLOATS, time)
-      chunks.allocate(slot, LATE_BYTES_MIN)
-    }
-    const count = chunks.count[slot]!
-    if ((count + 1) * 16 > chunks.room(slot)) chunks.resize(slot, count * 16, chunks.room(slot) * 2)
-    const floats = chunks.floats(slot)
-    const start = chunks.floatStart(slot)
-    let i = count
-    while (i > 0 && floats[start + 2 * i - 2]! >= time) i--
-    const isSame = i < count && floats[start + 2 * i] === time
-    if (!isSame) {
-      floats.copyWithin(start + 2 * i + 2, start + 2 * i, start + 2 * count)
-      chunks.count[slot] = count + 1
-    }
-    floats[start + 2 * i] = time
-    chunks.words(slot)[2 * (start + 2 * i + 1)] = low
-    chunks.words(slot)[2 * (start + 2 * i + 1) + 1] = high
-    chunks.byteLength[slot] = chunks.count[slot]! * 16
-    chunks.minTime[slot] = Math.min(chunks.minTime[slot]!, time)
-    chunks.maxTime[slot] = Math.max(chunks.maxTime[slot]!, time)
-  }
-
-  private insertLateHistogram(ref: number, segment: number, time: number, histogram: Histogram): void {
-    const { chunks } = this
-    let slot = this.lateSlot(ref, segment, LATE_HISTOGRAMS)
-    if (slot >= 0 && chunks.count[slot]! >= LATE_HISTOGRAMS_MAX) {
-      this.finishLateHistograms(ref, slot)
-      slot = -1
-    }
-    if (slot < 0) {
-      slot = this.addLate(ref, segment, LATE_HISTOGRAMS, time)
-      this.lateHistograms.set(slot, { times: [], histograms: [] })
-    }
-    const { times, histograms } = this.lateHistograms.get(slot)!
-    let i = times.length
-    while (i > 0 && times[i - 1]! >= time) i--
-    const isSame = times[i] === time
-    times.splice(i, isSame ? 1 : 0, time)
-    histograms.splice(i, isSame ? 1 : 0, histogram)
-    chunks.count[slot] = times.length
-    chunks.minTime[slot] = Math.min(chunks.minTime[slot]!, time)
-    chunks.maxTime[slot] = Math.max(chunks.maxTime[slot]!, time)
-  }
-
-  private addLate(ref: number, segment: number, kind: number, time: number): number {
-    const w = ref * RECORD_WORDS
-    const slot = this.chunks.add(kind, segment, this.words[w + FIRST]!)
-    this.words[w + FIRST] = slot + 1
-    this.chunks.minTime[slot] = time
-    this.chunks.maxTime[slot] = time
-    return slot
-  }
-
-  private lateSlot(ref: number, segment: number, kind: number): number {
-    const { chunks } = this
-    for (let at = this.words[ref * RECORD_WORDS + FIRST]!; at !== 0; at = chunks.next[at - 1]!) {
-      if (chunks.kind[at - 1] === kind && chunks.segment[at - 1] === segment) return at - 1
-    }
-    return -1
-  }
-
-  /** A full buffer of late floats becomes a chunk in its slot. */
-  private finishLateFloats(ref: number, slot: number): void {
-    const { chunks } = this
-    const bytes = this.encodeLateFloats(ref, slot)
-    chunks.slab.release(chunks.address[slot]!, chunks.sizeClass[slot]!)
-    chunks.allocate(slot, bytes.length)
-    chunks.page(slot).set(bytes, chunks.start(slot))
-    chunks.kind[slot] = FINISHED_XOR
-    chunks.byteLength[slot] = bytes.length
-  }
-
-  private encodeLateFloats(ref: number, slot: number): Uint8Array {
-    const { scratch } = this
-    scratch.clear()
-    this.decodeFloats(ref, slot, scratch)
-    const bytesMax = xorBytesMax(scratch.count)
-    if (this.encodeBytes.length < bytesMax) this.encodeBytes = new Uint8Array(bytesMax)
-    const byteCount = encodeXor(scratch.times, scratch.words, 0, scratch.count, this.encodeBytes, 0)
-    return this.encodeBytes.subarray(0, byteCount)
-  }
-
-  /** A full buffer of late histograms becomes one chunk or, where layouts change, several. */
-  private finishLateHistograms(ref: number, slot: number): void {
-    const { chunks } = this
-    const w = ref * RECORD_WORDS
-    let target = slot
-    this.eachLateWriter(slot, (writer, minTime, maxTime) => {
-      if (target < 0) {
-        target = chunks.add(FINISHED_HISTOGRAM, chunks.segment[slot]!, this.words[w + FIRST]!)
-        this.words[w + FIRST] = target + 1
-      }
-      chunks.minTime[target] = minTime
-      chunks.maxTime[target] = maxTime
-      this.finishHistograms(target, writer)
-      target = -1
-    })
-    this.lateHistograms.delete(slot)
-  }
-
-  private eachLateWriter(
-    slot: number,
-    fn: (writer: HistogramChunkWriter, minTime: number, maxTime: number) => void,
-  ): void {
-    const { times, histograms } = this.lateHistograms.get(slot)!
-    let first = 0
-    while (first < times.length) {
-      const writer = new HistogramChunkWriter(times[first]!, histograms[first]!)
-      let i = first + 1
-      while (i < times.length && writer.byteCount < HISTOGRAM_CHUNK_BYTES_MAX && writer.accepts(histograms[i]!)) {
-        writer.append(times[i]!, histograms[i]!)
-        i++
-      }
-      fn(writer, times[first]!, times[i - 1]!)
-      first = i
-    }
-  }
-
-  /** Appends all floats of a chunk to a sink. */
-  private decodeFloats(ref: number, slot: number, sink: SampleColumns): void {
-    const { chunks } = this
-    const kind = chunks.kind[slot]!
-    if (kind === OPEN_XOR) this.syncOpen(ref, slot)
-    const count = chunks.count[slot]!
-    sink.reserve(count)
-    if (kind === LATE_FLOATS) {
-      const floats = chunks.floats(slot)
-      const words = chunks.words(slot)
-      const start = chunks.floatStart(slot)
-      for (let i = 0; i < count; i++) {
-        sink.times[sink.count + i] = floats[start + 2 * i]!
-        sink.words[2 * (sink.count + i)] = words[2 * (start + 2 * i + 1)]!
-        sink.words[2 * (sink.count + i) + 1] = words[2 * (start + 2 * i + 1) + 1]!
-      }
-    } else {
-      const start = chunks.start(slot)
-      decodeXorWords(chunks.page(slot), start, start + chunks.byteLength[slot]!, sink.times, sink.words, sink.count)
-    }
-    sink.advance(count)
-  }
-
-  /** Calls back for the histograms of a chunk in time order until the callback returns false. */
-  private eachHistogram(ref: number, slot: number, fn: (time: number, histogram: () => Histogram) => boolean): void {
-    const { chunks } = this
-    const kind = chunks.kind[slot]!
-    if (kind === LATE_HISTOGRAMS) {
-      const { times, histograms } = this.lateHistograms.get(slot)!
-      for (let i = 0; i < times.length; i++) if (!fn(times[i]!, () => histograms[i]!)) return
-      return
-    }
-    const reader = this.histogramReader(ref, slot)
-    while (reader.next()) if (!fn(reader.time, () => reader.histogram())) return
-  }
-
-  private histogramReader(ref: number, slot: number): HistogramChunkReader {
-    const { chunks } = this
-    if (chunks.kind[slot] === OPEN_HISTOGRAM) {
-      const { writer } = this.openHistograms.get(ref)!
-      const bytes = writer.finish()
-      return new HistogramChunkReader(writer.encoding, bytes, 0, bytes.length)
-    }
-    const start = chunks.start(slot)
-    return new HistogramChunkReader(chunks.kind[slot]!, chunks.page(slot), start, start + chunks.byteLength[slot]!)
-  }
-
   /** Whether any chunk of the series overlaps the range. */
   overlaps(ref: number, { startMs, endMs }: Range): boolean {
     const { chunks } = this
-    for (let at = this.words[ref * RECORD_WORDS + FIRST]!; at !== 0; at = chunks.next[at - 1]!) {
-      if (chunks.minTime[at - 1]! <= endMs && this.maxTimeOf(ref, at - 1) >= startMs) return true
+    this.sync(ref)
+    for (let link = this.words[ref * RECORD_WORDS + FIRST]!; link !== 0; link = chunks.next[link - 1]!) {
+      if (chunks.minTime[link - 1]! <= endMs && chunks.maxTime[link - 1]! >= startMs) return true
     }
     return false
   }
 
-  /** The slots that overlap the range, by min time. */
+  /** The slots of a series that overlap the range, by min time; their rows in `chunks` are up to date. */
   overlapping(ref: number, { startMs, endMs }: Range): number[] {
     const { chunks } = this
+    this.sync(ref)
     const slots: number[] = []
-    for (let at = this.words[ref * RECORD_WORDS + FIRST]!; at !== 0; at = chunks.next[at - 1]!) {
-      if (chunks.minTime[at - 1]! <= endMs && this.maxTimeOf(ref, at - 1) >= startMs) slots.push(at - 1)
+    for (let link = this.words[ref * RECORD_WORDS + FIRST]!; link !== 0; link = chunks.next[link - 1]!) {
+      if (chunks.minTime[link - 1]! <= endMs && chunks.maxTime[link - 1]! >= startMs) slots.push(link - 1)
     }
     if (slots.length > 1) slots.reverse().sort((a, b) => chunks.minTime[a]! - chunks.minTime[b]!)
     return slots
   }
 
-  minTimeOf(slot: number): number {
-    return this.chunks.minTime[slot]!
+  /** Appends the samples of a slot of `overlapping` that lie in the range to a sink. */
+  read(slot: number, range: Range, sink: SampleColumns): void {
+    readChunk(this.chunks, slot, range, sink)
   }
 
-  endOf(ref: number, slot: number): number {
-    return this.maxTimeOf(ref, slot)
-  }
-
-  /** Appends the samples of a chunk that lie in the range to a sink. */
-  decode(ref: number, slot: number, { startMs, endMs }: Range, sink: SampleColumns): void {
-    const kind = this.chunks.kind[slot]!
-    if (kind === FINISHED_XOR || kind === OPEN_XOR || kind === LATE_FLOATS) {
-      const before = sink.count
-      this.decodeFloats(ref, slot, sink)
-      sink.clip(before, startMs, endMs)
-      return
-    }
-    this.eachHistogram(ref, slot, (time, histogram) => {
-      if (time >= startMs && time <= endMs) sink.pushHistogram(time, histogram())
-      return time < endMs
-    })
+  /** Shows a slot of `overlapping`. */
+  show(slot: number, fn: ChunkVisitor): void {
+    showChunk(this.chunks, slot, this.scratch, fn)
   }
 
   /** The newest sample of the series if it is a float of an open chunk that no other chunk reaches and the range allows it: no
@@ -603,37 +396,10 @@ export class SeriesChunks {
     const time = floats[ref * RECORD_FLOATS]!
     if (words[w + OPEN] === 0 || time > endMs || time < startMs) return false
     for (let at = words[w + FIRST]!; at !== 0; at = chunks.next[at - 1]!) {
-      if (at !== words[w + OPEN] && this.maxTimeOf(ref, at - 1) >= time) return false
+      if (at !== words[w + OPEN] && chunks.maxTime[at - 1]! >= time) return false
     }
     sink.pushBits(time, words[w + VALUE_LOW]!, words[w + VALUE_HIGH]!)
     return true
-  }
-
-  /** Shows a chunk's finished bytes: views that are valid during the call only. */
-  show(ref: number, slot: number, fn: ChunkVisitor): void {
-    const { chunks } = this
-    const kind = chunks.kind[slot]!
-    const segment = chunks.segment[slot]!
-    if (kind === LATE_HISTOGRAMS) {
-      this.eachLateWriter(slot, (writer, minTime, maxTime) =>
-        fn(writer.encoding, writer.finish(), minTime, maxTime, writer.count, segment),
-      )
-      return
-    }
-    const minTime = chunks.minTime[slot]!
-    const maxTime = this.maxTimeOf(ref, slot)
-    if (kind === OPEN_HISTOGRAM) {
-      const { writer } = this.openHistograms.get(ref)!
-      fn(writer.encoding, writer.finish(), minTime, maxTime, writer.count, segment)
-    } else if (kind === LATE_FLOATS) {
-      fn(FINISHED_XOR, this.encodeLateFloats(ref, slot), minTime, maxTime, chunks.count[slot]!, segment)
-    } else {
-      if (kind === OPEN_XOR) this.syncOpen(ref, slot)
-      const start = chunks.start(slot)
-      const bytes = chunks.page(slot).subarray(start, start + chunks.byteLength[slot]!)
-      const isHistogram = kind === FINISHED_HISTOGRAM || kind === FINISHED_FLOAT_HISTOGRAM
-      fn(isHistogram ? kind : FINISHED_XOR, bytes, minTime, maxTime, chunks.count[slot]!, segment)
-    }
   }
 
   /** Frees a segment's chunks. */
@@ -641,7 +407,7 @@ export class SeriesChunks {
     const { chunks, words } = this
     for (let ref = 0; ref < this.count; ref++) {
       const w = ref * RECORD_WORDS
-      let before = -1
+      let before = -1 // the slot that stays in front
       for (let at = words[w + FIRST]!; at !== 0; ) {
         const slot = at - 1
         at = chunks.next[slot]!
@@ -651,7 +417,8 @@ export class SeriesChunks {
         }
         if (before < 0) words[w + FIRST] = at
         else chunks.next[before] = at
-        this.forget(ref, slot)
+        if (slot === words[w + OPEN]! - 1) words[w + OPEN] = 0
+        chunks.remove(slot)
       }
       if (words[w + FIRST] === 0) words[w + LATE] = 0
     }
@@ -660,20 +427,8 @@ export class SeriesChunks {
     chunks.slab.trim()
   }
 
-  private forget(ref: number, slot: number): void {
-    const w = ref * RECORD_WORDS
-    const kind = this.chunks.kind[slot]!
-    if (kind === OPEN_XOR) this.words[w + OPEN] = 0
-    if (kind === LATE_HISTOGRAMS) this.lateHistograms.delete(slot)
-    if (kind === OPEN_HISTOGRAM) {
-      this.histogramBytes -= this.openHistograms.get(ref)!.writer.byteCount
-      this.openHistograms.delete(ref)
-    }
-    this.chunks.remove(slot)
-  }
-
   get bytes(): number {
-    return this.floats.byteLength + this.chunks.bytes + this.histogramBytes * 2 + this.openHistograms.size * 1000
+    return this.floats.byteLength + this.chunks.bytes
   }
 
   private segmentOf(segment: number): Segment {

@@ -3,11 +3,14 @@ import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import type { Histogram, ResetHint } from '../../../../shared/model/histogram.ts'
 import { compareValueBits, STALE_HIGH, STALE_LOW } from '../../../../shared/model/sample.ts'
-import { SampleColumns } from '../../../../shared/tsdb/columns.ts'
+import { HistogramChunkReader } from '../../../../shared/tsdb/chunk/histogram.ts'
+import { decodeXor, ENCODING_XOR, xorCount } from '../../../../shared/tsdb/chunk/xor.ts'
+import { SampleColumns, type SampleRun } from '../../../../shared/tsdb/columns.ts'
 import { Head } from '../../../../shared/tsdb/head/head.ts'
 import { APPENDED_EQUAL, APPENDED_NEW } from '../../../../shared/tsdb/head/series-chunks.ts'
 import { StringTable } from '../../../../shared/tsdb/head/string-table.ts'
 import { compareHistograms } from '../../../../shared/tsdb/histogram-order.ts'
+import { mergeRuns } from '../../../../shared/tsdb/merge.ts'
 
 interface Sample {
   readonly series: number
@@ -129,6 +132,17 @@ function textsOf(sink: SampleColumns): string[] {
   })
 }
 
+function decoded(encoding: number, bytes: Uint8Array): SampleColumns {
+  const columns = new SampleColumns(Math.max(1, xorCount(bytes, 0)))
+  if (encoding === ENCODING_XOR) {
+    columns.count = decodeXor(bytes, 0, bytes.length, columns.times, columns.values, 0)
+  } else {
+    const reader = new HistogramChunkReader(encoding, bytes, 0, bytes.length)
+    while (reader.next()) columns.pushHistogram(reader.time, reader.histogram())
+  }
+  return columns
+}
+
 function refOf(head: Head, series: number): number | undefined {
   return head.select([{ name: '__name__', operator: '=', value: `series_${series}` }], EVERYTHING)[0]
 }
@@ -159,6 +173,29 @@ describe('H2: a segment is the set of its samples', () => {
         },
       ),
       { numRuns: 400 },
+    )
+  })
+
+  test('the chunks shown, decoded and merged, say the same', () => {
+    fc.assert(
+      fc.property(fc.array(sample, { maxLength: 120 }), fc.integer({ min: 2, max: 8 }), (samples, chunkMax) => {
+        const head = headOf(samples, chunkMax)
+        for (const series of [0, 1]) {
+          const ref = refOf(head, series)
+          const runs: SampleRun[] = []
+          if (ref !== undefined) {
+            head.chunksOf(ref, EVERYTHING, (encoding, bytes, minTime, maxTime, count) => {
+              const columns = decoded(encoding, bytes.slice())
+              expect([columns.count, columns.times[0], columns.times[count - 1]]).toEqual([count, minTime, maxTime])
+              runs.push(columns.asRun())
+            })
+          }
+          const sink = new SampleColumns()
+          mergeRuns(runs, sink)
+          expect(textsOf(sink)).toEqual(model(samples, series, EVERYTHING.startMs, EVERYTHING.endMs))
+        }
+      }),
+      { numRuns: 200 },
     )
   })
 

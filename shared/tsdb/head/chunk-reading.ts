@@ -1,0 +1,104 @@
+// Reading a head's chunks by slot, whatever state they are in. The rows of open chunks are up to date (SeriesChunks.sync).
+import type { Histogram } from '../../model/histogram.ts'
+import { HistogramChunkReader } from '../chunk/histogram.ts'
+import { decodeXorWords } from '../chunk/xor.ts'
+import type { SampleColumns } from '../columns.ts'
+import { type ChunkTable, FINISHED_XOR, LATE_FLOATS, LATE_HISTOGRAMS, OPEN_HISTOGRAM, OPEN_XOR } from './chunk-table.ts'
+import { eachLateChunk, encodeLateFloats, readLateFloats } from './late-samples.ts'
+
+export interface Range {
+  readonly startMs: number
+  readonly endMs: number
+}
+
+export type ChunkVisitor = (
+  encoding: number,
+  bytes: Uint8Array,
+  minTime: number,
+  maxTime: number,
+  count: number,
+  segment: number,
+) => void
+
+export function holdsFloats(table: ChunkTable, slot: number): boolean {
+  const kind = table.kind[slot]!
+  return kind === FINISHED_XOR || kind === OPEN_XOR || kind === LATE_FLOATS
+}
+
+/** Appends all floats of a chunk to a sink. */
+export function readFloats(table: ChunkTable, slot: number, sink: SampleColumns): void {
+  if (table.kind[slot] === LATE_FLOATS) {
+    readLateFloats(table, slot, sink)
+    return
+  }
+  const count = table.count[slot]!
+  const start = table.start(slot)
+  sink.reserve(count)
+  decodeXorWords(table.page(slot), start, start + table.byteLength[slot]!, sink.times, sink.words, sink.count)
+  sink.advance(count)
+}
+
+/** Calls back for the histograms of a chunk in time order until the callback returns false. */
+export function eachHistogram(
+  table: ChunkTable,
+  slot: number,
+  fn: (time: number, histogram: () => Histogram) => boolean,
+): void {
+  if (table.kind[slot] === LATE_HISTOGRAMS) {
+    const { times, histograms } = table.lateHistograms.get(slot)!
+    for (let i = 0; i < times.length; i++) if (!fn(times[i]!, () => histograms[i]!)) return
+    return
+  }
+  const reader = histogramReader(table, slot)
+  while (reader.next()) if (!fn(reader.time, () => reader.histogram())) return
+}
+
+function histogramReader(table: ChunkTable, slot: number): HistogramChunkReader {
+  if (table.kind[slot] === OPEN_HISTOGRAM) {
+    const writer = table.openHistograms.get(slot)!
+    const bytes = writer.finish()
+    return new HistogramChunkReader(writer.encoding, bytes, 0, bytes.length)
+  }
+  const start = table.start(slot)
+  return new HistogramChunkReader(table.kind[slot]!, table.page(slot), start, start + table.byteLength[slot]!)
+}
+
+/** Appends the samples of a chunk that lie in the range to a sink. */
+export function readChunk(table: ChunkTable, slot: number, { startMs, endMs }: Range, sink: SampleColumns): void {
+  if (holdsFloats(table, slot)) {
+    const before = sink.count
+    readFloats(table, slot, sink)
+    sink.clip(before, startMs, endMs)
+    return
+  }
+  eachHistogram(table, slot, (time, histogram) => {
+    if (time >= startMs && time <= endMs) sink.pushHistogram(time, histogram())
+    return time < endMs
+  })
+}
+
+/** Shows the bytes of a chunk, or those that it would have if it were finished now: views that are valid during the call. A buffer of
+ *  late histograms may be several chunks. `scratch` is overwritten. */
+export function showChunk(table: ChunkTable, slot: number, scratch: SampleColumns, fn: ChunkVisitor): void {
+  const kind = table.kind[slot]!
+  const segment = table.segment[slot]!
+  if (kind === LATE_HISTOGRAMS) {
+    eachLateChunk(table, slot, (writer, minTime, maxTime) =>
+      fn(writer.encoding, writer.finish(), minTime, maxTime, writer.count, segment),
+    )
+    return
+  }
+  const minTime = table.minTime[slot]!
+  const maxTime = table.maxTime[slot]!
+  const count = table.count[slot]!
+  if (kind === OPEN_HISTOGRAM) {
+    const writer = table.openHistograms.get(slot)!
+    fn(writer.encoding, writer.finish(), minTime, maxTime, count, segment)
+  } else if (kind === LATE_FLOATS) {
+    fn(FINISHED_XOR, encodeLateFloats(table, slot, scratch), minTime, maxTime, count, segment)
+  } else {
+    const start = table.start(slot)
+    const bytes = table.page(slot).subarray(start, start + table.byteLength[slot]!)
+    fn(kind === OPEN_XOR ? FINISHED_XOR : kind, bytes, minTime, maxTime, count, segment)
+  }
+}

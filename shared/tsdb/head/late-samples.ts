@@ -1,0 +1,173 @@
+// Samples that came out of order: per series and segment one sorted buffer of floats and one of histograms, which become chunks when
+// they are full. Chains are given and returned by their first link (slot + 1, 0 for none).
+import type { Histogram } from '../../model/histogram.ts'
+import { HistogramChunkWriter } from '../chunk/histogram.ts'
+import { encodeXor, xorBytesMax } from '../chunk/xor.ts'
+import type { SampleColumns } from '../columns.ts'
+import { type ChunkTable, FINISHED_HISTOGRAM, FINISHED_XOR, LATE_FLOATS, LATE_HISTOGRAMS } from './chunk-table.ts'
+
+const LATE_BYTES_MIN = 64
+/** Late histograms wait as objects; this many become chunks. */
+const LATE_HISTOGRAMS_MAX = 32
+/** A histogram chunk is cut when it passes this, whatever its count. */
+export const HISTOGRAM_CHUNK_BYTES_MAX = 48 * 1024
+
+let encodeBytes = new Uint8Array(0)
+
+/** Stores a float, over the one of the same time in the buffer if there is one. Returns the chain's first link. */
+export function putLateFloat(
+  table: ChunkTable,
+  first: number,
+  segment: number,
+  samplesMax: number,
+  time: number,
+  low: number,
+  high: number,
+  scratch: SampleColumns,
+): number {
+  let link = first
+  let slot = lateSlot(table, first, segment, LATE_FLOATS)
+  if (slot >= 0 && table.count[slot]! >= samplesMax) {
+    finishLateFloats(table, slot, scratch)
+    slot = -1
+  }
+  if (slot < 0) {
+    slot = addLate(table, first, segment, LATE_FLOATS, time)
+    table.allocate(slot, LATE_BYTES_MIN)
+    link = slot + 1
+  }
+  const count = table.count[slot]!
+  if ((count + 1) * 16 > table.room(slot)) table.resize(slot, count * 16, table.room(slot) * 2)
+  const floats = table.floats(slot)
+  const start = table.floatStart(slot)
+  let i = count
+  while (i > 0 && floats[start + 2 * i - 2]! >= time) i--
+  if (i === count || floats[start + 2 * i] !== time) {
+    floats.copyWithin(start + 2 * i + 2, start + 2 * i, start + 2 * count)
+    table.count[slot] = count + 1
+  }
+  floats[start + 2 * i] = time
+  const words = table.words(slot)
+  words[2 * (start + 2 * i + 1)] = low
+  words[2 * (start + 2 * i + 1) + 1] = high
+  table.byteLength[slot] = table.count[slot]! * 16
+  widen(table, slot, time)
+  return link
+}
+
+/** The same for a histogram. */
+export function putLateHistogram(
+  table: ChunkTable,
+  first: number,
+  segment: number,
+  time: number,
+  histogram: Histogram,
+): number {
+  let link = first
+  let slot = lateSlot(table, first, segment, LATE_HISTOGRAMS)
+  if (slot >= 0 && table.count[slot]! >= LATE_HISTOGRAMS_MAX) {
+    link = finishLateHistograms(table, first, slot)
+    slot = -1
+  }
+  if (slot < 0) {
+    slot = addLate(table, link, segment, LATE_HISTOGRAMS, time)
+    table.lateHistograms.set(slot, { times: [], histograms: [] })
+    link = slot + 1
+  }
+  const { times, histograms } = table.lateHistograms.get(slot)!
+  let i = times.length
+  while (i > 0 && times[i - 1]! >= time) i--
+  const replacedCount = times[i] === time ? 1 : 0
+  times.splice(i, replacedCount, time)
+  histograms.splice(i, replacedCount, histogram)
+  table.count[slot] = times.length
+  widen(table, slot, time)
+  return link
+}
+
+/** The chunk that a buffer of floats would be now: a view, valid until the next call. `scratch` is overwritten. */
+export function encodeLateFloats(table: ChunkTable, slot: number, scratch: SampleColumns): Uint8Array {
+  scratch.clear()
+  readLateFloats(table, slot, scratch)
+  const bytesMax = xorBytesMax(scratch.count)
+  if (encodeBytes.length < bytesMax) encodeBytes = new Uint8Array(bytesMax)
+  return encodeBytes.subarray(0, encodeXor(scratch.times, scratch.words, 0, scratch.count, encodeBytes, 0))
+}
+
+/** The chunks that a buffer of histograms would be now: one, or several where layouts change. */
+export function eachLateChunk(
+  table: ChunkTable,
+  slot: number,
+  fn: (writer: HistogramChunkWriter, minTime: number, maxTime: number) => void,
+): void {
+  const { times, histograms } = table.lateHistograms.get(slot)!
+  let first = 0
+  while (first < times.length) {
+    const writer = new HistogramChunkWriter(times[first]!, histograms[first]!)
+    let i = first + 1
+    while (i < times.length && writer.byteCount < HISTOGRAM_CHUNK_BYTES_MAX && writer.accepts(histograms[i]!)) {
+      writer.append(times[i]!, histograms[i]!)
+      i++
+    }
+    fn(writer, times[first]!, times[i - 1]!)
+    first = i
+  }
+}
+
+/** Appends a buffer's floats to a sink. */
+export function readLateFloats(table: ChunkTable, slot: number, sink: SampleColumns): void {
+  const count = table.count[slot]!
+  sink.reserve(count)
+  const floats = table.floats(slot)
+  const words = table.words(slot)
+  const start = table.floatStart(slot)
+  for (let i = 0; i < count; i++) {
+    sink.times[sink.count + i] = floats[start + 2 * i]!
+    sink.words[2 * (sink.count + i)] = words[2 * (start + 2 * i + 1)]!
+    sink.words[2 * (sink.count + i) + 1] = words[2 * (start + 2 * i + 1) + 1]!
+  }
+  sink.advance(count)
+}
+
+function finishLateFloats(table: ChunkTable, slot: number, scratch: SampleColumns): void {
+  const bytes = encodeLateFloats(table, slot, scratch)
+  table.slab.release(table.address[slot]!, table.sizeClass[slot]!)
+  table.fill(slot, FINISHED_XOR, bytes)
+}
+
+function finishLateHistograms(table: ChunkTable, first: number, slot: number): number {
+  let link = first
+  let target = slot
+  eachLateChunk(table, slot, (writer, minTime, maxTime) => {
+    if (target < 0) {
+      target = table.add(FINISHED_HISTOGRAM, table.segment[slot]!, link)
+      link = target + 1
+    }
+    table.minTime[target] = minTime
+    table.maxTime[target] = maxTime
+    table.count[target] = writer.count
+    table.fill(target, writer.encoding, writer.finish())
+    target = -1
+  })
+  table.lateHistograms.delete(slot)
+  return link
+}
+
+function lateSlot(table: ChunkTable, first: number, segment: number, kind: number): number {
+  for (let link = first; link !== 0; link = table.next[link - 1]!) {
+    if (table.kind[link - 1] === kind && table.segment[link - 1] === segment) return link - 1
+  }
+  return -1
+}
+
+function addLate(table: ChunkTable, first: number, segment: number, kind: number, time: number): number {
+  const slot = table.add(kind, segment, first)
+  table.minTime[slot] = time
+  table.maxTime[slot] = time
+  return slot
+}
+
+function widen(table: ChunkTable, slot: number, time: number): void {
+  if (time < table.minTime[slot]!) table.minTime[slot] = time
+  if (time > table.maxTime[slot]!) table.maxTime[slot] = time
+}
