@@ -42,7 +42,8 @@ const LEAD_MS = 500
 const OWN_MS = 500
 const RELEASE_AFTER_MS = 60_000
 
-export function ingester(deps: IngesterDeps): MemberActor {
+/** The owners are open to look at: tests and the simulation check what they hold. */
+export function ingester(deps: IngesterDeps): MemberActor & { owners(): readonly Owner[] } {
   const { bus, clock, random, config, membership, log, metrics, id } = deps
   const owners = new Map<number, Owner>()
   /** Partitions that went to others, and since when: they are served until the successors have caught up (L19). */
@@ -90,6 +91,7 @@ export function ingester(deps: IngesterDeps): MemberActor {
       bucket = await bus.bucket(LOG_BUCKET)
       await followOwnership()
     },
+    owners: () => [...owners.values()],
     partitions: () => [...owners.values()].map(statusOf),
     async stop() {
       for (const owner of owners.values()) await owner.saveCheckpoint().catch(() => {}) // I1: only a hint

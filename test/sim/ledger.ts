@@ -1,0 +1,87 @@
+// The ledger of a simulated history: what was sent, what was acknowledged, and what owners must therefore hold.
+
+import type { Owner } from '../../services/ingester/owner.ts'
+import type { Random } from '../../shared/base/random.ts'
+import { type Labels, labelsFrom, labelsKey } from '../../shared/model/labels.ts'
+import { SampleColumns } from '../../shared/tsdb/columns.ts'
+
+interface SentSeries {
+  readonly labels: Labels
+  readonly samples: readonly { readonly time: number; readonly value: number }[]
+}
+
+const ALL = { startMs: Number.NEGATIVE_INFINITY, endMs: Number.POSITIVE_INFINITY }
+const SERIES_COUNT = 8
+const FAULTS_SHOWN_MAX = 5
+
+export class Ledger {
+  acknowledgedCount = 0
+  /** Greatest acknowledged value of each (series, time), and every value ever sent for it. */
+  private readonly acknowledged = new Map<string, number>()
+  private readonly sent = new Map<string, Set<number>>()
+
+  /** A few series with a few samples; now and then a time that was sent before, with another value, or out of order. */
+  draw(random: Random, at: { sender: number; round: number; startMs: number }): SentSeries[] {
+    const seriesCount = 1 + random.below(4)
+    const drawn: SentSeries[] = []
+    for (let i = 0; i < seriesCount; i++) {
+      const labels = labelsFrom({
+        __name__: 'm',
+        series: String(random.below(SERIES_COUNT)),
+        sender: String(at.sender % 2),
+      })
+      if (drawn.some((other) => labelsKey(other.labels) === labelsKey(labels))) continue
+      const samples = Array.from({ length: 1 + random.below(3) }, (_, k) => {
+        const back = random.next() < 0.2 ? random.below(10) : 0
+        return { time: at.startMs + Math.max(0, at.round - back) * 1000 + k * 10, value: random.below(50) }
+      })
+      drawn.push({ labels, samples })
+    }
+    this.each(drawn, (key, value) => this.sent.set(key, (this.sent.get(key) ?? new Set()).add(value)))
+    return drawn
+  }
+
+  acknowledge(series: readonly SentSeries[]): void {
+    this.each(series, (key, value) => {
+      this.acknowledged.set(key, Math.max(value, this.acknowledged.get(key) ?? Number.NEGATIVE_INFINITY))
+      this.acknowledgedCount++
+    })
+  }
+
+  /** What is wrong with what these owners, which together own all partitions, hold. */
+  missingFrom(owners: readonly Owner[], tenant: string): string[] {
+    const held = new Map<string, number[]>()
+    for (const owner of owners) {
+      const head = owner.state.heads.get(tenant)
+      if (!head) continue
+      const columns = new SampleColumns()
+      for (let ref = 0; ref < head.seriesCount; ref++) {
+        columns.clear()
+        head.readInto(ref, ALL, columns)
+        const labels = labelsKey(head.labelsOf(ref))
+        for (let i = 0; i < columns.count; i++) {
+          const key = `${labels}@${columns.times[i]}`
+          held.set(key, [...(held.get(key) ?? []), columns.values[i]!])
+        }
+      }
+    }
+    return [...this.faultsIn(held)].slice(0, FAULTS_SHOWN_MAX)
+  }
+
+  private *faultsIn(held: ReadonlyMap<string, readonly number[]>): Iterable<string> {
+    for (const [key, least] of this.acknowledged) {
+      const values = held.get(key) ?? []
+      const where = key.replaceAll('\xff', ' ')
+      if (values.length === 0) yield `acknowledged sample is lost: ${where}`
+      else if (values.length > 1) yield `sample is held ${values.length} times: ${where}`
+      else if (values[0]! < least || !this.sent.get(key)!.has(values[0]!))
+        yield `wrong value ${values[0]}, wanted ${least}: ${where}`
+    }
+  }
+
+  private each(series: readonly SentSeries[], visit: (key: string, value: number) => void): void {
+    for (const { labels, samples } of series) {
+      for (const { time, value } of samples) visit(`${labelsKey(labels)}@${time}`, value)
+    }
+  }
+}

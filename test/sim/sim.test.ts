@@ -1,0 +1,43 @@
+// The simulation as a test: thousands of histories, and the proof that it notices what it is there to notice.
+import { describe, expect, test } from 'vitest'
+import { World } from './world.ts'
+
+const HISTORIES = 3000
+const GROUPS = 6
+/** Histories that are run without a part of the protocol: some of them must fail. */
+const COUNTER_PROOFS = 60
+
+async function failures(first: number, count: number, without: ReadonlySet<string> = new Set()) {
+  const failed: string[] = []
+  let acknowledged = 0
+  let late = 0
+  for (let seed = first; seed < first + count; seed++) {
+    const result = await new World({ seed, without }).run()
+    acknowledged += result.acknowledgedCount
+    late += result.lateCount
+    if (result.faults.length > 0) failed.push(`npm run sim -- --seed ${seed}: ${result.faults[0]}`)
+  }
+  return { failed, acknowledged, late }
+}
+
+describe('simulation', () => {
+  const size = HISTORIES / GROUPS
+  for (let group = 0; group < GROUPS; group++) {
+    const first = 1 + group * size
+    test(`L1-L11: seeds ${first} to ${first + size - 1}: owners hold every acknowledged sample once and agree`, async () => {
+      const { failed, acknowledged, late } = await failures(first, size)
+      expect(failed).toEqual([])
+      expect(acknowledged).toBeGreaterThan(10 * size)
+      expect(late, 'batches that came too late and were written again').toBeGreaterThan(0)
+    }, 300_000)
+  }
+
+  test.each(['ack-rule', 'define-until-stored', 'idempotence'])(
+    'without %s the simulation fails',
+    async (part) => {
+      const { failed } = await failures(1, COUNTER_PROOFS, new Set([part]))
+      expect(failed.length).toBeGreaterThan(0)
+    },
+    120_000,
+  )
+})

@@ -1,0 +1,339 @@
+// One simulated history: the very actors of services/ in one process, on the memory bus, under virtual time and one seed.
+//
+// Senders push samples and repeat what was not acknowledged; meanwhile messages are dropped, doubled, reordered and delayed, appends
+// are lost or their acknowledgements are, exact reads are stale, actors pause for longer than segments last, crash and come back. At
+// the end everything heals, and each owner must hold every acknowledged sample, once, with the greatest of the values sent for it.
+
+import { distributorSettings } from '../../services/distributor/config.ts'
+import { distributor } from '../../services/distributor/distributor.ts'
+import { ingesterSettings } from '../../services/ingester/config.ts'
+import { ingester } from '../../services/ingester/ingester.ts'
+import type { Owner } from '../../services/ingester/owner.ts'
+import { assert } from '../../shared/base/assert.ts'
+import { UnavailableError } from '../../shared/base/errors.ts'
+import { type Random, seededRandom } from '../../shared/base/random.ts'
+import { type RunningActor, runActor } from '../../shared/bus/actor.ts'
+import { ask } from '../../shared/bus/ask.ts'
+import { createMemoryHub, type MemoryHub } from '../../shared/bus/memory-bus.ts'
+import type { Bus } from '../../shared/bus/port.ts'
+import { type ConfigOf, defaultsOf } from '../../shared/config/settings.ts'
+import { push } from '../../shared/contracts/write.ts'
+import { bootstrap } from '../../shared/membership/bootstrap.ts'
+import { asMember, type MemberActor } from '../../shared/membership/member-actor.ts'
+import { joinRing } from '../../shared/membership/membership.ts'
+import { silentLog } from '../../shared/telemetry/log.ts'
+import { createMetrics, type Metrics } from '../../shared/telemetry/metrics.ts'
+import { encodeWriteV1 } from '../../shared/wire/remote-write-encode.ts'
+import { compress } from '../../shared/wire/snappy.ts'
+import { Ledger } from './ledger.ts'
+import { readLog } from './log-model.ts'
+import { VirtualClock } from './virtual-clock.ts'
+
+export interface SimOptions {
+  readonly seed: number
+  readonly without?: ReadonlySet<string>
+  readonly onEvent?: (text: string) => void
+}
+
+export interface SimResult {
+  readonly seed: number
+  readonly faults: readonly string[]
+  readonly acknowledgedCount: number
+  readonly lateCount: number
+  readonly pushCount: number
+}
+
+const CHAOS_MS = 6_000
+const HEAL_MS = 60_000
+const TENANT = 'sim'
+
+interface Running {
+  readonly id: string
+  readonly role: 'distributor' | 'ingester'
+  bus: Bus
+  actor: RunningActor
+  owners: () => readonly Owner[]
+  isPaused: boolean
+  isDown: boolean
+}
+
+export class World {
+  readonly clock = new VirtualClock()
+  readonly random: Random
+  readonly hub: MemoryHub
+  readonly ledger = new Ledger()
+  readonly partitionCount: number
+  private readonly options: SimOptions
+  private readonly actors: Running[] = []
+  private readonly faults: string[] = []
+  private readonly processes: { readonly metrics: Metrics }[] = []
+  private incarnationCount = 0
+  private pushCount = 0
+  lateCount = 0
+
+  constructor(options: SimOptions) {
+    this.options = options
+    this.random = seededRandom(options.seed)
+    this.partitionCount = 1 + this.random.below(2)
+    this.hub = createMemoryHub({ clock: this.clock, random: this.random })
+  }
+
+  async run(): Promise<SimResult> {
+    const whole = this.history()
+    let outcome: unknown
+    let isOver = false
+    whole.then(
+      () => {
+        isOver = true
+      },
+      (error: unknown) => {
+        isOver = true
+        outcome = error
+      },
+    )
+    const isFinished = await this.clock.run(() => isOver, CHAOS_MS + HEAL_MS + 60_000)
+    if (!isFinished) this.faults.push('the history did not come to an end')
+    if (outcome !== undefined) throw outcome
+    const { seed } = this.options
+    return {
+      seed,
+      faults: this.faults,
+      acknowledgedCount: this.ledger.acknowledgedCount,
+      lateCount: this.lateCount,
+      pushCount: this.pushCount,
+    }
+  }
+
+  private async history(): Promise<void> {
+    const admin = this.hub.connect('admin')
+    await bootstrap(admin, {
+      partitions: this.partitionCount,
+      replicationFactor: 2,
+      logBytesMax: 64 << 20,
+      logReplicas: 1,
+    })
+    const starting: Promise<void>[] = []
+    for (const id of ['ingester-1', 'ingester-2']) starting.push(this.start(id, 'ingester'))
+    for (const id of ['distributor-1', 'distributor-2']) starting.push(this.start(id, 'distributor'))
+    await Promise.all(starting)
+    this.setFaults()
+    const senders = Array.from({ length: 3 }, (_, i) => this.sender(i))
+    await this.chaos()
+    await this.heal()
+    await Promise.all(senders)
+    await this.converge()
+    this.check()
+    await this.readLateCounts()
+  }
+
+  private async start(id: string, role: 'distributor' | 'ingester'): Promise<void> {
+    const bus = this.hub.connect(id)
+    const { clock } = bus
+    const metrics = createMetrics()
+    if (role === 'distributor') this.processes.push({ metrics })
+    const incarnation = `i${++this.incarnationCount}`
+    const membership = await joinRing({
+      bus,
+      clock,
+      self: { id, role, zone: id, incarnation, version: 'sim', capacity: 0 },
+      options: { heartbeatMs: 1_000, unhealthyAfterMs: 600_000, forgetAfterMs: 3_600_000 },
+      onError: () => {},
+    })
+    const deps = { bus, clock, random: this.random, log: silentLog, metrics, id, incarnation, membership }
+    const without = this.options.without ?? new Set<string>()
+    let owners: () => readonly Owner[] = () => []
+    let made: MemberActor
+    if (role === 'ingester') {
+      const actor = ingester({ ...deps, config: this.ingesterConfig(), without })
+      owners = actor.owners
+      made = actor
+    } else made = distributor({ ...deps, config: this.distributorConfig(), without })
+    const actor = runActor(asMember(made, { ...deps, role }), {
+      ...{ bus, clock, random: this.random, log: silentLog },
+      onFailed: (error) => {
+        if (!(error instanceof UnavailableError)) this.faults.push(`${id} failed: ${String(error)}`)
+      },
+    })
+    const running: Running = { id, role, bus, actor, owners, isPaused: false, isDown: false }
+    const index = this.actors.findIndex((other) => other.id === id)
+    if (index >= 0) this.actors[index] = running
+    else this.actors.push(running)
+    await actor.ready
+  }
+
+  private ingesterConfig(): ConfigOf<typeof ingesterSettings> {
+    return defaultsOf(ingesterSettings, { segmentMinMs: 250, segmentMs: 400, endReadMs: 200, checkpointMs: 1_000 })
+  }
+
+  private distributorConfig(): ConfigOf<typeof distributorSettings> {
+    return defaultsOf(distributorSettings, {
+      lingerMs: 2,
+      appendTimeoutMs: 300,
+      pushTimeoutMs: 3_000,
+      highWaterMs: 500,
+      batchBytesMax: 4096,
+    })
+  }
+
+  private setFaults(): void {
+    const { random } = this
+    const { faults } = this.hub
+    faults.delayMs = { minMs: 0, maxMs: random.below(2) * 20 }
+    faults.drop = random.next() * 0.05
+    faults.duplicate = random.next() * 0.1
+    faults.reorder = random.next() * 0.2
+    faults.appendDelayMs = { minMs: 0, maxMs: random.below(3) * 50 }
+    faults.storeButLoseAck = random.next() * 0.2
+    faults.dropBeforeStore = random.next() * 0.2
+    faults.kvLoseAck = random.next() * 0.1
+    faults.staleRead = random.next() * 0.5
+    faults.staleBehindMax = 1 + random.below(8)
+  }
+
+  /** Sends pushes one after the other until the chaos is over, each until it is acknowledged. */
+  private async sender(number: number): Promise<void> {
+    const bus = this.hub.connect(`sender-${number}`)
+    const { random, clock } = this
+    for (let round = 0; clock.monotonic() < CHAOS_MS; round++) {
+      const samples = this.ledger.draw(random, { sender: number, round, startMs: clock.startMs })
+      const body = compress(encodeWriteV1({ series: samples }))
+      this.pushCount++
+      await this.pushUntilAcknowledged(bus, body)
+      this.ledger.acknowledge(samples)
+      await this.sleep(random.below(60))
+    }
+  }
+
+  private async pushUntilAcknowledged(bus: Bus, body: Uint8Array): Promise<void> {
+    for (let attempt = 0; ; attempt++) {
+      try {
+        const reply = await ask(bus, push, { tenant: TENANT }, { protocol: 1, body }, { timeoutMs: 4_000 })
+        assert(reply.refusal === undefined, `refused: ${reply.refusal?.text}`)
+        return
+      } catch (error) {
+        if (attempt > 200) throw error
+        await this.sleep(20 + this.random.below(100))
+      }
+    }
+  }
+
+  /** Pauses and kills actors at random. A pause may outlast several segments: that is what the acknowledgement rule is for. */
+  private async chaos(): Promise<void> {
+    while (this.clock.monotonic() < CHAOS_MS) {
+      await this.sleep(50 + this.random.below(500))
+      const victim = this.actors[this.random.below(this.actors.length)]!
+      if (victim.isDown || victim.isPaused) continue
+      if (this.random.next() < 0.6) this.pause(victim, 50 + this.random.below(1_500))
+      else this.crash(victim, 50 + this.random.below(600))
+    }
+  }
+
+  private pause(victim: Running, forMs: number): void {
+    this.options.onEvent?.(`${this.clock.monotonic().toFixed(0)} ms: ${victim.id} pauses for ${forMs} ms`)
+    victim.isPaused = true
+    this.hub.pause(victim.id)
+    this.clock.after(forMs, () => {
+      if (victim.isDown) return
+      victim.isPaused = false
+      this.hub.resume(victim.id)
+    })
+  }
+
+  private crash(victim: Running, forMs: number): void {
+    this.options.onEvent?.(`${this.clock.monotonic().toFixed(0)} ms: ${victim.id} is killed, back in ${forMs} ms`)
+    victim.isDown = true
+    this.hub.crash(victim.id)
+    this.clock.after(forMs, () => {
+      this.restart(victim, 0).catch((error: unknown) => this.faults.push(`restart of ${victim.id}: ${String(error)}`))
+    })
+  }
+
+  private async restart({ id, role }: Running, attempt: number): Promise<void> {
+    try {
+      await this.start(id, role)
+    } catch (error) {
+      if (attempt > 20) throw error
+      this.hub.crash(id)
+      await this.sleep(100)
+      await this.restart({ id, role } as Running, attempt + 1)
+    }
+  }
+
+  private async heal(): Promise<void> {
+    const { faults } = this.hub
+    Object.assign(faults, {
+      drop: 0,
+      duplicate: 0,
+      reorder: 0,
+      storeButLoseAck: 0,
+      dropBeforeStore: 0,
+      kvLoseAck: 0,
+      staleRead: 0,
+    })
+    faults.appendDelayMs = { minMs: 0, maxMs: 0 }
+    await this.sleep(2_500)
+  }
+
+  private async converge(): Promise<void> {
+    for (let i = 0; i < 400; i++) {
+      const lastSeqs = Array.from({ length: this.partitionCount }, (_, p) => this.hub.log(`log-${p}`)!.lastSeq)
+      const ingesters = this.actors.filter(({ role }) => role === 'ingester')
+      const isDone = ingesters.every(({ owners, isDown }) => {
+        const held = owners()
+        return (
+          !isDown &&
+          held.length === this.partitionCount &&
+          held.every((owner) => owner.appliedSeq === lastSeqs[owner.partition])
+        )
+      })
+      if (isDone) return
+      await this.sleep(100)
+    }
+    this.faults.push('owners did not reach the ends of their logs')
+  }
+
+  private check(): void {
+    const ingesters = this.actors.filter(({ role }) => role === 'ingester')
+    for (const { id, owners } of ingesters) {
+      for (const owner of owners()) {
+        this.checkAgainstLog(id, owner)
+        for (const damage of owner.damages)
+          this.faults.push(`${id}: damage without a cause: ${damage.kind} ${damage.text}`)
+      }
+      this.faults.push(...this.ledger.missingFrom(owners(), TENANT).map((text) => `${id}: ${text}`))
+    }
+    for (let partition = 0; partition < this.partitionCount; partition++) {
+      const digests = ingesters.map(({ owners }) => {
+        const owner = owners().find((other) => other.partition === partition)
+        return owner?.state
+          .segments()
+          .map((segment) => `${segment}=${owner.state.digest(segment)}`)
+          .join()
+      })
+      if (new Set(digests).size !== 1)
+        this.faults.push(`partition ${partition}: digests differ: ${digests.join(' / ')}`)
+    }
+  }
+
+  /** The owner's state is the set that its log says: nothing lacks, nothing is held twice, nothing stands in a wrong segment. */
+  private checkAgainstLog(id: string, owner: Owner): void {
+    const log = this.hub.log(`log-${owner.partition}`)!
+    const { samples, doubledBatches } = readLog(owner.partition, log.read(1, Number.MAX_SAFE_INTEGER))
+    const held = [...owner.state.heads.values()].reduce((sum, head) => sum + head.sampleCount, 0)
+    if (held !== samples.size)
+      this.faults.push(`${id}: holds ${held} samples, the log of partition ${owner.partition} has ${samples.size}`)
+    if (doubledBatches.length > 0)
+      this.faults.push(`log ${owner.partition} holds batches twice: ${doubledBatches.join()}`)
+  }
+
+  private async readLateCounts(): Promise<void> {
+    for (const { metrics } of this.processes) {
+      const match = /^carillon_log_late_batches_total (\d+)$/m.exec(await metrics.text())
+      this.lateCount += Number(match?.[1] ?? 0)
+    }
+  }
+
+  private sleep(ms: number): Promise<void> {
+    return new Promise((resolve) => this.clock.after(ms, resolve))
+  }
+}
