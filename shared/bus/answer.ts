@@ -92,8 +92,7 @@ class Answering {
     }
     const pipe = this.#pipe ?? this.#open(0)
     await pipe.send(reply)
-    pipe.end()
-    pipe.close()
+    await pipe.end()
   }
 
   async #sendFrames(serve: Serve & { kind: 'stream' }, request: unknown): Promise<void> {
@@ -106,8 +105,7 @@ class Answering {
       await pipe.send(bytes)
     }
     if (pipe.failure !== undefined) throw pipe.failure
-    pipe.end()
-    pipe.close()
+    await pipe.end()
   }
 
   /** Offers the asker a pipe; what ends that pipe early ends the call. */

@@ -15,7 +15,15 @@ import { type DelayRange, drawDelay, Link, PausableClock } from './memory-link.t
 import type { MemoryLog } from './memory-log.ts'
 import { memoryBucketClient, memoryLogStore } from './memory-stores.ts'
 import { type InboxStatus, Mux } from './mux.ts'
-import type { Bus, BusHeaders, BusMessage, BusSubscription, Durability, KvBucket } from './port.ts'
+import {
+  type Bus,
+  type BusHeaders,
+  type BusMessage,
+  type BusSubscription,
+  type Durability,
+  type KvBucket,
+  statusHeader,
+} from './port.ts'
 import { isMatch } from './subject.ts'
 
 export type AppendFault = 'store-but-lose-ack' | 'drop-before-store'
@@ -58,6 +66,8 @@ export interface MemoryHub {
   readonly faults: Faults
   /** A new connection. A name may be used again after a crash or a close. */
   connect(name: string): Bus
+  /** Whether there is a connection of this name. */
+  has(name: string): boolean
   /** The process behind this connection stands still: its deliveries and its timers (`bus.clock`) wait. */
   pause(name: string): void
   resume(name: string): void
@@ -98,6 +108,7 @@ export function createMemoryHub(options: MemoryHubOptions): MemoryHub {
   return {
     faults: hub.faults,
     connect: (name) => hub.connect(name),
+    has: (name) => hub.has(name),
     pause: (name) => hub.connection(name).pause(),
     resume: (name) => hub.connection(name).resume(),
     disconnect: (name) => hub.connection(name).disconnect(),
@@ -133,6 +144,10 @@ export class Hub {
     const connection = new Connection(this, name, `${name}-${this.#connectCount}`)
     this.#connections.set(name, connection)
     return connection
+  }
+
+  has(name: string): boolean {
+    return this.#connections.has(name)
   }
 
   connection(name: string): Connection {
@@ -199,7 +214,8 @@ export class Hub {
       if (chosen !== undefined) chosen.connection.arrive(chosen, message, 0)
     }
     if (count > 0 || message.replyTo === undefined) return
-    const answer = { subject: message.replyTo, replyTo: undefined, headers: {}, payload: new Uint8Array(0) }
+    const headers = { [statusHeader]: '503' }
+    const answer = { subject: message.replyTo, replyTo: undefined, headers, payload: new Uint8Array(0) }
     for (const subscription of this.#subscriptions) {
       if (isMatch(subscription.filter, answer.subject)) subscription.connection.arrive(subscription, answer, 503)
     }

@@ -24,7 +24,7 @@ export async function natsBucket(deps: NatsBucketDeps, name: string, replicas: n
   async function call<T>(what: string, operation: () => Promise<T>): Promise<T> {
     if (!link.isConnected()) throw new UnavailableError('bus-disconnected', `${bucket}: not connected`)
     try {
-      return await operation()
+      return await link.mux.guard(operation())
     } catch (error) {
       throw kvError(error, `${bucket}: ${what}`)
     }
@@ -85,6 +85,7 @@ function isMarker(operation: string, reason: string): boolean {
 }
 
 function kvError(error: unknown, what: string): Error {
+  if (error instanceof UnavailableError) return error
   const text = `${what}: ${textOf(error)}`
   if (error instanceof JetStreamApiError && error.code === jsCode.wrongLastSequence) {
     return new ConflictError('kv-conflict', text, { cause: error })

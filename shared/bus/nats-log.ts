@@ -3,7 +3,15 @@ import { headers, type Msg } from '@nats-io/transport-node'
 import { RefusedError, UnavailableError } from '../base/errors.ts'
 import { ApiError, appendError, asked, callApi, jsCode, type NatsLink, NatsMessage, parsedReply } from './nats-api.ts'
 import { NatsFeed } from './nats-feed.ts'
-import type { BusHeaders, BusMessage, LogConfig, LogMessage, LogState, LogStore } from './port.ts'
+import {
+  type BusHeaders,
+  type BusMessage,
+  type LogConfig,
+  type LogMessage,
+  type LogState,
+  type LogStore,
+  statusHeader,
+} from './port.ts'
 
 const apiTimeoutMs = 5_000
 const nanosPerMs = 1_000_000
@@ -88,7 +96,6 @@ export function natsLogStore(link: NatsLink): NatsLogStore {
   }
 }
 
-const statusHeader = 'Nats-Status'
 const descriptionHeader = 'Nats-Description'
 
 /** A message of the server on an inbox: statuses travel in the first header line, and become headers here. */
@@ -128,6 +135,7 @@ async function lastPerSubject(
 ): Promise<{ messages: LogMessage[]; upToSeq: number }> {
   const path = `$JS.API.DIRECT.GET.${stream}`
   const messages: LogMessage[] = []
+  let expectedCount = 0
   const payload = Buffer.from(JSON.stringify({ multi_last: subjects }))
   if (!link.isConnected()) throw new UnavailableError('bus-disconnected', 'not connected')
   const upToSeq = await asked(
@@ -137,12 +145,20 @@ async function lastPerSubject(
       (message, _status, done) => {
         const head = message.headers
         const status = statusOf(head)
-        if (status === 0) return void messages.push(directMessage(head, message.payload, relative))
+        if (status === 0) {
+          if (messages.length === 0) expectedCount = Number(head['Nats-Num-Pending']) + 1
+          messages.push(directMessage(head, message.payload, relative))
+          return
+        }
         if (status === 404) return done(0) // nothing there, and no position stated: proves nothing
-        if (status !== 204)
+        if (status !== 204) {
           throw new UnavailableError('log-unavailable', `${path}: ${status} ${head[descriptionHeader] ?? ''}`)
-        if (Number(head['Nats-Num-Pending'] ?? 0) > 0)
-          throw new UnavailableError('log-unavailable', `${path}: answer cut short`)
+        }
+        // A core answer may lose messages on the way: what came must be as many as were announced, up to the last one.
+        const isWhole = messages.length === expectedCount && messages.at(-1)?.seq === Number(head['Nats-Last-Sequence'])
+        if (!isWhole || head['Nats-Num-Pending'] !== '0') {
+          throw new UnavailableError('log-unavailable', `${path}: the answer came in part`)
+        }
         done(Number(head['Nats-UpTo-Sequence'] ?? 0))
       },
     ),

@@ -16,7 +16,7 @@ import { present } from '../base/assert.ts'
 import type { Timer } from '../base/clock.ts'
 import { type CarillonError, RefusedError, UnavailableError } from '../base/errors.ts'
 import { failureHeaders, failureIn } from './failure.ts'
-import type { Bus, BusMessage, BusSubscription } from './port.ts'
+import { type Bus, type BusMessage, type BusSubscription, statusHeader } from './port.ts'
 
 export const flowHeader = 'Carillon-Flow'
 export const tooLargeCode = 'err-carillon-too-large'
@@ -60,6 +60,7 @@ export class Pipe {
   #peer: string | undefined
   #phase: 'open' | 'closed' = 'open'
   #failure: CarillonError | undefined
+  #farewell: CarillonError | undefined
   #timer: Timer | undefined
   #heardMs: number
   #saidMs: number
@@ -114,10 +115,12 @@ export class Pipe {
     } while (at < frame.length)
   }
 
-  /** No more frames. The other side may still be reading, so this side stops listening when nothing more can come. */
-  end(): void {
+  /** No more frames from this side, which stops listening: all that is left is on the way to the reader. */
+  async end(): Promise<void> {
+    while (this.#peer === undefined) await this.#wait('writer')
     this.#check()
     this.#say(`end ${this.#sentCount}`)
+    this.close()
   }
 
   /** The next whole frame, undefined after the last one. */
@@ -139,12 +142,14 @@ export class Pipe {
     this.#fail(reason)
   }
 
-  /** Ends it early from the answering side: the other side is told why. */
+  /** Ends it early from the answering side: the other side is told why, as soon as it is known where it listens. */
   fail(error: CarillonError): void {
-    if (this.#phase === 'open' && this.#peer !== undefined) {
-      this.#publish('failed', new Uint8Array(0), failureHeaders(error))
+    if (this.#phase === 'closed') return
+    if (this.#peer === undefined) {
+      this.#farewell = error
+      return
     }
-    this.#fail(error)
+    this.#abandon(error)
   }
 
   close(): void {
@@ -156,9 +161,17 @@ export class Pipe {
 
   #hear(message: BusMessage): void {
     if (this.#phase === 'closed') return
+    if (message.headers[statusHeader] !== undefined) {
+      this.#hearNobodyThere()
+      return
+    }
     this.#heardMs = this.#bus.clock.monotonic()
     if (this.#peer === undefined && message.replyTo !== undefined) {
       this.#peer = message.replyTo
+      if (this.#farewell !== undefined) {
+        this.fail(this.#farewell)
+        return
+      }
       this.#wake('writer')
     }
     const [kind, text] = (message.headers[flowHeader] ?? '').split(' ')
@@ -171,6 +184,11 @@ export class Pipe {
     else if (kind === 'failed') {
       this.#fail(failureIn(message.headers) ?? new UnavailableError('err-carillon-internal', `${this.#what} failed`))
     }
+  }
+
+  /** The server knows before the stall limit does. How far the other side got is as unknown as after a timeout. */
+  #hearNobodyThere(): void {
+    if (!this.#isEnded) this.#fail(new UnavailableError('bus-timeout', `${this.#what}: the other side is gone`))
   }
 
   #take(kind: 'part' | 'frame', number: number, payload: Uint8Array): void {
@@ -235,8 +253,12 @@ export class Pipe {
 
   /** Something is wrong with what came: both sides learn of it. */
   #abandon(error: CarillonError): void {
-    if (this.#headersWithPeer) this.cancel(error)
-    else this.fail(error)
+    if (this.#headersWithPeer) {
+      this.cancel(error)
+      return
+    }
+    if (this.#peer !== undefined) this.#publish('failed', noBytes, failureHeaders(error))
+    this.#fail(error)
   }
 
   #fail(error: CarillonError): void {
@@ -275,7 +297,8 @@ export class Pipe {
       const nowMs = this.#bus.clock.monotonic()
       if (nowMs - this.#heardMs > this.#stallMs) {
         const text = `${this.#what}: nothing heard from the other side for ${this.#stallMs} ms`
-        this.#abandon(new UnavailableError('bus-timeout', text))
+        if (this.#farewell === undefined) this.#abandon(new UnavailableError('bus-timeout', text))
+        else this.#fail(this.#farewell) // nobody came to hear it
         return
       }
       if (nowMs - this.#saidMs >= periodMs * 0.9) this.#say('alive')

@@ -12,6 +12,9 @@ import type { Clock } from '../base/clock.ts'
 
 export type BusHeaders = Readonly<Record<string, string>>
 
+/** On a message that the server itself sends to an inbox: `503` when what was published from there reached nobody. */
+export const statusHeader = 'Nats-Status'
+
 export interface BusMessage {
   readonly subject: string
   readonly replyTo: string | undefined
