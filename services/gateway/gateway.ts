@@ -9,7 +9,6 @@
 import { readFileSync } from 'node:fs'
 import { RefusedError, textOf } from '../../shared/base/errors.ts'
 import { type Actor, every, serve } from '../../shared/bus/actor.ts'
-import { metrics as metricsOf, type StatusReply, status as statusOf } from '../../shared/contracts/member.ts'
 import type { ServiceDeps } from '../../shared/membership/deps.ts'
 import { type Authenticator, createAuthenticator } from './auth.ts'
 import type { GatewayConfig } from './config.ts'
@@ -46,8 +45,6 @@ export function gateway(deps: GatewayDeps): Gateway {
   return {
     name: 'gateway',
     serves: [
-      serve(metricsOf, async () => ({ text: await metrics.text() }), { params: { id } }),
-      serve(statusOf, status, { params: { id } }),
     ],
     hears: [],
     every: [every(config.durabilityCheckMs, 'ask the server how durable it is', durability.check)],
@@ -66,10 +63,6 @@ export function gateway(deps: GatewayDeps): Gateway {
 
   function version(): string {
     return membership.members().find((member) => member.id === id)?.version ?? ''
-  }
-
-  async function status(): Promise<StatusReply> {
-    return { id, role: 'gateway', incarnation, partitions: [] }
   }
 }
 

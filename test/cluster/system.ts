@@ -1,0 +1,125 @@
+// The whole system as `npm start` runs it, for tests: launcher, nats-server and actors as real processes on loopback.
+import { type ChildProcess, spawn } from 'node:child_process'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { setTimeout as sleep } from 'node:timers/promises'
+
+const ROOT = new URL('../..', import.meta.url).pathname
+const START_MS_MAX = 60_000
+const STOP_MS_MAX = 40_000
+const LOG_LINES_MAX = 5_000
+
+export interface SystemProcess {
+  readonly pid: number
+  readonly role: string
+  readonly id: string
+  readonly address?: string
+}
+
+/** The ready line of `carillon start --output json`. */
+export interface Ready {
+  readonly push: string
+  readonly query: string
+  readonly nats: string
+  readonly durability: string
+  readonly data: string
+  readonly processes: readonly SystemProcess[]
+}
+
+export interface SystemOptions {
+  readonly args?: readonly string[]
+  readonly env?: Readonly<Record<string, string>>
+  /** Kept when given; else made anew and removed by `stop`. */
+  readonly dataDir?: string
+  /** 0 picks one; give a number to keep the address over restarts. */
+  readonly port?: number
+}
+
+export interface System {
+  readonly ready: Ready
+  /** `http://host:port` of the first gateway. */
+  readonly url: string
+  readonly launcher: ChildProcess
+  /** What the processes logged, newest last. */
+  readonly logLines: readonly string[]
+  /** Ends everything in peace; the data folder goes unless it was given. */
+  stop(): Promise<void>
+}
+
+/** Resolves at the ready line; rejects with the last log lines when there is none in time. */
+export async function startSystem(options: SystemOptions = {}): Promise<System> {
+  const dataDir = options.dataDir ?? mkdtempSync(join(tmpdir(), 'carillon-data-'))
+  const flags = ['--listen', `127.0.0.1:${options.port ?? 0}`, '--data', dataDir, '--output', 'json', ...(options.args ?? [])]
+  const launcher = spawn(process.execPath, ['services/carillon.mjs', 'start', ...flags], {
+    cwd: ROOT,
+    env: { ...process.env, ...options.env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+  const logLines: string[] = []
+  createInterface({ input: launcher.stderr! }).on('line', (line) => {
+    logLines.push(line)
+    if (logLines.length > LOG_LINES_MAX) logLines.shift()
+  })
+  try {
+    const ready = await readyLine(launcher)
+    return { ready, url: new URL(ready.push).origin, launcher, logLines, stop }
+  } catch (cause) {
+    launcher.kill('SIGTERM')
+    throw new Error(`the system did not start:\n${logLines.slice(-20).join('\n')}`, { cause })
+  }
+
+  async function stop(): Promise<void> {
+    await endProcess(launcher)
+    if (options.dataDir === undefined) rmSync(dataDir, { recursive: true, force: true })
+  }
+}
+
+async function readyLine(launcher: ChildProcess): Promise<Ready> {
+  const line = new Promise<Ready>((resolve, reject) => {
+    createInterface({ input: launcher.stdout! }).on('line', (text) => {
+      if (text.startsWith('{')) resolve(JSON.parse(text) as Ready)
+    })
+    launcher.once('exit', (code) => reject(new Error(`the launcher ended with ${code}`)))
+  })
+  const late = sleep(START_MS_MAX).then(() => {
+    throw new Error(`no ready line within ${START_MS_MAX} ms`)
+  })
+  return Promise.race([line, late])
+}
+
+/** SIGTERM, and SIGKILL when that takes too long. */
+export async function endProcess(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return
+  const ended = new Promise<void>((resolve) => child.once('exit', () => resolve()))
+  child.kill('SIGTERM')
+  const timer = setTimeout(() => child.kill('SIGKILL'), STOP_MS_MAX)
+  await ended
+  clearTimeout(timer)
+}
+
+/** The live pid of each actor now, by the launcher's children: a killed actor comes back under another pid. */
+export async function pidOf(system: System, id: string): Promise<number> {
+  const { readdirSync, readFileSync } = await import('node:fs')
+  for (const name of readdirSync('/proc')) {
+    if (!/^\d+$/.test(name)) continue
+    try {
+      const args = readFileSync(`/proc/${name}/cmdline`, 'utf8').split('\0')
+      const isOurs = args.includes('--id') && args[args.indexOf('--id') + 1] === id
+      if (isOurs && isChildOf(Number(name), system.launcher.pid!, readFileSync)) return Number(name)
+    } catch {
+      // the process ended while we looked
+    }
+  }
+  throw new Error(`${id} does not run`)
+}
+
+function isChildOf(pid: number, ancestor: number, readFileSync: typeof import('node:fs').readFileSync): boolean {
+  for (let at = pid; at > 1; ) {
+    if (at === ancestor) return true
+    const stat = readFileSync(`/proc/${at}/stat`, 'utf8')
+    at = Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1])
+  }
+  return false
+}
