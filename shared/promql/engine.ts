@@ -1,0 +1,248 @@
+// The engine: text → tree → plan → columns → answer. It holds no data; each query brings the source it reads from.
+//
+// Invariants
+//   E1  All that a query reads is asked for before evaluation begins (except by info()), each question once.
+//   E2  Series are looked at in the order of their labels, so two queriers give the same bits for the same data.
+//   E3  A query ends within its time limit and holds no more samples than its maximum, or is refused.
+import type { Clock } from '../base/clock.ts'
+import type { Histogram } from '../model/histogram.ts'
+import { compareLabels, type Labels } from '../model/labels.ts'
+import type { Matcher } from '../model/matcher.ts'
+import { newAnnotations } from './exec/annotations.ts'
+import { ABSENT, type Column, type Grid, gridOf, HISTOGRAM, mergeSameLabels } from './exec/column.ts'
+import { QueryCancelledError, QueryTimeoutError } from './exec/errors.ts'
+import { newEvaluation } from './exec/evaluate.ts'
+import { dropMetadata } from './exec/labels.ts'
+import { type Evaluation, newQueryState, refuseWhenOver } from './exec/query-state.ts'
+import { rawRange } from './exec/raw-range.ts'
+import { parse } from './parse/parser.ts'
+import { buildPlan } from './plan/build.ts'
+import type { Plan } from './plan/plan.ts'
+import type { SelectHints, SeriesSamples, SeriesSource } from './source.ts'
+
+export interface EngineOptions {
+  readonly clock: Clock
+  readonly lookbackMs: number
+  /** Samples that one query may hold at a time. */
+  readonly samplesMax: number
+  readonly timeoutMs: number
+  /** The step of a subquery that names none. */
+  readonly defaultStepMs: number
+  /** Names as in Prometheus' --enable-feature. */
+  readonly enabledFeatures: ReadonlySet<string>
+}
+
+export const ENGINE_DEFAULTS = {
+  lookbackMs: 300_000,
+  samplesMax: 50_000_000,
+  timeoutMs: 120_000,
+  defaultStepMs: 60_000,
+} as const
+
+export interface QueryRequest {
+  readonly text: string
+  readonly startMs: number
+  readonly endMs: number
+  /** 0: an instant query at endMs. */
+  readonly stepMs: number
+  readonly lookbackMs?: number
+  readonly timeoutMs?: number
+  readonly signal: AbortSignal
+}
+
+export interface ScalarResult {
+  readonly type: 'scalar'
+  readonly timeMs: number
+  readonly value: number
+}
+
+export interface StringResult {
+  readonly type: 'string'
+  readonly timeMs: number
+  readonly value: string
+}
+
+export interface VectorSample {
+  readonly labels: Labels
+  readonly value: number
+  readonly histogram?: Histogram
+}
+
+export interface VectorResult {
+  readonly type: 'vector'
+  readonly timeMs: number
+  readonly samples: readonly VectorSample[]
+}
+
+export interface MatrixSeries {
+  readonly labels: Labels
+  readonly times: Float64Array
+  readonly values: Float64Array
+  /** Only when some sample is a histogram: undefined where a float stands. */
+  readonly histograms?: readonly (Histogram | undefined)[]
+}
+
+export interface MatrixResult {
+  readonly type: 'matrix'
+  /** In the order of the labels. */
+  readonly series: readonly MatrixSeries[]
+}
+
+export interface QueryResult {
+  readonly value: ScalarResult | StringResult | VectorResult | MatrixResult
+  readonly warnings: string[]
+  readonly infos: string[]
+}
+
+export interface Engine {
+  /** Refuses with PromqlError, ExecutionError, TooManySamplesError, QueryTimeoutError, QueryCancelledError, or what the source threw. */
+  query(request: QueryRequest, source: SeriesSource): Promise<QueryResult>
+}
+
+export function createEngine(options: EngineOptions): Engine {
+  return { query: (request, source) => runQuery(options, request, source) }
+}
+
+async function runQuery(options: EngineOptions, request: QueryRequest, source: SeriesSource): Promise<QueryResult> {
+  const { clock } = options
+  const expr = parse(request.text, { enabledFeatures: options.enabledFeatures })
+  const lookbackMs = request.lookbackMs ?? options.lookbackMs
+  const { startMs, endMs, stepMs } = request
+  const plan = buildPlan(expr, { startMs, endMs, stepMs, lookbackMs, defaultStepMs: options.defaultStepMs })
+  const timeoutMs = Math.min(request.timeoutMs ?? options.timeoutMs, options.timeoutMs)
+  const deadlineMs = clock.monotonic() + timeoutMs
+  const limit = withDeadline(request.signal, clock, timeoutMs)
+  const annotations = newAnnotations()
+  const warnings: string[] = []
+  const context = { signal: limit.signal, warn: (text: string) => void warnings.push(text) }
+  const select = async (matchers: readonly Matcher[], hints: SelectHints) => {
+    if (hints.startMs > hints.endMs) return []
+    return sortedByLabels(await source.select(matchers, hints, context))
+  }
+  try {
+    refuseWhenOver(request.signal, clock, deadlineMs)
+    const series = await fetchAll(plan, select, () => refuseWhenOver(request.signal, clock, deadlineMs))
+    const evaluation = newEvaluation(
+      newQueryState({
+        clock,
+        signal: request.signal,
+        deadlineMs,
+        lookbackMs,
+        samplesMax: options.samplesMax,
+        enabledFeatures: options.enabledFeatures,
+        series,
+        annotations,
+        select,
+      }),
+    )
+    const value = await evaluate(plan, request, evaluation)
+    const texts = annotations.texts(request.text)
+    return { value, warnings: [...new Set(warnings), ...texts.warnings], infos: texts.infos }
+  } finally {
+    limit.end()
+  }
+}
+
+/** The caller's signal, which also fires when the time is up. */
+function withDeadline(signal: AbortSignal, clock: Clock, timeoutMs: number): { signal: AbortSignal; end(): void } {
+  const own = new AbortController()
+  const timer = clock.after(timeoutMs, () => own.abort(new QueryTimeoutError()))
+  const onAbort = () => own.abort(new QueryCancelledError())
+  if (signal.aborted) onAbort()
+  signal.addEventListener('abort', onAbort, { once: true })
+  return {
+    signal: own.signal,
+    end() {
+      timer.cancel()
+      signal.removeEventListener('abort', onAbort)
+    },
+  }
+}
+
+type Select = (matchers: readonly Matcher[], hints: SelectHints) => Promise<readonly SeriesSamples[]>
+
+/** E1. A source that gives up because the query is over is answered with why it was over. */
+async function fetchAll(plan: Plan, select: Select, refuseIfOver: () => void): Promise<(readonly SeriesSamples[])[]> {
+  try {
+    return await Promise.all(plan.selects.map(({ matchers, hints }) => select(matchers, hints)))
+  } catch (error) {
+    refuseIfOver()
+    throw error
+  }
+}
+
+/** E2. */
+function sortedByLabels(series: SeriesSamples[]): SeriesSamples[] {
+  for (let i = 1; i < series.length; i++) {
+    if (compareLabels(series[i - 1]!.labels, series[i]!.labels) > 0) {
+      return series.sort((a, b) => compareLabels(a.labels, b.labels))
+    }
+  }
+  return series
+}
+
+async function evaluate({ root }: Plan, request: QueryRequest, evaluation: Evaluation): Promise<QueryResult['value']> {
+  const { endMs } = request
+  const isInstant = request.stepMs === 0
+  const grid = isInstant ? gridOf(endMs, endMs, 1) : gridOf(request.startMs, endMs, request.stepMs)
+  const inner = root.kind === 'invariant' ? root.expr : root
+  if (inner.kind === 'string') return { type: 'string', timeMs: grid.startMs, value: inner.value }
+  if (inner.kind === 'matrix') return matrixOf(await rawRange(inner, grid, evaluation), gridTimes(grid))
+  if (inner.kind === 'subquery') {
+    const subquery = await evaluation.subquery(inner, grid)
+    return matrixOf(settleNames(subquery.columns, evaluation), gridTimes(subquery.grid))
+  }
+  if (root.type === 'scalar') {
+    const values = await evaluation.scalar(root, grid)
+    if (isInstant) return { type: 'scalar', timeMs: endMs, value: values[0]! }
+    return { type: 'matrix', series: values.length === 0 ? [] : [{ labels: [], times: gridTimes(grid), values }] }
+  }
+  const columns = settleNames(await evaluation.vector(root, grid), evaluation)
+  if (!isInstant) return matrixOf(columns, gridTimes(grid))
+  const samples: VectorSample[] = []
+  for (const { labels, values, kinds, histograms } of columns) {
+    if (kinds[0] === ABSENT) continue
+    const histogram = kinds[0] === HISTOGRAM ? histograms![0] : undefined
+    samples.push(histogram === undefined ? { labels, value: values[0]! } : { labels, value: 0, histogram })
+  }
+  return { type: 'vector', timeMs: endMs, samples }
+}
+
+function gridTimes(grid: Grid): Float64Array {
+  const times = new Float64Array(grid.steps)
+  for (let i = 0; i < times.length; i++) times[i] = grid.startMs + i * grid.stepMs
+  return times
+}
+
+/** With delayed name removal the names that operations dropped go now. */
+function settleNames(columns: Column[], { delaysNameRemoval }: Evaluation): Column[] {
+  if (!delaysNameRemoval) return columns
+  for (const column of columns) if (column.dropsName) column.labels = dropMetadata(column.labels)
+  return mergeSameLabels(columns)
+}
+
+function matrixOf(columns: readonly (Column | MatrixSeries)[], times: Float64Array): MatrixResult {
+  const series: MatrixSeries[] = []
+  for (const column of columns) {
+    const one = 'kinds' in column ? seriesOf(column, times) : column
+    if (one.times.length > 0) series.push(one)
+  }
+  return { type: 'matrix', series: series.sort((a, b) => compareLabels(a.labels, b.labels)) }
+}
+
+function seriesOf({ labels, values, kinds, histograms }: Column, times: Float64Array): MatrixSeries {
+  let count = 0
+  for (let i = 0; i < kinds.length; i++) if (kinds[i] !== ABSENT) count++
+  if (count === kinds.length && histograms === undefined) return { labels, times, values }
+  const keptTimes = new Float64Array(count)
+  const keptValues = new Float64Array(count)
+  const keptHistograms: (Histogram | undefined)[] = []
+  for (let i = 0, to = 0; i < kinds.length; i++) {
+    if (kinds[i] === ABSENT) continue
+    keptTimes[to] = times[i]!
+    keptValues[to++] = values[i]!
+    if (histograms !== undefined) keptHistograms.push(kinds[i] === HISTOGRAM ? histograms[i] : undefined)
+  }
+  const plain = { labels, times: keptTimes, values: keptValues }
+  return histograms === undefined ? plain : { ...plain, histograms: keptHistograms }
+}

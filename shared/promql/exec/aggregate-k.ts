@@ -1,0 +1,186 @@
+// topk, bottomk, limitk and limit_ratio: aggregations that keep some of their series, step by step.
+
+import { formatShort } from '../format-float.ts'
+import { labelsHash } from '../functions/labels-hash.ts'
+import type { PlanAggregation } from '../plan/plan.ts'
+import type { Group } from './aggregate.ts'
+import { TEXTS } from './annotations.ts'
+import { ABSENT, type Column, FLOAT, type Grid, HISTOGRAM, isEmpty, newColumn, setHistogram } from './column.ts'
+import { ExecutionError } from './errors.ts'
+import type { Evaluation } from './query-state.ts'
+
+export function isSelection(op: string): boolean {
+  return op === 'topk' || op === 'bottomk' || op === 'limitk' || op === 'limit_ratio'
+}
+
+/** Chooses among the columns of a group at one step: indexes into the group, in the order of the answer. */
+type Choose = (group: Group, step: number) => readonly number[]
+
+export function evaluateSelection(
+  node: PlanAggregation,
+  groups: readonly Group[],
+  columns: readonly Column[],
+  param: Float64Array,
+  grid: Grid,
+  state: Evaluation,
+): Column[] {
+  const isRatio = node.op === 'limit_ratio'
+  if (isRatio ? isAllZero(param) : isBelowOne(param)) return []
+  checkParam(param, node, state)
+  const choose = chooser(node, param, columns.length, state)
+  const kept = new Map<Column, Column>()
+  for (const group of groups) {
+    for (let step = 0; step < grid.steps; step++) {
+      for (const index of choose(group, step)) {
+        const from = group.columns[index]!
+        let to = kept.get(from)
+        if (to === undefined) {
+          to = newColumn(from.labels, grid.steps, from.dropsName)
+          kept.set(from, to)
+        }
+        if (from.kinds[step] === HISTOGRAM) setHistogram(to, step, from.histograms![step]!)
+        else {
+          to.values[step] = from.values[step]!
+          to.kinds[step] = FLOAT
+        }
+      }
+    }
+  }
+  return [...kept.values()].filter((column) => !isEmpty(column))
+}
+
+function isBelowOne(param: Float64Array): boolean {
+  let max = -Number.MAX_VALUE
+  for (const k of param) max = Math.max(max, k)
+  return max < 1
+}
+
+function isAllZero(param: Float64Array): boolean {
+  return param.every((ratio) => ratio === 0)
+}
+
+const INT64_MAX = 2 ** 63
+
+function checkParam(param: Float64Array, node: PlanAggregation, state: Evaluation): void {
+  let min = Infinity
+  let max = -Infinity
+  for (const value of param) {
+    if (Number.isNaN(value)) {
+      throw new ExecutionError(node.op === 'limit_ratio' ? 'Ratio value is NaN' : 'Parameter value is NaN')
+    }
+    min = Math.min(min, value)
+    max = Math.max(max, value)
+  }
+  if (node.op === 'limit_ratio') {
+    if (max > 1) state.annotations.warn(TEXTS.invalidRatio(max, 1), node.param!.position)
+    if (min < -1) state.annotations.warn(TEXTS.invalidRatio(min, -1), node.param!.position)
+    return
+  }
+  if (min <= -INT64_MAX) throw new ExecutionError(`Scalar value ${formatShort(min)} underflows int64`)
+  if (max >= INT64_MAX) throw new ExecutionError(`Scalar value ${formatShort(max)} overflows int64`)
+}
+
+function chooser(node: PlanAggregation, param: Float64Array, seriesCount: number, state: Evaluation): Choose {
+  const kAt = (step: number) => Math.min(Math.trunc(param[step]!), seriesCount)
+  switch (node.op) {
+    case 'limitk':
+      return ({ columns }, step) => firstPresent(columns, step, kAt(step))
+    case 'limit_ratio':
+      return ratioChooser(param)
+    default: {
+      const isTop = node.op === 'topk'
+      const onHistogram = () => state.annotations.inform(TEXTS.ignoredInAggregation(node.op), node.position)
+      return ({ columns }, step) => best(columns, step, { k: kAt(step), isTop, onHistogram })
+    }
+  }
+}
+
+function firstPresent(columns: readonly Column[], step: number, k: number): number[] {
+  const chosen: number[] = []
+  for (let i = 0; i < columns.length && chosen.length < k; i++) {
+    if (columns[i]!.kinds[step] !== ABSENT) chosen.push(i)
+  }
+  return chosen
+}
+
+/** Each label set has a fixed place in [0, 1]; a ratio takes those below it, a negative one takes the others. */
+function ratioChooser(param: Float64Array): Choose {
+  const places = new Map<Column, number>()
+  return ({ columns }, step) => {
+    const ratio = Math.max(-1, Math.min(1, param[step]!))
+    const chosen: number[] = []
+    for (let i = 0; i < columns.length; i++) {
+      const column = columns[i]!
+      if (column.kinds[step] === ABSENT || ratio === 0) continue
+      const place = places.get(column) ?? labelsHash(column.labels)
+      places.set(column, place)
+      if (ratio > 0 ? place < ratio : place >= 1 + ratio) chosen.push(i)
+    }
+    return chosen
+  }
+}
+
+interface Ranking {
+  readonly k: number
+  readonly isTop: boolean
+  onHistogram(): void
+}
+
+/** The k best by value, best first, NaN last. The heap of the best so far has the worst of them on top, and a candidate must beat
+ *  it: among equals the earlier series stays. */
+function best(columns: readonly Column[], step: number, { k, isTop, onHistogram }: Ranking): number[] {
+  if (k < 1) return []
+  const heap: number[] = []
+  const valueAt = (index: number) => columns[index]!.values[step]!
+  const isWorse = (a: number, b: number) => {
+    const value = valueAt(a)
+    if (Number.isNaN(value)) return true
+    return isTop ? value < valueAt(b) : value > valueAt(b)
+  }
+  for (let i = 0; i < columns.length; i++) {
+    const kind = columns[i]!.kinds[step]
+    if (kind === ABSENT) continue
+    if (kind === HISTOGRAM) onHistogram()
+    else if (heap.length < k) {
+      heap.push(i)
+      siftUp(heap, isWorse)
+    } else {
+      const value = valueAt(i)
+      const worst = valueAt(heap[0]!)
+      const isBetter = isTop ? worst < value : worst > value
+      if (!isBetter && !(Number.isNaN(worst) && !Number.isNaN(value))) continue
+      heap[0] = i
+      siftDown(heap, isWorse)
+    }
+  }
+  return heap.sort((a, b) => {
+    const x = valueAt(a)
+    const y = valueAt(b)
+    if (Number.isNaN(x) || Number.isNaN(y)) return Number(Number.isNaN(x)) - Number(Number.isNaN(y))
+    return isTop ? y - x || 0 : x - y || 0
+  })
+}
+
+type IsWorse = (a: number, b: number) => boolean
+
+function siftUp(heap: number[], isWorse: IsWorse): void {
+  let at = heap.length - 1
+  while (at > 0) {
+    const parent = (at - 1) >> 1
+    if (!isWorse(heap[at]!, heap[parent]!)) return
+    ;[heap[at], heap[parent]] = [heap[parent]!, heap[at]!]
+    at = parent
+  }
+}
+
+function siftDown(heap: number[], isWorse: IsWorse): void {
+  let at = 0
+  for (;;) {
+    let child = 2 * at + 1
+    if (child >= heap.length) return
+    if (child + 1 < heap.length && isWorse(heap[child + 1]!, heap[child]!)) child++
+    if (!isWorse(heap[child]!, heap[at]!)) return
+    ;[heap[at], heap[child]] = [heap[child]!, heap[at]!]
+    at = child
+  }
+}

@@ -1,0 +1,105 @@
+// Values over steps: what every operator takes and gives. One column per series, one element per step, no object per sample.
+//
+// Invariants
+//   C1  All columns of one evaluation have as many elements as its grid has steps.
+//   C2  An operator owns the columns it was given and may overwrite them; nobody else looks at them again.
+//   C3  Between operators no two columns hold a value for one step under one label set.
+import type { Histogram } from '../../model/histogram.ts'
+import { type Labels, labelsKey } from '../../model/labels.ts'
+import { sameLabelset } from './errors.ts'
+
+/** The moments an expression is evaluated at. */
+export interface Grid {
+  readonly startMs: number
+  readonly endMs: number
+  readonly stepMs: number
+  readonly steps: number
+}
+
+export function gridOf(startMs: number, endMs: number, stepMs: number): Grid {
+  return { startMs, endMs, stepMs, steps: endMs < startMs ? 0 : Math.floor((endMs - startMs) / stepMs) + 1 }
+}
+
+export const ABSENT = 0
+export const FLOAT = 1
+export const HISTOGRAM = 2
+export type Kind = 0 | 1 | 2
+
+export interface Column {
+  labels: Labels
+  /** The name goes when the query ends (only with delayed name removal; otherwise it is gone already). */
+  dropsName: boolean
+  /** Meaningful where kinds says FLOAT. */
+  values: Float64Array
+  /** Per step: ABSENT, FLOAT or HISTOGRAM. */
+  kinds: Uint8Array
+  /** Only when some kind is HISTOGRAM. */
+  histograms: (Histogram | undefined)[] | undefined
+}
+
+export function newColumn(labels: Labels, steps: number, dropsName = false): Column {
+  return { labels, dropsName, values: new Float64Array(steps), kinds: new Uint8Array(steps), histograms: undefined }
+}
+
+export function setHistogram(column: Column, step: number, histogram: Histogram): void {
+  column.kinds[step] = HISTOGRAM
+  column.histograms ??= new Array<Histogram | undefined>(column.kinds.length)
+  column.histograms[step] = histogram
+}
+
+export function isEmpty(column: Column): boolean {
+  const { kinds } = column
+  for (let i = 0; i < kinds.length; i++) if (kinds[i] !== ABSENT) return false
+  return true
+}
+
+/** Joins columns of one label set that hold values at different steps; refuses when they meet at a step (C3). */
+export function mergeSameLabels(columns: Column[]): Column[] {
+  if (columns.length < 2) return columns
+  const byKey = new Map<string, Column>()
+  let merged: Column[] | undefined
+  for (let i = 0; i < columns.length; i++) {
+    const column = columns[i]!
+    const key = labelsKey(column.labels)
+    const first = byKey.get(key)
+    if (first === undefined) {
+      byKey.set(key, column)
+      merged?.push(column)
+      continue
+    }
+    merged ??= columns.slice(0, i)
+    overlay(first, column)
+  }
+  return merged ?? columns
+}
+
+function overlay(into: Column, from: Column): void {
+  for (let step = 0; step < into.kinds.length; step++) {
+    const kind = from.kinds[step]
+    if (kind === ABSENT) continue
+    if (into.kinds[step] !== ABSENT) throw sameLabelset()
+    if (kind === HISTOGRAM) setHistogram(into, step, from.histograms![step]!)
+    else {
+      into.kinds[step] = FLOAT
+      into.values[step] = from.values[step]!
+    }
+  }
+}
+
+/** Refuses two columns of one label set, whether they meet or not. */
+export function refuseSameLabels(columns: readonly Column[]): void {
+  if (columns.length < 2) return
+  const keys = new Set<string>()
+  for (const { labels } of columns) keys.add(labelsKey(labels))
+  if (keys.size !== columns.length) throw sameLabelset()
+}
+
+/** One value for every step: what a step-invariant expression becomes. */
+export function broadcast(column: Column, steps: number): Column {
+  const wide = newColumn(column.labels, steps, column.dropsName)
+  wide.kinds.fill(column.kinds[0]!)
+  if (column.kinds[0] === HISTOGRAM) {
+    wide.histograms = new Array<Histogram | undefined>(steps).fill(column.histograms![0])
+  } else wide.values.fill(column.values[0]!)
+  return wide
+}

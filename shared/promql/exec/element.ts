@@ -1,0 +1,190 @@
+// One operator over two columns (or a column and a scalar), step by step. Hot kernel: floats take a plain loop; histograms, where
+// there are any, take the slow one.
+import type { Histogram } from '../../model/histogram.ts'
+import { add, compact, equals, scale, scaleDown, subtract, trim } from '../functions/histogram-math.ts'
+import { type HistogramNotes, IncompatibleSchemas } from '../functions/histogram-shape.ts'
+import type { PlanBinary } from '../plan/plan.ts'
+import { type Annotations, TEXTS } from './annotations.ts'
+import { arithmetic } from './arithmetic.ts'
+import { ABSENT, type Column, FLOAT, HISTOGRAM, setHistogram } from './column.ts'
+
+export interface Operands {
+  a: Column
+  b: Column
+  /** In place of a or b: one number per step. */
+  scalarA: Float64Array | undefined
+  scalarB: Float64Array | undefined
+}
+
+/** Writes into `result` (which may be one of the operands) and, where given, marks in `met` the steps where both had a value. */
+export type ElementOperation = (operands: Operands, result: Column, met: Uint8Array | undefined) => void
+
+interface Options {
+  /** A comparison whose right side is the vector: that value is kept. */
+  readonly keepsVector: boolean
+}
+
+export function elementOperation(
+  node: PlanBinary,
+  annotations: Annotations,
+  { keepsVector }: Options,
+): ElementOperation {
+  const compare = comparison(node.op)
+  const compute = compare === undefined && !isTrim(node.op) ? arithmetic(node.op) : undefined
+  const slow = mixedOperation(node, annotations, keepsVector)
+  return (operands, result, met) => {
+    const { a, b, scalarA, scalarB } = operands
+    if (a.histograms !== undefined || b.histograms !== undefined || isTrim(node.op)) return slow(operands, result, met)
+    const x = scalarA ?? a.values
+    const y = scalarB ?? b.values
+    const kindsX = scalarA === undefined ? a.kinds : b.kinds
+    const kindsY = scalarB === undefined ? b.kinds : a.kinds
+    if (compute !== undefined) return computeFloats(compute, { x, y, kindsX, kindsY }, result, met)
+    compareFloats(compare!, { x, y, kindsX, kindsY }, result, met, { returnBool: node.returnBool, keepsVector })
+  }
+}
+
+interface FloatOperands {
+  readonly x: Float64Array
+  readonly y: Float64Array
+  readonly kindsX: Uint8Array
+  readonly kindsY: Uint8Array
+}
+
+function computeFloats(
+  compute: (x: number, y: number) => number,
+  { x, y, kindsX, kindsY }: FloatOperands,
+  { values, kinds }: Column,
+  met: Uint8Array | undefined,
+): void {
+  for (let i = 0; i < values.length; i++) {
+    if (kindsX[i] === ABSENT || kindsY[i] === ABSENT) {
+      kinds[i] = ABSENT
+      continue
+    }
+    values[i] = compute(x[i]!, y[i]!)
+    kinds[i] = FLOAT
+    if (met !== undefined) met[i] = 1
+  }
+}
+
+function compareFloats(
+  compare: (x: number, y: number) => boolean,
+  { x, y, kindsX, kindsY }: FloatOperands,
+  { values, kinds }: Column,
+  met: Uint8Array | undefined,
+  { returnBool, keepsVector }: { returnBool: boolean; keepsVector: boolean },
+): void {
+  for (let i = 0; i < values.length; i++) {
+    if (kindsX[i] === ABSENT || kindsY[i] === ABSENT) {
+      kinds[i] = ABSENT
+      continue
+    }
+    if (met !== undefined) met[i] = 1
+    const holds = compare(x[i]!, y[i]!)
+    if (returnBool) values[i] = holds ? 1 : 0
+    else values[i] = keepsVector ? y[i]! : x[i]!
+    kinds[i] = holds || returnBool ? FLOAT : ABSENT
+  }
+}
+
+function comparison(op: string): ((x: number, y: number) => boolean) | undefined {
+  switch (op) {
+    case '==':
+      return (x, y) => x === y
+    case '!=':
+      return (x, y) => x !== y
+    case '>':
+      return (x, y) => x > y
+    case '<':
+      return (x, y) => x < y
+    case '>=':
+      return (x, y) => x >= y
+    case '<=':
+      return (x, y) => x <= y
+    default:
+      return undefined
+  }
+}
+
+function isTrim(op: string): boolean {
+  return op === '</' || op === '>/'
+}
+
+/** What came of one pair: a float, a histogram, or nothing because the types do not go together. */
+type Outcome =
+  | { readonly kind: 'float'; readonly value: number; readonly keep: boolean }
+  | { readonly kind: 'histogram'; readonly histogram: Histogram; readonly keep: boolean }
+  | undefined
+
+function mixedOperation(node: PlanBinary, annotations: Annotations, keepsVector: boolean): ElementOperation {
+  const compute = mixedElement(node, annotations)
+  return ({ a, b, scalarA, scalarB }, result, met) => {
+    for (let i = 0; i < result.values.length; i++) {
+      const kindX = scalarA === undefined ? a.kinds[i]! : FLOAT
+      const kindY = scalarB === undefined ? b.kinds[i]! : FLOAT
+      const isThere = kindX !== ABSENT && kindY !== ABSENT
+      const histogramX = kindX === HISTOGRAM ? a.histograms![i] : undefined
+      const histogramY = kindY === HISTOGRAM ? b.histograms![i] : undefined
+      const x = (scalarA ?? a.values)[i]!
+      const y = (scalarB ?? b.values)[i]!
+      result.kinds[i] = ABSENT
+      const outcome = isThere ? compute(x, y, histogramX, histogramY) : undefined
+      if (outcome === undefined) continue
+      if (met !== undefined) met[i] = 1
+      if (node.returnBool) setFloat(result, i, outcome.keep ? 1 : 0)
+      else if (!outcome.keep) continue
+      else if (outcome.kind === 'histogram') setHistogram(result, i, outcome.histogram)
+      else setFloat(result, i, keepsVector ? y : outcome.value)
+    }
+  }
+}
+
+function setFloat(column: Column, step: number, value: number): void {
+  column.values[step] = value
+  column.kinds[step] = FLOAT
+}
+
+type Element = (x: number, y: number, a: Histogram | undefined, b: Histogram | undefined) => Outcome
+
+function mixedElement({ op, position }: PlanBinary, annotations: Annotations): Element {
+  const compare = comparison(op)
+  const incompatible = (left: string, right: string): undefined => {
+    annotations.inform(TEXTS.incompatibleTypes(left, op, right), position)
+    return undefined
+  }
+  const kept = (histogram: Histogram): Outcome => ({ kind: 'histogram', histogram, keep: true })
+  return (x, y, a, b) => {
+    if (a === undefined && b === undefined) {
+      if (isTrim(op)) return incompatible('float', 'float')
+      if (compare !== undefined) return { kind: 'float', value: x, keep: compare(x, y) }
+      return { kind: 'float', value: arithmetic(op)(x, y), keep: true }
+    }
+    if (a === undefined) return op === '*' ? kept(compact(scale(b!, x))) : incompatible('float', 'histogram')
+    if (b === undefined) {
+      if (op === '*') return kept(compact(scale(a, y)))
+      if (op === '/') return kept(compact(scaleDown(a, y)))
+      if (isTrim(op)) return kept(trim(a, y, op === '</'))
+      return incompatible('histogram', 'float')
+    }
+    if (op === '==') return { kind: 'histogram', histogram: a, keep: equals(a, b) }
+    if (op === '!=') return { kind: 'histogram', histogram: a, keep: !equals(a, b) }
+    if (op !== '+' && op !== '-') return incompatible('histogram', 'histogram')
+    return combine(op, a, b)
+  }
+
+  function combine(sign: '+' | '-', a: Histogram, b: Histogram): Outcome {
+    const notes: HistogramNotes = { collided: false, reconciled: false }
+    const operation = sign === '+' ? 'addition' : 'subtraction'
+    try {
+      const sum = sign === '+' ? add(a, b, notes) : { ...subtract(a, b, notes), resetHint: 'gauge' as const }
+      if (notes.collided) annotations.warn(TEXTS.resetCollision(operation), position)
+      if (notes.reconciled) annotations.inform(TEXTS.boundsReconciled(operation), position)
+      return notes.collided ? undefined : kept(sum)
+    } catch (error) {
+      if (!(error instanceof IncompatibleSchemas)) throw error
+      annotations.warn(TEXTS.incompatibleLayout(sign), position)
+      return undefined
+    }
+  }
+}

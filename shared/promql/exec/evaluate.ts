@@ -1,0 +1,113 @@
+// Evaluates a plan: one function per kind of node, each giving the columns (or the numbers) of all steps at once.
+
+import { callScalar, callVector } from '../functions/call.ts'
+import { scale } from '../functions/histogram-math.ts'
+import { subqueryStartMs } from '../plan/build.ts'
+import type { PlanInvariant, PlanNode, PlanSubquery, PlanUnary } from '../plan/plan.ts'
+import { evaluateAggregation } from './aggregate.ts'
+import { scalarOperation } from './arithmetic.ts'
+import { evaluateBinary } from './binary.ts'
+import { broadcast, type Column, type Grid, gridOf, HISTOGRAM, mergeSameLabels } from './column.ts'
+import { ExecutionError } from './errors.ts'
+import { dropMetadata } from './labels.ts'
+import type { Evaluation, QueryState } from './query-state.ts'
+import { evaluateSelector } from './selector.ts'
+import { evaluateSmoothed } from './smoothed.ts'
+
+/** Ties the operators to the evaluator that they call for their operands. */
+export function newEvaluation(state: QueryState): Evaluation {
+  const evaluation: Evaluation = {
+    ...state,
+    vector: (node, grid) => evaluateVector(node, grid, evaluation),
+    scalar: (node, grid) => evaluateScalar(node, grid, evaluation),
+    subquery: (node, grid) => evaluateSubquery(node, grid, evaluation),
+  }
+  return evaluation
+}
+
+async function evaluateVector(node: PlanNode, grid: Grid, state: Evaluation): Promise<Column[]> {
+  await state.breathe()
+  if (grid.steps === 0) return []
+  switch (node.kind) {
+    case 'selector':
+      if (node.modifier === 'smoothed') return evaluateSmoothed(node, grid, state)
+      return evaluateSelector(node, grid, state)
+    case 'call':
+      return callVector(node, grid, state)
+    case 'aggregation':
+      return evaluateAggregation(node, grid, state)
+    case 'binary':
+      return evaluateBinary(node, grid, state)
+    case 'unary':
+      return evaluateUnary(node, grid, state)
+    case 'invariant':
+      return evaluateInvariant(node, grid, state)
+    default:
+      throw new ExecutionError(`a ${node.kind} stands where an instant vector is wanted`)
+  }
+}
+
+/** One number per step. */
+async function evaluateScalar(node: PlanNode, grid: Grid, state: Evaluation): Promise<Float64Array> {
+  await state.breathe()
+  switch (node.kind) {
+    case 'number':
+      return new Float64Array(grid.steps).fill(node.value)
+    case 'call':
+      return callScalar(node, grid, state)
+    case 'unary': {
+      const values = await evaluateScalar(node.expr, grid, state)
+      if (node.isNegation) for (let i = 0; i < values.length; i++) values[i] = -values[i]!
+      return values
+    }
+    case 'binary': {
+      const left = await evaluateScalar(node.left, grid, state)
+      const right = await evaluateScalar(node.right, grid, state)
+      const operate = scalarOperation(node.op)
+      for (let i = 0; i < left.length; i++) left[i] = operate(left[i]!, right[i]!)
+      return left
+    }
+    case 'invariant': {
+      const [value] = await evaluateScalar(node.expr, firstStep(grid), state)
+      return new Float64Array(grid.steps).fill(value!)
+    }
+    default:
+      throw new ExecutionError(`a ${node.kind} stands where a scalar is wanted`)
+  }
+}
+
+function firstStep(grid: Grid): Grid {
+  return { startMs: grid.startMs, endMs: grid.startMs, stepMs: grid.stepMs, steps: 1 }
+}
+
+async function evaluateInvariant(node: PlanInvariant, grid: Grid, state: Evaluation): Promise<Column[]> {
+  const columns = await evaluateVector(node.expr, firstStep(grid), state)
+  if (grid.steps === 1) return columns
+  state.hold(columns.length * (grid.steps - 1))
+  return columns.map((column) => broadcast(column, grid.steps))
+}
+
+async function evaluateUnary(node: PlanUnary, grid: Grid, state: Evaluation): Promise<Column[]> {
+  const columns = await evaluateVector(node.expr, grid, state)
+  if (!node.isNegation) return columns
+  for (const column of columns) {
+    const { values, kinds } = column
+    for (let i = 0; i < values.length; i++) {
+      values[i] = -values[i]!
+      if (kinds[i] === HISTOGRAM) column.histograms![i] = scale(column.histograms![i]!, -1)
+    }
+    column.dropsName = true
+    if (!state.delaysNameRemoval) column.labels = dropMetadata(column.labels)
+  }
+  return state.delaysNameRemoval ? columns : mergeSameLabels(columns)
+}
+
+async function evaluateSubquery(
+  node: PlanSubquery,
+  grid: Grid,
+  state: Evaluation,
+): Promise<{ columns: Column[]; grid: Grid }> {
+  const lastMs = grid.startMs + (grid.steps - 1) * grid.stepMs
+  const inner = gridOf(subqueryStartMs(node, grid.startMs), (node.atMs ?? lastMs) - node.offsetMs, node.stepMs)
+  return { columns: await evaluateVector(node.expr, inner, state), grid: inner }
+}

@@ -1,0 +1,93 @@
+// Edits of label sets, as operators need them: always a new list, always sorted by name.
+import { compareBytes, type Labels, labelOf, METRIC_NAME } from '../../model/labels.ts'
+
+export const NO_LABELS: Labels = []
+
+function isMetadata(name: string): boolean {
+  return name.length === 8 && (name === METRIC_NAME || name === '__type__' || name === '__unit__')
+}
+
+/** Without the metric's name, type and unit: what an operation leaves when its result is another metric. */
+export function dropMetadata(labels: Labels): Labels {
+  let kept = 0
+  let firstIsTheOnly = labels[0] === METRIC_NAME
+  for (let i = 0; i < labels.length; i += 2) {
+    if (!isMetadata(labels[i]!)) kept += 2
+    else if (i > 0) firstIsTheOnly = false
+  }
+  if (kept === labels.length) return labels
+  if (firstIsTheOnly) return labels.slice(2)
+  const rest: string[] = []
+  for (let i = 0; i < labels.length; i += 2) if (!isMetadata(labels[i]!)) rest.push(labels[i]!, labels[i + 1]!)
+  return rest
+}
+
+export function withoutLabels(labels: Labels, names: ReadonlySet<string>): Labels {
+  const rest: string[] = []
+  for (let i = 0; i < labels.length; i += 2) if (!names.has(labels[i]!)) rest.push(labels[i]!, labels[i + 1]!)
+  return rest
+}
+
+export function onlyLabels(labels: Labels, names: ReadonlySet<string>): Labels {
+  const rest: string[] = []
+  for (let i = 0; i < labels.length; i += 2) if (names.has(labels[i]!)) rest.push(labels[i]!, labels[i + 1]!)
+  return rest
+}
+
+/** `name` set to `value`; an empty value removes it. */
+export function withLabel(labels: Labels, name: string, value: string): Labels {
+  let at = 0
+  while (at < labels.length && compareBytes(labels[at]!, name) < 0) at += 2
+  const isThere = labels[at] === name
+  if (value === '') return isThere ? [...labels.slice(0, at), ...labels.slice(at + 2)] : labels
+  return [...labels.slice(0, at), name, value, ...labels.slice(isThere ? at + 2 : at)]
+}
+
+/** A key that two label sets share exactly when they agree on `names` (a missing label is an empty one). */
+export function keyOn(labels: Labels, names: readonly string[]): string {
+  let key = ''
+  for (const name of names) key += `${labelOf(labels, name)}\xff`
+  return key
+}
+
+/** A key that two label sets share exactly when they agree on everything except `names`. */
+export function keyIgnoring(labels: Labels, names: ReadonlySet<string>): string {
+  let key = ''
+  for (let i = 0; i < labels.length; i += 2) if (!names.has(labels[i]!)) key += `${labels[i]}\xfe${labels[i + 1]}\xff`
+  return key
+}
+
+const LEGACY_NAME = /^[a-zA-Z_][a-zA-Z0-9_]*$/
+
+/** `{__name__="x", job="y"}`, as Prometheus writes label sets into error texts. */
+export function describeLabels(labels: Labels): string {
+  const pairs: string[] = []
+  for (let i = 0; i < labels.length; i += 2) {
+    const name = labels[i]!
+    pairs.push(`${LEGACY_NAME.test(name) ? name : quote(name)}=${quote(labels[i + 1]!)}`)
+  }
+  return `{${pairs.join(', ')}}`
+}
+
+const ESCAPES: Record<string, string> = {
+  '\x07': '\\a',
+  '\b': '\\b',
+  '\f': '\\f',
+  '\n': '\\n',
+  '\r': '\\r',
+  '\t': '\\t',
+  '\v': '\\v',
+  '\\': '\\\\',
+  '"': '\\"',
+}
+
+/** A string in double quotes with Go's escapes. */
+export function quote(text: string): string {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is escaped here
+  const escaped = text.replace(/[\x00-\x1f\x7f-\x9f"\\]/g, (char) => {
+    const code = char.charCodeAt(0)
+    if (ESCAPES[char] !== undefined) return ESCAPES[char]
+    return code < 0x80 ? `\\x${code.toString(16).padStart(2, '0')}` : `\\u${code.toString(16).padStart(4, '0')}`
+  })
+  return `"${escaped}"`
+}

@@ -1,0 +1,293 @@
+// Functions over ranges: for each series a window of samples moves from step to step, and a kernel turns it into a value.
+//
+// Invariants
+//   W1  A window holds the samples in (start, end], without stale markers, floats and histograms apart.
+//   W2  Windows of one series only move forward, so a kernel may keep positions from step to step.
+import type { Histogram } from '../../model/histogram.ts'
+import { type Labels, labelOf, METRIC_NAME } from '../../model/labels.ts'
+import { isStale } from '../../model/sample.ts'
+import type { Position } from '../ast.ts'
+import type { PlanCall, PlanMatrix, PlanSubquery } from '../plan/plan.ts'
+import type { SeriesSamples } from '../source.ts'
+import type { Annotations } from './annotations.ts'
+import { TEXTS } from './annotations.ts'
+import {
+  ABSENT,
+  type Column,
+  FLOAT,
+  type Grid,
+  HISTOGRAM,
+  newColumn,
+  refuseSameLabels,
+  setHistogram,
+} from './column.ts'
+import { dropMetadata } from './labels.ts'
+import type { Evaluation, QueryState } from './query-state.ts'
+import { isStaleHistogram } from './selector.ts'
+
+/** The samples of one series, ready for windows (W1). */
+export interface RangeSeries {
+  readonly labels: Labels
+  readonly dropsName: boolean
+  readonly times: Float64Array
+  readonly values: Float64Array
+  readonly histogramTimes: Float64Array
+  readonly histograms: readonly Histogram[]
+  /** Start timestamps, where they are kept and asked for. */
+  readonly startTimes: Float64Array | undefined
+  readonly histogramStartTimes: Float64Array | undefined
+}
+
+/** Floats at [lo, hi) and histograms at [histogramLo, histogramHi). The kernel leaves its result in `value` or `histogram`. */
+export interface Window {
+  lo: number
+  hi: number
+  histogramLo: number
+  histogramHi: number
+  /** Bounds of the range as asked for: exclusive, inclusive. */
+  startMs: number
+  endMs: number
+  /** The evaluation time. */
+  nowMs: number
+  value: number
+  histogram: Histogram | undefined
+}
+
+/** Says what it left in the window: ABSENT, FLOAT or HISTOGRAM. */
+export type Kernel = (window: Window, step: number) => 0 | 1 | 2
+
+export interface RangeCall {
+  readonly name: string
+  readonly rangeMs: number
+  readonly modifier: 'anchored' | 'smoothed' | undefined
+  readonly lookbackMs: number
+  /** Where the range stands in the query, and where the first argument and all of them do. */
+  readonly rangePosition: Position
+  readonly firstPosition: Position
+  readonly argsPosition: Position
+  /** The other arguments, one number per step each. */
+  readonly args: readonly Float64Array[]
+  readonly annotations: Annotations
+}
+
+export type KernelFactory = (series: RangeSeries, call: RangeCall) => Kernel
+
+const NO_TIMES = new Float64Array(0)
+const NO_HISTOGRAMS: readonly Histogram[] = []
+
+export function rangeSeriesOf(samples: SeriesSamples): RangeSeries {
+  const { labels, times, values, histograms } = samples
+  const plain = { labels, dropsName: false, startTimes: undefined, histogramStartTimes: undefined }
+  if (histograms !== undefined) return { ...plain, ...splitSamples(times, values, histograms) }
+  const none = { histogramTimes: NO_TIMES, histograms: NO_HISTOGRAMS }
+  let staleCount = 0
+  for (let i = 0; i < values.length; i++) {
+    const value = values[i]!
+    if (Number.isNaN(value) && isStale(value)) staleCount++
+  }
+  if (staleCount === 0) return { ...plain, ...none, times, values }
+  const keptTimes = new Float64Array(times.length - staleCount)
+  const keptValues = new Float64Array(times.length - staleCount)
+  for (let i = 0, to = 0; i < times.length; i++) {
+    if (isStale(values[i]!)) continue
+    keptTimes[to] = times[i]!
+    keptValues[to++] = values[i]!
+  }
+  return { ...plain, ...none, times: keptTimes, values: keptValues }
+}
+
+function splitSamples(times: Float64Array, values: Float64Array, mixed: readonly (Histogram | undefined)[]) {
+  const floatTimes: number[] = []
+  const floats = new Float64Array(values.length)
+  const histogramTimes: number[] = []
+  const histograms: Histogram[] = []
+  for (let i = 0; i < times.length; i++) {
+    const histogram = mixed[i]
+    if (histogram !== undefined) {
+      if (isStaleHistogram(histogram)) continue
+      histogramTimes.push(times[i]!)
+      histograms.push(histogram)
+    } else if (!isStale(values[i]!)) {
+      floats[floatTimes.length] = values[i]!
+      floatTimes.push(times[i]!)
+    }
+  }
+  return {
+    times: Float64Array.from(floatTimes),
+    values: floats.subarray(0, floatTimes.length),
+    histogramTimes: Float64Array.from(histogramTimes),
+    histograms,
+  }
+}
+
+/** A subquery's column as samples. Reset hints no longer say anything about what lies between two of its steps. */
+function rangeSeriesOfColumn(column: Column, grid: Grid, gridTimes: Float64Array): RangeSeries {
+  const { labels, dropsName, values, kinds } = column
+  const plain = { labels, dropsName, startTimes: undefined, histogramStartTimes: undefined }
+  const none = { histogramTimes: NO_TIMES, histograms: NO_HISTOGRAMS }
+  let isFull = true
+  for (let i = 0; i < kinds.length && isFull; i++) isFull = kinds[i] === FLOAT && !isStale(values[i]!)
+  if (isFull) return { ...plain, ...none, times: gridTimes, values }
+  const samples: SeriesSamples = compact(column, grid, gridTimes)
+  return { ...rangeSeriesOf(samples), dropsName }
+}
+
+function compact({ labels, values, kinds, histograms }: Column, grid: Grid, gridTimes: Float64Array): SeriesSamples {
+  let count = 0
+  for (let i = 0; i < grid.steps; i++) if (kinds[i] !== ABSENT) count++
+  const times = new Float64Array(count)
+  const kept = new Float64Array(count)
+  const keptHistograms: (Histogram | undefined)[] = []
+  for (let i = 0, to = 0; i < grid.steps; i++) {
+    if (kinds[i] === ABSENT) continue
+    times[to] = gridTimes[i]!
+    kept[to++] = values[i]!
+    if (histograms === undefined) continue
+    const histogram = kinds[i] === HISTOGRAM ? histograms[i] : undefined
+    const isHinted = histogram?.resetHint === 'reset' || histogram?.resetHint === 'no-reset'
+    keptHistograms.push(isHinted ? { ...histogram, resetHint: 'unknown' } : histogram)
+  }
+  return { labels, times, values: kept, ...(histograms === undefined ? {} : { histograms: keptHistograms }) }
+}
+
+export interface RangeInput {
+  readonly series: readonly RangeSeries[]
+  readonly atMs: number | undefined
+  readonly offsetMs: number
+  readonly rangeMs: number
+  readonly modifier: 'anchored' | 'smoothed' | undefined
+  readonly position: Position
+}
+
+export async function rangeInput(node: PlanMatrix | PlanSubquery, grid: Grid, state: Evaluation): Promise<RangeInput> {
+  if (node.kind === 'matrix') {
+    const { selector, rangeMs, position } = node
+    const series = state.series(selector.select).map(rangeSeriesOf)
+    return { series, atMs: selector.atMs, offsetMs: selector.offsetMs, rangeMs, modifier: selector.modifier, position }
+  }
+  const inner = await state.subquery(node, grid)
+  const times = new Float64Array(inner.grid.steps)
+  for (let i = 0; i < times.length; i++) times[i] = inner.grid.startMs + i * inner.grid.stepMs
+  return {
+    series: inner.columns.map((column) => rangeSeriesOfColumn(column, inner.grid, times)),
+    atMs: node.atMs,
+    offsetMs: node.offsetMs,
+    rangeMs: node.rangeMs,
+    modifier: undefined,
+    position: { start: 0, end: node.position.end }, // as Prometheus has it: a subquery's result has no place of its own
+  }
+}
+
+export async function evaluateRangeCall(
+  node: PlanCall,
+  input: RangeInput,
+  args: readonly Float64Array[],
+  factory: KernelFactory,
+  grid: Grid,
+  state: Evaluation,
+): Promise<Column[]> {
+  const call = rangeCallOf(node, input, args, state)
+  const keepsName = node.name === 'last_over_time' || node.name === 'first_over_time'
+  const isRate = node.name === 'rate' || node.name === 'increase'
+  const columns: Column[] = []
+  for (let i = 0; i < input.series.length; i++) {
+    if ((i & 15) === 0) await state.breathe()
+    const series = input.series[i]!
+    const dropsName = !keepsName || series.dropsName
+    const labels = dropsName && !state.delaysNameRemoval ? dropMetadata(series.labels) : series.labels
+    const column = newColumn(labels, grid.steps, dropsName)
+    const seen = slide(column, series, factory(series, call), input, grid, state)
+    if (seen.count === 0) continue
+    if (isRate && seen.hasFloats) informOfNonCounter(series.labels, call, state)
+    state.hold(seen.count)
+    columns.push(column)
+  }
+  if (!state.delaysNameRemoval) refuseSameLabels(columns)
+  return columns
+}
+
+function rangeCallOf(node: PlanCall, input: RangeInput, args: readonly Float64Array[], state: QueryState): RangeCall {
+  const first = node.args[0]!
+  const isRange = (arg: { kind: string }) => arg.kind === 'matrix' || arg.kind === 'subquery'
+  const last = node.args[node.args.length - 1]!
+  const firstPosition = isRange(first) ? input.position : first.position
+  return {
+    name: node.name,
+    rangeMs: input.rangeMs,
+    modifier: input.modifier,
+    lookbackMs: state.lookbackMs,
+    rangePosition: input.position,
+    firstPosition,
+    argsPosition: { start: firstPosition.start, end: last.position.end },
+    args,
+    annotations: state.annotations,
+  }
+}
+
+function slide(
+  column: Column,
+  series: RangeSeries,
+  kernel: Kernel,
+  input: RangeInput,
+  grid: Grid,
+  state: QueryState,
+): { count: number; hasFloats: boolean } {
+  const { times, histogramTimes } = series
+  const beforeMs = input.modifier === undefined ? 0 : state.lookbackMs
+  const afterMs = input.modifier === 'smoothed' ? state.lookbackMs : 0
+  const window: Window = {
+    lo: 0,
+    hi: 0,
+    histogramLo: 0,
+    histogramHi: 0,
+    startMs: 0,
+    endMs: 0,
+    nowMs: 0,
+    value: 0,
+    histogram: undefined,
+  }
+  let count = 0
+  let hasFloats = false
+  let heldMax = 0
+  for (let step = 0; step < grid.steps; step++) {
+    window.nowMs = grid.startMs + step * grid.stepMs
+    window.endMs = (input.atMs ?? window.nowMs) - input.offsetMs
+    window.startMs = window.endMs - input.rangeMs
+    const fromMs = window.startMs - beforeMs
+    const toMs = window.endMs + afterMs
+    while (window.hi < times.length && times[window.hi]! <= toMs) window.hi++
+    while (window.lo < window.hi && times[window.lo]! <= fromMs) window.lo++
+    while (window.histogramHi < histogramTimes.length && histogramTimes[window.histogramHi]! <= toMs)
+      window.histogramHi++
+    while (window.histogramLo < window.histogramHi && histogramTimes[window.histogramLo]! <= fromMs)
+      window.histogramLo++
+    const size = window.hi - window.lo + (window.histogramHi - window.histogramLo)
+    if (size === 0) continue
+    if (size > heldMax) {
+      state.hold(size - heldMax)
+      heldMax = size
+    }
+    const kind = kernel(window, step)
+    if (kind === ABSENT) continue
+    count++
+    if (kind === FLOAT) {
+      hasFloats = true
+      column.values[step] = window.value
+      column.kinds[step] = FLOAT
+    } else setHistogram(column, step, window.histogram!)
+  }
+  state.release(heldMax)
+  return { count, hasFloats }
+}
+
+const COUNTER_NAME = /(_total|_sum|_count|_bucket)$/
+
+function informOfNonCounter(labels: Labels, call: RangeCall, state: QueryState): void {
+  const name = labelOf(labels, METRIC_NAME)
+  if (name === '') return
+  if (state.usesTypeLabels) {
+    const type = labelOf(labels, '__type__')
+    if (type === 'counter' || type === 'histogram') return
+    call.annotations.inform(TEXTS.possibleNonCounterType(type, name), call.firstPosition)
+  } else if (!COUNTER_NAME.test(name)) call.annotations.inform(TEXTS.possibleNonCounter(name), call.firstPosition)
+}

@@ -1,0 +1,84 @@
+// A range selector as the whole query (`up[5m]`): the samples themselves.
+import type { Histogram } from '../../model/histogram.ts'
+import type { Labels } from '../../model/labels.ts'
+import { boundedFloats } from '../functions/extended-range.ts'
+import type { PlanMatrix } from '../plan/plan.ts'
+import type { Grid } from './column.ts'
+import { ExecutionError } from './errors.ts'
+import type { QueryState } from './query-state.ts'
+import { type RangeSeries, rangeSeriesOf } from './range.ts'
+
+interface RawSeries {
+  readonly labels: Labels
+  readonly times: Float64Array
+  readonly values: Float64Array
+  readonly histograms?: readonly (Histogram | undefined)[]
+}
+
+export async function rawRange(node: PlanMatrix, grid: Grid, state: QueryState): Promise<RawSeries[]> {
+  const { selector, rangeMs } = node
+  const endMs = (selector.atMs ?? grid.startMs) - selector.offsetMs
+  const startMs = endMs - rangeMs
+  const raw: RawSeries[] = []
+  for (const samples of state.series(selector.select)) {
+    await state.breathe()
+    const series = rangeSeriesOf(samples)
+    if (selector.modifier !== undefined && series.histograms.length > 0) {
+      throw new ExecutionError(`${selector.modifier} modifier is not supported with histograms`)
+    }
+    const cut =
+      selector.modifier === undefined
+        ? within(series, startMs, endMs)
+        : { labels: series.labels, ...boundedFloats(series, { startMs, endMs }, selector.modifier, state.lookbackMs) }
+    state.hold(cut.times.length)
+    if (cut.times.length > 0) raw.push(cut)
+  }
+  return raw
+}
+
+function within(series: RangeSeries, startMs: number, endMs: number): RawSeries {
+  const floats = bounds(series.times, startMs, endMs)
+  const histograms = bounds(series.histogramTimes, startMs, endMs)
+  const { labels } = series
+  if (histograms.lo === histograms.hi) {
+    return {
+      labels,
+      times: series.times.slice(floats.lo, floats.hi),
+      values: series.values.slice(floats.lo, floats.hi),
+    }
+  }
+  return merged(series, floats, histograms)
+}
+
+interface Bounds {
+  readonly lo: number
+  readonly hi: number
+}
+
+function bounds(times: Float64Array, startMs: number, endMs: number): Bounds {
+  let lo = 0
+  while (lo < times.length && times[lo]! <= startMs) lo++
+  let hi = lo
+  while (hi < times.length && times[hi]! <= endMs) hi++
+  return { lo, hi }
+}
+
+function merged(series: RangeSeries, floats: Bounds, at: Bounds): RawSeries {
+  const count = floats.hi - floats.lo + (at.hi - at.lo)
+  const times = new Float64Array(count)
+  const values = new Float64Array(count)
+  const histograms: (Histogram | undefined)[] = []
+  let f = floats.lo
+  let h = at.lo
+  for (let i = 0; i < count; i++) {
+    if (h >= at.hi || (f < floats.hi && series.times[f]! <= series.histogramTimes[h]!)) {
+      times[i] = series.times[f]!
+      values[i] = series.values[f++]!
+      histograms.push(undefined)
+    } else {
+      times[i] = series.histogramTimes[h]!
+      histograms.push(series.histograms[h++])
+    }
+  }
+  return { labels: series.labels, times, values, histograms }
+}

@@ -1,0 +1,196 @@
+// info(): adds the labels of info series (target_info unless told otherwise) to the series of the same instance and job.
+import { RE2JS } from 're2js'
+import { type Labels, labelOf, labelsKey, METRIC_NAME } from '../../model/labels.ts'
+import type { Matcher } from '../../model/matcher.ts'
+import {
+  ABSENT,
+  type Column,
+  FLOAT,
+  type Grid,
+  HISTOGRAM,
+  mergeSameLabels,
+  newColumn,
+  setHistogram,
+} from '../exec/column.ts'
+import { ExecutionError } from '../exec/errors.ts'
+import { describeLabels, keyOn, withLabel } from '../exec/labels.ts'
+import type { Evaluation } from '../exec/query-state.ts'
+import { lookUp } from '../exec/selector.ts'
+import type { PlanCall, PlanNode } from '../plan/plan.ts'
+
+const IDENTIFYING = ['instance', 'job'] as const
+const TARGET_INFO: Matcher = { name: METRIC_NAME, operator: '=', value: 'target_info' }
+
+export async function evaluateInfo(node: PlanCall, grid: Grid, state: Evaluation): Promise<Column[]> {
+  const base = await state.vector(node.args[0]!, grid)
+  const selector = node.args[1]
+  const asked = selector?.kind === 'selector' ? selector.matchers : []
+  const nameMatchers = effectiveNames(asked.filter((matcher) => matcher.name === METRIC_NAME))
+  const dataMatchers = asked.filter((matcher) => matcher.name !== METRIC_NAME)
+  const isInfo = allMatch(nameMatchers)
+  const ignored = new Set(base.filter(({ labels }) => isInfo(labelOf(labels, METRIC_NAME))))
+  const plain = base.filter((column) => !ignored.has(column))
+  const infos = await infoColumns(node.args[0]!, plain, [...dataMatchers, ...nameMatchers], grid, state)
+  return mergeSameLabels([...ignored, ...plain.flatMap((column) => enrich(column, infos, dataMatchers, grid))])
+}
+
+function effectiveNames(matchers: readonly Matcher[]): Matcher[] {
+  if (matchers.length === 0) return [TARGET_INFO]
+  if (matchers.some(({ operator }) => operator === '=' || operator === '=~')) return [...matchers]
+  return [{ name: METRIC_NAME, operator: '=~', value: '.+_info' }, ...matchers]
+}
+
+function allMatch(matchers: readonly Matcher[]): (value: string) => boolean {
+  const tests = matchers.map(({ operator, value: wanted }) => {
+    if (operator === '=') return (value: string) => value === wanted
+    if (operator === '!=') return (value: string) => value !== wanted
+    const pattern = RE2JS.compile(`^(?s:${wanted})$`)
+    return (value: string) => pattern.matches(value) === (operator === '=~')
+  })
+  return (value) => tests.every((test) => test(value))
+}
+
+/** When the info series are looked at: where the first selector of the argument looks. */
+function momentOf(node: PlanNode): { atMs: number | undefined; offsetMs: number } | undefined {
+  switch (node.kind) {
+    case 'selector':
+      return { atMs: node.atMs, offsetMs: node.offsetMs }
+    case 'matrix':
+      return momentOf(node.selector)
+    case 'subquery': {
+      const inner = momentOf(node.expr)
+      if (inner === undefined || inner.atMs !== undefined) return inner
+      return { atMs: node.atMs, offsetMs: inner.offsetMs + node.offsetMs }
+    }
+    case 'call':
+      return firstMoment(node.args)
+    case 'aggregation':
+      return firstMoment([node.expr, ...(node.param === undefined ? [] : [node.param])])
+    case 'binary':
+      return firstMoment([node.left, node.right])
+    case 'unary':
+    case 'invariant':
+      return momentOf(node.expr)
+    case 'number':
+    case 'string':
+      return undefined
+  }
+}
+
+function firstMoment(nodes: readonly PlanNode[]) {
+  for (const node of nodes) {
+    const moment = momentOf(node)
+    if (moment !== undefined) return moment
+  }
+  return undefined
+}
+
+interface InfoColumn {
+  readonly labels: Labels
+  /** Shared with the series that it belongs to. */
+  readonly signature: string
+  /** When the sample found at a step was taken, in milliseconds. */
+  readonly times: Column
+}
+
+async function infoColumns(
+  arg: PlanNode,
+  base: readonly Column[],
+  matchers: readonly Matcher[],
+  grid: Grid,
+  state: Evaluation,
+): Promise<InfoColumn[]> {
+  const wanted: Matcher[] = []
+  for (const name of IDENTIFYING) {
+    const values = new Set(base.map(({ labels }) => labelOf(labels, name)).filter((value) => value !== ''))
+    if (values.size === 0) continue
+    wanted.push({ name, operator: '=~', value: [...values].map((value) => RE2JS.quote(value)).join('|') })
+  }
+  if (wanted.length === 0) return []
+  const { atMs, offsetMs } = momentOf(arg) ?? { atMs: undefined, offsetMs: 0 }
+  const hints = {
+    startMs: (atMs ?? grid.startMs) - offsetMs - state.lookbackMs + 1,
+    endMs: (atMs ?? grid.endMs) - offsetMs,
+    mode: 'all' as const,
+  }
+  const series = await state.select([...wanted, ...matchers], hints)
+  const columns = await lookUp(series, { atMs, offsetMs, take: 'millis' }, grid, state)
+  return columns.map((times) => {
+    const { labels } = times
+    return { labels, times, signature: signatureOf(labels, labelOf(labels, METRIC_NAME)) }
+  })
+}
+
+function signatureOf(labels: Labels, infoName: string): string {
+  return `${infoName}\xff${keyOn(labels, IDENTIFYING)}`
+}
+
+/** One series may take different labels at different steps: one column per label set that comes out. */
+function enrich(column: Column, infos: readonly InfoColumn[], dataMatchers: readonly Matcher[], grid: Grid): Column[] {
+  const names = new Set(infos.map(({ labels }) => labelOf(labels, METRIC_NAME)))
+  const bySignature = new Map<string, InfoColumn[]>()
+  for (const name of names) bySignature.set(signatureOf(column.labels, name), [])
+  for (const info of infos) bySignature.get(info.signature)?.push(info)
+  const dataNames = new Set(dataMatchers.map(({ name }) => name))
+  const survivesAlone = dataMatchers.every((matcher) => allMatch([matcher])(''))
+  const results = new Map<string, Column>()
+  const combinations = new Map<string, Labels>()
+  for (let step = 0; step < grid.steps; step++) {
+    if (column.kinds[step] === ABSENT) continue
+    const matched: InfoColumn[] = []
+    for (const candidates of bySignature.values()) {
+      const newest = newestAt(candidates, step)
+      if (newest !== undefined) matched.push(newest)
+    }
+    if (matched.length === 0 && !survivesAlone) continue
+    const key = matched.map((info) => infos.indexOf(info)).join(',')
+    let labels = combinations.get(key)
+    if (labels === undefined) {
+      labels = combine(column.labels, matched, dataNames)
+      combinations.set(key, labels)
+    }
+    const resultKey = labelsKey(labels)
+    const result = results.get(resultKey) ?? newColumn(labels, grid.steps, column.dropsName)
+    results.set(resultKey, result)
+    if (column.kinds[step] === HISTOGRAM) setHistogram(result, step, column.histograms![step]!)
+    else {
+      result.kinds[step] = FLOAT
+      result.values[step] = column.values[step]!
+    }
+  }
+  return [...results.values()]
+}
+
+function newestAt(candidates: readonly InfoColumn[], step: number): InfoColumn | undefined {
+  let newest: InfoColumn | undefined
+  for (const info of candidates) {
+    if (info.times.kinds[step] === ABSENT) continue
+    const timeMs = info.times.values[step]!
+    const bestMs = newest?.times.values[step]
+    if (bestMs === timeMs) {
+      throw new ExecutionError(
+        `found duplicate series for info metric: existing ${describeLabels(newest!.labels)} @ ${bestMs}, new ${describeLabels(info.labels)} @ ${timeMs}`,
+      )
+    }
+    if (bestMs === undefined || timeMs > bestMs) newest = info
+  }
+  return newest
+}
+
+/** The base labels, and those of the info series that the base does not have (all, or only the ones asked for). */
+function combine(base: Labels, infos: readonly InfoColumn[], dataNames: ReadonlySet<string>): Labels {
+  const added = new Map<string, string>()
+  for (const { labels } of infos) {
+    for (let i = 0; i < labels.length; i += 2) {
+      const name = labels[i]!
+      const value = labels[i + 1]!
+      if (name === METRIC_NAME || (dataNames.size > 0 && !dataNames.has(name))) continue
+      const before = added.get(name)
+      if (before !== undefined && before !== value) throw new ExecutionError(`conflicting label: ${name}`)
+      if (labelOf(base, name) === '') added.set(name, value)
+    }
+  }
+  let labels = base
+  for (const [name, value] of added) labels = withLabel(labels, name, value)
+  return labels
+}

@@ -1,0 +1,79 @@
+// label_replace and label_join: they work on series, never on values.
+import { RE2JS, RE2JSSyntaxException } from 're2js'
+import { labelOf, METRIC_NAME } from '../../model/labels.ts'
+import { type Column, type Grid, mergeSameLabels } from '../exec/column.ts'
+import { ExecutionError } from '../exec/errors.ts'
+import { withLabel } from '../exec/labels.ts'
+import type { Evaluation } from '../exec/query-state.ts'
+import type { PlanCall } from '../plan/plan.ts'
+
+function textOf(node: PlanCall, at: number): string {
+  const arg = node.args[at]
+  if (arg?.kind !== 'string') throw new ExecutionError(`${node.name} wants a string as argument ${at + 1}`)
+  return arg.value
+}
+
+function isLabelName(name: string): boolean {
+  return name !== '' && name.isWellFormed()
+}
+
+function setLabel(column: Column, name: string, value: string): void {
+  column.labels = withLabel(column.labels, name, value)
+  if (name === METRIC_NAME) column.dropsName = false
+}
+
+export async function labelReplace(node: PlanCall, grid: Grid, state: Evaluation): Promise<Column[]> {
+  const target = textOf(node, 1)
+  const replacement = textOf(node, 2)
+  const source = textOf(node, 3)
+  const pattern = compile(textOf(node, 4))
+  if (!isLabelName(target)) {
+    throw new ExecutionError(`invalid destination label name in label_replace(): ${target}`)
+  }
+  const columns = await state.vector(node.args[0]!, grid)
+  for (const column of columns) {
+    const matcher = pattern.matcher(labelOf(column.labels, source))
+    if (!matcher.matches()) continue
+    const groupOf = (name: string): string => {
+      const named = pattern.namedGroups()[name]
+      const at = named ?? (/^\d+$/.test(name) ? Number(name) : -1)
+      return at >= 0 && at <= matcher.groupCount() ? (matcher.group(at) ?? '') : ''
+    }
+    setLabel(column, target, expand(replacement, groupOf))
+  }
+  return mergeSameLabels(columns)
+}
+
+function compile(text: string): RE2JS {
+  try {
+    return RE2JS.compile(`^(?s:${text})$`)
+  } catch (error) {
+    if (!(error instanceof RE2JSSyntaxException)) throw error
+    throw new ExecutionError(`invalid regular expression in label_replace(): ${text}`, { cause: error })
+  }
+}
+
+/** `$1`, `${1}`, `$name`, `${name}` and `$$`. A dollar that begins none of these stands for itself. */
+function expand(template: string, groupOf: (name: string) => string): string {
+  return template.replace(/\$(\$|\{[\p{L}\p{Nd}_]+\}|[\p{L}\p{Nd}_]+)/gu, (_, name: string) => {
+    if (name === '$') return '$'
+    return groupOf(name.startsWith('{') ? name.slice(1, -1) : name)
+  })
+}
+
+export async function labelJoin(node: PlanCall, grid: Grid, state: Evaluation): Promise<Column[]> {
+  const target = textOf(node, 1)
+  const separator = textOf(node, 2)
+  const sources: string[] = []
+  for (let at = 3; at < node.args.length; at++) {
+    const source = textOf(node, at)
+    if (!isLabelName(source)) throw new ExecutionError(`invalid source label name in label_join(): ${source}`)
+    sources.push(source)
+  }
+  if (!isLabelName(target)) throw new ExecutionError(`invalid destination label name in label_join(): ${target}`)
+  const columns = await state.vector(node.args[0]!, grid)
+  for (const column of columns) {
+    setLabel(column, target, sources.map((source) => labelOf(column.labels, source)).join(separator))
+  }
+  return mergeSameLabels(columns)
+}

@@ -1,0 +1,69 @@
+// sort and its kin. Only the answer to an instant query has an order; a range is always answered in the order of the labels.
+import { compareLabels, labelOf } from '../../model/labels.ts'
+import { TEXTS } from '../exec/annotations.ts'
+import { ABSENT, type Column, FLOAT, type Grid, HISTOGRAM, isEmpty } from '../exec/column.ts'
+import type { Evaluation } from '../exec/query-state.ts'
+import type { PlanCall } from '../plan/plan.ts'
+
+type VectorFunction = (node: PlanCall, grid: Grid, state: Evaluation) => Promise<Column[]>
+
+function warnInRange(node: PlanCall, grid: Grid, state: Evaluation): void {
+  if (grid.startMs !== grid.endMs) state.annotations.warn(TEXTS.sortInRange, node.position)
+}
+
+/** By value, NaN last either way. Histograms fall out. */
+export function sortByValue(isDescending: boolean): VectorFunction {
+  return async (node, grid, state) => {
+    warnInRange(node, grid, state)
+    const columns = await state.vector(node.args[0]!, grid)
+    for (const { kinds, histograms } of columns) {
+      if (histograms === undefined) continue
+      for (let i = 0; i < kinds.length; i++) if (kinds[i] === HISTOGRAM) kinds[i] = ABSENT
+    }
+    const floats = columns.filter((column) => !isEmpty(column))
+    if (grid.steps !== 1) return floats
+    return floats.sort((a, b) => {
+      const x = a.kinds[0] === FLOAT ? a.values[0]! : Number.NaN
+      const y = b.kinds[0] === FLOAT ? b.values[0]! : Number.NaN
+      if (Number.isNaN(x) || Number.isNaN(y)) return Number(Number.isNaN(x)) - Number(Number.isNaN(y))
+      if (x === y) return 0
+      return x < y === isDescending ? 1 : -1
+    })
+  }
+}
+
+export function sortByLabel(isDescending: boolean): VectorFunction {
+  const direction = isDescending ? -1 : 1
+  return async (node, grid, state) => {
+    warnInRange(node, grid, state)
+    const columns = await state.vector(node.args[0]!, grid)
+    const names = node.args.slice(1).map((arg) => (arg.kind === 'string' ? arg.value : ''))
+    return columns.sort((a, b) => {
+      for (const name of names) {
+        const x = labelOf(a.labels, name)
+        const y = labelOf(b.labels, name)
+        if (x !== y) return isBeforeNaturally(x, y) ? -direction : direction
+      }
+      return direction * compareLabels(a.labels, b.labels)
+    })
+  }
+}
+
+const CHUNK = /\d+|\D+/g
+
+/** `a` before `b`, with runs of digits compared as numbers. */
+function isBeforeNaturally(a: string, b: string): boolean {
+  const as = a.match(CHUNK) ?? []
+  const bs = b.match(CHUNK) ?? []
+  for (let i = 0; ; i++) {
+    const x = as[i]
+    const y = bs[i]
+    if (x === undefined || y === undefined) return y !== undefined
+    const areNumbers = /^\d/.test(x) && /^\d/.test(y)
+    if (areNumbers) {
+      const difference = BigInt(x) - BigInt(y)
+      if (difference !== 0n) return difference < 0n
+      if (x.length !== y.length) return x.length < y.length
+    } else if (x !== y) return x < y
+  }
+}

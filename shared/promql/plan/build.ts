@@ -1,0 +1,309 @@
+// From the syntax tree to the plan, in one walk per pass:
+//
+//   fold      start(), end(), range() and step() become numbers
+//   resolve   offsets, @, ranges and steps become milliseconds; parentheses go
+//   mark      the largest parts that are the same at every step are wrapped, to be computed once
+//   select    each selector gets the exact times it can look at; equal questions become one
+import type { Expr, MatrixSelector, Subquery, ValueType, VectorSelector } from '../ast.ts'
+import { ExecutionError } from '../exec/errors.ts'
+import { durationMs } from './durations.ts'
+import type {
+  Plan,
+  PlanAggregation,
+  PlanCall,
+  PlanMatrix,
+  PlanNode,
+  PlannedSelect,
+  PlanSelector,
+  PlanSubquery,
+  PlanTimes,
+} from './plan.ts'
+
+const SCALAR_FUNCTIONS = new Set(['time', 'pi', 'scalar', 'max_of', 'min_of'])
+
+/** Functions whose result moves with the evaluation time even when their arguments stand still. */
+const MOVING_FUNCTIONS = new Set([
+  'days_in_month',
+  'day_of_month',
+  'day_of_week',
+  'day_of_year',
+  'hour',
+  'minute',
+  'month',
+  'year',
+  'predict_linear',
+  'time',
+  'timestamp',
+])
+
+export function buildPlan(expr: Expr, times: PlanTimes): Plan {
+  const startMs = times.stepMs === 0 ? times.endMs : times.startMs
+  const query: PlanTimes = { ...times, startMs }
+  const marked = mark(resolve(fold(expr, query), query))
+  const root = marked.shouldWrap ? wrap(marked.node) : marked.node
+  const selects: PlannedSelect[] = []
+  const span = { startMs, endMs: times.endMs }
+  return { root: planSelects(root, span, query, selects, new Map()), selects }
+}
+
+// fold
+
+function fold(expr: Expr, times: PlanTimes): Expr {
+  switch (expr.kind) {
+    case 'call': {
+      const value = expr.args.length === 0 ? contextValue(expr.name, times) : undefined
+      if (value !== undefined) return { kind: 'number', value, isDuration: false, position: expr.position }
+      return { ...expr, args: expr.args.map((arg) => fold(arg, times)) }
+    }
+    case 'binary':
+      return { ...expr, left: fold(expr.left, times), right: fold(expr.right, times) }
+    case 'aggregation':
+      return { ...expr, expr: fold(expr.expr, times), param: expr.param && fold(expr.param, times) }
+    case 'unary':
+    case 'paren':
+    case 'subquery':
+      return { ...expr, expr: fold(expr.expr, times) }
+    default:
+      return expr
+  }
+}
+
+function contextValue(name: string, { startMs, endMs, stepMs }: PlanTimes): number | undefined {
+  if (name === 'start') return startMs / 1000
+  if (name === 'end') return endMs / 1000
+  if (name === 'range') return (endMs - startMs) / 1000
+  if (name === 'step') return startMs === endMs ? 0 : stepMs / 1000
+  return undefined
+}
+
+// resolve
+
+function resolve(expr: Expr, times: PlanTimes): PlanNode {
+  const { position } = expr
+  switch (expr.kind) {
+    case 'number':
+      return { kind: 'number', type: 'scalar', value: expr.value, position }
+    case 'string':
+      return { kind: 'string', type: 'string', value: expr.value, position }
+    case 'paren':
+      return resolve(expr.expr, times)
+    case 'unary': {
+      const inner = resolve(expr.expr, times)
+      return { kind: 'unary', type: inner.type, isNegation: expr.op === '-', expr: inner, position }
+    }
+    case 'selector':
+      return resolveSelector(expr, times)
+    case 'matrix':
+      return resolveMatrix(expr, times)
+    case 'subquery':
+      return resolveSubquery(expr, times)
+    case 'call': {
+      const args = expr.args.map((arg) => resolve(arg, times))
+      const type: ValueType = SCALAR_FUNCTIONS.has(expr.name) ? 'scalar' : 'vector'
+      return { kind: 'call', type, name: expr.name, args, position }
+    }
+    case 'aggregation': {
+      const { op, grouping, isWithout } = expr
+      const param = expr.param && resolve(expr.param, times)
+      return {
+        kind: 'aggregation',
+        type: 'vector',
+        op,
+        expr: resolve(expr.expr, times),
+        param,
+        grouping,
+        isWithout,
+        position,
+      }
+    }
+    case 'binary': {
+      const left = resolve(expr.left, times)
+      const right = resolve(expr.right, times)
+      const type: ValueType = left.type === 'scalar' && right.type === 'scalar' ? 'scalar' : 'vector'
+      const { op, returnBool, matching } = expr
+      return { kind: 'binary', type, op, left, right, returnBool, matching, position }
+    }
+    case 'duration':
+      throw new ExecutionError('a duration expression stands where a value is wanted')
+  }
+}
+
+function resolveAt(at: VectorSelector['at'], times: PlanTimes): number | undefined {
+  if (at === undefined) return undefined
+  if (at.kind === 'time') return at.timeMs
+  return at.kind === 'start' ? times.startMs : times.endMs
+}
+
+function resolveSelector(selector: VectorSelector, times: PlanTimes): PlanSelector {
+  return {
+    kind: 'selector',
+    type: 'vector',
+    matchers: selector.matchers,
+    offsetMs: durationMs(selector.offset, times, true),
+    atMs: resolveAt(selector.at, times),
+    modifier: selector.modifier,
+    select: -1, // set by planSelects
+    position: selector.position,
+  }
+}
+
+function resolveMatrix(matrix: MatrixSelector, times: PlanTimes): PlanMatrix {
+  const selector = resolveSelector(matrix.selector, times)
+  const rangeMs = durationMs(matrix.range, times, false)
+  return { kind: 'matrix', type: 'matrix', selector, rangeMs, position: matrix.position }
+}
+
+function resolveSubquery(subquery: Subquery, times: PlanTimes): PlanSubquery {
+  const step = subquery.step === undefined ? 0 : durationMs(subquery.step, times, false)
+  return {
+    kind: 'subquery',
+    type: 'matrix',
+    expr: resolve(subquery.expr, times),
+    rangeMs: durationMs(subquery.range, times, false),
+    stepMs: step === 0 ? times.defaultStepMs : step,
+    offsetMs: durationMs(subquery.offset, times, true),
+    atMs: resolveAt(subquery.at, times),
+    position: subquery.position,
+  }
+}
+
+// mark
+
+interface Marked {
+  readonly node: PlanNode
+  readonly isInvariant: boolean
+  /** False for what is never worth wrapping alone: literals, and ranges, which their function reads itself. */
+  readonly shouldWrap: boolean
+}
+
+function wrap(expr: PlanNode): PlanNode {
+  return { kind: 'invariant', type: expr.type, expr, position: expr.position }
+}
+
+function mark(node: PlanNode): Marked {
+  switch (node.kind) {
+    case 'number':
+    case 'string':
+      return { node, isInvariant: true, shouldWrap: false }
+    case 'selector':
+      return { node, isInvariant: node.atMs !== undefined, shouldWrap: node.atMs !== undefined }
+    case 'matrix':
+      return { node, isInvariant: node.selector.atMs !== undefined, shouldWrap: false }
+    case 'subquery': {
+      const inner = mark(node.expr)
+      const expr = inner.isInvariant ? wrap(inner.node) : inner.node
+      return { node: { ...node, expr }, isInvariant: node.atMs !== undefined, shouldWrap: false }
+    }
+    case 'unary': {
+      const inner = mark(node.expr)
+      return { ...inner, node: { ...node, expr: inner.node } }
+    }
+    case 'aggregation':
+      return markAggregation(node)
+    case 'binary': {
+      const left = mark(node.left)
+      const right = mark(node.right)
+      if (left.isInvariant && right.isInvariant) {
+        return { node: { ...node, left: left.node, right: right.node }, isInvariant: true, shouldWrap: true }
+      }
+      return { node: { ...node, left: settle(left), right: settle(right) }, isInvariant: false, shouldWrap: false }
+    }
+    case 'call':
+      return markCall(node)
+    case 'invariant':
+      return { node, isInvariant: true, shouldWrap: false }
+  }
+}
+
+function settle(marked: Marked): PlanNode {
+  return marked.shouldWrap ? wrap(marked.node) : marked.node
+}
+
+/** As in Prometheus, the parameter has no say in whether an aggregation moves. */
+function markAggregation(node: PlanAggregation): Marked {
+  const inner = mark(node.expr)
+  return { ...inner, node: { ...node, expr: inner.node } }
+}
+
+function markCall(node: PlanCall): Marked {
+  const args = node.args.map(mark)
+  const areInvariant = args.every((arg) => arg.isInvariant)
+  const isFixedTimestamp = node.name === 'timestamp' && node.args.every((arg) => arg.kind === 'selector')
+  if (areInvariant && (!MOVING_FUNCTIONS.has(node.name) || isFixedTimestamp)) {
+    return { node: { ...node, args: args.map((arg) => arg.node) }, isInvariant: true, shouldWrap: true }
+  }
+  return { node: { ...node, args: args.map(settle) }, isInvariant: false, shouldWrap: false }
+}
+
+// select
+
+interface Span {
+  readonly startMs: number
+  readonly endMs: number
+}
+
+/** The first multiple of the step after the start of the range. */
+export function subqueryStartMs(node: PlanSubquery, startMs: number): number {
+  const from = (node.atMs ?? startMs) - node.offsetMs - node.rangeMs
+  return Math.floor(from / node.stepMs) * node.stepMs + node.stepMs
+}
+
+function planSelects(
+  node: PlanNode,
+  span: Span,
+  times: PlanTimes,
+  selects: PlannedSelect[],
+  known: Map<string, number>,
+): PlanNode {
+  const visit = <T extends PlanNode>(child: T, within = span): T =>
+    planSelects(child, within, times, selects, known) as T
+  switch (node.kind) {
+    case 'number':
+    case 'string':
+      return node
+    case 'selector':
+      return { ...node, select: selectFor(node, 0, span, times, selects, known) }
+    case 'matrix': {
+      const select = selectFor(node.selector, node.rangeMs, span, times, selects, known)
+      return { ...node, selector: { ...node.selector, select } }
+    }
+    case 'subquery': {
+      const inner = { startMs: subqueryStartMs(node, span.startMs), endMs: (node.atMs ?? span.endMs) - node.offsetMs }
+      return { ...node, expr: visit(node.expr, inner) }
+    }
+    case 'invariant':
+      return { ...node, expr: visit(node.expr, { startMs: span.startMs, endMs: span.startMs }) }
+    case 'unary':
+      return { ...node, expr: visit(node.expr) }
+    case 'aggregation':
+      return { ...node, expr: visit(node.expr), param: node.param && visit(node.param) }
+    case 'binary':
+      return { ...node, left: visit(node.left), right: visit(node.right) }
+    case 'call':
+      if (node.name === 'info') return { ...node, args: [visit(node.args[0]!), ...node.args.slice(1)] }
+      return { ...node, args: node.args.map((arg) => visit(arg)) }
+  }
+}
+
+function selectFor(
+  selector: PlanSelector,
+  rangeMs: number,
+  span: Span,
+  times: PlanTimes,
+  selects: PlannedSelect[],
+  known: Map<string, number>,
+): number {
+  const isExtended = selector.modifier !== undefined
+  const backMs = rangeMs === 0 ? times.lookbackMs : isExtended ? rangeMs + times.lookbackMs : rangeMs
+  const aheadMs = selector.modifier === 'smoothed' ? times.lookbackMs : 0
+  const firstMs = (selector.atMs ?? span.startMs) - selector.offsetMs
+  const lastMs = (selector.atMs ?? span.endMs) - selector.offsetMs
+  const isOneLook = rangeMs === 0 && firstMs === lastMs && !isExtended
+  const hints = { startMs: firstMs - backMs + 1, endMs: lastMs + aheadMs, mode: isOneLook ? 'last' : 'all' } as const
+  const key = JSON.stringify([hints, selector.matchers])
+  const same = known.get(key)
+  if (same !== undefined) return same
+  selects.push({ matchers: selector.matchers, hints })
+  known.set(key, selects.length - 1)
+  return selects.length - 1
+}

@@ -1,0 +1,115 @@
+// What is evaluated: the syntax tree with every time resolved, parentheses gone and constant parts marked. Plain data.
+
+import type { Matcher } from '../../model/matcher.ts'
+import type { Position, RangeModifier, ValueType, VectorMatching } from '../ast.ts'
+import type { SelectHints } from '../source.ts'
+
+interface Node {
+  readonly type: ValueType
+  readonly position: Position
+}
+
+export interface PlanNumber extends Node {
+  readonly kind: 'number'
+  readonly value: number
+}
+
+export interface PlanString extends Node {
+  readonly kind: 'string'
+  readonly value: string
+}
+
+/** Looks at `atMs ?? step` minus `offsetMs`. */
+export interface PlanSelector extends Node {
+  readonly kind: 'selector'
+  readonly matchers: readonly Matcher[]
+  readonly offsetMs: number
+  readonly atMs: number | undefined
+  readonly modifier: RangeModifier | undefined
+  /** Which of the plan's selects brings the samples. */
+  readonly select: number
+}
+
+export interface PlanMatrix extends Node {
+  readonly kind: 'matrix'
+  readonly selector: PlanSelector
+  readonly rangeMs: number
+}
+
+export interface PlanSubquery extends Node {
+  readonly kind: 'subquery'
+  readonly expr: PlanNode
+  readonly rangeMs: number
+  readonly stepMs: number
+  readonly offsetMs: number
+  readonly atMs: number | undefined
+}
+
+export interface PlanCall extends Node {
+  readonly kind: 'call'
+  readonly name: string
+  readonly args: readonly PlanNode[]
+}
+
+export interface PlanAggregation extends Node {
+  readonly kind: 'aggregation'
+  readonly op: string
+  readonly expr: PlanNode
+  readonly param: PlanNode | undefined
+  readonly grouping: readonly string[]
+  readonly isWithout: boolean
+}
+
+export interface PlanUnary extends Node {
+  readonly kind: 'unary'
+  readonly isNegation: boolean
+  readonly expr: PlanNode
+}
+
+export interface PlanBinary extends Node {
+  readonly kind: 'binary'
+  readonly op: string
+  readonly left: PlanNode
+  readonly right: PlanNode
+  readonly returnBool: boolean
+  readonly matching: VectorMatching | undefined
+}
+
+/** The same at every step: evaluated once, at the first. */
+export interface PlanInvariant extends Node {
+  readonly kind: 'invariant'
+  readonly expr: PlanNode
+}
+
+export type PlanNode =
+  | PlanNumber
+  | PlanString
+  | PlanSelector
+  | PlanMatrix
+  | PlanSubquery
+  | PlanCall
+  | PlanAggregation
+  | PlanUnary
+  | PlanBinary
+  | PlanInvariant
+
+/** One question to the source. Selectors that ask the same share it. */
+export interface PlannedSelect {
+  readonly matchers: readonly Matcher[]
+  readonly hints: SelectHints
+}
+
+export interface Plan {
+  readonly root: PlanNode
+  readonly selects: readonly PlannedSelect[]
+}
+
+/** The moments a query is asked for, and the engine's settings that bear on times. */
+export interface PlanTimes {
+  readonly startMs: number
+  readonly endMs: number
+  /** 0: an instant query at endMs. */
+  readonly stepMs: number
+  readonly lookbackMs: number
+  readonly defaultStepMs: number
+}

@@ -1,0 +1,90 @@
+// The `data` of an answer of the HTTP API, as Prometheus writes it.
+import type { Histogram } from '../model/histogram.ts'
+import type { Labels } from '../model/labels.ts'
+import type { MatrixSeries, QueryResult, VectorSample } from './engine.ts'
+import { formatJsonFloat } from './format-float.ts'
+import { allBuckets } from './functions/histogram-buckets.ts'
+
+/** `{"resultType":…,"result":…}` */
+export function renderJson({ value }: Pick<QueryResult, 'value'>): string {
+  switch (value.type) {
+    case 'scalar':
+      return `{"resultType":"scalar","result":[${renderTime(value.timeMs)},"${formatJsonFloat(value.value)}"]}`
+    case 'string':
+      return `{"resultType":"string","result":[${renderTime(value.timeMs)},${renderText(value.value)}]}`
+    case 'vector': {
+      const time = renderTime(value.timeMs)
+      return `{"resultType":"vector","result":[${value.samples.map((sample) => renderSample(sample, time)).join(',')}]}`
+    }
+    case 'matrix':
+      return `{"resultType":"matrix","result":[${value.series.map(renderSeries).join(',')}]}`
+  }
+}
+
+/** Seconds with up to three decimals: 0.1, 1435781451.781. Fractions keep their trailing zeros (12.500). */
+export function renderTime(timeMs: number): string {
+  const size = Math.abs(timeMs)
+  const fraction = size % 1000
+  const whole = `${timeMs < 0 ? '-' : ''}${(size - fraction) / 1000}`
+  return fraction === 0 ? whole : `${whole}.${String(fraction).padStart(3, '0')}`
+}
+
+const PLAIN_TEXT = /^[\x20\x21\x23-\x25\x27-\x3b\x3d\x3f-\x5b\x5d-\x7e]*$/
+const SPECIAL_TEXT = /[<>&\u2028\u2029]/g
+
+/** A JSON string with Go's escapes: also of <, > and &, which are dangerous in HTML. */
+export function renderText(text: string): string {
+  if (PLAIN_TEXT.test(text)) return `"${text}"`
+  return JSON.stringify(text.toWellFormed())
+    .replace(SPECIAL_TEXT, (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`)
+    .replace(/\\[bf]/g, (short, at: number, whole: string) =>
+      isEscaped(whole, at) ? short : short === '\\b' ? '\\u0008' : '\\u000c',
+    )
+}
+
+/** The backslash at `at` is itself escaped by an odd number of backslashes before it. */
+function isEscaped(text: string, at: number): boolean {
+  let count = 0
+  while (text[at - 1 - count] === '\\') count++
+  return count % 2 === 1
+}
+
+export function renderLabels(labels: Labels): string {
+  let text = ''
+  for (let i = 0; i < labels.length; i += 2) {
+    text += `${i === 0 ? '' : ','}${renderText(labels[i]!)}:${renderText(labels[i + 1]!)}`
+  }
+  return `{${text}}`
+}
+
+function renderSample({ labels, value, histogram }: VectorSample, time: string): string {
+  const metric = `{"metric":${renderLabels(labels)},`
+  if (histogram !== undefined) return `${metric}"histogram":[${time},${renderHistogram(histogram)}]}`
+  return `${metric}"value":[${time},"${formatJsonFloat(value)}"]}`
+}
+
+function renderSeries({ labels, times, values, histograms }: MatrixSeries): string {
+  const floats: string[] = []
+  const natives: string[] = []
+  for (let i = 0; i < times.length; i++) {
+    const histogram = histograms?.[i]
+    if (histogram === undefined) floats.push(`[${renderTime(times[i]!)},"${formatJsonFloat(values[i]!)}"]`)
+    else natives.push(`[${renderTime(times[i]!)},${renderHistogram(histogram)}]`)
+  }
+  const parts = [`"metric":${renderLabels(labels)}`]
+  if (floats.length > 0) parts.push(`"values":[${floats.join(',')}]`)
+  if (natives.length > 0) parts.push(`"histograms":[${natives.join(',')}]`)
+  return `{${parts.join(',')}}`
+}
+
+/** Populated buckets in ascending order: [which bounds belong to it, lower, upper, count]. */
+function renderHistogram(histogram: Histogram): string {
+  const buckets: string[] = []
+  for (const { lower, upper, lowerInclusive, upperInclusive, count } of allBuckets(histogram)) {
+    if (count === 0) continue
+    const bounds = lowerInclusive ? (upperInclusive ? 3 : 1) : upperInclusive ? 0 : 2
+    buckets.push(`[${bounds},"${formatJsonFloat(lower)}","${formatJsonFloat(upper)}","${formatJsonFloat(count)}"]`)
+  }
+  const list = buckets.length === 0 ? '' : `,"buckets":[${buckets.join(',')}]`
+  return `{"count":"${formatJsonFloat(histogram.count)}","sum":"${formatJsonFloat(histogram.sum)}"${list}}`
+}
