@@ -18,6 +18,8 @@ export class ExemplarRing {
   private readonly capacity: number
   private readonly ring: Held[] = []
   private readonly keys = new Set<string>()
+  /** Those of each series, in order of arrival. */
+  private readonly byRef = new Map<number, Exemplar[]>()
   private at = 0
 
   constructor(capacity: number) {
@@ -27,24 +29,21 @@ export class ExemplarRing {
   add(ref: number, exemplar: Exemplar): void {
     const key = `${ref}|${exemplar.time}|${exemplar.value}|${labelsKey(exemplar.labels)}`
     if (this.capacity === 0 || this.keys.has(key)) return
-    const pushedOut = this.ring[this.at]
-    if (pushedOut !== undefined) this.keys.delete(pushedOut.key)
+    this.evict(this.ring[this.at])
     this.ring[this.at] = { ref, exemplar, key }
     this.keys.add(key)
+    const list = this.byRef.get(ref)
+    if (list === undefined) this.byRef.set(ref, [exemplar])
+    else list.push(exemplar)
     this.at = (this.at + 1) % this.capacity
   }
 
   /** Those of one series with time in [startMs, endMs], by time, then value. */
   of(ref: number, { startMs, endMs }: { readonly startMs: number; readonly endMs: number }): Exemplar[] {
-    return this.ring
-      .filter((held) => held.ref === ref && held.exemplar.time >= startMs && held.exemplar.time <= endMs)
-      .map((held) => held.exemplar)
+    const list = this.byRef.get(ref) ?? []
+    return list
+      .filter(({ time }) => time >= startMs && time <= endMs)
       .sort((a, b) => a.time - b.time || a.value - b.value)
-  }
-
-  /** The refs that have exemplars, rising. */
-  refs(): number[] {
-    return [...new Set(this.ring.map((held) => held.ref))].sort((a, b) => a - b)
   }
 
   get count(): number {
@@ -53,5 +52,14 @@ export class ExemplarRing {
 
   get bytes(): number {
     return this.ring.length * 400
+  }
+
+  /** Forgets the ring's oldest, which is its series' first, too. */
+  private evict(held: Held | undefined): void {
+    if (held === undefined) return
+    this.keys.delete(held.key)
+    const list = this.byRef.get(held.ref)!
+    if (list.length === 1) this.byRef.delete(held.ref)
+    else list.shift()
   }
 }

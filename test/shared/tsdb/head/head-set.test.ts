@@ -259,4 +259,26 @@ describe('H2: a segment is the set of its samples', () => {
       }),
     )
   })
+
+  test('memory of dropped segments serves later ones', () => {
+    const strings = new StringTable()
+    const head = new Head(strings)
+    const bytes: number[] = []
+    const column = new Float64Array(1)
+    for (let segment = 1; segment <= 16; segment++) {
+      for (let i = 0; i < 50 * 200; i++) {
+        const ref = head.series([strings.intern('id'), strings.intern(`${i % 50}`)])
+        column[0] = Math.sin(i * segment)
+        head.appendFloat(ref, segment, segment * 1e6 + Math.floor(i / 50) * (i % 11 === 0 ? -1000 : 1000), column, 0)
+      }
+      if (segment > 2) head.dropSegment(segment - 2)
+      bytes.push(head.bytes)
+    }
+    expect(head.segments()).toEqual([15, 16])
+    expect(bytes.at(-1)!).toBeLessThan(bytes[8]! * 1.1)
+    head.dropSegment(15)
+    head.dropSegment(16)
+    expect(head.sampleCount).toBe(0)
+    expect(head.bytes).toBeLessThan(bytes[0]! / 4)
+  })
 })
