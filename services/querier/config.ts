@@ -17,6 +17,7 @@ export const querierSettings = defineSettings({
     min: '1ms',
   }),
   hedgeAfterMs: duration('500ms', 'silence of an owner after which another owner is asked as well', { min: '1ms' }),
+  ownerTimeoutMs: duration('20s', 'silence of an owner after which it counts as failed', { min: '1ms' }),
   enableFeature: list([], 'features of PromQL that are off unless named here'),
 })
 

@@ -23,9 +23,6 @@ import { TRUNCATED } from './reply.ts'
 import { selectorsIn } from './selectors.ts'
 import { unite } from './union.ts'
 
-/** Metadata entries that one owner is asked for at most. */
-const METADATA_MAX = 1_000_000
-
 export interface LabelQueryDeps {
   readonly bus: Bus
   readonly reader: PartitionReader
@@ -61,7 +58,7 @@ export function labelQueries(deps: LabelQueryDeps): Readonly<Record<LabelKind, A
       const ofOwner = (call: OwnerCall) => {
         return ask(bus, read.labelNames, { id: call.owner }, selectorAsk(call, asked, budget), call)
       }
-      return strings(await reader.readAll(scope, ofOwner), asked.limit, scope)
+      return strings(await reader.readAll(scope, ofOwner), asked.limit, scope, budget)
     })
   }
 
@@ -72,17 +69,24 @@ export function labelQueries(deps: LabelQueryDeps): Readonly<Record<LabelKind, A
       const ofOwner = (call: OwnerCall) => {
         return ask(bus, read.labelValues, { id: call.owner }, { ...selectorAsk(call, asked, budget), name }, call)
       }
-      return strings(await reader.readAll(scope, ofOwner), asked.limit, scope)
+      return strings(await reader.readAll(scope, ofOwner), asked.limit, scope, budget)
     })
   }
 
-  async function metadata({ params, run }: Asked): Promise<Answer> {
+  async function metadata({ params, budget, run }: Asked): Promise<Answer> {
     const { metric, limit, limitPerMetric } = metadataParams(params)
     return run(undefined, async (scope) => {
       const answers = await reader.readAll(scope, (call) =>
-        ask(bus, read.metadata, { id: call.owner }, { ...call.ask, metric, limit: METADATA_MAX }, call),
+        ask(
+          bus,
+          read.metadata,
+          { id: call.owner },
+          { ...call.ask, metric, limit: ownerLimit(0, budget.seriesLeft) },
+          call,
+        ),
       )
       warnStamps(scope, answers)
+      for (const answer of answers) spend(budget, answer.metadata.length)
       const byMetric = new Map<string, read.MetricMetadata[]>()
       for (const entry of answers.flatMap((answer) => answer.metadata)) addMetadata(byMetric, entry, limitPerMetric)
       const sorted = [...byMetric].sort(([a], [b]) => compareBytes(a, b))
@@ -100,6 +104,7 @@ export function labelQueries(deps: LabelQueryDeps): Readonly<Record<LabelKind, A
         return ask(bus, read.exemplars, { id: call.owner }, request, call)
       })
       warnStamps(scope, answers)
+      for (const answer of answers) spend(budget, answer.series.length)
       return { data: exemplarsBody(unitedExemplars(answers.flatMap((answer) => answer.series))) }
     })
   }
@@ -118,10 +123,16 @@ function ownerLimit(limit: number, left: number): number {
   return limit === 0 ? left + 1 : Math.min(limit, left) + 1
 }
 
-function strings(answers: readonly read.StringsReply[], limit: number, scope: ReadScope): Answer {
+function strings(answers: readonly read.StringsReply[], limit: number, scope: ReadScope, budget: Budget): Answer {
+  for (const { values } of answers) spend(budget, values.length)
   warnStamps(scope, answers)
   const sorted = [...new Set(answers.flatMap((answer) => answer.values))].sort(compareBytes)
   return { data: [JSON.stringify(cut(sorted, limit, scope))] }
+}
+
+/** What is no series counts like one. */
+function spend(budget: Budget, count: number): void {
+  budget.spend({ series: count, samples: 0, bytes: 0 })
 }
 
 function cut<T>(list: readonly T[], limit: number, scope: ReadScope): readonly T[] {

@@ -37,12 +37,9 @@ export function sizeOf(frame: SelectFrame): FrameSize {
   let samples = frame.times?.length ?? 0
   const counts = frame.chunkSamples
   if (counts !== undefined) for (let i = 0; i < counts.length; i++) samples += counts[i]!
+  const { strings, labels, times, chunks, histograms } = frame
   const bytes =
-    frame.strings.length +
-    frame.labels.byteLength +
-    (frame.chunks?.length ?? 0) +
-    (frame.histograms?.length ?? 0) +
-    samples
+    strings.length + labels.byteLength + (times?.length ?? 0) * 16 + (chunks?.length ?? 0) + (histograms?.length ?? 0)
   return { series: frame.labelCounts.length, samples, bytes }
 }
 

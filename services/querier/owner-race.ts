@@ -14,6 +14,8 @@ export type Attempt<T> = (owner: string, signal: AbortSignal, onFirst: () => voi
 export interface RaceOptions {
   readonly clock: Clock
   readonly hedgeAfterMs: number
+  /** Silence of an owner after which it counts as failed. */
+  readonly silenceMaxMs: number
   readonly signal: AbortSignal
   onFailure(owner: string, error: unknown): void
   onHedge(owner: string): void
@@ -44,7 +46,7 @@ function isOwnersFault(error: unknown): boolean {
 
 /** Rejects with NoOwnerError when all failed, and at once with an error that no other owner would answer differently. */
 export function firstAnswer<T>(owners: readonly string[], attempt: Attempt<T>, options: RaceOptions): Promise<T> {
-  const { clock, hedgeAfterMs, signal } = options
+  const { clock, hedgeAfterMs, silenceMaxMs, signal } = options
   return new Promise<T>((resolve, reject) => {
     const waiting = [...owners]
     const running = new Map<string, AbortController>()
@@ -77,7 +79,16 @@ export function firstAnswer<T>(owners: readonly string[], attempt: Attempt<T>, o
         options.onHedge(waiting[0]!)
         startNext()
       })
-      attempt(owner, controller.signal, () => isCurrent() && onFirst(owner)).then(
+      const silence = clock.after(silenceMaxMs, () => {
+        if (!isCurrent() || speaker === owner) return
+        onFailure(owner, new UnavailableError('err-carillon-owner-silent', `said nothing for ${silenceMaxMs} ms`))
+      })
+      controller.signal.addEventListener('abort', () => silence.cancel(), { once: true })
+      const onBegin = () => {
+        silence.cancel()
+        if (isCurrent()) onFirst(owner)
+      }
+      attempt(owner, controller.signal, onBegin).then(
         (answer) => isCurrent() && settle(() => resolve(answer)),
         (error: unknown) => isCurrent() && onFailure(owner, error),
       )
@@ -96,6 +107,7 @@ export function firstAnswer<T>(owners: readonly string[], attempt: Attempt<T>, o
     }
 
     const onFailure = (owner: string, error: unknown) => {
+      running.get(owner)?.abort()
       running.delete(owner)
       if (!isOwnersFault(error)) return settle(() => reject(error))
       failures.push({ owner, error })

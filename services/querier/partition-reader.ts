@@ -47,13 +47,14 @@ export interface PartitionReaderDeps {
   readonly clock: Clock
   readonly membership: Pick<Membership, 'owners' | 'members' | 'partitionCount'>
   readonly hedgeAfterMs: number
+  readonly ownerTimeoutMs: number
   readonly partitionAsksMax: number
   onHedge(): void
   onOwnerFailure(owner: string, error: unknown): void
 }
 
 export function createPartitionReader(deps: PartitionReaderDeps): PartitionReader {
-  const { clock, membership, hedgeAfterMs, partitionAsksMax } = deps
+  const { clock, membership, hedgeAfterMs, ownerTimeoutMs, partitionAsksMax } = deps
 
   async function readAll<T>(scope: ReadScope, call: (call: OwnerCall) => Promise<T>): Promise<T[]> {
     const count = membership.partitionCount()
@@ -96,6 +97,7 @@ export function createPartitionReader(deps: PartitionReaderDeps): PartitionReade
       return await firstAnswer(candidates(partition), attempt, {
         clock,
         hedgeAfterMs,
+        silenceMaxMs: ownerTimeoutMs,
         signal,
         onFailure,
         onHedge: deps.onHedge,

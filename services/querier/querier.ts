@@ -36,6 +36,7 @@ export function querier(deps: ServiceDeps & { config: QuerierConfig }): Actor {
     clock,
     membership,
     hedgeAfterMs: config.hedgeAfterMs,
+    ownerTimeoutMs: config.ownerTimeoutMs,
     partitionAsksMax: config.partitionAsksMax,
     onHedge: () => measured.hedged(),
     onOwnerFailure(owner, error) {
