@@ -1,14 +1,13 @@
 // The chunks of a head as a table of columns, their bytes in a slab. Each series has a chain of its chunks, the newest first.
 import type { Histogram } from '../../model/histogram.ts'
 import { grownF64, grownU8, grownU32 } from '../chunk/growth.ts'
-import { ENCODING_FLOAT_HISTOGRAM, ENCODING_HISTOGRAM, type HistogramChunkWriter } from '../chunk/histogram.ts'
+import { ENCODING_HISTOGRAM, type HistogramChunkWriter } from '../chunk/histogram.ts'
 import { Slab } from '../chunk/slab.ts'
 import { ENCODING_XOR } from '../chunk/xor.ts'
 
-/** What a chunk is now. The first three are finished and equal their encoding ids. */
+/** What a chunk is now. A finished one has the number of its encoding: 1, 2 or, for float histograms, 3. */
 export const FINISHED_XOR = ENCODING_XOR
 export const FINISHED_HISTOGRAM = ENCODING_HISTOGRAM
-export const FINISHED_FLOAT_HISTOGRAM = ENCODING_FLOAT_HISTOGRAM
 /** Being written in time order; the series' record holds the writer's state. */
 export const OPEN_XOR = 4
 /** Being written in time order; a HistogramChunkWriter holds it. */

@@ -9,6 +9,7 @@
 // Hot kernel: a record is one cache line of 16 words (8 floats), so an append in order touches the record, the chunk's bytes and the
 // segment's sums, and calls nothing that allocates. Words 0 to 7 are the XOR writer's (chunk/xor.ts), then those below.
 
+import { assert } from '../../base/assert.ts'
 import type { Histogram } from '../../model/histogram.ts'
 import { compareValueBits } from '../../model/sample.ts'
 import { grownLength } from '../chunk/growth.ts'
@@ -100,6 +101,7 @@ export class SeriesChunks {
   private readonly scratch = new SampleColumns(256)
 
   constructor(samplesPerChunkMax: number) {
+    assert(samplesPerChunkMax >= 1 && samplesPerChunkMax <= 0xffff, 'a chunk counts its samples in 16 bits')
     this.samplesPerChunkMax = samplesPerChunkMax
   }
 
