@@ -8,7 +8,7 @@
 //   P1        durability.ts  what is known of the server
 import { readFileSync } from 'node:fs'
 import { RefusedError, textOf } from '../../shared/base/errors.ts'
-import { type Actor, every, serve } from '../../shared/bus/actor.ts'
+import { type Actor, every } from '../../shared/bus/actor.ts'
 import type { ServiceDeps } from '../../shared/membership/deps.ts'
 import { type Authenticator, createAuthenticator } from './auth.ts'
 import type { GatewayConfig } from './config.ts'
@@ -27,7 +27,7 @@ export interface Gateway extends Actor {
 }
 
 export function gateway(deps: GatewayDeps): Gateway {
-  const { bus, clock, random, log, metrics, config, id, incarnation, membership } = deps
+  const { bus, clock, random, log, metrics, config, id, membership } = deps
   const durability = createDurabilityGate({ bus, log, metrics, requirePowerSafe: config.requirePowerSafe })
   let authenticator: Authenticator | undefined
   const door = createDoor({
@@ -44,8 +44,7 @@ export function gateway(deps: GatewayDeps): Gateway {
 
   return {
     name: 'gateway',
-    serves: [
-    ],
+    serves: [],
     hears: [],
     every: [every(config.durabilityCheckMs, 'ask the server how durable it is', durability.check)],
     start,

@@ -91,7 +91,7 @@ export function parsePosition(text: string): LogPosition[] {
   if (text.length > 64 * 1024)
     throw new RefusedError('err-carillon-position', 'log position is longer than 65536 characters')
   return text.split(',').map((part) => {
-    const match = /^(\d{1,5})\/([0-9A-Za-z]{1,64}):(\d{1,15})$/.exec(part.trim())
+    const match = /^(\d{1,5})\/([0-9A-Za-z.:@_-]{1,64}):(\d{1,15})$/.exec(part.trim())
     if (!match) {
       throw new RefusedError(
         'err-carillon-position',

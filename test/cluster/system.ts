@@ -1,6 +1,6 @@
 // The whole system as `npm start` runs it, for tests: launcher, nats-server and actors as real processes on loopback.
 import { type ChildProcess, spawn } from 'node:child_process'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
@@ -51,7 +51,15 @@ export interface System {
 /** Resolves at the ready line; rejects with the last log lines when there is none in time. */
 export async function startSystem(options: SystemOptions = {}): Promise<System> {
   const dataDir = options.dataDir ?? mkdtempSync(join(tmpdir(), 'carillon-data-'))
-  const flags = ['--listen', `127.0.0.1:${options.port ?? 0}`, '--data', dataDir, '--output', 'json', ...(options.args ?? [])]
+  const flags = [
+    '--listen',
+    `127.0.0.1:${options.port ?? 0}`,
+    '--data',
+    dataDir,
+    '--output',
+    'json',
+    ...(options.args ?? []),
+  ]
   const launcher = spawn(process.execPath, ['services/carillon.mjs', 'start', ...flags], {
     cwd: ROOT,
     env: { ...process.env, ...options.env },
@@ -99,15 +107,15 @@ export async function endProcess(child: ChildProcess): Promise<void> {
   clearTimeout(timer)
 }
 
-/** The live pid of each actor now, by the launcher's children: a killed actor comes back under another pid. */
-export async function pidOf(system: System, id: string): Promise<number> {
-  const { readdirSync, readFileSync } = await import('node:fs')
+/** The pid that an actor has now: one that was killed comes back under another. `nats` is the nats-server. */
+export function pidOf(system: System, id: string): number {
   for (const name of readdirSync('/proc')) {
     if (!/^\d+$/.test(name)) continue
     try {
-      const args = readFileSync(`/proc/${name}/cmdline`, 'utf8').split('\0')
-      const isOurs = args.includes('--id') && args[args.indexOf('--id') + 1] === id
-      if (isOurs && isChildOf(Number(name), system.launcher.pid!, readFileSync)) return Number(name)
+      const command = readFileSync(`/proc/${name}/cmdline`, 'utf8').split('\0').join(' ').trim()
+      const isWanted =
+        id === 'nats' ? /nats-server\S* /.test(command) : command.endsWith(` ${id}`) || command.includes(`--id ${id} `)
+      if (isWanted && isDescendant(Number(name), system.launcher.pid!)) return Number(name)
     } catch {
       // the process ended while we looked
     }
@@ -115,7 +123,7 @@ export async function pidOf(system: System, id: string): Promise<number> {
   throw new Error(`${id} does not run`)
 }
 
-function isChildOf(pid: number, ancestor: number, readFileSync: typeof import('node:fs').readFileSync): boolean {
+function isDescendant(pid: number, ancestor: number): boolean {
   for (let at = pid; at > 1; ) {
     if (at === ancestor) return true
     const stat = readFileSync(`/proc/${at}/stat`, 'utf8')
