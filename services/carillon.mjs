@@ -34,7 +34,7 @@ async function command([name, ...args]) {
   else if (name === 'run') await runFile(args)
   else {
     const { main } = await import('./main.ts')
-    process.exitCode = await main(process.argv.slice(2))
+    process.exit(await main(process.argv.slice(2)))
   }
 }
 

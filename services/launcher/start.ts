@@ -1,0 +1,319 @@
+// `carillon start`: the whole system on one machine. A nats-server, what has to exist in it, and one process per actor.
+//
+// Invariants
+//   P1  Every process is a child of this one; actors end by themselves when it dies (their channel closes).
+//   P2  Stopping goes against the stream: gateways first, then those they ask, the nats-server last.
+//   P3  One ready line on stdout and nothing else there; everything that happens goes to stderr.
+import path from 'node:path'
+import { systemClock } from '../../shared/base/clock.ts'
+import { textOf } from '../../shared/base/errors.ts'
+import { systemRandom } from '../../shared/base/random.ts'
+import type { ServerFacts } from '../../shared/bus/port.ts'
+import type { CommonConfig, LogSettings } from '../../shared/config/common.ts'
+import { createLog, type Log } from '../../shared/telemetry/log.ts'
+import type { LauncherConfig } from './config.ts'
+import { type DataFolder, openDataFolder } from './data-folder.ts'
+import { findNatsServer } from './nats-binary.ts'
+import { isPortFree, type NatsFolder, natsAnswers, prepareNatsFolder } from './nats-server.ts'
+import { type ReadyFacts, type ReadyProcess, readyLine, readyText } from './ready.ts'
+import { setUpLogs } from './set-up-logs.ts'
+import { SetupError } from './setup-error.ts'
+import { type Supervisor, supervise } from './supervisor.ts'
+
+const mainFile = path.resolve(import.meta.dirname, '../main.ts')
+const natsStopWaitMs = 60_000
+/** An actor that ends this often before it was ever ready will not get better by itself. */
+const failedStartsMax = 5
+/** Two signals closer than this are one: a terminal and a parent both pass Ctrl-C on. */
+const signalGapMs = 500
+const startOrder = ['ingester', 'querier', 'distributor', 'gateway'] as const
+const stopOrder = ['gateway', 'distributor', 'querier', 'ingester'] as const // P2
+
+export interface StartOptions {
+  readonly launcher: LauncherConfig
+  readonly common: CommonConfig
+  readonly logs: LogSettings
+  /** `host:port` of the first gateway. */
+  readonly listen: string
+  /** The flags that give an actor of this role its config, but for --nats, --id, --listen. */
+  readonly flagsOf: (role: ActorRole) => readonly string[]
+}
+
+export type ActorRole = (typeof startOrder)[number]
+
+interface NatsAddress {
+  readonly url: string
+  readonly systemUserFile: string
+  readonly server: Supervisor | undefined
+}
+
+/** Resolves with the exit code when everything has ended. Rejects with SetupError when it cannot start. */
+export async function start(options: StartOptions): Promise<number> {
+  const log = createLog({ role: 'launcher', id: 'launcher', level: options.common.logLevel })
+  const say = (line: string) => void process.stderr.write(`carillon: ${line}\n`)
+  await checkListen(options)
+  const folder = openDataFolder(options.launcher.dataDir)
+  const stopping = stopSignals()
+  const children: Supervisor[] = []
+  let nats: NatsAddress | undefined
+  try {
+    if (folder.wasKilled) say(`the last run on ${folder.path} was not stopped cleanly; going on from what it left`)
+    nats = await startNats(options, folder, log, say, stopping)
+    const facts = await setUpLogs({
+      nats: nats.url,
+      systemUserFile: nats.systemUserFile,
+      common: options.common,
+      logs: options.logs,
+      log,
+      signal: stopping.signal,
+    })
+    const actors = await startActors(options, nats, children, log, stopping)
+    announce(options, folder, nats, facts, actors)
+    return await stopping.exitCode
+  } catch (error) {
+    if (!stopping.signal.aborted) throw error
+    return await stopping.exitCode
+  } finally {
+    await stopAll(children, nats?.server, options.launcher.stopWaitMs, stopping, log)
+    folder.release()
+  }
+}
+
+// ---- starting ----
+
+async function checkListen({ listen, launcher }: StartOptions): Promise<void> {
+  const { host, port } = splitListen(listen)
+  for (let index = 0; port !== 0 && index < launcher.gateways; index++) {
+    const isFree = await isPortFree(port + index, host).catch((error: unknown) => {
+      throw new SetupError(1, `cannot listen on ${host}:${port + index}: ${textOf(error)}`, { cause: error })
+    })
+    if (!isFree) {
+      throw new SetupError(
+        1,
+        `${host}:${port + index} is in use by another process. Stop that one, or choose another address with --listen (port 0 picks a free one)`,
+      )
+    }
+  }
+}
+
+function splitListen(listen: string): { host: string; port: number } {
+  const match = /^(?:\[([^\]]+)\]|([^:]*)):(\d{1,5})$/.exec(listen)
+  const port = Number(match?.[3])
+  if (match === null || port > 65_535)
+    throw new SetupError(2, `--listen is "${listen}", wants host:port such as 127.0.0.1:9009`)
+  return { host: match[1] ?? match[2] ?? '', port }
+}
+
+async function startNats(
+  { launcher, common }: StartOptions,
+  folder: DataFolder,
+  log: Log,
+  say: (line: string) => void,
+  stopping: Stopping,
+): Promise<NatsAddress> {
+  if (common.nats !== '') return { url: common.nats, systemUserFile: common.natsSystemFile, server: undefined }
+  const binary = await findNatsServer({ given: launcher.natsServer, say })
+  const prepared = await prepareNatsFolder(folder.path, systemRandom, say)
+  let isHopeless = false
+  const server = supervise(
+    {
+      role: 'nats-server',
+      id: 'nats-server',
+      file: binary.path,
+      args: prepared.args,
+      cwd: prepared.folder,
+      env: process.env,
+      hasChannel: false,
+    },
+    {
+      clock: systemClock,
+      random: systemRandom,
+      log,
+      onStarted: prepared.setRunning,
+      onEnd: ({ endCount }) => {
+        if (endCount >= failedStartsMax) isHopeless = true
+      },
+    },
+  )
+  const answers = await natsAnswers(prepared.port, () => !isHopeless && !stopping.signal.aborted)
+  if (!answers) {
+    server.kill()
+    throw new SetupError(1, natsFailedText(binary.path, prepared))
+  }
+  return { url: prepared.url, systemUserFile: prepared.systemUserFile, server }
+}
+
+function natsFailedText(file: string, prepared: NatsFolder): string {
+  return `${file} does not start on ${prepared.folder}. Its last words:\n${prepared.lastWords()}`
+}
+
+async function startActors(
+  options: StartOptions,
+  nats: NatsAddress,
+  children: Supervisor[],
+  log: Log,
+  stopping: Stopping,
+): Promise<ReadyProcess[]> {
+  const counts = {
+    ingester: options.launcher.ingesters,
+    querier: options.launcher.queriers,
+    distributor: options.launcher.distributors,
+    gateway: options.launcher.gateways,
+  }
+  const ready = startOrder.flatMap((role) =>
+    Array.from({ length: counts[role] }, (_, index) =>
+      startActor({ options, nats, children, log, stopping, role, index }),
+    ),
+  )
+  return Promise.race([Promise.all(ready), stopping.asked])
+}
+
+interface ActorStart {
+  readonly options: StartOptions
+  readonly nats: NatsAddress
+  readonly children: Supervisor[]
+  readonly log: Log
+  readonly stopping: Stopping
+  readonly role: ActorRole
+  readonly index: number
+}
+
+/** Resolves when the actor says that it is ready; rejects when it never will be. */
+function startActor({ options, nats, children, log, stopping, role, index }: ActorStart): Promise<ReadyProcess> {
+  const id = `${role}-${index + 1}`
+  return new Promise((resolve, reject) => {
+    let isReady = false
+    const supervisor = supervise(
+      { role, id, file: process.execPath, args: [mainFile, role, ...flags()], env: actorEnv(), hasChannel: true },
+      {
+        clock: systemClock,
+        random: systemRandom,
+        log,
+        onMessage(message) {
+          if (!isReadyMessage(message)) return
+          isReady = true
+          const pid = supervisor.pid() ?? 0
+          log.info({ child: id, pid, address: message.address }, 'ready')
+          resolve({ pid, role, id, ...(message.address === undefined ? {} : { address: message.address }) })
+        },
+        onEnd({ code, endCount }) {
+          const isWrong = code === 2 // its settings: trying again changes nothing
+          if (!isReady && (isWrong || endCount >= failedStartsMax)) {
+            supervisor.kill()
+            reject(new SetupError(isWrong ? 2 : 1, `${id} does not start (exit ${code}); its reasons stand above`))
+          } else if (isWrong) stopping.ask(2)
+        },
+      },
+    )
+    children.push(supervisor)
+  })
+
+  function flags(): string[] {
+    const own = [...options.flagsOf(role), `--nats=${nats.url}`, `--id=${id}`]
+    if (nats.systemUserFile !== '') own.push(`--nats-system-file=${nats.systemUserFile}`)
+    if (role === 'gateway') own.push(`--listen=${listenOf(options.listen, index)}`)
+    return own
+  }
+}
+
+/** Each further gateway listens on the next port; port 0 picks one for each. */
+function listenOf(listen: string, index: number): string {
+  const { port } = splitListen(listen)
+  return port === 0 ? listen : `${listen.slice(0, listen.lastIndexOf(':'))}:${port + index}`
+}
+
+/** What is set for the launcher goes to actors as flags, so that the two never disagree. */
+function actorEnv(): NodeJS.ProcessEnv {
+  const kept = Object.entries(process.env).filter(([name]) => !name.startsWith('CARILLON_'))
+  return { ...Object.fromEntries(kept), CARILLON_LAUNCHED: '1' }
+}
+
+function isReadyMessage(message: unknown): message is { type: 'ready'; address?: string } {
+  return typeof message === 'object' && message !== null && 'type' in message && message.type === 'ready'
+}
+
+function announce(
+  options: StartOptions,
+  folder: DataFolder,
+  nats: NatsAddress,
+  facts: ServerFacts,
+  actors: readonly ReadyProcess[],
+): void {
+  const server =
+    nats.server === undefined ? [] : [{ pid: nats.server.pid() ?? 0, role: 'nats-server', id: 'nats-server' }]
+  const gateway = actors.find((actor) => actor.address !== undefined)?.address ?? ''
+  const base = gateway === '' || gateway.startsWith('http') ? gateway : `http://${gateway}`
+  folder.setAddress(base)
+  const ready: ReadyFacts = {
+    base,
+    nats: nats.url,
+    durability: facts.durability,
+    durabilityReason: facts.durabilityReason,
+    data: folder.path,
+    processes: [...server, ...actors],
+  }
+  process.stdout.write(options.launcher.output === 'json' ? readyLine(ready) : readyText(ready))
+}
+
+// ---- stopping ----
+
+interface Stopping {
+  readonly signal: AbortSignal
+  /** Rejects when asked to stop. */
+  readonly asked: Promise<never>
+  readonly exitCode: Promise<number>
+  ask(exitCode: number): void
+  /** Runs when a second signal says: now. */
+  onHurry(hurry: () => void): void
+}
+
+function stopSignals(): Stopping {
+  const controller = new AbortController()
+  const { promise: exitCode, resolve } = Promise.withResolvers<number>()
+  const { promise: asked, reject } = Promise.withResolvers<never>()
+  asked.catch(() => {}) // heard by whoever waits for it; nobody need
+  let firstAtMs: number | undefined
+  let hurry = () => {}
+  const ask = (code: number) => {
+    resolve(code)
+    reject(new Error('asked to stop'))
+    controller.abort()
+  }
+  const onSignal = () => {
+    const now = systemClock.monotonic()
+    if (firstAtMs === undefined) firstAtMs = now
+    else if (now - firstAtMs > signalGapMs) hurry()
+    ask(0)
+  }
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, onSignal)
+  process.on('disconnect', () => ask(1)) // whoever handed over to us died
+  return {
+    signal: controller.signal,
+    asked,
+    exitCode,
+    ask,
+    onHurry(next) {
+      hurry = next
+    },
+  }
+}
+
+async function stopAll(
+  children: readonly Supervisor[],
+  natsServer: Supervisor | undefined,
+  waitMs: number,
+  stopping: Stopping,
+  log: Log,
+): Promise<void> {
+  stopping.onHurry(() => {
+    log.warn({}, 'told twice to stop: killing what is left')
+    for (const child of children) child.kill()
+    natsServer?.kill()
+  })
+  log.info({}, 'stopping')
+  for (const role of stopOrder) {
+    await Promise.all(children.filter((child) => child.role === role).map((child) => child.stop(waitMs)))
+  }
+  await natsServer?.stop(natsStopWaitMs)
+  log.info({}, 'stopped')
+}

@@ -1,0 +1,209 @@
+// carillon <command>: the composition root, the only file that sees every service. Loads what the command needs, and no more.
+import fs from 'node:fs'
+import { textOf } from '../shared/base/errors.ts'
+import { commonSettings, logSettings } from '../shared/config/common.ts'
+import { helpText, type SettingsSection } from '../shared/config/help.ts'
+import { faultsText, readSettings } from '../shared/config/read.ts'
+import { type ConfigOf, type SettingsTable, toFlags } from '../shared/config/settings.ts'
+import { nearest } from '../shared/config/units.ts'
+import type { ServiceDeps } from '../shared/membership/deps.ts'
+import type { ServiceActor } from './launcher/actor-process.ts'
+import { launcherSettings } from './launcher/config.ts'
+import { SetupError } from './launcher/setup-error.ts'
+
+interface Role {
+  readonly does: string
+  readonly settings: () => Promise<SettingsTable>
+  readonly make: () => Promise<(deps: ServiceDeps & { config: never }) => ServiceActor>
+}
+
+const roles = {
+  gateway: {
+    does: 'the HTTP door: remote_write in, the Prometheus API out',
+    settings: async () => (await import('./gateway/config.ts')).gatewaySettings,
+    make: async () => (await import('./gateway/gateway.ts')).gateway,
+  },
+  distributor: {
+    does: 'checks what is written and puts it into the partition logs',
+    settings: async () => (await import('./distributor/config.ts')).distributorSettings,
+    make: async () => (await import('./distributor/distributor.ts')).distributor,
+  },
+  ingester: {
+    does: 'applies partition logs and answers from memory',
+    settings: async () => (await import('./ingester/config.ts')).ingesterSettings,
+    make: async () => (await import('./ingester/ingester.ts')).ingester,
+  },
+  querier: {
+    does: 'answers PromQL from the owners of partitions',
+    settings: async () => (await import('./querier/config.ts')).querierSettings,
+    make: async () => (await import('./querier/querier.ts')).querier,
+  },
+} satisfies Record<string, Role>
+type RoleName = keyof typeof roles
+
+const exitCodes = `Exit codes: 0 stopped as asked; 1 cannot start or go on; 2 wrong settings, or no nats-server to be had; 70 a bug.`
+
+const commandsText = `carillon <command> [flags]
+
+Commands:
+  start         the whole system on this machine: a nats-server and one process per actor
+  setup         makes the logs and buckets in the nats-server of --nats, then ends
+${Object.entries(roles)
+  .map(([name, { does }]) => `  ${name.padEnd(14)}${does}`)
+  .join('\n')}
+  test, check   the project's own tests and checks
+  run FILE      a TypeScript file on the project's Node
+
+carillon <command> --help tells the flags of a command.`
+
+/** Runs one command line and resolves with the exit code. */
+export async function main(argv: readonly string[]): Promise<number> {
+  const [first = '--help', ...rest] = argv
+  try {
+    if (first === '--help' || first === '-h' || (first === 'help' && rest[0] === undefined))
+      return print(`Usage: ${commandsText}\n\n${exitCodes}\n`)
+    if (first === '--version') return print(`${(await import('./launcher/actor-process.ts')).projectVersion()}\n`)
+    const [name, args] = first === 'help' ? [rest[0] ?? '', ['--help']] : [first, rest]
+    const wantsHelp = args.includes('--help') || args.includes('-h')
+    if (name === 'start') return wantsHelp ? print(await startHelp()) : await startAll(args)
+    if (name === 'setup') return wantsHelp ? print(setupHelp()) : await setUp(args)
+    if (name in roles)
+      return wantsHelp ? print(await roleHelp(name as RoleName)) : await startOne(name as RoleName, args)
+    const near = nearest(name, ['start', 'setup', 'test', 'check', 'run', ...Object.keys(roles)])
+    const hint = near === undefined ? '' : `; did you mean ${near}?`
+    throw new SetupError(2, `there is no command "${name}"${hint}\n\n${commandsText}`)
+  } catch (error) {
+    if (error instanceof SetupError) return complain(error.message, error.exitCode)
+    process.stderr.write(`carillon: a bug: ${error instanceof Error ? error.stack : textOf(error)}\n`)
+    return 70
+  }
+}
+
+async function startAll(argv: readonly string[]): Promise<number> {
+  const names = Object.keys(roles) as RoleName[]
+  const tables = await Promise.all(names.map((name) => roles[name].settings()))
+  const [launcher, common, logs, ...services] = read(
+    [launcherSettings, commonSettings, logSettings, ...tables] as const,
+    argv,
+    [],
+  )
+  const commonFlags = toFlags(commonSettings, { ...common, nats: '', natsSystemFile: '', id: '' })
+  const flagsOf = (name: RoleName): string[] => {
+    const index = names.indexOf(name)
+    return [...new Set([...commonFlags, ...toFlags(tables[index] ?? {}, services[index] ?? {})])]
+  }
+  const listen = (services[names.indexOf('gateway')] as { listen: string }).listen
+  const { start } = await import('./launcher/start.ts')
+  return start({ launcher, common, logs, listen, flagsOf })
+}
+
+async function startOne(name: RoleName, argv: readonly string[]): Promise<number> {
+  const table = await roles[name].settings()
+  const [common, own] = read([commonSettings, table], argv, await otherTables(name))
+  const [make, { runActorProcess }] = await Promise.all([roles[name].make(), import('./launcher/actor-process.ts')])
+  const config = Object.freeze({ ...common, ...own }) as never
+  return runActorProcess({ role: name, common, make: (deps) => make({ ...deps, config }) })
+}
+
+async function setUp(argv: readonly string[]): Promise<number> {
+  const [common, logs] = read([commonSettings, logSettings], argv, await otherTables())
+  if (common.nats === '') throw new SetupError(2, 'setup wants --nats URL (CARILLON_NATS): the nats-server to set up')
+  const [{ setUpLogs }, { createLog }] = await Promise.all([
+    import('./launcher/set-up-logs.ts'),
+    import('../shared/telemetry/log.ts'),
+  ])
+  const stopping = new AbortController()
+  for (const signal of ['SIGINT', 'SIGTERM'] as const)
+    process.on(signal, () => stopping.abort(new SetupError(1, 'told to stop')))
+  const facts = await setUpLogs({
+    nats: common.nats,
+    systemUserFile: common.natsSystemFile,
+    common,
+    logs,
+    log: createLog({ role: 'setup', id: 'setup', level: common.logLevel }),
+    signal: stopping.signal,
+  })
+  return print(
+    `${common.partitions} partition logs are there; durability: ${facts.durability} (${facts.durabilityReason})\n`,
+  )
+}
+
+// ---- settings ----
+
+/** All sections, for the documents. */
+export async function settingsSections(): Promise<readonly SettingsSection[]> {
+  const services = await Promise.all(
+    Object.entries(roles).map(async ([name, { settings }]) => ({ title: name, table: await settings() })),
+  )
+  return [
+    { title: 'start', table: launcherSettings },
+    { title: 'every actor', table: commonSettings },
+    { title: 'logs', table: logSettings },
+    ...services,
+  ]
+}
+
+/** Their keys may stand in the same config file. */
+async function otherTables(name?: RoleName): Promise<readonly SettingsTable[]> {
+  const others = Object.entries(roles).filter(([other]) => other !== name)
+  return [launcherSettings, logSettings, ...(await Promise.all(others.map(([, { settings }]) => settings())))]
+}
+
+function read<const T extends readonly SettingsTable[]>(
+  tables: T,
+  argv: readonly string[],
+  alsoKnown: readonly SettingsTable[],
+): { readonly [I in keyof T]: ConfigOf<T[I]> } {
+  const readFile = (path: string) => fs.readFileSync(path, 'utf8')
+  const { configs, faults, warnings } = readSettings(tables, argv, process.env, readFile, { alsoKnown })
+  for (const warning of warnings) process.stderr.write(`carillon: ${warning}\n`)
+  if (faults.length > 0) throw new SetupError(2, faultsText(faults))
+  return configs
+}
+
+async function startHelp(): Promise<string> {
+  return helpText({
+    usage: 'carillon start [flags]     (npm start -- [flags])',
+    intro: 'Runs a nats-server and all actors on this machine. The flags of the actors are passed on to them.',
+    sections: await settingsSections(),
+    after: exitCodes,
+  })
+}
+
+async function roleHelp(name: RoleName): Promise<string> {
+  return helpText({
+    usage: `carillon ${name} --nats URL [flags]`,
+    intro: `Runs one ${name}: ${roles[name].does}. Start as many as you like, on as many machines, on one NATS.`,
+    sections: [
+      { title: name, table: await roles[name].settings() },
+      { title: 'every actor', table: commonSettings },
+    ],
+    after: exitCodes,
+  })
+}
+
+function setupHelp(): string {
+  return helpText({
+    usage: 'carillon setup --nats URL [flags]',
+    intro: 'Makes the partition logs and buckets. Run it once, and again to add partitions.',
+    sections: [
+      { title: 'setup', table: logSettings },
+      { title: 'every actor', table: commonSettings },
+    ],
+    after: exitCodes,
+  })
+}
+
+// ---- words ----
+
+function print(text: string): number {
+  process.stdout.write(text)
+  return 0
+}
+
+function complain(text: string, exitCode: number): number {
+  process.stderr.write(`carillon: ${text}\n`)
+  return exitCode
+}
+
+if (import.meta.main) process.exit(await main(process.argv.slice(2)))
