@@ -1,4 +1,5 @@
 // The querier's own figures.
+import type { Clock } from '../../shared/base/clock.ts'
 import { latencyBuckets, type Metrics } from '../../shared/telemetry/metrics.ts'
 import type { Admission } from './admission.ts'
 import type { Budget } from './budget.ts'
@@ -9,11 +10,7 @@ export interface Measures {
   ownerFailed(): void
 }
 
-export function measures(
-  metrics: Metrics,
-  admission: Admission,
-  now: () => number = () => performance.now(),
-): Measures {
+export function measures(metrics: Metrics, admission: Admission, clock: Clock): Measures {
   const queries = metrics.counter('carillon_querier_queries_total', 'Queries answered.', ['kind', 'outcome'])
   const durations = metrics.histogram(
     'carillon_querier_query_duration_seconds',
@@ -35,11 +32,11 @@ export function measures(
   )
   return {
     begin(kind) {
-      const startedMs = now()
+      const startedMs = clock.monotonic()
       return {
         end(outcome, read) {
           queries.with({ kind, outcome }).inc()
-          durations.with({ kind }).observe((now() - startedMs) / 1000)
+          durations.with({ kind }).observe((clock.monotonic() - startedMs) / 1000)
           samples.inc(read.sampleCount)
           series.inc(read.seriesCount)
           bytes.inc(read.bytes)

@@ -31,7 +31,7 @@ export function querier(deps: ServiceDeps & { config: QuerierConfig }): Actor {
   const { bus, clock, config, log, membership } = deps
   const enabledFeatures: ReadonlySet<string> = new Set(config.enableFeature)
   const admission = createAdmission({ concurrentMax: config.concurrentQueriesMax, queuedMax: config.queuedQueriesMax })
-  const measured: Measures = measures(deps.metrics, admission)
+  const measured: Measures = measures(deps.metrics, admission, clock)
   const reader = createPartitionReader({
     clock,
     membership,

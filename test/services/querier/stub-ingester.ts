@@ -2,9 +2,8 @@
 import { systemClock } from '../../../shared/base/clock.ts'
 import { UnavailableError } from '../../../shared/base/errors.ts'
 import { seededRandom } from '../../../shared/base/random.ts'
-import { type RunningActor, runActor, serve, serveStream } from '../../../shared/bus/actor.ts'
+import { runActor, serve, serveStream } from '../../../shared/bus/actor.ts'
 import { createMemoryHub, type MemoryHub } from '../../../shared/bus/memory-bus.ts'
-import type { Bus } from '../../../shared/bus/port.ts'
 import type { MemberRecord } from '../../../shared/contracts/member.ts'
 import * as read from '../../../shared/contracts/read.ts'
 import type { Member, Membership } from '../../../shared/membership/membership.ts'
@@ -196,5 +195,3 @@ export function fixedMembership(
     leave: async () => {},
   }
 }
-
-export type { Bus, RunningActor }
