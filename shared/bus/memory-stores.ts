@@ -3,7 +3,8 @@
 import { sleep } from '../base/clock.ts'
 import { RefusedError, UnavailableError } from '../base/errors.ts'
 import type { MemoryBucket } from './memory-bucket.ts'
-import type { Connection, Hub } from './memory-bus.ts'
+import type { Hub } from './memory-bus.ts'
+import type { Connection } from './memory-connection.ts'
 import { MemoryLog } from './memory-log.ts'
 import type { BusSubscription, KvBucket, KvEntry, LogConfig, LogConsumer, LogMessage, LogStore } from './port.ts'
 

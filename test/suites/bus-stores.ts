@@ -155,7 +155,7 @@ export function logTests(ground: Ground): void {
     await until(() => middle.length === 2, 'the tail')
     await settle()
     for (let i = 0; i < 4; i++) await bus.logs.append(name, `${name}.a`, bytes(String(i)), { timeoutMs })
-    await until(() => beyond.length === 2, 'what comes beyond')
+    await until(() => beyond.length === 2 && middle.length === 6, 'what comes beyond')
     expect(middle).toEqual([4, 5, 6, 7, 8, 9])
     expect(beyond).toEqual([8, 9])
     await Promise.all([one.stop(), two.stop()])
