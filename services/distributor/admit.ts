@@ -6,8 +6,9 @@
 //   A2  A refused series or sample never holds back an accepted one of the same body.
 import { RefusedError } from '../../shared/base/errors.ts'
 import { formatLabels, type Labels, METRIC_NAME } from '../../shared/model/labels.ts'
+import { seriesHashOf } from '../../shared/ring/series-hash.ts'
 import { decodeHistogram, encodeCanonical } from '../../shared/wire/histogram.ts'
-import { decodeLabels, hashBytes } from '../../shared/wire/label-region.ts'
+import { decodeLabels } from '../../shared/wire/label-region.ts'
 import { readWriteV1, readWriteV2 } from '../../shared/wire/remote-write.ts'
 import { createDecompressor } from '../../shared/wire/snappy.ts'
 import { Writer } from '../../shared/wire/varint.ts'
@@ -88,12 +89,6 @@ export function admit(protocol: 1 | 2, body: Uint8Array, staged: Staged, context
   const sink = new Admission(staged, context)
   if (protocol === 1) readWriteV1(bytes, sink)
   else readWriteV2(bytes, sink)
-}
-
-/** The hash that places a series: over tenant and canonical labels. */
-export function seriesHashOf(tenant: string, labels: Labels): number {
-  const bytes = Buffer.from(`${tenant}\u0000${labels.join('\u0000')}`)
-  return hashBytes(bytes, 0, bytes.length) >>> 0
 }
 
 class Admission implements WriteSink {

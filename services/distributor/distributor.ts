@@ -6,6 +6,7 @@
 //   D2  A refused series never holds back an accepted one from the same write.
 //   D3  The distributor keeps nothing that matters: killing it loses only writes not yet acknowledged.
 //   D4  Overload and a full log answer 503, never 429: a sender drops what got 429.
+import { sleep } from '../../shared/base/clock.ts'
 import { RefusedError, textOf, UnavailableError } from '../../shared/base/errors.ts'
 import { type Actor, every, type HandlerContext, hear, serve } from '../../shared/bus/actor.ts'
 import { ask } from '../../shared/bus/ask.ts'
@@ -42,6 +43,8 @@ const OWNER_NEWS_FRESH_MS = 20_000
 const LOG_STATE_MS = 5_000
 const DICTIONARY_REVIEW_MS = 600_000
 const DICTIONARY_SMALL = 50_000
+const FIRST_MARKS_WAIT_MS = 5_000
+const FIRST_MARKS_STEP_MS = 50
 const STAGED_SPARES_MAX = 16
 const NEW_SERIES_PRESSURE = 0.9
 const WRITE_PRESSURE = 0.97
@@ -55,6 +58,8 @@ export function distributor(deps: DistributorDeps): Actor {
   let dictionary = new Dictionary()
   let bucket: KvBucket
   const savedHighWater = new Map<number, string>()
+  /** The highest sequence that was ever written down, per partition. */
+  const highest = new Map<number, number>()
 
   const counted = {
     samples: metrics.counter('carillon_distributor_samples_total', 'Samples acknowledged.', ['kind']),
@@ -85,6 +90,7 @@ export function distributor(deps: DistributorDeps): Actor {
       bus.subscribe(markSubject('*'), {}, ({ subject, payload }) => hearMark(subject, payload))
       await findMarks()
       await readLogStates()
+      await waitForMarks()
     },
     stop: async () => {}, // D3
   }
@@ -262,6 +268,16 @@ export function distributor(deps: DistributorDeps): Actor {
     await Promise.all(unmarked.map((writer) => writer.refresh()))
   }
 
+  /** At a common start the ingesters are about to write the first marks: whoever is told that this actor is ready may push at once. */
+  async function waitForMarks(): Promise<void> {
+    const untilMs = clock.monotonic() + FIRST_MARKS_WAIT_MS
+    const isWaiting = () => writers.length === 0 || writers.some((writer) => writer.mark === undefined)
+    while (isWaiting() && clock.monotonic() < untilMs) {
+      await sleep(clock, FIRST_MARKS_STEP_MS)
+      await findMarks()
+    }
+  }
+
   async function readLogStates(): Promise<void> {
     for (const writer of writers) {
       const state = await bus.logs.state(logName(writer.partition))
@@ -286,6 +302,7 @@ export function distributor(deps: DistributorDeps): Actor {
       )
     }
     savedHighWater.set(writer.partition, '')
+    if (saved['incarnation'] === writer.incarnation) highest.set(writer.partition, Number(saved['seq']))
   }
 
   async function saveHighWater(): Promise<void> {
@@ -294,6 +311,7 @@ export function distributor(deps: DistributorDeps): Actor {
       const key = `${newestSession.idText}/${newestSession.lastCounter}`
       if (savedHighWater.get(partition) === key) continue
       const { idText, lastCounter, lastSeq, mark } = newestSession
+      if (lastSeq <= (highest.get(partition) ?? 0)) continue // a mark that a rewound log has not reached again is evidence
       const record = { session: idText, counter: lastCounter, seq: lastSeq, epoch: mark.number, incarnation }
       await bucket.put(highWaterKey(partition, id), encodeRecord(record))
       savedHighWater.set(partition, key)

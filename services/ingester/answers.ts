@@ -16,9 +16,9 @@ import type {
   StringsReply,
 } from '../../shared/contracts/read.ts'
 import { compareBytes } from '../../shared/model/labels.ts'
+import { seriesHashOf } from '../../shared/ring/series-hash.ts'
 import { Head } from '../../shared/tsdb/head/head.ts'
 import type { StringTable } from '../../shared/tsdb/head/string-table.ts'
-import { hashBytes } from '../../shared/wire/label-region.ts'
 import { describe } from './damage.ts'
 import { FrameBuilder } from './frames.ts'
 import type { Owner } from './owner.ts'
@@ -151,8 +151,7 @@ export function knownOf(owner: Owner, asked: KnownAsk): KnownReply {
   const held = hashes.get(head) ?? { set: new Set<number>(), upTo: 0 }
   hashes.set(head, held)
   for (; held.upTo < head.seriesCount; held.upTo++) {
-    const bytes = Buffer.from(`${asked.tenant}\u0000${head.labelsOf(held.upTo).join('\u0000')}`)
-    held.set.add(hashBytes(bytes, 0, bytes.length) >>> 0)
+    held.set.add(seriesHashOf(asked.tenant, head.labelsOf(held.upTo)))
   }
   return { known: Uint8Array.from(asked.hashes, (hash) => (held.set.has(hash) ? 1 : 0)) }
 }

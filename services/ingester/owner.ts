@@ -44,6 +44,8 @@ export interface OwnerDeps {
 /** Messages whose checksums are remembered, to find where a rewound log still agrees. */
 const REMEMBERED_MAX = 4096
 const WAIT_STEP_MS = 5
+/** How often the newest applied message is compared with the log where nothing was interrupted. */
+const COMPARE_MS = 30_000
 
 export class Owner {
   readonly partition: number
@@ -67,6 +69,7 @@ export class Owner {
   private isStopped = false
   private isMending = false
   private hasMetEnd = false
+  private nextCompareMs = 0
 
   constructor(deps: OwnerDeps) {
     this.deps = deps
@@ -93,6 +96,9 @@ export class Owner {
         ready,
       )
     })
+    this.deps.bus.onConnection(() => {
+      this.nextCompareMs = 0
+    })
     await this.readEnd()
     this.follow(Math.max(1, this.end?.firstSeq ?? 1))
   }
@@ -112,10 +118,22 @@ export class Owner {
     if (this.isStopped) return
     this.end = end
     if (before !== undefined && before.incarnation !== end.incarnation) return this.startOver('the log was made anew')
-    if (end.lastSeq < this.appliedSeq) return this.mendRewind(end)
+    if (end.lastSeq < this.appliedSeq || !(await this.agreesWithLog())) return this.mendRewind(end)
     this.reads.push({ seq: end.lastSeq, atMs })
     if (this.reads.length > 100) this.reads.shift()
     this.noteReached()
+  }
+
+  /** After an interruption, and now and then: is the newest applied message still the one that the log holds there? Sequences that
+   *  were used again after a loss would otherwise be passed over. */
+  private async agreesWithLog(): Promise<boolean> {
+    const { bus, clock, partition } = this.deps
+    const crc = this.remembered.get(this.appliedSeq)
+    if (crc === undefined || clock.monotonic() < this.nextCompareMs) return true
+    this.nextCompareMs = clock.monotonic() + COMPARE_MS
+    const seq = this.appliedSeq
+    const message = await bus.logs.get(logName(partition), seq, 5_000)
+    return message !== undefined && checkOf(message) === crc
   }
 
   /** Resolves when `seq` is applied; rejects with UnavailableError `err-carillon-owner-behind` after `waitMs`. */
@@ -256,12 +274,13 @@ export class Owner {
     this.isMending = true
     try {
       await this.consumer?.stop()
+      this.nextCompareMs = 0
       const agreedSeq = await this.lastAgreed(end)
       const range = { fromSeq: agreedSeq + 1, toSeq: this.appliedSeq }
       this.report(
         'rewind',
         range,
-        `the log ends at ${end.lastSeq}, ${this.appliedSeq} was applied; what was lost is held in memory`,
+        `the log (its end is ${end.lastSeq}) agrees up to ${agreedSeq}, ${this.appliedSeq} was applied; what it lost is held in memory`,
       )
       for (const seq of [...this.remembered.keys()]) if (seq > agreedSeq) this.remembered.delete(seq)
       this.appliedSeq = agreedSeq
