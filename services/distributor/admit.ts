@@ -23,7 +23,8 @@ export class Staged {
   count = 0
   refs = new Uint32Array(4096)
   times = new Float64Array(4096)
-  values = new Float64Array(4096)
+  /** Low and high word of each value: bits do not survive as numbers. */
+  words = new Uint32Array(8192)
   histograms: StagedHistogram[] = []
   exemplars: StagedExemplar[] = []
   metadata: StagedMetadata[] = []
@@ -52,11 +53,14 @@ export class Staged {
     this.discarded.set(reason.reason, (this.discarded.get(reason.reason) ?? 0) + samples)
   }
 
-  addFloat(ref: number, time: number, slot: Float64Array): void {
+  /** The value's two words come from `words`. */
+  addFloat(ref: number, time: number, words: Uint32Array): void {
     if (this.count === this.refs.length) this.grow()
     this.refs[this.count] = ref
     this.times[this.count] = time
-    this.values[this.count++] = slot[0]!
+    this.words[2 * this.count] = words[0]!
+    this.words[2 * this.count + 1] = words[1]!
+    this.count++
   }
 
   private grow(): void {
@@ -66,9 +70,9 @@ export class Staged {
     const times = new Float64Array(this.times.length * 2)
     times.set(this.times)
     this.times = times
-    const values = new Float64Array(this.values.length * 2)
-    values.set(this.values)
-    this.values = values
+    const words = new Uint32Array(this.words.length * 2)
+    words.set(this.words)
+    this.words = words
   }
 }
 
@@ -102,6 +106,7 @@ class Admission implements WriteSink {
   private ref = NONE
   /** Why the series being told is left out: its samples are counted. */
   private refused: Refusal | undefined
+  private slotWords = new Uint32Array(2)
 
   constructor(staged: Staged, context: AdmitContext) {
     this.staged = staged
@@ -124,7 +129,7 @@ class Admission implements WriteSink {
 
   float(time: number, slot: Float64Array, _startTime: number): void {
     if (this.ref === NONE || time > this.timeMax || time < this.timeMin) this.refuseSample(time)
-    else this.staged.addFloat(this.ref, time, slot)
+    else this.staged.addFloat(this.ref, time, this.wordsOf(slot))
   }
 
   histogram(time: number, bytes: Uint8Array, start: number, end: number, _version: 1 | 2): void {
@@ -173,6 +178,12 @@ class Admission implements WriteSink {
   }
 
   seriesEnd(): void {}
+
+  /** The reader tells all values through one slot. */
+  private wordsOf(slot: Float64Array): Uint32Array {
+    if (this.slotWords.buffer !== slot.buffer) this.slotWords = new Uint32Array(slot.buffer)
+    return this.slotWords
+  }
 
   private newSeries(labels: Uint8Array, start: number, end: number): number {
     let decoded: Labels

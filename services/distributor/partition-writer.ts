@@ -116,9 +116,9 @@ export class PartitionWriter {
     this.touched = []
   }
 
-  float(dictionary: Dictionary, ref: number, time: number, values: Float64Array, index: number): void {
+  float(dictionary: Dictionary, ref: number, time: number, words: Uint32Array, index: number): void {
     const { batch } = this.openBatch(dictionary)
-    batch.addFloat(ref, time, values, index)
+    batch.addFloat(ref, time, words, index)
     const isHeavy = batch.definitions.length > HEAVY_BYTES || batch.strings.length > HEAVY_BYTES
     if (isHeavy || (batch.count & 127) === 0) this.closeIfFull()
   }

@@ -137,7 +137,8 @@ export class Batch {
   count = 0
   refs = new Uint32Array(4096)
   times = new Float64Array(4096)
-  values = new Float64Array(4096)
+  /** Low and high word of each value. */
+  words = new Uint32Array(8192)
   readonly histograms: StagedHistogram[] = []
   readonly exemplars: StagedExemplar[] = []
   readonly metadata: StagedMetadata[] = []
@@ -186,12 +187,13 @@ export class Batch {
     return this.count + this.histograms.length + this.exemplars.length + this.metadata.length === 0
   }
 
-  /** Adds one float; its value is element `index` of `values`. */
-  addFloat(ref: number, time: number, values: Float64Array, index: number): void {
+  /** Adds one float; its value is the pair `index` of `words`. */
+  addFloat(ref: number, time: number, words: Uint32Array, index: number): void {
     if (this.count === this.refs.length) this.grow()
     this.refs[this.count] = ref
     this.times[this.count] = time
-    this.values[this.count] = values[index]!
+    this.words[2 * this.count] = words[2 * index]!
+    this.words[2 * this.count + 1] = words[2 * index + 1]!
     this.encodeFloat(this.count++)
   }
 
@@ -230,7 +232,7 @@ export class Batch {
       parts.push(next)
       return next
     }
-    for (let i = 0; i < this.count; i++) room().addFloat(this.refs[i]!, this.times[i]!, this.values, i)
+    for (let i = 0; i < this.count; i++) room().addFloat(this.refs[i]!, this.times[i]!, this.words, i)
     for (const histogram of this.histograms) room().addHistogram(histogram)
     for (const exemplar of this.exemplars) room().addExemplar(exemplar)
     for (const metadata of this.metadata) room().addMetadata(metadata)
@@ -263,7 +265,7 @@ export class Batch {
       sampleCount: this.count,
       ids: this.idColumn.view(),
       times: this.timeColumn.view(),
-      values: this.values.subarray(0, this.count),
+      values: new Float64Array(this.words.buffer, 0, this.count),
       histograms: this.histogramColumn.view(),
       exemplars: this.exemplarColumn.view(),
       metadata: this.metadataColumn.view(),
@@ -326,8 +328,8 @@ export class Batch {
     const times = new Float64Array(capacity)
     times.set(this.times)
     this.times = times
-    const values = new Float64Array(capacity)
-    values.set(this.values)
-    this.values = values
+    const words = new Uint32Array(2 * capacity)
+    words.set(this.words)
+    this.words = words
   }
 }

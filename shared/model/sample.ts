@@ -1,15 +1,19 @@
 // Samples: a time in milliseconds and 64 bits of value.
 //
-// A stale marker is one NaN among many, told apart by its bits. Those bits survive typed-array element copies and DataView but not
-// a plain number[], Float64Array.from or arithmetic: carry columns as Float64Array and test staleness by bits.
+// A stale marker is one NaN among many, told apart by its bits. A value that the engine holds as a number, be it for one line, may come
+// out with the quiet bit set (0x7ff8… for 0x7ff0…), once the code is compiled: so values move as words (a Uint32Array over the
+// column) or in bulk (`set`, `slice`, `copyWithin`), and staleness is tested on words where a column is at hand.
 
 export const STALE_HIGH = 0x7ff00000
 export const STALE_LOW = 0x00000002
 
+/** The bit that makes a NaN a quiet one. */
+const QUIET = 0x00080000
+
 const float = new Float64Array(1)
 const words = new Uint32Array(float.buffer) // little-endian machines: [0] low, [1] high
 
-/** A one-element column that holds the stale marker: copy it element by element (`column[i] = STALE[0]!`). */
+/** A one-element column that holds the stale marker: copy it with `column.set(STALE, i)`. */
 export const STALE = new Float64Array(Uint32Array.of(STALE_LOW, STALE_HIGH).buffer)
 
 /** True for the stale marker. `words` is a Uint32Array over the same bytes as the column of values. */
@@ -17,11 +21,12 @@ export function isStaleAt(valueWords: Uint32Array, index: number): boolean {
   return valueWords[2 * index + 1] === STALE_HIGH && valueWords[2 * index] === STALE_LOW
 }
 
-/** True for the stale marker, for a value just read from a typed array. */
+/** True for the stale marker, with or without the quiet bit that a detour through a number may have set. No sender has another use for
+ *  that NaN. */
 export function isStale(value: number): boolean {
-  if (value === value) return false
+  if (!Number.isNaN(value)) return false
   float[0] = value
-  return words[1] === STALE_HIGH && words[0] === STALE_LOW
+  return (words[1]! | QUIET) === (STALE_HIGH | QUIET) && words[0] === STALE_LOW
 }
 
 /** The rank of a float in the total order that decides between two values of one timestamp (L11), as two 32-bit words:
