@@ -1,7 +1,7 @@
 // One actor in a process of its own: connects, joins the ring, runs, and stops when told.
 //
 // Invariants
-//   A1  SIGTERM drains; SIGINT too, unless a launcher coordinates the stop.
+//   A1  SIGTERM, SIGINT and SIGHUP drain, then the process ends.
 //   A2  When whoever started us dies (the channel closes), the process ends: nothing here is worth keeping.
 //   A3  A bug (assertion, uncaught exception, unhandled rejection) is logged and ends the process with exit code 70.
 import fs from 'node:fs'
@@ -40,10 +40,9 @@ export async function runActorProcess({ role, common, make }: ActorProcessOption
   if (common.nats === '')
     throw new SetupError(2, `${role} wants --nats URL (CARILLON_NATS): the nats-server that all actors share`)
   const log = createLog({ role, id, level: common.logLevel })
-  const isLaunched = process.env['CARILLON_LAUNCHED'] === '1'
   const stopping = new AbortController()
   endOnBugs(log)
-  listenForStop(stopping, isLaunched, log)
+  listenForStop(stopping, log)
   process.title = `carillon ${role} ${id}`
 
   const incarnation = hex(systemRandom.bytes(8))
@@ -97,15 +96,13 @@ function tellReady(facts: { role: Role; id: string; address: string | undefined 
   process.send?.({ type: 'ready', ...facts })
 }
 
-function listenForStop(stopping: AbortController, isLaunched: boolean, log: Log): void {
+function listenForStop(stopping: AbortController, log: Log): void {
   const stop = (signal: string) => {
     if (stopping.signal.aborted) return
     log.info({ signal }, 'stopping')
     stopping.abort(new Error('told to stop'))
   }
-  process.on('SIGTERM', () => stop('SIGTERM'))
-  process.on('SIGHUP', () => !isLaunched && stop('SIGHUP'))
-  process.on('SIGINT', () => !isLaunched && stop('SIGINT')) // A1
+  for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal, stop) // A1
   if (process.channel === undefined) return
   process.on('disconnect', () => {
     log.warn({}, 'the process that started this one is gone: ending')

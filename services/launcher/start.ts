@@ -224,8 +224,7 @@ function listenOf(listen: string, index: number): string {
 
 /** What is set for the launcher goes to actors as flags, so that the two never disagree. */
 function actorEnv(): NodeJS.ProcessEnv {
-  const kept = Object.entries(process.env).filter(([name]) => !name.startsWith('CARILLON_'))
-  return { ...Object.fromEntries(kept), CARILLON_LAUNCHED: '1' }
+  return Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('CARILLON_')))
 }
 
 function isReadyMessage(message: unknown): message is { type: 'ready'; address?: string } {
@@ -311,6 +310,7 @@ async function stopAll(
     natsServer?.kill()
   })
   log.info({}, 'stopping')
+  for (const child of children) child.retire()
   for (const role of stopOrder) {
     await Promise.all(children.filter((child) => child.role === role).map((child) => child.stop(waitMs)))
   }

@@ -19,8 +19,7 @@ export interface ChildSpec {
   readonly args: readonly string[]
   readonly cwd?: string
   readonly env: NodeJS.ProcessEnv
-  /** An actor speaks to us over a channel; the nats-server has none, and a process group of its own, so that Ctrl-C in a
-   *  terminal does not reach it before the actors have finished. */
+  /** An actor speaks to us over a channel, and ends when that closes. */
   readonly hasChannel: boolean
 }
 
@@ -45,6 +44,8 @@ export interface Supervisor {
   readonly role: string
   readonly id: string
   pid(): number | undefined
+  /** From now on its end is its end. */
+  retire(): void
   stop(waitMs: number): Promise<void>
   /** Kills it at once, for good. */
   kill(): void
@@ -62,9 +63,9 @@ export function supervise(spec: ChildSpec, deps: SupervisorDeps): Supervisor {
     role: spec.role,
     id: spec.id,
     pid: () => child?.pid,
+    retire,
     async stop(waitMs) {
-      isStopping = true
-      waiting?.cancel()
+      retire()
       const stopping = child
       if (stopping === undefined) return
       const ended = new Promise<void>((resolve) => stopping.once('exit', () => resolve()))
@@ -77,10 +78,14 @@ export function supervise(spec: ChildSpec, deps: SupervisorDeps): Supervisor {
       killing.cancel()
     },
     kill() {
-      isStopping = true
-      waiting?.cancel()
+      retire()
       child?.kill('SIGKILL')
     },
+  }
+
+  function retire(): void {
+    isStopping = true
+    waiting?.cancel()
   }
 
   function start(): void {
@@ -88,7 +93,7 @@ export function supervise(spec: ChildSpec, deps: SupervisorDeps): Supervisor {
     const started = spawn(spec.file, spec.args, {
       stdio: spec.hasChannel ? ['ignore', 2, 2, 'ipc'] : ['ignore', 2, 2],
       env: spec.env,
-      detached: !spec.hasChannel,
+      detached: true, // a process group of its own: Ctrl-C reaches us alone, and we stop things in order
       ...(spec.cwd === undefined ? {} : { cwd: spec.cwd }),
     })
     child = started

@@ -1,0 +1,161 @@
+import fs from 'node:fs'
+import net from 'node:net'
+import path from 'node:path'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { isAlive, type Launched, launch, type Ready, startArgs, temporaryFolder, until } from './carillon-process.ts'
+
+const hasServer = process.env['CARILLON_NATS_SERVER'] !== undefined || process.env['CARILLON_CI'] === '1'
+
+describe.runIf(hasServer)('carillon start', () => {
+  let data: string
+  let launched: Launched[]
+  let seen: Ready[]
+
+  beforeEach(() => {
+    data = temporaryFolder()
+    launched = []
+    seen = []
+  })
+
+  afterEach(async () => {
+    for (const { child } of launched) child.kill('SIGTERM')
+    await Promise.all(launched.map(({ ended }) => ended))
+    for (const { pid } of seen.flatMap((ready) => ready.processes)) if (isAlive(pid)) process.kill(pid, 'SIGKILL')
+    fs.rmSync(data, { recursive: true, force: true, maxRetries: 10 })
+  })
+
+  function start(...more: string[]): Launched {
+    const one = launch(startArgs(data, ...more))
+    launched.push(one)
+    return one
+  }
+
+  async function ready(one: Launched): Promise<Ready> {
+    const facts = await one.ready
+    seen.push(facts)
+    return facts
+  }
+
+  const pidOf = (facts: Ready, role: string): number => facts.processes.find((each) => each.role === role)?.pid ?? 0
+
+  it('P3: says in one line where to push, where to query, what is safe and which processes run; SIGTERM ends all', async () => {
+    const one = start()
+    const facts = await ready(one)
+    expect(facts).toMatchObject({ ready: true, durability: 'power-loss-safe', push: `${facts.query}/api/v1/push` })
+    expect(facts.processes.map(({ role }) => role).sort()).toEqual([
+      'distributor',
+      'gateway',
+      'ingester',
+      'nats-server',
+      'querier',
+    ])
+    expect((await fetch(`${facts.query}/-/healthy`)).status).toBe(200)
+    expect(facts.processes.every(({ pid }) => isAlive(pid))).toBe(true)
+    one.child.kill('SIGTERM')
+    expect(await one.ended).toEqual({ code: 0, signal: null })
+    expect(facts.processes.filter(({ pid }) => isAlive(pid))).toEqual([])
+    expect(fs.existsSync(path.join(data, 'lock.json'))).toBe(false)
+  })
+
+  it('F2: a second start on the same folder is refused and names the first', async () => {
+    const facts = await ready(start())
+    const second = start()
+    expect((await second.ended).code).toBe(1)
+    expect(second.stderr()).toContain(`in use by process ${facts.launcher}`)
+    expect(second.stderr()).toContain(facts.query)
+    expect((await fetch(`${facts.query}/-/healthy`)).status).toBe(200)
+  })
+
+  it('A2, N1: after kill -9 of the launcher the actors end, and the next start takes over the orphaned server', async () => {
+    const first = start()
+    const facts = await ready(first)
+    first.child.kill('SIGKILL')
+    const actors = facts.processes.filter(({ role }) => role !== 'nats-server')
+    await until('the actors have ended', () => actors.every(({ pid }) => !isAlive(pid)))
+    const server = pidOf(facts, 'nats-server')
+    expect(isAlive(server)).toBe(true)
+    const second = start()
+    const again = await ready(second)
+    expect(second.stderr()).toContain(`a nats-server (process ${server}) was left`)
+    expect(isAlive(server)).toBe(false)
+    expect(again.nats).toBe(facts.nats) // N2
+  })
+
+  it('V1: an actor and a nats-server that are killed come back by themselves', async () => {
+    const one = start()
+    const facts = await ready(one)
+    const [gateway, server] = [pidOf(facts, 'gateway'), pidOf(facts, 'nats-server')]
+    process.kill(server, 'SIGKILL')
+    process.kill(pidOf(facts, 'querier'), 'SIGKILL')
+    await until('both are seen to have ended', () => one.stderr().split('it ended by itself').length > 2)
+    await until('the new querier is ready', () =>
+      /"child":"querier-1"[^\n]*"ready"[\s\S]*"child":"querier-1"[^\n]*"ready"/.test(one.stderr()),
+    )
+    await until('the gateway answers', async () => (await fetch(`${facts.query}/ready`)).status === 200, 30_000)
+    expect(isAlive(gateway)).toBe(true)
+  })
+
+  it('F1: a folder in a newer format is refused and left as it is', async () => {
+    fs.writeFileSync(path.join(data, 'carillon.json'), '{"format":999}')
+    const one = start()
+    expect((await one.ended).code).toBe(1)
+    expect(one.stderr()).toContain('format 999, written by a newer Carillon')
+    expect(fs.readdirSync(data)).toEqual(['carillon.json'])
+  })
+
+  it('a port in use is named before anything starts', async () => {
+    const server = net.createServer().listen(0, '127.0.0.1')
+    await new Promise((resolve) => server.once('listening', resolve))
+    const { port } = server.address() as net.AddressInfo
+    const one = start(`--listen=127.0.0.1:${port}`)
+    expect((await one.ended).code).toBe(1)
+    expect(one.stderr()).toContain(`127.0.0.1:${port} is in use`)
+    expect(fs.readdirSync(data)).toEqual([])
+    server.close()
+  })
+
+  it('several of a role run, each by its own name, on a server that was there before', async () => {
+    const facts = await ready(start())
+    const other = temporaryFolder()
+    const second = launch([
+      ...startArgs(other, `--nats=${facts.nats}`, '--prefix=other', '--ingesters=2', '--replication-factor=2'),
+    ])
+    launched.push(second)
+    const its = await ready(second)
+    expect(its.nats).toBe(facts.nats)
+    expect(its.processes.map(({ id }) => id).sort()).toEqual([
+      'distributor-1',
+      'gateway-1',
+      'ingester-1',
+      'ingester-2',
+      'querier-1',
+    ])
+    second.child.kill('SIGTERM')
+    expect((await second.ended).code).toBe(0)
+    fs.rmSync(other, { recursive: true, force: true })
+  })
+})
+
+describe('wrong command lines', () => {
+  it.each([
+    [['start', '--lisen=x'], '--lisen is unknown; did you mean --listen?'],
+    [['gateway'], 'gateway wants --nats URL'],
+    [['gatewy'], 'did you mean gateway?'],
+    [['start', '--nats-server=/does/not/exist', '--data=/dev/null/x', '--listen=127.0.0.1:0'], 'data folder'],
+    [['start', '--partitions=0'], 'wants a whole number from 1 to 1024'],
+  ])('%j ends at once and says why', async (args, message) => {
+    const one = launch(args)
+    expect((await one.ended).code).toBeGreaterThan(0)
+    expect(one.stderr()).toContain(message)
+  })
+
+  it('without any nats-server to be had, start ends with 2 and names the ways', async () => {
+    const { findNatsServer } = await import('../../../services/launcher/nats-binary.ts')
+    const cacheDir = temporaryFolder()
+    const finding = findNatsServer({ searchPath: '', cacheDir, say: () => {} })
+    await expect(finding).rejects.toMatchObject({ exitCode: 2 })
+    await expect(finding).rejects.toThrow(/--nats nats:[\s\S]*--nats-server[\s\S]*on PATH[\s\S]*install Go/)
+    await expect(findNatsServer({ given: '/bin/true', say: () => {} })).rejects.toMatchObject({ exitCode: 2 })
+    fs.rmSync(cacheDir, { recursive: true })
+  })
+})
