@@ -51,7 +51,6 @@ export async function stubIngester(options: StubOptions): Promise<StubIngester> 
 
   async function begin(ask: read.OwnerAsk, signal: AbortSignal): Promise<void> {
     asks.push(ask)
-    await new Promise((resolve) => setTimeout(resolve, 2)) // nobody answers at once
     if (!(ask.partition in data))
       throw new UnavailableError('err-carillon-not-owner', `${id} does not own ${ask.partition}`)
     await before(ask, 0, signal)
