@@ -29,8 +29,8 @@ if (isOldNode()) handOver(pinnedNode())
 else await command(process.argv.slice(2))
 
 async function command([name, ...args]) {
-  if (name === 'test') process.exitCode = await runTests(args)
-  else if (name === 'check') process.exitCode = await runChecks()
+  if (name === 'test') process.exit(await runTests(args))
+  else if (name === 'check') process.exit(await runChecks())
   else if (name === 'run') await runFile(args)
   else {
     const { main } = await import('./main.ts')
@@ -43,6 +43,8 @@ async function runFile([file, ...args]) {
   const resolved = path.resolve(file)
   process.argv = [process.argv[0], resolved, ...args]
   putToolsFirst()
+  process.on('disconnect', () => process.exit(1)) // whoever handed over to us died
+  process.channel?.unref()
   await import(pathToFileURL(resolved).href)
 }
 
@@ -211,9 +213,11 @@ function node(args) {
     const child = spawn(process.execPath, args, { cwd: root, stdio: 'inherit' })
     const forward = (signal) => child.kill(signal)
     for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, forward)
-    process.on('disconnect', () => child.kill('SIGTERM'))
+    const onOrphaned = () => child.kill('SIGTERM')
+    process.on('disconnect', onOrphaned)
     child.on('exit', (code, signal) => {
       for (const each of ['SIGINT', 'SIGTERM']) process.off(each, forward)
+      process.off('disconnect', onOrphaned)
       resolve(signal ? 128 + os.constants.signals[signal] : code)
     })
   })
@@ -223,7 +227,6 @@ function node(args) {
 
 function putToolsFirst() {
   process.env['PATH'] = [bins, process.env['PATH']].join(path.delimiter)
-  process.channel?.unref()
 }
 
 function readOr(file, otherwise) {
