@@ -55,7 +55,12 @@ export class Connection implements Bus {
   publish(subject: string, payload: Uint8Array, options: { headers?: BusHeaders; replyTo?: string } = {}): void {
     if (this.#phase !== 'connected') return
     assert(payload.length <= this.payloadBytesMax, `message of ${payload.length} bytes on ${subject}`)
-    const message = { subject, replyTo: options.replyTo, headers: { ...options.headers }, payload: payload.slice() }
+    const message = {
+      subject,
+      replyTo: options.replyTo,
+      headers: { ...options.headers },
+      payload: new Uint8Array(payload),
+    }
     const { faults } = this.#hub
     if (this.#hub.chance(faults.drop)) return
     const copyCount = this.#hub.chance(faults.duplicate) ? 2 : 1

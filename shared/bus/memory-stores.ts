@@ -25,7 +25,7 @@ export function memoryLogStore(hub: Hub, connection: Connection): LogStore {
     ensure: (config) => connection.call(`log ${config.name}`, callTimeoutMs, () => ensureLog(hub, config)),
     state: (name) => connection.call(`log ${name}`, callTimeoutMs, () => logOf(name).state()),
     async append(name, subject, payload, options) {
-      const copy = payload.slice()
+      const copy = new Uint8Array(payload) // `slice` of a Buffer would share its memory
       const { faults } = hub
       const by = connection.name
       let fault = faults.onAppend?.({ log: name, subject, messageId: options.messageId, by })
@@ -224,5 +224,5 @@ function answerOnce(hub: Hub, onChange: (wake: () => void) => () => void, answer
 }
 
 function copied<T>(value: Uint8Array, then: (copy: Uint8Array) => T): T {
-  return then(value.slice())
+  return then(new Uint8Array(value))
 }
