@@ -20,6 +20,8 @@ export interface SeriesSamples {
   readonly values: Float64Array
   /** Only when the series holds native histograms: per time, the histogram or undefined for a float. */
   readonly histograms?: readonly (Histogram | undefined)[]
+  /** Only when start timestamps are kept: per sample, when what it counts began, in milliseconds; 0 where unknown. */
+  readonly startTimes?: Float64Array
 }
 
 export interface SeriesSource {

@@ -5,7 +5,7 @@
 //   W2  Windows of one series only move forward, so a kernel may keep positions from step to step.
 import type { Histogram } from '../../model/histogram.ts'
 import { type Labels, labelOf, METRIC_NAME } from '../../model/labels.ts'
-import { isStale } from '../../model/sample.ts'
+import { isStaleAt } from '../../model/sample.ts'
 import type { Position } from '../ast.ts'
 import type { PlanCall, PlanMatrix, PlanSubquery } from '../plan/plan.ts'
 import type { SeriesSamples } from '../source.ts'
@@ -23,7 +23,7 @@ import {
 } from './column.ts'
 import { dropMetadata } from './labels.ts'
 import type { Evaluation, QueryState } from './query-state.ts'
-import { isStaleHistogram } from './selector.ts'
+import { isStaleHistogram, samplesOf } from './selector.ts'
 
 /** The samples of one series, ready for windows (W1). */
 export interface RangeSeries {
@@ -70,53 +70,62 @@ export interface RangeCall {
   readonly annotations: Annotations
 }
 
+/** Start timestamps count only where they are asked for, and only for these functions. */
+const START_FUNCTIONS = new Set(['rate', 'irate', 'increase', 'resets'])
+
 export type KernelFactory = (series: RangeSeries, call: RangeCall) => Kernel
 
 const NO_TIMES = new Float64Array(0)
 const NO_HISTOGRAMS: readonly Histogram[] = []
 
-export function rangeSeriesOf(samples: SeriesSamples): RangeSeries {
-  const { labels, times, values, histograms } = samples
-  const plain = { labels, dropsName: false, startTimes: undefined, histogramStartTimes: undefined }
-  if (histograms !== undefined) return { ...plain, ...splitSamples(times, values, histograms) }
-  const none = { histogramTimes: NO_TIMES, histograms: NO_HISTOGRAMS }
-  let staleCount = 0
-  for (let i = 0; i < values.length; i++) {
-    const value = values[i]!
-    if (Number.isNaN(value) && isStale(value)) staleCount++
-  }
-  if (staleCount === 0) return { ...plain, ...none, times, values }
-  const keptTimes = new Float64Array(times.length - staleCount)
-  const keptValues = new Float64Array(times.length - staleCount)
-  for (let i = 0, to = 0; i < times.length; i++) {
-    if (isStale(values[i]!)) continue
-    keptTimes[to] = times[i]!
-    keptValues[to++] = values[i]!
-  }
-  return { ...plain, ...none, times: keptTimes, values: keptValues }
+function wordsOf(values: Float64Array): Uint32Array {
+  return new Uint32Array(values.buffer, values.byteOffset, 2 * values.length)
 }
 
-function splitSamples(times: Float64Array, values: Float64Array, mixed: readonly (Histogram | undefined)[]) {
-  const floatTimes: number[] = []
-  const floats = new Float64Array(values.length)
-  const histogramTimes: number[] = []
-  const histograms: Histogram[] = []
+export function rangeSeriesOf(samples: SeriesSamples): RangeSeries {
+  const { labels, times, values, histograms, startTimes } = samples
+  if (histograms !== undefined) return { labels, dropsName: false, ...splitSamples(samples, histograms) }
+  const plain = {
+    labels,
+    dropsName: false,
+    histogramTimes: NO_TIMES,
+    histograms: NO_HISTOGRAMS,
+    histogramStartTimes: undefined,
+  }
+  const words = wordsOf(values)
+  let staleCount = 0
+  for (let i = 0; i < values.length; i++) if (isStaleAt(words, i)) staleCount++
+  if (staleCount === 0) return { ...plain, times, values, startTimes }
+  const keptTimes = new Float64Array(times.length - staleCount)
+  const keptValues = new Float64Array(times.length - staleCount)
+  const keptStarts = startTimes === undefined ? undefined : new Float64Array(keptTimes.length)
+  for (let i = 0, to = 0; i < times.length; i++) {
+    if (isStaleAt(words, i)) continue
+    keptTimes[to] = times[i]!
+    if (keptStarts !== undefined) keptStarts[to] = startTimes![i]!
+    keptValues[to++] = values[i]!
+  }
+  return { ...plain, times: keptTimes, values: keptValues, startTimes: keptStarts }
+}
+
+function splitSamples({ times, values, startTimes }: SeriesSamples, mixed: readonly (Histogram | undefined)[]) {
+  const words = wordsOf(values)
+  const floats: number[] = []
+  const natives: number[] = []
   for (let i = 0; i < times.length; i++) {
     const histogram = mixed[i]
-    if (histogram !== undefined) {
-      if (isStaleHistogram(histogram)) continue
-      histogramTimes.push(times[i]!)
-      histograms.push(histogram)
-    } else if (!isStale(values[i]!)) {
-      floats[floatTimes.length] = values[i]!
-      floatTimes.push(times[i]!)
-    }
+    if (histogram === undefined) {
+      if (!isStaleAt(words, i)) floats.push(i)
+    } else if (!isStaleHistogram(histogram)) natives.push(i)
   }
+  const picked = (column: Float64Array, indexes: readonly number[]) => Float64Array.from(indexes, (i) => column[i]!)
   return {
-    times: Float64Array.from(floatTimes),
-    values: floats.subarray(0, floatTimes.length),
-    histogramTimes: Float64Array.from(histogramTimes),
-    histograms,
+    times: picked(times, floats),
+    values: picked(values, floats),
+    startTimes: startTimes && picked(startTimes, floats),
+    histogramTimes: picked(times, natives),
+    histograms: natives.map((i) => mixed[i]!),
+    histogramStartTimes: startTimes && picked(startTimes, natives),
   }
 }
 
@@ -126,7 +135,8 @@ function rangeSeriesOfColumn(column: Column, grid: Grid, gridTimes: Float64Array
   const plain = { labels, dropsName, startTimes: undefined, histogramStartTimes: undefined }
   const none = { histogramTimes: NO_TIMES, histograms: NO_HISTOGRAMS }
   let isFull = true
-  for (let i = 0; i < kinds.length && isFull; i++) isFull = kinds[i] === FLOAT && !isStale(values[i]!)
+  const words = wordsOf(values)
+  for (let i = 0; i < kinds.length && isFull; i++) isFull = kinds[i] === FLOAT && !isStaleAt(words, i)
   if (isFull) return { ...plain, ...none, times: gridTimes, values }
   const samples: SeriesSamples = compact(column, grid, gridTimes)
   return { ...rangeSeriesOf(samples), dropsName }
@@ -162,7 +172,7 @@ export interface RangeInput {
 export async function rangeInput(node: PlanMatrix | PlanSubquery, grid: Grid, state: Evaluation): Promise<RangeInput> {
   if (node.kind === 'matrix') {
     const { selector, rangeMs, position } = node
-    const series = state.series(selector.select).map(rangeSeriesOf)
+    const series = samplesOf(selector, state).map(rangeSeriesOf)
     return { series, atMs: selector.atMs, offsetMs: selector.offsetMs, rangeMs, modifier: selector.modifier, position }
   }
   const inner = await state.subquery(node, grid)
@@ -189,10 +199,11 @@ export async function evaluateRangeCall(
   const call = rangeCallOf(node, input, args, state)
   const keepsName = node.name === 'last_over_time' || node.name === 'first_over_time'
   const isRate = node.name === 'rate' || node.name === 'increase'
+  const usesStarts = state.usesStartTimestamps && START_FUNCTIONS.has(node.name)
   const columns: Column[] = []
   for (let i = 0; i < input.series.length; i++) {
     if ((i & 15) === 0) await state.breathe()
-    const series = input.series[i]!
+    const series = usesStarts ? input.series[i]! : withoutStarts(input.series[i]!)
     const dropsName = !keepsName || series.dropsName
     const labels = dropsName && !state.delaysNameRemoval ? dropMetadata(series.labels) : series.labels
     const column = newColumn(labels, grid.steps, dropsName)
@@ -204,6 +215,11 @@ export async function evaluateRangeCall(
   }
   if (!state.delaysNameRemoval) refuseSameLabels(columns)
   return columns
+}
+
+function withoutStarts(series: RangeSeries): RangeSeries {
+  if (series.startTimes === undefined && series.histogramStartTimes === undefined) return series
+  return { ...series, startTimes: undefined, histogramStartTimes: undefined }
 }
 
 function rangeCallOf(node: PlanCall, input: RangeInput, args: readonly Float64Array[], state: QueryState): RangeCall {

@@ -7,6 +7,7 @@ import type { Grid } from './column.ts'
 import { ExecutionError } from './errors.ts'
 import type { QueryState } from './query-state.ts'
 import { type RangeSeries, rangeSeriesOf } from './range.ts'
+import { samplesOf } from './selector.ts'
 
 interface RawSeries {
   readonly labels: Labels
@@ -20,7 +21,7 @@ export async function rawRange(node: PlanMatrix, grid: Grid, state: QueryState):
   const endMs = (selector.atMs ?? grid.startMs) - selector.offsetMs
   const startMs = endMs - rangeMs
   const raw: RawSeries[] = []
-  for (const samples of state.series(selector.select)) {
+  for (const samples of samplesOf(selector, state)) {
     await state.breathe()
     const series = rangeSeriesOf(samples)
     if (selector.modifier !== undefined && series.histograms.length > 0) {

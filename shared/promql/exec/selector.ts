@@ -1,13 +1,14 @@
 // Instant selectors: for each step the newest sample that is younger than the lookback and not stale.
 import type { Histogram } from '../../model/histogram.ts'
-import { isStale } from '../../model/sample.ts'
+import { isStale, isStaleAt } from '../../model/sample.ts'
+import { isHistogramReset } from '../functions/histogram-math.ts'
 import type { PlanSelector } from '../plan/plan.ts'
 import type { SeriesSamples } from '../source.ts'
 import { type Column, FLOAT, type Grid, newColumn, setHistogram } from './column.ts'
 import type { QueryState } from './query-state.ts'
 
-/** What a step is given of the sample found for it: its value, or the moment it was taken, in seconds or in milliseconds. */
-export type Take = 'value' | 'seconds' | 'millis'
+/** What a step is given of the sample found for it: its value, or the moment it was taken or started. */
+export type Take = 'value' | 'seconds' | 'millis' | 'start-seconds'
 
 export async function evaluateSelector(
   node: PlanSelector,
@@ -15,7 +16,27 @@ export async function evaluateSelector(
   state: QueryState,
   take: Take = 'value',
 ): Promise<Column[]> {
-  return lookUp(state.series(node.select), { ...node, take }, grid, state)
+  return lookUp(samplesOf(node, state), { ...node, take }, grid, state)
+}
+
+/** The series of a selector. */
+export function samplesOf(node: PlanSelector, state: QueryState): readonly SeriesSamples[] {
+  const series = state.series(node.select)
+  return node.readsTotals ? series.map(withFoundResets) : series
+}
+
+/** Native histograms that say nothing of resets are compared with the one before. */
+function withFoundResets(samples: SeriesSamples): SeriesSamples {
+  if (samples.histograms === undefined) return samples
+  let before: Histogram | undefined
+  const histograms = samples.histograms.map((histogram) => {
+    if (histogram === undefined || isStaleHistogram(histogram)) return histogram
+    const isUnknown = histogram.resetHint === 'unknown' && before !== undefined
+    const resetHint = isUnknown ? (isHistogramReset(histogram, before!) ? 'reset' : 'no-reset') : histogram.resetHint
+    before = histogram
+    return resetHint === histogram.resetHint ? histogram : { ...histogram, resetHint }
+  })
+  return { ...samples, histograms }
 }
 
 export async function lookUp(
@@ -43,10 +64,11 @@ export function isStaleHistogram(histogram: Histogram): boolean {
 
 function fill(
   column: Column,
-  { times, values, histograms }: SeriesSamples,
+  { times, values, histograms, startTimes }: SeriesSamples,
   grid: Grid,
   { offsetMs, atMs, lookbackMs, take }: { offsetMs: number; atMs: number | undefined; lookbackMs: number; take: Take },
 ): number {
+  const words = new Uint32Array(values.buffer, values.byteOffset, 2 * values.length)
   let count = 0
   let next = 0 // the first sample after the moment looked at
   let stepMs = atMs === undefined ? grid.startMs - offsetMs : atMs - offsetMs
@@ -54,13 +76,14 @@ function fill(
   for (let step = 0; step < grid.steps; step++, stepMs += strideMs) {
     while (next < times.length && times[next]! <= stepMs) next++
     if (next === 0 || times[next - 1]! <= stepMs - lookbackMs) continue
-    const histogram = histograms?.[next - 1]
-    const value = values[next - 1]!
-    if (histogram === undefined ? isStale(value) : isStaleHistogram(histogram)) continue
+    const at = next - 1
+    const histogram = histograms?.[at]
+    if (histogram === undefined ? isStaleAt(words, at) : isStaleHistogram(histogram)) continue
     count++
     if (take !== 'value' || histogram === undefined) {
-      const timeMs = times[next - 1]!
-      column.values[step] = take === 'value' ? value : take === 'seconds' ? timeMs / 1000 : timeMs
+      if (take === 'value') column.values[step] = values[at]!
+      else if (take === 'start-seconds') column.values[step] = (startTimes?.[at] ?? 0) / 1000
+      else column.values[step] = take === 'seconds' ? times[at]! / 1000 : times[at]!
       column.kinds[step] = FLOAT
     } else setHistogram(column, step, histogram)
   }

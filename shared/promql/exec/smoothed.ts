@@ -9,10 +9,11 @@ import { TEXTS } from './annotations.ts'
 import { type Column, FLOAT, type Grid, isEmpty, newColumn, setHistogram } from './column.ts'
 import type { QueryState } from './query-state.ts'
 import { type RangeSeries, rangeSeriesOf } from './range.ts'
+import { samplesOf } from './selector.ts'
 
 export async function evaluateSmoothed(node: PlanSelector, grid: Grid, state: QueryState): Promise<Column[]> {
   const columns: Column[] = []
-  for (const samples of state.series(node.select)) {
+  for (const samples of samplesOf(node, state)) {
     await state.breathe()
     const series = rangeSeriesOf(samples)
     const column = newColumn(series.labels, grid.steps)

@@ -36,7 +36,7 @@ const VECTOR_FUNCTIONS: Readonly<Record<string, VectorFunction>> = {
   round,
   vector,
   timestamp,
-  start_timestamp: async () => [], // no source keeps start timestamps beside instant samples
+  start_timestamp: startTimestamp,
   sort: sortByValue(false),
   sort_desc: sortByValue(true),
   sort_by_label: sortByLabel(false),
@@ -237,6 +237,17 @@ async function timestamp(node: PlanCall, grid: Grid, state: Evaluation): Promise
     column.histograms = undefined
   }
   return dropNames(columns, state)
+}
+
+/** When the sample's count began; only of a selector, and only where start timestamps are asked for. */
+async function startTimestamp(node: PlanCall, grid: Grid, state: Evaluation): Promise<Column[]> {
+  const arg = node.args[0]!
+  const selector = arg.kind === 'invariant' ? arg.expr : arg
+  if (selector.kind !== 'selector' || !state.usesStartTimestamps) {
+    await state.vector(arg, grid)
+    return []
+  }
+  return dropNames(await evaluateSelector(selector, grid, state, 'start-seconds'), state)
 }
 
 /** Without an argument: of the evaluation time. */

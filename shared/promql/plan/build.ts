@@ -41,9 +41,9 @@ export function buildPlan(expr: Expr, times: PlanTimes): Plan {
   const query: PlanTimes = { ...times, startMs }
   const marked = mark(resolve(fold(expr, query), query))
   const root = marked.shouldWrap ? wrap(marked.node) : marked.node
-  const selects: PlannedSelect[] = []
-  const span = { startMs, endMs: times.endMs }
-  return { root: planSelects(root, span, query, selects, new Map()), selects }
+  const selects: Selects = { list: [], known: new Map() }
+  const around = { span: { startMs, endMs: times.endMs }, readsTotals: false, needsBuckets: false }
+  return { root: planSelects(root, around, query, selects), selects: selects.list }
 }
 
 // fold
@@ -142,7 +142,8 @@ function resolveSelector(selector: VectorSelector, times: PlanTimes): PlanSelect
     offsetMs: durationMs(selector.offset, times, true),
     atMs: resolveAt(selector.at, times),
     modifier: selector.modifier,
-    select: -1, // set by planSelects
+    readsTotals: false,
+    select: -1, // set, like readsTotals, by planSelects
     position: selector.position,
   }
 }
@@ -248,62 +249,84 @@ export function subqueryStartMs(node: PlanSubquery, startMs: number): number {
   return Math.floor(from / node.stepMs) * node.stepMs + node.stepMs
 }
 
-function planSelects(
-  node: PlanNode,
-  span: Span,
-  times: PlanTimes,
-  selects: PlannedSelect[],
-  known: Map<string, number>,
-): PlanNode {
-  const visit = <T extends PlanNode>(child: T, within = span): T =>
-    planSelects(child, within, times, selects, known) as T
+/** What stands around a selector. */
+interface Surroundings {
+  readonly span: Span
+  /** Some function around reads only counts and sums of native histograms. */
+  readonly readsTotals: boolean
+  /** Something around needs the buckets. */
+  readonly needsBuckets: boolean
+}
+
+const READ_TOTALS = new Set(['histogram_count', 'histogram_sum', 'histogram_avg'])
+const NEED_BUCKETS = new Set(['histogram_quantile', 'histogram_quantiles', 'histogram_fraction'])
+
+/** The selects collected so far, and where each question stands in the list. */
+interface Selects {
+  readonly list: PlannedSelect[]
+  readonly known: Map<string, number>
+}
+
+function planSelects(node: PlanNode, around: Surroundings, times: PlanTimes, selects: Selects): PlanNode {
+  const { span } = around
+  const visit = (child: PlanNode, change: Partial<Surroundings> = {}) =>
+    planSelects(child, { ...around, ...change }, times, selects)
   switch (node.kind) {
     case 'number':
     case 'string':
       return node
     case 'selector':
-      return { ...node, select: selectFor(node, 0, span, times, selects, known) }
-    case 'matrix': {
-      const select = selectFor(node.selector, node.rangeMs, span, times, selects, known)
-      return { ...node, selector: { ...node.selector, select } }
-    }
+      return withSelect(node, 0, around, times, selects)
+    case 'matrix':
+      return { ...node, selector: withSelect(node.selector, node.rangeMs, around, times, selects) }
     case 'subquery': {
       const inner = { startMs: subqueryStartMs(node, span.startMs), endMs: (node.atMs ?? span.endMs) - node.offsetMs }
-      return { ...node, expr: visit(node.expr, inner) }
+      return { ...node, expr: visit(node.expr, { span: inner, needsBuckets: true }) }
     }
     case 'invariant':
-      return { ...node, expr: visit(node.expr, { startMs: span.startMs, endMs: span.startMs }) }
+      return { ...node, expr: visit(node.expr, { span: { startMs: span.startMs, endMs: span.startMs } }) }
     case 'unary':
       return { ...node, expr: visit(node.expr) }
     case 'aggregation':
       return { ...node, expr: visit(node.expr), param: node.param && visit(node.param) }
-    case 'binary':
-      return { ...node, left: visit(node.left), right: visit(node.right) }
-    case 'call':
-      if (node.name === 'info') return { ...node, args: [visit(node.args[0]!), ...node.args.slice(1)] }
-      return { ...node, args: node.args.map((arg) => visit(arg)) }
+    case 'binary': {
+      const change = { needsBuckets: around.needsBuckets || node.op === '</' || node.op === '>/' }
+      return { ...node, left: visit(node.left, change), right: visit(node.right, change) }
+    }
+    case 'call': {
+      const change = {
+        readsTotals: around.readsTotals || READ_TOTALS.has(node.name),
+        needsBuckets: around.needsBuckets || NEED_BUCKETS.has(node.name),
+      }
+      // The second argument of info() names labels; it is not evaluated.
+      const evaluated = node.name === 'info' ? 1 : node.args.length
+      return { ...node, args: node.args.map((arg, i) => (i < evaluated ? visit(arg, change) : arg)) }
+    }
   }
 }
 
-function selectFor(
+function withSelect(
   selector: PlanSelector,
   rangeMs: number,
-  span: Span,
+  { span, readsTotals, needsBuckets }: Surroundings,
   times: PlanTimes,
-  selects: PlannedSelect[],
-  known: Map<string, number>,
-): number {
+  selects: Selects,
+): PlanSelector {
+  const findsResets = readsTotals && !needsBuckets
   const isExtended = selector.modifier !== undefined
   const backMs = rangeMs === 0 ? times.lookbackMs : isExtended ? rangeMs + times.lookbackMs : rangeMs
   const aheadMs = selector.modifier === 'smoothed' ? times.lookbackMs : 0
   const firstMs = (selector.atMs ?? span.startMs) - selector.offsetMs
   const lastMs = (selector.atMs ?? span.endMs) - selector.offsetMs
-  const isOneLook = rangeMs === 0 && firstMs === lastMs && !isExtended
+  const isOneLook = rangeMs === 0 && firstMs === lastMs && !isExtended && !findsResets
   const hints = { startMs: firstMs - backMs + 1, endMs: lastMs + aheadMs, mode: isOneLook ? 'last' : 'all' } as const
-  const key = JSON.stringify([hints, selector.matchers])
+  return { ...selector, readsTotals: findsResets, select: numberOf({ matchers: selector.matchers, hints }, selects) }
+}
+
+function numberOf(select: PlannedSelect, { list, known }: Selects): number {
+  const key = JSON.stringify([select.hints, select.matchers])
   const same = known.get(key)
   if (same !== undefined) return same
-  selects.push({ matchers: selector.matchers, hints })
-  known.set(key, selects.length - 1)
-  return selects.length - 1
+  known.set(key, list.length)
+  return list.push(select) - 1
 }

@@ -26,6 +26,8 @@ export interface PlanSelector extends Node {
   readonly offsetMs: number
   readonly atMs: number | undefined
   readonly modifier: RangeModifier | undefined
+  /** Only counts and sums of native histograms are asked for: resets are looked for sample by sample, as Prometheus does there. */
+  readonly readsTotals: boolean
   /** Which of the plan's selects brings the samples. */
   readonly select: number
 }
