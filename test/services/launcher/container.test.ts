@@ -1,0 +1,33 @@
+// Actors on a nats-server in a container, as in a cluster. The image is made by .ci/run from a static binary.
+import { spawnSync } from 'node:child_process'
+import fs from 'node:fs'
+import { GenericContainer, Wait } from 'testcontainers'
+import { expect, it } from 'vitest'
+import { launch, startArgs, temporaryFolder } from './carillon-process.ts'
+
+const image = 'carillon-nats:local'
+const hasImage = spawnSync('docker', ['image', 'inspect', image], { stdio: 'ignore' }).status === 0
+const why = hasImage ? '' : ' (skipped: no container engine with the image carillon-nats:local)'
+
+it.runIf(hasImage)(`all actors run on a nats-server in a container${why}`, async () => {
+  const container = await new GenericContainer(image)
+    .withExposedPorts(4222)
+    .withWaitStrategy(Wait.forLogMessage(/Server is ready/))
+    .start()
+  const data = temporaryFolder()
+  const url = `nats://${container.getHost()}:${container.getMappedPort(4222)}`
+  const one = launch(startArgs(data, `--nats=${url}`, '--log-bytes-max=64MiB'))
+  try {
+    const facts = await one.ready
+    expect(facts.nats).toBe(url)
+    expect(facts.durability).not.toBe('power-loss-safe') // it was started without sync_interval: always
+    expect((await fetch(`${facts.query}/-/healthy`)).status).toBe(200)
+    const answer = await fetch(`${facts.query}/api/v1/query?query=vector(1)`)
+    expect(await answer.json()).toMatchObject({ status: 'success', data: { resultType: 'vector' } })
+  } finally {
+    one.child.kill('SIGTERM')
+    await one.ended
+    await container.stop()
+    fs.rmSync(data, { recursive: true, force: true })
+  }
+})
