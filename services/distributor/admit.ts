@@ -106,7 +106,7 @@ class Admission implements WriteSink {
   private ref = NONE
   /** Why the series being told is left out: its samples are counted. */
   private refused: Refusal | undefined
-  private slotWords = new Uint32Array(2)
+  private slotWords: Uint32Array = new Uint32Array(2)
 
   constructor(staged: Staged, context: AdmitContext) {
     this.staged = staged

@@ -1,4 +1,5 @@
 // Native histograms: the one shape that wire, chunks and PromQL share.
+import { isStale } from './sample.ts'
 
 /** `gauge` histograms may go down; `unknown` means that a counter reset must be looked for. */
 export type ResetHint = 'unknown' | 'reset' | 'no-reset' | 'gauge'
@@ -28,4 +29,9 @@ export interface Histogram {
   readonly negativeBuckets: readonly number[]
   /** Upper bounds with schema −53, ascending, without +Inf. */
   readonly customValues: readonly number[]
+}
+
+/** A stale marker among histograms is one whose sum is the stale marker. */
+export function isStaleHistogram(histogram: Histogram): boolean {
+  return isStale(histogram.sum)
 }

@@ -10,6 +10,10 @@ export const STALE_LOW = 0x00000002
 /** The bit that makes a NaN a quiet one. */
 const QUIET = 0x00080000
 
+/** The ordinary NaN, as Prometheus writes it. */
+const NAN_HIGH = 0x7ff80000
+const NAN_LOW = 1
+
 const float = new Float64Array(1)
 const words = new Uint32Array(float.buffer) // little-endian machines: [0] low, [1] high
 
@@ -27,6 +31,19 @@ export function isStale(value: number): boolean {
   if (!Number.isNaN(value)) return false
   float[0] = value
   return (words[1]! | QUIET) === (STALE_HIGH | QUIET) && words[0] === STALE_LOW
+}
+
+/**
+ * Gives the NaN in an element of a column one of two forms: the stale marker or the ordinary NaN. Sums of histograms are plain numbers,
+ * where a stale marker may gain its quiet bit but nothing else, so that every NaN of theirs needs this before its bits are compared
+ * or kept. `valueWords` is a Uint32Array over the bytes of the column.
+ */
+export function settleNaN(valueWords: Uint32Array, index: number): void {
+  const low = valueWords[2 * index]!
+  const high = valueWords[2 * index + 1]!
+  const isMarker = low === STALE_LOW && (high | QUIET) === (STALE_HIGH | QUIET)
+  valueWords[2 * index] = isMarker ? STALE_LOW : NAN_LOW
+  valueWords[2 * index + 1] = isMarker ? STALE_HIGH : NAN_HIGH
 }
 
 /** The rank of a float in the total order that decides between two values of one timestamp (L11), as two 32-bit words:

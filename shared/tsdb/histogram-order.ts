@@ -1,12 +1,13 @@
 // The order of histograms at one timestamp (L11), over what a chunk can keep of them: a stale histogram is nothing but its marker, and
 // of the reset hints `no-reset` is not told from `unknown`. So what is compared and hashed does not change by being stored.
-import type { Histogram } from '../model/histogram.ts'
-import { compareHistograms as compareByBytes, isStaleHistogram } from '../model/histogram-order.ts'
-import { STALE } from '../model/sample.ts'
+import { type Histogram, isStaleHistogram } from '../model/histogram.ts'
+import { compareValueBits, STALE, settleNaN } from '../model/sample.ts'
 import { encodeCanonical } from '../wire/histogram.ts'
 import { Writer } from '../wire/varint.ts'
 
 const writer = new Writer(1024)
+const floats = new Float64Array(2)
+const words = new Uint32Array(floats.buffer) // low, high, low, high
 
 /** What is left of a histogram whose sum is the stale marker. */
 export function staleHistogram(isFloat: boolean): Histogram {
@@ -39,7 +40,17 @@ export function canonicalBytes(histogram: Histogram): Uint8Array {
   return writer.finish()
 }
 
-/** Positive when `a` is the greater; 0 exactly for the same canonical bytes. */
+/** Positive when `a` is the greater: by count, then sum, then canonical bytes; 0 exactly for the same canonical bytes. */
 export function compareHistograms(a: Histogram, b: Histogram): number {
-  return compareByBytes(storedHistogram(a), canonicalBytes(a), storedHistogram(b), canonicalBytes(b))
+  const [storedA, storedB] = [storedHistogram(a), storedHistogram(b)]
+  const order = compareNumbers(storedA.count, storedB.count) || compareNumbers(storedA.sum, storedB.sum)
+  return order || Buffer.compare(canonicalBytes(a), canonicalBytes(b))
+}
+
+function compareNumbers(a: number, b: number): number {
+  floats[0] = a
+  floats[1] = b
+  if (Number.isNaN(a)) settleNaN(words, 0)
+  if (Number.isNaN(b)) settleNaN(words, 1)
+  return compareValueBits(words[1]!, words[0]!, words[3]!, words[2]!)
 }

@@ -12,7 +12,7 @@
 //   H3  Counts of integer histograms are whole numbers up to 2^53 − 1; larger ones are refused.
 import { CorruptError } from '../base/errors.ts'
 import type { Histogram, ResetHint, Span } from '../model/histogram.ts'
-import { settleNaN } from '../model/histogram-order.ts'
+import { settleNaN } from '../model/sample.ts'
 import { invalidHistogram, validateHistogram } from './histogram-rules.ts'
 import {
   cursor,

@@ -3,7 +3,7 @@
 // Hot kernel: numbers are 32-bit words (a 64-bit value is a pair high, low), never BigInt. Positions count bits from the start of
 // the array. Writing needs no cleared memory: a byte is overwritten when its first bit is, and its later bits become 0.
 import { CorruptError } from '../../base/errors.ts'
-import { settleNaN } from '../../model/histogram-order.ts'
+import { settleNaN } from '../../model/sample.ts'
 
 const TWO_32 = 2 ** 32
 

@@ -4,8 +4,7 @@
 // Every histogram of a chunk has the same layout; a chunk of a counter holds no decrease of any count, so that readers need not look
 // for resets inside. Where Prometheus rewrites a chunk when buckets appear, we cut: what is read is what was appended.
 import { CorruptError } from '../../base/errors.ts'
-import type { Histogram } from '../../model/histogram.ts'
-import { isStaleHistogram } from '../../model/histogram-order.ts'
+import { type Histogram, isStaleHistogram } from '../../model/histogram.ts'
 import { STALE_HIGH, STALE_LOW } from '../../model/sample.ts'
 import { staleHistogram } from '../histogram-order.ts'
 import { BitReader, BitWriter, split, splitFloat } from './bits.ts'

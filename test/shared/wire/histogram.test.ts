@@ -1,7 +1,6 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import type { Histogram } from '../../../shared/model/histogram.ts'
-import { isStaleHistogram } from '../../../shared/model/histogram-order.ts'
+import { type Histogram, isStaleHistogram } from '../../../shared/model/histogram.ts'
 import { STALE } from '../../../shared/model/sample.ts'
 import { decodeCanonical, decodeHistogram, encodeCanonical } from '../../../shared/wire/histogram.ts'
 import { encodeProto } from '../../../shared/wire/remote-write-encode.ts'

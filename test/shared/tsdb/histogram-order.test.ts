@@ -1,20 +1,11 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import type { Histogram } from '../../../shared/model/histogram.ts'
-import { compareHistograms } from '../../../shared/model/histogram-order.ts'
 import { STALE } from '../../../shared/model/sample.ts'
-import { encodeCanonical } from '../../../shared/wire/histogram.ts'
-import { Writer } from '../../../shared/wire/varint.ts'
+import { compareHistograms } from '../../../shared/tsdb/histogram-order.ts'
 import { histogram } from '../wire/write-requests.ts'
 
-function compare(a: Histogram, b: Histogram): number {
-  const [first, second] = [a, b].map((one) => {
-    const writer = new Writer()
-    encodeCanonical(one, writer)
-    return writer.finish()
-  })
-  return Math.sign(compareHistograms(a, first!, b, second!))
-}
+const compare = (a: Histogram, b: Histogram): number => Math.sign(compareHistograms(a, b))
 
 test('L11: histograms have a total order', () => {
   fc.assert(
@@ -27,24 +18,25 @@ test('L11: histograms have a total order', () => {
   )
 })
 
-test('L11: by count, then sum with the stale marker lowest, then bytes', () => {
-  const empty: Histogram = {
-    isFloat: true,
-    resetHint: 'unknown',
-    schema: 0,
-    zeroThreshold: 0,
-    zeroCount: 0,
-    count: 1,
-    sum: 0,
-    positiveSpans: [],
-    positiveBuckets: [],
-    negativeSpans: [],
-    negativeBuckets: [],
-    customValues: [],
-  }
+const empty: Histogram = {
+  isFloat: true,
+  resetHint: 'unknown',
+  schema: 0,
+  zeroThreshold: 0,
+  zeroCount: 0,
+  count: 1,
+  sum: 0,
+  positiveSpans: [],
+  positiveBuckets: [],
+  negativeSpans: [],
+  negativeBuckets: [],
+  customValues: [],
+}
+
+test('L11: the stale marker lowest, then by count, sum and bytes', () => {
   const rising: Histogram[] = [
+    { ...empty, count: 7, sum: STALE[0]! },
     { ...empty, count: 0, sum: 99 },
-    { ...empty, sum: STALE[0]! },
     { ...empty, sum: Number.NaN },
     { ...empty, sum: -Infinity },
     { ...empty, sum: -0 },
@@ -54,4 +46,10 @@ test('L11: by count, then sum with the stale marker lowest, then bytes', () => {
     { ...empty, count: 2, sum: -5 },
   ]
   for (let i = 1; i < rising.length; i++) expect(compare(rising[i - 1]!, rising[i]!)).toBe(-1)
+})
+
+test('L11: what a chunk does not keep does not count', () => {
+  expect(compare({ ...empty, resetHint: 'no-reset' }, empty)).toBe(0)
+  expect(compare({ ...empty, sum: STALE[0]! }, { ...empty, count: 9, schema: 3, sum: STALE[0]! })).toBe(0)
+  expect(compare({ ...empty, resetHint: 'gauge' }, empty)).not.toBe(0)
 })
