@@ -113,15 +113,13 @@ function begin<P extends string>(
   options.signal?.throwIfAborted()
   const subject = subjectFor(contract, params)
   const nowMs = bus.clock.monotonic()
-  const endsMs = Math.min(
-    nowMs + (options.timeoutMs ?? contract.timeoutMs),
-    options.deadline ?? Number.POSITIVE_INFINITY,
-  )
-  const timeoutMs = endsMs - nowMs
+  const leftMs = options.deadline === undefined ? Number.POSITIVE_INFINITY : options.deadline - nowMs
+  const timeoutMs = Math.min(options.timeoutMs ?? contract.timeoutMs, leftMs)
+  const endsMs = nowMs + timeoutMs
   if (timeoutMs <= 0) throw new UnavailableError('bus-timeout', `${contract.name}: no time is left to ask`)
   const headers: Record<string, string> = {}
   if (options.requestId !== undefined) headers[requestIdHeader] = options.requestId
-  if (timeoutMs !== contract.timeoutMs) headers[timeoutHeader] = String(Math.ceil(timeoutMs))
+  if (timeoutMs !== contract.timeoutMs) headers[timeoutHeader] = String(Math.max(1, Math.floor(timeoutMs)))
   const cancelToken = options.signal === undefined ? undefined : bus.inbox()
   if (cancelToken !== undefined) headers[cancelHeader] = cancelToken
   const hasHeaders = Object.keys(headers).length > 0

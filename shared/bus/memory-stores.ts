@@ -6,6 +6,7 @@ import type { MemoryBucket } from './memory-bucket.ts'
 import type { Hub } from './memory-bus.ts'
 import type { Connection } from './memory-connection.ts'
 import { MemoryLog } from './memory-log.ts'
+import { tooLarge } from './pipe.ts'
 import type { BusSubscription, KvBucket, KvEntry, LogConfig, LogConsumer, LogMessage, LogStore } from './port.ts'
 
 const callTimeoutMs = 5_000
@@ -25,6 +26,8 @@ export function memoryLogStore(hub: Hub, connection: Connection): LogStore {
     ensure: (config) => connection.call(`log ${config.name}`, callTimeoutMs, () => ensureLog(hub, config)),
     state: (name) => connection.call(`log ${name}`, callTimeoutMs, () => logOf(name).state()),
     async append(name, subject, payload, options) {
+      const { payloadBytesMax } = connection
+      if (payload.length > payloadBytesMax) throw tooLarge(`message to ${name}`, payload.length, payloadBytesMax)
       const copy = new Uint8Array(payload) // `slice` of a Buffer would share its memory
       const { faults } = hub
       const by = connection.name

@@ -59,7 +59,7 @@ export async function connectNats(options: NatsBusOptions): Promise<Bus> {
   const bus = new NatsConnectionState(nc, clock, prefix, onEvent)
   const { mux, link } = bus
   const prefixLength = prefix.length + 1
-  const logs = natsLogStore(link)
+  const logs = natsLogStore(link, () => payloadBytesMax(nc))
   const watches = new Set<NatsFeed>()
   const js = jetstream(nc, { timeout: kvTimeoutMs })
   link.onConnection((isConnected) => {

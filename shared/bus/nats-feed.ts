@@ -3,7 +3,7 @@
 // that is gone. A window of messages never weighs more than `windowBytesMax`, since the server cuts off slow readers.
 import type { Msg, Subscription } from '@nats-io/transport-node'
 import type { Timer } from '../base/clock.ts'
-import { UnavailableError } from '../base/errors.ts'
+import { CorruptError, UnavailableError } from '../base/errors.ts'
 import { hex, systemRandom } from '../base/random.ts'
 import { callApi, type NatsLink } from './nats-api.ts'
 
@@ -14,6 +14,8 @@ const heartbeatMs = 2_000
 const silenceMsMax = 3 * heartbeatMs
 const pullExpiresMs = 30_000
 const apiTimeoutMs = 5_000
+/** How long the server keeps a consumer that nobody asks. */
+const inactiveMsMax = 30_000
 const retryFirstMs = 100
 const retryMsMax = 2_000
 const nanosPerMs = 1_000_000
@@ -42,6 +44,10 @@ interface ConsumerInfo {
   readonly num_pending: number
 }
 
+interface StreamEnd {
+  readonly state: { readonly last_seq: number }
+}
+
 export class NatsFeed {
   readonly #link: NatsLink
   readonly #options: FeedOptions
@@ -50,6 +56,8 @@ export class NatsFeed {
   /** One try at following; what belongs to an older one is ignored. */
   #round = 0
   #consumer = ''
+  #inbox = ''
+  #hasStarted = false
   #subscription: Subscription | undefined
   #queue: FeedMessage[] = []
   #wantedCount = 0
@@ -86,64 +94,76 @@ export class NatsFeed {
   async #start(): Promise<void> {
     this.#round += 1
     const round = this.#round
-    const { stream, filter } = this.#options
     this.#consumer = `feed-${hex(systemRandom.bytes(8))}`
-    const from = this.#from
-    const start =
-      from === 'last-per-subject'
-        ? { deliver_policy: 'last_per_subject', filter_subject: filter ?? '>' }
-        : {
-            deliver_policy: 'by_start_sequence',
-            opt_start_seq: Math.max(1, from),
-            ...(filter && { filter_subject: filter }),
-          }
     try {
-      const info = await callApi<ConsumerInfo>(
-        this.#link,
-        `CONSUMER.CREATE.${stream}.${this.#consumer}${filter === undefined ? '' : `.${filter}`}`,
-        {
-          stream_name: stream,
-          action: 'create',
-          config: {
-            name: this.#consumer,
-            ...start,
-            ack_policy: 'none',
-            replay_policy: 'instant',
-            mem_storage: true,
-            num_replicas: 1,
-            inactive_threshold: 30_000 * nanosPerMs,
-          },
-        },
-        apiTimeoutMs,
-      )
+      if (this.#hasStarted) await this.#checkEnd()
       if (this.#round !== round || this.#isStopped) return
+      const pendingCount = await this.#createConsumer()
+      if (this.#round !== round || this.#isStopped) return
+      this.#hasStarted = true
       this.#follow(round)
-      this.#options.onStart?.(info.num_pending)
+      this.#options.onStart?.(pendingCount)
     } catch (error) {
       if (this.#round === round && !this.#isStopped) this.#startOver(error as Error, this.#retryMs())
     }
   }
 
+  /** A server that came back with less than it had delivered: the next message will have a sequence already seen. */
+  async #checkEnd(): Promise<void> {
+    const { stream } = this.#options
+    const from = this.#from
+    if (from === 'last-per-subject') return
+    const info = await callApi<StreamEnd>(this.#link, `STREAM.INFO.${stream}`, undefined, apiTimeoutMs)
+    const lastSeq = info.state.last_seq
+    if (lastSeq >= from - 1) return
+    this.#from = this.#options.from === 'last-per-subject' ? 'last-per-subject' : lastSeq + 1
+    const text = `${stream} ends at ${lastSeq}, but ${from - 1} was delivered before`
+    this.#options.onError(new CorruptError('log-rewound', text))
+  }
+
+  async #createConsumer(): Promise<number> {
+    const { stream, filter } = this.#options
+    const from = this.#from
+    const start =
+      from === 'last-per-subject'
+        ? { deliver_policy: 'last_per_subject' }
+        : { deliver_policy: 'by_start_sequence', opt_start_seq: Math.max(1, from) }
+    const config = {
+      ...start,
+      name: this.#consumer,
+      ...(filter !== undefined && { filter_subject: filter }),
+      ack_policy: 'none',
+      replay_policy: 'instant',
+      mem_storage: true,
+      num_replicas: 1,
+      inactive_threshold: inactiveMsMax * nanosPerMs,
+    }
+    const path = `CONSUMER.CREATE.${stream}.${this.#consumer}${filter === undefined ? '' : `.${filter}`}`
+    const request = { stream_name: stream, action: 'create', config }
+    const info = await callApi<ConsumerInfo>(this.#link, path, request, apiTimeoutMs)
+    return info.num_pending
+  }
+
   #follow(round: number): void {
-    const inbox = `${this.#link.prefix}.${this.#link.mux.inbox()}.feed`
+    this.#inbox = `${this.#link.prefix}.${this.#link.mux.inbox()}.feed`
     this.#deliveredSeq = 0
     this.#wantedCount = 0
     this.#isFollowing = true
     this.#lastHeardMs = this.#link.clock.monotonic()
-    this.#subscription = this.#link.nc.subscribe(inbox, {
+    this.#subscription = this.#link.nc.subscribe(this.#inbox, {
       callback: (_error, msg) => {
-        if (this.#round === round) this.#hear(msg, inbox)
+        if (this.#round === round) this.#hear(msg)
       },
     })
-    this.#pull(inbox)
+    this.#pull()
     this.#watch()
   }
 
-  #hear(msg: Msg, inbox: string): void {
+  #hear(msg: Msg): void {
     this.#lastHeardMs = this.#link.clock.monotonic()
     const status = msg.headers?.code ?? 0
     if (status !== 0) {
-      this.#hearStatus(status, msg, inbox)
+      this.#hearStatus(status, msg)
       return
     }
     const message = parsed(msg)
@@ -155,24 +175,24 @@ export class NatsFeed {
     }
     this.#failureCount = 0
     this.#queue.push(message)
-    if (this.#handling === undefined) this.#handling = this.#handle(inbox)
+    if (this.#handling === undefined) this.#handling = this.#handle()
   }
 
-  #hearStatus(status: number, msg: Msg, inbox: string): void {
+  #hearStatus(status: number, msg: Msg): void {
     if (status === 100) return // heartbeat
     if (status === 408) {
       this.#wantedCount = Math.max(
         0,
         this.#wantedCount - Number(msg.headers?.get('Nats-Pending-Messages') || windowCount),
       )
-      this.#pull(inbox)
+      this.#pull()
       return
     }
     const text = `${this.#options.stream}: consumer answered ${status} ${msg.headers?.description ?? ''}`
     this.#startOver(new UnavailableError('log-unavailable', text), this.#retryMs())
   }
 
-  async #handle(inbox: string): Promise<void> {
+  async #handle(): Promise<void> {
     // A round that starts meanwhile replaces the queue; this loop goes on with the new one.
     for (let message = this.#queue.shift(); message !== undefined && !this.#isStopped; message = this.#queue.shift()) {
       const before = this.#from
@@ -184,20 +204,20 @@ export class NatsFeed {
         this.#startOver(error as Error, retryFirstMs)
         break
       }
-      this.#pull(inbox)
+      this.#pull()
     }
     this.#handling = undefined
-    if (this.#queue.length > 0 && !this.#isStopped) this.#handling = this.#handle(inbox)
+    if (this.#queue.length > 0 && !this.#isStopped) this.#handling = this.#handle()
   }
 
   /** Keeps the window full: asks for more when half of it is used up. */
-  #pull(inbox: string): void {
+  #pull(): void {
     const room = windowCount - this.#wantedCount - this.#queue.length
     if (!this.#isFollowing || room < windowCount / 2 || !this.#link.isConnected()) return
     this.#wantedCount += room
     const request = { batch: room, expires: pullExpiresMs * nanosPerMs, idle_heartbeat: heartbeatMs * nanosPerMs }
     const subject = `$JS.API.CONSUMER.MSG.NEXT.${this.#options.stream}.${this.#consumer}`
-    this.#link.nc.publish(subject, Buffer.from(JSON.stringify(request)), { reply: inbox })
+    this.#link.nc.publish(subject, Buffer.from(JSON.stringify(request)), { reply: this.#inbox })
   }
 
   #watch(): void {

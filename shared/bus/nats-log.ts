@@ -3,6 +3,7 @@ import { headers, type Msg } from '@nats-io/transport-node'
 import { RefusedError, UnavailableError } from '../base/errors.ts'
 import { ApiError, appendError, asked, callApi, jsCode, type NatsLink, NatsMessage, parsedReply } from './nats-api.ts'
 import { NatsFeed } from './nats-feed.ts'
+import { tooLarge } from './pipe.ts'
 import {
   type BusHeaders,
   type BusMessage,
@@ -26,7 +27,7 @@ export interface NatsLogStore extends LogStore {
   readonly feeds: ReadonlySet<NatsFeed>
 }
 
-export function natsLogStore(link: NatsLink): NatsLogStore {
+export function natsLogStore(link: NatsLink, payloadBytesMax: () => number): NatsLogStore {
   const feeds = new Set<NatsFeed>()
   const streamOf = (log: string) => `${link.prefix}-${log}`
   const subjectOf = (subject: string) => `${link.prefix}.${subject}`
@@ -37,7 +38,8 @@ export function natsLogStore(link: NatsLink): NatsLogStore {
     state: async (log) =>
       stateOf(await callApi<StreamInfo>(link, `STREAM.INFO.${streamOf(log)}`, undefined, apiTimeoutMs)),
 
-    async append(_log, subject, payload, { timeoutMs, messageId, expectedLastSubjectSeq }) {
+    async append(log, subject, payload, { timeoutMs, messageId, expectedLastSubjectSeq }) {
+      if (payload.length > payloadBytesMax()) throw tooLarge(`message to ${log}`, payload.length, payloadBytesMax())
       const hasHeaders = messageId !== undefined || expectedLastSubjectSeq !== undefined
       const head = hasHeaders ? headers() : undefined
       if (messageId !== undefined) head?.set('Nats-Msg-Id', messageId)

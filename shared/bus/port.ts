@@ -119,6 +119,7 @@ export interface LogStore {
    *  server does not hold what was asked for. */
   ensure(config: LogConfig): Promise<LogState>
   state(log: string): Promise<LogState>
+  /** A payload larger than the bus carries rejects with RefusedError (code `err-carillon-too-large`). */
   append(
     log: string,
     subject: string,

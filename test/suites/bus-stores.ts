@@ -103,6 +103,14 @@ export function logTests(ground: Ground): void {
     expect(nothing).toEqual({ messages: [], upToSeq: 0 })
   })
 
+  test('a message larger than the bus carries is refused', async () => {
+    const { bus, name } = await freshLog()
+    const fits = new Uint8Array(bus.payloadBytesMax)
+    await bus.logs.append(name, `${name}.a`, fits, { timeoutMs, messageId: 'x'.repeat(200), expectedLastSubjectSeq: 0 })
+    const tooLarge = bus.logs.append(name, `${name}.a`, new Uint8Array(bus.payloadBytesMax + 1), { timeoutMs })
+    await expect(tooLarge).rejects.toMatchObject({ code: 'err-carillon-too-large', status: 413 })
+  })
+
   test('a message is read by its sequence, with its id and its time', async () => {
     const { bus, name } = await freshLog()
     await bus.logs.append(name, `${name}.a`, bytes('one'), { timeoutMs, messageId: 'id-1' })
