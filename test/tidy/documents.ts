@@ -4,9 +4,10 @@ import fs from 'node:fs'
 import path from 'node:path'
 import { settingsSections } from '../../services/main.ts'
 import { type SettingsSection, settingsMarkdown } from '../../shared/config/help.ts'
-import { filesIn, root } from './sources.ts'
+import { filesIn, root, sourcesIn } from './sources.ts'
 
-const documents: Readonly<Record<string, () => Promise<string>>> = {
+const documents: Readonly<Record<string, () => string | Promise<string>>> = {
+  'docs/metrics.md': metrics,
   'docs/settings.md': settings,
   'docs/subjects.md': subjects,
 }
@@ -29,6 +30,30 @@ async function settings(): Promise<string> {
   return `# Settings\n\nEvery setting is a flag, an environment variable and a key of the YAML or JSON file given by \`--config FILE\`.
 A flag beats the variable, which beats the file, which beats the default. Durations are written \`5ms\`, \`1m30s\`;
 sizes \`256KiB\`, \`8MB\`; lists with commas.\n\n${settingsMarkdown(sections)}`
+}
+
+/** Every metric that the code makes, by name, kind and help where it is made. */
+function metrics(): string {
+  const rows = sourcesIn(['services', 'shared'], /\.ts$/).flatMap(({ file, text }) => {
+    const room = file.split('/').slice(0, 2).join('/')
+    const made = text.matchAll(/\b(counter|gauge|gaugeOf|histogram)\(\s*'(carillon_\w+)',\s*'((?:[^'\\]|\\.)*)'/g)
+    const written = text.matchAll(/# HELP (carillon_\w+) ([^'"`\\\n]+)/g)
+    return [
+      ...[...made].map(
+        ([, kind = '', name, help]) => `| \`${name}\` | ${kind.replace('Of', '')} | ${help} | ${room} |`,
+      ),
+      ...[...written].map(([, name, help]) => `| \`${name}\` | gauge | ${help} | ${room} |`),
+    ]
+  })
+  return `# Metrics
+
+One scrape of a gateway's \`/metrics\` shows every actor, each metric with the labels \`role\` and \`id\` of the actor it comes from.
+These names are a promise: they change only with a note in the changelog. Beside them stand the usual \`process_*\` and
+\`nodejs_*\` metrics of each process.
+
+| name | kind | what it counts | where |
+|---|---|---|---|
+${rows.sort().join('\n')}`
 }
 
 /** Every contract of shared/contracts, by what it looks like: a kind and a subject template. */

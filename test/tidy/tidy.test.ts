@@ -1,6 +1,8 @@
 // The house rules as a test. The table of stairs is the map of the project.
+import fs from 'node:fs'
+import path from 'node:path'
 import { describe, expect, it } from 'vitest'
-import { filesIn, foldersIn, type Source, sourcesIn } from './sources.ts'
+import { filesIn, foldersIn, root, type Source, sourcesIn } from './sources.ts'
 
 /** Who may import whom: a room imports rooms on lower stairs, and those named in `also`. */
 const stairs: Readonly<Record<string, { readonly stair: number; readonly also?: readonly string[] }>> = {
@@ -150,6 +152,14 @@ describe('papers', () => {
       ...foldersIn('services').map((room) => `services/${room}`),
     ].filter((room) => filesIn(room).length > 0)
     expect(rooms.filter((room) => !filesIn(room).includes(`${room}/README.md`))).toEqual([])
+  })
+
+  it('every metric stands in docs/metrics.md', () => {
+    const document = fs.readFileSync(path.join(root, 'docs/metrics.md'), 'utf8')
+    const names = typescript.flatMap(({ text }) =>
+      [...text.matchAll(/['"`](carillon_[a-z_]+)['"`{]/g)].map(([, name]) => name),
+    )
+    expect([...new Set(names)].filter((name) => !document.includes(`\`${name}\``))).toEqual([])
   })
 
   it('every test file asserts something', () => {

@@ -1,11 +1,16 @@
 // Actors on a nats-server in a container, as in a cluster. The image is made by .ci/run from a static binary.
 import { spawnSync } from 'node:child_process'
 import fs from 'node:fs'
+import path from 'node:path'
 import { GenericContainer, Wait } from 'testcontainers'
 import { expect, it } from 'vitest'
 import { launch, startArgs, temporaryFolder } from './carillon-process.ts'
 
+// Its cleaning container would be fetched from a registry; we stop what we start ourselves.
+process.env['TESTCONTAINERS_RYUK_DISABLED'] ??= 'true'
+
 const image = 'carillon-nats:local'
+const hasCompose = spawnSync('docker-compose', ['version'], { stdio: 'ignore' }).status === 0
 const hasImage = spawnSync('docker', ['image', 'inspect', image], { stdio: 'ignore' }).status === 0
 const why = hasImage ? '' : ' (skipped: no container engine with the image carillon-nats:local)'
 
@@ -29,5 +34,14 @@ it.runIf(hasImage)(`all actors run on a nats-server in a container${why}`, async
     await one.ended
     await container.stop()
     fs.rmSync(data, { recursive: true, force: true })
+  }
+})
+
+it.runIf(hasCompose)('compose.yaml is one that docker-compose takes', () => {
+  const file = path.resolve(import.meta.dirname, '../../../compose.yaml')
+  const { status, stdout, stderr } = spawnSync('docker-compose', ['-f', file, 'config'], { encoding: 'utf8' })
+  expect({ status, stderr }).toMatchObject({ status: 0 })
+  for (const service of ['nats', 'gateway', 'distributor', 'ingester-1', 'ingester-2', 'querier', 'prometheus']) {
+    expect(stdout).toContain(`\n  ${service}:`)
   }
 })
