@@ -72,6 +72,8 @@ export class PartitionState {
   samplesApplied = 0
   readonly heads = new Map<string, Head>()
   readonly metadata = new Map<string, Map<string, MetricMetadata>>()
+  /** Where reading began: what lies before it was not seen. */
+  private firstSeq = 0
   private readonly sessions = new Map<string, SessionDictionary>()
   private readonly options: PartitionStateOptions
 
@@ -108,6 +110,7 @@ export class PartitionState {
   }
 
   applyMark(seq: number, payload: Uint8Array): void {
+    this.firstSeq ||= seq
     let mark: Mark
     try {
       mark = decodeMark(payload)
@@ -127,6 +130,7 @@ export class PartitionState {
   }
 
   applyBatch(seq: number, payload: Uint8Array): void {
+    this.firstSeq ||= seq
     let batch: LogBatch
     try {
       batch = decodeLogBatch(payload)
@@ -188,9 +192,10 @@ export class PartitionState {
       this.options.onDamage('bad-reference', seq, `batch names sequence ${batch.lastSeq} as stored before it`)
       return
     }
-    const seen = session.counters.get(batch.lastCounter)
-    const oldest = session.counters.keys().next().value ?? Number.POSITIVE_INFINITY
-    if (seen !== undefined || batch.lastCounter < oldest) return
+    if (session.counters.has(batch.lastCounter) || batch.lastSeq < this.firstSeq) return
+    const isForgotten =
+      session.counters.size === COUNTERS_MAX && batch.lastCounter < session.counters.keys().next().value!
+    if (isForgotten) return
     const text = `batch ${batch.counter} names batch ${batch.lastCounter} at sequence ${batch.lastSeq}, which the log did not deliver`
     this.options.onDamage('bad-reference', seq, text)
   }

@@ -1,0 +1,220 @@
+// An owner on a log that lies: gaps, rewinds, reused sequences; and what another owner fills. Leaders and their patience.
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import { ingesterSettings } from '../../../services/ingester/config.ts'
+import { leadPartition } from '../../../services/ingester/leader.ts'
+import { Owner } from '../../../services/ingester/owner.ts'
+import { ownerMetrics } from '../../../services/ingester/owner-metrics.ts'
+import { seededRandom } from '../../../shared/base/random.ts'
+import { createMemoryHub, type MemoryHub } from '../../../shared/bus/memory-bus.ts'
+import type { Bus, KvBucket, LogMessage, LogStore } from '../../../shared/bus/port.ts'
+import { defaultsOf } from '../../../shared/config/settings.ts'
+import {
+  batchSubject,
+  encodeRecord,
+  highWaterKey,
+  logConfig,
+  logName,
+  markSubject,
+} from '../../../shared/contracts/log.ts'
+import { silentLog } from '../../../shared/telemetry/log.ts'
+import { createMetrics } from '../../../shared/telemetry/metrics.ts'
+import { StringTable } from '../../../shared/tsdb/head/string-table.ts'
+import { VirtualClock } from '../../sim/virtual-clock.ts'
+import { LogWriter, TENANT } from './log-writer.ts'
+
+const config = defaultsOf(ingesterSettings, { segmentMinMs: 1_000, segmentMs: 5_000 })
+let clock: VirtualClock
+let hub: MemoryHub
+let bus: Bus
+let bucket: KvBucket
+let writer: LogWriter
+let isOver: boolean
+
+beforeEach(async () => {
+  clock = new VirtualClock()
+  hub = createMemoryHub({ clock, random: seededRandom(1) })
+  bus = hub.connect('test')
+  writer = new LogWriter()
+  isOver = false
+  void clock.run(() => isOver, Number.POSITIVE_INFINITY)
+  bucket = await soon(bus.bucket('log'))
+  await soon(bus.logs.ensure(logConfig(0, { bytesMax: 1 << 20, replicas: 1 })))
+})
+
+afterEach(() => {
+  isOver = true
+})
+
+/** Virtual time runs only while something waits for it. */
+async function soon<T>(promise: Promise<T>): Promise<T> {
+  let isSettled = false
+  promise.then(
+    () => {
+      isSettled = true
+    },
+    () => {
+      isSettled = true
+    },
+  )
+  await clock.run(() => isSettled, clock.monotonic() + 60_000)
+  return promise
+}
+
+async function pass(ms: number): Promise<void> {
+  await soon(new Promise<void>((resolve) => clock.after(ms, resolve)))
+}
+
+const append = (subject: string, payload: Uint8Array) =>
+  soon(bus.logs.append(logName(0), subject, payload, { timeoutMs: 1_000 }))
+const appendSample = (name: string, time: number) => append(batchSubject(0), writer.batch([[name, time, time]]).seal())
+
+/** The log as this view changes it: what a server shows after it has lost something. */
+function lying(change: Partial<LogStore>): Bus {
+  return new Proxy(bus, {
+    get(target, key) {
+      if (key === 'logs') return { ...bindAll(bus.logs), ...change }
+      const value = Reflect.get(target, key) as unknown
+      return typeof value === 'function' ? value.bind(target) : value
+    },
+  })
+}
+
+function bindAll(logs: LogStore): LogStore {
+  const { ensure, state, append, lastPerSubject, get, consume } = logs
+  return { ...logs, ensure, state, append, lastPerSubject, get, consume }
+}
+
+function ownerOn(view: Bus): Owner {
+  return new Owner({
+    ...{ partition: 0, id: 'i1', bus: view, bucket, clock, log: silentLog, config },
+    metrics: ownerMetrics(createMetrics()),
+    strings: new StringTable(),
+    without: new Set<string>(),
+    onDamage: () => {},
+  })
+}
+
+const damageOf = (owner: Owner) => owner.damages.map(({ kind, fromSeq, toSeq }) => `${kind} ${fromSeq}-${toSeq}`)
+
+test('O2: sequences that are not delivered are a gap with its exact range', async () => {
+  await append(markSubject(0), writer.mark(1))
+  for (let i = 1; i <= 5; i++) await appendSample('a', i)
+  const hidden = (message: LogMessage) => message.seq === 3 || message.seq === 4
+  const owner = ownerOn(
+    lying({
+      consume: (log, from, onMessage, onError) =>
+        bus.logs.consume(log, from, (message) => (hidden(message) ? undefined : onMessage(message)), onError),
+    }),
+  )
+  await soon(owner.start())
+  await pass(2_000)
+  expect(damageOf(owner)).toContain('gap 3-4')
+  expect(owner.appliedSeq).toBe(6)
+})
+
+test('O2: a log that is shorter than what was applied is a rewind; new messages on the reused sequences are read', async () => {
+  await append(markSubject(0), writer.mark(1))
+  for (let i = 1; i <= 4; i++) await appendSample('a', i)
+  const other = createMemoryHub({ clock, random: seededRandom(2) }).connect('rewound')
+  await soon(other.logs.ensure(logConfig(0, { bytesMax: 1 << 20, replicas: 1 })))
+  let current = bus
+  const view = lying({
+    state: async (log) => ({ ...(await current.logs.state(log)), incarnation: 'same' }),
+    get: (log, seq, timeoutMs) => current.logs.get(log, seq, timeoutMs),
+    consume: (log, from, onMessage, onError) => current.logs.consume(log, from, onMessage, onError),
+  })
+  const owner = ownerOn(view)
+  await soon(owner.start())
+  await pass(2_000)
+  expect(owner.appliedSeq).toBe(5)
+  for (const seq of [1, 2, 3]) {
+    const message = await soon(bus.logs.get(logName(0), seq, 1_000))
+    await soon(other.logs.append(logName(0), message!.subject, message!.payload, { timeoutMs: 1_000 }))
+  }
+  current = other
+  await soon(owner.readEnd())
+  expect(damageOf(owner)).toEqual(['rewind 4-5'])
+  await soon(other.logs.append(logName(0), batchSubject(0), writer.batch([['b', 9, 9]]).seal(), { timeoutMs: 1_000 }))
+  await pass(2_000)
+  expect(owner.appliedSeq).toBe(4)
+  expect(owner.state.heads.get(TENANT)!.labelValues('__name__', [], { startMs: 0, endMs: 99 })).toEqual(['a', 'b'])
+  expect(owner.state.heads.get(TENANT)!.sampleCount, 'what was lost is still in memory').toBe(5)
+})
+
+test('O2: a log that ends before a batch known to be stored is a rewind', async () => {
+  await append(markSubject(0), writer.mark(1))
+  await appendSample('a', 1)
+  const { incarnation } = await soon(bus.logs.state(logName(0)))
+  await soon(
+    bucket.put(
+      highWaterKey(0, 'distributor-1'),
+      encodeRecord({ session: 's', counter: 9, seq: 12, epoch: 1, incarnation }),
+    ),
+  )
+  const owner = ownerOn(bus)
+  await soon(owner.start())
+  await pass(2_000)
+  expect(damageOf(owner)).toEqual(['rewind 3-12'])
+})
+
+test('O2: an owner that comes back finds a log shorter than its checkpoint, or another message at it', async () => {
+  await append(markSubject(0), writer.mark(1))
+  await appendSample('a', 1)
+  const before = ownerOn(bus)
+  await soon(before.start())
+  await pass(2_000)
+  await soon(before.saveCheckpoint())
+  await soon(before.stop())
+  const changed = lying({
+    consume: (log, from, onMessage, onError) => {
+      const replaced = writer.batch([['z', 1, 1]]).seal()
+      return bus.logs.consume(
+        log,
+        from,
+        (message) => onMessage(message.seq === 2 ? { ...message, payload: replaced } : message),
+        onError,
+      )
+    },
+  })
+  const owner = ownerOn(changed)
+  await soon(owner.start())
+  await pass(2_000)
+  expect(damageOf(owner)).toContain('rewind 2-2')
+})
+
+test('O3: an owner that cannot read the end of its log stops answering', async () => {
+  await append(markSubject(0), writer.mark(1))
+  const owner = ownerOn(bus)
+  await soon(owner.start())
+  await pass(500)
+  expect(owner.isCaughtUp).toBe(true)
+  await pass(config.staleAfterMs + 1)
+  expect(owner.isCaughtUp).toBe(false)
+  const waiting = owner.waitFor(0, 200, new AbortController().signal)
+  await expect(soon(waiting)).rejects.toMatchObject({ code: 'err-carillon-owner-behind' })
+})
+
+test('L8: a leader opens segments in order, never sooner than segment-min, and knows its own mark after a lost answer', async () => {
+  const random = seededRandom(3)
+  const metrics = ownerMetrics(createMetrics())
+  const owner = ownerOn(bus)
+  await soon(owner.start())
+  await pass(100)
+  const lead = () =>
+    soon(leadPartition(owner, { bus, bucket, clock, random, log: silentLog, config, metrics, id: 'i1' }))
+  await lead()
+  await pass(100)
+  expect(owner.state.mark?.number).toBe(1)
+  owner.state.segmentBytes = config.segmentBytesMax
+  await lead()
+  await pass(100)
+  expect(owner.state.mark?.number, 'sooner than segment-min').toBe(1)
+  await pass(config.segmentMinMs)
+  await soon(owner.readEnd())
+  hub.faults.storeButLoseAck = 1
+  await lead()
+  hub.faults.storeButLoseAck = 0
+  await pass(100)
+  expect(owner.state.mark?.number).toBe(2)
+  expect(Buffer.from((await soon(bucket.get('mark.0')))!.value!).toString(), 'the winner was itself').toBe('2')
+})

@@ -1,0 +1,144 @@
+// Applying as a pure function of the log (L9), and damage that is named, never passed over (L10).
+import fc from 'fast-check'
+import { beforeEach, expect, test } from 'vitest'
+import { PartitionState } from '../../../services/ingester/partition-state.ts'
+import { SampleColumns } from '../../../shared/tsdb/columns.ts'
+import { StringTable } from '../../../shared/tsdb/head/string-table.ts'
+import { LogWriter, TENANT } from './log-writer.ts'
+
+let damage: string[]
+let skipped: number[]
+let writer: LogWriter
+
+beforeEach(() => {
+  damage = []
+  skipped = []
+  writer = new LogWriter()
+})
+
+function freshState(): PartitionState {
+  return new PartitionState({
+    strings: new StringTable(),
+    onDamage: (kind, seq) => void damage.push(`${kind}@${seq}`),
+    onSkipped: (seq) => void skipped.push(seq),
+    isForgetful: false,
+  })
+}
+
+function samplesOf(state: PartitionState): string[] {
+  const head = state.heads.get(TENANT)
+  const found: string[] = []
+  for (let ref = 0; ref < (head?.seriesCount ?? 0); ref++) {
+    const columns = new SampleColumns()
+    head!.readInto(ref, { startMs: 0, endMs: 1e15 }, columns)
+    for (let i = 0; i < columns.count; i++)
+      found.push(`${head!.labelsOf(ref)[1]}@${columns.times[i]}=${columns.values[i]}`)
+  }
+  return found.sort()
+}
+
+test('L9: batches in any order and any number of times give one state and one digest', () => {
+  const sample = fc.tuple(fc.constantFrom('a', 'b', 'c'), fc.nat(20), fc.nat(5))
+  const batches = fc.array(fc.array(sample, { minLength: 1, maxLength: 6 }), { minLength: 1, maxLength: 8 })
+  fc.assert(
+    fc.property(batches, fc.infiniteStream(fc.nat(1000)), (contents, chance) => {
+      const log = new LogWriter()
+      const first = log.mark(1)
+      const payloads = contents.map((content) => log.batch(content).seal())
+      const apply = (order: readonly Uint8Array[]) => {
+        const state = freshState()
+        state.applyMark(1, first)
+        for (const [i, payload] of order.entries()) state.applyBatch(i + 2, payload)
+        return { digest: state.digest(1), samples: samplesOf(state) }
+      }
+      const shuffled = [...payloads, ...payloads].map((payload) => ({ payload, at: chance.next().value as number }))
+      shuffled.sort((a, b) => a.at - b.at)
+      expect(apply(shuffled.map(({ payload }) => payload))).toEqual(apply(payloads))
+    }),
+    { numRuns: 200 },
+  )
+})
+
+test('L10: every bit that flips in a stored batch is noticed, and nothing of that batch is applied', () => {
+  const mark = writer.mark(1)
+  const payload = writer.batch([['a', 1, 1]]).seal()
+  for (let bit = 0; bit < payload.length * 8; bit++) {
+    const state = freshState()
+    damage = []
+    state.applyMark(1, mark)
+    const flipped = payload.slice()
+    flipped[bit >> 3]! ^= 1 << (bit & 7)
+    state.applyBatch(2, flipped)
+    if (bit >> 3 === 3) continue // the flags byte is outside the checksum and has no meaning yet
+    expect(damage, `bit ${bit}`).toEqual(['bad-checksum@2'])
+    expect(samplesOf(state)).toEqual([])
+  }
+})
+
+test('L3, L10: a batch whose definition was lost is damage, and what is readable in it is applied', () => {
+  const state = freshState()
+  state.applyMark(1, writer.mark(1))
+  const lost = writer.batch([['a', 1, 1]])
+  lost.seal()
+  writer.session!.markStored(lost, 2)
+  state.applyBatch(
+    3,
+    writer
+      .batch([
+        ['a', 2, 2],
+        ['b', 2, 3],
+      ])
+      .seal(),
+  )
+  expect(damage).toEqual(['bad-reference@3', 'undefined-id@3'])
+  expect(samplesOf(state)).toEqual(['b@2=3'])
+})
+
+test('L10: a batch that names a later sequence as stored before it is damage', () => {
+  const state = freshState()
+  state.applyMark(1, writer.mark(1))
+  const first = writer.batch([['a', 1, 1]])
+  state.applyBatch(2, first.seal())
+  writer.session!.markStored(first, 99)
+  state.applyBatch(3, writer.batch([['a', 2, 2]]).seal())
+  expect(damage).toEqual(['bad-reference@3'])
+  expect(samplesOf(state)).toEqual(['a@1=1', 'a@2=2'])
+})
+
+test('P2: a batch may come one mark late, not two; segments are told by position', () => {
+  const state = freshState()
+  state.applyMark(1, writer.mark(1))
+  const session = writer.session!
+  state.applyBatch(2, writer.batch([['a', 1, 1]], session).seal())
+  state.applyMark(3, writer.mark(2))
+  state.applyBatch(4, writer.batch([['a', 2, 2]], session).seal())
+  state.applyMark(5, writer.mark(3))
+  state.applyBatch(6, writer.batch([['a', 3, 3]], session).seal())
+  expect(skipped).toEqual([6])
+  expect(damage).toEqual([])
+  expect(samplesOf(state)).toEqual(['a@1=1', 'a@2=2'])
+  expect(state.segments()).toEqual([1, 2])
+})
+
+test('L10: a lost mark is damage, and later segments go by the marks that their batches name', () => {
+  const state = freshState()
+  state.applyMark(1, writer.mark(1))
+  writer.mark(2)
+  state.applyBatch(3, writer.batch([['a', 1, 1]]).seal())
+  expect(damage).toEqual(['unknown-epoch@3'])
+  state.applyMark(4, writer.mark(3))
+  state.applyBatch(5, writer.batch([['a', 2, 2]]).seal())
+  expect(damage).toEqual(['unknown-epoch@3'])
+  expect(state.segments()).toEqual([2, 3])
+})
+
+test('L10: junk instead of a mark or batch is damage and harms nothing else', () => {
+  const state = freshState()
+  state.applyMark(1, writer.mark(1))
+  state.applyBatch(2, Buffer.from('junk'))
+  state.applyMark(3, Buffer.from('{"v":1,"number":"x"}'))
+  state.applyMark(4, Buffer.from([255, 0, 1]))
+  state.applyBatch(5, writer.batch([['a', 1, 1]]).seal())
+  expect(damage).toEqual(['bad-checksum@2', 'bad-mark@3', 'bad-mark@4'])
+  expect(samplesOf(state)).toEqual(['a@1=1'])
+})
