@@ -1,0 +1,152 @@
+// Figures as tables, and the aims they are held against.
+import type { IngestFigures } from './ingest.ts'
+import type { QueryFigures } from './queries.ts'
+
+export interface Figures {
+  flat?: Compared<IngestFigures>
+  rate?: Compared<IngestFigures>
+  large?: Compared<IngestFigures> & { readonly seriesCount: number }
+  restartSeconds?: Compared<number>
+  queries?: readonly QueryFigures[]
+}
+
+export type Compared<T> = { readonly [name in 'prometheus' | 'carillon']?: T }
+
+export interface Aim {
+  readonly name: string
+  readonly value: number
+  readonly aim: number
+  readonly isReached: boolean
+}
+
+export const QUERY_MS_MIN = 10
+
+/** What the project has set itself, as far as this run measured it. */
+export function aimsOf(figures: Figures): Aim[] {
+  const { flat, rate, large, queries } = figures
+  const aims: Aim[] = []
+  const atMost = (name: string, value: number | undefined, aim: number) => {
+    if (value !== undefined) aims.push({ name, value, aim, isReached: value <= aim })
+  }
+  atMost('CPU of Prometheus, flat out, whole run', ratio(flat, cpuOf), 0.45)
+  atMost('CPU of Prometheus, at the fixed rate', ratio(rate, cpuOf), 0.55)
+  atMost('ack p99 at the fixed rate, ms', rate?.carillon?.ackMs.p99, 25)
+  const log = flat?.carillon?.log ?? large?.carillon?.log
+  atMost('log bytes per sample, steady', log?.bytesPerSample, 12)
+  atMost('log bytes per definition', log?.bytesPerDefinition, 100)
+  if (large?.carillon) {
+    atMost(
+      'KB per active series, all processes, shared pages once',
+      large.carillon.pssBytes / 1024 / large.seriesCount,
+      4,
+    )
+  }
+  const slow = (queries ?? []).filter(({ ms }) => ms.prometheus > QUERY_MS_MIN)
+  if (slow.length > 0) {
+    const ratios = slow.map(({ ms }) => ms.carillon / ms.prometheus).sort((a, b) => a - b)
+    atMost(
+      `time of Prometheus, median of ${slow.length} queries over ${QUERY_MS_MIN} ms`,
+      ratios[ratios.length >> 1],
+      1,
+    )
+  }
+  return aims
+}
+
+const cpuOf = ({ all }: IngestFigures): number => all.cpuPerMillion
+
+function ratio(
+  compared: Compared<IngestFigures> | undefined,
+  of: (figures: IngestFigures) => number,
+): number | undefined {
+  if (!compared?.carillon || !compared.prometheus) return undefined
+  return of(compared.carillon) / of(compared.prometheus)
+}
+
+export function report(figures: Figures): string {
+  const parts = [
+    figures.flat && `## Flat out\n${ingestTable(figures.flat)}`,
+    figures.rate && `## At a fixed rate\n${ingestTable(figures.rate)}`,
+    figures.large && `## Many series (${figures.large.seriesCount})\n${ingestTable(figures.large)}`,
+    figures.restartSeconds &&
+      `## From a kill of everything to all data, s\n${table([
+        ['prometheus', 'carillon'],
+        [fixed(figures.restartSeconds.prometheus), fixed(figures.restartSeconds.carillon)],
+      ])}`,
+    figures.queries && `## Queries (ms, median; CPU ms of the server)\n${queryTable(figures.queries)}`,
+    `## Aims\n${table([
+      ['what', 'is', 'aim', ''],
+      ...aimsOf(figures).map(({ name, value, aim, isReached }) => [
+        name,
+        fixed(value),
+        `<= ${aim}`,
+        isReached ? 'reached' : 'NOT REACHED',
+      ]),
+    ])}`,
+  ]
+  return parts.filter((part) => part !== undefined).join('\n\n')
+}
+
+function ingestTable(compared: Compared<IngestFigures>): string {
+  const names = (['prometheus', 'carillon'] as const).filter((name) => compared[name] !== undefined)
+  const each = names.map((name) => compared[name]!)
+  const row = (title: string, of: (figures: IngestFigures) => string | undefined): string[] => {
+    return [title, ...each.map((figures) => of(figures) ?? '-')]
+  }
+  const roles = (values: Readonly<Record<string, number>>, format: (value: number) => string) =>
+    Object.entries(values)
+      .map(([role, value]) => `${role} ${format(value)}`)
+      .join(', ')
+  return table([
+    ['', ...names],
+    row('CPU-s per million samples, all', ({ all }) => fixed(all.cpuPerMillion)),
+    row('… first scrape', ({ first }) => fixed(first.cpuPerMillion)),
+    row('… steady', ({ steady }) => fixed(steady.cpuPerMillion)),
+    row('… by process', ({ cpuByRole }) => roles(cpuByRole, fixed)),
+    row('k samples/s, steady', ({ steady }) => fixed(steady.samplesPerSecond / 1000)),
+    row('ack p50 / p99 / max, ms', ({ ackMs }) => `${fixed(ackMs.p50)} / ${fixed(ackMs.p99)} / ${fixed(ackMs.max)}`),
+    row('retries; behind, ms', ({ retries, behindMs }) => `${retries}; ${Math.round(behindMs)}`),
+    row('peak RSS sum / shared pages once, MB', (f) => `${megabytes(f.rssBytes)} / ${megabytes(f.pssBytes)}`),
+    row('… by process', ({ pssByRole }) => roles(pssByRole, megabytes)),
+    row(
+      'log bytes per sample (disk)',
+      ({ log }) => log && `${fixed(log.bytesPerSample)} (${fixed(log.diskBytesPerSample)})`,
+    ),
+    row('log bytes per definition', ({ log }) => log && fixed(log.bytesPerDefinition)),
+    row('samples per batch', ({ log }) => log && fixed(log.samplesPerBatch)),
+  ])
+}
+
+function queryTable(queries: readonly QueryFigures[]): string {
+  return table([
+    ['query', 'rows', 'prometheus', 'carillon', 'ratio', 'CPU prometheus', 'CPU carillon', 'answers'],
+    ...queries.map(({ name, rows, ms, cpuMs, agreement }) => [
+      name,
+      String(rows),
+      fixed(ms.prometheus),
+      fixed(ms.carillon),
+      fixed(ms.carillon / ms.prometheus),
+      fixed(cpuMs.prometheus),
+      fixed(cpuMs.carillon),
+      agreement,
+    ]),
+  ])
+}
+
+function table(rows: readonly (readonly string[])[]): string {
+  const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)))
+  const line = (row: readonly string[]) => `| ${row.map((cell, i) => cell.padEnd(widths[i]!)).join(' | ')} |`
+  const rule = `|${widths.map((width) => '-'.repeat(width + 2)).join('|')}|`
+  return [line(rows[0]!), rule, ...rows.slice(1).map(line)].join('\n')
+}
+
+/** Three digits that matter. */
+function fixed(value: number | undefined): string {
+  if (value === undefined || Number.isNaN(value)) return '-'
+  if (Math.abs(value) >= 100) return value.toFixed(0)
+  return Math.abs(value) >= 10 ? value.toFixed(1) : value.toFixed(2)
+}
+
+function megabytes(bytes: number): string {
+  return String(Math.round(bytes / 1024 / 1024))
+}
