@@ -8,6 +8,8 @@ import type { Clock } from '../base/clock.ts'
 import type { Histogram } from '../model/histogram.ts'
 import { compareLabels, type Labels } from '../model/labels.ts'
 import type { Matcher } from '../model/matcher.ts'
+import type { Expr } from './ast.ts'
+import { PromqlError } from './errors.ts'
 import { newAnnotations } from './exec/annotations.ts'
 import { ABSENT, type Column, type Grid, gridOf, HISTOGRAM, mergeSameLabels } from './exec/column.ts'
 import { QueryCancelledError, QueryTimeoutError } from './exec/errors.ts'
@@ -15,6 +17,7 @@ import { newEvaluation } from './exec/evaluate.ts'
 import { dropMetadata } from './exec/labels.ts'
 import { type Evaluation, newQueryState, refuseWhenOver } from './exec/query-state.ts'
 import { rawRange } from './exec/raw-range.ts'
+import { typeOf } from './parse/check.ts'
 import { parse } from './parse/parser.ts'
 import { buildPlan } from './plan/build.ts'
 import type { Plan } from './plan/plan.ts'
@@ -108,6 +111,7 @@ async function runQuery(options: EngineOptions, request: QueryRequest, source: S
   const expr = parse(request.text, { enabledFeatures: options.enabledFeatures })
   const lookbackMs = request.lookbackMs ?? options.lookbackMs
   const { startMs, endMs, stepMs } = request
+  if (stepMs !== 0) refuseAsRange(expr)
   const plan = buildPlan(expr, { startMs, endMs, stepMs, lookbackMs, defaultStepMs: options.defaultStepMs })
   const timeoutMs = Math.min(request.timeoutMs ?? options.timeoutMs, options.timeoutMs)
   const deadlineMs = clock.monotonic() + timeoutMs
@@ -141,6 +145,17 @@ async function runQuery(options: EngineOptions, request: QueryRequest, source: S
   } finally {
     limit.end()
   }
+}
+
+/** Only what has one value per step can be asked for over a range. */
+function refuseAsRange(expr: Expr): void {
+  const type = typeOf(expr)
+  if (type === 'scalar' || type === 'vector') return
+  const name = type === 'matrix' ? 'range vector' : type
+  throw new PromqlError(
+    `invalid expression type "${name}" for range query, must be Scalar or instant Vector`,
+    expr.position,
+  )
 }
 
 /** The caller's signal, which also fires when the time is up. */
