@@ -1,0 +1,89 @@
+// docs/metrics.md: every metric, as the actors themselves register it when they are made (none of them is started).
+import { distributorSettings } from '../../services/distributor/config.ts'
+import { distributor } from '../../services/distributor/distributor.ts'
+import { gatewaySettings } from '../../services/gateway/config.ts'
+import { gateway } from '../../services/gateway/gateway.ts'
+import { ingesterSettings } from '../../services/ingester/config.ts'
+import { ingester } from '../../services/ingester/ingester.ts'
+import { actorMetrics } from '../../services/launcher/actor-metrics.ts'
+import { querierSettings } from '../../services/querier/config.ts'
+import { querier } from '../../services/querier/querier.ts'
+import { systemClock } from '../../shared/base/clock.ts'
+import { seededRandom } from '../../shared/base/random.ts'
+import { createMemoryHub } from '../../shared/bus/memory-bus.ts'
+import { defaultsOf } from '../../shared/config/settings.ts'
+import type { ServiceDeps } from '../../shared/membership/deps.ts'
+import type { Membership } from '../../shared/membership/membership.ts'
+import { silentLog } from '../../shared/telemetry/log.ts'
+import { createMetrics, type MetricDescription, type Metrics } from '../../shared/telemetry/metrics.ts'
+
+const roles: Readonly<Record<string, (deps: ServiceDeps) => unknown>> = {
+  'every actor': ({ metrics }) => actorMetrics(metrics),
+  gateway: (deps) => gateway({ ...deps, config: defaultsOf(gatewaySettings) }),
+  distributor: (deps) => distributor({ ...deps, config: defaultsOf(distributorSettings) }),
+  ingester: (deps) => ingester({ ...deps, config: defaultsOf(ingesterSettings) }),
+  querier: (deps) => querier({ ...deps, config: defaultsOf(querierSettings) }),
+}
+
+/** Rendered by the gateway's `/metrics` itself, for members that do not answer as well. */
+const memberUp: MetricDescription = {
+  name: 'carillon_member_up',
+  kind: 'gauge',
+  help: "On the gateway's `/metrics` only: 1 for members that answered this scrape in time, 0 for those that did not.",
+  labelNames: ['role', 'id'],
+}
+
+export async function metricsDocument(): Promise<string> {
+  const sections = Object.entries(roles).map(([role, make]) => {
+    const own = describe(make)
+    const rows = (role === 'gateway' ? [...own, memberUp] : own).map(row).sort()
+    return `## ${role}\n\n| metric | kind | labels | what it says |\n|---|---|---|---|\n${rows.join('\n')}`
+  })
+  return `# Metrics
+
+The gateway's \`/metrics\` asks every member over the bus and shows all of them on one page; each sample there carries the labels
+\`role\` and \`id\` of its member beside those below. Names and labels are a contract: they are not changed without a line in the
+changelog. Every process also shows the figures of its runtime: \`process_*\` (CPU seconds, memory, open files) and \`nodejs_*\` (event
+loop lag, garbage collection, heap).
+
+${sections.join('\n\n')}`
+}
+
+function describe(make: (deps: ServiceDeps) => unknown): readonly MetricDescription[] {
+  const metrics = createMetrics()
+  make(depsWith(metrics))
+  return metrics.describe()
+}
+
+function depsWith(metrics: Metrics): ServiceDeps {
+  const random = seededRandom(1)
+  const bus = createMemoryHub({ clock: systemClock, random, durability: 'unknown' }).connect('document')
+  return {
+    bus,
+    clock: systemClock,
+    random,
+    log: silentLog,
+    metrics,
+    id: 'document',
+    incarnation: '',
+    membership: nobody,
+  }
+}
+
+const nobody: Membership = {
+  id: 'document',
+  incarnation: '',
+  members: () => [],
+  live: () => [],
+  partitionCount: () => 0,
+  replicationFactor: () => 1,
+  owners: () => [],
+  onChange: () => {},
+  setState: async () => {},
+  leave: async () => {},
+}
+
+function row({ name, kind, labelNames, help }: MetricDescription): string {
+  const labels = labelNames.map((label) => `\`${label}\``).join(', ')
+  return `| \`${name}\` | ${kind} | ${labels} | ${help.replaceAll('|', '\\|')} |`
+}

@@ -1,0 +1,81 @@
+// docs/subjects.md: every subject that actors speak on, from the contracts themselves.
+import path from 'node:path'
+import { cancelSubject } from '../../shared/bus/ask.ts'
+import * as log from '../../shared/contracts/log.ts'
+import * as member from '../../shared/contracts/member.ts'
+import { filesIn, root } from './sources.ts'
+
+/** A contract, by what it looks like: a kind and a subject template. */
+interface ContractLike {
+  readonly kind: string
+  readonly subject: string
+  readonly name: string
+  readonly doc: string
+  readonly queue?: string
+  readonly timeoutMs?: number
+  readonly requestBytesMax?: number
+  readonly replyBytesMax?: number
+  readonly frameBytesMax?: number
+  readonly bytesMax?: number
+}
+
+export async function subjectsDocument(): Promise<string> {
+  const rows: string[] = []
+  for (const file of filesIn('shared/contracts').filter((name) => name.endsWith('.ts'))) {
+    const exported = (await import(path.join(root, file))) as Record<string, unknown>
+    for (const value of Object.values(exported)) {
+      if (isContract(value))
+        rows.push(row([subject(value.subject), value.name, ...kindOf(value), `${value.doc} (${file})`]))
+    }
+  }
+  return `# Subjects
+
+Every subject that actors speak on. \`cln\` is the prefix unless \`--prefix\` says otherwise; it stands before stream and bucket names,
+too. Kinds: a **question** is answered by any member of the queue group, an **addressed** question by the one instance that the subject
+names, a **topic** is news that may be missed. \`frames\` are a streamed answer, flow-controlled by the asker; a request or reply larger
+than one message travels in parts (shared/bus/README.md). \`{tenant}\` is the tenant's id with every byte outside \`[A-Za-z0-9-]\` as
+\`_XX\`. Messages larger than their bound are refused. Times are how long an asker waits unless it says otherwise.
+
+| subject | contract | kind | queue | request at most | reply at most | waits | what it is for |
+|---|---|---|---|---|---|---|---|
+${rows.sort().join('\n')}
+
+Beside them:
+
+| subject | what travels on it |
+|---|---|
+| \`cln.${log.batchSubject(0).replace('0', '{partition}')}\` | a log batch (docs/formats/log-batch.md), kept in stream \`cln-${log.logName(0).replace('0', '{partition}')}\`; at most ${size(log.BATCH_BYTES_MAX)} |
+| \`cln.${log.markSubject(0).replace('0', '{partition}')}\` | a mark, kept in the same stream |
+| \`cln.${cancelSubject}\` | an asker calls a question off, by the word it put into \`Carillon-Cancel\` |
+| \`_INBOX.>\` | replies, and the two ends of streamed messages |
+
+## Buckets
+
+| bucket | key | what stands there |
+|---|---|---|
+| \`cln-${member.RING_BUCKET}\` | \`${member.memberKey('{id}')}\` | a member's record, written at each heartbeat |
+| \`cln-${member.RING_BUCKET}\` | \`${member.PARTITIONS_KEY}\` | number of partitions, owners per partition |
+| \`cln-${log.LOG_BUCKET}\` | \`${withPartition(log.markKey)}\` | number of the newest mark |
+| \`cln-${log.LOG_BUCKET}\` | \`${withPartition((p) => log.highWaterKey(p, '{distributor}'))}\` | the newest batch that a distributor knows to be stored |
+| \`cln-${log.LOG_BUCKET}\` | \`${withPartition((p) => log.checkpointKey(p, '{ingester}'))}\` | the newest message that an owner applied, and its checksum |`
+}
+
+function kindOf(contract: ContractLike): string[] {
+  const { kind, queue = '', requestBytesMax, replyBytesMax, frameBytesMax, bytesMax, timeoutMs } = contract
+  const reply = frameBytesMax === undefined ? size(replyBytesMax) : `frames of ${size(frameBytesMax)}`
+  return [kind, queue, size(requestBytesMax ?? bytesMax), reply, timeoutMs === undefined ? '' : `${timeoutMs / 1000} s`]
+}
+
+function size(bytes: number | undefined): string {
+  if (bytes === undefined) return ''
+  return bytes >= 1024 * 1024 ? `${bytes / 1024 / 1024} MiB` : `${bytes / 1024} KiB`
+}
+
+const subject = (template: string): string => `\`cln.${template}\``
+const row = (cells: readonly string[]): string => `| ${cells.map((cell) => cell.replaceAll('|', '\\|')).join(' | ')} |`
+const withPartition = (key: (partition: number) => string): string => key(0).replace('.0', '.{partition}')
+
+function isContract(value: unknown): value is ContractLike {
+  if (typeof value !== 'object' || value === null) return false
+  return ['kind', 'subject', 'name', 'doc'].every((key) => typeof Reflect.get(value, key) === 'string')
+}
