@@ -16,6 +16,8 @@ import { flowHeader, Pipe, tooLarge } from './pipe.ts'
 import type { Bus, BusHeaders, BusMessage } from './port.ts'
 
 export const requestIdHeader = 'Carillon-Request-Id'
+/** Ids come from outside; headers have little room. */
+const requestIdLengthMax = 256
 export const timeoutHeader = 'Carillon-Timeout-Ms'
 export const cancelHeader = 'Carillon-Cancel'
 /** Where an asker that gave up says so, the payload being what stood in `Carillon-Cancel`. Every actor listens. */
@@ -118,7 +120,7 @@ function begin<P extends string>(
   const endsMs = nowMs + timeoutMs
   if (timeoutMs <= 0) throw new UnavailableError('bus-timeout', `${contract.name}: no time is left to ask`)
   const headers: Record<string, string> = {}
-  if (options.requestId !== undefined) headers[requestIdHeader] = options.requestId
+  if (options.requestId !== undefined) headers[requestIdHeader] = options.requestId.slice(0, requestIdLengthMax)
   if (timeoutMs !== contract.timeoutMs) headers[timeoutHeader] = String(Math.max(1, Math.floor(timeoutMs)))
   const cancelToken = options.signal === undefined ? undefined : bus.inbox()
   if (cancelToken !== undefined) headers[cancelHeader] = cancelToken

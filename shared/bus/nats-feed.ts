@@ -58,6 +58,8 @@ export class NatsFeed {
   #consumer = ''
   #inbox = ''
   #hasStarted = false
+  /** When the message before `#from` was stored; undefined until one was delivered. */
+  #deliveredAtMs: number | undefined
   #subscription: Subscription | undefined
   #queue: FeedMessage[] = []
   #wantedCount = 0
@@ -108,17 +110,29 @@ export class NatsFeed {
     }
   }
 
-  /** A server that came back with less than it had delivered: the next message will have a sequence already seen. */
+  /**
+   * A server may come back with less than it had delivered, and have filled the sequences again since. What is delivered
+   * after that begins at the end found now; whoever reads a log starts over when told (L10).
+   */
   async #checkEnd(): Promise<void> {
     const { stream } = this.#options
     const from = this.#from
     if (from === 'last-per-subject') return
     const info = await callApi<StreamEnd>(this.#link, `STREAM.INFO.${stream}`, undefined, apiTimeoutMs)
     const lastSeq = info.state.last_seq
-    if (lastSeq >= from - 1) return
-    this.#from = this.#options.from === 'last-per-subject' ? 'last-per-subject' : lastSeq + 1
-    const text = `${stream} ends at ${lastSeq}, but ${from - 1} was delivered before`
+    if (lastSeq >= from - 1 && (await this.#isStillThere(from - 1))) return
+    this.#from = this.#options.from === 'last-per-subject' ? 'last-per-subject' : Math.min(from, lastSeq + 1)
+    const text = `${stream} ends at ${lastSeq} and is not the log of which ${from - 1} was delivered before`
     this.#options.onError(new CorruptError('log-rewound', text))
+  }
+
+  /** Whether `seq`, the last one delivered, is still the same message; a purged one is taken for it. */
+  async #isStillThere(seq: number): Promise<boolean> {
+    if (this.#deliveredAtMs === undefined) return true
+    const path = `$JS.API.DIRECT.GET.${this.#options.stream}`
+    const { headers } = await this.#link.ask(path, Buffer.from(JSON.stringify({ seq })), apiTimeoutMs)
+    const storedAt = headers['Nats-Time-Stamp']
+    return storedAt === undefined || Date.parse(storedAt) === this.#deliveredAtMs
   }
 
   async #createConsumer(): Promise<number> {
@@ -196,11 +210,14 @@ export class NatsFeed {
     // A round that starts meanwhile replaces the queue; this loop goes on with the new one.
     for (let message = this.#queue.shift(); message !== undefined && !this.#isStopped; message = this.#queue.shift()) {
       const before = this.#from
+      const deliveredBeforeMs = this.#deliveredAtMs
       this.#from = message.seq + 1
+      this.#deliveredAtMs = message.storedAtMs
       try {
         await this.#options.onMessage(message)
       } catch (error) {
         this.#from = before === 'last-per-subject' ? before : message.seq
+        this.#deliveredAtMs = message.seq === before ? deliveredBeforeMs : undefined
         this.#startOver(error as Error, retryFirstMs)
         break
       }

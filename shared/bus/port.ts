@@ -139,7 +139,7 @@ export interface LogStore {
   /** Delivers every message from `fromSeq` on, in order, one at a time: the next one waits for the handler's promise.
    *  Survives reconnects. Jumps silently over messages that the server no longer has: the caller checks sequences (L10). A handler that throws gets the same message
    *  again after a pause.
-   *  `onError` hears what made it start over or stop. */
+   *  `onError` hears what made it start over; CorruptError `log-rewound`: the server came back with another or a shorter log. */
   consume(
     log: string,
     fromSeq: number,

@@ -18,6 +18,7 @@ import { cancelHeader, cancelSubject, requestIdHeader, timeoutHeader } from './a
 import { Call } from './call.ts'
 import { paramsIn, subjectFilter } from './contract.ts'
 import { failureHeaders } from './failure.ts'
+import { tooLarge } from './pipe.ts'
 import type { BusMessage, BusSubscription } from './port.ts'
 
 const inFlightMaxDefault = 1_000
@@ -155,7 +156,9 @@ export class Run {
       const call = this.#begin(contract.name, paramsIn(contract, message.subject), newsTimeoutMs, message)
       let outcome: Outcome = 'ok'
       try {
-        await handler(contract.value.decode(message.payload), call)
+        const { payload } = message
+        if (payload.length > contract.bytesMax) throw tooLarge(contract.name, payload.length, contract.bytesMax)
+        await handler(contract.value.decode(payload), call)
       } catch (error) {
         outcome = outcomeOf(error)
         this.#report(call, error)

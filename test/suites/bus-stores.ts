@@ -1,6 +1,7 @@
 // The part of the bus suite about logs and buckets.
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, test } from 'vitest'
+import type { CorruptError } from '../../shared/base/errors.ts'
 import type { Bus, KvEntry, LogConfig, LogMessage } from '../../shared/bus/port.ts'
 import { bytes, type Ground, settle, text, until } from './bus-ground.ts'
 
@@ -230,6 +231,7 @@ export function logTests(ground: Ground): void {
   test('a consumer goes on where it was after the server was lost', async () => {
     const { bus, name } = await freshLog()
     const heard: number[] = []
+    const codes: unknown[] = []
     const consumer = bus.logs.consume(
       name,
       1,
@@ -237,7 +239,7 @@ export function logTests(ground: Ground): void {
         await sleep(1)
         heard.push(message.seq)
       },
-      () => undefined,
+      (error) => codes.push((error as Partial<CorruptError>).code),
     )
     for (let i = 0; i < 100; i++) await bus.logs.append(name, `${name}.a`, bytes(String(i)), { timeoutMs })
     await until(() => heard.length > 5, 'a beginning')
@@ -249,6 +251,7 @@ export function logTests(ground: Ground): void {
     const { seq } = await bus.logs.append(name, `${name}.a`, bytes('last'), { timeoutMs })
     await until(() => heard.at(-1) === seq, 'the last message', 15_000)
     expect(heard).toEqual(Array.from({ length: seq }, (_, i) => i + 1))
+    expect(codes).not.toContain('log-rewound')
     await consumer.stop()
   })
 }

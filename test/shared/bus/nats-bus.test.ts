@@ -1,8 +1,11 @@
 // The bus on NATS passes the suite of every bus, against a real server.
+import { cpSync, renameSync, rmSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
 import { systemClock } from '../../../shared/base/clock.ts'
+import type { CorruptError } from '../../../shared/base/errors.ts'
 import { connectNats } from '../../../shared/bus/nats-bus.ts'
 import { findNatsServer, startNatsServer } from '../../cluster/nats-server.ts'
+import { bytes, until } from '../../suites/bus-ground.ts'
 import { busSuite } from '../../suites/bus-suite.ts'
 
 const found = findNatsServer()
@@ -33,6 +36,65 @@ describe.skipIf('reason' in found)('on a real nats-server', () => {
       await Promise.all([bus.close(), ordinary.close()])
       await server.stop()
     })
+  })
+
+  test('L10: a server that comes back with less is told of, and read from its new end', async () => {
+    const server = await startNatsServer()
+    const bus = await connectNats({ servers: server.url, name: 'rewound', clock: systemClock })
+    await bus.logs.ensure({ name: 'log', subjects: ['log.>'], bytesMax: 1e8, replicas: 1, duplicateWindowMs: 1_000 })
+    const append = () => bus.logs.append('log', 'log.a', bytes('x'), { timeoutMs: 5_000 })
+    const back = () => until(() => bus.isConnected(), 'the connection')
+    for (let i = 0; i < 3; i++) await append()
+    await server.kill()
+    const copy = `${server.storeDir}-then`
+    cpSync(server.storeDir, copy, { recursive: true })
+    await server.restart()
+    await back()
+    for (let i = 0; i < 3; i++) await append()
+    const seqs: number[] = []
+    const codes: string[] = []
+    const onError = (error: Error) => void codes.push((error as CorruptError).code)
+    const consumer = bus.logs.consume('log', 1, (m) => void seqs.push(m.seq), onError)
+    await until(() => seqs.length === 6, 'all six')
+    await server.kill()
+    rmSync(server.storeDir, { recursive: true })
+    renameSync(copy, server.storeDir)
+    await server.restart()
+    await back()
+    await until(() => codes.includes('log-rewound'), 'the alarm')
+    expect((await append()).seq).toBe(4)
+    await until(() => seqs.length === 7, 'the new fourth')
+    expect(seqs).toEqual([1, 2, 3, 4, 5, 6, 4])
+    await consumer.stop()
+    await bus.close()
+    await server.stop()
+  })
+
+  test('L10: so is one that has filled the sequences again', async () => {
+    const server = await startNatsServer()
+    const bus = await connectNats({ servers: server.url, name: 'overtaken', clock: systemClock })
+    const config = { name: 'log', subjects: ['log.>'], bytesMax: 1e8, replicas: 1, duplicateWindowMs: 1_000 }
+    await bus.logs.ensure(config)
+    for (let i = 0; i < 3; i++) await bus.logs.append('log', 'log.a', bytes('x'), { timeoutMs: 5_000 })
+    const codes: string[] = []
+    const seqs: number[] = []
+    const onError = (error: Error) => void codes.push((error as CorruptError).code)
+    const consumer = bus.logs.consume('log', 1, (m) => void seqs.push(m.seq), onError)
+    await until(() => seqs.length === 3, 'all three')
+    await server.kill()
+    const other = await startNatsServer()
+    const writer = await connectNats({ servers: other.url, name: 'writer', clock: systemClock })
+    await writer.logs.ensure(config)
+    for (let i = 0; i < 9; i++) await writer.logs.append('log', 'log.a', bytes('y'), { timeoutMs: 5_000 })
+    await writer.close()
+    await other.kill()
+    rmSync(server.storeDir, { recursive: true })
+    renameSync(other.storeDir, server.storeDir)
+    await server.restart()
+    await until(() => codes.includes('log-rewound'), 'the alarm')
+    await consumer.stop()
+    await bus.close()
+    await Promise.all([server.stop(), other.stop()])
   })
 
   test('no server is unavailable, at once', async () => {
