@@ -14,6 +14,7 @@ import type { KvBucket } from '../../shared/bus/port.ts'
 import {
   decodeMark,
   encodeRecord,
+  type HighWater,
   highWaterKey,
   LOG_BUCKET,
   logName,
@@ -312,7 +313,7 @@ export function distributor(deps: DistributorDeps): Actor {
       if (savedHighWater.get(partition) === key) continue
       const { idText, lastCounter, lastSeq, mark } = newestSession
       if (lastSeq <= (highest.get(partition) ?? 0)) continue // a mark that a rewound log has not reached again is evidence
-      const record = { session: idText, counter: lastCounter, seq: lastSeq, epoch: mark.number, incarnation }
+      const record: HighWater = { session: idText, counter: lastCounter, seq: lastSeq, epoch: mark.number, incarnation }
       await bucket.put(highWaterKey(partition, id), encodeRecord(record))
       savedHighWater.set(partition, key)
     }

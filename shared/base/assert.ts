@@ -8,11 +8,6 @@ export function assert(condition: unknown, message: string): asserts condition {
   if (!condition) throw new AssertionError(message)
 }
 
-/** Marks a place that no value reaches; the compiler proves it for tagged unions. */
-export function unreachable(value: never): never {
-  throw new AssertionError(`unreachable: ${JSON.stringify(value)}`)
-}
-
 /** The value, which the caller knows to be there. */
 export function present<T>(value: T | undefined | null, what: string): T {
   if (value === undefined || value === null) throw new AssertionError(`${what} is absent`)

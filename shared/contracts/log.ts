@@ -5,9 +5,8 @@
 // Kept until flushed; at least once, so applying is idempotent. Bound: BATCH_BYTES_MAX a message.
 //
 // Bucket `log`:  mark.{p}                     the number of the newest mark (an empty stream would accept number 1 again: L8)
-//                highwater.{p}.{session}      a session's newest stored (counter, sequence)
+//                highwater.{p}.{distributor}  the newest batch that a distributor knows to be stored
 //                checkpoint.{p}.{owner}       an owner's newest applied (sequence, checksum)
-//                flushed.{p}                  segments below it are in blocks (absent: none)
 
 import { RefusedError } from '../base/errors.ts'
 import type { LogConfig } from '../bus/port.ts'
@@ -21,8 +20,7 @@ export const batchSubject = (partition: number): string => `log.${partition}.bat
 export const markSubject = (partition: number | '*'): string => `log.${partition}.mark`
 
 export const markKey = (partition: number): string => `mark.${partition}`
-export const flushedKey = (partition: number): string => `flushed.${partition}`
-export const highWaterKey = (partition: number, session: string): string => `highwater.${partition}.${session}`
+export const highWaterKey = (partition: number, distributor: string): string => `highwater.${partition}.${distributor}`
 export const highWaterFilter = (partition: number): string => `highwater.${partition}.*`
 export const checkpointKey = (partition: number, owner: string): string => `checkpoint.${partition}.${owner}`
 
@@ -56,8 +54,9 @@ export function decodeMark(bytes: Uint8Array): Mark {
   return { number: value['number'] as number, writer: String(value['writer']), nonce: value['nonce'] }
 }
 
-/** `highwater.{p}.{session}`: the newest batch of a session that is known to be stored. */
+/** `highwater.{p}.{distributor}`: the newest batch that it knows to be stored, of whichever of its sessions. */
 export interface HighWater {
+  readonly session: string
   readonly counter: number
   readonly seq: number
   readonly incarnation: string

@@ -40,12 +40,6 @@ export function labelsKey(labels: Labels): string {
   return labels.join('\xff')
 }
 
-export function labelsToRecord(labels: Labels): Record<string, string> {
-  const record: Record<string, string> = {}
-  for (let i = 0; i < labels.length; i += 2) record[labels[i]!] = labels[i + 1]!
-  return record
-}
-
 /** Orders label sets as Prometheus does: by each name, then value, then the shorter first. */
 export function compareLabels(a: Labels, b: Labels): number {
   const length = Math.min(a.length, b.length)

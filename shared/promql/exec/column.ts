@@ -23,7 +23,6 @@ export function gridOf(startMs: number, endMs: number, stepMs: number): Grid {
 export const ABSENT = 0
 export const FLOAT = 1
 export const HISTOGRAM = 2
-export type Kind = 0 | 1 | 2
 
 export interface Column {
   labels: Labels
