@@ -136,10 +136,12 @@ export interface LogStore {
   get(log: string, seq: number, timeoutMs: number): Promise<LogMessage | undefined>
   /** Drops every message below `belowSeq`; answers how many went. Blocks appends meanwhile: purge in slices (L16). */
   purge(log: string, belowSeq: number, timeoutMs: number): Promise<number>
-  /** Delivers every message from `fromSeq` on, in order, one at a time: the next one waits for the handler's promise.
-   *  Survives reconnects. Jumps silently over messages that the server no longer has: the caller checks sequences (L10). A handler that throws gets the same message
-   *  again after a pause.
-   *  `onError` hears what made it start over; CorruptError `log-rewound`: the server came back with another or a shorter log. */
+  /**
+   * Delivers every message from `fromSeq` on, in order, one at a time: the next one waits for the handler's promise. A
+   * handler that throws gets the same message again after a pause. Survives reconnects. Jumps silently over messages that the
+   * server no longer has: the caller checks sequences (L10). `onError` hears what made it start over; CorruptError
+   * `log-rewound`: the server came back with another or a shorter log.
+   */
   consume(
     log: string,
     fromSeq: number,
