@@ -94,9 +94,16 @@ export function readSystemUser(file: string): { user: string; password: string }
 }
 
 /** Resolves when the server greets on its port, false when `isAlive` says that it never will. */
-export async function natsAnswers(port: number, isAlive: () => boolean): Promise<boolean> {
+export async function natsAnswers(port: number, isAlive: () => boolean, say: (line: string) => void): Promise<boolean> {
+  const startedAtMs = performance.now()
+  let nextWordMs = 10_000
   while (isAlive()) {
     if (await greets(port)) return true
+    const waitedMs = performance.now() - startedAtMs
+    if (waitedMs > nextWordMs) {
+      say(`waiting for the nats-server to read its logs (${Math.round(waitedMs / 1000)} s)`)
+      nextWordMs += 10_000
+    }
     await new Promise((resolve) => setTimeout(resolve, 30))
   }
   return false

@@ -135,7 +135,7 @@ async function startNats(
       },
     },
   )
-  const answers = await natsAnswers(prepared.port, () => !isHopeless && !stopping.signal.aborted)
+  const answers = await natsAnswers(prepared.port, () => !isHopeless && !stopping.signal.aborted, say)
   if (!answers) {
     server.kill()
     throw new SetupError(1, natsFailedText(binary.path, prepared))

@@ -43,7 +43,7 @@ export const commonSettings = defineSettings({
 
 /** Whoever creates the logs: `start` and `setup`. */
 export const logSettings = defineSettings({
-  logBytesMax: bytes('16GiB', 'size limit of each partition log; a full log refuses writes, it drops nothing', {
+  logBytesMax: bytes('8GiB', 'size limit of each partition log; a full log refuses writes, it drops nothing', {
     min: '1MiB',
   }),
   logReplicas: integer(1, 'nats-servers that keep a copy of each log: 3 on a cluster', { min: 1, max: 5 }),
