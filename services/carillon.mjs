@@ -69,14 +69,12 @@ async function setUp() {
 
 /** Whether somebody's own `npm install` left what the lock file names; what is optional may be missing, but not our Node. */
 function isInstalled(lockFile) {
-  const hidden = readOr(path.join(root, 'node_modules', '.package-lock.json'), '')
-  if (hidden === '' || (isOldNode() && pinnedNode() === undefined)) return false
-  const wanted = JSON.parse(fs.readFileSync(lockFile, 'utf8')).packages
-  const present = JSON.parse(hidden).packages
-  return Object.entries(wanted).every(([at, entry]) => {
-    if (at === '' || entry.link) return true
-    if (present[at] === undefined) return entry.optional === true
-    return present[at].version === entry.version && fs.existsSync(path.join(root, at, 'package.json'))
+  if (isOldNode() && pinnedNode() === undefined) return false
+  const { packages } = JSON.parse(fs.readFileSync(lockFile, 'utf8'))
+  return Object.entries(packages).every(([at, { version, optional, link }]) => {
+    if (at === '' || link) return true
+    const found = readOr(path.join(root, at, 'package.json'), '')
+    return found === '' ? optional === true : JSON.parse(found).version === version
   })
 }
 
