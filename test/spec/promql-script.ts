@@ -1,6 +1,7 @@
 // Reads promql scripts (Prometheus' promqltest format) and runs their cases against the engine.
 //
-// Every instant case is also run as a range query around its time, whose middle step must give the same.
+// Every instant case is run in several ways that must all give the same: as it is written; as a range query around its time, whose middle
+// step counts; and with its time fixed by @, evaluated at other times, each time also as a range.
 
 import { RE2JS } from 're2js'
 import { systemClock } from '../../shared/base/clock.ts'
@@ -8,25 +9,30 @@ import { textOf } from '../../shared/base/errors.ts'
 import type { Histogram } from '../../shared/model/histogram.ts'
 import { type Labels, labelsKey } from '../../shared/model/labels.ts'
 import { isStale } from '../../shared/model/sample.ts'
+import type { Expr, VectorSelector } from '../../shared/promql/ast.ts'
 import { createEngine, ENGINE_DEFAULTS, type MatrixSeries, type QueryResult } from '../../shared/promql/engine.ts'
 import { describeLabels } from '../../shared/promql/exec/labels.ts'
 import { describeHistogram, sideOf } from '../../shared/promql/functions/histogram-buckets.ts'
 import { compact } from '../../shared/promql/functions/histogram-math.ts'
 import { almostEqual } from '../../shared/promql/functions/quantile.ts'
+import { parse } from '../../shared/promql/parse/parser.ts'
+import { format } from '../../shared/promql/parse/printer.ts'
 import { type Point, pointsFrom } from './promql-points.ts'
 import { labelsOfMetric, nativeFromClassic, ScriptStorage } from './promql-storage.ts'
+
+const FEATURES: ReadonlySet<string> = new Set([
+  'promql-experimental-functions',
+  'promql-extended-range-selectors',
+  'promql-binop-fill-modifiers',
+  'promql-delayed-name-removal',
+  'use-start-timestamps',
+])
 
 const engine = createEngine({
   ...ENGINE_DEFAULTS,
   clock: systemClock,
   samplesMax: 50_000,
-  enabledFeatures: new Set([
-    'promql-experimental-functions',
-    'promql-extended-range-selectors',
-    'promql-binop-fill-modifiers',
-    'promql-delayed-name-removal',
-    'use-start-timestamps',
-  ]),
+  enabledFeatures: FEATURES,
 })
 
 export interface Outcome {
@@ -244,8 +250,8 @@ async function runCase(one: EvalCase, storage: ScriptStorage): Promise<Outcome> 
   const outcome = (fault: string | undefined): Outcome => ({ line: one.line, expression: one.expression, fault })
   try {
     const fault = await checkCase(one, storage)
-    if (fault !== undefined || one.stepMs !== 0 || !isCheckedAsRange(one)) return outcome(fault)
-    return outcome(await checkAsRange(one, storage))
+    if (fault !== undefined || one.stepMs !== 0) return outcome(fault)
+    return outcome((await checkAsRange(one, storage)) ?? (await checkFixed(one, storage)))
   } catch (error) {
     return outcome(error instanceof Error ? (error.stack ?? error.message) : String(error))
   }
@@ -415,6 +421,7 @@ function isCheckedAsRange(one: EvalCase): boolean {
 
 /** The middle of three steps must give what the instant query gave. */
 async function checkAsRange(one: EvalCase, storage: ScriptStorage): Promise<string | undefined> {
+  if (!isCheckedAsRange(one)) return undefined
   const { endMs } = one
   const times = { startMs: endMs - 60_000, endMs: endMs + 60_000, stepMs: 60_000 }
   const { value } = await ask(one, times, storage)
@@ -433,4 +440,45 @@ async function checkAsRange(one: EvalCase, storage: ScriptStorage): Promise<stri
 
 function prefixed(fault: string | undefined): string | undefined {
   return fault === undefined ? undefined : `as a range: ${fault}`
+}
+
+/** Functions of the evaluation time, which @ does not fix. */
+const OF_THE_TIME =
+  /\b(time|timestamp|predict_linear|year|month|hour|minute|day_of_(month|week|year)|days_in_month|start|end|range|step)\s*\(/
+
+/** With @ on everything that has none, the answer does not depend on when the question is put. */
+async function checkFixed(one: EvalCase, storage: ScriptStorage): Promise<string | undefined> {
+  if (one.expectations.some(({ kind }) => kind === 'fail') || OF_THE_TIME.test(one.expression)) return undefined
+  if (one.string !== undefined || one.matrix !== undefined) return undefined
+  const expression = format(fixed(parse(one.expression, { enabledFeatures: FEATURES }), one.endMs))
+  const t = one.endMs
+  for (const endMs of t === 0 ? [-1000, 0, 1000] : [-10 * t, 0, Math.trunc(t / 5), t, 10 * t]) {
+    const moved: EvalCase = { ...one, expression, startMs: endMs, endMs, expectations: [] }
+    const fault = (await checkCase(moved, storage)) ?? (await checkAsRange(moved, storage))
+    if (fault !== undefined) return `as ${expression} at ${endMs} ms: ${fault}`
+  }
+  return undefined
+}
+
+function fixed(expr: Expr, timeMs: number): Expr {
+  const at = { kind: 'time', timeMs } as const
+  switch (expr.kind) {
+    case 'selector':
+      return expr.at === undefined ? { ...expr, at } : expr
+    case 'matrix':
+      return { ...expr, selector: fixed(expr.selector, timeMs) as VectorSelector }
+    case 'subquery':
+      return expr.at === undefined ? { ...expr, at } : expr
+    case 'call':
+      return { ...expr, args: expr.args.map((arg, i) => (expr.name === 'info' && i > 0 ? arg : fixed(arg, timeMs))) }
+    case 'aggregation':
+      return { ...expr, expr: fixed(expr.expr, timeMs), param: expr.param && fixed(expr.param, timeMs) }
+    case 'unary':
+    case 'paren':
+      return { ...expr, expr: fixed(expr.expr, timeMs) }
+    case 'binary':
+      return { ...expr, left: fixed(expr.left, timeMs), right: fixed(expr.right, timeMs) }
+    default:
+      return expr
+  }
 }
