@@ -1,6 +1,6 @@
 // The log batch: what a distributor appends to a partition log and its owners apply. docs/formats/log-batch.md draws the bytes.
 //
-//   "CB" | version 1 | flags 0 | CRC-32C of all that follows, little-endian | CBOR map of columns
+//   "CB" | version 1 | flags 0 | CRC-32C of all that follows, little-endian | CBOR array of 15 fields
 //
 // Ids and label strings are numbered within the session (L1, L2); times and ids travel as differences to the sample before, values as raw
 // 64-bit words. Encoding neither knows nor cares what the numbers mean: that is the distributor's dictionary and the owner's.
@@ -88,6 +88,7 @@ export function decodeLogBatch(bytes: Uint8Array): LogBatch {
   }
   if (bytes[2] !== VERSION)
     throw new CorruptError('newer-version', `log batch version ${bytes[2]}, known is ${VERSION}`)
+  if (bytes[3] !== 0) throw new CorruptError('newer-version', `log batch has flags ${bytes[3]}, known are none`)
   const stated = checksumOf(bytes)
   const actual = crc32c(bytes, HEADER_BYTES)
   if (stated !== actual) throw new CorruptError('bad-checksum', `log batch has CRC-32C ${actual}, states ${stated}`)
