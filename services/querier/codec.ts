@@ -1,38 +1,40 @@
-// The query contract as a querier serves it: parameters in JSON or in CBOR, told apart by their first byte, the answer in the same.
-//
-// A JSON object begins with `{` or white space, a CBOR map with 0xa0…0xbf (or 0xd9, a tag), so that neither is taken for the other.
+// The query contract as a querier serves it: parameters in JSON, or in CBOR where the header says so, the answer in the same.
 import { Encoder } from 'cbor-x'
 import { RefusedError } from '../../shared/base/errors.ts'
-import type { Codec } from '../../shared/bus/contract.ts'
+import { raw } from '../../shared/bus/contract.ts'
+import type { BusHeaders } from '../../shared/bus/port.ts'
 import { query } from '../../shared/contracts/query.ts'
 
-export interface Question {
-  /** Not checked yet. */
-  readonly params: unknown
-  readonly isCbor: boolean
-}
+export type Form = 'json' | 'cbor'
 
 const cbor = new Encoder({ useRecords: false, mapsAsObjects: true, variableMapSize: true })
 
-const question: Codec<Question> = {
-  encode: ({ params, isCbor }) => (isCbor ? cbor.encode(params) : Buffer.from(JSON.stringify(params))),
-  decode(bytes) {
-    const isCbor = bytes.length > 0 && bytes[0]! >= 0x80
-    try {
-      const params: unknown = isCbor
-        ? cbor.decode(bytes)
-        : JSON.parse(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString())
-      return { params, isCbor }
-    } catch (cause) {
-      const text = 'a query is asked with a JSON object (or a CBOR map) of its parameters'
-      throw new RefusedError('err-carillon-bad-message', text, { cause })
-    }
-  },
+/** What cannot be read is answered like any other bad parameter, so it is read where answers are made. */
+export const anyQuery = { ...query, request: raw }
+
+/** `Content-Type: application/cbor` asks for CBOR; names and types of media are the same in any case. */
+export function formOf(headers: BusHeaders): Form {
+  for (const [name, value] of Object.entries(headers)) {
+    if (name.toLowerCase() === 'content-type' && /^application\/cbor\s*(;|$)/i.test(value.trim())) return 'cbor'
+  }
+  return 'json'
 }
 
-export const anyQuery = { ...query, request: question }
+/** The parameters as they came, not checked yet. Throws RefusedError `err-carillon-bad-message`. */
+export function readParams(bytes: Uint8Array, form: Form): unknown {
+  try {
+    return form === 'cbor' ? cbor.decode(bytes) : JSON.parse(textOfBytes(bytes))
+  } catch (cause) {
+    const wanted = form === 'cbor' ? 'a CBOR map' : 'a JSON object'
+    throw new RefusedError('err-carillon-bad-message', `a query is asked with ${wanted} of its parameters`, { cause })
+  }
+}
 
 /** The body in the asker's own form. */
-export function bodyFor({ isCbor }: Question, body: Uint8Array): Uint8Array {
-  return isCbor ? cbor.encode(JSON.parse(Buffer.from(body.buffer, body.byteOffset, body.length).toString())) : body
+export function bodyIn(form: Form, body: Uint8Array): Uint8Array {
+  return form === 'cbor' ? cbor.encode(JSON.parse(textOfBytes(body))) : body
+}
+
+function textOfBytes(bytes: Uint8Array): string {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString()
 }

@@ -15,7 +15,7 @@ import { createEngine } from '../../shared/promql/engine.ts'
 import { createAdmission } from './admission.ts'
 import type { AnswerKind, Asked } from './asked.ts'
 import { Budget } from './budget.ts'
-import { anyQuery, bodyFor, type Question } from './codec.ts'
+import { anyQuery, bodyIn, formOf, readParams } from './codec.ts'
 import type { QuerierConfig } from './config.ts'
 import { badData } from './go-values.ts'
 import { labelQueries } from './label-queries.ts'
@@ -66,31 +66,32 @@ export function querier(deps: ServiceDeps & { config: QuerierConfig }): Actor {
     stop: async () => {}, // Q7
   }
 
-  async function onQuery(question: Question, context: HandlerContext<'tenant' | 'kind'>): Promise<Uint8Array> {
+  async function onQuery(question: Uint8Array, context: HandlerContext<'tenant' | 'kind'>): Promise<Uint8Array> {
     const { kind } = context.params
+    const form = formOf(context.headers)
     const measuring = measured.begin(isKind(kind) ? kind : 'unknown')
     const budget = new Budget(config)
     try {
-      const body = await answer(question, context, budget)
+      const body = await answer(readParams(question, form), context, budget)
       measuring.end('success', budget)
-      return bodyFor(question, body)
+      return bodyIn(form, body)
     } catch (error) {
       if (error instanceof AssertionError) throw error // Q6
       const failure = failureOf(error)
       if (failure.isUnexpected) log.error({ kind, requestId: context.requestId, error }, 'a query failed unexpectedly')
       measuring.end(failure.errorType, budget)
-      return bodyFor(question, errorBody(failure))
+      return bodyIn(form, errorBody(failure))
     }
   }
 
   async function answer(
-    question: Question,
+    given: unknown,
     context: HandlerContext<'tenant' | 'kind'>,
     budget: Budget,
   ): Promise<Uint8Array> {
     const { kind, tenant } = context.params
     if (!isKind(kind)) throw badData(`there is no query of the kind "${kind}"; there are ${QUERY_KINDS.join(', ')}`)
-    const params = checkedParams(question.params)
+    const params = checkedParams(given)
     const warnings = new Warnings()
     const run: Asked['run'] = async (timeoutMs, work) => {
       const consistency = consistencyOf(params)

@@ -4,7 +4,7 @@ import type { Clock } from '../base/clock.ts'
 import type { CarillonError } from '../base/errors.ts'
 import type { Random } from '../base/random.ts'
 import type { Contract, Params, Question, StreamQuestion, Topic } from './contract.ts'
-import type { Bus } from './port.ts'
+import type { Bus, BusHeaders } from './port.ts'
 import { Run } from './run-actor.ts'
 
 export interface Actor {
@@ -20,6 +20,8 @@ export interface Actor {
 
 export interface HandlerContext<P extends string = string> {
   readonly params: Params<P>
+  /** As the message came with them: whoever may publish may set them. */
+  readonly headers: BusHeaders
   /** Passed on by the asker; hand it to further questions. */
   readonly requestId: string | undefined
   /** Aborts when the asker leaves, when the deadline passes, or when stopping has waited long enough. */

@@ -1,9 +1,11 @@
 // One question at work in an actor: its context, its deadline, and the ways in which it may end early.
 import type { HandlerContext } from './actor.ts'
+import type { BusHeaders } from './port.ts'
 
 export class Call implements HandlerContext {
   readonly name: string
   readonly params: Readonly<Record<string, string>>
+  readonly headers: BusHeaders
   readonly requestId: string | undefined
   readonly deadline: number
   readonly startedMs: number
@@ -11,9 +13,12 @@ export class Call implements HandlerContext {
   #aborting: AbortController | undefined
   #reason: Error | undefined
 
-  constructor(fields: Pick<Call, 'name' | 'params' | 'requestId' | 'deadline' | 'startedMs' | 'cancelToken'>) {
+  constructor(
+    fields: Pick<Call, 'name' | 'params' | 'headers' | 'requestId' | 'deadline' | 'startedMs' | 'cancelToken'>,
+  ) {
     this.name = fields.name
     this.params = fields.params
+    this.headers = fields.headers
     this.requestId = fields.requestId
     this.deadline = fields.deadline
     this.startedMs = fields.startedMs

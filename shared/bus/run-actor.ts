@@ -208,6 +208,7 @@ export class Run {
       params,
       startedMs,
       deadline: startedMs + givenMs,
+      headers,
       requestId: headers[requestIdHeader],
       cancelToken: headers[cancelHeader],
     })

@@ -2,8 +2,8 @@
 //
 // query.{tenant}.{kind}   question, queue `querier`. kind: instant range series labels label_values metadata exemplars format
 // Request: JSON (CBOR when the header `Content-Type: application/cbor` says so) with the parameters of the HTTP API of the same
-// name, as strings: {"query":"up","time":"1700000000"}; `match` is a list. Reply: the JSON body that the HTTP API answers
-// ({"status":"success","data":…}), so that nothing between the querier and the caller has to look into it.
+// name, as strings: {"query":"up","time":"1700000000"}; `match` is a list. Reply: the body that the HTTP API answers
+// ({"status":"success","data":…}), in the form of the request, so that nothing between the querier and the caller has to look into it.
 // Errors: answered in Prometheus' shape inside the reply ({"status":"error","errorType":…}); STATUS_OF_ERROR_TYPE gives the HTTP status.
 import { RefusedError } from '../base/errors.ts'
 import { type Codec, question } from '../bus/contract.ts'

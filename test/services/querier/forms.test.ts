@@ -1,7 +1,7 @@
 // The forms in which a query may be asked over NATS.
 import { Encoder } from 'cbor-x'
 import { afterAll, beforeAll, expect, it } from 'vitest'
-import type { Bus } from '../../../shared/bus/port.ts'
+import type { Bus, BusHeaders } from '../../../shared/bus/port.ts'
 import { type Harness, startQuerier } from './harness.ts'
 import { fixedMembership, memoryHub, type StubIngester, stubIngester } from './stub-ingester.ts'
 
@@ -22,16 +22,18 @@ afterAll(async () => {
   await ingester.stop()
 })
 
-async function raw(subject: string, payload: Uint8Array): Promise<Uint8Array> {
-  return (await bus.request(subject, payload, { timeoutMs: 5_000 })).payload
+async function raw(subject: string, payload: Uint8Array, headers: BusHeaders = {}): Promise<Uint8Array> {
+  return (await bus.request(subject, payload, { timeoutMs: 5_000, headers })).payload
 }
 
 const up = { resultType: 'vector', result: [{ metric: { __name__: 'up', job: 'x' }, value: [1, '1'] }] }
 
+const asCbor = { 'Content-Type': 'application/cbor' }
+
 it('CBOR in, CBOR out, also for errors', async () => {
-  const answer = await raw('query.anonymous.instant', cbor.encode({ query: 'up', time: 1 }))
+  const answer = await raw('query.anonymous.instant', cbor.encode({ query: 'up', time: 1 }), asCbor)
   expect(cbor.decode(answer)).toEqual({ status: 'success', data: up })
-  const error = await raw('query.anonymous.instant', cbor.encode({}))
+  const error = await raw('query.anonymous.instant', cbor.encode({}), asCbor)
   expect(cbor.decode(error)).toMatchObject({ status: 'error', errorType: 'bad_data' })
 })
 
@@ -55,7 +57,12 @@ it.each([
   expect(answer.error).toContain(text)
 })
 
-it('what is neither is refused', async () => {
-  const message = await bus.request('query.anonymous.instant', Buffer.from('up'), { timeoutMs: 5_000 })
-  expect(message.headers['Nats-Service-Error-Code']).toBe('err-carillon-bad-message')
+it.each([
+  ['JSON', {}, 'up', 'a query is asked with a JSON object of its parameters'],
+  ['CBOR', asCbor, '{"query":"up"}', 'a query is asked with '],
+])('what is not the %s it was said to be is refused', async (form, headers, payload, text) => {
+  const answer = await raw('query.anonymous.instant', Buffer.from(payload), headers)
+  const body = form === 'CBOR' ? cbor.decode(answer) : JSON.parse(Buffer.from(answer).toString())
+  expect(body).toMatchObject({ status: 'error', errorType: 'bad_data' })
+  expect(body.error).toContain(text)
 })
