@@ -125,7 +125,7 @@ async function runQuery(options: EngineOptions, request: QueryRequest, source: S
   }
   try {
     refuseWhenOver(request.signal, clock, deadlineMs)
-    const series = await fetchAll(plan, select, () => refuseWhenOver(request.signal, clock, deadlineMs))
+    const series = await fetchAll(plan, select, limit.signal)
     const evaluation = newEvaluation(
       newQueryState({
         clock,
@@ -177,12 +177,11 @@ function withDeadline(signal: AbortSignal, clock: Clock, timeoutMs: number): { s
 type Select = (matchers: readonly Matcher[], hints: SelectHints) => Promise<readonly SeriesSamples[]>
 
 /** E1. A source that gives up because the query is over is answered with why it was over. */
-async function fetchAll(plan: Plan, select: Select, refuseIfOver: () => void): Promise<(readonly SeriesSamples[])[]> {
+async function fetchAll(plan: Plan, select: Select, limit: AbortSignal): Promise<(readonly SeriesSamples[])[]> {
   try {
     return await Promise.all(plan.selects.map(({ matchers, hints }) => select(matchers, hints)))
   } catch (error) {
-    refuseIfOver()
-    throw error
+    throw limit.aborted ? limit.reason : error
   }
 }
 
