@@ -1,4 +1,5 @@
 // Functions that turn each float into another, on its own: math, trigonometry, dates. Histograms fall out.
+import { binaryLog, decimalLog, naturalLog } from './go-math.ts'
 
 const DAY_S = 86_400
 
@@ -59,9 +60,9 @@ export const FLOAT_FUNCTIONS: Readonly<Record<string, (value: number) => number>
   floor: Math.floor,
   exp: Math.exp,
   sqrt: Math.sqrt,
-  ln: Math.log,
-  log2: Math.log2,
-  log10: Math.log10,
+  ln: naturalLog,
+  log2: binaryLog,
+  log10: decimalLog,
   sin: Math.sin,
   cos: Math.cos,
   tan: Math.tan,

@@ -1,6 +1,7 @@
 // Walks over the buckets of native histograms, with their bounds.
 import { CUSTOM_BUCKETS_SCHEMA, type Histogram, type Span } from '../../model/histogram.ts'
 import { formatShort } from '../format-float.ts'
+import { binaryLog } from './go-math.ts'
 import { boundOf } from './histogram-bounds.ts'
 
 export interface NativeBucket {
@@ -91,9 +92,9 @@ export function allBuckets(histogram: Histogram): NativeBucket[] {
 /** How much of a bucket lies at or below `value`, which is inside it. */
 export function fractionBelow({ lower, upper }: NativeBucket, value: number, isLinear: boolean): number {
   if (isLinear) return (value - lower) / (upper - lower)
-  const logLower = Math.log2(Math.abs(lower))
-  const logUpper = Math.log2(Math.abs(upper))
-  const logValue = Math.log2(Math.abs(value))
+  const logLower = binaryLog(Math.abs(lower))
+  const logUpper = binaryLog(Math.abs(upper))
+  const logValue = binaryLog(Math.abs(value))
   if (value > 0) return (logValue - logLower) / (logUpper - logLower)
   return 1 - (logValue - logUpper) / (logLower - logUpper)
 }

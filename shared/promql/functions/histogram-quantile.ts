@@ -3,6 +3,7 @@
 import type { Histogram } from '../../model/histogram.ts'
 import type { Position } from '../ast.ts'
 import { type Annotations, TEXTS } from '../exec/annotations.ts'
+import { binaryLog, powerOfTwo } from './go-math.ts'
 import { allBuckets, fractionBelow, type NativeBucket, usesCustomBuckets } from './histogram-buckets.ts'
 
 export interface Place {
@@ -59,10 +60,10 @@ export function quantileOfHistogram(q: number, histogram: Histogram, place: Plac
 
 function interpolate({ lower, upper }: NativeBucket, fraction: number, isCustom: boolean): number {
   if (isCustom || (lower <= 0 && upper >= 0)) return lower + (upper - lower) * fraction
-  const logLower = Math.log2(Math.abs(lower))
-  const logUpper = Math.log2(Math.abs(upper))
-  if (lower > 0) return 2 ** (logLower + (logUpper - logLower) * fraction)
-  return -(2 ** (logUpper + (logLower - logUpper) * (1 - fraction)))
+  const logLower = binaryLog(Math.abs(lower))
+  const logUpper = binaryLog(Math.abs(upper))
+  if (lower > 0) return powerOfTwo(logLower + (logUpper - logLower) * fraction)
+  return -powerOfTwo(logUpper + (logLower - logUpper) * (1 - fraction))
 }
 
 /** The share of observations between two bounds. */
