@@ -1,0 +1,169 @@
+// L20: who asks for what was written gets it, or an error; never less.
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { ask, eventually, pushUntilTaken, sample, valuesOf } from './client.ts'
+import { findNatsServer } from './nats-server.ts'
+import { pidOf, type System, startSystem } from './system.ts'
+
+const found = findNatsServer()
+if ('reason' in found) console.warn(`skipped: consistent reads: ${found.reason}`)
+const isSkipped = 'reason' in found && process.env['CARILLON_CI'] !== '1'
+
+/** While `work` runs, the actor does not. */
+async function whileStopped(pid: number, work: () => Promise<void>): Promise<void> {
+  process.kill(pid, 'SIGSTOP')
+  try {
+    await work()
+  } finally {
+    process.kill(pid, 'SIGCONT')
+  }
+}
+
+interface PartitionRow {
+  readonly owners: readonly { readonly id: string; readonly state: string }[]
+}
+
+/** Each partition has this many caught-up owners, no more (a former owner serves until its successor has caught up). */
+async function ownersSettled(url: string, ownersPerPartition: number): Promise<void> {
+  await eventually('owners are settled', 20_000, async () => {
+    const response = await fetch(`${url}/api/v1/status/partitions`)
+    const { data } = (await response.json()) as { data: { partitions: readonly PartitionRow[] } }
+    const isSettled = data.partitions.every(
+      ({ owners }) => owners.length === ownersPerPartition && owners.every(({ state }) => state === 'caught-up'),
+    )
+    return isSettled ? true : undefined
+  })
+}
+
+describe.skipIf(isSkipped)('one owner', () => {
+  let system: System
+  beforeAll(async () => {
+    system = await startSystem({ args: ['--owner-wait', '1s', '--owner-timeout', '4s'] })
+    await pushUntilTaken(system.url, { series: [sample('first', 1)] })
+  })
+  afterAll(() => system?.stop())
+
+  test.each(['strong', 'the position of the push'])('reads its own writes, 200 times in a row: %s', async (how) => {
+    for (let i = 1; i <= 200; i++) {
+      const { status, position } = await pushUntilTaken(system.url, { series: [sample('own', i, ['how', how])] })
+      expect(status).toBe(204)
+      expect(position).toMatch(/^0\/\S+:\d+$/)
+      const consistency = how === 'strong' ? 'strong' : position
+      expect(await valuesOf(system.url, `own{how="${how}"}`, { consistency })).toEqual([String(i)])
+    }
+  })
+
+  test('stopped: 503 after the deadline, never old data; awake again: the newest', async () => {
+    const pid = pidOf(system, 'ingester-1')
+    await pushUntilTaken(system.url, { series: [sample('stopped', 1)] })
+    expect(await valuesOf(system.url, 'stopped')).toEqual(['1'])
+    await whileStopped(pid, async () => {
+      const { status, position } = await pushUntilTaken(system.url, { series: [sample('stopped', 2)] })
+      expect(status).toBe(204)
+      const startedMs = Date.now()
+      const answers = await Promise.all(
+        ['strong', position].map((consistency) =>
+          ask(system.url, '/api/v1/query', { query: 'stopped' }, { consistency }),
+        ),
+      )
+      for (const answer of answers) {
+        expect(answer.status).toBe(503)
+        expect(answer.body).toMatchObject({ status: 'error', errorType: 'unavailable' })
+        expect(answer.body.error).toContain('partition 0')
+        expect(answer.body.data).toBeUndefined()
+      }
+      expect(Date.now() - startedMs).toBeLessThan(15_000)
+    })
+    await eventually('the newest sample', 10_000, async () => {
+      expect(await valuesOf(system.url, 'stopped')).toEqual(['2'])
+      return true
+    })
+  })
+
+  test('a position that is none, or of another log, is refused', async () => {
+    const bad = await ask(system.url, '/api/v1/query', { query: 'own' }, { consistency: 'yesterday' })
+    expect({ status: bad.status, type: bad.body.errorType }).toEqual({ status: 400, type: 'bad_data' })
+    const other = await ask(system.url, '/api/v1/query', { query: 'own' }, { consistency: '0/another:3' })
+    expect({ status: other.status, type: other.body.errorType }).toEqual({ status: 503, type: 'unavailable' })
+    const later = await ask(system.url, '/api/v1/query', { query: 'own' }, { consistency: '7/x:3' })
+    expect(later.status).toBe(503)
+  })
+})
+
+describe.skipIf(isSkipped)('two owners, each of its own partition', () => {
+  let system: System
+  const names = Array.from({ length: 40 }, (_, i) => `spread_${i}`)
+  beforeAll(async () => {
+    const args = [
+      '--ingesters',
+      '2',
+      '--partitions',
+      '2',
+      '--replication-factor',
+      '1',
+      '--owner-timeout',
+      '2s',
+      '--unhealthy-after',
+      '9s',
+    ]
+    system = await startSystem({ args })
+    await pushUntilTaken(system.url, { series: names.map((name) => sample(name, 1)) })
+    expect(await valuesOf(system.url, '{__name__=~"spread_.*"}')).toHaveLength(40)
+  })
+  afterAll(() => system?.stop())
+
+  test('one stopped: the error names the partition; partial_response answers the rest with a warning; then the other takes over', async () => {
+    const query = '{__name__=~"spread_.*"}'
+    const names = '/api/v1/label/__name__/values'
+    const partial = { partial_response: 'true' }
+    await ownersSettled(system.url, 1)
+    await whileStopped(pidOf(system, 'ingester-2'), async () => {
+      const [whole, rest, allNames, restOfNames] = await Promise.all([
+        ask(system.url, '/api/v1/query', { query }),
+        ask(system.url, '/api/v1/query', { query, ...partial }),
+        ask(system.url, names, {}),
+        ask(system.url, names, partial),
+      ])
+      for (const { status, body } of [whole!, allNames!]) {
+        expect(status).toBe(503)
+        expect(body).toMatchObject({ status: 'error', errorType: 'unavailable' })
+        expect(body.error).toMatch(/^partition [01] has no owner that answers/)
+      }
+      for (const { status, body } of [rest!, restOfNames!]) {
+        expect(status).toBe(200)
+        const count = (body.data.result ?? body.data).length
+        expect(count).toBeGreaterThan(0)
+        expect(count).toBeLessThan(40)
+        expect(body.warnings).toHaveLength(1)
+        expect(body.warnings[0]).toMatch(/^partition [01] has no owner that answers/)
+      }
+      await eventually('the other owner has everything', 30_000, async () => {
+        expect(await valuesOf(system.url, query)).toHaveLength(40)
+        return true
+      })
+    })
+    await eventually('all again', 20_000, async () => {
+      expect(await valuesOf(system.url, query)).toHaveLength(40)
+      return true
+    })
+  })
+})
+
+describe.skipIf(isSkipped)('two owners of one partition', () => {
+  let system: System
+  beforeAll(async () => {
+    system = await startSystem({ args: ['--ingesters', '2', '--replication-factor', '2', '--hedge-after', '300ms'] })
+    await pushUntilTaken(system.url, { series: [sample('twice', 1)] })
+  })
+  afterAll(() => system?.stop())
+
+  test.each(['ingester-1', 'ingester-2'])('%s stopped: the other answers, strong reads too', async (id) => {
+    await ownersSettled(system.url, 2)
+    await whileStopped(pidOf(system, id), async () => {
+      const startedMs = Date.now()
+      expect(await valuesOf(system.url, 'twice', { consistency: '' })).toEqual(['1'])
+      expect(Date.now() - startedMs).toBeLessThan(4_000)
+      await pushUntilTaken(system.url, { series: [sample('meanwhile', 1, ['stopped', id])] })
+      expect(await valuesOf(system.url, `meanwhile{stopped="${id}"}`)).toEqual(['1'])
+    })
+  })
+})

@@ -1,0 +1,116 @@
+// A real Prometheus as a child process: it scrapes what it is told and remote-writes to us.
+//
+// The binary: $CARILLON_TEST_PROMETHEUS, else `prometheus` on the PATH; promtool is the one beside it.
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { basename, dirname, join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { stringify } from 'yaml'
+import { endProcess } from './system.ts'
+
+const START_MS_MAX = 20_000
+const LOG_CHARACTERS_MAX = 20_000
+
+export interface FoundPrometheus {
+  readonly path: string
+  readonly promtool: string
+  /** 2 writes remote_write 1.0, 3 and newer 2.0. A build that does not know its version counts as new. */
+  readonly major: number
+  readonly version: string
+}
+
+/** The binary to use, or why there is none. */
+export function findPrometheus(): FoundPrometheus | { readonly reason: string } {
+  const path = process.env['CARILLON_TEST_PROMETHEUS'] ?? 'prometheus'
+  try {
+    const said = execFileSync(path, ['--version'], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] })
+    const version = /version (\d+\.\d+\.\d+[^\s,]*)/.exec(said)?.[1] ?? '3'
+    const promtool = join(dirname(path), basename(path).replace('prometheus', 'promtool'))
+    return { path, promtool: path.includes('/') ? promtool : 'promtool', version, major: Number.parseInt(version, 10) }
+  } catch {
+    return { reason: `needs Prometheus: ${path} does not run; put it on the PATH or set CARILLON_TEST_PROMETHEUS` }
+  }
+}
+
+export interface Prometheus {
+  readonly url: string
+  readonly said: () => string
+  stop(): Promise<void>
+}
+
+export interface PrometheusOptions {
+  /** job → host:port of its targets. */
+  readonly jobs: Readonly<Record<string, readonly string[]>>
+  readonly remoteWriteUrl: string
+}
+
+export async function startPrometheus(found: FoundPrometheus, options: PrometheusOptions): Promise<Prometheus> {
+  const dir = mkdtempSync(join(tmpdir(), 'carillon-prometheus-'))
+  const address = `127.0.0.1:${await freePort()}`
+  writeFileSync(join(dir, 'prometheus.yml'), configText(found, options, address))
+  const args = [
+    `--config.file=${join(dir, 'prometheus.yml')}`,
+    `--storage.tsdb.path=${join(dir, 'data')}`,
+    `--web.listen-address=${address}`,
+    '--log.level=warn',
+    '--enable-feature=exemplar-storage,native-histograms',
+  ]
+  const child = spawn(found.path, args, { stdio: ['ignore', 'ignore', 'pipe'] })
+  let said = ''
+  child.stderr?.on('data', (text) => {
+    said = (said + text).slice(-LOG_CHARACTERS_MAX)
+  })
+  const stop = async () => {
+    await endProcess(child)
+    rmSync(dir, { recursive: true, force: true })
+  }
+  const url = `http://${address}`
+  if (await isReady(url, child)) return { url, said: () => said, stop }
+  await stop()
+  throw new Error(`Prometheus did not start: ${said}`)
+}
+
+function configText(found: FoundPrometheus, { jobs, remoteWriteUrl }: PrometheusOptions, address: string): string {
+  const targets = { ...jobs, prometheus: [address] }
+  return stringify({
+    global: { scrape_interval: '1s', scrape_timeout: '1s' },
+    scrape_configs: Object.entries(targets).map(([job, addresses]) => ({
+      job_name: job,
+      static_configs: [{ targets: addresses }],
+      ...(found.major >= 3 && { scrape_native_histograms: true }),
+    })),
+    remote_write: [
+      {
+        url: remoteWriteUrl,
+        send_exemplars: true,
+        send_native_histograms: true,
+        ...(found.major >= 3 && { protobuf_message: 'io.prometheus.write.v2.Request' }),
+        queue_config: { batch_send_deadline: '500ms', max_shards: 2, min_backoff: '100ms' },
+        metadata_config: { send: true, send_interval: '2s' },
+      },
+    ],
+  })
+}
+
+async function isReady(url: string, child: ChildProcess): Promise<boolean> {
+  const endMs = Date.now() + START_MS_MAX
+  while (Date.now() < endMs && child.exitCode === null) {
+    const answer = await fetch(`${url}/-/ready`).catch(() => undefined)
+    if (answer?.status === 200) return true
+    await sleep(50)
+  }
+  return false
+}
+
+function freePort(): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const server = createServer()
+    server.once('error', reject)
+    server.listen(0, '127.0.0.1', () => {
+      const address = server.address()
+      server.close(() => resolve(typeof address === 'object' && address !== null ? address.port : 0))
+    })
+  })
+}
