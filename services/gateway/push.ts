@@ -4,13 +4,14 @@
 //   G1  Success is answered only with a distributor's reply in hand, which it gives only for what is stored.
 //   G2  A sender keeps meeting the same distributor while that lives: it knows the sender's series.
 //   G3  Nothing is sent twice by the gateway unless nobody can have received it (no responders); retrying is the sender's.
+//   G4  A push does not outlive its distributor: when that is gone, or is another process by now, the sender is told at once.
 
 import { RefusedError, UnavailableError } from '../../shared/base/errors.ts'
 import type { Random } from '../../shared/base/random.ts'
 import { ask } from '../../shared/bus/ask.ts'
 import type { Bus } from '../../shared/bus/port.ts'
 import { formatPosition, type PushReply, type PushRequest, push, pushTo } from '../../shared/contracts/write.ts'
-import type { Membership } from '../../shared/membership/membership.ts'
+import type { Member, Membership } from '../../shared/membership/membership.ts'
 import { encodeTenant } from '../../shared/model/tenant.ts'
 import { pickFor } from '../../shared/ring/owners.ts'
 import type { Counter } from '../../shared/telemetry/metrics.ts'
@@ -29,6 +30,9 @@ const WRITTEN = {
 /** A v2 sender that misses these takes the batch for lost, so failures carry them too. */
 const nothingWritten = { [WRITTEN.samples]: '0', [WRITTEN.histograms]: '0', [WRITTEN.exemplars]: '0' }
 
+/** The distributor that a push was handed to. */
+type Taker = Pick<Member, 'id' | 'incarnation'>
+
 export interface PushDeps {
   readonly bus: Bus
   readonly random: Random
@@ -42,6 +46,8 @@ export interface PushDeps {
 
 export function pushRoutes(deps: PushDeps): readonly Route[] {
   const { bus, membership, config, load } = deps
+  const underWay = new Map<AbortController, Taker>()
+  membership.onChange(leaveTheGone)
   return ['/api/v1/push', '/api/v1/write', '/api/prom/push'].map((path) => ({
     name: 'push',
     methods: ['POST'],
@@ -73,13 +79,22 @@ export function pushRoutes(deps: PushDeps): readonly Route[] {
   ): Promise<PushReply> {
     const options = { requestId, signal }
     const token = encodeTenant(tenant)
-    const live = membership.live('distributor').map((member) => member.id)
-    const id = pickFor(`${tenant} ${remoteAddress}`, live) // G2
-    if (id !== undefined) {
+    const live = membership.live('distributor')
+    const id = pickFor(
+      `${tenant} ${remoteAddress}`,
+      live.map((member) => member.id),
+    ) // G2
+    const taker = live.find((member) => member.id === id)
+    if (taker !== undefined) {
+      const gone = new AbortController()
+      underWay.set(gone, taker)
       try {
-        return await ask(bus, pushTo, { id, tenant: token }, request, options)
+        const untilGone = { requestId, signal: AbortSignal.any([signal, gone.signal]) }
+        return await ask(bus, pushTo, { id: taker.id, tenant: token }, request, untilGone)
       } catch (error) {
         if (!isUnheard(error)) throw error // G3
+      } finally {
+        underWay.delete(gone)
       }
     }
     try {
@@ -89,6 +104,17 @@ export function pushRoutes(deps: PushDeps): readonly Route[] {
       throw new UnavailableError('err-carillon-no-distributor', 'no distributor takes writes at the moment', {
         cause: error,
       })
+    }
+  }
+
+  /** G4 */
+  function leaveTheGone(): void {
+    if (underWay.size === 0) return
+    const alive = new Set(membership.live('distributor').map(({ incarnation }) => incarnation))
+    for (const [gone, { id, incarnation }] of underWay) {
+      if (alive.has(incarnation)) continue
+      const text = `${id}, which had taken this write, is gone; what became of the write is not known`
+      gone.abort(new UnavailableError('err-carillon-distributor-gone', text))
     }
   }
 }

@@ -49,12 +49,11 @@ function isDue(owner: Owner, { clock, config }: LeaderDeps): boolean {
   return ageMs >= config.segmentMs * spread || owner.state.segmentBytes >= config.segmentBytesMax
 }
 
-/** One above the newest mark, also above one that only the bucket remembers: an empty log would accept number 1 again. */
+/** One above the newest mark, also above one that only the bucket remembers: a log that lost its end would accept a number again. */
 async function nextNumber(owner: Owner, { bucket }: LeaderDeps): Promise<number> {
-  const { mark } = owner.state
-  if (mark !== undefined) return mark.number + 1
   const entry = await bucket.get(markKey(owner.partition))
-  return entry?.value ? Number(Buffer.from(entry.value).toString()) + 1 : 1
+  const remembered = entry?.value ? Number(Buffer.from(entry.value).toString()) : 0
+  return Math.max(owner.state.segment, remembered) + 1
 }
 
 /** True when the mark stands in the log (E2). */

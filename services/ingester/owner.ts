@@ -47,6 +47,14 @@ const WAIT_STEP_MS = 5
 /** How often the newest applied message is compared with the log where nothing was interrupted. */
 const COMPARE_MS = 30_000
 
+/** A batch that its writer knows to be stored (its high-water mark). */
+interface StoredBatch {
+  readonly writer: string
+  readonly seq: number
+  readonly messageId: string
+  readonly incarnation: string
+}
+
 export class Owner {
   readonly partition: number
   state: PartitionState
@@ -63,7 +71,11 @@ export class Owner {
   private reads: { seq: number; atMs: number }[] = []
   private reachedAtMs = Number.NEGATIVE_INFINITY
   private readonly remembered = new Map<number, number>()
-  private readonly highWater = new Map<string, { seq: number; incarnation: string }>()
+  private readonly highWater = new Map<string, StoredBatch>()
+  /** The newest batch that was known to be stored before `end` was read. */
+  private storedBefore: StoredBatch | undefined
+  /** Applied when the connection was lost: must still stand in the log when it is back. */
+  private doubtedSeq: number | undefined
   private checkpoint: Checkpoint | undefined
   private savedSeq = 0
   private isStopped = false
@@ -97,7 +109,7 @@ export class Owner {
       )
     })
     this.deps.bus.onConnection(() => {
-      this.nextCompareMs = 0
+      this.doubtedSeq = Math.min(this.doubtedSeq ?? this.appliedSeq, this.appliedSeq)
     })
     await this.readEnd()
     this.follow(Math.max(1, this.end?.firstSeq ?? 1))
@@ -114,13 +126,16 @@ export class Owner {
     const { bus, clock, partition } = this.deps
     const atMs = clock.monotonic()
     const before = this.end
+    const storedBefore = this.newestStored()
     const end = await bus.logs.state(logName(partition))
     if (this.isStopped) return
     this.end = end
+    this.storedBefore = storedBefore
     if (before !== undefined && before.incarnation !== end.incarnation) return this.startOver('the log was made anew')
     if (end.lastSeq < this.appliedSeq || !(await this.agreesWithLog())) return this.mendRewind(end)
     this.reads.push({ seq: end.lastSeq, atMs })
     if (this.reads.length > 100) this.reads.shift()
+    if (this.hasMetEnd) this.checkHighWater()
     this.noteReached()
   }
 
@@ -128,12 +143,16 @@ export class Owner {
    *  were used again after a loss would otherwise be passed over. */
   private async agreesWithLog(): Promise<boolean> {
     const { bus, clock, partition } = this.deps
-    const crc = this.remembered.get(this.appliedSeq)
-    if (crc === undefined || clock.monotonic() < this.nextCompareMs) return true
+    const seq = this.doubtedSeq ?? this.appliedSeq
+    const crc = this.remembered.get(seq)
+    const isDue = this.doubtedSeq !== undefined || clock.monotonic() >= this.nextCompareMs
+    if (crc === undefined) this.doubtedSeq = undefined // nothing applied yet, or so much since that it is forgotten
+    if (crc === undefined || !isDue) return true
     this.nextCompareMs = clock.monotonic() + COMPARE_MS
-    const seq = this.appliedSeq
     const message = await bus.logs.get(logName(partition), seq, 5_000)
-    return message !== undefined && checkOf(message) === crc
+    if (message === undefined || checkOf(message) !== crc) return false
+    if (this.doubtedSeq === seq) this.doubtedSeq = undefined
+    return true
   }
 
   /** Resolves when `seq` is applied; rejects with UnavailableError `err-carillon-owner-behind` after `waitMs`. */
@@ -158,12 +177,17 @@ export class Owner {
     this.savedSeq = seq
   }
 
-  report(kind: DamageKind, range: { fromSeq: number; toSeq: number }, text: string): void {
-    const damage: Damage = { kind, ...range, segment: this.state.segment, text, state: 'open' }
+  report(
+    kind: DamageKind,
+    range: { fromSeq: number; toSeq: number },
+    text: string,
+    state: Damage['state'] = 'open',
+  ): void {
+    const damage: Damage = { kind, ...range, segment: this.state.segment, text, state }
     this.deps.metrics.damage.with({ kind }).inc()
     this.deps.log.error({ partition: this.partition, kind, ...range, segment: damage.segment }, `log damage: ${text}`)
     if (this.damages.length < DAMAGES_MAX) this.damages.push(damage)
-    this.deps.onDamage(damage)
+    if (state === 'open') this.deps.onDamage(damage)
   }
 
   private freshState(): PartitionState {
@@ -213,6 +237,7 @@ export class Owner {
       this.markSeenMs = this.deps.clock.monotonic()
     } else if (message.subject === batchSubject(this.partition)) this.state.applyBatch(seq, payload)
     else this.report('bad-checksum', { fromSeq: seq, toSeq: seq }, `message on unknown subject ${message.subject}`)
+    if (!this.hasMetEnd) this.checkStored(message)
     this.checkCheckpoint(seq, crc)
     this.appliedSeq = seq
     this.remember(seq, crc)
@@ -234,21 +259,42 @@ export class Owner {
     if (checkpoint && checkpoint.incarnation === this.incarnation && checkpoint.seq > this.appliedSeq) {
       this.reportLostTail(checkpoint.seq, 'this owner had applied')
     }
-    for (const [key, { seq }] of this.highWater) this.checkHighWater(key, seq)
+    this.checkHighWater()
   }
 
   private hearHighWater(key: string, value: Uint8Array | undefined): void {
     if (!value) return
     const record = parseRecord(value, 'high-water mark')
-    const seq = Number(record['seq'])
-    this.highWater.set(key, { seq, incarnation: String(record['incarnation']) })
-    if (this.hasMetEnd) return
+    const { session, counter, seq, incarnation } = record
+    const messageId = `${String(session)}-${String(counter)}`
+    this.highWater.set(key, {
+      writer: key.split('.')[2]!,
+      seq: Number(seq),
+      messageId,
+      incarnation: String(incarnation),
+    })
   }
 
-  private checkHighWater(key: string, seq: number): void {
-    const lastSeq = this.end?.lastSeq ?? 0
-    if (this.highWater.get(key)?.incarnation === this.incarnation && seq > Math.max(lastSeq, this.appliedSeq)) {
-      this.reportLostTail(seq, `${key.split('.')[2]} had stored`)
+  private newestStored(): StoredBatch | undefined {
+    let newest: StoredBatch | undefined
+    for (const stored of this.highWater.values()) if (stored.seq > (newest?.seq ?? 0)) newest = stored
+    return newest
+  }
+
+  /** The end that was read must not lie before a batch that was known to be stored when it was asked for. */
+  private checkHighWater(): void {
+    const { storedBefore } = this
+    if (storedBefore?.incarnation !== this.incarnation) return
+    if (storedBefore.seq <= Math.max(this.end?.lastSeq ?? 0, this.appliedSeq)) return
+    this.reportLostTail(storedBefore.seq, `${storedBefore.writer} had stored`)
+  }
+
+  /** While the log is read again: where a writer had stored a batch, that very batch must stand. */
+  private checkStored({ seq, messageId }: LogMessage): void {
+    for (const stored of this.highWater.values()) {
+      if (stored.seq !== seq || stored.incarnation !== this.incarnation || stored.messageId === messageId) continue
+      const text = `sequence ${seq} is another message than the one that ${stored.writer} had stored there`
+      this.report('rewind', { fromSeq: seq, toSeq: seq }, text)
     }
   }
 
@@ -275,12 +321,14 @@ export class Owner {
     try {
       await this.consumer?.stop()
       this.nextCompareMs = 0
+      this.doubtedSeq = undefined
       const agreedSeq = await this.lastAgreed(end)
       const range = { fromSeq: agreedSeq + 1, toSeq: this.appliedSeq }
       this.report(
         'rewind',
         range,
         `the log (its end is ${end.lastSeq}) agrees up to ${agreedSeq}, ${this.appliedSeq} was applied; what it lost is held in memory`,
+        'filled',
       )
       for (const seq of [...this.remembered.keys()]) if (seq > agreedSeq) this.remembered.delete(seq)
       this.appliedSeq = agreedSeq
