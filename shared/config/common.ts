@@ -17,8 +17,12 @@ export const commonSettings = defineSettings({
   }),
   zone: text('', 'failure domain of this actor: copies of a partition are spread over zones'),
   heartbeatMs: duration('1s', 'how often an actor says that it lives', { min: '50ms', max: '1m' }),
-  unhealthyAfterMs: duration('5s', 'silence after which an actor is asked no more', { min: '100ms' }),
-  forgetAfterMs: duration('1m', 'silence after which an actor no longer counts and its partitions get other owners', {
+  unhealthyAfterMs: duration(
+    '5s',
+    'silence after which an actor is asked no more and its partitions get other owners',
+    { min: '100ms' },
+  ),
+  forgetAfterMs: duration('1m', 'silence after which the record of an actor is deleted', {
     min: '200ms',
   }),
   partitions: integer(
@@ -33,9 +37,13 @@ export const commonSettings = defineSettings({
   segmentMs: duration('30m', 'length of a log segment: how often the leader of a partition writes a mark', {
     min: '1s',
   }),
-  segmentMinMs: duration('5m', 'least time between two marks; a batch is acknowledged only if younger than this', {
-    min: '200ms',
-  }),
+  segmentMinMs: duration(
+    '5m',
+    'least time between two marks: a batch that takes longer to be stored may have to be written again',
+    {
+      min: '200ms',
+    },
+  ),
   segmentBytesMax: bytes('1GiB', 'log bytes after which a segment ends early', { min: '64KiB' }),
   enableFeature: list([], 'features that are off unless named here'),
   logLevel: choice(['debug', 'info', 'warn', 'error'], 'info', 'least level of the log lines on stderr'),
