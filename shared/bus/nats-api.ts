@@ -88,6 +88,14 @@ export function toNatsHeaders(from: BusHeaders): MsgHdrs {
 
 const noHeaders: BusHeaders = Object.freeze({})
 
+/** Begins the reply subject of an asker who has an inbox of its own making, outside the prefix. No subject can begin so. */
+const foreignMark = '>'
+
+/** The server's subject for a relative one. */
+export function wholeSubject(prefix: string, subject: string): string {
+  return subject.startsWith(foreignMark) ? subject.slice(foreignMark.length) : `${prefix}.${subject}`
+}
+
 /** A received message under its relative subject; headers are read when somebody asks for them. */
 export class NatsMessage implements BusMessage {
   readonly #msg: Msg
@@ -104,8 +112,10 @@ export class NatsMessage implements BusMessage {
   }
 
   get replyTo(): string | undefined {
-    const reply = this.#msg.reply
-    return reply ? reply.slice(this.#prefixLength) : undefined
+    const { reply, subject } = this.#msg
+    if (!reply) return undefined
+    if (reply.startsWith(subject.slice(0, this.#prefixLength))) return reply.slice(this.#prefixLength)
+    return reply.startsWith('$') ? undefined : `${foreignMark}${reply}` // `$`: the server's own, never to be spoken to for others
   }
 
   get payload(): Uint8Array {

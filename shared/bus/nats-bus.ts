@@ -18,7 +18,7 @@ import { type Clock, sleep } from '../base/clock.ts'
 import { textOf, UnavailableError } from '../base/errors.ts'
 import { hex, systemRandom } from '../base/random.ts'
 import { Mux } from './mux.ts'
-import { type NatsLink, NatsMessage, toNatsHeaders } from './nats-api.ts'
+import { type NatsLink, NatsMessage, toNatsHeaders, wholeSubject } from './nats-api.ts'
 import { natsBucket } from './nats-bucket.ts'
 import type { NatsFeed } from './nats-feed.ts'
 import { inboxMessage, natsLogStore } from './nats-log.ts'
@@ -74,7 +74,7 @@ export async function connectNats(options: NatsBusOptions): Promise<Bus> {
   function publish(subject: string, payload: Uint8Array, out: { headers?: BusHeaders; replyTo?: string } = {}): void {
     if (!link.isConnected()) return
     assert(payload.length <= payloadBytesMax(nc), `message of ${payload.length} bytes on ${subject}`)
-    nc.publish(`${prefix}.${subject}`, payload, {
+    nc.publish(wholeSubject(prefix, subject), payload, {
       ...(out.replyTo !== undefined && { reply: `${prefix}.${out.replyTo}` }),
       ...(out.headers !== undefined && { headers: toNatsHeaders(out.headers) }),
     })

@@ -17,6 +17,7 @@ export const statusHeader = 'Nats-Status'
 
 export interface BusMessage {
   readonly subject: string
+  /** To publish the answer on: opaque, because who asks without this bus has an inbox outside the prefix. */
   readonly replyTo: string | undefined
   readonly headers: BusHeaders
   /** Never written again by the bus, so it may be kept; a small one may pin a larger buffer it was read into. */
