@@ -139,7 +139,6 @@ async function restart(target: Target, workload: Workload): Promise<number> {
   const startMs = performance.now()
   await target.start()
   const seconds = workload.endMs / 1000
-  // The last series at the last scrape: the log is read in order, so whoever counts all of them has everything.
   const isWhole = async () =>
     (await count(target, 'count({__name__=~".+"} offset 1ms)', seconds)) === workload.seriesCount
   while (!(await isWhole())) {
@@ -147,8 +146,10 @@ async function restart(target: Target, workload: Workload): Promise<number> {
     await sleep(50)
   }
   const tookSeconds = (performance.now() - startMs) / 1000
-  const all = `sum(count_over_time({__name__=~".+"}[${workload.scrapeCount + 1}m]))`
-  const samples = await count(target, all, seconds)
+  let samples = 0
+  for (const name of workload.metricNames) {
+    samples += (await count(target, `sum(count_over_time(${name}[${workload.scrapeCount}m]))`, seconds)) ?? 0
+  }
   if (samples !== workload.sampleCount) throw new Error(`${target.name}: ${samples} of ${workload.sampleCount} samples`)
   return tookSeconds
 }

@@ -40,7 +40,7 @@ export async function ingest(target: Target, workload: Workload, rate: number, f
   const root = target.pid()
   const memory = new MemoryWatch(root)
   const before = cpuByPid(target)
-  const idleBefore = await untilIdle(root)
+  const idleBefore = await untilIdle(root, target.idleShareMax)
   const countsBefore = await logCounts(target, folder)
   const send = (isFirst: boolean) =>
     runLoad({
@@ -51,10 +51,10 @@ export async function ingest(target: Target, workload: Workload, rate: number, f
       rate,
     })
   const first = await send(true)
-  const idleBetween = await untilIdle(root)
+  const idleBetween = await untilIdle(root, target.idleShareMax)
   const countsBetween = await logCounts(target, folder)
   const steady = await send(false)
-  const idleAfter = await untilIdle(root)
+  const idleAfter = await untilIdle(root, target.idleShareMax)
   const countsAfter = await logCounts(target, folder)
   const { rssBytes, pssBytes, perProcess } = memory.stop()
   const samples = first.samples + steady.samples

@@ -42,16 +42,16 @@ export function proportionalBytes(pid: number): number {
   return Number(/^Pss:\s+(\d+) kB/m.exec(text ?? '')?.[1] ?? 0) * 1024
 }
 
-/** Waits until the tree uses little CPU: everything taken in has been worked off. Resolves with the seconds it has used. */
-export async function untilIdle(root: number): Promise<number> {
+/** Waits until the tree uses less than `idleShareMax` of a core: everything taken in has been worked off. Resolves with the seconds it
+ *  has used. */
+export async function untilIdle(root: number, idleShareMax: number): Promise<number> {
   const windowMs = 500
-  const idleSharesMax = 0.12 // of one core; heartbeats and timers of all actors are far below
   let calm = 0
   let before = treeCpuSeconds(root)
   for (let waits = 0; waits < 120; waits++) {
     await sleep(windowMs)
     const now = treeCpuSeconds(root)
-    calm = now - before < (idleSharesMax * windowMs) / 1000 ? calm + 1 : 0
+    calm = now - before < (idleShareMax * windowMs) / 1000 ? calm + 1 : 0
     before = now
     if (calm === 3) return now
   }

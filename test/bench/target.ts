@@ -19,15 +19,20 @@ export interface Target {
   kill(): Promise<void>
   /** Ends in peace; the data goes. */
   stop(): Promise<void>
+  /** Share of a core below which it is taken to rest. */
+  readonly idleShareMax: number
   /** What a process is called. */
   roleOf(pid: number): string
 }
 
+/** Heartbeats and timers of all actors stay far below. A process that is being profiled never rests. */
+const IDLE_SHARE_MAX = 0.12
 const READY_MS_MAX = 120_000
 
 export function prometheusVersion(file: string): string {
   const text = execFileSync(file, ['--version'], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] })
-  return /version (\S+)/.exec(text)?.[1] ?? 'unknown'
+  const version = /version (\d\S*)/.exec(text)?.[1]
+  return version ?? `without a version (${/go version: +(\S+)/.exec(text)?.[1] ?? 'unknown build'})`
 }
 
 export function prometheus(file: string, folder: string): Target {
@@ -37,6 +42,7 @@ export function prometheus(file: string, folder: string): Target {
   const base = () => `http://127.0.0.1:${port}`
   return {
     name: 'prometheus',
+    idleShareMax: IDLE_SHARE_MAX,
     pid: () => child!.pid!,
     pushUrl: () => `${base()}/api/v1/write`,
     queryUrl: base,
@@ -73,6 +79,7 @@ export function carillon(folder: string, options: { cpuProfiles?: string; args?:
   let system: System | undefined
   return {
     name: 'carillon',
+    idleShareMax: options.cpuProfiles === undefined ? IDLE_SHARE_MAX : 1,
     pid: () => system!.launcher.pid!,
     pushUrl: () => system!.ready.push,
     queryUrl: () => system!.url,

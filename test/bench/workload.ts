@@ -35,6 +35,7 @@ export interface Workload extends WorkloadOptions {
   readonly bodies: readonly Body[]
   readonly sampleCount: number
   readonly rawBytes: number
+  readonly metricNames: readonly string[]
   /** Behind the last sample: where instant queries look. */
   readonly endMs: number
 }
@@ -43,6 +44,7 @@ export interface Workload extends WorkloadOptions {
 type Motion = 'counter' | 'seconds' | 'gauge' | 'constant'
 
 interface Series {
+  readonly name: string
   /** Protobuf of its labels, as it stands in a TimeSeries message. */
   readonly labels: Uint8Array
   readonly motion: Motion
@@ -107,8 +109,10 @@ export function makeWorkload(folder: string, options: WorkloadOptions): Workload
   }
   for (let connection = 0; connection < connectionCount; connection++) flush(connection, scrapeCount === 1)
   fs.closeSync(out)
+  const metricNames = [...new Set(fleet.map(({ name }) => name))]
   const sampleCount = fleet.length * scrapeCount
-  return { ...options, file, bodies, sampleCount, rawBytes, endMs: FIRST_SCRAPE_MS + scrapeCount * SCRAPE_MS }
+  const endMs = FIRST_SCRAPE_MS + scrapeCount * SCRAPE_MS
+  return { ...options, file, bodies, sampleCount, rawBytes, metricNames, endMs }
 }
 
 class BodyWriter {
@@ -173,7 +177,7 @@ function addPod(fleet: Series[], pod: number, random: Random): void {
   const offsetMs = random.below(SCRAPE_MS)
   const before = fleet.length
   const add = (name: string, motion: Motion, pace: number, own: Record<string, string> = {}): void => {
-    fleet.push({ labels: encodeLabels({ __name__: name, ...target, ...own }), motion, pace, offsetMs })
+    fleet.push({ name, labels: encodeLabels({ __name__: name, ...target, ...own }), motion, pace, offsetMs })
   }
   for (const handler of handlers) {
     for (const method of methods)
