@@ -13,7 +13,17 @@ import { decodeUtf8 } from './utf8.ts'
 
 const EMPTY = new Uint8Array(0)
 const float = new Float64Array(1)
-const floatBytes = new Uint8Array(float.buffer)
+let column = float
+let columnWords = new Uint32Array(float.buffer)
+
+/** The words of a column, low before high: compiled code may quiet a NaN that passes as a number. The last one is kept. */
+function wordsOf(values: Float64Array): Uint32Array {
+  if (values !== column) {
+    column = values as Float64Array<ArrayBuffer>
+    columnWords = new Uint32Array(values.buffer as ArrayBuffer, values.byteOffset, values.length * 2)
+  }
+  return columnWords
+}
 
 export class Writer {
   private buffer: Uint8Array<ArrayBuffer>
@@ -58,10 +68,10 @@ export class Writer {
   /** The 8 raw bytes of one element of a column. */
   f64(column: Float64Array, index = 0): void {
     if (this.at + 8 > this.buffer.length) this.grow(8)
-    float[0] = column[index]!
-    const { buffer, at } = this
-    for (let i = 0; i < 8; i++) buffer[at + i] = floatBytes[i]!
-    this.at = at + 8
+    const words = wordsOf(column)
+    this.putU32(this.at, words[2 * index]!)
+    this.putU32(this.at + 4, words[2 * index + 1]!)
+    this.at += 8
   }
 
   /** A number for which NaN is just NaN. Values of samples go through f64. */
@@ -208,8 +218,9 @@ export class Reader {
       column[index] = 0
       return
     }
-    for (let i = 0; i < 8; i++) floatBytes[i] = source[at + i]!
-    column[index] = float[0]!
+    const words = wordsOf(column)
+    words[2 * index] = source[at]! | (source[at + 1]! << 8) | (source[at + 2]! << 16) | (source[at + 3]! << 24)
+    words[2 * index + 1] = source[at + 4]! | (source[at + 5]! << 8) | (source[at + 6]! << 16) | (source[at + 7]! << 24)
     this.at = at + 8
   }
 
