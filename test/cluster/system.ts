@@ -1,6 +1,7 @@
 // The whole system as `npm start` runs it, for tests: launcher, nats-server and actors as real processes on loopback.
 import { type ChildProcess, spawn } from 'node:child_process'
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
@@ -91,7 +92,7 @@ async function readyLine(launcher: ChildProcess): Promise<Ready> {
     })
     launcher.once('exit', (code) => reject(new Error(`the launcher ended with ${code}`)))
   })
-  const late = sleep(START_MS_MAX).then(() => {
+  const late = sleep(START_MS_MAX, undefined, { ref: false }).then(() => {
     throw new Error(`no ready line within ${START_MS_MAX} ms`)
   })
   return Promise.race([line, late])
@@ -130,4 +131,16 @@ function isDescendant(pid: number, ancestor: number): boolean {
     at = Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1])
   }
   return false
+}
+
+/** A port that nobody listens on now. */
+export function freePort(): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const server = createServer()
+    server.once('error', reject)
+    server.listen(0, '127.0.0.1', () => {
+      const address = server.address()
+      server.close(() => resolve(typeof address === 'object' && address !== null ? address.port : 0))
+    })
+  })
 }

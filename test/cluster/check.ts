@@ -1,0 +1,246 @@
+// Reads everything back and compares it with a ledger: over HTTP as a user does, from each owner over the bus where JSON cannot carry
+// the bits, and from the partition logs themselves.
+import { OwnerAnswer } from '../../services/querier/owner-answer.ts'
+import { systemClock } from '../../shared/base/clock.ts'
+import { askStream } from '../../shared/bus/ask.ts'
+import { connectNats } from '../../shared/bus/nats-bus.ts'
+import type { Bus, LogMessage } from '../../shared/bus/port.ts'
+import { logName } from '../../shared/contracts/log.ts'
+import type { PartitionStatus } from '../../shared/contracts/member.ts'
+import { select } from '../../shared/contracts/read.ts'
+import type { Histogram } from '../../shared/model/histogram.ts'
+import { type LogModel, readLog } from '../sim/log-model.ts'
+import { type HeldSeries, type Ledger, labelsOf } from './ledger.ts'
+import { until } from './processes.ts'
+
+const RANGE = '3h'
+const ALL_TIME = { startMs: 0, endMs: 9e15 }
+const TENANT = 'anonymous'
+const READ_AT_ONCE = 64
+
+export interface OwnerStatus extends PartitionStatus {
+  readonly id: string
+}
+
+export interface PartitionsPage {
+  readonly partitionCount: number
+  readonly partitions: readonly {
+    readonly partition: number
+    readonly assignedTo: readonly string[]
+    readonly owners: readonly OwnerStatus[]
+    readonly digestsAgree: boolean | null
+  }[]
+}
+
+export interface Checked {
+  readonly acknowledged: number
+  readonly owners: number
+  readonly batches: number
+  readonly partitions: PartitionsPage
+}
+
+export async function getJson<T>(url: string): Promise<T> {
+  const response = await fetch(url, { signal: AbortSignal.timeout(30_000) })
+  const text = await response.text()
+  if (!response.ok) throw new Error(`${url} answered ${response.status}: ${text.slice(0, 500)}`)
+  return JSON.parse(text) as T
+}
+
+export async function partitionsOf(url: string): Promise<PartitionsPage> {
+  return (await getJson<{ data: PartitionsPage }>(`${url}/api/v1/status/partitions`)).data
+}
+
+export async function withBus<T>(nats: string, use: (bus: Bus) => Promise<T>): Promise<T> {
+  const bus = await connectNats({ servers: [nats], prefix: 'cln', name: 'test', clock: systemClock, onEvent: () => {} })
+  try {
+    return await use(bus)
+  } finally {
+    await bus.close()
+  }
+}
+
+/** Every check of a whole system; rejects with all that is wrong. */
+export async function checkAll(system: { url: string; nats: string }, ledger: Ledger): Promise<Checked> {
+  return await withBus(system.nats, async (bus) => {
+    const partitions = await settled(system.url, bus)
+    const faults = await faultsOverHttp(system.url, ledger)
+    let owners = 0
+    for (const owner of new Set(partitions.partitions.flatMap(({ assignedTo }) => assignedTo))) owners += owner ? 1 : 0
+    faults.push(...(await faultsOfOwners(bus, partitions, ledger)))
+    let batches = 0
+    for (let partition = 0; partition < partitions.partitionCount; partition++) {
+      const model = await readPartition(bus, partition)
+      batches += model.batches
+      if (model.doubledBatches.length > 0)
+        faults.push(`log ${partition} holds twice: ${model.doubledBatches.join(' ')}`)
+    }
+    const disagreeing = partitions.partitions.filter(({ digestsAgree }) => digestsAgree === false)
+    if (disagreeing.length > 0) faults.push(`owners disagree: ${JSON.stringify(disagreeing)}`)
+    if (faults.length > 0)
+      throw new Error(`the ledger of ${ledger.acknowledgedCount} samples found:\n${faults.join('\n')}`)
+    return { acknowledged: ledger.acknowledgedCount, owners, batches, partitions }
+  })
+}
+
+/** Resolves when every owner of every partition has applied the end that the log has now. */
+export async function settled(url: string, bus: Bus): Promise<PartitionsPage> {
+  let page: PartitionsPage | undefined
+  await until('all owners have caught up and agree', async () => {
+    page = await partitionsOf(url)
+    const { partitions } = page
+    const isWhole = await Promise.all(
+      partitions.map(async ({ partition, assignedTo, owners }) => {
+        const { lastSeq } = await bus.logs.state(logName(partition))
+        const isDone = ({ state, appliedSeq }: OwnerStatus) => state === 'caught-up' && appliedSeq >= lastSeq
+        return (
+          assignedTo.length > 0 && assignedTo.every((id) => owners.some((owner) => owner.id === id && isDone(owner)))
+        )
+      }),
+    )
+    return isWhole.every(Boolean)
+  })
+  return page!
+}
+
+// ---- over HTTP ----
+
+interface MatrixRow {
+  readonly metric: Record<string, string>
+  readonly values?: readonly [number, string][]
+  readonly histograms?: readonly [number, { count: string; sum: string }][]
+}
+
+export async function query<T>(url: string, text: string): Promise<readonly T[]> {
+  const params = new URLSearchParams({ query: text, time: String(Date.now() / 1000 + 3600) })
+  const { data, warnings } = await getJson<{ data: { result: T[] }; warnings?: string[] }>(
+    `${url}/api/v1/query?${params}`,
+  )
+  if (warnings !== undefined) throw new Error(`${text} came with warnings: ${warnings.join('; ')}`)
+  return data.result
+}
+
+export async function faultsOverHttp(url: string, ledger: Ledger): Promise<string[]> {
+  const rows = await query<MatrixRow>(url, `{__name__=~"load_.+"}[${RANGE}]`)
+  const faults = ledger.faultsIn(rows.map(rowOf), 'json').map((fault) => `by range selector: ${fault}`)
+  for (const name of ['load_float', 'load_histogram']) {
+    const counted = await query<{ metric: Record<string, string>; value: [number, string] }>(
+      url,
+      `count_over_time(${name}[${RANGE}])`,
+    )
+    const byLabels = new Map(counted.map(({ metric, value }) => [keyOf(metric), Number(value[1])]))
+    for (const { labels, least, most } of ledger.counts(name).values()) {
+      const metric = Object.fromEntries(pairsOf(labels).filter(([label]) => label !== '__name__'))
+      const count = byLabels.get(keyOf(metric)) ?? 0
+      if (count < least || count > most) {
+        faults.push(`count_over_time of ${name} ${keyOf(metric)} is ${count}, wanted ${least} to ${most}`)
+      }
+    }
+  }
+  return [...faults, ...(await sideFaults(url, ledger))]
+}
+
+/** Exemplars and metadata. */
+async function sideFaults(url: string, ledger: Ledger): Promise<string[]> {
+  const params = new URLSearchParams({ query: 'load_float', start: '0', end: String(Date.now() / 1000 + 3600) })
+  const exemplars = await getJson<{
+    data: {
+      seriesLabels: Record<string, string>
+      exemplars: { labels: { trace_id: string }; timestamp: number; value: string }[]
+    }[]
+  }>(`${url}/api/v1/query_exemplars?${params}`)
+  const held = new Set(
+    exemplars.data.flatMap((row) =>
+      row.exemplars.map(
+        ({ labels, timestamp, value }) =>
+          `${keyOf(row.seriesLabels)} ${labels.trace_id} ${Math.round(timestamp * 1000)} ${Number(value)}`,
+      ),
+    ),
+  )
+  const missing = ledger.exemplars.filter(
+    ({ labels, traceId, time, value }) =>
+      !held.has(`${keyOf(Object.fromEntries(pairsOf(labels)))} ${traceId} ${time} ${value}`),
+  )
+  const faults = missing.length === 0 ? [] : [`${missing.length} of ${ledger.exemplars.length} exemplars are lost`]
+  const metadata = await getJson<{ data: Record<string, { type: string; help: string; unit: string }[]> }>(
+    `${url}/api/v1/metadata`,
+  )
+  for (const [metric, { type, help, unit }] of ledger.metadata) {
+    const isThere = metadata.data[metric]?.some((row) => row.type === type && row.help === help && row.unit === unit)
+    if (!isThere) faults.push(`metadata of ${metric} is ${JSON.stringify(metadata.data[metric])}`)
+  }
+  return faults
+}
+
+function rowOf({ metric, values = [], histograms = [] }: MatrixRow): HeldSeries {
+  const times = [...values, ...histograms].map(([time]) => Math.round(time * 1000))
+  const column = new Float64Array(times.length)
+  values.forEach(([, text], i) => {
+    column[i] = numberOf(text)
+  })
+  const read = histograms.map(
+    ([, { count, sum }]) => ({ count: Number(count), sum: numberOf(sum) }) as Histogram, // all that 'json' compares
+  )
+  return { labels: labelsOf(metric), times, values: column, histograms: [...values.map(() => undefined), ...read] }
+}
+
+function numberOf(text: string): number {
+  if (text === '+Inf') return Number.POSITIVE_INFINITY
+  return text === '-Inf' ? Number.NEGATIVE_INFINITY : Number(text)
+}
+
+function pairsOf(labels: readonly string[]): [string, string][] {
+  return Array.from({ length: labels.length / 2 }, (_, i) => [labels[2 * i]!, labels[2 * i + 1]!])
+}
+
+function keyOf(metric: Record<string, string>): string {
+  return Object.entries(metric)
+    .sort(([a], [b]) => (a < b ? -1 : 1))
+    .map(([name, value]) => `${name}=${value}`)
+    .join(',')
+}
+
+// ---- from the owners ----
+
+/** Each owner of a partition is asked for all it has; together, one of each partition, they hold everything. */
+export async function faultsOfOwners(bus: Bus, page: PartitionsPage, ledger: Ledger): Promise<string[]> {
+  const faults: string[] = []
+  const replicas = Math.max(...page.partitions.map(({ assignedTo }) => assignedTo.length))
+  for (let replica = 0; replica < replicas; replica++) {
+    const held: HeldSeries[] = []
+    for (const { partition, assignedTo } of page.partitions) {
+      held.push(...(await heldBy(bus, assignedTo[replica % assignedTo.length]!, partition)))
+    }
+    faults.push(...ledger.faultsIn(held, 'bits').map((fault) => `by owners no. ${replica + 1}: ${fault}`))
+  }
+  return faults
+}
+
+export async function heldBy(bus: Bus, owner: string, partition: number): Promise<HeldSeries[]> {
+  const asked = { partition, tenant: TENANT, watermark: 0, minSeq: 0, incarnation: '', waitMs: 10_000 }
+  const answer = new OwnerAnswer(ALL_TIME, { isHashed: false })
+  const request = { ...asked, matchers: [], ...ALL_TIME, mode: 'all' as const, seriesMax: 1_000_000 }
+  for await (const frame of askStream(bus, select, { id: owner }, request, {})) answer.add(frame)
+  return answer.series
+}
+
+// ---- from the logs ----
+
+export interface PartitionLog extends LogModel {
+  readonly batches: number
+  readonly messages: readonly LogMessage[]
+}
+
+/** All messages of a partition log, and what they say. */
+export async function readPartition(bus: Bus, partition: number): Promise<PartitionLog> {
+  const { firstSeq, lastSeq } = await bus.logs.state(logName(partition))
+  const messages: LogMessage[] = []
+  for (let from = Math.max(1, firstSeq); from <= lastSeq; from += READ_AT_ONCE) {
+    const count = Math.min(READ_AT_ONCE, lastSeq - from + 1)
+    const read = await Promise.all(
+      Array.from({ length: count }, (_, i) => bus.logs.get(logName(partition), from + i, 5_000)),
+    )
+    messages.push(...read.filter((message) => message !== undefined))
+  }
+  const batches = messages.filter(({ subject }) => subject.endsWith('.batch')).length
+  return { ...readLog(partition, messages), batches, messages }
+}

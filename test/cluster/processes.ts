@@ -1,0 +1,86 @@
+// Processes of a running system: found under its launcher, killed by their ids, waited for.
+import { readdirSync, readFileSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { pidOf, type System } from './system.ts'
+
+const GONE_MS_MAX = 20_000
+
+/** The launcher and everything it has started, parents first. */
+export function processesOf(system: System): number[] {
+  const children = new Map<number, number[]>()
+  for (const name of readdirSync('/proc')) {
+    if (!/^\d+$/.test(name)) continue
+    const parent = parentOf(Number(name))
+    if (parent !== undefined) children.set(parent, [...(children.get(parent) ?? []), Number(name)])
+  }
+  const found = system.launcher.pid === undefined ? [] : [system.launcher.pid]
+  for (let i = 0; i < found.length; i++) found.push(...(children.get(found[i]!) ?? []))
+  return found
+}
+
+/** kill -9 of the launcher and all it has started; resolves when all are gone. */
+export async function killEverything(system: System): Promise<void> {
+  const pids = processesOf(system)
+  for (const pid of pids) signal(pid, 'SIGKILL')
+  await gone(pids)
+}
+
+/** kill -9 of one actor, or of the nats-server (`nats`). */
+export function killOne(system: System, id: string): void {
+  signal(pidOf(system, id), 'SIGKILL')
+}
+
+/** Sends a signal to a process that may have ended. */
+export function signal(pid: number, name: NodeJS.Signals): void {
+  try {
+    process.kill(pid, name)
+  } catch (error) {
+    if (!(error instanceof Error && 'code' in error && error.code === 'ESRCH')) throw error
+  }
+}
+
+/** Polls until `isSo` answers true; rejects with what it last met. */
+export async function until(what: string, isSo: () => boolean | Promise<boolean>, waitMs = 30_000): Promise<void> {
+  const endMs = performance.now() + waitMs
+  let failure: unknown
+  while (performance.now() < endMs) {
+    try {
+      if (await isSo()) return
+      failure = undefined
+    } catch (error) {
+      failure = error
+    }
+    await sleep(50)
+  }
+  throw new Error(`not within ${waitMs} ms: ${what}`, { cause: failure })
+}
+
+/** Resident memory of a process, bytes. */
+export function residentBytes(pid: number): number {
+  return Number(/VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 0) * 1024
+}
+
+async function gone(pids: readonly number[]): Promise<void> {
+  await until(`processes ${pids.join(' ')} are gone`, () => pids.every((pid) => !isThere(pid)), GONE_MS_MAX)
+}
+
+/** One that has ended and waits to be collected does not count. */
+function isThere(pid: number): boolean {
+  const state = statOf(pid)?.[0]
+  return state !== undefined && state !== 'Z' && state !== 'X'
+}
+
+function parentOf(pid: number): number | undefined {
+  const parent = statOf(pid)?.[1]
+  return parent === undefined ? undefined : Number(parent)
+}
+
+/** The fields of /proc/<pid>/stat behind the name. */
+function statOf(pid: number): string[] | undefined {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
+    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')
+  } catch {
+    return undefined // it ended meanwhile
+  }
+}
