@@ -10,7 +10,7 @@ export interface Heard {
 
 export interface PlainNats {
   readonly payloadBytesMax: number
-  publish(subject: string, bytes: Uint8Array | string, headers?: Readonly<Record<string, string>>): void
+  publish(subject: string, bytes: Uint8Array | string, headers?: Readonly<Record<string, string>>, reply?: string): void
   /** Rejects with the client's own errors: timeout, no responders. */
   request(subject: string, bytes: Uint8Array | string, headers?: Readonly<Record<string, string>>): Promise<Heard>
   /** Keeps everything that passes on `subject`, newest last. */
@@ -25,7 +25,8 @@ export async function connectPlain(url: string): Promise<PlainNats> {
   const connection: NatsConnection = await connect({ servers: url, name: 'a plain client' })
   return {
     payloadBytesMax: connection.info?.max_payload ?? 0,
-    publish: (subject, bytes, given = {}) => connection.publish(subject, bytes, { headers: headersOf(given) }),
+    publish: (subject, bytes, given = {}, reply) =>
+      connection.publish(subject, bytes, { headers: headersOf(given), ...(reply !== undefined && { reply }) }),
     request: async (subject, bytes, given = {}) =>
       heard(await connection.request(subject, bytes, { timeout: 10_000, headers: headersOf(given) })),
     listen(subject) {

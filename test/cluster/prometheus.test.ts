@@ -86,7 +86,11 @@ describe.skipIf(missing !== undefined && !mustRun)('a real Prometheus', () => {
   async function sampleCount(url: string): Promise<number> {
     const parameters = { query: '{job=~".+"}[30s]', time: endS.toFixed(3) }
     const { body } = await ask(url, '/api/v1/query', parameters, { consistency: 'strong' })
-    return body.data.result.reduce((sum: number, series: { values: object[] }) => sum + series.values.length, 0)
+    return body.data.result.reduce(
+      (sum: number, series: { values?: object[]; histograms?: object[] }) =>
+        sum + (series.values?.length ?? 0) + (series.histograms?.length ?? 0),
+      0,
+    )
   }
 
   const both = (path: string, parameters: Parameters) =>
