@@ -34,7 +34,7 @@ export function foldersIn(folder: string): string[] {
   return entries.filter((entry) => entry.isDirectory()).map((entry) => entry.name)
 }
 
-function readSource(file: string): Source {
+export function readSource(file: string): Source {
   const text = fs.readFileSync(path.join(root, file), 'utf8')
   const found = [...text.matchAll(/(?:from|import)\s*\(?\s*['"]([^'"]+)['"]/g)].map(([, name]) => name ?? '')
   const imports = found.map((name) => (name.startsWith('.') ? path.posix.join(path.posix.dirname(file), name) : name))

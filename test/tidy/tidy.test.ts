@@ -2,7 +2,7 @@
 import fs from 'node:fs'
 import path from 'node:path'
 import { describe, expect, it } from 'vitest'
-import { filesIn, foldersIn, root, type Source, sourcesIn } from './sources.ts'
+import { filesIn, foldersIn, readSource, root, type Source, sourcesIn } from './sources.ts'
 
 /** Who may import whom: a room imports rooms on lower stairs, and those named in `also`. */
 const stairs: Readonly<Record<string, { readonly stair: number; readonly also?: readonly string[] }>> = {
@@ -160,6 +160,22 @@ describe('papers', () => {
       [...text.matchAll(/['"`](carillon_[a-z_]+)['"`{]/g)].map(([, name]) => name),
     )
     expect([...new Set(names)].filter((name) => !document.includes(`\`${name}\``))).toEqual([])
+  })
+
+  it('documents name only files that exist', () => {
+    const papers = [
+      ...sourcesIn(['docs', 'services', 'shared', 'test'], /\.md$/),
+      ...['README.md', 'ARCHITECTURE.md', 'CHANGELOG.md'].map(readSource),
+    ]
+    const wrong = papers.flatMap(({ file, text }) => {
+      const links = [...text.matchAll(/\]\((?!\w+:)([^)#\s]+)/g)].map(([, link = '']) =>
+        path.join(path.dirname(file), link),
+      )
+      const named = text.match(/\b(?:docs|services|shared|test)\/[\w./-]+\.(?:ts|mjs|md|hex)\b/g) ?? []
+      const absent = [...links, ...named].filter((name) => !fs.existsSync(path.join(root, name)))
+      return absent.map((name) => `${file}: ${name}`)
+    })
+    expect(wrong).toEqual([])
   })
 
   it('every test file asserts something', () => {
