@@ -2,11 +2,12 @@
 //
 // Invariants
 //   E1  All that a query reads is asked for before evaluation begins (except by info()), each question once.
-//   E2  Series are looked at in the order of their labels, so two queriers give the same bits for the same data.
+//   E2  Series are looked at in the order of their labels wherever the order shows, so two queriers give the same bits for the same
+//       data.
 //   E3  A query ends within its time limit and holds no more samples than its maximum, or is refused.
 import type { Clock } from '../base/clock.ts'
 import type { Histogram } from '../model/histogram.ts'
-import { compareLabels, type Labels } from '../model/labels.ts'
+import type { Labels } from '../model/labels.ts'
 import type { Matcher } from '../model/matcher.ts'
 import type { Expr } from './ast.ts'
 import { PromqlError } from './errors.ts'
@@ -14,7 +15,7 @@ import { newAnnotations } from './exec/annotations.ts'
 import { ABSENT, type Column, type Grid, gridOf, HISTOGRAM, mergeSameLabels } from './exec/column.ts'
 import { QueryCancelledError, QueryTimeoutError } from './exec/errors.ts'
 import { newEvaluation } from './exec/evaluate.ts'
-import { dropMetadata } from './exec/labels.ts'
+import { dropMetadata, sortedByLabels } from './exec/labels.ts'
 import { type Evaluation, newQueryState, refuseWhenOver } from './exec/query-state.ts'
 import { rawRange } from './exec/raw-range.ts'
 import { typeOf } from './parse/check.ts'
@@ -121,7 +122,7 @@ async function runQuery(options: EngineOptions, request: QueryRequest, source: S
   const context = { signal: limit.signal, warn: (text: string) => void warnings.push(text) }
   const select = async (matchers: readonly Matcher[], hints: SelectHints) => {
     if (hints.startMs > hints.endMs) return []
-    return sortedByLabels(await source.select(matchers, hints, context))
+    return source.select(matchers, hints, context)
   }
   try {
     refuseWhenOver(request.signal, clock, deadlineMs)
@@ -136,7 +137,7 @@ async function runQuery(options: EngineOptions, request: QueryRequest, source: S
         enabledFeatures: options.enabledFeatures,
         series,
         annotations,
-        select,
+        select: async (matchers, hints) => sortedByLabels(await select(matchers, hints)),
       }),
     )
     const value = await evaluate(plan, request, evaluation)
@@ -179,20 +180,15 @@ type Select = (matchers: readonly Matcher[], hints: SelectHints) => Promise<read
 /** E1. A source that gives up because the query is over is answered with why it was over. */
 async function fetchAll(plan: Plan, select: Select, limit: AbortSignal): Promise<(readonly SeriesSamples[])[]> {
   try {
-    return await Promise.all(plan.selects.map(({ matchers, hints }) => select(matchers, hints)))
+    return await Promise.all(
+      plan.selects.map(async ({ matchers, hints, isOrdered }) => {
+        const series = await select(matchers, hints)
+        return isOrdered ? sortedByLabels(series) : series // E2
+      }),
+    )
   } catch (error) {
     throw limit.aborted ? limit.reason : error
   }
-}
-
-/** E2. */
-function sortedByLabels(series: SeriesSamples[]): SeriesSamples[] {
-  for (let i = 1; i < series.length; i++) {
-    if (compareLabels(series[i - 1]!.labels, series[i]!.labels) > 0) {
-      return series.sort((a, b) => compareLabels(a.labels, b.labels))
-    }
-  }
-  return series
 }
 
 async function evaluate({ root }: Plan, request: QueryRequest, evaluation: Evaluation): Promise<QueryResult['value']> {
@@ -241,7 +237,7 @@ function matrixOf(columns: readonly (Column | MatrixSeries)[], times: Float64Arr
     const one = 'kinds' in column ? seriesOf(column, times) : column
     if (one.times.length > 0) series.push(one)
   }
-  return { type: 'matrix', series: series.sort((a, b) => compareLabels(a.labels, b.labels)) }
+  return { type: 'matrix', series: sortedByLabels(series) }
 }
 
 function seriesOf({ labels, values, kinds, histograms }: Column, times: Float64Array): MatrixSeries {

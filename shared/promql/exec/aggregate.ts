@@ -10,7 +10,7 @@ import { evaluateSelection, isSelection } from './aggregate-k.ts'
 import { TEXTS } from './annotations.ts'
 import { ABSENT, type Column, FLOAT, type Grid, HISTOGRAM, isEmpty, mergeSameLabels, newColumn } from './column.ts'
 import { ExecutionError } from './errors.ts'
-import { keyIgnoring, keyOn, NO_LABELS, onlyLabels, quote, withLabel, withoutLabels } from './labels.ts'
+import { keyIgnoring, keyOn, NO_LABELS, onlyLabels, quote, sortedByLabels, withLabel, withoutLabels } from './labels.ts'
 import type { Evaluation } from './query-state.ts'
 
 export interface Group {
@@ -35,7 +35,7 @@ export async function evaluateAggregation(node: PlanAggregation, grid: Grid, sta
   }
   state.release(state.held() - heldBefore)
   state.hold(results.length * grid.steps)
-  return results
+  return [...sortedByLabels(results)]
 }
 
 export function groupBy(columns: readonly Column[], { grouping, isWithout }: PlanAggregation): Group[] {
@@ -256,5 +256,5 @@ async function countValues(node: PlanAggregation, grid: Grid, state: Evaluation)
       counts.values[i]!++
     }
   }
-  return mergeSameLabels([...byKey.values()])
+  return mergeSameLabels([...sortedByLabels([...byKey.values()])])
 }

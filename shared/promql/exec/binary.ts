@@ -7,7 +7,16 @@ import type { PlanBinary } from '../plan/plan.ts'
 import { ABSENT, type Column, FLOAT, type Grid, isEmpty, mergeSameLabels, newColumn } from './column.ts'
 import { elementOperation, type Operands } from './element.ts'
 import { ExecutionError } from './errors.ts'
-import { describeLabels, dropMetadata, keyIgnoring, keyOn, onlyLabels, withLabel, withoutLabels } from './labels.ts'
+import {
+  describeLabels,
+  dropMetadata,
+  keyIgnoring,
+  keyOn,
+  onlyLabels,
+  stayDistinct,
+  withLabel,
+  withoutLabels,
+} from './labels.ts'
 import type { Evaluation } from './query-state.ts'
 import { combineSets, isSetOperator } from './sets.ts'
 
@@ -42,6 +51,7 @@ function withScalar(
 ): Column[] {
   const changesMetric = CHANGES_METRIC.has(node.op) || node.returnBool
   const operate = elementOperation(node, state.annotations, { keepsVector: isSwapped && COMPARISONS.has(node.op) })
+  const cannotMeet = stayDistinct(columns)
   const results: Column[] = []
   const operands: Operands = { a: columns[0]!, b: columns[0]!, scalarA: undefined, scalarB: undefined }
   if (isSwapped) operands.scalarA = scalars
@@ -56,7 +66,7 @@ function withScalar(
     }
     if (!isEmpty(column)) results.push(column)
   }
-  return changesMetric && !state.delaysNameRemoval ? mergeSameLabels(results) : results
+  return changesMetric && !state.delaysNameRemoval && !cannotMeet ? mergeSameLabels(results) : results
 }
 
 /** What two series must share to be matched. */

@@ -1,5 +1,5 @@
 // Edits of label sets, as operators need them: always a new list, always sorted by name.
-import { compareBytes, type Labels, labelOf, METRIC_NAME } from '../../model/labels.ts'
+import { compareBytes, compareLabels, type Labels, labelOf, METRIC_NAME } from '../../model/labels.ts'
 
 export const NO_LABELS: Labels = []
 
@@ -20,6 +20,36 @@ export function dropMetadata(labels: Labels): Labels {
   const rest: string[] = []
   for (let i = 0; i < labels.length; i += 2) if (!isMetadata(labels[i]!)) rest.push(labels[i]!, labels[i + 1]!)
   return rest
+}
+
+/** Distinct label sets stay distinct without their metadata: all have one name and neither type nor unit. */
+export function stayDistinct(sets: Iterable<{ readonly labels: Labels }>): boolean {
+  let shared: string | undefined
+  for (const { labels } of sets) {
+    const name = labels[0] === METRIC_NAME ? labels[1]! : labelOf(labels, METRIC_NAME)
+    shared ??= name
+    if (name !== shared) return false
+    for (let i = 0; i < labels.length; i += 2) if (isMetadata(labels[i]!) && labels[i] !== METRIC_NAME) return false
+  }
+  return true
+}
+
+/** What UTF-16 orders otherwise than UTF-8 does. */
+const UNSAFE_TO_JOIN = /[\ud800-\uffff]/
+
+/** In the order of the labels (a label with a NUL in it may stand beside its place, but always at the same). The list itself when it is
+ *  in order already. */
+export function sortedByLabels<T extends { readonly labels: Labels }>(list: readonly T[]): readonly T[] {
+  let ordered = 1
+  while (ordered < list.length && compareLabels(list[ordered - 1]!.labels, list[ordered]!.labels) <= 0) ordered++
+  if (ordered >= list.length) return list
+  // Comparing one string per series is many times faster than comparing its labels one by one.
+  const keyed = list.map((item) => ({ item, key: item.labels.join('\0') }))
+  if (keyed.some(({ key }) => UNSAFE_TO_JOIN.test(key))) {
+    return [...list].sort((a, b) => compareLabels(a.labels, b.labels))
+  }
+  keyed.sort((a, b) => (a.key < b.key ? -1 : a.key > b.key ? 1 : compareLabels(a.item.labels, b.item.labels)))
+  return keyed.map(({ item }) => item)
 }
 
 export function withoutLabels(labels: Labels, names: ReadonlySet<string>): Labels {

@@ -21,7 +21,7 @@ import {
   refuseSameLabels,
   setHistogram,
 } from './column.ts'
-import { dropMetadata } from './labels.ts'
+import { dropMetadata, stayDistinct } from './labels.ts'
 import type { Evaluation, QueryState } from './query-state.ts'
 import { isStaleHistogram, samplesOf } from './selector.ts'
 
@@ -213,7 +213,7 @@ export async function evaluateRangeCall(
     state.hold(seen.count)
     columns.push(column)
   }
-  if (!state.delaysNameRemoval) refuseSameLabels(columns)
+  if (!state.delaysNameRemoval && !stayDistinct(input.series)) refuseSameLabels(columns)
   return columns
 }
 

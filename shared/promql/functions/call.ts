@@ -2,7 +2,7 @@
 import type { Matcher } from '../../model/matcher.ts'
 import { ABSENT, type Column, FLOAT, type Grid, isEmpty, mergeSameLabels, newColumn } from '../exec/column.ts'
 import { ExecutionError } from '../exec/errors.ts'
-import { dropMetadata, NO_LABELS, withLabel, withoutLabels } from '../exec/labels.ts'
+import { dropMetadata, NO_LABELS, stayDistinct, withLabel, withoutLabels } from '../exec/labels.ts'
 import type { Evaluation } from '../exec/query-state.ts'
 import { evaluateRangeCall, type KernelFactory, rangeInput } from '../exec/range.ts'
 import { evaluateSelector } from '../exec/selector.ts'
@@ -102,11 +102,12 @@ function onlyValue(columns: readonly Column[], values: Float64Array): Float64Arr
 }
 
 export function dropNames(columns: Column[], state: Evaluation): Column[] {
+  const cannotMeet = stayDistinct(columns)
   for (const column of columns) {
     column.dropsName = true
     if (!state.delaysNameRemoval) column.labels = dropMetadata(column.labels)
   }
-  return state.delaysNameRemoval ? columns : mergeSameLabels(columns)
+  return state.delaysNameRemoval || cannotMeet ? columns : mergeSameLabels(columns)
 }
 
 function mapFloats(columns: Column[], compute: (value: number) => number, state: Evaluation): Column[] {

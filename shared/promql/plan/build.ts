@@ -42,7 +42,7 @@ export function buildPlan(expr: Expr, times: PlanTimes): Plan {
   const marked = mark(resolve(fold(expr, query), query))
   const root = marked.shouldWrap ? wrap(marked.node) : marked.node
   const selects: Selects = { list: [], known: new Map() }
-  const around = { span: { startMs, endMs: times.endMs }, readsTotals: false, needsBuckets: false }
+  const around = { span: { startMs, endMs: times.endMs }, readsTotals: false, needsBuckets: false, isOrdered: true }
   return { root: planSelects(root, around, query, selects), selects: selects.list }
 }
 
@@ -256,7 +256,12 @@ interface Surroundings {
   readonly readsTotals: boolean
   /** Something around needs the buckets. */
   readonly needsBuckets: boolean
+  /** The order of the series shows. */
+  readonly isOrdered: boolean
 }
+
+/** Aggregations that give the same in whatever order the series come. */
+const ORDERLESS = new Set(['count', 'group', 'min', 'max', 'quantile', 'count_values'])
 
 const READ_TOTALS = new Set(['histogram_count', 'histogram_sum', 'histogram_avg'])
 const NEED_BUCKETS = new Set(['histogram_quantile', 'histogram_quantiles', 'histogram_fraction'])
@@ -287,8 +292,10 @@ function planSelects(node: PlanNode, around: Surroundings, times: PlanTimes, sel
       return { ...node, expr: visit(node.expr, { span: { startMs: span.startMs, endMs: span.startMs } }) }
     case 'unary':
       return { ...node, expr: visit(node.expr) }
-    case 'aggregation':
-      return { ...node, expr: visit(node.expr), param: node.param && visit(node.param) }
+    case 'aggregation': {
+      const expr = visit(node.expr, { isOrdered: !ORDERLESS.has(node.op) })
+      return { ...node, expr, param: node.param && visit(node.param, { isOrdered: true }) }
+    }
     case 'binary': {
       const change = { needsBuckets: around.needsBuckets || node.op === '</' || node.op === '>/' }
       return { ...node, left: visit(node.left, change), right: visit(node.right, change) }
@@ -308,7 +315,7 @@ function planSelects(node: PlanNode, around: Surroundings, times: PlanTimes, sel
 function withSelect(
   selector: PlanSelector,
   rangeMs: number,
-  { span, readsTotals, needsBuckets }: Surroundings,
+  { span, readsTotals, needsBuckets, isOrdered }: Surroundings,
   times: PlanTimes,
   selects: Selects,
 ): PlanSelector {
@@ -320,13 +327,20 @@ function withSelect(
   const lastMs = (selector.atMs ?? span.endMs) - selector.offsetMs
   const isOneLook = rangeMs === 0 && firstMs === lastMs && !isExtended && !findsResets
   const hints = { startMs: firstMs - backMs + 1, endMs: lastMs + aheadMs, mode: isOneLook ? 'last' : 'all' } as const
-  return { ...selector, readsTotals: findsResets, select: numberOf({ matchers: selector.matchers, hints }, selects) }
+  return {
+    ...selector,
+    readsTotals: findsResets,
+    select: numberOf({ matchers: selector.matchers, hints, isOrdered }, selects),
+  }
 }
 
 function numberOf(select: PlannedSelect, { list, known }: Selects): number {
   const key = JSON.stringify([select.hints, select.matchers])
   const same = known.get(key)
-  if (same !== undefined) return same
+  if (same !== undefined) {
+    if (select.isOrdered) list[same] = select
+    return same
+  }
   known.set(key, list.length)
   return list.push(select) - 1
 }

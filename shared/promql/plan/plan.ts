@@ -99,6 +99,8 @@ export type PlanNode =
 export interface PlannedSelect {
   readonly matchers: readonly Matcher[]
   readonly hints: SelectHints
+  /** The order of the series shows in the answer, be it in the last bits of a sum. */
+  readonly isOrdered: boolean
 }
 
 export interface Plan {
