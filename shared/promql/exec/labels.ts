@@ -75,6 +75,7 @@ export function withLabel(labels: Labels, name: string, value: string): Labels {
 
 /** A key that two label sets share exactly when they agree on `names` (a missing label is an empty one). */
 export function keyOn(labels: Labels, names: readonly string[]): string {
+  if (names.length === 1) return labelOf(labels, names[0]!)
   let key = ''
   for (const name of names) key += `${labelOf(labels, name)}\xff`
   return key

@@ -23,7 +23,7 @@ import {
 } from './column.ts'
 import { dropMetadata, stayDistinct } from './labels.ts'
 import type { Evaluation, QueryState } from './query-state.ts'
-import { isStaleHistogram, samplesOf } from './selector.ts'
+import { isStaleHistogram, samplesOf, wordsOf } from './selector.ts'
 
 /** The samples of one series, ready for windows (W1). */
 export interface RangeSeries {
@@ -78,8 +78,15 @@ export type KernelFactory = (series: RangeSeries, call: RangeCall) => Kernel
 const NO_TIMES = new Float64Array(0)
 const NO_HISTOGRAMS: readonly Histogram[] = []
 
-function wordsOf(values: Float64Array): Uint32Array {
-  return new Uint32Array(values.buffer, values.byteOffset, 2 * values.length)
+/** How many of the values are stale markers. Only NaNs can be, so bits are looked at only where there is one. */
+function countStale(values: Float64Array): number {
+  let first = 0
+  while (first < values.length && !Number.isNaN(values[first]!)) first++
+  if (first === values.length) return 0
+  const words = wordsOf(values)
+  let count = 0
+  for (let i = first; i < values.length; i++) if (isStaleAt(words, i)) count++
+  return count
 }
 
 export function rangeSeriesOf(samples: SeriesSamples): RangeSeries {
@@ -92,10 +99,9 @@ export function rangeSeriesOf(samples: SeriesSamples): RangeSeries {
     histograms: NO_HISTOGRAMS,
     histogramStartTimes: undefined,
   }
-  const words = wordsOf(values)
-  let staleCount = 0
-  for (let i = 0; i < values.length; i++) if (isStaleAt(words, i)) staleCount++
+  const staleCount = countStale(values)
   if (staleCount === 0) return { ...plain, times, values, startTimes }
+  const words = wordsOf(values)
   const keptTimes = new Float64Array(times.length - staleCount)
   const keptValues = new Float64Array(times.length - staleCount)
   const keptStarts = startTimes === undefined ? undefined : new Float64Array(keptTimes.length)
@@ -135,9 +141,8 @@ function rangeSeriesOfColumn(column: Column, grid: Grid, gridTimes: Float64Array
   const plain = { labels, dropsName, startTimes: undefined, histogramStartTimes: undefined }
   const none = { histogramTimes: NO_TIMES, histograms: NO_HISTOGRAMS }
   let isFull = true
-  const words = wordsOf(values)
-  for (let i = 0; i < kinds.length && isFull; i++) isFull = kinds[i] === FLOAT && !isStaleAt(words, i)
-  if (isFull) return { ...plain, ...none, times: gridTimes, values }
+  for (let i = 0; i < kinds.length && isFull; i++) isFull = kinds[i] === FLOAT
+  if (isFull && countStale(values) === 0) return { ...plain, ...none, times: gridTimes, values }
   const samples: SeriesSamples = compact(column, grid, gridTimes)
   return { ...rangeSeriesOf(samples), dropsName }
 }
@@ -240,6 +245,20 @@ function rangeCallOf(node: PlanCall, input: RangeInput, args: readonly Float64Ar
   }
 }
 
+function newWindow(): Window {
+  return {
+    lo: 0,
+    hi: 0,
+    histogramLo: 0,
+    histogramHi: 0,
+    startMs: 0,
+    endMs: 0,
+    nowMs: 0,
+    value: 0,
+    histogram: undefined,
+  }
+}
+
 function slide(
   column: Column,
   series: RangeSeries,
@@ -251,17 +270,7 @@ function slide(
   const { times, histogramTimes } = series
   const beforeMs = input.modifier === undefined ? 0 : state.lookbackMs
   const afterMs = input.modifier === 'smoothed' ? state.lookbackMs : 0
-  const window: Window = {
-    lo: 0,
-    hi: 0,
-    histogramLo: 0,
-    histogramHi: 0,
-    startMs: 0,
-    endMs: 0,
-    nowMs: 0,
-    value: 0,
-    histogram: undefined,
-  }
+  const window = newWindow()
   let count = 0
   let hasFloats = false
   let heldMax = 0

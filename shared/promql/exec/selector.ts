@@ -57,6 +57,11 @@ export async function lookUp(
   return columns
 }
 
+/** The bits of a column of values. */
+export function wordsOf(values: Float64Array): Uint32Array {
+  return new Uint32Array(values.buffer, values.byteOffset, 2 * values.length)
+}
+
 /** The histogram is a stale marker: its sum has the marker's bits. */
 export function isStaleHistogram(histogram: Histogram): boolean {
   return isStale(histogram.sum)
@@ -68,7 +73,7 @@ function fill(
   grid: Grid,
   { offsetMs, atMs, lookbackMs, take }: { offsetMs: number; atMs: number | undefined; lookbackMs: number; take: Take },
 ): number {
-  const words = new Uint32Array(values.buffer, values.byteOffset, 2 * values.length)
+  let words: Uint32Array | undefined
   let count = 0
   let next = 0 // the first sample after the moment looked at
   let stepMs = atMs === undefined ? grid.startMs - offsetMs : atMs - offsetMs
@@ -78,7 +83,12 @@ function fill(
     if (next === 0 || times[next - 1]! <= stepMs - lookbackMs) continue
     const at = next - 1
     const histogram = histograms?.[at]
-    if (histogram === undefined ? isStaleAt(words, at) : isStaleHistogram(histogram)) continue
+    if (histogram !== undefined) {
+      if (isStaleHistogram(histogram)) continue
+    } else if (Number.isNaN(values[at]!)) {
+      words ??= wordsOf(values)
+      if (isStaleAt(words, at)) continue
+    }
     count++
     if (take !== 'value' || histogram === undefined) {
       if (take === 'value') column.values[step] = values[at]!

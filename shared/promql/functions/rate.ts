@@ -39,14 +39,16 @@ const NO_RESETS: readonly number[] = []
 
 /** Where a counter falls below the sample before it, or its start timestamp says that it began anew. */
 function resetIndexes({ times, values, startTimes }: RangeSeries): readonly number[] {
-  const indexes: number[] = []
+  let indexes: number[] | undefined
   for (let i = 1; i < values.length; i++) {
-    if (values[i]! < values[i - 1]!) indexes.push(i)
-    else if (startTimes !== undefined && isStartReset(startTimes[i - 1]!, times[i - 1]!, startTimes[i]!, times[i]!)) {
-      indexes.push(i)
-    }
+    const isReset =
+      values[i]! < values[i - 1]! ||
+      (startTimes !== undefined && isStartReset(startTimes[i - 1]!, times[i - 1]!, startTimes[i]!, times[i]!))
+    if (!isReset) continue
+    indexes ??= []
+    indexes.push(i)
   }
-  return indexes
+  return indexes ?? NO_RESETS
 }
 
 function warnOfOverlap({ lo, hi }: Window, series: RangeSeries, call: RangeCall): void {
