@@ -4,7 +4,7 @@
 // a next one covers all that are left.
 import type { Clock } from '../../shared/base/clock.ts'
 import { sleep } from '../../shared/base/clock.ts'
-import { UnavailableError } from '../../shared/base/errors.ts'
+import { RefusedError, UnavailableError } from '../../shared/base/errors.ts'
 import type { Bus } from '../../shared/bus/port.ts'
 import { decodeMark, logName, type Mark, markSubject } from '../../shared/contracts/log.ts'
 
@@ -77,9 +77,20 @@ export class Acknowledger {
     )
     const message = messages[0]
     if (!message) return undefined
-    const mark = decodeMark(message.payload)
+    const mark = this.decoded(message.payload)
     onMark(mark)
     return { mark, markSeq: message.seq, upToSeq }
+  }
+
+  /** What is no mark shows nothing about the batches before it; the leader writes a mark after it. */
+  private decoded(payload: Uint8Array): Mark {
+    try {
+      return decodeMark(payload)
+    } catch (cause) {
+      if (!(cause instanceof RefusedError)) throw cause
+      const text = `partition ${this.deps.partition}: what stands where its newest mark should stand is none`
+      throw new UnavailableError('err-carillon-mark-unreadable', text, { cause })
+    }
   }
 }
 

@@ -2,10 +2,11 @@
 //
 // Invariants
 //   E1  M(k+1) is written by compare-and-set on the mark subject, never sooner than `segmentMinMs` after this process saw M(k).
+//       Only what stands on the mark subject and is no mark is answered with a mark at once: nothing is acknowledged until then.
 //   E2  After a refusal or a timeout the newest mark is read back and its nonce compared: the winner may be this process.
 
 import type { Clock } from '../../shared/base/clock.ts'
-import { ConflictError, textOf, UnavailableError } from '../../shared/base/errors.ts'
+import { ConflictError, RefusedError, textOf, UnavailableError } from '../../shared/base/errors.ts'
 import { hex, type Random } from '../../shared/base/random.ts'
 import type { Bus, KvBucket } from '../../shared/bus/port.ts'
 import { decodeMark, encodeMark, logName, type Mark, markKey, markSubject } from '../../shared/contracts/log.ts'
@@ -42,7 +43,7 @@ export async function leadPartition(owner: Owner, deps: LeaderDeps): Promise<voi
 
 /** E1 */
 function isDue(owner: Owner, { clock, config }: LeaderDeps): boolean {
-  if (owner.state.mark === undefined) return true
+  if (owner.state.mark === undefined || !owner.state.isMarkReadable) return true
   const ageMs = clock.monotonic() - owner.markSeenMs
   if (ageMs < config.segmentMinMs) return false
   const spread = 1 + (JITTER * (owner.partition % 16)) / 16
@@ -59,23 +60,34 @@ async function nextNumber(owner: Owner, { bucket }: LeaderDeps): Promise<number>
 /** True when the mark stands in the log (E2). */
 async function append(owner: Owner, mark: Mark, { bus, log }: LeaderDeps): Promise<boolean> {
   const subject = markSubject(owner.partition)
-  const expectedLastSubjectSeq = owner.state.mark?.seq ?? 0
+  const { state } = owner
   try {
     await bus.logs.append(logName(owner.partition), subject, encodeMark(mark), {
       timeoutMs: APPEND_TIMEOUT_MS,
-      expectedLastSubjectSeq,
+      expectedLastSubjectSeq: state.markSubjectSeq,
     })
     return true
   } catch (error) {
     if (!(error instanceof ConflictError) && !(error instanceof UnavailableError)) throw error
     log.debug({ partition: owner.partition, reason: textOf(error) }, 'mark not confirmed, reading back')
     const { messages } = await bus.logs.lastPerSubject(logName(owner.partition), [subject], APPEND_TIMEOUT_MS)
-    if (messages[0] === undefined) return false
-    const newest = decodeMark(messages[0].payload)
-    if (newest.nonce === mark.nonce) return true
-    const { state } = owner
-    if (state.mark !== undefined && newest.number <= state.mark.number)
-      state.mark = { ...state.mark, seq: messages[0].seq } // a mark was lost
+    if (messages[0] === undefined) {
+      state.markSubjectSeq = 0 // the log lost its marks
+      return false
+    }
+    const newest = readable(messages[0].payload)
+    if (newest?.nonce === mark.nonce) return true
+    const isNews = newest !== undefined && (state.mark === undefined || newest.number > state.mark.number)
+    if (!isNews) state.markSubjectSeq = messages[0].seq // a mark was lost, or is none
     return false
+  }
+}
+
+function readable(payload: Uint8Array): Mark | undefined {
+  try {
+    return decodeMark(payload)
+  } catch (error) {
+    if (error instanceof RefusedError) return undefined // told as damage when it is applied
+    throw error
   }
 }

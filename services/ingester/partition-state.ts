@@ -55,7 +55,8 @@ class SessionDictionary {
 
 export interface PartitionStateOptions {
   readonly strings: StringTable
-  readonly onDamage: (kind: DamageKind, seq: number, text: string) => void
+  /** `segment` is the one that misses something. */
+  readonly onDamage: (kind: DamageKind, seq: number, text: string, segment: number) => void
   readonly onSkipped: (seq: number, text: string) => void
   /** Only in the simulation's counter-proof: repeated batches are stored as if they were new. */
   readonly isForgetful: boolean
@@ -67,6 +68,9 @@ export interface AppliedMark extends Mark {
 
 export class PartitionState {
   mark: AppliedMark | undefined
+  /** Where the newest message on the mark subject stands, and whether it is a mark at all; 0: there is none. */
+  markSubjectSeq = 0
+  isMarkReadable = true
   /** Bytes of batches since the mark, without definitions. */
   segmentBytes = 0
   samplesApplied = 0
@@ -111,11 +115,14 @@ export class PartitionState {
 
   applyMark(seq: number, payload: Uint8Array): void {
     this.firstSeq ||= seq
+    this.markSubjectSeq = seq
     let mark: Mark
     try {
       mark = decodeMark(payload)
+      this.isMarkReadable = true
     } catch (error) {
       if (!(error instanceof RefusedError)) throw error
+      this.isMarkReadable = false
       return this.options.onDamage('bad-mark', seq, error.message)
     }
     if (this.mark !== undefined && mark.number !== this.mark.number + 1) {

@@ -55,7 +55,7 @@ export async function startPrometheus(found: FoundPrometheus, options: Prometheu
     `--storage.tsdb.path=${join(dir, 'data')}`,
     `--web.listen-address=${address}`,
     '--log.level=warn',
-    '--enable-feature=exemplar-storage,native-histograms',
+    `--enable-feature=exemplar-storage,native-histograms${found.major >= 3 ? ',metadata-wal-records' : ''}`,
   ]
   const child = spawn(found.path, args, { stdio: ['ignore', 'ignore', 'pipe'] })
   let said = ''
@@ -79,7 +79,7 @@ function configText(found: FoundPrometheus, { jobs, remoteWriteUrl }: Prometheus
     scrape_configs: Object.entries(targets).map(([job, addresses]) => ({
       job_name: job,
       static_configs: [{ targets: addresses }],
-      ...(found.major >= 3 && { scrape_native_histograms: true }),
+      ...(found.major >= 3 && { scrape_native_histograms: true, always_scrape_classic_histograms: true }),
     })),
     remote_write: [
       {

@@ -7,10 +7,13 @@ export interface Case {
   readonly isEmpty?: boolean
   /** Sums broken numbers: the last digits of Prometheus 2, which does not compensate for rounding, are others. */
   readonly roundsAnew?: boolean
+  /** The last digits depend on the order of series, which is nobody's promise. */
+  readonly isOrdered?: boolean
 }
 
 const is = (query: string): Case => ({ query })
 const isSum = (query: string): Case => ({ query, roundsAnew: true })
+const isOrdered = (query: string): Case => ({ query, isOrdered: true })
 const isNothing = (query: string): Case => ({ query, isEmpty: true })
 
 /** `at`: a past time in seconds, for the modifier. */
@@ -53,7 +56,7 @@ export const cases = (at: string): readonly Case[] => [
   is('max(shop_temperature_celsius) - min(shop_temperature_celsius)'),
   is('count_values("total", shop_requests_total{code="500"})'),
   is('group by (floor) (shop_temperature_celsius)'),
-  isSum('stddev by (floor) (shop_temperature_celsius{room!="3",room!="4"})'),
+  isOrdered('stddev by (floor) (shop_temperature_celsius{room!="3",room!="4"})'),
   // histograms
   is('histogram_quantile(0.9, rate(shop_duration_seconds_bucket[10s]))'),
   isSum('histogram_quantile(0.5, sum by (le) (increase(shop_duration_seconds_bucket[10s])))'),
@@ -65,7 +68,7 @@ export const cases = (at: string): readonly Case[] => [
     'sum by (handler) (rate(shop_requests_total{code="500"}[10s])) / sum by (handler) (rate(shop_requests_total[10s]))',
   ),
   is('shop_requests_total{code="500"} / ignoring (code) shop_requests_total{code="200"}'),
-  is('shop_temperature_celsius > 10 and shop_temperature_celsius < 15'),
+  is('shop_temperature_celsius > 1 and shop_temperature_celsius < 16'),
   is('up == 0 or up == 1'),
   is('shop_temperature_celsius unless on (room) (shop_temperature_celsius > 0)'),
   is('shop_temperature_celsius > bool 5'),
@@ -73,7 +76,7 @@ export const cases = (at: string): readonly Case[] => [
   is('1 < bool 2'),
   is('shop_temperature_celsius atan2 on (room, instance) shop_temperature_celsius'),
   // the rest
-  is('max_over_time(rate(shop_requests_total[5s])[12s:2s])'),
+  is('max_over_time(rate(shop_requests_total[5s])[8s:2s])'),
   is('sum_over_time(shop_requests_total{code="500"}[10s:1s] offset 3s)'),
   is('absent(shop_nothing{job="x"})'),
   isNothing('absent(shop_build_info)'),
