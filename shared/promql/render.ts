@@ -49,7 +49,7 @@ function isEscaped(text: string, at: number): boolean {
   return count % 2 === 1
 }
 
-export function renderLabels(labels: Labels): string {
+function renderLabels(labels: Labels): string {
   let text = ''
   for (let i = 0; i < labels.length; i += 2) {
     text += `${i === 0 ? '' : ','}${renderText(labels[i]!)}:${renderText(labels[i + 1]!)}`

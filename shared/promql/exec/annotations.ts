@@ -3,7 +3,7 @@ import type { Position } from '../ast.ts'
 import { formatShort } from '../format-float.ts'
 import { quote } from './labels.ts'
 
-export type Severity = 'warning' | 'info'
+type Severity = 'warning' | 'info'
 
 interface Monotonicity {
   minMs: number
@@ -84,7 +84,7 @@ export function newAnnotations(): Annotations {
 const MONOTONICITY =
   'input to histogram_quantile needed to be fixed for monotonicity (see https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile)'
 
-export function withMetric(text: string, metric: string): string {
+function withMetric(text: string, metric: string): string {
   return metric === '' ? text : `${text} for metric name ${quote(metric)}`
 }
 

@@ -101,7 +101,7 @@ function onlyValue(columns: readonly Column[], values: Float64Array): Float64Arr
   return values
 }
 
-export function dropNames(columns: Column[], state: Evaluation): Column[] {
+function dropNames(columns: Column[], state: Evaluation): Column[] {
   const cannotMeet = stayDistinct(columns)
   for (const column of columns) {
     column.dropsName = true

@@ -10,7 +10,7 @@ import { add, compact, isHistogramReset, scale, scaleDown, subtract } from './hi
 import { type HistogramNotes, IncompatibleSchemas } from './histogram-shape.ts'
 import { type Ends, endsOf } from './range-ends.ts'
 
-export interface Told {
+interface Told {
   readonly annotations: Annotations
   readonly position: Position
 }

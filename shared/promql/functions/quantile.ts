@@ -29,7 +29,7 @@ export interface Bucket {
   count: number
 }
 
-export interface Repair {
+interface Repair {
   readonly minBucket: number
   readonly maxBucket: number
   readonly maxDiff: number
