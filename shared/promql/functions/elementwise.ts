@@ -28,11 +28,21 @@ function daysInMonth(year: number, month: number): number {
   return month === 2 && isLeap(year) ? 29 : MONTH_DAYS[month - 1]!
 }
 
-const ofDay = (pick: (days: number) => number) => (seconds: number) => pick(Math.floor(Math.trunc(seconds) / DAY_S))
-const ofTime = (pick: (secondOfDay: number) => number) => (seconds: number) => {
-  const whole = Math.trunc(seconds)
-  return pick(whole - Math.floor(whole / DAY_S) * DAY_S)
+/** Whole days since 1970, rounded down, and the seconds after them. What no 64-bit integer holds counts as 2^63, as it does in
+ *  Prometheus. */
+function splitDays(seconds: number): { days: number; second: number } {
+  const whole = Math.abs(seconds) < 2 ** 63 ? Math.trunc(seconds) : 2 ** 63
+  if (Number.isSafeInteger(whole)) {
+    const days = Math.floor(whole / DAY_S)
+    return { days, second: whole - days * DAY_S }
+  }
+  const exact = BigInt(whole)
+  const second = Number(((exact % BigInt(DAY_S)) + BigInt(DAY_S)) % BigInt(DAY_S))
+  return { days: Number((exact - BigInt(second)) / BigInt(DAY_S)), second }
 }
+
+const ofDay = (pick: (days: number) => number) => (seconds: number) => pick(splitDays(seconds).days)
+const ofTime = (pick: (secondOfDay: number) => number) => (seconds: number) => pick(splitDays(seconds).second)
 
 /** Of seconds since 1970, UTC. */
 export const DATE_FUNCTIONS: Readonly<Record<string, (seconds: number) => number>> = {
