@@ -3,7 +3,6 @@
 import { RefusedError } from '../../shared/base/errors.ts'
 import type {
   ExemplarsReply,
-  FillFrame,
   KnownAsk,
   KnownReply,
   LabelValuesAsk,
@@ -23,7 +22,7 @@ import { describe } from './damage.ts'
 import { FrameBuilder } from './frames.ts'
 import type { Owner } from './owner.ts'
 
-const ALL_TIME = { startMs: Number.NEGATIVE_INFINITY, endMs: Number.POSITIVE_INFINITY }
+export const ALL_TIME = { startMs: Number.NEGATIVE_INFINITY, endMs: Number.POSITIVE_INFINITY }
 /** Series looked at between two looks at the signal. */
 const STRIDE = 1024
 
@@ -124,22 +123,6 @@ export function exemplarsOf(owner: Owner, asked: SeriesAsk): ExemplarsReply {
   const refs = refsOf(head, { ...asked, ...ALL_TIME })
   const rows = Array.from(refs, (ref) => ({ labels: head.labelsOf(ref), exemplars: head.exemplarsOf(ref, range) }))
   return { stamp: stampOf(owner), series: rows.filter(({ exemplars }) => exemplars.length > 0) }
-}
-
-/** Everything that one segment holds, tenant by tenant. */
-export async function* fillFrames(owner: Owner, strings: StringTable, segment: number): AsyncIterable<FillFrame> {
-  for (const [tenant, head] of owner.state.heads) {
-    const builder = new FrameBuilder(head, strings, 'all')
-    const own = owner.damages.filter((damage) => damage.segment === segment && damage.state !== 'filled').map(describe)
-    let stamp: OwnerStamp | undefined = { ...stampOf(owner), warnings: own }
-    for (let ref = 0; ref < head.seriesCount; ref++) {
-      builder.add(ref, ALL_TIME, segment)
-      if (!builder.isFull) continue
-      yield { ...(stamp ? { stamp } : {}), tenant, frame: builder.take(stamp) }
-      stamp = undefined
-    }
-    yield { ...(stamp ? { stamp } : {}), tenant, frame: builder.take(stamp) }
-  }
 }
 
 /** Hashes of the series held, per owner and tenant, grown as series come: asked only when a tenant is at its limit. */

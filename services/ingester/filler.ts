@@ -1,12 +1,19 @@
 // Filling: an owner that misses part of a segment takes the whole segment from another owner's memory. Applying is idempotent, so
 // what both hold changes nothing.
-import { textOf } from '../../shared/base/errors.ts'
+import { CorruptError, textOf } from '../../shared/base/errors.ts'
 import { askStream } from '../../shared/bus/ask.ts'
 import type { Bus } from '../../shared/bus/port.ts'
-import { type FillFrame, fill, type SelectFrame } from '../../shared/contracts/read.ts'
+import {
+  type FillFrame,
+  fill,
+  type OwnerStamp,
+  type SelectFrame,
+  type SessionPart,
+} from '../../shared/contracts/read.ts'
 import type { Log } from '../../shared/telemetry/log.ts'
 import { HistogramChunkReader } from '../../shared/tsdb/chunk/histogram.ts'
 import { decodeXor, ENCODING_XOR } from '../../shared/tsdb/chunk/xor.ts'
+import type { Head } from '../../shared/tsdb/head/head.ts'
 import type { StringTable } from '../../shared/tsdb/head/string-table.ts'
 import { type Damage, describe } from './damage.ts'
 import type { Owner } from './owner.ts'
@@ -21,13 +28,19 @@ export interface FillDeps {
   readonly others: readonly string[]
 }
 
-/** Asks the other owners for the segments of all open damage; what none of them has whole stays `missing`. */
-export async function fillDamage(owner: Owner, deps: FillDeps): Promise<void> {
+/** Asks the other owners for the segments of all open damage. What all of them have answered and none has whole is `missing`; while one
+ *  is behind or does not answer, the damage stays open and is asked for again. True when nothing is left open. */
+export async function fillDamage(owner: Owner, deps: FillDeps): Promise<boolean> {
   const open = owner.damages.filter((damage) => damage.state === 'open')
+  let isSettled = true
   for (const segment of new Set(open.map((damage) => damage.segment))) {
-    const outcome = (await fillSegment(owner, segment, deps)) ? 'filled' : 'missing'
-    for (const damage of open.filter((other) => other.segment === segment)) settle(damage, outcome, owner, deps)
+    const damages = open.filter((damage) => damage.segment === segment)
+    const neededSeq = Math.max(...damages.map((damage) => damage.toSeq))
+    const outcome = await fillSegment(owner, { segment, neededSeq }, deps)
+    if (outcome === 'open') isSettled = false
+    else for (const damage of damages) settle(damage, outcome, owner, deps)
   }
+  return isSettled
 }
 
 function settle(damage: Damage, outcome: 'filled' | 'missing', owner: Owner, { metrics, log }: FillDeps): void {
@@ -38,71 +51,113 @@ function settle(damage: Damage, outcome: 'filled' | 'missing', owner: Owner, { m
   else log.error(facts, `no other owner could fill: ${describe(damage)}`)
 }
 
-/** True when one of the others has the segment without damage of its own. */
-async function fillSegment(owner: Owner, segment: number, deps: FillDeps): Promise<boolean> {
-  let isWhole = false
+/** `filled` when one of the others was past the damage and has the segment without damage of its own. */
+async function fillSegment(
+  owner: Owner,
+  { segment, neededSeq }: { segment: number; neededSeq: number },
+  deps: FillDeps,
+): Promise<Damage['state']> {
+  let outcome: Damage['state'] = 'missing'
   for (const other of deps.others) {
     try {
-      const request = { partition: owner.partition, incarnation: owner.incarnation, segment }
-      for await (const frame of askStream(deps.bus, fill, { id: other }, request, {})) {
-        if (frame.stamp && frame.stamp.warnings.length === 0) isWhole = true
-        applyFill(owner, segment, frame, deps.strings)
-      }
+      const stamp = await new Fill(owner, segment, deps.strings).take(other, deps.bus)
+      if (stamp.appliedSeq < neededSeq) outcome = 'open'
+      else if (stamp.warnings.length === 0) return 'filled'
     } catch (error) {
-      isWhole = false
-      deps.log.warn({ partition: owner.partition, other, reason: textOf(error) }, 'another owner could not fill')
+      outcome = 'open'
+      deps.log.warn({ partition: owner.partition, other, reason: textOf(error) }, 'another owner could not fill yet')
     }
-    if (isWhole) return true
   }
-  return false
+  return outcome
 }
 
-function applyFill(owner: Owner, segment: number, { tenant, frame }: FillFrame, strings: StringTable): void {
-  const head = owner.state.head(tenant)
-  const numbers = tableOf(owner, tenant, frame, strings)
-  let label = 0
-  let chunk = 0
-  for (let i = 0; i < frame.labelCounts.length; i++) {
-    const end = label + 2 * frame.labelCounts[i]!
-    const ref = head.series(Array.from(frame.labels.subarray(label, end), (number) => numbers[number]!))
-    label = end
-    for (let left = frame.chunkCounts?.[i] ?? 0; left > 0; left--)
-      applyChunk({ owner, tenant, ref, segment }, frame, chunk++)
-  }
-}
+/** One answer of one owner on its way into the state. */
+class Fill {
+  private readonly owner: Owner
+  private readonly segment: number
+  private readonly strings: StringTable
+  /** By what the frames belong to: our number of each string of the answer. */
+  private readonly tables = new Map<string, number[]>()
 
-const tables = new WeakMap<Owner, Map<string, number[]>>()
-
-/** String numbers of one answer, which go on from frame to frame; the first frame of a tenant starts afresh. */
-function tableOf(owner: Owner, tenant: string, frame: SelectFrame, strings: StringTable): number[] {
-  const perTenant = tables.get(owner) ?? new Map<string, number[]>()
-  tables.set(owner, perTenant)
-  const numbers = frame.stamp ? [] : (perTenant.get(tenant) ?? [])
-  perTenant.set(tenant, numbers)
-  let start = 0
-  for (const end of frame.stringEnds) {
-    numbers.push(strings.intern(Buffer.from(frame.strings.subarray(start, end)).toString()))
-    start = end
+  constructor(owner: Owner, segment: number, strings: StringTable) {
+    this.owner = owner
+    this.segment = segment
+    this.strings = strings
   }
-  return numbers
-}
 
-function applyChunk(
-  at: { owner: Owner; tenant: string; ref: number; segment: number },
-  frame: SelectFrame,
-  chunk: number,
-): void {
-  const head = at.owner.state.head(at.tenant)
-  const start = chunk === 0 ? 0 : frame.chunkEnds![chunk - 1]!
-  const end = frame.chunkEnds![chunk]!
-  const count = frame.chunkSamples![chunk]!
-  if (frame.chunkEncodings![chunk] === ENCODING_XOR) {
-    const times = new Float64Array(count)
-    const values = new Float64Array(count)
-    decodeXor(frame.chunks!, start, end, times, values, 0)
-    for (let i = 0; i < count; i++) head.appendFloat(at.ref, at.segment, times[i]!, values, i)
-    return
+  async take(other: string, bus: Bus): Promise<OwnerStamp> {
+    const { partition, incarnation } = this.owner
+    let stamp: OwnerStamp | undefined
+    for await (const part of askStream(
+      bus,
+      fill,
+      { id: other },
+      { partition, incarnation, segment: this.segment },
+      {},
+    )) {
+      stamp ??= part.stamp
+      if (part.session !== undefined) this.applySession(part, part.session)
+      else if (part.tenant !== '') this.applySamples(part)
+    }
+    if (stamp === undefined) throw new CorruptError('bad-answer', `${other} answered without a stamp`)
+    return stamp
   }
-  const reader = new HistogramChunkReader(frame.chunkEncodings![chunk]!, frame.chunks!, start, end)
-  while (reader.next()) head.appendHistogram(at.ref, at.segment, reader.time, reader.histogram())
+
+  private applySamples({ tenant, frame }: FillFrame): void {
+    const head = this.owner.state.head(tenant)
+    let chunk = 0
+    this.seriesOf(tenant, tenant, frame).forEach((ref, i) => {
+      for (let left = frame.chunkCounts?.[i] ?? 0; left > 0; left--) this.applyChunk(head, ref, frame, chunk++)
+    })
+  }
+
+  private applySession({ tenant, frame }: FillFrame, part: SessionPart): void {
+    const dictionary = this.owner.state.session(part.session, part.epoch)
+    for (const [i, text] of part.texts.entries()) dictionary.name(part.stringNumbers[i]!, text)
+    dictionary.learn(part.batches)
+    if (part.ids.length === 0) return
+    const head = this.owner.state.head(tenant)
+    const refs = this.seriesOf(`${part.session}/${tenant}`, tenant, frame)
+    for (const [i, ref] of refs.entries()) dictionary.define(part.ids[i]!, head, ref)
+  }
+
+  /** The refs of a frame's series, which are made where they are new. */
+  private seriesOf(table: string, tenant: string, frame: SelectFrame): number[] {
+    const head = this.owner.state.head(tenant)
+    const numbers = this.numbersOf(table, frame)
+    const refs: number[] = []
+    let label = 0
+    for (const count of frame.labelCounts) {
+      const run = frame.labels.subarray(label, label + 2 * count)
+      refs.push(head.series(Array.from(run, (number) => numbers[number]!)))
+      label += 2 * count
+    }
+    return refs
+  }
+
+  private numbersOf(table: string, frame: SelectFrame): number[] {
+    const numbers = this.tables.get(table) ?? []
+    this.tables.set(table, numbers)
+    let start = 0
+    for (const end of frame.stringEnds) {
+      numbers.push(this.strings.intern(Buffer.from(frame.strings.subarray(start, end)).toString()))
+      start = end
+    }
+    return numbers
+  }
+
+  private applyChunk(head: Head, ref: number, frame: SelectFrame, chunk: number): void {
+    const start = chunk === 0 ? 0 : frame.chunkEnds![chunk - 1]!
+    const end = frame.chunkEnds![chunk]!
+    const count = frame.chunkSamples![chunk]!
+    if (frame.chunkEncodings![chunk] === ENCODING_XOR) {
+      const times = new Float64Array(count)
+      const values = new Float64Array(count)
+      decodeXor(frame.chunks!, start, end, times, values, 0)
+      for (let i = 0; i < count; i++) head.appendFloat(ref, this.segment, times[i]!, values, i)
+      return
+    }
+    const reader = new HistogramChunkReader(frame.chunkEncodings![chunk]!, frame.chunks!, start, end)
+    while (reader.next()) head.appendHistogram(ref, this.segment, reader.time, reader.histogram())
+  }
 }

@@ -15,18 +15,10 @@ import * as read from '../../shared/contracts/read.ts'
 import type { ServiceDeps } from '../../shared/membership/deps.ts'
 import type { MemberActor } from '../../shared/membership/member-actor.ts'
 import { StringTable } from '../../shared/tsdb/head/string-table.ts'
-import {
-  exemplarsOf,
-  fillFrames,
-  knownOf,
-  labelNamesOf,
-  labelValuesOf,
-  metadataOf,
-  selectFrames,
-  seriesFrames,
-} from './answers.ts'
+import { exemplarsOf, knownOf, labelNamesOf, labelValuesOf, metadataOf, selectFrames, seriesFrames } from './answers.ts'
 import type { IngesterConfig } from './config.ts'
 import { describe } from './damage.ts'
+import { fillFrames } from './fill-frames.ts'
 import { fillDamage } from './filler.ts'
 import { leadPartition } from './leader.ts'
 import { Owner } from './owner.ts'
@@ -193,7 +185,8 @@ export function ingester(deps: IngesterDeps): MemberActor & { owners(): readonly
     damagedOwners = []
     for (const owner of damaged) {
       const others = membership.owners(owner.partition).filter((other) => other !== id)
-      await fillDamage(owner, { bus, log, metrics: counts, strings, others })
+      const isSettled = await fillDamage(owner, { bus, log, metrics: counts, strings, others })
+      if (!isSettled && !damagedOwners.includes(owner)) damagedOwners.push(owner)
     }
   }
 

@@ -179,13 +179,14 @@ export class Owner {
 
   report(
     kind: DamageKind,
-    range: { fromSeq: number; toSeq: number },
+    range: { fromSeq: number; toSeq: number; segment?: number },
     text: string,
     state: Damage['state'] = 'open',
   ): void {
-    const damage: Damage = { kind, ...range, segment: this.state.segment, text, state }
+    const { fromSeq, toSeq, segment = this.state.segment } = range
+    const damage: Damage = { kind, fromSeq, toSeq, segment, text, state }
     this.deps.metrics.damage.with({ kind }).inc()
-    this.deps.log.error({ partition: this.partition, kind, ...range, segment: damage.segment }, `log damage: ${text}`)
+    this.deps.log.error({ partition: this.partition, kind, fromSeq, toSeq, segment }, `log damage: ${text}`)
     if (this.damages.length < DAMAGES_MAX) this.damages.push(damage)
     if (state === 'open') this.deps.onDamage(damage)
   }
@@ -193,7 +194,7 @@ export class Owner {
   private freshState(): PartitionState {
     return new PartitionState({
       strings: this.deps.strings,
-      onDamage: (kind, seq, text) => this.report(kind, { fromSeq: seq, toSeq: seq }, text),
+      onDamage: (kind, seq, text, segment) => this.report(kind, { fromSeq: seq, toSeq: seq, segment }, text),
       onSkipped: (seq, text) => {
         this.deps.metrics.skipped.inc()
         this.deps.log.warn({ partition: this.partition, seq }, `batch skipped: ${text}`)

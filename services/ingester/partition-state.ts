@@ -15,43 +15,9 @@ import { decodeCanonical } from '../../shared/wire/histogram.ts'
 import { decodeLogBatch, type LogBatch } from '../../shared/wire/log-batch.ts'
 import { Reader } from '../../shared/wire/varint.ts'
 import type { DamageKind } from './damage.ts'
+import { SessionDictionary } from './session-dictionary.ts'
 
-const UNDEFINED = -1
-/** Counters of one session that are remembered, to check the references of later batches. */
-const COUNTERS_MAX = 256
-/** Ids and string numbers are dense: a larger one is damage, not a very large session. */
-const ID_MAX = 1 << 27
 const METADATA_PER_TENANT_MAX = 50_000
-
-/** One session's numbers: strings, and series by id. */
-class SessionDictionary {
-  readonly epoch: number
-  strings: string[] = []
-  heads: (Head | undefined)[] = []
-  refs = new Int32Array(1024).fill(UNDEFINED)
-  /** Sequence of each remembered counter. */
-  readonly counters = new Map<number, number>()
-
-  constructor(epoch: number) {
-    this.epoch = epoch
-  }
-
-  define(id: number, head: Head, ref: number): void {
-    if (id > ID_MAX) throw new CorruptError('bad-batch', `series id ${id} is above ${ID_MAX}`)
-    if (id >= this.refs.length) {
-      const wider = new Int32Array(Math.max(this.refs.length * 2, id + 1)).fill(UNDEFINED)
-      wider.set(this.refs)
-      this.refs = wider
-    }
-    this.heads[id] = head
-    this.refs[id] = ref
-  }
-
-  remember(counter: number, seq: number): void {
-    this.counters.set(counter, seq)
-    if (this.counters.size > COUNTERS_MAX) this.counters.delete(this.counters.keys().next().value!)
-  }
-}
 
 export interface PartitionStateOptions {
   readonly strings: StringTable
@@ -123,11 +89,12 @@ export class PartitionState {
     } catch (error) {
       if (!(error instanceof RefusedError)) throw error
       this.isMarkReadable = false
-      return this.options.onDamage('bad-mark', seq, error.message)
+      return this.damaged('bad-mark', seq, error.message)
     }
     if (this.mark !== undefined && mark.number !== this.mark.number + 1) {
-      this.options.onDamage('bad-mark', seq, `mark ${mark.number} follows mark ${this.mark.number}`)
-      if (mark.number <= this.mark.number) return
+      const text = `mark ${mark.number} follows mark ${this.mark.number}`
+      if (mark.number <= this.mark.number) return this.damaged('bad-mark', seq, text)
+      for (let lost = this.mark.number + 1; lost < mark.number; lost++) this.damaged('bad-mark', seq, text, lost)
     }
     this.mark = { ...mark, seq }
     this.segmentBytes = 0
@@ -143,15 +110,10 @@ export class PartitionState {
       batch = decodeLogBatch(payload)
     } catch (error) {
       if (!(error instanceof CorruptError)) throw error
-      return this.options.onDamage('bad-checksum', seq, error.message)
+      return this.damaged('bad-checksum', seq, error.message)
     }
     if (this.mark === undefined || batch.epoch > this.mark.number) {
-      this.options.onDamage(
-        'unknown-epoch',
-        seq,
-        `batch of epoch ${batch.epoch}, newest mark is ${this.mark?.number ?? 'none'}`,
-      )
-      this.mark = { number: batch.epoch, nonce: batch.nonce, writer: 'lost', seq: 0 } // its mark lay before it, so it was lost
+      this.adoptMark(seq, batch)
     } else if (batch.epoch < this.mark.number - 1) {
       return this.options.onSkipped(seq, `batch of epoch ${batch.epoch} lies behind mark ${this.mark.number}`)
     }
@@ -159,12 +121,25 @@ export class PartitionState {
       this.applyColumns(seq, batch)
     } catch (error) {
       if (!(error instanceof CorruptError)) throw error
-      this.options.onDamage('bad-checksum', seq, textOf(error))
+      this.damaged('bad-checksum', seq, textOf(error))
     }
   }
 
+  /** A batch of epoch k lies behind M(k): marks up to it were lost, and every segment that they opened misses something. */
+  private adoptMark(seq: number, { epoch, nonce }: LogBatch): void {
+    const known = this.mark?.number
+    this.mark = { number: epoch, nonce, writer: 'lost', seq: 0 }
+    const text = `batch of epoch ${epoch}, newest mark is ${known ?? 'none'}`
+    for (let lost = known === undefined ? epoch : known + 1; lost <= epoch; lost++)
+      this.damaged('unknown-epoch', seq, text, lost)
+  }
+
+  private damaged(kind: DamageKind, seq: number, text: string, segment = this.segment): void {
+    this.options.onDamage(kind, seq, text, segment)
+  }
+
   private applyColumns(seq: number, batch: LogBatch): void {
-    const session = this.sessionOf(batch)
+    const session = this.session(hex(batch.session), batch.epoch)
     this.checkReference(seq, batch, session)
     session.remember(batch.counter, seq)
     this.defineStrings(batch, session)
@@ -178,41 +153,42 @@ export class PartitionState {
     this.segmentBytes += batch.values.length * 10 + batch.histograms.length
     if (undefinedCount > 0) {
       const text = `${undefinedCount} samples name series that session ${hex(batch.session).slice(0, 8)} never defined`
-      this.options.onDamage('undefined-id', seq, text)
+      this.damaged('undefined-id', seq, text)
     }
   }
 
-  private sessionOf(batch: LogBatch): SessionDictionary {
-    const key = hex(batch.session)
+  /** The dictionary of a session, made when it is new. */
+  session(key: string, epoch: number): SessionDictionary {
     let session = this.sessions.get(key)
     if (!session) {
-      session = new SessionDictionary(batch.epoch)
+      session = new SessionDictionary(epoch)
       this.sessions.set(key, session)
     }
     return session
+  }
+
+  /** The dictionaries of the current and the previous epoch. */
+  sessionsHeld(): ReadonlyMap<string, SessionDictionary> {
+    return this.sessions
   }
 
   /** L10: the batch that this one names as the session's newest stored must have been seen, where it says it is. */
   private checkReference(seq: number, batch: LogBatch, session: SessionDictionary): void {
     if (batch.lastCounter === 0) return
     if (batch.lastSeq >= seq) {
-      this.options.onDamage('bad-reference', seq, `batch names sequence ${batch.lastSeq} as stored before it`)
+      this.damaged('bad-reference', seq, `batch names sequence ${batch.lastSeq} as stored before it`)
       return
     }
-    if (session.counters.has(batch.lastCounter) || batch.lastSeq < this.firstSeq) return
-    const isForgotten =
-      session.counters.size === COUNTERS_MAX && batch.lastCounter < session.counters.keys().next().value!
-    if (isForgotten) return
+    if (batch.lastSeq < this.firstSeq || session.mayHaveSeen(batch.lastCounter)) return
     const text = `batch ${batch.counter} names batch ${batch.lastCounter} at sequence ${batch.lastSeq}, which the log did not deliver`
-    this.options.onDamage('bad-reference', seq, text)
+    this.damaged('bad-reference', seq, text)
   }
 
   private defineStrings(batch: LogBatch, session: SessionDictionary): void {
     const reader = new Reader(batch.strings)
     while (reader.remaining > 0) {
       const number = reader.uvarint()
-      if (number > ID_MAX) throw new CorruptError('bad-batch', `string number ${number} is above ${ID_MAX}`)
-      session.strings[number] = reader.text()
+      session.name(number, reader.text())
       reader.check('strings')
     }
   }

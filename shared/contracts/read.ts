@@ -128,11 +128,27 @@ export interface FillAsk {
   /** The segment that has the hole. */
   readonly segment: number
 }
-/** Series of one tenant with all their samples of the asked segment, to be applied idempotently. */
+/** Series of one tenant with their samples of the asked segment; or series with the ids that a session gave them; or strings of a
+ *  session. String numbers of `frame` go on from frame to frame of one answer. */
 export interface FillFrame {
+  /** On the first frame. Its warnings are what the answering owner itself misses of the segment. */
   readonly stamp?: OwnerStamp
   readonly tenant: string
   readonly frame: SelectFrame
+  readonly session?: SessionPart
+}
+/** Part of a session's dictionary, so that its later batches can be read. */
+export interface SessionPart {
+  /** 32 hex digits. */
+  readonly session: string
+  readonly epoch: number
+  /** The id of each series in the frame. */
+  readonly ids: Uint32Array
+  /** The session's numbers of the strings in `texts`. */
+  readonly stringNumbers: Uint32Array
+  readonly texts: readonly string[]
+  /** Batches of the session that the answering owner has seen: counter, sequence, counter, sequence, … */
+  readonly batches: Float64Array
 }
 
 const addressedTo = { timeoutMs: 20_000, requestBytesMax: 1024 * 1024, replyBytesMax: REPLY_BYTES_MAX }

@@ -1,10 +1,13 @@
 // An owner on a log that lies: gaps, rewinds, reused sequences; and what another owner fills. Leaders and their patience.
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { ingesterSettings } from '../../../services/ingester/config.ts'
+import { fillFrames } from '../../../services/ingester/fill-frames.ts'
+import { fillDamage } from '../../../services/ingester/filler.ts'
 import { leadPartition } from '../../../services/ingester/leader.ts'
 import { Owner } from '../../../services/ingester/owner.ts'
 import { ownerMetrics } from '../../../services/ingester/owner-metrics.ts'
 import { seededRandom } from '../../../shared/base/random.ts'
+import { runActor, serveStream } from '../../../shared/bus/actor.ts'
 import { createMemoryHub, type MemoryHub } from '../../../shared/bus/memory-bus.ts'
 import type { Bus, KvBucket, LogMessage, LogStore } from '../../../shared/bus/port.ts'
 import { defaultsOf } from '../../../shared/config/settings.ts'
@@ -16,6 +19,7 @@ import {
   logName,
   markSubject,
 } from '../../../shared/contracts/log.ts'
+import { fill } from '../../../shared/contracts/read.ts'
 import { silentLog } from '../../../shared/telemetry/log.ts'
 import { createMetrics } from '../../../shared/telemetry/metrics.ts'
 import { StringTable } from '../../../shared/tsdb/head/string-table.ts'
@@ -29,12 +33,16 @@ let bus: Bus
 let bucket: KvBucket
 let writer: LogWriter
 let isOver: boolean
+let wholeStrings: StringTable
+let ownStrings: StringTable
 
 beforeEach(async () => {
   clock = new VirtualClock()
   hub = createMemoryHub({ clock, random: seededRandom(1) })
   bus = hub.connect('test')
   writer = new LogWriter()
+  wholeStrings = new StringTable()
+  ownStrings = new StringTable()
   isOver = false
   void clock.run(() => isOver, Number.POSITIVE_INFINITY)
   bucket = await soon(bus.bucket('log'))
@@ -88,7 +96,7 @@ function ownerOn(view: Bus): Owner {
   return new Owner({
     ...{ partition: 0, id: 'i1', bus: view, bucket, clock, log: silentLog, config },
     metrics: ownerMetrics(createMetrics()),
-    strings: new StringTable(),
+    strings: view === bus ? wholeStrings : ownStrings,
     without: new Set<string>(),
     onDamage: () => {},
   })
@@ -180,6 +188,56 @@ test('O2: an owner that comes back finds a log shorter than its checkpoint, or a
   await soon(owner.start())
   await pass(2_000)
   expect(damageOf(owner)).toContain('rewind 2-2')
+})
+
+test('L10: what a gap swallowed, a mark and a dictionary among it, is filled from another owner, segment by segment', async () => {
+  await append(markSubject(0), writer.mark(1))
+  await appendSample('a', 1)
+  await append(markSubject(0), writer.mark(2))
+  const lost = writer.batch([['b', 2, 2]])
+  await append(batchSubject(0), lost.seal())
+  writer.session!.markStored(lost, 4)
+  await append(
+    batchSubject(0),
+    writer
+      .batch([
+        ['b', 3, 3],
+        ['c', 3, 3],
+      ])
+      .seal(),
+  )
+  const whole = ownerOn(bus)
+  await soon(whole.start())
+  const other = hub.connect('other')
+  const serves = [serveStream(fill, (asked) => fillFrames(whole, wholeStrings, asked.segment), { id: 'i2' })]
+  const actor = { name: 'other', serves, hears: [], every: [], start: async () => {}, stop: async () => {} }
+  await soon(runActor(actor, { bus: other, clock, random: seededRandom(4), log: silentLog }).ready)
+
+  const owner = ownerOn(
+    lying({
+      consume: (log, from, onMessage, onError) =>
+        bus.logs.consume(
+          log,
+          from,
+          (message) => (message.seq === 3 || message.seq === 4 ? undefined : onMessage(message)),
+          onError,
+        ),
+    }),
+  )
+  await soon(owner.start())
+  await pass(1_000)
+  expect(damageOf(owner)).toEqual(['gap 3-4', 'unknown-epoch 5-5', 'bad-reference 5-5', 'undefined-id 5-5'])
+  expect(owner.damages.map(({ segment }) => segment)).toEqual([1, 2, 2, 2])
+  const deps = { bus, log: silentLog, metrics: ownerMetrics(createMetrics()), strings: ownStrings, others: ['i2'] }
+  expect(await soon(fillDamage(owner, deps))).toBe(true)
+  expect(owner.damages.map(({ state }) => state)).toEqual(['filled', 'filled', 'filled', 'filled'])
+  expect(owner.state.segments().map((segment) => owner.state.digest(segment))).toEqual(
+    whole.state.segments().map((segment) => whole.state.digest(segment)),
+  )
+  await appendSample('b', 4)
+  await pass(1_000)
+  expect(owner.damages, 'the dictionary came along').toHaveLength(4)
+  expect(owner.state.digest(2)).toBe(whole.state.digest(2))
 })
 
 test('O3: an owner that cannot read the end of its log stops answering', async () => {

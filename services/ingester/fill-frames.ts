@@ -1,0 +1,77 @@
+// What an owner gives to another that misses part of a segment: the segment's samples, and the dictionaries that batches to come lean on.
+import type { FillFrame, OwnerStamp, SelectFrame } from '../../shared/contracts/read.ts'
+import type { Head } from '../../shared/tsdb/head/head.ts'
+import type { StringTable } from '../../shared/tsdb/head/string-table.ts'
+import { ALL_TIME, stampOf } from './answers.ts'
+import { describe } from './damage.ts'
+import { FrameBuilder } from './frames.ts'
+import type { Owner } from './owner.ts'
+import type { SessionDictionary } from './session-dictionary.ts'
+
+const STRINGS_PER_FRAME_MAX = 4096
+
+export async function* fillFrames(owner: Owner, strings: StringTable, segment: number): AsyncIterable<FillFrame> {
+  const missing = owner.damages.filter((damage) => damage.segment === segment && damage.state !== 'filled')
+  const stamp: OwnerStamp = { ...stampOf(owner), warnings: missing.map(describe) }
+  yield { stamp, tenant: '', frame: NOTHING }
+  for (const [tenant, head] of owner.state.heads) {
+    const builder = new FrameBuilder(head, strings, 'all')
+    for (let ref = 0; ref < head.seriesCount; ref++) {
+      builder.add(ref, ALL_TIME, segment)
+      if (builder.isFull) yield { tenant, frame: builder.take() }
+    }
+    yield { tenant, frame: builder.take() }
+  }
+  for (const [session, dictionary] of owner.state.sessionsHeld()) {
+    yield* stringFrames(session, dictionary)
+    for (const [tenant, head] of owner.state.heads) yield* idFrames(session, dictionary, { tenant, head, strings })
+  }
+}
+
+function* stringFrames(session: string, dictionary: SessionDictionary): Iterable<FillFrame> {
+  const { epoch, strings } = dictionary
+  const batches = dictionary.batches()
+  const numbers = Object.keys(strings).map(Number) // a session that was itself filled may have holes
+  for (let start = 0; start < numbers.length; start += STRINGS_PER_FRAME_MAX) {
+    const part = numbers.slice(start, start + STRINGS_PER_FRAME_MAX)
+    const texts = part.map((number) => strings[number]!)
+    const given = { session, epoch, ids: new Uint32Array(0), stringNumbers: Uint32Array.from(part), texts, batches }
+    yield { tenant: '', frame: NOTHING, session: given }
+  }
+}
+
+/** The series of one tenant to which the session gave ids, with these. */
+function* idFrames(
+  session: string,
+  { epoch, heads, refs }: SessionDictionary,
+  of: { tenant: string; head: Head; strings: StringTable },
+): Iterable<FillFrame> {
+  const builder = new FrameBuilder(of.head, of.strings, 'labels')
+  let ids: number[] = []
+  const take = (): FillFrame => {
+    const given = {
+      session,
+      epoch,
+      ids: Uint32Array.from(ids),
+      stringNumbers: new Uint32Array(0),
+      texts: [],
+      batches: new Float64Array(0),
+    }
+    ids = []
+    return { tenant: of.tenant, frame: builder.take(), session: given }
+  }
+  for (let id = 0; id < heads.length; id++) {
+    if (heads[id] !== of.head) continue
+    builder.add(refs[id]!, ALL_TIME)
+    ids.push(id)
+    if (builder.isFull) yield take()
+  }
+  if (ids.length > 0) yield take()
+}
+
+const NOTHING: SelectFrame = {
+  strings: new Uint8Array(0),
+  stringEnds: new Uint32Array(0),
+  labelCounts: new Uint16Array(0),
+  labels: new Uint32Array(0),
+}

@@ -1,0 +1,64 @@
+// One session's numbers, as the log defined them: label strings, and series by id.
+import { CorruptError } from '../../shared/base/errors.ts'
+import type { Head } from '../../shared/tsdb/head/head.ts'
+
+/** Ids and string numbers are dense: a larger one is damage, not a very large session. */
+const ID_MAX = 1 << 27
+/** Counters that are remembered, to check the references of later batches. */
+const COUNTERS_MAX = 256
+const UNDEFINED = -1
+
+export class SessionDictionary {
+  readonly epoch: number
+  readonly strings: string[] = []
+  readonly heads: (Head | undefined)[] = []
+  refs = new Int32Array(1024).fill(UNDEFINED)
+  /** Sequence of each remembered counter, oldest first. */
+  private counters = new Map<number, number>()
+
+  constructor(epoch: number) {
+    this.epoch = epoch
+  }
+
+  /** Throws CorruptError for a number that no session reaches. */
+  name(number: number, text: string): void {
+    if (number > ID_MAX) throw new CorruptError('bad-batch', `string number ${number} is above ${ID_MAX}`)
+    this.strings[number] = text
+  }
+
+  /** The first definition of an id stays: it never changes meaning (L2). */
+  define(id: number, head: Head, ref: number): void {
+    if (id > ID_MAX) throw new CorruptError('bad-batch', `series id ${id} is above ${ID_MAX}`)
+    if (this.heads[id] !== undefined) return
+    if (id >= this.refs.length) {
+      const wider = new Int32Array(Math.max(this.refs.length * 2, id + 1)).fill(UNDEFINED)
+      wider.set(this.refs)
+      this.refs = wider
+    }
+    this.heads[id] = head
+    this.refs[id] = ref
+  }
+
+  remember(counter: number, seq: number): void {
+    this.counters.set(counter, seq)
+    if (this.counters.size > COUNTERS_MAX) this.counters.delete(this.counters.keys().next().value!)
+  }
+
+  /** The remembered batches: counter, sequence, counter, sequence, … */
+  batches(): Float64Array {
+    return Float64Array.from([...this.counters].flat())
+  }
+
+  /** Takes over what another owner has seen. */
+  learn(batches: Float64Array): void {
+    const seen = [...this.counters]
+    for (let i = 0; i + 1 < batches.length; i += 2) seen.push([batches[i]!, batches[i + 1]!])
+    this.counters = new Map(seen.sort(([, a], [, b]) => a - b).slice(-COUNTERS_MAX))
+  }
+
+  /** False when the batch with this counter cannot have been delivered. */
+  mayHaveSeen(counter: number): boolean {
+    const isForgotten = this.counters.size === COUNTERS_MAX && counter < this.counters.keys().next().value!
+    return isForgotten || this.counters.has(counter)
+  }
+}
