@@ -152,6 +152,7 @@ describe.skipIf(missing !== undefined && !mustRun)('a real Prometheus', () => {
     const [theirs, ours] = await both('/api/v1/series', { ...window, 'match[]': ['{job="shop"}', 'up'] })
     expect(theirs!.body.data.length).toBeGreaterThan(50)
     expect(sorted(ours!.body.data)).toEqual(sorted(theirs!.body.data))
+    if (!isOld) return // by remote write 2.0 it may send none
     await eventually('metadata has arrived', 10_000, async () => {
       const [wanted, came] = await both('/api/v1/metadata', { metric: 'shop_requests_total' })
       expect(came!.body).toEqual(wanted!.body)
