@@ -16,13 +16,13 @@ export const commonSettings = defineSettings({
     wants: 'letters, digits, - and _',
   }),
   zone: text('', 'failure domain of this actor: copies of a partition are spread over zones'),
-  heartbeatMs: duration('1s', 'how often an actor says that it lives', { min: '50ms', max: '1m' }),
+  heartbeatMs: duration('5s', 'how often an actor says that it lives', { min: '50ms', max: '1m' }),
   unhealthyAfterMs: duration(
-    '5s',
+    '15s',
     'silence after which an actor is asked no more and its partitions get other owners',
     { min: '100ms' },
   ),
-  forgetAfterMs: duration('1m', 'silence after which the record of an actor is deleted', {
+  forgetAfterMs: duration('10m', 'silence after which the record of an actor is deleted', {
     min: '200ms',
   }),
   partitions: integer(
