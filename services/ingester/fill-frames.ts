@@ -12,8 +12,8 @@ const STRINGS_PER_FRAME_MAX = 4096
 
 export async function* fillFrames(owner: Owner, strings: StringTable, segment: number): AsyncIterable<FillFrame> {
   const missing = owner.damages.filter((damage) => damage.segment === segment && damage.state !== 'filled')
-  const stamp: OwnerStamp = { ...stampOf(owner), warnings: missing.map(describe) }
-  yield { stamp, tenant: '', frame: NOTHING }
+  const stamp: OwnerStamp = { ...stampOf(owner), appliedSeq: owner.appliedMax, warnings: missing.map(describe) }
+  yield { stamp, held: owner.state.segments(), tenant: '', frame: NOTHING }
   for (const [tenant, head] of owner.state.heads) {
     const builder = new FrameBuilder(head, strings, 'all')
     for (let ref = 0; ref < head.seriesCount; ref++) {

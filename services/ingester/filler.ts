@@ -36,7 +36,8 @@ export async function fillDamage(owner: Owner, deps: FillDeps): Promise<boolean>
   for (const segment of new Set(open.map((damage) => damage.segment))) {
     const damages = open.filter((damage) => damage.segment === segment)
     const neededSeq = Math.max(...damages.map((damage) => damage.toSeq))
-    const outcome = await fillSegment(owner, { segment, neededSeq }, deps)
+    const isOpenEnded = damages.some(({ kind }) => kind === 'gap' || kind === 'rewind') // nobody knows how many marks lay in the hole
+    const outcome = await fillSegment(owner, { segment, isOpenEnded, neededSeq }, deps)
     if (outcome === 'open') isSettled = false
     else for (const damage of damages) settle(damage, outcome, owner, deps)
   }
@@ -54,13 +55,15 @@ function settle(damage: Damage, outcome: 'filled' | 'missing', owner: Owner, { m
 /** `filled` when one of the others was past the damage and has the segment without damage of its own. */
 async function fillSegment(
   owner: Owner,
-  { segment, neededSeq }: { segment: number; neededSeq: number },
+  { segment, isOpenEnded, neededSeq }: { segment: number; isOpenEnded: boolean; neededSeq: number },
   deps: FillDeps,
 ): Promise<Damage['state']> {
   let outcome: Damage['state'] = 'missing'
   for (const other of deps.others) {
     try {
-      const stamp = await new Fill(owner, segment, deps.strings).take(other, deps.bus)
+      const { stamp, held } = await new Fill(owner, segment, deps.strings).take(other, deps.bus)
+      const later = isOpenEnded ? held.filter((number) => number > segment) : []
+      for (const number of later) await new Fill(owner, number, deps.strings).take(other, deps.bus)
       if (stamp.appliedSeq < neededSeq) outcome = 'open'
       else if (stamp.warnings.length === 0) return 'filled'
     } catch (error) {
@@ -85,9 +88,10 @@ class Fill {
     this.strings = strings
   }
 
-  async take(other: string, bus: Bus): Promise<OwnerStamp> {
+  async take(other: string, bus: Bus): Promise<{ stamp: OwnerStamp; held: readonly number[] }> {
     const { partition, incarnation } = this.owner
     let stamp: OwnerStamp | undefined
+    let held: readonly number[] = []
     for await (const part of askStream(
       bus,
       fill,
@@ -96,11 +100,12 @@ class Fill {
       {},
     )) {
       stamp ??= part.stamp
+      held = part.held ?? held
       if (part.session !== undefined) this.applySession(part, part.session)
       else if (part.tenant !== '') this.applySamples(part)
     }
     if (stamp === undefined) throw new CorruptError('bad-answer', `${other} answered without a stamp`)
-    return stamp
+    return { stamp, held }
   }
 
   private applySamples({ tenant, frame }: FillFrame): void {

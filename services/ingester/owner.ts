@@ -44,6 +44,8 @@ export interface OwnerDeps {
 /** Messages whose checksums are remembered, to find where a rewound log still agrees. */
 const REMEMBERED_MAX = 4096
 const WAIT_STEP_MS = 5
+/** Without progress for this long before the log's end, it is looked whether anything is there. */
+const STALLED_MS = 3_000
 /** How often the newest applied message is compared with the log where nothing was interrupted. */
 const COMPARE_MS = 30_000
 
@@ -59,6 +61,8 @@ export class Owner {
   readonly partition: number
   state: PartitionState
   appliedSeq = 0
+  /** The highest sequence ever applied here: beyond `appliedSeq` after a rewind. */
+  appliedMax = 0
   /** The end of the log as last read, and which life of the log it is. */
   end: LogState | undefined
   readonly damages: Damage[] = []
@@ -76,6 +80,8 @@ export class Owner {
   private storedBefore: StoredBatch | undefined
   /** Applied when the connection was lost: must still stand in the log when it is back. */
   private doubtedSeq: number | undefined
+  private stalledSeq = -1
+  private stalledSinceMs = 0
   private checkpoint: Checkpoint | undefined
   private savedSeq = 0
   private isStopped = false
@@ -133,6 +139,7 @@ export class Owner {
     this.storedBefore = storedBefore
     if (before !== undefined && before.incarnation !== end.incarnation) return this.startOver('the log was made anew')
     if (end.lastSeq < this.appliedSeq || !(await this.agreesWithLog())) return this.mendRewind(end)
+    if (await this.lacksTail(end)) this.passOverTail(end)
     this.reads.push({ seq: end.lastSeq, atMs })
     if (this.reads.length > 100) this.reads.shift()
     if (this.hasMetEnd) this.checkHighWater()
@@ -153,6 +160,30 @@ export class Owner {
     if (message === undefined || checkOf(message) !== crc) return false
     if (this.doubtedSeq === seq) this.doubtedSeq = undefined
     return true
+  }
+
+  /** The log says that it reaches further, but delivers nothing and has nothing there. */
+  private async lacksTail({ firstSeq, lastSeq }: LogState): Promise<boolean> {
+    const { bus, clock, partition } = this.deps
+    const { appliedSeq } = this
+    if (appliedSeq !== this.stalledSeq || appliedSeq >= lastSeq) {
+      this.stalledSeq = appliedSeq
+      this.stalledSinceMs = clock.monotonic()
+      return false
+    }
+    if (clock.monotonic() - this.stalledSinceMs < STALLED_MS) return false
+    this.stalledSinceMs = clock.monotonic()
+    for (let seq = Math.max(appliedSeq + 1, firstSeq); seq <= lastSeq; seq++) {
+      if ((await bus.logs.get(logName(partition), seq, 5_000)) !== undefined) return false
+    }
+    return this.appliedSeq === appliedSeq
+  }
+
+  private passOverTail({ firstSeq, lastSeq }: LogState): void {
+    const fromSeq = Math.max(this.appliedSeq + 1, firstSeq)
+    const text = `the log says that it ends at ${lastSeq} but holds nothing from ${fromSeq} on`
+    this.report('gap', { fromSeq, toSeq: lastSeq }, text)
+    this.appliedSeq = lastSeq
   }
 
   /** Resolves when `seq` is applied; rejects with UnavailableError `err-carillon-owner-behind` after `waitMs`. */
@@ -241,6 +272,7 @@ export class Owner {
     if (!this.hasMetEnd) this.checkStored(message)
     this.checkCheckpoint(seq, crc)
     this.appliedSeq = seq
+    this.appliedMax = Math.max(this.appliedMax, seq)
     this.remember(seq, crc)
     this.deps.metrics.applied.inc()
     this.noteReached()

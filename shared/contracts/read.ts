@@ -131,8 +131,10 @@ export interface FillAsk {
 /** Series of one tenant with their samples of the asked segment; or series with the ids that a session gave them; or strings of a
  *  session. String numbers of `frame` go on from frame to frame of one answer. */
 export interface FillFrame {
-  /** On the first frame. Its warnings are what the answering owner itself misses of the segment. */
+  /** On the first frame. Its warnings are what the answering owner itself misses of the segment, its applied sequence the highest ever. */
   readonly stamp?: OwnerStamp
+  /** With the stamp: the segments that the answering owner holds. */
+  readonly held?: readonly number[]
   readonly tenant: string
   readonly frame: SelectFrame
   readonly session?: SessionPart
