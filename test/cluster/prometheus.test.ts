@@ -154,10 +154,37 @@ describe.skipIf(missing !== undefined && !mustRun)('a real Prometheus', () => {
     expect(sorted(ours!.body.data)).toEqual(sorted(theirs!.body.data))
     if (!isOld) return // by remote write 2.0 it may send none
     await eventually('metadata has arrived', 10_000, async () => {
-      const [wanted, came] = await both('/api/v1/metadata', { metric: 'shop_requests_total' })
+      const [wanted, came] = await both('/api/v1/metadata', { metric: 'shop_duration_seconds' })
       expect(came!.body).toEqual(wanted!.body)
       return true
     })
+  })
+
+  test('exemplars are the same', async () => {
+    const window = { start: startS.toFixed(3), end: endS.toFixed(3) }
+    const parameters = { query: 'rate(shop_requests_total{job="shop"}[1m])', ...window }
+    const [theirs, ours] = await both('/api/v1/query_exemplars', parameters)
+    const byLabels = ({ data }: { data: { seriesLabels: object }[] }) =>
+      data.map((each) => ({ key: JSON.stringify(Object.entries(each.seriesLabels).sort()), each }))
+    const inOrder = (body: { data: { seriesLabels: object }[] }) =>
+      byLabels(body).sort((a, b) => (a.key < b.key ? -1 : 1))
+    expect(theirs!.body.data).toHaveLength(3)
+    expect(inOrder(ours!.body)).toEqual(inOrder(theirs!.body))
+  })
+
+  test
+    .runIf(!isOld)
+    .each([
+      'prometheus_http_request_duration_seconds{handler="/metrics"}',
+      'histogram_count(prometheus_http_request_duration_seconds)',
+      'rate(prometheus_http_request_duration_seconds{handler="/metrics"}[10s])',
+      'histogram_quantile(0.9, rate(prometheus_http_request_duration_seconds{handler="/metrics"}[10s]))',
+      'sum(increase(prometheus_http_request_duration_seconds{handler="/metrics"}[10s]))',
+    ])('native histograms: %s', async (query) => {
+    const range = { query, start: startS.toFixed(3), end: endS.toFixed(3), step: '3' }
+    const [theirs, ours] = await both('/api/v1/query_range', range)
+    expect(exactly(ours!.body.data)).toEqual(exactly(theirs!.body.data))
+    expect(isNothing(theirs!.body.data)).toBe(false)
   })
 
   test.each(['', '/prometheus', '/api/prom'])('Grafana asks by POST form under "%s"', async (root) => {

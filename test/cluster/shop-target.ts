@@ -14,7 +14,7 @@ export interface ShopTarget {
 export async function startShop(): Promise<ShopTarget> {
   let scrapes = 0
   const server = createServer((_, response) => {
-    response.writeHead(200, { 'Content-Type': 'text/plain; version=0.0.4' })
+    response.writeHead(200, { 'Content-Type': 'application/openmetrics-text; version=1.0.0; charset=utf-8' })
     response.end(page(++scrapes))
   })
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
@@ -31,14 +31,14 @@ export async function startShop(): Promise<ShopTarget> {
 }
 
 function page(at: number): string {
-  return [...requests(at), ...durations(at), ...temperatures(at), ...facts(), ''].join('\n')
+  return [...requests(at), ...durations(at), ...temperatures(at), ...facts(), '# EOF', ''].join('\n')
 }
 
 function requests(at: number): string[] {
-  const lines = ['# HELP shop_requests_total Requests answered.', '# TYPE shop_requests_total counter']
+  const lines = ['# HELP shop_requests Requests answered.', '# TYPE shop_requests counter']
   HANDLERS.forEach((handler, i) => {
     const total = at * (i + 2) + (at % 5) // the last part goes back: a reset now and then
-    lines.push(`shop_requests_total{handler="${handler}",code="200"} ${total}`)
+    lines.push(`shop_requests_total{handler="${handler}",code="200"} ${total} # {trace_id="${i}-${at}"} ${at * 0.01}`)
     lines.push(`shop_requests_total{handler="${handler}",code="500"} ${Math.floor(at / (i + 3))}`)
   })
   return lines
