@@ -124,7 +124,7 @@ async function setUp(argv: readonly string[]): Promise<number> {
     signal: stopping.signal,
   })
   return print(
-    `${common.partitions} partition logs are there; durability: ${facts.durability} (${facts.durabilityReason})\n`,
+    `${facts.partitions} partition logs are there; durability: ${facts.durability} (${facts.durabilityReason})\n`,
   )
 }
 

@@ -25,7 +25,7 @@ import { known, ownerCounted } from '../../shared/contracts/read.ts'
 import { type LogPosition, type PushReply, type PushRequest, push, pushTo } from '../../shared/contracts/write.ts'
 import type { ServiceDeps } from '../../shared/membership/deps.ts'
 import { decodeTenant } from '../../shared/model/tenant.ts'
-import { partitionOf } from '../../shared/ring/owners.ts'
+import { type Pie, partitionOf, pieOf } from '../../shared/ring/pie.ts'
 import { admit, Staged } from './admit.ts'
 import type { DistributorConfig } from './config.ts'
 import { Dictionary } from './dictionary.ts'
@@ -57,6 +57,9 @@ export function distributor(deps: DistributorDeps): Actor {
   const news = new OwnerNews(clock, OWNER_NEWS_FRESH_MS)
   const spares: Staged[] = []
   let dictionary = new Dictionary()
+  /** How series go to the partitions that take them. */
+  let pie: Pie | undefined
+  let writableCount = 0
   let bucket: KvBucket
   const savedHighWater = new Map<number, string>()
   /** The highest sequence that was ever written down, per partition. */
@@ -125,15 +128,14 @@ export function distributor(deps: DistributorDeps): Actor {
   }
 
   function place(seriesHash: number): number {
-    return partitionOf(seriesHash, writers.length)
+    return partitionOf(seriesHash, pie!)
   }
 
   /** D4 */
   function refuseWhenUnable(): void {
-    if (writers.length === 0)
-      throw new UnavailableError('err-carillon-no-partitions', 'the partitions are not known yet')
-    for (const writer of writers) {
-      const reason = writer.refusal()
+    if (pie === undefined) throw new UnavailableError('err-carillon-no-partitions', 'the partitions are not known yet')
+    for (let partition = 0; partition < writableCount; partition++) {
+      const reason = writers[partition]!.refusal()
       if (reason) throw reason
     }
     const queued = queuedBytes()
@@ -267,6 +269,18 @@ export function distributor(deps: DistributorDeps): Actor {
     }
     const unmarked = writers.filter((writer) => writer.mark === undefined)
     await Promise.all(unmarked.map((writer) => writer.refresh()))
+    openPartitions()
+  }
+
+  /** Series that move to a new partition are looked up anew: the dictionary holds where each one goes (L19). */
+  function openPartitions(): void {
+    const count = membership.writableCount()
+    if (count === writableCount || count > writers.length) return
+    if (writers.slice(0, count).some((writer) => writer.mark === undefined) && writableCount > 0) return
+    log.info({ partitions: count, before: writableCount }, 'the partitions that take series')
+    pie = pieOf(count)
+    writableCount = count
+    dictionary = new Dictionary()
   }
 
   /** At a common start the ingesters are about to write the first marks: whoever is told that this actor is ready may push at once. */

@@ -14,6 +14,10 @@ export const ingesterSettings = defineSettings({
   endReadMs: duration('1s', 'how often the end of each owned log is read'),
   staleAfterMs: duration('15s', 'an owner that has not reached an end read this recently does not answer'),
   checkpointMs: duration('10s', 'how often the newest applied message is written down with its checksum'),
+  handOverMs: duration(
+    '5m',
+    'how long an ingester that was told to stop serves on while others catch up with its partitions',
+  ),
   countedMs: duration('2s', 'how often an ingester tells how many series and bytes it holds'),
 })
 

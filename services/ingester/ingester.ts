@@ -5,6 +5,7 @@
 //   I1  It holds nothing that the log does not: killing it loses nothing, a new one replays (design: log first).
 //   I2  A question is answered only by an owner that has caught up, and only from one owner's memory (L18).
 //   I3  Memory is bounded: what it holds is told to distributors, which stop new series near the bound and writes at it.
+import { sleep } from '../../shared/base/clock.ts'
 import { textOf, UnavailableError } from '../../shared/base/errors.ts'
 import { every, type HandlerContext, serve, serveStream } from '../../shared/bus/actor.ts'
 import { tell } from '../../shared/bus/ask.ts'
@@ -32,19 +33,22 @@ export type IngesterDeps = ServiceDeps & {
 
 const LEAD_MS = 500
 const OWN_MS = 500
-const RELEASE_AFTER_MS = 60_000
+/** A partition is served this long after all its owners have said that they have caught up: queriers hear it at about the same time. */
+const RELEASE_AFTER_MS = 5_000
+const HAND_OVER_STEP_MS = 100
 
 /** The owners are open to look at: tests and the simulation check what they hold. */
 export function ingester(deps: IngesterDeps): MemberActor & { owners(): readonly Owner[] } {
   const { bus, clock, random, config, membership, log, metrics, id } = deps
   const owners = new Map<number, Owner>()
-  /** Partitions that went to others, and since when: they are served until the successors have caught up (L19). */
+  /** Partitions of others that all have caught up, and since when: they are served until then, and a little longer (L19). */
   const released = new Map<number, number>()
   const strings = new StringTable()
   const counts = ownerMetrics(metrics)
   let bucket: KvBucket
   let damagedOwners: Owner[] = []
   let isActive = false
+  let isLeaving = false
 
   metrics.gaugeOf('carillon_ingester_series', 'Series in memory.', () => sumOf((owner) => seriesOf(owner)))
   metrics.gaugeOf('carillon_ingester_memory_bytes', 'Bytes of heads, as estimated.', bytesHeld)
@@ -83,6 +87,8 @@ export function ingester(deps: IngesterDeps): MemberActor & { owners(): readonly
       bucket = await bus.bucket(LOG_BUCKET)
       await followOwnership()
     },
+    becomesActive: true,
+    handOver,
     owners: () => [...owners.values()],
     partitions: () => [...owners.values()].map(statusOf),
     async stop() {
@@ -134,9 +140,35 @@ export function ingester(deps: IngesterDeps): MemberActor & { owners(): readonly
       if (isMine && !owners.has(partition)) await acquire(partition)
       else if (!isMine && owners.has(partition)) await release(partition)
     }
-    if (isActive || owners.size === 0 || ![...owners.values()].every((owner) => owner.isCaughtUp)) return
+    const holding = [...owners.values()].filter(isHeld).map((owner) => owner.partition)
+    membership.setHolds(holding.sort((a, b) => a - b))
+    if (isActive || isLeaving || membership.partitionCount() === 0 || holding.length < owners.size) return
     isActive = true
     await membership.setState('ACTIVE')
+  }
+
+  /** Caught up, and with a mark: a fresh log takes no batches before. */
+  function isHeld(owner: Owner): boolean {
+    return owner.isCaughtUp && owner.state.mark !== undefined
+  }
+
+  /** Whether all owners that the ring names have caught up. Without owners nobody can take over. */
+  function isTakenOver(partition: number): boolean {
+    const next = membership.owners(partition)
+    const holders = membership.holders(partition)
+    return next.length > 0 && next.every((other) => other !== id && holders.includes(other))
+  }
+
+  /** LEAVING: serves on until others hold everything, nobody is left to take it, or the wait is over. */
+  async function handOver(): Promise<void> {
+    isLeaving = true
+    const untilMs = clock.monotonic() + config.handOverMs
+    const left = () =>
+      [...owners.keys()].filter((p) => membership.owners(p).some((other) => other !== id) && !isTakenOver(p))
+    while (left().length > 0) {
+      if (clock.monotonic() >= untilMs) return log.warn({ partitions: left() }, 'leaving before others have caught up')
+      await sleep(clock, HAND_OVER_STEP_MS)
+    }
   }
 
   async function acquire(partition: number): Promise<void> {
@@ -159,6 +191,7 @@ export function ingester(deps: IngesterDeps): MemberActor & { owners(): readonly
   }
 
   async function release(partition: number): Promise<void> {
+    if (!isTakenOver(partition)) return void released.delete(partition)
     const since = released.get(partition) ?? clock.monotonic()
     released.set(partition, since)
     if (clock.monotonic() - since < RELEASE_AFTER_MS) return
@@ -175,16 +208,22 @@ export function ingester(deps: IngesterDeps): MemberActor & { owners(): readonly
 
   async function lead(): Promise<void> {
     for (const owner of owners.values()) {
-      if (membership.owners(owner.partition)[0] !== id) continue
+      if (leaderOf(owner.partition) !== id) continue
       await leadPartition(owner, { bus, bucket, clock, random, log, config, metrics: counts, id })
     }
+  }
+
+  /** The first owner that has caught up, so that segments are opened while a new first owner replays. */
+  function leaderOf(partition: number): string | undefined {
+    const next = membership.owners(partition)
+    return membership.holders(partition)[0] ?? next[0]
   }
 
   async function fillAll(): Promise<void> {
     const damaged = damagedOwners
     damagedOwners = []
     for (const owner of damaged) {
-      const others = membership.owners(owner.partition).filter((other) => other !== id)
+      const others = membership.readers(owner.partition).filter((other) => other !== id)
       const isSettled = await fillDamage(owner, { bus, log, metrics: counts, strings, others })
       if (!isSettled && !damagedOwners.includes(owner)) damagedOwners.push(owner)
     }
@@ -211,7 +250,7 @@ export function ingester(deps: IngesterDeps): MemberActor & { owners(): readonly
     return {
       partition: owner.partition,
       state: owner.isCaughtUp ? 'caught-up' : 'replaying',
-      isLeader: membership.owners(owner.partition)[0] === id,
+      isLeader: leaderOf(owner.partition) === id,
       incarnation: owner.incarnation,
       appliedSeq: owner.appliedSeq,
       endSeq: owner.end?.lastSeq ?? 0,

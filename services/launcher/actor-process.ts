@@ -74,10 +74,11 @@ export async function runActorProcess({ role, common, make }: ActorProcessOption
       onFailed: (error) => void failed.reject(error),
     })
     await Promise.race([running.ready, failed.promise])
-    await membership.setState('ACTIVE')
+    if (!actor.becomesActive) await membership.setState('ACTIVE')
     tellReady({ role, id, address: actor.address?.() }, log)
     await Promise.race([aborted(stopping.signal), failed.promise])
     await membership.setState('LEAVING').catch((error: unknown) => log.warn({ error }, 'telling that this one leaves'))
+    await actor.handOver?.()
     await running.stop()
     await membership.leave().catch((error: unknown) => log.warn({ error }, 'leaving the ring'))
     await bus.close()

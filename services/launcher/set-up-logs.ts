@@ -23,16 +23,16 @@ export async function setUpLogs({
   logs,
   log,
   signal,
-}: SetUpOptions): Promise<ServerFacts> {
+}: SetUpOptions): Promise<ServerFacts & { readonly partitions: number }> {
   const bus = await connect({ nats, systemUserFile, prefix: common.prefix, name: 'setup', log, signal })
   try {
-    await bootstrap(bus, {
+    const { count } = await bootstrap(bus, {
       partitions: common.partitions,
       replicationFactor: common.replicationFactor,
       logBytesMax: logs.logBytesMax,
       logReplicas: logs.logReplicas,
     })
-    return await bus.server()
+    return { ...(await bus.server()), partitions: count }
   } catch (error) {
     const hint = error instanceof RefusedError ? '' : '; is there room on the disk for --log-bytes-max × --partitions?'
     throw new SetupError(1, `cannot make the logs: ${textOf(error)}${hint}`, { cause: error })

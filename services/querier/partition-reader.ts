@@ -1,8 +1,9 @@
-// Asks every partition that exists (L19) and gets from each the answer of exactly one owner (L18): the leader first, another when it
-// fails, a hedge when it is slow.
+// Asks every partition that exists (L19) and gets from each the answer of exactly one owner (L18): the first that has caught up, another
+// when it fails, a hedge when it is slow. A former owner serves until its successor has caught up.
 //
 // Invariants
 //   Q4  A partition without an answer is an error, or with `partial_response` a warning; never a silently shorter answer.
+//        Nor does anybody answer who may not know of a partition: a view of the ring that is not confirmed is an error (L19).
 //   Q5  No owner is waited for longer than the query lives.
 import type { Clock } from '../../shared/base/clock.ts'
 import { UnavailableError } from '../../shared/base/errors.ts'
@@ -45,7 +46,7 @@ export interface PartitionReader {
 
 export interface PartitionReaderDeps {
   readonly clock: Clock
-  readonly membership: Pick<Membership, 'owners' | 'members' | 'partitionCount'>
+  readonly membership: Pick<Membership, 'readers' | 'partitionCount' | 'isConfirmed'>
   readonly hedgeAfterMs: number
   readonly ownerTimeoutMs: number
   readonly partitionAsksMax: number
@@ -57,6 +58,10 @@ export function createPartitionReader(deps: PartitionReaderDeps): PartitionReade
   const { clock, membership, hedgeAfterMs, ownerTimeoutMs, partitionAsksMax } = deps
 
   async function readAll<T>(scope: ReadScope, call: (call: OwnerCall) => Promise<T>): Promise<T[]> {
+    if (!membership.isConfirmed()) {
+      const text = 'this querier has not heard its own heartbeat for too long: it may not know of all partitions'
+      throw new UnavailableError('err-carillon-ring-unconfirmed', text)
+    }
     const count = membership.partitionCount()
     if (count === 0) throw new UnavailableError('err-carillon-not-set-up', 'the number of partitions is not known yet')
     const answers: (T | undefined)[] = new Array(count).fill(undefined)
@@ -94,7 +99,7 @@ export function createPartitionReader(deps: PartitionReaderDeps): PartitionReade
     try {
       const { signal } = scope
       const onFailure = deps.onOwnerFailure
-      return await firstAnswer(candidates(partition), attempt, {
+      return await firstAnswer(membership.readers(partition), attempt, {
         clock,
         hedgeAfterMs,
         silenceMaxMs: ownerTimeoutMs,
@@ -109,15 +114,6 @@ export function createPartitionReader(deps: PartitionReaderDeps): PartitionReade
       scope.warn(refusal.message)
       return undefined
     }
-  }
-
-  /** The owners in ring order; then whoever else lives, because a former owner serves until its successor has caught up (L19). */
-  function candidates(partition: number): readonly string[] {
-    const owners = membership.owners(partition)
-    const others = membership
-      .members()
-      .filter(({ role, isHealthy, id }) => role === 'ingester' && isHealthy && !owners.includes(id))
-    return [...owners, ...others.map((member) => member.id)]
   }
 
   return { readAll, partitionCount: () => membership.partitionCount() }

@@ -3,14 +3,19 @@
 // metrics   addressed   member.{id}.metrics   the actor's metrics, Prometheus text format
 // status    addressed   member.{id}.status    the actor's state as JSON, for people and for the status pages
 //
-// Bucket `ring`:  member.{id}   JSON MemberRecord; written by the member itself at each heartbeat
-//                 partitions    JSON PartitionsRecord; written by `carillon setup`
-import { addressed, cbor } from '../bus/contract.ts'
+// ring      question    ring.view              the ring as one member sees it; any member answers
+//
+// Bucket `ring`:  member.{id}   JSON MemberRecord; written by the member itself at each heartbeat and when it has something new to say
+//                 partitions    JSON PartitionsRecord; written by `carillon setup`, `carillon partitions add`, and by a member when added
+//                               partitions become writable
+import { addressed, cbor, question } from '../bus/contract.ts'
 
 export const RING_BUCKET = 'ring'
 export const memberKey = (id: string): string => `member.${id}`
-export const MEMBER_FILTER = 'member.*'
+export const MEMBER_PREFIX = 'member.'
 export const PARTITIONS_KEY = 'partitions'
+/** One watch for all of it: what is heard in it is in the order in which it was written. */
+export const RING_FILTER = '>'
 
 export type Role = 'gateway' | 'distributor' | 'ingester' | 'querier'
 export type MemberState = 'JOINING' | 'ACTIVE' | 'LEAVING'
@@ -28,13 +33,64 @@ export interface MemberRecord {
   readonly version: string
   /** Bytes of memory the member may use, 0 when it does not say. */
   readonly capacity: number
+  /** Partitions that it has caught up with, rising; ingesters only. */
+  readonly holds: readonly number[]
+  /** The revision of `partitions` that it goes by. */
+  readonly ringRevision: number
+  /** Counts the records that this incarnation has written. */
+  readonly beat: number
+}
+
+export function memberIn(value: Uint8Array): MemberRecord {
+  const record = JSON.parse(Buffer.from(value).toString()) as MemberRecord
+  return { ...record, holds: record.holds ?? [], ringRevision: record.ringRevision ?? 0, beat: record.beat ?? 0 }
 }
 
 /** `partitions` */
 export interface PartitionsRecord {
   readonly v: 1
+  /** Partitions that exist and are read: 0 … count − 1. */
   readonly count: number
+  /** Partitions that take series: 0 … writable − 1. */
+  readonly writable: number
   readonly replicationFactor: number
+}
+
+export const PARTITIONS_NONE: PartitionsRecord = { v: 1, count: 0, writable: 0, replicationFactor: 1 }
+
+export function partitionsIn(value: Uint8Array): PartitionsRecord {
+  const record = JSON.parse(Buffer.from(value).toString()) as PartitionsRecord
+  return { ...record, writable: record.writable ?? record.count }
+}
+
+/** The ring as one member sees it. */
+export interface RingReply {
+  readonly asSeenBy: string
+  /** False when that member may have missed changes. */
+  readonly isConfirmed: boolean
+  readonly replicationFactor: number
+  readonly partitionCount: number
+  readonly writableCount: number
+  readonly members: readonly RingMemberRow[]
+  readonly partitions: readonly RingPartitionRow[]
+}
+
+export interface RingMemberRow extends Omit<MemberRecord, 'v' | 'holds' | 'beat'> {
+  readonly isHealthy: boolean
+  readonly heartbeatAgeMs: number
+  /** How many partitions it has caught up with. */
+  readonly holdsCount: number
+}
+
+export interface RingPartitionRow {
+  readonly partition: number
+  /** `served`: all owners have caught up; `moving`: only some have, or a former owner serves; `unserved`: nobody can answer. */
+  readonly state: 'served' | 'moving' | 'unserved'
+  readonly isWritable: boolean
+  /** The leader first. */
+  readonly owners: readonly { readonly id: string; readonly hasCaughtUp: boolean }[]
+  /** Former owners that still serve. */
+  readonly alsoHeldBy: readonly string[]
 }
 
 export interface MetricsReply {
@@ -86,4 +142,11 @@ export const status = addressed({
   ...small,
   reply: cbor<StatusReply>(),
   doc: "one actor's state",
+})
+export const ring = question({
+  name: 'ring',
+  subject: 'ring.view',
+  ...small,
+  reply: cbor<RingReply>(),
+  doc: 'the ring as the member that answers sees it',
 })

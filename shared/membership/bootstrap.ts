@@ -1,42 +1,112 @@
-// Makes what has to exist before actors start: one log per partition, the buckets, the number of partitions.
+// Makes what has to exist before actors start: one log per partition, the buckets, the number of partitions. And adds partitions later.
+//
+// Invariants
+//   B1  A log exists before the number of partitions says so.
+//   B2  Partitions are never taken away: asking for fewer than there are changes nothing.
+//   B3  Where there are members, added partitions are readable only; the members open them for writing (membership.ts, M4).
 import { ConflictError, RefusedError } from '../base/errors.ts'
-import type { Bus } from '../bus/port.ts'
-import { LOG_BUCKET, logConfig } from '../contracts/log.ts'
-import { PARTITIONS_KEY, type PartitionsRecord, RING_BUCKET } from '../contracts/member.ts'
+import type { Bus, KvBucket } from '../bus/port.ts'
+import { LOG_BUCKET, logConfig, logName } from '../contracts/log.ts'
+import {
+  MEMBER_PREFIX,
+  PARTITIONS_KEY,
+  PARTITIONS_NONE,
+  type PartitionsRecord,
+  partitionsIn,
+  RING_BUCKET,
+  RING_FILTER,
+} from '../contracts/member.ts'
+import { PARTITIONS_MAX } from '../ring/pie.ts'
 
-export interface BootstrapOptions {
-  readonly partitions: number
-  readonly replicationFactor: number
+export interface LogOptions {
   /** Bytes of one partition's log. */
   readonly logBytesMax: number
   /** Copies of streams and buckets that the NATS servers keep: 1 or 3. */
   readonly logReplicas: number
 }
 
-/** Idempotent. Rejects with RefusedError `err-carillon-partitions` when the system was set up with more partitions than asked for. */
-export async function bootstrap(bus: Bus, options: BootstrapOptions): Promise<void> {
+export interface BootstrapOptions extends LogOptions {
+  readonly partitions: number
+  readonly replicationFactor: number
+}
+
+const TRIES_MAX = 20
+
+/** Idempotent; resolves with what is there now. */
+export async function bootstrap(bus: Bus, options: BootstrapOptions): Promise<PartitionsRecord> {
   const ring = await bus.bucket(RING_BUCKET, { replicas: options.logReplicas })
   await bus.bucket(LOG_BUCKET, { replicas: options.logReplicas })
-  for (let partition = 0; partition < options.partitions; partition++) {
-    await bus.logs.ensure(logConfig(partition, { bytesMax: options.logBytesMax, replicas: options.logReplicas }))
+  return grow(bus, ring, options, ({ count }) => ({
+    count: Math.max(count, options.partitions), // B2
+    replicationFactor: options.replicationFactor,
+    ensureFrom: 0,
+  }))
+}
+
+/** Adds `more` partitions to a system that was set up, with logs as large as the first one; resolves with what is there now. */
+export async function addPartitions(
+  bus: Bus,
+  more: number,
+  { logReplicas }: { logReplicas: number },
+): Promise<PartitionsRecord> {
+  const ring = await bus.bucket(RING_BUCKET, { replicas: logReplicas })
+  const { count: before } = await readPartitions(bus)
+  if (before === 0) throw new RefusedError('err-carillon-not-set-up', 'there are no partitions yet: run setup first')
+  const wanted = before + more
+  if (wanted > PARTITIONS_MAX) {
+    throw new RefusedError(
+      'err-carillon-partitions',
+      `${before} partitions and ${more} more are above ${PARTITIONS_MAX}`,
+    )
   }
-  const record: PartitionsRecord = { v: 1, count: options.partitions, replicationFactor: options.replicationFactor }
-  const bytes = Buffer.from(JSON.stringify(record))
-  try {
-    await ring.create(PARTITIONS_KEY, bytes)
-  } catch (error) {
-    if (!(error instanceof ConflictError)) throw error
+  const { bytesMax } = await bus.logs.state(logName(0))
+  return grow(bus, ring, { logBytesMax: bytesMax, logReplicas }, ({ count, replicationFactor }) => {
+    return { count: Math.max(count, wanted), replicationFactor, ensureFrom: count }
+  })
+}
+
+/** The number of partitions as it stands; zeroes before the system was set up. */
+export async function readPartitions(bus: Bus): Promise<PartitionsRecord> {
+  const entry = await (await bus.bucket(RING_BUCKET)).get(PARTITIONS_KEY)
+  return entry?.value ? partitionsIn(entry.value) : PARTITIONS_NONE
+}
+
+async function grow(
+  bus: Bus,
+  ring: KvBucket,
+  options: LogOptions,
+  next: (before: PartitionsRecord) => { count: number; replicationFactor: number; ensureFrom: number },
+): Promise<PartitionsRecord> {
+  for (let tries = 1; ; tries++) {
     const entry = await ring.get(PARTITIONS_KEY)
-    if (!entry?.value) throw error
-    const before = JSON.parse(Buffer.from(entry.value).toString()) as PartitionsRecord
-    if (before.count > options.partitions) {
-      throw new RefusedError(
-        'err-carillon-partitions',
-        `the system was set up with ${before.count} partitions, ${options.partitions} were asked for: partitions cannot be taken away`,
-      )
+    const before = entry?.value ? partitionsIn(entry.value) : PARTITIONS_NONE
+    const { count, replicationFactor, ensureFrom } = next(before)
+    for (let partition = ensureFrom; partition < count; partition++) {
+      await bus.logs.ensure(logConfig(partition, { bytesMax: options.logBytesMax, replicas: options.logReplicas })) // B1
     }
-    if (before.count !== record.count || before.replicationFactor !== record.replicationFactor) {
-      await ring.update(PARTITIONS_KEY, bytes, entry.revision)
+    const isAlone = before.count === 0 || (count > before.count && !(await hasMembers(ring)))
+    const record: PartitionsRecord = { v: 1, count, writable: isAlone ? count : before.writable, replicationFactor }
+    const isSame = record.count === before.count && record.replicationFactor === before.replicationFactor
+    if (isSame) return before
+    const bytes = Buffer.from(JSON.stringify(record))
+    try {
+      if (entry?.value) await ring.update(PARTITIONS_KEY, bytes, entry.revision)
+      else await ring.create(PARTITIONS_KEY, bytes)
+      return record
+    } catch (error) {
+      if (!(error instanceof ConflictError) || tries === TRIES_MAX) throw error
     }
   }
+}
+
+async function hasMembers(ring: KvBucket): Promise<boolean> {
+  let isAnybodyThere = false
+  const { promise, resolve } = Promise.withResolvers<void>()
+  const onEntry = ({ key, value }: { key: string; value: Uint8Array | undefined }) => {
+    if (key.startsWith(MEMBER_PREFIX) && value !== undefined) isAnybodyThere = true
+  }
+  const watch = ring.watch(RING_FILTER, onEntry, resolve)
+  await promise
+  watch.stop()
+  return isAnybodyThere
 }

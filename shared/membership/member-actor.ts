@@ -1,10 +1,15 @@
 // What every actor answers about itself, added to its own table: metrics and status (contracts/member.ts).
 import { type Actor, serve } from '../bus/actor.ts'
-import { metrics, type PartitionStatus, type Role, status } from '../contracts/member.ts'
+import { metrics, type PartitionStatus, type Role, ring, status } from '../contracts/member.ts'
 import type { ServiceDeps } from './deps.ts'
 
-/** An actor that owns partitions says how they stand. */
-export type MemberActor = Actor & { partitions?(): readonly PartitionStatus[] }
+/** An actor that owns partitions says how they stand, becomes ACTIVE by itself, and leaves when others hold what it held. */
+export type MemberActor = Actor & {
+  partitions?(): readonly PartitionStatus[]
+  readonly becomesActive?: true
+  /** Resolves when this actor may stop; it is LEAVING and serves on until then. */
+  handOver?(): Promise<void>
+}
 
 export function asMember(actor: MemberActor, deps: ServiceDeps & { readonly role: Role }): Actor {
   const { id, role, incarnation } = deps
@@ -13,6 +18,7 @@ export function asMember(actor: MemberActor, deps: ServiceDeps & { readonly role
     serves: [
       ...actor.serves,
       serve(metrics, async () => ({ text: await deps.metrics.text() }), { id }),
+      serve(ring, async () => deps.membership.ring(), { queue: 'ring' }),
       serve(status, async () => ({ id, role, incarnation, partitions: actor.partitions?.() ?? [] }), { id }),
     ],
   }

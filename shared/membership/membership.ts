@@ -1,30 +1,40 @@
 // Membership: who is here, kept in the `ring` bucket and watched by every actor.
 //
 // Each member writes its own record at every heartbeat. Everyone measures silence on its own monotonic clock since it saw a record
-// change, never by comparing wall clocks.
+// change, never by comparing wall clocks. The number of partitions stands in the same bucket and comes through the same watch, so whoever
+// has heard its own heartbeat has heard every change before it.
 //
 // Invariants
 //   M1  A member is unhealthy after `unhealthyAfterMs` without a change of its record, forgotten (its record deleted) after `forgetAfterMs`.
-//   M2  Silence of the whole bucket (NATS away, a leader change) means "unknown", not "all dead": while this actor's own heartbeats do
-//       not come back through the watch, nobody is judged.
-//   M3  Views are immutable snapshots; two views with the same revision are the same.
+//   M2  Silence of the whole bucket (NATS away, a leader change) means "unknown", not "all dead": time counts against others only while
+//       this actor's own heartbeats come back through the watch, and anew after a gap.
+//   M3  A view is confirmed as long as a heartbeat that was sent less than `unhealthyAfterMs` ago has come back. Nobody judges this actor
+//       dead before that, so whoever waits until all live members know something need not wait for one that is not confirmed (L19).
+//   M4  Added partitions become writable when every live member has heard of them and every owner has caught up with them (L19).
 import type { Clock } from '../base/clock.ts'
-import { textOf } from '../base/errors.ts'
-import type { Bus, BusSubscription, KvBucket, KvEntry } from '../bus/port.ts'
+import { ConflictError, textOf } from '../base/errors.ts'
+import type { Bus, KvBucket, KvEntry } from '../bus/port.ts'
 import {
-  MEMBER_FILTER,
+  MEMBER_PREFIX,
   type MemberRecord,
   type MemberState,
+  memberIn,
   memberKey,
   PARTITIONS_KEY,
   type PartitionsRecord,
+  partitionsIn,
   RING_BUCKET,
+  RING_FILTER,
+  type RingReply,
   type Role,
 } from '../contracts/member.ts'
-import { ownersOf } from '../ring/owners.ts'
+import { liveIn, type Member, type OwnersCache, ringReplyOf, type View, viewOf } from './view.ts'
+
+export type { Member } from './view.ts'
 
 export interface MembershipOptions {
   readonly heartbeatMs: number
+  /** At least three heartbeats. */
   readonly unhealthyAfterMs: number
   readonly forgetAfterMs: number
 }
@@ -38,12 +48,6 @@ export interface Self {
   readonly capacity: number
 }
 
-export interface Member extends MemberRecord {
-  readonly isHealthy: boolean
-  /** Milliseconds since this actor saw the record change. */
-  readonly silentMs: number
-}
-
 /** What everybody may know; the member's own part is `Membership`. */
 export interface Membership {
   readonly id: string
@@ -52,12 +56,24 @@ export interface Membership {
   members(): readonly Member[]
   /** Healthy, not leaving members of a role, sorted by id. */
   live(role: Role): readonly Member[]
+  /** Partitions that exist: all of them are read. */
   partitionCount(): number
+  /** Partitions that take series: the first ones. Fewer than exist while some are being added. */
+  writableCount(): number
   replicationFactor(): number
   /** Owners of a partition, the leader first; [] when no ingester is known. */
   owners(partition: number): readonly string[]
+  /** Who has caught up with a partition: owners first. */
+  holders(partition: number): readonly string[]
+  /** Ingesters to ask about a partition, best first. */
+  readers(partition: number): readonly string[]
+  /** False when changes of the ring may have passed unheard for too long (M3). */
+  isConfirmed(): boolean
+  ring(): RingReply
   onChange(listener: () => void): void
   setState(state: MemberState): Promise<void>
+  /** Says which partitions this member has caught up with; told at once when that has changed. */
+  setHolds(partitions: readonly number[]): void
   /** Ends heartbeats and deletes the own record. */
   leave(): Promise<void>
 }
@@ -76,112 +92,214 @@ export interface JoinDeps {
   readonly onError: (text: string) => void
 }
 
-/** Joins the ring: resolves when the present members are known and the own record is written. */
+/** A view is computed again after news, and when it is this old. */
+const VIEW_MS = 200
+const BEAT_RETRY_MS = 500
+
+/** Joins the ring: resolves when the present members are known and the own record has come back through the watch. */
 export async function joinRing({ bus, clock, self, options, onError }: JoinDeps): Promise<Membership> {
   const bucket: KvBucket = await bus.bucket(RING_BUCKET)
   const heard = new Map<string, Heard>()
   const listeners: (() => void)[] = []
   const startedAtMs = clock.now()
-  let partitions: PartitionsRecord | undefined
+  const cache: OwnersCache = { key: '', owners: [] }
+  let partitions: { record: PartitionsRecord; revision: number } | undefined
   let state: MemberState = 'JOINING'
-  let selfHeardAtMs = clock.monotonic()
+  let holds: readonly number[] = []
   let hasLeft = false
-  let ownersCache: { key: string; owners: readonly (readonly string[])[] } | undefined
 
-  const watches: BusSubscription[] = []
-  await new Promise<void>((resolve) => watches.push(bucket.watch(PARTITIONS_KEY, onPartitions, resolve)))
-  await new Promise<void>((resolve) => watches.push(bucket.watch(MEMBER_FILTER, onMember, resolve)))
-  await beat()
-  scheduleBeat()
+  /** Heartbeats sent and not come back, with when they were sent. */
+  const sent = new Map<number, number>()
+  let beatCount = 0
+  let isBeating: Promise<void> | undefined
+  let nextBeat: Promise<void> | undefined
+  let confirmedAtMs = Number.NEGATIVE_INFINITY
+  let selfHeardAtMs = clock.monotonic()
+  /** M2: silence counts from here on. */
+  let trustedSinceMs = selfHeardAtMs
+  let seen: { view: View; atMs: number } | undefined
+
+  const cameBack = Promise.withResolvers<void>()
+  const { promise: isKnown, resolve: known } = Promise.withResolvers<void>()
+  const watch = bucket.watch(RING_FILTER, onEntry, known)
+  await isKnown
+  try {
+    await beat()
+  } catch (error) {
+    watch.stop()
+    throw error
+  }
+  await cameBack.promise
+  scheduleBeat(options.heartbeatMs)
 
   return {
     id: self.id,
     incarnation: self.incarnation,
-    members,
-    live: (role) =>
-      members().filter((member) => member.role === role && member.isHealthy && member.state !== 'LEAVING'),
-    partitionCount: () => partitions?.count ?? 0,
-    replicationFactor: () => partitions?.replicationFactor ?? 1,
-    owners: (partition) => owners()[partition] ?? [],
+    members: () => view().members,
+    live: (role) => liveIn(view(), role),
+    partitionCount: () => view().partitions.count,
+    writableCount: () => view().partitions.writable,
+    replicationFactor: () => view().partitions.replicationFactor,
+    owners: (partition) => view().owners(partition),
+    holders: (partition) => view().holders(partition),
+    readers: (partition) => view().readers(partition),
+    isConfirmed,
+    ring: () => ringReplyOf(view(), { by: self.id, isConfirmed: isConfirmed() }),
     onChange: (listener) => void listeners.push(listener),
     async setState(next) {
-      state = next
+      if (state !== 'LEAVING') state = next // who leaves does not come back
       await beat()
+    },
+    setHolds(next) {
+      if (next.length === holds.length && next.every((partition, i) => partition === holds[i])) return
+      holds = [...next]
+      beatSoon()
     },
     async leave() {
       hasLeft = true
-      for (const watch of watches) watch.stop()
+      watch.stop()
+      await isBeating?.catch(() => {}) // told where it was sent
       await bucket.delete(memberKey(self.id))
     },
   }
 
-  function onPartitions(entry: KvEntry): void {
-    if (!entry.value) return
-    partitions = JSON.parse(Buffer.from(entry.value).toString()) as PartitionsRecord
+  // ---- hearing ----
+
+  function onEntry(entry: KvEntry): void {
+    if (entry.key === PARTITIONS_KEY) onPartitions(entry)
+    else if (entry.key.startsWith(MEMBER_PREFIX)) onMember(entry)
+    else return
     tell()
   }
 
-  function onMember(entry: KvEntry): void {
-    const id = entry.key.slice('member.'.length)
-    if (entry.value) {
-      const record = JSON.parse(Buffer.from(entry.value).toString()) as MemberRecord
-      heard.set(id, { record, revision: entry.revision, atMs: clock.monotonic() })
-      if (record.incarnation === self.incarnation) selfHeardAtMs = clock.monotonic()
-    } else heard.delete(id)
-    tell()
+  function onPartitions({ value, revision }: KvEntry): void {
+    if (!value) return
+    const isFirst = partitions === undefined
+    partitions = { record: partitionsIn(value), revision }
+    if (!isFirst) beatSoon() // everyone waits for everyone's word (M4)
   }
 
-  function members(): readonly Member[] {
-    const now = clock.monotonic()
-    const isBucketSilent = now - selfHeardAtMs > options.heartbeatMs * 2 // M2
-    return [...heard.values()]
+  function onMember({ key, value, revision }: KvEntry): void {
+    const id = key.slice(MEMBER_PREFIX.length)
+    if (value === undefined) return void heard.delete(id)
+    const record = memberIn(value)
+    const atMs = clock.monotonic()
+    heard.set(id, { record, revision, atMs })
+    if (record.incarnation !== self.incarnation) return
+    if (atMs - selfHeardAtMs > 2 * options.heartbeatMs) trustedSinceMs = atMs // M2
+    selfHeardAtMs = atMs
+    confirmedAtMs = Math.max(confirmedAtMs, sent.get(record.beat) ?? Number.NEGATIVE_INFINITY)
+    for (const number of [...sent.keys()]) if (number <= record.beat) sent.delete(number)
+    cameBack.resolve()
+  }
+
+  function isConfirmed(): boolean {
+    return clock.monotonic() - confirmedAtMs < options.unhealthyAfterMs
+  }
+
+  /** M2: how long a record has been silent while it would have been heard. */
+  function silenceOf(atMs: number): number {
+    const untilMs = Math.min(clock.monotonic(), selfHeardAtMs + options.heartbeatMs)
+    return untilMs - Math.max(atMs, trustedSinceMs)
+  }
+
+  function view(): View {
+    const nowMs = clock.monotonic()
+    if (seen !== undefined && nowMs - seen.atMs < VIEW_MS) return seen.view
+    const members = [...heard.values()]
       .sort((a, b) => (a.record.id < b.record.id ? -1 : 1))
-      .map(({ record, atMs }) => {
-        const silentMs = now - atMs
-        return { ...record, silentMs, isHealthy: isBucketSilent || silentMs <= options.unhealthyAfterMs }
+      .map(({ record, atMs }): Member => {
+        return { ...record, silentMs: nowMs - atMs, isHealthy: silenceOf(atMs) <= options.unhealthyAfterMs }
       })
+    seen = { view: viewOf(members, partitions?.record, cache), atMs: nowMs }
+    return seen.view
   }
 
-  function owners(): readonly (readonly string[])[] {
-    const ingesters = members().filter(
-      (member) => member.role === 'ingester' && member.isHealthy && member.state !== 'LEAVING',
-    )
-    const count = partitions?.count ?? 0
-    const replicationFactor = partitions?.replicationFactor ?? 1
-    const key = `${count}/${replicationFactor}/${ingesters.map((member) => `${member.id}@${member.zone}`).join()}`
-    if (ownersCache?.key !== key) {
-      ownersCache = { key, owners: ownersOf(ingesters, { partitionCount: count, replicationFactor }) }
+  function tell(): void {
+    seen = undefined
+    for (const listener of listeners) listener()
+  }
+
+  // ---- telling ----
+
+  /** Writes the own record as it is by then. One write at a time, so that an older record never follows a newer one. */
+  function beat(): Promise<void> {
+    nextBeat ??= (isBeating ?? Promise.resolve())
+      .catch(() => {}) // told to whoever asked for that one
+      .then(() => {
+        nextBeat = undefined
+        isBeating = write()
+        return isBeating
+      })
+    return nextBeat
+  }
+
+  async function write(): Promise<void> {
+    if (hasLeft) return
+    const number = ++beatCount
+    sent.set(number, clock.monotonic())
+    if (sent.size > 100) sent.delete(sent.keys().next().value!)
+    const record: MemberRecord = {
+      ...{ v: 1, ...self, state, startedAtMs, holds },
+      ringRevision: partitions?.revision ?? 0,
+      beat: number,
     }
-    return ownersCache.owners
-  }
-
-  async function beat(): Promise<void> {
-    const record: MemberRecord = { v: 1, ...self, state, startedAtMs }
     await bucket.put(memberKey(self.id), Buffer.from(JSON.stringify(record)))
   }
 
-  function scheduleBeat(): void {
-    clock.after(options.heartbeatMs, () => {
-      if (hasLeft) return
-      beat()
-        .catch((error: unknown) => onError(`heartbeat: ${textOf(error)}`))
-        .then(forget)
-        .catch((error: unknown) => onError(`forget: ${textOf(error)}`))
-        .then(() => {
-          tell()
-          scheduleBeat()
-        }, onError)
+  function beatSoon(): void {
+    beat().catch((error: unknown) => {
+      if (!hasLeft) onError(`heartbeat: ${textOf(error)}`)
     })
+  }
+
+  function scheduleBeat(afterMs: number): void {
+    clock.after(afterMs, () => {
+      if (hasLeft) return
+      void onBeat().then(scheduleBeat)
+    })
+  }
+
+  /** Resolves with the pause before the next one. */
+  async function onBeat(): Promise<number> {
+    try {
+      await beat()
+      await forget()
+      await openAdded()
+      return options.heartbeatMs
+    } catch (error) {
+      if (!hasLeft) onError(`heartbeat: ${textOf(error)}`)
+      return Math.min(options.heartbeatMs, BEAT_RETRY_MS)
+    } finally {
+      tell()
+    }
   }
 
   /** M1: whoever sees it first deletes the record of a member that has been silent for long. */
   async function forget(): Promise<void> {
-    const now = clock.monotonic()
-    if (now - selfHeardAtMs > options.heartbeatMs * 2) return
-    for (const [id, { atMs }] of heard) if (now - atMs > options.forgetAfterMs) await bucket.delete(memberKey(id))
+    for (const [id, { atMs }] of heard) {
+      if (id !== self.id && silenceOf(atMs) > options.forgetAfterMs) await bucket.delete(memberKey(id))
+    }
   }
 
-  function tell(): void {
-    for (const listener of listeners) listener()
+  /** M4: the first live member opens added partitions for writing; anybody may, the compare-and-set lets one through. */
+  async function openAdded(): Promise<void> {
+    if (partitions === undefined || partitions.record.writable === partitions.record.count) return
+    const { record, revision } = partitions
+    const now = view()
+    const live = now.members.filter((member) => member.isHealthy)
+    if (!isConfirmed() || live[0]?.id !== self.id) return
+    if (live.some((member) => member.ringRevision < revision)) return
+    for (let partition = record.writable; partition < record.count; partition++) {
+      const owners = now.owners(partition)
+      const holders = now.holders(partition)
+      if (owners.length === 0 || !owners.every((id) => holders.includes(id))) return
+    }
+    const opened: PartitionsRecord = { ...record, writable: record.count }
+    try {
+      await bucket.update(PARTITIONS_KEY, Buffer.from(JSON.stringify(opened)), revision)
+    } catch (error) {
+      if (!(error instanceof ConflictError)) throw error // another one was first, or there are more by now
+    }
   }
 }

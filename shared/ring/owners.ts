@@ -1,10 +1,16 @@
 // Who owns what: pure functions that every actor computes alike from the same membership.
 //
+// Every (partition, member) has a score by hash, and each partition wants the members with the highest. Where that would give a member
+// too much, it gets a price, which is taken off all its scores; prices rise and fall until loads are even. Since prices hardly depend on
+// any one member, a member that comes or goes leaves most partitions where they are. What prices leave uneven is moved one by one.
+// Only +, -, * and / of doubles: the same on every machine.
+//
 // Invariants
 //   R1  The same members give the same owners, whatever order they are listed in.
 //   R2  A partition has min(replicationFactor, members) owners, in different zones as long as zones last.
-//   R3  No member owns more than one partition above another's count plus what zones force on it.
-//   R4  A series has one partition; adding partitions moves only series that go to the new ones.
+//   R3  Members own equally many partitions, one more or less, as far as zones allow; the same holds for leading (being first).
+import { hashText, mix } from './hash.ts'
+import { evenOut, type Placement } from './placement.ts'
 
 export interface RingMember {
   readonly id: string
@@ -17,60 +23,117 @@ export function ownersOf(
   members: readonly RingMember[],
   options: { partitionCount: number; replicationFactor: number },
 ): readonly (readonly string[])[] {
+  const { partitionCount } = options
+  if (members.length === 0) return Array.from({ length: partitionCount }, () => [])
   const sorted = [...members].sort((a, b) => (a.id < b.id ? -1 : 1))
-  const loads = new Map(sorted.map((member) => [member.id, 0]))
-  const leads = new Map(sorted.map((member) => [member.id, 0]))
-  const owners: string[][] = []
-  for (let partition = 0; partition < options.partitionCount; partition++) {
-    const chosen: RingMember[] = []
-    while (chosen.length < Math.min(options.replicationFactor, sorted.length)) {
-      chosen.push(nextOwner(sorted, chosen, { loads, leads, partition }))
+  const zones = zonesOf(sorted)
+  const ownerCount = Math.min(options.replicationFactor, sorted.length)
+  const scores = scoresOf(sorted, partitionCount)
+  const owners = evenOut({
+    partitionCount,
+    memberCount: sorted.length,
+    scores,
+    targets: targetsOf(zones, sorted.length, { partitionCount, ownerCount }),
+    choose: (values) => chooseOwners(values, zones, ownerCount),
+    mayMove: (chosen, from, to) => keepsZones(chosen, zones, from, to),
+  })
+  const leaders = leadersOf(owners, scores, sorted.length)
+  return owners.map((chosen, partition) => {
+    const rank = (member: number) =>
+      scores[partition * sorted.length + member]! + (leaders[partition] === member ? 1 : 0)
+    return [...chosen].sort((a, b) => rank(b) - rank(a)).map((member) => sorted[member]!.id)
+  })
+}
+
+/** Which of the owners leads each partition. */
+function leadersOf(owners: Placement, scores: Float64Array, memberCount: number): readonly number[] {
+  const partitionCount = owners.length
+  const leaders = evenOut({
+    partitionCount,
+    memberCount,
+    scores,
+    targets: new Float64Array(memberCount).fill(partitionCount / memberCount),
+    choose: (values, partition) => [
+      owners[partition]!.reduce((best, each) => (values[each]! > values[best]! ? each : best)),
+    ],
+    mayMove: (_, __, to, partition) => owners[partition]!.includes(to),
+  })
+  return leaders.map(([leader]) => leader!)
+}
+
+/** 0 ≤ score < 1, at partition × members + member. No two members have the same score of a partition unless their ids collide. */
+function scoresOf(members: readonly RingMember[], partitionCount: number): Float64Array {
+  const scores = new Float64Array(partitionCount * members.length)
+  const hashes = members.map(({ id }) => hashText(id))
+  for (let partition = 0; partition < partitionCount; partition++) {
+    const salt = mix(Math.imul(partition + 1, 0x9e3779b1))
+    for (let m = 0; m < members.length; m++) {
+      scores[partition * members.length + m] = mix(mix(hashes[m]! ^ salt) + 0x7f4a7c15) / 4294967296
     }
-    for (const member of chosen) loads.set(member.id, loads.get(member.id)! + 1)
-    if (chosen[0]) leads.set(chosen[0].id, leads.get(chosen[0].id)! + 1)
-    owners.push(chosen.map((member) => member.id))
   }
-  return owners
+  return scores
 }
 
-/** The least loaded member outside the zones already chosen; equal ones are told apart by a hash of (partition, id). */
-function nextOwner(
-  members: readonly RingMember[],
-  chosen: readonly RingMember[],
-  state: { loads: Map<string, number>; leads: Map<string, number>; partition: number },
-): RingMember {
-  const free = members.filter((member) => !chosen.includes(member))
-  const elsewhere = free.filter((member) => !chosen.some((other) => other.zone === member.zone))
-  const candidates = elsewhere.length > 0 ? elsewhere : free
-  const rank = (member: RingMember) => [
-    state.loads.get(member.id)!,
-    chosen.length === 0 ? state.leads.get(member.id)! : 0,
-    hashText(`${state.partition}/${member.id}`),
-  ]
-  return candidates.reduce((best, member) => (compareRanks(rank(member), rank(best)) < 0 ? member : best))
+// ---- zones ----
+
+interface Zones {
+  /** The zone's number, per member. */
+  readonly of: readonly number[]
+  /** Members per zone. */
+  readonly sizes: readonly number[]
 }
 
-function compareRanks(a: readonly number[], b: readonly number[]): number {
-  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return a[i]! - b[i]!
-  return 0
+function zonesOf(members: readonly RingMember[]): Zones {
+  const names = [...new Set(members.map(({ zone }) => zone))]
+  const of = members.map(({ zone }) => names.indexOf(zone))
+  return { of, sizes: names.map((_, zone) => of.filter((each) => each === zone).length) }
 }
 
-/** The partition of a series, from the 32-bit hash of its tenant and label set: rendezvous by a jump over partitions, so that a
- *  growing count moves only what goes to the new partitions (R4). Source: Lamping and Veach, "A Fast, Minimal Memory, Consistent
- *  Hash Algorithm" (2014), with a 32-bit generator. */
-export function partitionOf(seriesHash: number, partitionCount: number): number {
-  if (partitionCount <= 1) return 0
-  let key = seriesHash >>> 0
-  let bucket = -1
-  let next = 0
-  while (next < partitionCount) {
-    bucket = next
-    key = (Math.imul(key, 0x9e3779b1) + 0x7f4a7c15) >>> 0
-    const mixed = mix(key)
-    next = Math.floor((bucket + 1) * (4294967296 / (mixed + 1)))
+/** The best members, first one of each zone, then whoever is best (R2). */
+function chooseOwners(values: Float64Array, zones: Zones, count: number): number[] {
+  const chosen: number[] = []
+  while (chosen.length < count) {
+    const wantsNewZone = chosen.length < zones.sizes.length
+    let best = -1
+    for (let m = 0; m < values.length; m++) {
+      if (best >= 0 && values[m]! <= values[best]!) continue
+      if (chosen.some((other) => other === m || (wantsNewZone && zones.of[other] === zones.of[m]))) continue
+      best = m
+    }
+    chosen.push(best)
   }
-  return bucket
+  return chosen
 }
+
+/** Whether as many zones hold the partition when `to` takes the place of `from`. */
+function keepsZones(chosen: readonly number[], zones: Zones, from: number, to: number): boolean {
+  if (chosen.includes(to)) return false
+  const isIn = (zone: number) => chosen.some((member) => member !== from && zones.of[member] === zone)
+  return !isIn(zones.of[to]!) || isIn(zones.of[from]!)
+}
+
+/** How many partitions each member should own: the same for all, but for zones too small to take their share or too needed to be spared. */
+function targetsOf(
+  { of, sizes }: Zones,
+  memberCount: number,
+  { partitionCount, ownerCount }: { partitionCount: number; ownerCount: number },
+): Float64Array {
+  const extraMax = Math.max(1, ownerCount - sizes.length + 1)
+  const least = sizes.length <= ownerCount ? partitionCount : 0
+  const zoneLoad = (size: number, each: number) =>
+    Math.min(Math.max(size * each, least), partitionCount * Math.min(size, extraMax))
+  let low = 0
+  let high = partitionCount
+  for (let round = 0; round < 60; round++) {
+    const each = (low + high) / 2
+    const total = sizes.reduce((sum, size) => sum + zoneLoad(size, each), 0)
+    if (total < partitionCount * ownerCount) low = each
+    else high = each
+  }
+  return Float64Array.from({ length: memberCount }, (_, m) => zoneLoad(sizes[of[m]!]!, high) / sizes[of[m]!]!)
+}
+
+// ---- senders ----
 
 /** Picks one of `ids` for a key so that most keys keep theirs when ids come and go (rendezvous hashing). */
 export function pickFor(key: string, ids: readonly string[]): string | undefined {
@@ -84,18 +147,4 @@ export function pickFor(key: string, ids: readonly string[]): string | undefined
     }
   }
   return best
-}
-
-/** 32-bit FNV-1a over UTF-16 units, then mixed. */
-export function hashText(text: string): number {
-  let hash = 0x811c9dc5
-  for (let i = 0; i < text.length; i++) hash = Math.imul(hash ^ text.charCodeAt(i), 0x01000193)
-  return mix(hash >>> 0)
-}
-
-function mix(value: number): number {
-  let h = value
-  h = Math.imul(h ^ (h >>> 16), 0x85ebca6b)
-  h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35)
-  return (h ^ (h >>> 16)) >>> 0
 }

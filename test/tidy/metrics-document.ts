@@ -77,9 +77,17 @@ const nobody: Membership = {
   live: () => [],
   partitionCount: () => 0,
   replicationFactor: () => 1,
+  writableCount: () => 0,
   owners: () => [],
+  holders: () => [],
+  readers: () => [],
+  isConfirmed: () => false,
+  ring: () => {
+    throw new Error('nobody has no ring')
+  },
   onChange: () => {},
   setState: async () => {},
+  setHolds: () => {},
   leave: async () => {},
 }
 

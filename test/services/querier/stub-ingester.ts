@@ -179,6 +179,9 @@ export function fixedMembership(
     startedAtMs: 0,
     version: 'test',
     capacity: 0,
+    holds: [],
+    ringRevision: 0,
+    beat: 0,
   })
   const members: Member[] = ingesters.map((id) => ({ ...record(id), isHealthy: true, silentMs: 0 }))
   return {
@@ -188,9 +191,17 @@ export function fixedMembership(
     live: (role) => members.filter((member) => member.role === role),
     partitionCount: () => owners.length,
     replicationFactor: () => 1,
+    writableCount: () => owners.length,
     owners: (partition) => owners[partition] ?? [],
+    holders: (partition) => owners[partition] ?? [],
+    readers: (partition) => [...new Set([...(owners[partition] ?? []), ...ingesters])],
+    isConfirmed: () => true,
+    ring: () => {
+      throw new Error('nobody asks this stub for the ring')
+    },
     onChange: () => {},
     setState: async () => {},
+    setHolds: () => {},
     leave: async () => {},
   }
 }
