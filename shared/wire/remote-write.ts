@@ -354,7 +354,8 @@ function readSeriesV2(walk: Walk, start: number, end: number): void {
   addReferred(seriesRegion, walk)
   countRegion(walk, seriesRegion)
   const nameRef = (kinds & HAS_METADATA) === 0 ? -1 : metricNameRef(bytes)
-  if ((kinds & (HAS_FLOATS | HAS_HISTOGRAMS)) === 0) {
+  // Prometheus sends exemplars apart from the samples of their series, though the specification asks for a sample in each.
+  if ((kinds & (HAS_FLOATS | HAS_HISTOGRAMS | HAS_EXEMPLARS)) === 0) {
     throw refusedSeries('TimeSeries must contain at least one sample or histogram for series')
   }
   if ((kinds & HAS_FLOATS) !== 0 && (kinds & HAS_HISTOGRAMS) !== 0) {
@@ -371,6 +372,7 @@ const HAS_FLOATS = 1
 const HAS_HISTOGRAMS = 2
 const HAS_METADATA = 4
 const HAS_START = 8
+const HAS_EXEMPLARS = 16
 
 /** Gathers the label references (field 1, packed or not) and returns which of the fields 2, 3, 5 and 6 are there. */
 function gatherRefs(bytes: Uint8Array, start: number, end: number): number {
@@ -400,6 +402,7 @@ function gatherRefs(bytes: Uint8Array, start: number, end: number): number {
       if (field === 1) throw wrongWireType(tag, 'labels_refs')
       if (field === 2) kinds |= HAS_FLOATS
       else if (field === 3) kinds |= HAS_HISTOGRAMS
+      else if (field === 4) kinds |= HAS_EXEMPLARS
       else if (field === 5) kinds |= HAS_METADATA
       else if (tag === 0x30) kinds |= HAS_START
       at = skipField(tag, bytes, cursor.at, end)

@@ -237,6 +237,14 @@ test('R2: symbols after series, references unpacked, start time of rc.3', () => 
   expect(told).toEqual([['series', ['a', 'b']], ['float', NOW, bitsOf(4), 77], ['end']])
 })
 
+test('2.0: exemplars may come in a series without samples, as Prometheus sends them', () => {
+  const exemplar = message([1, Uint8Array.of(1, 2)], [2, Float64Array.of(1.5)], [3, NOW])
+  const series = message([1, Uint8Array.of(1, 2)], [4, exemplar])
+  const { told, sink } = recorder()
+  readWriteV2(message([4, ''], [4, 'a'], [4, 'b'], [5, series]), sink)
+  expect(told.map((line) => (line as string[])[0])).toEqual(['series', 'exemplar', 'end'])
+})
+
 test('a series that is not wanted is checked and not told', () => {
   const { told, sink } = recorder((labels) => labels[1] !== 'up')
   readWriteV1(encodeWriteV1(request), sink)
