@@ -4,8 +4,10 @@
 // Invariants
 //   A1  A malformed body stages nothing.
 //   A2  A refused series or sample never holds back an accepted one of the same body.
+//   A3  Each (election, replica) of a body is judged once. Series of a replica that is not elected are stepped over; what the elections
+//       have yet to decide is staged, and taken out again when they decide against it (`applyClaim`).
 import { RefusedError } from '../../shared/base/errors.ts'
-import { formatLabels, type Labels, METRIC_NAME } from '../../shared/model/labels.ts'
+import { formatLabels, type Labels, labelOf, METRIC_NAME } from '../../shared/model/labels.ts'
 import { seriesHashOf } from '../../shared/ring/series-hash.ts'
 import { decodeHistogram, encodeCanonical } from '../../shared/wire/histogram.ts'
 import { decodeLabels } from '../../shared/wire/label-region.ts'
@@ -15,8 +17,9 @@ import { Writer } from '../../shared/wire/varint.ts'
 import type { WriteSink } from '../../shared/wire/write-sink.ts'
 import type { DistributorConfig } from './config.ts'
 import { type Dictionary, NONE } from './dictionary.ts'
+import { Claim, type Election } from './election.ts'
 import type { StagedExemplar, StagedHistogram, StagedMetadata } from './session.ts'
-import { canonical, checkLabels, echo, type Refusal, refusal } from './validate.ts'
+import { canonical, checkLabels, echo, type Refusal, refusal, without } from './validate.ts'
 
 /** What one body brings, until it is handed to the partition writers. */
 export class Staged {
@@ -30,6 +33,8 @@ export class Staged {
   metadata: StagedMetadata[] = []
   /** Series that the dictionary did not know before. */
   newRefs: number[] = []
+  /** What it brings for elections, each (election, replica) once. */
+  claims: Claim[] = []
   firstRefusal: Refusal | undefined
   /** Samples left out, by reason. */
   readonly discarded = new Map<string, number>()
@@ -44,8 +49,31 @@ export class Staged {
     this.exemplars = []
     this.metadata = []
     this.newRefs = []
+    this.claims = []
     this.firstRefusal = undefined
     this.discarded.clear()
+  }
+
+  /** Takes out what is said to be out, and counts it. */
+  remove(isOut: (ref: number, time: number) => boolean): { samples: number; histograms: number; exemplars: number } {
+    const before = { samples: this.count, histograms: this.histograms.length, exemplars: this.exemplars.length }
+    let kept = 0
+    for (let i = 0; i < this.count; i++) {
+      if (isOut(this.refs[i]!, this.times[i]!)) continue
+      this.refs[kept] = this.refs[i]!
+      this.times[kept] = this.times[i]!
+      this.words[2 * kept] = this.words[2 * i]!
+      this.words[2 * kept + 1] = this.words[2 * i + 1]!
+      kept++
+    }
+    this.count = kept
+    this.histograms = this.histograms.filter(({ ref, time }) => !isOut(ref, time))
+    this.exemplars = this.exemplars.filter(({ ref }) => !isOut(ref, Number.POSITIVE_INFINITY)) // theirs may be older
+    return {
+      samples: before.samples - kept,
+      histograms: before.histograms - this.histograms.length,
+      exemplars: before.exemplars - this.exemplars.length,
+    }
   }
 
   refuse(reason: Refusal, samples = 1): void {
@@ -82,6 +110,11 @@ export interface AdmitContext {
   readonly config: DistributorConfig
   readonly nowMs: number
   readonly partitionOf: (seriesHash: number) => number
+  readonly elections: {
+    of(tenant: string, cluster: string): Election
+    current(election: Election): Election
+    judge(claim: Claim): void
+  }
 }
 
 const decompressor = createDecompressor()
@@ -95,6 +128,32 @@ export function admit(protocol: 1 | 2, body: Uint8Array, staged: Staged, context
   else readWriteV2(bytes, sink)
 }
 
+/** Takes out of `staged` what a settled claim leaves out: everything, or what lies behind its guard. */
+export function applyClaim(claim: Claim, staged: Staged, { dictionary, config }: AdmitContext): void {
+  const replica = dictionary.intern(claim.replica)
+  const isOurs = (ref: number) =>
+    dictionary.replicas[ref] === replica &&
+    dictionary.elections[ref] !== 0 &&
+    dictionary.electionOf(dictionary.elections[ref]!).key === claim.election.key
+  const removed =
+    claim.verdict === 'take'
+      ? staged.remove((ref, time) => time < claim.floorMs && isOurs(ref))
+      : staged.remove((ref) => isOurs(ref))
+  if (claim.verdict !== 'take') {
+    for (const ref of staged.newRefs) if (isOurs(ref)) dictionary.counted[ref] = 0
+    staged.newRefs = staged.newRefs.filter((ref) => !isOurs(ref))
+  }
+  if (claim.verdict === 'refuse') {
+    const text = `too many HA clusters (limit: ${config.haClustersMax}), cluster "${echo(claim.election.cluster)}" is one more`
+    const reason = refusal('too-many-ha-clusters', 'too_many_ha_clusters', text, 'ha-clusters-max')
+    staged.refuse(reason, removed.samples + removed.histograms)
+    return
+  }
+  claim.dropped.samples += removed.samples
+  claim.dropped.histograms += removed.histograms
+  claim.dropped.exemplars += removed.exemplars
+}
+
 class Admission implements WriteSink {
   private readonly staged: Staged
   private readonly context: AdmitContext
@@ -104,6 +163,11 @@ class Admission implements WriteSink {
   private readonly timeMin: number
   private previous = NONE
   private ref = NONE
+  /** Of the series being told: its claim, and the times that need no second look. */
+  private claim: Claim | undefined
+  private floor: number
+  private ceiling: number
+  private readonly claims = new Map<number, Claim>()
   /** Why the series being told is left out: its samples are counted. */
   private refused: Refusal | undefined
   private slotWords: Uint32Array = new Uint32Array(2)
@@ -115,6 +179,8 @@ class Admission implements WriteSink {
     this.tenant = context.dictionary.intern(context.tenant)
     this.timeMax = context.nowMs + context.config.futureMs
     this.timeMin = context.config.pastMs > 0 ? context.nowMs - context.config.pastMs : Number.NEGATIVE_INFINITY
+    this.floor = this.timeMin
+    this.ceiling = this.timeMax
   }
 
   series(labels: Uint8Array, start: number, end: number): boolean {
@@ -123,17 +189,29 @@ class Admission implements WriteSink {
     if (ref === NONE) ref = this.newSeries(labels, start, end)
     else this.dictionary.used[ref] = 1
     this.ref = ref
-    if (ref !== NONE) this.previous = ref
+    if (ref === NONE) return true
+    this.previous = ref
+    if (this.dictionary.elections[ref] !== 0) return this.enter(ref)
+    if (this.claim !== undefined) this.leaveClaim()
     return true
   }
 
+  skipped(floats: number, histograms: number, exemplars: number): void {
+    const { dropped } = this.claim!
+    dropped.samples += floats
+    dropped.histograms += histograms
+    dropped.exemplars += exemplars
+  }
+
   float(time: number, slot: Float64Array, _startTime: number): void {
-    if (this.ref === NONE || time > this.timeMax || time < this.timeMin) this.refuseSample(time)
-    else this.staged.addFloat(this.ref, time, this.wordsOf(slot))
+    const isPlain = this.ref !== NONE && time <= this.ceiling && time >= this.floor
+    if (isPlain || this.isTaken(time, 'samples')) this.staged.addFloat(this.ref, time, this.wordsOf(slot))
   }
 
   histogram(time: number, bytes: Uint8Array, start: number, end: number, _version: 1 | 2): void {
-    if (this.ref === NONE || time > this.timeMax || time < this.timeMin) return this.refuseSample(time)
+    const isPlain = this.ref !== NONE && time <= this.ceiling && time >= this.floor
+    if (!isPlain && !this.isTaken(time, 'histograms')) return
+    if (this.claim !== undefined) this.claim.newestMs = Math.max(this.claim.newestMs, time)
     const sizeMax = this.context.config.histogramBytesMax
     if (end - start > sizeMax) {
       const text = `native histogram too large (actual: ${end - start} bytes, limit: ${sizeMax}) series: ${this.seriesText()}`
@@ -177,7 +255,57 @@ class Admission implements WriteSink {
     this.staged.metadata.push({ tenant: this.context.tenant, metric: name, type, help: cutTo(help, max), unit })
   }
 
-  seriesEnd(): void {}
+  seriesEnd(): void {
+    const { claim, staged } = this
+    if (claim === undefined || staged.count === 0) return
+    const newestMs = staged.times[staged.count - 1]! // of this series or of one before, and not refused either way
+    if (newestMs > claim.newestMs && staged.refs[staged.count - 1] === this.ref) claim.newestMs = newestMs
+  }
+
+  /** A series of an HA pair: false steps over it (A3). */
+  private enter(ref: number): boolean {
+    const { dictionary } = this
+    const key = dictionary.elections[ref]! * 2 ** 32 + dictionary.replicas[ref]!
+    let claim = this.claims.get(key)
+    if (claim === undefined) {
+      const { elections } = this.context
+      const election = elections.current(dictionary.electionOf(dictionary.elections[ref]!))
+      claim = new Claim(election, dictionary.strings[dictionary.replicas[ref]!]!)
+      elections.judge(claim)
+      this.claims.set(key, claim)
+      this.staged.claims.push(claim)
+    }
+    this.claim = claim
+    if (claim.verdict === 'drop') return false
+    this.floor = Math.max(this.timeMin, claim.floorMs)
+    this.ceiling = Math.min(this.timeMax, claim.ceilingMs)
+    if (dictionary.counted[ref] === 0) {
+      dictionary.counted[ref] = 1
+      this.staged.newRefs.push(ref)
+    }
+    return true
+  }
+
+  private leaveClaim(): void {
+    this.claim = undefined
+    this.floor = this.timeMin
+    this.ceiling = this.timeMax
+  }
+
+  /** A sample that wants a second look: true when it is staged nevertheless. */
+  private isTaken(time: number, kind: 'samples' | 'histograms'): boolean {
+    const { claim } = this
+    if (this.ref === NONE || claim === undefined || time > this.timeMax || time < this.timeMin) {
+      this.refuseSample(time)
+      return false
+    }
+    if (time < claim.floorMs) {
+      claim.dropped[kind]++
+      return false
+    }
+    claim.newestMs = Math.max(claim.newestMs, time) // beyond what the election covers yet
+    return true
+  }
 
   /** The reader tells all values through one slot. */
   private wordsOf(slot: Float64Array): Uint32Array {
@@ -196,12 +324,19 @@ class Admission implements WriteSink {
     }
     this.refused = checkLabels(decoded, this.context.config)
     if (this.refused) return NONE
-    const stored = canonical(decoded)
+    const { haClusterLabel, haReplicaLabel } = this.context.config
+    const cluster = haClusterLabel === '' ? '' : labelOf(decoded, haClusterLabel)
+    const replica = haReplicaLabel === '' ? '' : labelOf(decoded, haReplicaLabel)
+    const isOfPair = cluster !== '' && replica !== ''
+    const stored = canonical(isOfPair ? without(decoded, haReplicaLabel) : decoded)
     const hash = seriesHashOf(this.context.tenant, stored)
     const series = { labels: stored, hash, partition: this.context.partitionOf(hash) }
     const ref = this.dictionary.add(this.tenant, { bytes: labels, start, end }, series, this.previous)
     this.dictionary.used[ref] = 1
-    this.staged.newRefs.push(ref)
+    if (isOfPair) {
+      const election = this.context.elections.of(this.context.tenant, cluster)
+      this.dictionary.joinElection(ref, election, replica)
+    } else this.staged.newRefs.push(ref)
     return ref
   }
 

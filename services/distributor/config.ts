@@ -1,5 +1,5 @@
 // The distributor's settings.
-import { bytes, type ConfigOf, defineSettings, duration, integer, number } from '../../shared/config/settings.ts'
+import { bytes, type ConfigOf, defineSettings, duration, integer, number, text } from '../../shared/config/settings.ts'
 
 export const distributorSettings = defineSettings({
   lingerMs: duration('5ms', 'how long a batch waits for other pushes before it is appended'),
@@ -31,6 +31,23 @@ export const distributorSettings = defineSettings({
     'series that one distributor remembers; beyond it the dictionary starts afresh',
     { min: 1000 },
   ),
+  haClusterLabel: text('cluster', 'label that names the cluster of an HA pair; empty: no elections'),
+  haReplicaLabel: text('__replica__', 'label that names the replica; not stored where the cluster is named, too'),
+  haRenewMs: duration('10s', 'age at which an election is renewed, at the next push of the elected replica', {
+    min: '10ms',
+  }),
+  haKvGraceMs: duration(
+    '15s',
+    'how long after the start of its last renewal an election is believed; then pushes get 503',
+    {
+      min: '10ms',
+    },
+  ),
+  haTakeoverMs: duration('30s', 'silence after which another replica takes over; more than two scrape intervals', {
+    min: '10ms',
+  }),
+  haIdleMs: duration('30m', 'silence of all replicas after which an election is deleted', { min: '1s' }),
+  haClustersMax: integer(100, 'limit: elections per tenant', { min: 0 }),
 })
 
 export type DistributorConfig = ConfigOf<typeof distributorSettings>

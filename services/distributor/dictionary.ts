@@ -11,6 +11,7 @@
 import { assert } from '../../shared/base/assert.ts'
 import type { Labels } from '../../shared/model/labels.ts'
 import { hashBytes } from '../../shared/wire/label-region.ts'
+import type { Election } from './election.ts'
 
 const PAGE_BYTES = 1 << 20
 const CAPACITY_FIRST = 1024
@@ -30,11 +31,17 @@ export class Dictionary {
   definedIn = new Uint32Array(CAPACITY_FIRST)
   /** Per ref: 1 when used since the last `countUsed`. */
   used = new Uint8Array(CAPACITY_FIRST)
+  /** Per ref: the election it takes part in (0: none) and the string number of its replica; 1 once the series limit was asked. */
+  elections = new Uint32Array(CAPACITY_FIRST)
+  replicas = new Uint32Array(CAPACITY_FIRST)
+  counted = new Uint8Array(CAPACITY_FIRST)
 
   /** Label strings and tenants by number. */
   readonly strings: string[] = []
   private readonly stringNumbers = new Map<string, number>()
   private stringBytes = 0
+  private readonly electionList: Election[] = []
+  private readonly electionNumbers = new Map<Election, number>()
 
   private regionPage = new Uint32Array(CAPACITY_FIRST)
   private regionStart = new Uint32Array(CAPACITY_FIRST)
@@ -51,7 +58,7 @@ export class Dictionary {
 
   /** Bytes held, roughly. */
   get bytes(): number {
-    const perSeries = 2 + 4 * 9 + 2 + 4 + 2 + 4
+    const perSeries = 2 + 4 * 11 + 3 + 4 + 2 + 4
     return (
       this.pages.length * PAGE_BYTES +
       this.regionPage.length * perSeries +
@@ -103,6 +110,21 @@ export class Dictionary {
   /** The series will look new at its next push: its bytes lead to this ref no more. The ref itself keeps its meaning (X2). */
   forget(ref: number): void {
     this.regionLength[ref] = 0xffffffff
+  }
+
+  /** The series is one that `replica` sends for the cluster of `election`. */
+  joinElection(ref: number, election: Election, replica: string): void {
+    let number = this.electionNumbers.get(election)
+    if (number === undefined) {
+      number = this.electionList.push(election)
+      this.electionNumbers.set(election, number)
+    }
+    this.elections[ref] = number
+    this.replicas[ref] = this.intern(replica)
+  }
+
+  electionOf(number: number): Election {
+    return this.electionList[number - 1]!
   }
 
   /** The number of a string; the same text always has the same number. */
@@ -205,6 +227,9 @@ export class Dictionary {
     this.stored = wider(this.stored)
     this.definedIn = wider(this.definedIn)
     this.used = wider(this.used)
+    this.elections = wider(this.elections)
+    this.replicas = wider(this.replicas)
+    this.counted = wider(this.counted)
     this.regionPage = wider(this.regionPage)
     this.regionStart = wider(this.regionStart)
     this.regionLength = wider(this.regionLength)

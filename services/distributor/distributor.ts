@@ -6,11 +6,13 @@
 //   D2  A refused series never holds back an accepted one from the same write.
 //   D3  The distributor keeps nothing that matters: killing it loses only writes not yet acknowledged.
 //   D4  Overload and a full log answer 503, never 429: a sender drops what got 429.
+//   D5  Of an HA pair one replica is stored at a time (elections.ts, L22).
 import { sleep } from '../../shared/base/clock.ts'
 import { RefusedError, textOf, UnavailableError } from '../../shared/base/errors.ts'
 import { type Actor, every, type HandlerContext, hear, serve } from '../../shared/bus/actor.ts'
 import { ask } from '../../shared/bus/ask.ts'
 import type { KvBucket } from '../../shared/bus/port.ts'
+import { type ElectionNews, electionNews } from '../../shared/contracts/elections.ts'
 import {
   decodeMark,
   encodeRecord,
@@ -26,9 +28,10 @@ import { type LogPosition, type PushReply, type PushRequest, push, pushTo } from
 import type { ServiceDeps } from '../../shared/membership/deps.ts'
 import { decodeTenant } from '../../shared/model/tenant.ts'
 import { type Pie, partitionOf, pieOf } from '../../shared/ring/pie.ts'
-import { admit, Staged } from './admit.ts'
+import { type AdmitContext, admit, applyClaim, Staged } from './admit.ts'
 import type { DistributorConfig } from './config.ts'
 import { Dictionary } from './dictionary.ts'
+import { Elections } from './elections.ts'
 import { OwnerNews, RateLimiter } from './limits.ts'
 import { PartitionWriter } from './partition-writer.ts'
 import { type Refusal, refusal } from './validate.ts'
@@ -42,6 +45,7 @@ export type DistributorDeps = ServiceDeps & {
 
 const OWNER_NEWS_FRESH_MS = 20_000
 const LOG_STATE_MS = 5_000
+const ELECTIONS_REVIEW_MS = 60_000
 const DICTIONARY_REVIEW_MS = 600_000
 const DICTIONARY_SMALL = 50_000
 const FIRST_MARKS_WAIT_MS = 5_000
@@ -55,6 +59,7 @@ export function distributor(deps: DistributorDeps): Actor {
   const writers: PartitionWriter[] = []
   const rates = new RateLimiter(clock)
   const news = new OwnerNews(clock, OWNER_NEWS_FRESH_MS)
+  const elections = new Elections(deps)
   const spares: Staged[] = []
   let dictionary = new Dictionary()
   /** How series go to the partitions that take them. */
@@ -81,17 +86,23 @@ export function distributor(deps: DistributorDeps): Actor {
 
   return {
     name: 'distributor',
-    serves: [serve(push, onPush, { queue: 'distributor' }), serve(pushTo, onPush, { params: { id } })],
+    serves: [
+      serve(push, onPush, { queue: 'distributor' }),
+      serve(pushTo, onPush, { params: { id } }),
+      serve(electionNews, async ({ tenant }): Promise<ElectionNews> => elections.news(tenant), { id }),
+    ],
     hears: [hear(ownerCounted, (counts) => news.hear(counts))],
     every: [
       every(LOG_STATE_MS, 'read how full the logs are', readLogStates),
       every(config.highWaterMs, 'write down the newest stored batch of each session', saveHighWater),
       every(DICTIONARY_REVIEW_MS, 'start the dictionary afresh when most of it is old', reviewDictionary),
+      every(ELECTIONS_REVIEW_MS, 'delete elections that have been idle for long', () => elections.cleanUp()),
       every(1_000, 'look for marks and partitions', findMarks),
     ],
     async start() {
       bucket = await bus.bucket(LOG_BUCKET)
       bus.subscribe(markSubject('*'), {}, ({ subject, payload }) => hearMark(subject, payload))
+      await elections.start()
       await findMarks()
       await readLogStates()
       await waitForMarks()
@@ -106,7 +117,9 @@ export function distributor(deps: DistributorDeps): Actor {
     const used = dictionary // it may be replaced while this push waits
     const staged = spares.pop() ?? new Staged()
     try {
-      admit(protocol, body, staged, { dictionary: used, tenant, config, nowMs: clock.now(), partitionOf: place })
+      const admission = { dictionary: used, tenant, config, nowMs: clock.now(), partitionOf: place, elections }
+      admit(protocol, body, staged, admission)
+      if (staged.claims.length > 0) await settleClaims(staged, admission) // D5
       refuseWhenTooFast(tenant, staged)
       const denied = await denySeries(tenant, staged, used)
       const { written, commits } = write(staged, denied, used)
@@ -116,7 +129,7 @@ export function distributor(deps: DistributorDeps): Actor {
       counted.samples.with({ kind: 'float' }).inc(written.samplesWritten)
       counted.samples.with({ kind: 'histogram' }).inc(written.histogramsWritten)
       counted.pushes.with({ outcome: refused.refusal ? 'partly refused' : 'stored' }).inc()
-      return { ...written, ...refused, position }
+      return { ...written, ...droppedOf(staged), ...refused, position }
     } catch (error) {
       counted.pushes.with({ outcome: error instanceof RefusedError ? 'refused' : 'unavailable' }).inc()
       if (error instanceof RefusedError) for (const ref of staged.newRefs) used.forget(ref)
@@ -125,6 +138,27 @@ export function distributor(deps: DistributorDeps): Actor {
       staged.clear()
       if (spares.length < STAGED_SPARES_MAX) spares.push(staged)
     }
+  }
+
+  async function settleClaims(staged: Staged, admission: AdmitContext): Promise<void> {
+    const open = staged.claims.filter(({ verdict, newestMs, ceilingMs }) => {
+      return verdict !== 'drop' && (verdict !== 'take' || newestMs > ceilingMs)
+    })
+    await Promise.all(open.map((claim) => elections.settle(claim)))
+    for (const claim of open) applyClaim(claim, staged, admission)
+    for (const claim of staged.claims) if (claim.verdict === 'take') elections.renewSoon(claim)
+  }
+
+  /** What the elections left out of a push that is through. */
+  function droppedOf({ claims }: Staged): Pick<PushReply, 'dropped'> {
+    const dropped = { samples: 0, histograms: 0, exemplars: 0 }
+    for (const claim of claims) {
+      elections.note(claim)
+      dropped.samples += claim.dropped.samples
+      dropped.histograms += claim.dropped.histograms
+      dropped.exemplars += claim.dropped.exemplars
+    }
+    return dropped.samples + dropped.histograms + dropped.exemplars > 0 ? { dropped } : {}
   }
 
   function place(seriesHash: number): number {

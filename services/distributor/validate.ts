@@ -85,3 +85,8 @@ export function canonical(labels: Labels): Labels {
   for (let i = 0; i < labels.length; i += 2) if (labels[i + 1] !== '') kept.push(labels[i]!, labels[i + 1]!)
   return kept
 }
+
+/** The labels but for the one of that name. */
+export function without(labels: Labels, name: string): Labels {
+  return labels.filter((_, i) => labels[i - (i % 2)] !== name)
+}

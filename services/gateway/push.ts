@@ -119,14 +119,27 @@ export function pushRoutes(deps: PushDeps): readonly Route[] {
   }
 }
 
-function answerOf({ samplesWritten, histogramsWritten, exemplarsWritten, refusal, position }: PushReply): Answer {
+/** What an election left out counts as written: nothing of it is to be sent again, and a v2 sender would take it for lost. */
+function answerOf({
+  samplesWritten,
+  histogramsWritten,
+  exemplarsWritten,
+  dropped,
+  refusal,
+  position,
+}: PushReply): Answer {
   const headers: Record<string, string> = {
-    [WRITTEN.samples]: String(samplesWritten),
-    [WRITTEN.histograms]: String(histogramsWritten),
-    [WRITTEN.exemplars]: String(exemplarsWritten),
+    [WRITTEN.samples]: String(samplesWritten + (dropped?.samples ?? 0)),
+    [WRITTEN.histograms]: String(histogramsWritten + (dropped?.histograms ?? 0)),
+    [WRITTEN.exemplars]: String(exemplarsWritten + (dropped?.exemplars ?? 0)),
   }
   if (position.length > 0) headers['X-Carillon-Log-Position'] = formatPosition(position)
-  if (refusal === undefined) return { status: 204, headers }
+  if (dropped !== undefined) headers['X-Carillon-Ha-Dropped'] = String(dropped.samples + dropped.histograms)
+  if (refusal === undefined) {
+    if (dropped === undefined || samplesWritten + histogramsWritten > 0) return { status: 204, headers }
+    headers['Content-Type'] = TEXT
+    return { status: 202, headers, body: 'replica is not the elected one of its cluster: its samples are dropped\n' }
+  }
   headers['Content-Type'] = TEXT
   headers['X-Carillon-Error-Id'] = refusal.code
   if (refusal.status === 429) headers['Retry-After'] = String(Math.max(1, Math.ceil(refusal.retryAfterS ?? 1)))

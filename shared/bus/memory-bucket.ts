@@ -31,11 +31,19 @@ export class MemoryBucket {
   }
 
   update(key: string, value: Uint8Array, expectedRevision: number): number {
-    const revision = this.#entries.get(key)?.revision ?? 0
-    if (revision !== expectedRevision) {
-      throw new ConflictError('kv-conflict', `${this.name}: ${key} is at revision ${revision}, not ${expectedRevision}`)
-    }
+    this.#expect(key, expectedRevision)
     return this.write(key, value)
+  }
+
+  remove(key: string, expectedRevision: number | undefined): number {
+    if (expectedRevision !== undefined) this.#expect(key, expectedRevision)
+    return this.write(key, undefined)
+  }
+
+  #expect(key: string, expectedRevision: number): void {
+    const revision = this.#entries.get(key)?.revision ?? 0
+    if (revision === expectedRevision) return
+    throw new ConflictError('kv-conflict', `${this.name}: ${key} is at revision ${revision}, not ${expectedRevision}`)
   }
 
   write(key: string, value: Uint8Array | undefined): number {

@@ -181,8 +181,8 @@ export function memoryBucketClient(hub: Hub, connection: Connection, name: strin
     create: (key, value) => copied(value, (copy) => write(() => bucket().create(key, copy))),
     update: (key, value, revision) => copied(value, (copy) => write(() => bucket().update(key, copy, revision))),
     put: (key, value) => copied(value, (copy) => write(() => bucket().write(key, copy))),
-    async delete(key) {
-      await write(() => bucket().write(key, undefined))
+    async delete(key, expectedRevision) {
+      await write(() => bucket().remove(key, expectedRevision))
     },
     watch(filter, onEntry, onReady) {
       let isReady = false

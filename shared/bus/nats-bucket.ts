@@ -42,7 +42,10 @@ export async function natsBucket(deps: NatsBucketDeps, name: string, replicas: n
     create: (key, value) => call(`create ${key}`, () => kv.create(key, value)),
     update: (key, value, expectedRevision) => call(`update ${key}`, () => kv.update(key, value, expectedRevision)),
     put: (key, value) => call(`put ${key}`, () => kv.put(key, value)),
-    delete: (key) => call(`delete ${key}`, () => kv.delete(key)),
+    delete: (key, expectedRevision) =>
+      call(`delete ${key}`, () =>
+        kv.delete(key, expectedRevision === undefined ? {} : { previousSeq: expectedRevision }),
+      ),
     watch(filter, onEntry, onReady) {
       let isReady = false
       const ready = () => {

@@ -166,7 +166,8 @@ export interface KvBucket {
   /** Rejects with ConflictError unless `expectedRevision` is the key's newest revision. */
   update(key: string, value: Uint8Array, expectedRevision: number): Promise<number>
   put(key: string, value: Uint8Array): Promise<number>
-  delete(key: string): Promise<void>
+  /** With `expectedRevision` it rejects with ConflictError unless that is the key's newest revision. */
+  delete(key: string, expectedRevision?: number): Promise<void>
   /** First the present entries that match `filter` (e.g. `member.*`, `>` for all), then `onReady`, then each change. After a reconnect it
    *  goes on without losing the newest value of any key. */
   watch(filter: string, onEntry: (entry: KvEntry) => void, onReady: () => void): BusSubscription

@@ -5,7 +5,8 @@
 //                                                         dictionary knows its series
 // Delivery: request and reply. A body larger than one message travels in parts.
 // Errors: RefusedError when the body as a whole is refused (400, 413, 429); UnavailableError when it may be sent again (503).
-// A push that was taken in partly (some series refused) is answered with a reply that carries `refusal`.
+// A push that was taken in partly (some series refused) is answered with a reply that carries `refusal`. What an election left out
+// counts as done, and stands in `dropped`.
 import { RefusedError } from '../base/errors.ts'
 import { addressed, type Codec, cbor, question } from '../bus/contract.ts'
 
@@ -22,6 +23,8 @@ export interface PushReply {
   readonly samplesWritten: number
   readonly histogramsWritten: number
   readonly exemplarsWritten: number
+  /** Left out because their replica is not elected, or because they belong to a former one's time: nothing to send again (L22). */
+  readonly dropped?: { readonly samples: number; readonly histograms: number; readonly exemplars: number }
   /** The first refusal, when something in the body was refused. Everything else is stored. */
   readonly refusal?: PushRefusal
   /** Where the body ended in the logs: wait for these to read what was written (L20). */

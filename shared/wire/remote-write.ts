@@ -1,7 +1,8 @@
 // Remote write 1.0 and 2.0, start times as rc.3 and as rc.4 have them: one pass over the protobuf bytes, no object per sample.
 //
 // Invariants
-//   R1  A request is told completely or refused; a sink counts nothing before the reader has returned (write-sink.ts).
+//   R1  A request is told completely or refused; a sink counts nothing before the reader has returned (write-sink.ts). Of a series
+//       that it skips the samples are counted, not judged.
 //   R2  The fields of a message may come in any order and any number, as protobuf allows: labels after samples, labels apart,
 //       symbols after series. The usual order takes the fast way and the others a slower one, with the same outcome.
 //   R3  Values keep their bits: they are copied as words, never as numbers.
@@ -100,16 +101,18 @@ function readSeriesV1(walk: Walk, start: number, end: number): void {
   const labelsEnd = regionEnd(bytes, start, end)
   if (labelsEnd >= 0 && !hasField1(bytes, labelsEnd, end)) {
     const isWanted = sink.series(bytes, start, labelsEnd)
-    readSamples(walk, labelsEnd, end, isWanted)
-    if (isWanted) sink.seriesEnd()
+    if (!isWanted) return skipSamples(walk, labelsEnd, end)
+    readSamples(walk, labelsEnd, end)
+    sink.seriesEnd()
     return
   }
   seriesRegion.reset()
   gatherLabels(seriesRegion, bytes, start, end)
   countRegion(walk, seriesRegion)
   const isWanted = sink.series(seriesRegion.bytes, 0, seriesRegion.length)
-  readSamples(walk, start, end, isWanted)
-  if (isWanted) sink.seriesEnd()
+  if (!isWanted) return skipSamples(walk, start, end)
+  readSamples(walk, start, end)
+  sink.seriesEnd()
 }
 
 /** True when labels follow in what should be the rest of a series. */
@@ -138,7 +141,7 @@ function gatherLabels(region: RegionBuilder, bytes: Uint8Array, start: number, e
 }
 
 /** Tells everything of a series but its labels and 2.0's metadata. */
-function readSamples(walk: Walk, start: number, end: number, isWanted: boolean): void {
+function readSamples(walk: Walk, start: number, end: number): void {
   const { bytes, sink, limits, version } = walk
   const histogramField = HISTOGRAM_FIELD[version]
   const exemplarField = EXEMPLAR_FIELD[version]
@@ -154,19 +157,46 @@ function readSamples(walk: Walk, start: number, end: number, isWanted: boolean):
     if (field === 2) {
       const time = readSample(walk, cursor.at, at)
       if (++walk.sampleCount > limits.samplesMax) throw tooMany('samples', limits.samplesMax)
-      if (isWanted) sink.float(time, slot, startTime === 0 ? walk.seriesStart : startTime)
+      sink.float(time, slot, startTime === 0 ? walk.seriesStart : startTime)
     } else if (field === histogramField) {
       const messageStart = cursor.at
       const time = timeOfHistogram(bytes, messageStart, at)
       if (++walk.sampleCount > limits.samplesMax) throw tooMany('samples', limits.samplesMax)
-      if (isWanted)
-        sink.histogram(time, bytes, messageStart, at, version, startTime === 0 ? walk.seriesStart : startTime)
+      sink.histogram(time, bytes, messageStart, at, version, startTime === 0 ? walk.seriesStart : startTime)
     } else if (field === exemplarField) {
       const time = readExemplar(walk, cursor.at, at)
       if (++walk.exemplarCount > limits.exemplarsMax) throw tooMany('exemplars', limits.exemplarsMax)
-      if (isWanted) sink.exemplar(time, slot, exemplarRegion.bytes, 0, exemplarRegion.length)
+      sink.exemplar(time, slot, exemplarRegion.bytes, 0, exemplarRegion.length)
     }
   }
+}
+
+/** Counts what a series holds that nobody wants: lengths are followed, contents are not looked at. */
+function skipSamples(walk: Walk, start: number, end: number): void {
+  const { bytes, sink, limits, version } = walk
+  const exemplarField = EXEMPLAR_FIELD[version]
+  let floats = 0
+  let histograms = 0
+  let exemplars = 0
+  for (let at = start; at < end; ) {
+    const tag = readTag(bytes, at, end)
+    const field = tag >>> 3
+    if (field < 2 || field > 4) {
+      at = skipField(tag, bytes, cursor.at, end)
+      continue
+    }
+    if ((tag & 7) !== LENGTH) throw wrongWireType(tag, `${field} of a time series`)
+    at = readLength(bytes, cursor.at, end) + cursor.at
+    if (field === exemplarField) {
+      exemplars++
+      if (++walk.exemplarCount > limits.exemplarsMax) throw tooMany('exemplars', limits.exemplarsMax)
+      continue
+    }
+    if (field === 2) floats++
+    else histograms++
+    if (++walk.sampleCount > limits.samplesMax) throw tooMany('samples', limits.samplesMax)
+  }
+  sink.skipped?.(floats, histograms, exemplars)
 }
 
 /** The start time of the float or histogram read last; 0 when it has none. */
@@ -363,7 +393,8 @@ function readSeriesV2(walk: Walk, start: number, end: number): void {
   }
   walk.seriesStart = (kinds & HAS_START) === 0 ? 0 : createdTime(bytes, start, end)
   const isWanted = sink.series(seriesRegion.bytes, 0, seriesRegion.length)
-  readSamples(walk, start, end, isWanted)
+  if (isWanted) readSamples(walk, start, end)
+  else skipSamples(walk, start, end)
   if ((kinds & HAS_METADATA) !== 0) readMetadataV2(walk, start, end, nameRef, isWanted)
   if (isWanted) sink.seriesEnd()
 }

@@ -31,8 +31,10 @@ export const METRIC_TYPES: readonly MetricType[] = [
  * labels of a series stay valid until its seriesEnd. Labels come as a region (label-region.ts) whatever the protocol.
  */
 export interface WriteSink {
-  /** False skips the series: nothing more of it is told, not even seriesEnd. */
+  /** False skips the series: nothing more of it is told but `skipped`, and its samples are not even read. */
   series(labels: Uint8Array, start: number, end: number): boolean
+  /** What a skipped series held. */
+  skipped?(floats: number, histograms: number, exemplars: number): void
   /** `slot[0]` holds the value, bits preserved: take it by `column[i] = slot[0]!`. `startTime` 0 means unknown. */
   float(time: number, slot: Float64Array, startTime: number): void
   /** The raw Histogram message, for decodeHistogram; its fields are the same in both versions. */

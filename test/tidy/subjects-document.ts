@@ -1,6 +1,7 @@
 // docs/subjects.md: every subject that actors speak on, from the contracts themselves.
 import path from 'node:path'
 import { cancelSubject } from '../../shared/bus/ask.ts'
+import * as elections from '../../shared/contracts/elections.ts'
 import * as log from '../../shared/contracts/log.ts'
 import * as member from '../../shared/contracts/member.ts'
 import { filesIn, root } from './sources.ts'
@@ -57,7 +58,8 @@ Beside them:
 | \`cln-${member.RING_BUCKET}\` | \`${member.PARTITIONS_KEY}\` | number of partitions, owners per partition |
 | \`cln-${log.LOG_BUCKET}\` | \`${withPartition(log.markKey)}\` | number of the newest mark |
 | \`cln-${log.LOG_BUCKET}\` | \`${withPartition((p) => log.highWaterKey(p, '{distributor}'))}\` | the newest batch that a distributor knows to be stored |
-| \`cln-${log.LOG_BUCKET}\` | \`${withPartition((p) => log.checkpointKey(p, '{ingester}'))}\` | the newest message that an owner applied, and its checksum |`
+| \`cln-${log.LOG_BUCKET}\` | \`${withPartition((p) => log.checkpointKey(p, '{ingester}'))}\` | the newest message that an owner applied, and its checksum |
+| \`cln-${elections.ELECTIONS_BUCKET}\` | \`{tenant}.{cluster}\` | the elected replica of an HA pair, its bounds in sample time, takeovers |`
 }
 
 function kindOf(contract: ContractLike): string[] {

@@ -1,0 +1,83 @@
+// One election as this distributor knows it: the record, when it saw that change, how long it may be believed, and what it heard and
+// dropped of each replica. All times but those of the record are the distributor's own monotonic clock.
+import type { ElectionRecord } from '../../shared/contracts/elections.ts'
+
+const REPLICAS_MAX = 32
+
+export class Election {
+  readonly tenant: string
+  readonly cluster: string
+  readonly key: string
+  /** undefined: nobody is elected. */
+  record: ElectionRecord | undefined
+  revision = 0
+  /** When the revision was seen to change. */
+  changedAtMs: number
+  /** The start of the own last renewal that succeeded, of the replica elected now. */
+  renewedAtMs = Number.NEGATIVE_INFINITY
+  /** Age at which the next renewal starts, drawn anew for each. */
+  renewAfterMs = 0
+  /** The one change that is under way. */
+  busy: Promise<unknown> | undefined
+  /** The bucket could not be reached, so silence may be its own; since when it can be again. */
+  isUnsure = false
+  reachableSinceMs: number | undefined
+  readonly heard = new Map<string, { atMs: number; dropped: number }>()
+
+  constructor(born: { tenant: string; cluster: string; key: string; nowMs: number }) {
+    this.tenant = born.tenant
+    this.cluster = born.cluster
+    this.key = born.key
+    this.changedAtMs = born.nowMs
+  }
+
+  /** A record as the bucket gave it; older news are none. */
+  learn(record: ElectionRecord | undefined, revision: number, nowMs: number): void {
+    if (revision <= this.revision) return
+    if (record?.replica !== this.record?.replica) this.renewedAtMs = Number.NEGATIVE_INFINITY
+    this.record = record
+    this.revision = revision
+    this.changedAtMs = nowMs
+    this.isUnsure = false
+  }
+
+  doubt(): void {
+    this.isUnsure = true
+    this.reachableSinceMs = undefined
+  }
+
+  hear(replica: string, nowMs: number, dropped: number): void {
+    const known = this.heard.get(replica)
+    if (known === undefined && this.heard.size >= REPLICAS_MAX) this.heard.delete(this.heard.keys().next().value!)
+    else this.heard.delete(replica) // so that the one silent for longest stands first
+    this.heard.set(replica, { atMs: nowMs, dropped: (known?.dropped ?? 0) + dropped })
+  }
+
+  /** When anything was last heard of this cluster, from its replicas or through the bucket. */
+  lastSignMs(): number {
+    let last = this.changedAtMs
+    for (const { atMs } of this.heard.values()) last = Math.max(last, atMs)
+    return last
+  }
+}
+
+/** What one push brings for one (election, replica), and what becomes of it. */
+export class Claim {
+  readonly election: Election
+  readonly replica: string
+  /** `ask`: what is known here does not decide. */
+  verdict: 'take' | 'drop' | 'ask' | 'refuse'
+  /** Times from `floorMs` to `ceilingMs` may be taken as they are: behind the guard, below the bound (E1). */
+  floorMs = Number.NEGATIVE_INFINITY
+  ceilingMs = Number.NEGATIVE_INFINITY
+  /** A sample beyond the ceiling is staged: the bound has to be raised first. */
+  isBeyond = false
+  newestMs = Number.NEGATIVE_INFINITY
+  dropped = { samples: 0, histograms: 0, exemplars: 0 }
+
+  constructor(election: Election, replica: string) {
+    this.election = election
+    this.replica = replica
+    this.verdict = 'ask'
+  }
+}
