@@ -5,7 +5,7 @@
 //   O2  What a log does not deliver is named as damage and asked of another owner; it is never passed over in silence.
 //   O3  An owner answers only when it has reached an end of the log that was read recently (L18).
 import { type Clock, sleep } from '../../shared/base/clock.ts'
-import { textOf, UnavailableError } from '../../shared/base/errors.ts'
+import { CorruptError, textOf, UnavailableError } from '../../shared/base/errors.ts'
 import type { Bus, BusSubscription, KvBucket, LogConsumer, LogMessage, LogState } from '../../shared/bus/port.ts'
 import {
   batchSubject,
@@ -86,6 +86,8 @@ export class Owner {
   private savedSeq = 0
   private isStopped = false
   private isMending = false
+  /** The log was found to be another than the one applied: nothing is applied until it is known from where on. */
+  private isRewound = false
   private hasMetEnd = false
   private nextCompareMs = 0
 
@@ -100,7 +102,7 @@ export class Owner {
   }
 
   get isCaughtUp(): boolean {
-    return this.deps.clock.monotonic() - this.reachedAtMs < this.deps.config.staleAfterMs
+    return !this.isRewound && this.deps.clock.monotonic() - this.reachedAtMs < this.deps.config.staleAfterMs
   }
 
   async start(): Promise<void> {
@@ -138,7 +140,7 @@ export class Owner {
     this.end = end
     this.storedBefore = storedBefore
     if (before !== undefined && before.incarnation !== end.incarnation) return this.startOver('the log was made anew')
-    if (end.lastSeq < this.appliedSeq || !(await this.agreesWithLog())) return this.mendRewind(end)
+    if (this.isRewound || end.lastSeq < this.appliedSeq || !(await this.agreesWithLog())) return this.mendRewind(end)
     if (await this.lacksTail(end)) this.passOverTail(end)
     this.reads.push({ seq: end.lastSeq, atMs })
     if (this.reads.length > 100) this.reads.shift()
@@ -240,22 +242,24 @@ export class Owner {
       logName(partition),
       fromSeq,
       (message) => this.apply(message),
-      (error) => log.warn({ partition, reason: textOf(error) }, 'reading the log was interrupted'),
+      (error) => {
+        if (error instanceof CorruptError) this.isRewound = true
+        log.warn({ partition, reason: textOf(error) }, 'reading the log was interrupted')
+      },
     )
   }
 
   /** O1: applies the next message; a sequence that is not the next one is damage. */
   private apply(message: LogMessage): void {
-    if (this.isStopped || this.isMending) return
+    if (this.isStopped || this.isMending || this.isRewound) return
     const { seq, payload } = message
-    const expected = this.appliedSeq + 1
     const crc = checkOf(message)
-    if (seq < expected) {
-      if (this.remembered.get(seq) !== crc && this.remembered.has(seq)) {
-        this.report('rewind', { fromSeq: seq, toSeq: seq }, `sequence ${seq} came again with another content`)
-      }
+    if (seq <= this.appliedSeq) {
+      const before = this.remembered.get(seq)
+      if (before !== undefined && before !== crc) this.isRewound = true
       return // delivered again after an interruption
     }
+    const expected = this.appliedSeq + 1
     const firstSeq = this.appliedSeq === 0 ? Math.max(1, this.end?.firstSeq ?? 1) : expected
     if (seq > firstSeq) {
       this.report(
@@ -354,15 +358,13 @@ export class Owner {
     try {
       await this.consumer?.stop()
       this.nextCompareMs = 0
+      const trustedMax = Math.min(end.lastSeq, this.appliedSeq, this.doubtedSeq ?? this.appliedSeq) // what came later proves nothing
+      const agreedSeq = await this.lastAgreed(end, trustedMax)
       this.doubtedSeq = undefined
-      const agreedSeq = await this.lastAgreed(end)
-      const range = { fromSeq: agreedSeq + 1, toSeq: this.appliedSeq }
-      this.report(
-        'rewind',
-        range,
-        `the log (its end is ${end.lastSeq}) agrees up to ${agreedSeq}, ${this.appliedSeq} was applied; what it lost is held in memory`,
-        'filled',
-      )
+      this.isRewound = false
+      const text = `the log (its end is ${end.lastSeq}) agrees up to ${agreedSeq}, ${this.appliedSeq} was applied; what it lost is held in memory`
+      if (agreedSeq < this.appliedSeq)
+        this.report('rewind', { fromSeq: agreedSeq + 1, toSeq: this.appliedSeq }, text, 'filled')
       for (const seq of [...this.remembered.keys()]) if (seq > agreedSeq) this.remembered.delete(seq)
       this.appliedSeq = agreedSeq
       this.reads = []
@@ -372,9 +374,9 @@ export class Owner {
     if (!this.isStopped) this.follow(this.appliedSeq + 1)
   }
 
-  private async lastAgreed(end: LogState): Promise<number> {
+  private async lastAgreed(end: LogState, trustedMax: number): Promise<number> {
     const { bus, partition } = this.deps
-    for (let seq = Math.min(end.lastSeq, this.appliedSeq); seq >= Math.max(1, end.firstSeq); seq--) {
+    for (let seq = trustedMax; seq >= Math.max(1, end.firstSeq); seq--) {
       const crc = this.remembered.get(seq)
       if (crc === undefined) break // older than what is remembered: it is read again, and applying is idempotent
       const message = await bus.logs.get(logName(partition), seq, 5_000)
@@ -388,6 +390,7 @@ export class Owner {
     this.isMending = true
     await this.consumer?.stop()
     this.isMending = false
+    this.isRewound = false
     this.state = this.freshState()
     this.appliedSeq = 0
     this.reads = []

@@ -176,6 +176,7 @@ export class PartitionState {
   private checkReference(seq: number, batch: LogBatch, session: SessionDictionary): void {
     if (batch.lastCounter === 0) return
     if (batch.lastSeq >= seq) {
+      if (session.hasSeen(batch.lastCounter, batch.lastSeq)) return // a rewound log took it back, but it was applied here
       this.damaged('bad-reference', seq, `batch names sequence ${batch.lastSeq} as stored before it`)
       return
     }

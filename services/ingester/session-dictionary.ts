@@ -49,6 +49,11 @@ export class SessionDictionary {
     return Float64Array.from([...this.counters].flat())
   }
 
+  /** Whether this very batch was applied at this very place. */
+  hasSeen(counter: number, seq: number): boolean {
+    return this.counters.get(counter) === seq
+  }
+
   /** Takes over what another owner has seen. */
   learn(batches: Float64Array): void {
     const seen = [...this.counters]
