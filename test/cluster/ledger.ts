@@ -69,6 +69,27 @@ export class Ledger {
     for (const { name, ...row } of write.metadata ?? []) this.metadata.set(name, row)
   }
 
+  /** Takes over the entries of another ledger, whose series are others. */
+  join(other: Ledger): void {
+    for (const [key, series] of other.series) this.series.set(key, series)
+    for (const [metric, row] of other.metadata) this.metadata.set(metric, row)
+    this.exemplars.push(...other.exemplars)
+    this.acknowledgedCount += other.acknowledgedCount
+  }
+
+  /** What is acknowledged by now. */
+  acknowledged(): ReadonlySet<LedgerSample> {
+    const samples = [...this.series.values()].flatMap((series) => [...series.samples.values()])
+    return new Set(samples.filter(({ isAcknowledged }) => isAcknowledged))
+  }
+
+  /** Takes back what was acknowledged beyond `kept`: it may be there, but need not. */
+  keepAcknowledged(kept: ReadonlySet<LedgerSample>): void {
+    for (const { samples } of this.series.values())
+      for (const sample of samples.values()) sample.isAcknowledged = kept.has(sample)
+    this.acknowledgedCount = kept.size
+  }
+
   /** What is wrong with a reading of everything; [] when it holds each acknowledged sample once, with its value. */
   faultsIn(held: Iterable<HeldSeries>, exactness: Exactness): string[] {
     const faults = new Faults()

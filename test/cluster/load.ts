@@ -31,6 +31,8 @@ export interface LoadOptions {
   /** A body that is not answered 2xx this long fails the load. */
   readonly givenUpMs?: number
   readonly seriesPerPush?: number
+  /** Tells the series of this load from those of others. */
+  readonly tag?: string
 }
 
 export interface Answered {
@@ -85,7 +87,13 @@ export function startLoad(options: LoadOptions): Load {
 
   async function send(sender: number, random: Random): Promise<void> {
     for (let round = 0; !isStopping; round++) {
-      const write = draw(random, { sender, round, startMs, seriesPerPush: options.seriesPerPush ?? FLOAT_SERIES })
+      const write = draw(random, {
+        sender: `${options.tag ?? ''}${sender}`,
+        offsetMs: sender,
+        round,
+        startMs,
+        seriesPerPush: options.seriesPerPush ?? FLOAT_SERIES,
+      })
       const isV2 = round % 2 === 1
       ledger.send(write)
       const body = compress(isV2 ? encodeWriteV2(write) : encodeWriteV1(write))
@@ -139,16 +147,17 @@ export async function push(
 }
 
 interface Place {
-  readonly sender: number
+  readonly sender: string
+  readonly offsetMs: number
   readonly round: number
   readonly startMs: number
   readonly seriesPerPush: number
 }
 
 function draw(random: Random, place: Place): PlainWrite {
-  const { sender, round, startMs, seriesPerPush } = place
+  const { sender, offsetMs, round, startMs, seriesPerPush } = place
   const back = round > 0 && random.next() < 0.1 ? BACK_MS : 0 // late samples, at times of their own
-  const time = startMs + round * STEP_MS + sender - back
+  const time = startMs + round * STEP_MS + offsetMs - back
   const series: PlainSeries[] = Array.from({ length: seriesPerPush }, (_, i) => ({
     labels: floatLabels(sender, i),
     samples: [
@@ -160,7 +169,7 @@ function draw(random: Random, place: Place): PlainWrite {
   }))
   for (const kind of ['integer', 'float', 'custom'] as const) {
     const histograms = [{ time, histogram: drawHistogram(kind, round, random) }]
-    series.push({ labels: labelsFrom({ __name__: 'load_histogram', kind, sender: String(sender) }), histograms })
+    series.push({ labels: labelsFrom({ __name__: 'load_histogram', kind, sender }), histograms })
   }
   const metadata = [{ name: 'load_histogram', type: 'histogram' as const, help: 'native histograms', unit: 'seconds' }]
   return round % 2 === 1 ? { series } : { series: series.map(withoutMetadata), metadata }
@@ -171,11 +180,11 @@ function withoutMetadata({ metadata: _, ...series }: PlainSeries): PlainSeries {
   return series
 }
 
-function floatLabels(sender: number, index: number): Labels {
-  return labelsFrom({ __name__: 'load_float', sender: String(sender), series: `s${index}` })
+function floatLabels(sender: string, index: number): Labels {
+  return labelsFrom({ __name__: 'load_float', sender, series: `s${index}` })
 }
 
-function exemplar(sender: number, round: number, time: number) {
+function exemplar(sender: string, round: number, time: number) {
   return { labels: labelsFrom({ trace_id: `t-${sender}-${round}` }), time, value: round }
 }
 

@@ -20,6 +20,8 @@ export interface NatsServerOptions {
   /** Kept when given; else made anew and removed by `stop`. */
   readonly storeDir?: string
   readonly port?: number
+  /** What JetStream may reserve, where the disk is smaller than that. */
+  readonly maxFile?: string
 }
 
 export interface NatsServer {
@@ -32,6 +34,8 @@ export interface NatsServer {
   stop(): Promise<void>
   /** kill -9; the store stays for `restart`. */
   kill(): Promise<void>
+  /** Ends it in peace; the store stays for `restart`. */
+  end(): Promise<void>
   /** Starts it again on the same port and store. */
   restart(): Promise<void>
 }
@@ -73,6 +77,7 @@ export async function startNatsServer(options: NatsServerOptions = {}): Promise<
       rmSync(dir, { recursive: true, force: true })
     },
     kill: () => end(child, 'SIGKILL'),
+    end: () => end(child, 'SIGTERM'),
     async restart() {
       await end(child, 'SIGTERM')
       child = await start(found.path, configPath, port)
@@ -81,10 +86,11 @@ export async function startNatsServer(options: NatsServerOptions = {}): Promise<
 }
 
 function configText(options: NatsServerOptions, { port, storeDir }: { port: number; storeDir: string }): string {
+  const more = `${options.syncAlways ? ', sync_interval: always' : ''}${options.maxFile ? `, max_file: ${options.maxFile}` : ''}`
   return [
     `listen: "127.0.0.1:${port}"`,
     `max_payload: ${options.maxPayload ?? 1_048_576}`,
-    `jetstream { store_dir: ${JSON.stringify(storeDir)}${options.syncAlways ? ', sync_interval: always' : ''} }`,
+    `jetstream { store_dir: ${JSON.stringify(storeDir)}${more} }`,
     'accounts {',
     '  SYS { users: [{ user: system, password: system }] }',
     '  APP { jetstream: enabled, users: [{ user: app, password: app }] }',

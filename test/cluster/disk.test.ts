@@ -1,0 +1,132 @@
+// Disks that fail: a power cut (the image of a real file system is copied while the server writes, and mounted again), and a full disk.
+// Needs root and loop devices; skips by name where they are missing.
+import { execFileSync } from 'node:child_process'
+import { mkdirSync, mkdtempSync, rmSync, statfsSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { describe, expect, test } from 'vitest'
+import { checkAll, faultsOfOwners, settled, withBus } from './check.ts'
+import { afterwards, cleanUpAfterEach, isSkipped, loadOn, shortArgs, startOn, startServer } from './fault-ground.ts'
+import type { Load } from './load.ts'
+import { killEverything, signal, until } from './processes.ts'
+
+const lack = whyNoLoopDevices()
+if (lack !== undefined) console.log(`rows 6 and 10 are skipped: ${lack}`)
+
+describe.skipIf(isSkipped || lack !== undefined)('failing disks', () => {
+  cleanUpAfterEach()
+
+  test('row 6: a power cut loses nothing acknowledged when the server syncs every write', async () => {
+    const { ready, faults, acknowledged } = await powerCut({ syncAlways: true })
+    console.log(`row 6, always: ${acknowledged} samples acknowledged before the cut`)
+    expect(ready.durability).toBe('power-loss-safe')
+    expect(faults).toEqual([])
+  }, 90_000)
+
+  test('row 6: with the default sync the same cut loses data, and the durability gate had said so', async () => {
+    const { ready, faults, acknowledged } = await powerCut({ syncAlways: false })
+    console.log(`row 6, default: of ${acknowledged} samples acknowledged before the cut: ${faults[0]}`)
+    expect(ready.durability).toBe('process-crash-safe')
+    expect(faults[0]).toMatch(/\d+ × lost/)
+  }, 90_000)
+
+  test('row 10: a full disk answers 503 only; everything acknowledged is there when space is back', async () => {
+    const disk = mounted(makeImage(96))
+    const server = await startServer({ syncAlways: true, storeDir: join(disk, 'store'), maxFile: '4GB' })
+    const system = await startOn(server, shortArgs)
+    const load = loadOn(system, { pauseMs: 0, seriesPerPush: 200 })
+    await until('pushes get through', () => load.acknowledgedAtMs().length > 30)
+    const ballast = join(disk, 'ballast')
+    fillUp(disk, ballast, 1_000_000)
+    await until('the disk is full', () => load.answers.slice(-4).every(({ outcome }) => outcome !== '204'), 40_000)
+    await sleep(3_000)
+    const refused = load.answers.at(-1)!
+    rmSync(ballast)
+    const freedMs = performance.now()
+    const isThrough = () => load.acknowledgedAtMs().some((atMs) => atMs > freedMs)
+    const isHealedAlone = await until('a push gets through', isThrough, 8_000).then(
+      () => true,
+      () => false,
+    )
+    if (!isHealedAlone) await server.restart()
+    await until('a push gets through', isThrough)
+    console.log(
+      `row 10: full: ${refused.outcome} ${refused.text}; afterwards ${isHealedAlone ? 'by itself' : 'after a restart of nats-server'}`,
+    )
+    await load.stop()
+    const outcomes = load.outcomes()
+    console.log(`row 10: ${JSON.stringify(outcomes)}`)
+    expect(Object.keys(outcomes).filter((outcome) => !['204', '503', 'connection'].includes(outcome))).toEqual([])
+    await checkAll({ url: system.url, nats: server.url }, load.ledger)
+  }, 120_000)
+})
+
+/** Writes, stops the machine dead, goes on from what the disk held; what is then wrong with what was acknowledged before. */
+async function powerCut({ syncAlways }: { syncAlways: boolean }) {
+  const image = makeImage(160)
+  const server = await startServer({ syncAlways, storeDir: join(mounted(image), 'store'), maxFile: '4GB' })
+  const system = await startOn(server, shortArgs)
+  const load: Load = loadOn(system, { pauseMs: 0 })
+  await until('pushes get through', () => load.acknowledgedAtMs().length > 300)
+  const kept = load.ledger.acknowledged()
+  signal(server.pid, 'SIGSTOP') // the moment of the cut: what it had not handed to the disk by now is gone
+  const copy = `${image}.copy`
+  execFileSync('cp', ['--sparse=always', image, copy])
+  signal(server.pid, 'SIGKILL')
+  await load.abandon()
+  await killEverything(system)
+  load.ledger.keepAcknowledged(kept)
+
+  const again = await startServer({ syncAlways, storeDir: join(mounted(copy), 'store'), maxFile: '4GB' })
+  const after = await startOn(again, shortArgs)
+  const faults = await withBus(again.url, async (bus) =>
+    faultsOfOwners(bus, await settled(after.url, bus), load.ledger),
+  )
+  return { ready: system.ready, faults, acknowledged: kept.size }
+}
+
+// ---- disks in files ----
+
+function makeImage(megabytes: number): string {
+  const dir = mkdtempSync(join(tmpdir(), 'carillon-disk-'))
+  afterwards(() => rmSync(dir, { recursive: true, force: true }))
+  const image = join(dir, 'image')
+  execFileSync('truncate', ['-s', `${megabytes}M`, image])
+  execFileSync('mkfs.ext4', ['-q', '-F', image], { stdio: 'ignore' })
+  return image
+}
+
+/** Mounted so that the file system itself writes nothing to the disk for five minutes, unless told to. */
+function mounted(image: string): string {
+  const dir = `${image}.mnt`
+  mkdirSync(dir)
+  execFileSync('mount', ['-o', 'loop,commit=300', image, dir])
+  afterwards(async () => {
+    for (let attempt = 0; ; attempt++) {
+      try {
+        return void execFileSync('umount', [dir], { stdio: 'ignore' })
+      } catch (error) {
+        if (attempt === 20) throw error // somebody still works on it
+        await sleep(100)
+      }
+    }
+  })
+  return dir
+}
+
+function fillUp(disk: string, file: string, left: number): void {
+  const { bavail, bsize } = statfsSync(disk)
+  writeFileSync(file, Buffer.alloc(Math.max(0, bavail * bsize - left)))
+}
+
+function whyNoLoopDevices(): string | undefined {
+  if (process.getuid?.() !== 0) return 'only root may mount'
+  try {
+    execFileSync('losetup', ['-f'], { stdio: 'ignore' })
+    execFileSync('mkfs.ext4', ['-V'], { stdio: 'ignore' })
+    return undefined
+  } catch {
+    return 'there are no loop devices, or no mkfs.ext4'
+  }
+}
