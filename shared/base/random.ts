@@ -10,10 +10,24 @@ export interface Random {
   bytes(count: number): Uint8Array
 }
 
+/** Drawn from the system in advance: a call for every request id costs more than the id. */
+const pool = new Uint8Array(4096)
+let poolUsed = pool.length
+
 export const systemRandom: Random = {
   next: () => Math.random(),
   below: (below) => Math.floor(Math.random() * below),
-  bytes: (count) => randomFillSync(new Uint8Array(count)),
+  bytes(count) {
+    if (count > pool.length / 8) return randomFillSync(new Uint8Array(count))
+    if (poolUsed + count > pool.length) {
+      randomFillSync(pool)
+      poolUsed = 0
+    }
+    const bytes = pool.slice(poolUsed, poolUsed + count)
+    pool.fill(0, poolUsed, poolUsed + count) // given once, kept nowhere
+    poolUsed += count
+    return bytes
+  },
 }
 
 /** A small, fast generator (mulberry32) that repeats itself for one seed. Not for secrets. */

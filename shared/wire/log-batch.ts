@@ -4,7 +4,7 @@
 //
 // Ids and label strings are numbered within the session (L1, L2); times and ids travel as differences to the sample before, values as raw
 // 64-bit words. Encoding neither knows nor cares what the numbers mean: that is the distributor's dictionary and the owner's.
-import { Encoder } from 'cbor-x'
+import { Decoder } from 'cbor-x'
 import { CorruptError, textOf } from '../base/errors.ts'
 import { crc32c } from './crc32c.ts'
 import { Reader } from './varint.ts'
@@ -12,7 +12,7 @@ import { Reader } from './varint.ts'
 export const SESSION_BYTES = 16
 const VERSION = 1
 const HEADER_BYTES = 8
-const cbor = new Encoder({ useRecords: false, tagUint8Array: false, variableMapSize: true })
+const cbor = new Decoder({ useRecords: false })
 
 /** Who wrote the batch, and under which mark. */
 export interface BatchHeader {
@@ -47,33 +47,92 @@ export interface LogBatch extends BatchHeader {
   readonly metadata: Uint8Array
 }
 
-/** Encodes to a fresh buffer. */
+/** Encodes to a fresh buffer of just the size. The CBOR is written here and not by the library, which would grow and copy. */
 export function encodeLogBatch(batch: LogBatch): Uint8Array {
-  const body = cbor.encode([
-    batch.session,
-    batch.epoch,
-    batch.nonce,
-    batch.counter,
-    batch.lastCounter,
-    batch.lastSeq,
-    batch.strings,
-    batch.definitions,
-    batch.sampleCount,
-    batch.ids,
-    batch.times,
-    batch.values,
-    batch.histograms,
-    batch.exemplars,
-    batch.metadata,
-  ])
-  const bytes = Buffer.allocUnsafe(HEADER_BYTES + body.length)
-  bytes[0] = 0x43
-  bytes[1] = 0x42
-  bytes[2] = VERSION
-  bytes[3] = 0
-  bytes.set(body, HEADER_BYTES)
-  bytes.writeUInt32LE(crc32c(bytes, HEADER_BYTES), 4)
-  return bytes
+  const values = new Uint8Array(batch.values.buffer, batch.values.byteOffset, batch.values.byteLength)
+  const columns = [batch.session, batch.strings, batch.definitions, batch.ids, batch.times, values]
+  columns.push(batch.histograms, batch.exemplars, batch.metadata)
+  const columnBytes = columns.reduce((sum, column) => sum + column.length, 0)
+  const out = new CborOut(HEADER_BYTES + columnBytes + 3 * batch.nonce.length + FIELD_COUNT * FIELD_HEAD_BYTES_MAX)
+  out.head(ARRAY, FIELD_COUNT)
+  out.bytes(batch.session)
+  out.head(UNSIGNED, batch.epoch)
+  out.text(batch.nonce)
+  out.head(UNSIGNED, batch.counter)
+  out.head(UNSIGNED, batch.lastCounter)
+  out.head(UNSIGNED, batch.lastSeq)
+  out.bytes(batch.strings)
+  out.bytes(batch.definitions)
+  out.head(UNSIGNED, batch.sampleCount)
+  out.bytes(batch.ids)
+  out.bytes(batch.times)
+  out.head(TAG, FLOAT64_LITTLE_ENDIAN)
+  out.bytes(values)
+  out.bytes(batch.histograms)
+  out.bytes(batch.exemplars)
+  out.bytes(batch.metadata)
+  return out.sealed()
+}
+
+const FIELD_COUNT = 15
+/** A tag and a length. */
+const FIELD_HEAD_BYTES_MAX = 12
+/** Major types of CBOR, and the tag of RFC 8746 for columns of 64-bit floats. */
+const UNSIGNED = 0
+const BYTES = 2
+const TEXT = 3
+const ARRAY = 4
+const TAG = 6
+const FLOAT64_LITTLE_ENDIAN = 86
+
+/** CBOR behind the header of a batch. */
+class CborOut {
+  private readonly buffer: Buffer<ArrayBuffer>
+  private at = HEADER_BYTES
+
+  constructor(bytesMax: number) {
+    this.buffer = Buffer.allocUnsafe(bytesMax)
+  }
+
+  head(major: number, value: number): void {
+    const { buffer } = this
+    const type = major << 5
+    if (value < 24) buffer[this.at++] = type | value
+    else if (value < 0x100) {
+      buffer[this.at++] = type | 24
+      buffer[this.at++] = value
+    } else if (value < 0x10000) {
+      buffer[this.at++] = type | 25
+      this.at = buffer.writeUInt16BE(value, this.at)
+    } else if (value < 0x1_0000_0000) {
+      buffer[this.at++] = type | 26
+      this.at = buffer.writeUInt32BE(value, this.at)
+    } else {
+      buffer[this.at++] = 0xfb // as a 64-bit float, which readers of this format take for numbers of this size
+      this.at = buffer.writeDoubleBE(value, this.at)
+    }
+  }
+
+  bytes(bytes: Uint8Array): void {
+    this.head(BYTES, bytes.length)
+    this.buffer.set(bytes, this.at)
+    this.at += bytes.length
+  }
+
+  text(text: string): void {
+    this.head(TEXT, Buffer.byteLength(text))
+    this.at += this.buffer.write(text, this.at)
+  }
+
+  sealed(): Uint8Array {
+    const bytes = this.buffer.subarray(0, this.at)
+    bytes[0] = 0x43
+    bytes[1] = 0x42
+    bytes[2] = VERSION
+    bytes[3] = 0
+    bytes.writeUInt32LE(crc32c(bytes, HEADER_BYTES), 4)
+    return bytes
+  }
 }
 
 /** The checksum that stands in an encoded batch (not checked against it). */
