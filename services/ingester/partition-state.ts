@@ -14,7 +14,7 @@ import type { StringTable } from '../../shared/tsdb/head/string-table.ts'
 import { decodeCanonical } from '../../shared/wire/histogram.ts'
 import { decodeLogBatch, type LogBatch } from '../../shared/wire/log-batch.ts'
 import { Reader } from '../../shared/wire/varint.ts'
-import type { DamageKind } from './damage.ts'
+import { DAMAGES_MAX, type DamageKind } from './damage.ts'
 import { SessionDictionary } from './session-dictionary.ts'
 
 const METADATA_PER_TENANT_MAX = 50_000
@@ -94,7 +94,7 @@ export class PartitionState {
     if (this.mark !== undefined && mark.number !== this.mark.number + 1) {
       const text = `mark ${mark.number} follows mark ${this.mark.number}`
       if (mark.number <= this.mark.number) return this.damaged('bad-mark', seq, text)
-      for (let lost = this.mark.number + 1; lost < mark.number; lost++) this.damaged('bad-mark', seq, text, lost)
+      this.damagedFrom(this.mark.number + 1, mark.number - 1, { kind: 'bad-mark', seq, text })
     }
     this.mark = { ...mark, seq }
     this.segmentBytes = 0
@@ -130,8 +130,16 @@ export class PartitionState {
     const known = this.mark?.number
     this.mark = { number: epoch, nonce, writer: 'lost', seq: 0 }
     const text = `batch of epoch ${epoch}, newest mark is ${known ?? 'none'}`
-    for (let lost = known === undefined ? epoch : known + 1; lost <= epoch; lost++)
-      this.damaged('unknown-epoch', seq, text, lost)
+    this.damagedFrom(known === undefined ? epoch : known + 1, epoch, { kind: 'unknown-epoch', seq, text })
+  }
+
+  /** Names each of the segments, of many only the newest: numbers may be anything where a log is damaged. */
+  private damagedFrom(
+    first: number,
+    last: number,
+    { kind, seq, text }: { kind: DamageKind; seq: number; text: string },
+  ) {
+    for (let lost = Math.max(first, last - DAMAGES_MAX + 1); lost <= last; lost++) this.damaged(kind, seq, text, lost)
   }
 
   private damaged(kind: DamageKind, seq: number, text: string, segment = this.segment): void {

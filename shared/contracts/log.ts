@@ -12,6 +12,8 @@ import { RefusedError } from '../base/errors.ts'
 import type { LogConfig } from '../bus/port.ts'
 
 export const BATCH_BYTES_MAX = 512 * 1024
+/** Heads keep segment numbers in 32 bits; at one segment a second it lasts for 60 years. */
+const MARK_NUMBER_MAX = 2 ** 31 - 2
 export const LOG_BUCKET = 'log'
 export const DUPLICATE_WINDOW_MS = 120_000
 
@@ -48,10 +50,15 @@ export function encodeMark(mark: Mark): Uint8Array {
 
 export function decodeMark(bytes: Uint8Array): Mark {
   const value = parseRecord(bytes, 'mark')
-  if (value['v'] !== 1 || !Number.isSafeInteger(value['number']) || typeof value['nonce'] !== 'string') {
-    throw new RefusedError('err-carillon-bad-mark', 'a mark holds v 1, a number, a writer and a nonce')
+  const number = value['number']
+  const isNumber = Number.isSafeInteger(number) && (number as number) > 0 && (number as number) <= MARK_NUMBER_MAX
+  if (value['v'] !== 1 || !isNumber || typeof value['nonce'] !== 'string') {
+    throw new RefusedError(
+      'err-carillon-bad-mark',
+      `a mark holds v 1, a number up to ${MARK_NUMBER_MAX}, a writer and a nonce`,
+    )
   }
-  return { number: value['number'] as number, writer: String(value['writer']), nonce: value['nonce'] }
+  return { number: number as number, writer: String(value['writer']), nonce: value['nonce'] }
 }
 
 /** `highwater.{p}.{distributor}`: the newest batch that it knows to be stored, of whichever of its sessions. */
