@@ -149,6 +149,7 @@ describe.skipIf('reason' in found && process.env['CARILLON_CI'] !== '1')('junk',
       Buffer.alloc(0),
       randomBytes(60),
       Buffer.from('{"v":1}'),
+      Buffer.from('{"v":1,"number":1099511627776,"writer":"x","nonce":"00"}'),
       Buffer.from('null'),
       Buffer.from('7'),
     ]) {
