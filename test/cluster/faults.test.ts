@@ -50,7 +50,7 @@ describe.skipIf(isSkipped)('faults of the log', () => {
     await load.stop()
     expect(Object.keys(load.outcomes()).filter((outcome) => !calm.includes(outcome))).toEqual([])
     await checkAll(places(system, server), load.ledger)
-  }, 60_000)
+  }, 180_000)
 
   for (const stop of ['kill', 'end'] as const) {
     const how = stop === 'kill' ? 'kill -9' : 'SIGTERM'
@@ -68,7 +68,7 @@ describe.skipIf(isSkipped)('faults of the log', () => {
         warnings: string[]
       }
       expect(warnings.join()).toContain(lost.range)
-    }, 60_000)
+    }, 180_000)
   }
 
   test('row 7: with two owners, one that lost its memory is filled by the other', async () => {
@@ -89,7 +89,7 @@ describe.skipIf(isSkipped)('faults of the log', () => {
     await withBus(server.url, async (bus) => {
       expect(await faultsOfOwners(bus, await settled(system.url, bus), load.ledger)).toEqual([])
     })
-  }, 90_000)
+  }, 180_000)
 
   for (const stop of ['kill', 'end'] as const) {
     const how = stop === 'kill' ? 'kill -9' : 'SIGTERM'
@@ -108,7 +108,7 @@ describe.skipIf(isSkipped)('faults of the log', () => {
       before.ledger.keepAcknowledged(new Set()) // what the cut took is gone; what is left of it is right
       before.ledger.join(load.ledger)
       await readsAll(server, system, before.ledger)
-    }, 60_000)
+    }, 180_000)
   }
 
   test('row 8: the same under writers and living owners: nothing acknowledged is lost, for memory still holds it', async () => {
@@ -136,7 +136,7 @@ describe.skipIf(isSkipped)('faults of the log', () => {
     }
     await readsAll(server, system, ledger)
     expect(await faultsOverHttp(system.url, ledger)).toEqual([])
-  }, 90_000)
+  }, 180_000)
 
   test('a full log answers 503 with its reason, goes on being read, and has lost nothing', async () => {
     const server = await startServer()
@@ -153,7 +153,7 @@ describe.skipIf(isSkipped)('faults of the log', () => {
     expect(Object.keys(load.outcomes()).filter((outcome) => !calm.includes(outcome))).toEqual([])
     const checked = await checkAll(places(system, server), load.ledger)
     expect(checked.partitions.partitions[0]!.owners[0]!.mark).toBeGreaterThan(markThen) // L7: marks still fit
-  }, 60_000)
+  }, 180_000)
 
   test('row 16: an owner at 1/100 speed while it replays and follows: bounded, not dropped, catches up', async () => {
     const server = await startServer()
@@ -180,7 +180,7 @@ describe.skipIf(isSkipped)('faults of the log', () => {
     )
     expect(pidOf(system, 'ingester-2')).toBe(pid)
     expect(most).toBeLessThan(600e6)
-  }, 90_000)
+  }, 180_000)
 })
 
 function places(system: System, server: NatsServer) {

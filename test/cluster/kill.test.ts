@@ -10,7 +10,7 @@ import { checkAll } from './check.ts'
 import { type Load, startLoad } from './load.ts'
 import { findNatsServer } from './nats-server.ts'
 import { killEverything, killOne, until } from './processes.ts'
-import { freePort, type System, startSystem } from './system.ts'
+import { freePort, pidOf, type System, startSystem } from './system.ts'
 
 const nats = findNatsServer()
 const isSkipped = 'reason' in nats && process.env['CARILLON_CI'] !== '1'
@@ -41,7 +41,7 @@ describe.skipIf(isSkipped)('killed processes', () => {
     const checked = await finish(run)
     expect(checked.partitions.partitions.every(({ owners }) => owners.length === 2)).toBe(true)
     expect(checked.partitions.partitions.every(({ owners }) => owners.every(({ mark }) => mark >= 3))).toBe(true)
-  }, 120_000)
+  }, 240_000)
 
   test('as npm start runs it: actors, nats-server and everything are killed, and it goes on on the same data', async () => {
     const random = seededRandom(seed + 1)
@@ -60,7 +60,7 @@ describe.skipIf(isSkipped)('killed processes', () => {
       expect(tookMs).toBeLessThan(60_000)
     }
     await finish(run)
-  }, 120_000)
+  }, 240_000)
 })
 
 interface Run {
@@ -87,6 +87,7 @@ async function begin(args: readonly string[], loadSeed: number): Promise<Run> {
 
 /** Kills, and waits until pushes get through again. */
 async function killed({ system, load }: Run, ids: readonly string[]): Promise<void> {
+  for (const id of ids) await until(`${id} runs`, () => pidOf(system, id) > 0)
   for (const id of ids) killOne(system, id)
   const killedMs = performance.now()
   try {
