@@ -186,7 +186,7 @@ export class Elections {
     if (record.replica === replica) return () => this.renew(election, record, newestMs)
     if (election.isUnsure && !this.isSureAgain(election)) return () => this.probe(election)
     const seenAtMs = clock.now() - (clock.monotonic() - election.changedAtMs)
-    const capMs = capOf(record, seenAtMs)
+    const capMs = capOf(record, { seenAtMs, believedMs: config.haKvGraceMs })
     claim.verdict = 'drop'
     if (newestMs <= capMs) return undefined // H3
     const guardMs = newestMs > record.newestSampleMs ? record.newestSampleMs : capMs
@@ -300,7 +300,9 @@ export class Elections {
 
   private countOf(tenant: string): number {
     let count = 0
-    for (const election of this.byKey.values()) if (election.tenant === tenant && election.record) count++
+    for (const election of this.byKey.values()) {
+      if (election.tenant === tenant && (election.record ?? election.busy) !== undefined) count++ // or about to be elected
+    }
     return count
   }
 

@@ -80,15 +80,16 @@ export function takenOver(record: ElectionRecord, replica: string, at: Moment & 
   return { ...record, replica, ...times, newestSampleMs, takeovers: record.takeovers + 1 }
 }
 
-/** E2: the time of the last renewal, by the later of two clocks: one that is slow does no harm. */
-export function capOf(record: ElectionRecord, lastRenewalMs: number): number {
-  return Math.min(record.newestSampleMs, Math.max(record.renewedAtMs, lastRenewalMs))
+/** E2: what can have been live while the last renewal was believed, by the later of two clocks: one that is slow does no harm. */
+export function capOf(record: ElectionRecord, lastRenewal: { seenAtMs: number; believedMs: number }): number {
+  const { seenAtMs, believedMs } = lastRenewal
+  return Math.min(record.newestSampleMs, Math.round(Math.max(record.renewedAtMs, seenAtMs)) + believedMs)
 }
 
 /** By hand: the bound becomes the guard, so what still arrives by the old election overlaps nothing. */
 export function switchedTo(record: ElectionRecord, replica: string, nowMs: number): ElectionRecord {
   if (record.replica === replica) return record
-  const guardMs = capOf(record, nowMs + SWITCH_AHEAD_MS)
+  const guardMs = capOf(record, { seenAtMs: nowMs, believedMs: SWITCH_AHEAD_MS })
   return takenOver(record, replica, { nowMs, newestSampleMs: guardMs, guardMs })
 }
 
