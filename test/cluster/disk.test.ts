@@ -1,7 +1,7 @@
 // Disks that fail: a power cut (the image of a real file system is copied while the server writes, and mounted again), and a full disk.
 // Needs root and loop devices; skips by name where they are missing.
 import { execFileSync } from 'node:child_process'
-import { mkdirSync, mkdtempSync, rmSync, statfsSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, rmSync, statfsSync, truncateSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -72,7 +72,7 @@ async function powerCut({ syncAlways }: { syncAlways: boolean }) {
   const kept = load.ledger.acknowledged()
   signal(server.pid, 'SIGSTOP') // the moment of the cut: what it had not handed to the disk by now is gone
   const copy = `${image}.copy`
-  execFileSync('cp', ['--sparse=always', image, copy])
+  run('cp', ['--sparse=always', image, copy])
   signal(server.pid, 'SIGKILL')
   await load.abandon()
   await killEverything(system)
@@ -92,8 +92,9 @@ function makeImage(megabytes: number): string {
   const dir = mkdtempSync(join(tmpdir(), 'carillon-disk-'))
   afterwards(() => rmSync(dir, { recursive: true, force: true }))
   const image = join(dir, 'image')
-  execFileSync('truncate', ['-s', `${megabytes}M`, image])
-  execFileSync('mkfs.ext4', ['-q', '-F', '-m', '0', image], { stdio: 'ignore' })
+  writeFileSync(image, '')
+  truncateSync(image, megabytes * 1024 * 1024)
+  run('mkfs.ext4', ['-q', '-F', '-m', '0', image])
   return image
 }
 
@@ -101,11 +102,11 @@ function makeImage(megabytes: number): string {
 function mounted(image: string): string {
   const dir = `${image}.mnt`
   mkdirSync(dir)
-  execFileSync('mount', ['-o', 'loop,commit=300', image, dir])
+  run('mount', ['-o', 'loop,commit=300', image, dir])
   afterwards(async () => {
     for (let attempt = 0; ; attempt++) {
       try {
-        return void execFileSync('umount', [dir], { stdio: 'ignore' })
+        return run('umount', [dir])
       } catch (error) {
         if (attempt === 20) throw error // somebody still works on it
         await sleep(100)
@@ -120,11 +121,15 @@ function fillUp(disk: string, file: string, left: number): void {
   writeFileSync(file, Buffer.alloc(Math.max(0, bavail * bsize - left)))
 }
 
+function run(tool: string, args: readonly string[]): void {
+  execFileSync(tool, args, { stdio: 'ignore' })
+}
+
 function whyNoLoopDevices(): string | undefined {
   if (process.getuid?.() !== 0) return 'only root may mount'
   try {
-    execFileSync('losetup', ['-f'], { stdio: 'ignore' })
-    execFileSync('mkfs.ext4', ['-V'], { stdio: 'ignore' })
+    run('losetup', ['-f'])
+    run('mkfs.ext4', ['-V'])
     return undefined
   } catch {
     return 'there are no loop devices, or no mkfs.ext4'
