@@ -2,8 +2,8 @@
 import { describe, expect, test } from 'vitest'
 import { World } from './world.ts'
 
-const HISTORIES = 3000
-const GROUPS = 6
+const HISTORIES = 2000
+const GROUPS = 4
 /** Histories that are run without a part of the protocol: some of them must fail. */
 const COUNTER_PROOFS = 60
 

@@ -17,6 +17,7 @@ import {
 import { type QueryParams, query } from '../../../shared/contracts/query.ts'
 import { type PushReply, type PushRequest, push, pushTo } from '../../../shared/contracts/write.ts'
 import { bootstrap } from '../../../shared/membership/bootstrap.ts'
+import { asMember } from '../../../shared/membership/member-actor.ts'
 import { joinRing } from '../../../shared/membership/membership.ts'
 import { decodeTenant } from '../../../shared/model/tenant.ts'
 import { silentLog } from '../../../shared/telemetry/log.ts'
@@ -66,15 +67,12 @@ export async function startSystem(options: SystemOptions = {}): Promise<System> 
   for (const role of ['distributor', 'ingester', 'querier'] as const)
     for (const id of ids[role]) await startStub(role, id)
   const own = await join('gateway', 'gateway-1')
+  const deps = { ...own, clock: systemClock, random, log: silentLog, metrics: createMetrics() }
   const actor = gateway({
-    ...own,
-    clock: systemClock,
-    random,
-    log: silentLog,
-    metrics: createMetrics(),
+    ...deps,
     config: defaultsOf(gatewaySettings, { listen: '127.0.0.1:0', drainMs: 200, ...options.config }),
   })
-  const stopGateway = await run(own.bus, actor)
+  const stopGateway = await run(own.bus, asMember(actor, { ...deps, role: 'gateway' }))
   stops.push({ id: own.id, stop: stopGateway })
   const port = Number(actor.address().split(':').at(-1))
   return {
