@@ -6,6 +6,7 @@ import { fillDamage } from '../../../services/ingester/filler.ts'
 import { leadPartition } from '../../../services/ingester/leader.ts'
 import { Owner } from '../../../services/ingester/owner.ts'
 import { ownerMetrics } from '../../../services/ingester/owner-metrics.ts'
+import { CorruptError } from '../../../shared/base/errors.ts'
 import { seededRandom } from '../../../shared/base/random.ts'
 import { runActor, serveStream } from '../../../shared/bus/actor.ts'
 import { createMemoryHub, type MemoryHub } from '../../../shared/bus/memory-bus.ts'
@@ -147,6 +148,58 @@ test('O2: a log that is shorter than what was applied is a rewind; new messages 
   expect(owner.appliedSeq).toBe(4)
   expect(owner.state.heads.get(TENANT)!.labelValues('__name__', [], { startMs: 0, endMs: 99 })).toEqual(['a', 'b'])
   expect(owner.state.heads.get(TENANT)!.sampleCount, 'what was lost is still in memory').toBe(5)
+})
+
+test('O2: a tail that the log claims but does not hold is a gap with its exact range, and the owner catches up', async () => {
+  await append(markSubject(0), writer.mark(1))
+  await appendSample('a', 1)
+  const owner = ownerOn(lying({ state: async (log) => ({ ...(await bus.logs.state(log)), lastSeq: 9 }) }))
+  await soon(owner.start())
+  for (let i = 0; i < 6; i++) {
+    await pass(1_000)
+    await soon(owner.readEnd())
+  }
+  expect(damageOf(owner)).toEqual(['gap 3-9'])
+  expect(owner.isCaughtUp).toBe(true)
+})
+
+test('O2: a log found to be rewound is not applied, and its owner silent, until it is known where it still agrees', async () => {
+  await append(markSubject(0), writer.mark(1))
+  for (let i = 1; i <= 4; i++) await appendSample('a', i)
+  const other = createMemoryHub({ clock, random: seededRandom(2) }).connect('rewound')
+  await soon(other.logs.ensure(logConfig(0, { bytesMax: 1 << 20, replicas: 1 })))
+  let current = bus
+  const told: ((error: Error) => void)[] = []
+  const view = lying({
+    state: async (log) => ({ ...(await current.logs.state(log)), incarnation: 'same' }),
+    get: (log, seq, timeoutMs) => current.logs.get(log, seq, timeoutMs),
+    consume(log, from, onMessage, onError) {
+      told.push(onError)
+      return current.logs.consume(log, from, onMessage, onError)
+    },
+  })
+  const owner = ownerOn(view)
+  await soon(owner.start())
+  await pass(2_000)
+  expect(owner.isCaughtUp).toBe(true)
+  for (const seq of [1, 2, 3]) {
+    const message = await soon(bus.logs.get(logName(0), seq, 1_000))
+    await soon(other.logs.append(logName(0), message!.subject, message!.payload, { timeoutMs: 1_000 }))
+  }
+  for (const name of ['b', 'c', 'd', 'e']) {
+    const payload = writer.batch([[name, 9, 9]]).seal()
+    await soon(other.logs.append(logName(0), batchSubject(0), payload, { timeoutMs: 1_000 }))
+  }
+  current = other
+  told[0]!(new CorruptError('log-rewound', 'ends before what was delivered'))
+  expect(owner.isCaughtUp).toBe(false)
+  await soon(owner.readEnd())
+  await pass(2_000)
+  await soon(owner.readEnd())
+  expect(damageOf(owner)).toEqual(['rewind 4-5'])
+  expect(owner.isCaughtUp).toBe(true)
+  const names = owner.state.heads.get(TENANT)!.labelValues('__name__', [], { startMs: 0, endMs: 99 })
+  expect(names).toEqual(['a', 'b', 'c', 'd', 'e'])
 })
 
 test('O2: a log that ends before a batch known to be stored is a rewind', async () => {
