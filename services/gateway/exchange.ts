@@ -38,6 +38,8 @@ export interface Route {
   /** Segments; `{name}` takes any one. */
   readonly path: string
   readonly access: Access
+  /** The right `admin` does as well, for the tenant that `?tenant=` names. */
+  readonly isOpenToAdmin?: boolean
   /** The shape of errors: plain text, or Prometheus' JSON. */
   readonly errors: 'text' | 'json'
   readonly hasCors?: boolean

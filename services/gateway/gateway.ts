@@ -37,8 +37,8 @@ export function gateway(deps: GatewayDeps): Gateway {
     log,
     metrics,
     router: createRouter(gatewayRoutes({ ...deps, durability, version })),
-    identify: (request, { access }) =>
-      identify(request, access, { authenticator, requireTenant: config.requireTenant }),
+    identify: (request, { access, isOpenToAdmin = false }) =>
+      identify(request, access, { authenticator, requireTenant: config.requireTenant, isOpenToAdmin }),
     challenge: config.authFile === '' ? undefined : 'Basic realm="carillon", charset="UTF-8"',
   })
 

@@ -11,17 +11,22 @@ export interface IdentityDeps {
   /** undefined: everyone may come in and says who they are. */
   readonly authenticator: Authenticator | undefined
   readonly requireTenant: boolean
+  /** The route is for administrators, too; they name the tenant by `?tenant=`. */
+  readonly isOpenToAdmin?: boolean
 }
 
 /** The tenant ('' where the route belongs to none). Rejects with RefusedError 400, 401, 403. */
 export async function identify(request: IncomingMessage, access: Access, deps: IdentityDeps): Promise<string> {
   if (access === 'open') return ''
   const credential = deps.authenticator === undefined ? undefined : await credentialOf(request, deps.authenticator)
-  if (credential !== undefined && !credential.rights.has(access)) {
+  const { isOpenToAdmin = false } = deps
+  const isAdmin = isOpenToAdmin && (credential === undefined || credential.rights.has('admin'))
+  if (credential !== undefined && !isAdmin && !credential.rights.has(access)) {
     throw new RefusedError('err-carillon-forbidden', `this credential lacks the right "${access}"`, { status: 403 })
   }
   if (access === 'admin') return ''
-  const named = namedTenant(request, access)
+  const named = (isOpenToAdmin ? askedTenant(request) : undefined) ?? namedTenant(request, access)
+  if (isAdmin && named !== undefined) return named
   if (credential !== undefined) return tenantOf(credential, named)
   if (named !== undefined) return named
   if (!deps.requireTenant) return ANONYMOUS
@@ -33,6 +38,12 @@ async function credentialOf(request: IncomingMessage, authenticator: Authenticat
   const credential = given.length === 1 ? await authenticator.verify(given[0]!) : undefined
   if (credential !== undefined) return credential
   throw new RefusedError('err-carillon-unauthenticated', 'unauthorized', { status: 401 })
+}
+
+function askedTenant({ url = '' }: IncomingMessage): string | undefined {
+  const at = url.indexOf('?')
+  const name = at < 0 ? null : new URLSearchParams(url.slice(at + 1)).get('tenant')
+  return name === null || name === '' ? undefined : parseTenant(name)
 }
 
 function namedTenant(request: IncomingMessage, access: Access): string | undefined {

@@ -1,6 +1,7 @@
 // Everything that the gateway answers over HTTP.
 
 import type { Metrics } from '../../shared/telemetry/metrics.ts'
+import { type ElectionDeps, electionRoutes } from './elections.ts'
 import type { Route } from './exchange.ts'
 import { createLoad } from './load.ts'
 import { type PageDeps, pageRoutes } from './pages.ts'
@@ -8,6 +9,7 @@ import { type PushDeps, pushRoutes } from './push.ts'
 import { type QueryDeps, queryRoutes } from './queries.ts'
 
 export type RoutesDeps = PageDeps &
+  ElectionDeps &
   Omit<PushDeps, 'load' | 'bytesTaken' | 'assertDurable'> &
   Omit<QueryDeps, 'load'> & { readonly metrics: Metrics }
 
@@ -33,6 +35,7 @@ export function gatewayRoutes(deps: RoutesDeps): readonly Route[] {
   )
   return [
     ...pushRoutes({ ...deps, load: pushLoad, bytesTaken, assertDurable: durability.assertDurable }),
+    ...electionRoutes(deps),
     ...queryRoutes({ ...deps, load: queryLoad }),
     ...pageRoutes(deps),
   ]

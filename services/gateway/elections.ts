@@ -1,0 +1,200 @@
+// Elections of HA pairs, to look at and to change by hand. What stands in the bucket is joined with what the distributors have heard
+// and dropped; a change is a compare-and-set like any other, and holds as soon as the distributors hear of it.
+import type { Clock } from '../../shared/base/clock.ts'
+import { ConflictError, RefusedError, UnavailableError } from '../../shared/base/errors.ts'
+import { ask } from '../../shared/bus/ask.ts'
+import type { Bus, KvEntry } from '../../shared/bus/port.ts'
+import {
+  decodeElection,
+  ELECTIONS_BUCKET,
+  type ElectionNews,
+  type ElectionRecord,
+  electionFilter,
+  electionKey,
+  electionNews,
+  encodeElection,
+  switchedTo,
+  withFrozen,
+} from '../../shared/contracts/elections.ts'
+import type { Membership } from '../../shared/membership/membership.ts'
+import { decodeTenant } from '../../shared/model/tenant.ts'
+import type { GatewayConfig } from './config.ts'
+import { type Answer, type Exchange, jsonAnswer, type Route } from './exchange.ts'
+
+export interface ElectionDeps {
+  readonly bus: Bus
+  readonly clock: Clock
+  readonly membership: Membership
+  readonly config: GatewayConfig
+}
+
+export interface ElectionRow extends ElectionRecord {
+  readonly tenant: string
+  readonly frozen: boolean
+  /** Since any distributor heard the elected replica; null: none has since it started. */
+  readonly lastHeardMs: number | null
+  /** Samples dropped, by all distributors since they started. */
+  readonly dropped: number
+  readonly replicas: readonly { replica: string; lastHeardMs: number; dropped: number }[]
+}
+
+const CAS_TRIES_MAX = 5
+
+export function electionRoutes(deps: ElectionDeps): readonly Route[] {
+  const { bus, clock, membership, config } = deps
+  const changes: Readonly<Record<string, (record: ElectionRecord, exchange: Exchange) => Promise<ElectionRecord>>> = {
+    switch: switched,
+    freeze: async (record) => withFrozen(record, true),
+    unfreeze: async (record) => withFrozen(record, false),
+  }
+  const path = '/api/v1/ha/elections'
+  const list: Route = {
+    ...{ name: 'elections', methods: ['GET'], path, access: 'read', isOpenToAdmin: true, errors: 'json' },
+    answer: async (exchange) => jsonAnswer({ elections: await rows(exchange, exchange.tenant) }),
+  }
+  const page: Route = {
+    ...{ name: 'elections', methods: ['GET'], path: '/ha', access: 'admin', errors: 'text' },
+    answer: async (exchange) => htmlAnswer(pageOf(await rows(exchange, undefined))),
+  }
+  const changing = Object.entries(changes).map(([verb, change]): Route => {
+    return {
+      ...{ name: 'elections', methods: ['POST'], path: `${path}/{cluster}/${verb}`, access: 'write' },
+      ...{ isOpenToAdmin: true, errors: 'json' },
+      answer: (exchange) => changed(exchange, change),
+    }
+  })
+  return [list, page, ...changing]
+
+  async function changed(
+    exchange: Exchange,
+    change: (record: ElectionRecord, exchange: Exchange) => Promise<ElectionRecord>,
+  ): Promise<Answer> {
+    const cluster = exchange.params['cluster']!
+    const bucket = await bus.bucket(ELECTIONS_BUCKET)
+    const key = electionKey(exchange.tenant, cluster)
+    for (let attempt = 0; attempt < CAS_TRIES_MAX; attempt++) {
+      const entry = await bucket.get(key)
+      if (entry?.value === undefined) {
+        const text = `no replica of cluster "${cluster.slice(0, 200)}" is elected`
+        throw new RefusedError('err-carillon-not-found', text, { status: 404 })
+      }
+      const next = await change(decodeElection(entry.value), exchange)
+      try {
+        await bucket.update(key, encodeElection(next), entry.revision)
+        return jsonAnswer({ election: next })
+      } catch (error) {
+        if (!(error instanceof ConflictError)) throw error
+      }
+    }
+    throw new UnavailableError('err-carillon-election-unavailable', 'the election keeps changing, try again')
+  }
+
+  /** A name that nobody has heard would leave the cluster without samples until another takes over. */
+  async function switched(record: ElectionRecord, exchange: Exchange): Promise<ElectionRecord> {
+    const asked = new URLSearchParams(exchange.search)
+    const replica = asked.get('replica') ?? ''
+    if (replica === '') throw new RefusedError('err-carillon-bad-request', 'switch wants ?replica=NAME')
+    const heard = await heardBy(exchange, exchange.tenant)
+    const isKnown = heard.some(
+      (each) => each.cluster === record.cluster && each.replicas.some((one) => one.replica === replica),
+    )
+    if (!isKnown && asked.get('force') !== 'true') {
+      const text = `no distributor has heard of replica "${replica.slice(0, 200)}"; force=true elects it all the same`
+      throw new RefusedError('err-carillon-unknown-replica', text)
+    }
+    return switchedTo(record, replica, clock.now())
+  }
+
+  async function rows(exchange: Exchange, tenant: string | undefined): Promise<ElectionRow[]> {
+    const [entries, heard] = await Promise.all([entriesOf(tenant), heardBy(exchange, tenant)])
+    return entries
+      .map(({ key, value }) => rowOf(decodeTenant(key.slice(0, key.indexOf('.'))), decodeElection(value!), heard))
+      .sort((a, b) => (`${a.tenant} ${a.cluster}` < `${b.tenant} ${b.cluster}` ? -1 : 1))
+  }
+
+  /** What stands in the bucket now. */
+  async function entriesOf(tenant: string | undefined): Promise<KvEntry[]> {
+    const bucket = await bus.bucket(ELECTIONS_BUCKET)
+    const entries: KvEntry[] = []
+    return await new Promise((resolve, reject) => {
+      const late = clock.after(config.membersTimeoutMs, () => {
+        watch.stop()
+        reject(new UnavailableError('err-carillon-election-unavailable', 'the elections cannot be read at the moment'))
+      })
+      const watch = bucket.watch(
+        tenant === undefined ? '>' : electionFilter(tenant),
+        (entry) => entry.value !== undefined && entries.push(entry),
+        () => {
+          late.cancel()
+          queueMicrotask(() => watch.stop())
+          resolve(entries)
+        },
+      )
+    })
+  }
+
+  /** Distributors that do not answer in time are left out: the elections themselves stand in the bucket. */
+  async function heardBy({ requestId, signal }: Exchange, tenant: string | undefined) {
+    const options = { timeoutMs: config.membersTimeoutMs, requestId, signal }
+    const asked = membership
+      .live('distributor')
+      .map(({ id }) => ask(bus, electionNews, { id }, tenant === undefined ? {} : { tenant }, options))
+    const answers = await Promise.allSettled(asked)
+    return answers.flatMap((answer) => (answer.status === 'fulfilled' ? answer.value.elections : []))
+  }
+}
+
+function rowOf(tenant: string, record: ElectionRecord, heard: ElectionNews['elections']): ElectionRow {
+  const byName = new Map<string, { replica: string; lastHeardMs: number; dropped: number }>()
+  for (const election of heard) {
+    if (election.tenant !== tenant || election.cluster !== record.cluster) continue
+    for (const { replica, silentMs, dropped } of election.replicas) {
+      const known = byName.get(replica)
+      byName.set(replica, {
+        replica,
+        lastHeardMs: Math.min(silentMs, known?.lastHeardMs ?? silentMs),
+        dropped: dropped + (known?.dropped ?? 0),
+      })
+    }
+  }
+  const replicas = [...byName.values()].sort((a, b) => (a.replica < b.replica ? -1 : 1))
+  const dropped = replicas.reduce((sum, replica) => sum + replica.dropped, 0)
+  const lastHeardMs = byName.get(record.replica)?.lastHeardMs ?? null
+  return { ...record, tenant, frozen: record.frozen ?? false, lastHeardMs, dropped, replicas }
+}
+
+function htmlAnswer(body: string): Answer {
+  const headers = {
+    'Content-Type': 'text/html; charset=utf-8',
+    'Content-Security-Policy': "default-src 'none'; style-src 'unsafe-inline'",
+  }
+  return { status: 200, headers, body }
+}
+
+function pageOf(elections: readonly ElectionRow[]): string {
+  const head = ['tenant', 'cluster', 'elected', 'since', 'last heard', 'takeovers', 'frozen', 'dropped', 'all replicas']
+  const body = elections.map((row) => [
+    ...[row.tenant, row.cluster, row.replica, new Date(row.electedAtMs).toISOString()],
+    row.lastHeardMs === null ? 'not yet' : ago(row.lastHeardMs),
+    ...[String(row.takeovers), row.frozen ? 'yes' : 'no', String(row.dropped)],
+    row.replicas.map((each) => `${each.replica}: heard ${ago(each.lastHeardMs)}, ${each.dropped} dropped`).join('; '),
+  ])
+  const cells = (tag: string, row: readonly string[]) => row.map((cell) => `<${tag}>${escaped(cell)}</${tag}>`).join('')
+  return `<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>Carillon: HA elections</title><meta http-equiv="refresh" content="5">
+<style>body{font:14px system-ui,sans-serif;margin:2em}table{border-collapse:collapse}td,th{border:1px solid #bbb;padding:.25em .6em;text-align:left}
+@media(prefers-color-scheme:dark){body{background:#111;color:#ddd}}</style></head><body>
+<h1>HA elections</h1>
+<p>Of the replicas of a cluster the elected one is stored. Change one by
+<code>POST /api/v1/ha/elections/{cluster}/switch?replica=NAME</code>, <code>…/freeze</code> or <code>…/unfreeze</code>.</p>
+<table><tr>${cells('th', head)}</tr>
+${body.map((row) => `<tr>${cells('td', row)}</tr>\n`).join('')}</table>
+</body></html>
+`
+}
+
+const ago = (ms: number): string => `${(ms / 1000).toFixed(1)} s ago`
+
+function escaped(text: string): string {
+  return text.replace(/[&<>"']/g, (character) => `&#${character.charCodeAt(0)};`)
+}
