@@ -8,7 +8,7 @@ import { type ConfigOf, type SettingsTable, toFlags } from '../shared/config/set
 import { nearest } from '../shared/config/units.ts'
 import type { ServiceDeps } from '../shared/membership/deps.ts'
 import type { ServiceActor } from './launcher/actor-process.ts'
-import { launcherSettings } from './launcher/config.ts'
+import { launcherSettings, partitionsSettings, ringSettings } from './launcher/config.ts'
 import { SetupError } from './launcher/setup-error.ts'
 
 interface Role {
@@ -48,6 +48,8 @@ const commandsText = `carillon <command> [flags]
 Commands:
   start         the whole system on this machine: a nats-server and one process per actor
   setup         makes the logs and buckets in the nats-server of --nats, then ends
+  ring          who is here and who owns what, in the system on --nats
+  partitions    partitions add N: more partition logs for a running system
 ${Object.entries(roles)
   .map(([name, { does }]) => `  ${name.padEnd(14)}${does}`)
   .join('\n')}
@@ -67,9 +69,11 @@ export async function main(argv: readonly string[]): Promise<number> {
     const wantsHelp = args.includes('--help') || args.includes('-h')
     if (name === 'start') return wantsHelp ? print(await startHelp()) : await startAll(args)
     if (name === 'setup') return wantsHelp ? print(setupHelp()) : await setUp(args)
+    if (name === 'ring') return wantsHelp ? print(ringHelp()) : await showRing(args)
+    if (name === 'partitions') return wantsHelp ? print(partitionsHelp()) : await changePartitions(args)
     if (name in roles)
       return wantsHelp ? print(await roleHelp(name as RoleName)) : await startOne(name as RoleName, args)
-    const near = nearest(name, ['start', 'setup', 'test', 'check', 'run', ...Object.keys(roles)])
+    const near = nearest(name, ['start', 'setup', 'ring', 'partitions', 'test', 'check', 'run', ...Object.keys(roles)])
     const hint = near === undefined ? '' : `; did you mean ${near}?`
     throw new SetupError(2, `there is no command "${name}"${hint}\n\n${commandsText}`)
   } catch (error) {
@@ -126,6 +130,27 @@ async function setUp(argv: readonly string[]): Promise<number> {
   return print(
     `${facts.partitions} partition logs are there; durability: ${facts.durability} (${facts.durabilityReason})\n`,
   )
+}
+
+async function showRing(argv: readonly string[]): Promise<number> {
+  const [common, { output }] = read([commonSettings, ringSettings], argv, await otherTables())
+  const { askRing, ringText } = await import('./launcher/ring-commands.ts')
+  const reply = await askRing(common)
+  return print(output === 'json' ? `${JSON.stringify(reply)}\n` : ringText(reply))
+}
+
+async function changePartitions([verb, count, ...argv]: readonly string[]): Promise<number> {
+  const more = Number(count)
+  if (verb !== 'add' || !Number.isInteger(more) || more < 1)
+    throw new SetupError(2, `partitions wants "add" and how many more, such as: carillon partitions add 2 --nats URL`)
+  const [common, { logReplicas }, { waitMs }] = read(
+    [commonSettings, logSettings, partitionsSettings],
+    argv,
+    await otherTables(),
+  )
+  const { addOnline } = await import('./launcher/ring-commands.ts')
+  const record = await addOnline(common, { more, logReplicas, waitMs })
+  return print(`${record.count} partitions take series\n`)
 }
 
 // ---- settings ----
@@ -187,6 +212,32 @@ function setupHelp(): string {
     usage: 'carillon setup --nats URL [flags]',
     intro: 'Makes the partition logs and buckets. Run it once, and again to add partitions.',
     sections: [
+      { title: 'setup', table: logSettings },
+      { title: 'every actor', table: commonSettings },
+    ],
+    after: exitCodes,
+  })
+}
+
+function ringHelp(): string {
+  return helpText({
+    usage: 'carillon ring --nats URL [flags]',
+    intro: 'Shows the members of a running system, and the owners of each partition.',
+    sections: [
+      { title: 'ring', table: ringSettings },
+      { title: 'every actor', table: commonSettings },
+    ],
+    after: exitCodes,
+  })
+}
+
+function partitionsHelp(): string {
+  return helpText({
+    usage: 'carillon partitions add N --nats URL [flags]',
+    intro:
+      'Adds N partition logs to a running system, as large as the first one. They are read at once, and take series when all members know them.',
+    sections: [
+      { title: 'partitions', table: partitionsSettings },
       { title: 'setup', table: logSettings },
       { title: 'every actor', table: commonSettings },
     ],

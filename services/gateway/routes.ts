@@ -7,6 +7,7 @@ import { createLoad } from './load.ts'
 import { type PageDeps, pageRoutes } from './pages.ts'
 import { type PushDeps, pushRoutes } from './push.ts'
 import { type QueryDeps, queryRoutes } from './queries.ts'
+import { ringRoutes } from './ring-page.ts'
 
 export type RoutesDeps = PageDeps &
   ElectionDeps &
@@ -38,5 +39,6 @@ export function gatewayRoutes(deps: RoutesDeps): readonly Route[] {
     ...electionRoutes(deps),
     ...queryRoutes({ ...deps, load: queryLoad }),
     ...pageRoutes(deps),
+    ...ringRoutes(deps),
   ]
 }

@@ -163,12 +163,18 @@ export function ingester(deps: IngesterDeps): MemberActor & { owners(): readonly
   async function handOver(): Promise<void> {
     isLeaving = true
     const untilMs = clock.monotonic() + config.handOverMs
-    const left = () =>
-      [...owners.keys()].filter((p) => membership.owners(p).some((other) => other !== id) && !isTakenOver(p))
-    while (left().length > 0) {
-      if (clock.monotonic() >= untilMs) return log.warn({ partitions: left() }, 'leaving before others have caught up')
+    while (bus.isConnected()) {
+      const left = leftToOthers()
+      if (left !== undefined && left.length === 0) return
+      if (clock.monotonic() >= untilMs) return log.warn({ partitions: left }, 'leaving before others have caught up')
       await sleep(clock, HAND_OVER_STEP_MS)
     }
+  }
+
+  /** Partitions that others are to take over and have not yet; undefined until this member itself has heard that it leaves. */
+  function leftToOthers(): readonly number[] | undefined {
+    if (membership.members().some((member) => member.id === id && member.state !== 'LEAVING')) return undefined
+    return [...owners.keys()].filter((partition) => membership.owners(partition).length > 0 && !isTakenOver(partition))
   }
 
   async function acquire(partition: number): Promise<void> {

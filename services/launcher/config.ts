@@ -15,3 +15,11 @@ export const launcherSettings = defineSettings({
 })
 
 export type LauncherConfig = ConfigOf<typeof launcherSettings>
+
+export const ringSettings = defineSettings({
+  output: choice(['text', 'json'], 'text', 'what `ring` prints: tables for people, or one JSON line'),
+})
+
+export const partitionsSettings = defineSettings({
+  waitMs: duration('2m', 'how long `partitions add` waits until the new ones take series', { min: '1s' }),
+})

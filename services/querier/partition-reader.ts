@@ -46,7 +46,7 @@ export interface PartitionReader {
 
 export interface PartitionReaderDeps {
   readonly clock: Clock
-  readonly membership: Pick<Membership, 'readers' | 'partitionCount' | 'isConfirmed'>
+  readonly membership: Pick<Membership, 'readers' | 'readableCount' | 'isConfirmed'>
   readonly hedgeAfterMs: number
   readonly ownerTimeoutMs: number
   readonly partitionAsksMax: number
@@ -62,7 +62,7 @@ export function createPartitionReader(deps: PartitionReaderDeps): PartitionReade
       const text = 'this querier has not heard its own heartbeat for too long: it may not know of all partitions'
       throw new UnavailableError('err-carillon-ring-unconfirmed', text)
     }
-    const count = membership.partitionCount()
+    const count = membership.readableCount()
     if (count === 0) throw new UnavailableError('err-carillon-not-set-up', 'the number of partitions is not known yet')
     const answers: (T | undefined)[] = new Array(count).fill(undefined)
     const ended = new AbortController() // one partition's failure ends the others
@@ -116,7 +116,7 @@ export function createPartitionReader(deps: PartitionReaderDeps): PartitionReade
     }
   }
 
-  return { readAll, partitionCount: () => membership.partitionCount() }
+  return { readAll, partitionCount: () => membership.readableCount() }
 }
 
 function unavailable(partition: number, error: NoOwnerError): UnavailableError {

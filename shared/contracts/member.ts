@@ -49,18 +49,21 @@ export function memberIn(value: Uint8Array): MemberRecord {
 /** `partitions` */
 export interface PartitionsRecord {
   readonly v: 1
-  /** Partitions that exist and are read: 0 … count − 1. */
+  /** Partitions that exist and are followed by their owners: 0 … count − 1. */
   readonly count: number
+  /** Partitions that are read: 0 … readable − 1. */
+  readonly readable: number
   /** Partitions that take series: 0 … writable − 1. */
   readonly writable: number
   readonly replicationFactor: number
 }
 
-export const PARTITIONS_NONE: PartitionsRecord = { v: 1, count: 0, writable: 0, replicationFactor: 1 }
+export const PARTITIONS_NONE: PartitionsRecord = { v: 1, count: 0, readable: 0, writable: 0, replicationFactor: 1 }
 
 export function partitionsIn(value: Uint8Array): PartitionsRecord {
   const record = JSON.parse(Buffer.from(value).toString()) as PartitionsRecord
-  return { ...record, writable: record.writable ?? record.count }
+  const { readable = record.count, writable = readable } = record
+  return { ...record, readable, writable }
 }
 
 /** The ring as one member sees it. */
@@ -84,8 +87,8 @@ export interface RingMemberRow extends Omit<MemberRecord, 'v' | 'holds' | 'beat'
 
 export interface RingPartitionRow {
   readonly partition: number
-  /** `served`: all owners have caught up; `moving`: only some have, or a former owner serves; `unserved`: nobody can answer. */
-  readonly state: 'served' | 'moving' | 'unserved'
+  /** `opening`: added, not read yet; `served`: all owners have caught up; `moving`: only some have, or a former owner serves; `unserved`: nobody can answer. */
+  readonly state: 'opening' | 'served' | 'moving' | 'unserved'
   readonly isWritable: boolean
   /** The leader first. */
   readonly owners: readonly { readonly id: string; readonly hasCaughtUp: boolean }[]

@@ -3,7 +3,7 @@
 // Invariants
 //   B1  A log exists before the number of partitions says so.
 //   B2  Partitions are never taken away: asking for fewer than there are changes nothing.
-//   B3  Where there are members, added partitions are readable only; the members open them for writing (membership.ts, M4).
+//   B3  Where there are members, added partitions only exist; the members open them for reading and then for writing (membership.ts, M4).
 import { ConflictError, RefusedError } from '../base/errors.ts'
 import type { Bus, KvBucket } from '../bus/port.ts'
 import { ELECTIONS_BUCKET } from '../contracts/elections.ts'
@@ -86,7 +86,10 @@ async function grow(
       await bus.logs.ensure(logConfig(partition, { bytesMax: options.logBytesMax, replicas: options.logReplicas })) // B1
     }
     const isAlone = before.count === 0 || (count > before.count && !(await hasMembers(ring)))
-    const record: PartitionsRecord = { v: 1, count, writable: isAlone ? count : before.writable, replicationFactor }
+    const open = isAlone
+      ? { readable: count, writable: count }
+      : { readable: before.readable, writable: before.writable }
+    const record: PartitionsRecord = { v: 1, count, ...open, replicationFactor }
     const isSame = record.count === before.count && record.replicationFactor === before.replicationFactor
     if (isSame) return before
     const bytes = Buffer.from(JSON.stringify(record))

@@ -10,7 +10,8 @@
 //       this actor's own heartbeats come back through the watch, and anew after a gap.
 //   M3  A view is confirmed as long as a heartbeat that was sent less than `unhealthyAfterMs` ago has come back. Nobody judges this actor
 //       dead before that, so whoever waits until all live members know something need not wait for one that is not confirmed (L19).
-//   M4  Added partitions become writable when every live member has heard of them and every owner has caught up with them (L19).
+//   M4  Added partitions are opened in two steps (L19): readable when all their owners follow them, writable when every live member has
+//       heard that they are to be read.
 import type { Clock } from '../base/clock.ts'
 import { ConflictError, textOf } from '../base/errors.ts'
 import type { Bus, KvBucket, KvEntry } from '../bus/port.ts'
@@ -56,8 +57,10 @@ export interface Membership {
   members(): readonly Member[]
   /** Healthy, not leaving members of a role, sorted by id. */
   live(role: Role): readonly Member[]
-  /** Partitions that exist: all of them are read. */
+  /** Partitions that exist and are followed. */
   partitionCount(): number
+  /** Partitions that must be read: the first ones. Fewer than exist while owners of added ones are about to follow them. */
+  readableCount(): number
   /** Partitions that take series: the first ones. Fewer than exist while some are being added. */
   writableCount(): number
   replicationFactor(): number
@@ -107,6 +110,7 @@ export async function joinRing({ bus, clock, self, options, onError }: JoinDeps)
   let state: MemberState = 'JOINING'
   let holds: readonly number[] = []
   let hasLeft = false
+  let isOpening = false
 
   /** Heartbeats sent and not come back, with when they were sent. */
   const sent = new Map<number, number>()
@@ -138,6 +142,7 @@ export async function joinRing({ bus, clock, self, options, onError }: JoinDeps)
     members: () => view().members,
     live: (role) => liveIn(view(), role),
     partitionCount: () => view().partitions.count,
+    readableCount: () => view().partitions.readable,
     writableCount: () => view().partitions.writable,
     replicationFactor: () => view().partitions.replicationFactor,
     owners: (partition) => view().owners(partition),
@@ -170,6 +175,7 @@ export async function joinRing({ bus, clock, self, options, onError }: JoinDeps)
     else if (entry.key.startsWith(MEMBER_PREFIX)) onMember(entry)
     else return
     tell()
+    if (partitions !== undefined && partitions.record.writable < partitions.record.count) openSoon()
   }
 
   function onPartitions({ value, revision }: KvEntry): void {
@@ -253,6 +259,10 @@ export async function joinRing({ bus, clock, self, options, onError }: JoinDeps)
     })
   }
 
+  function openSoon(): void {
+    openAdded().catch((error: unknown) => onError(`opening partitions: ${textOf(error)}`)) // the next heartbeat tries again
+  }
+
   function scheduleBeat(afterMs: number): void {
     clock.after(afterMs, () => {
       if (hasLeft) return
@@ -282,24 +292,36 @@ export async function joinRing({ bus, clock, self, options, onError }: JoinDeps)
     }
   }
 
-  /** M4: the first live member opens added partitions for writing; anybody may, the compare-and-set lets one through. */
+  /** M4: the first live member opens what was added; anybody may, the compare-and-set lets one through. */
   async function openAdded(): Promise<void> {
-    if (partitions === undefined || partitions.record.writable === partitions.record.count) return
+    if (partitions === undefined || isOpening || hasLeft) return
     const { record, revision } = partitions
-    const now = view()
-    const live = now.members.filter((member) => member.isHealthy)
-    if (!isConfirmed() || live[0]?.id !== self.id) return
-    if (live.some((member) => member.ringRevision < revision)) return
-    for (let partition = record.writable; partition < record.count; partition++) {
-      const owners = now.owners(partition)
-      const holders = now.holders(partition)
-      if (owners.length === 0 || !owners.every((id) => holders.includes(id))) return
-    }
-    const opened: PartitionsRecord = { ...record, writable: record.count }
+    const opened = openedBy(view(), record, revision)
+    if (opened === undefined || !isConfirmed()) return
+    isOpening = true
     try {
       await bucket.update(PARTITIONS_KEY, Buffer.from(JSON.stringify(opened)), revision)
     } catch (error) {
       if (!(error instanceof ConflictError)) throw error // another one was first, or there are more by now
+    } finally {
+      isOpening = false
     }
+  }
+
+  /** The record after the next step, if it is due and this member's to take. */
+  function openedBy(now: View, record: PartitionsRecord, revision: number): PartitionsRecord | undefined {
+    const live = now.members.filter((member) => member.isHealthy)
+    if (record.writable === record.count || live[0]?.id !== self.id) return undefined
+    if (record.readable < record.count) {
+      const added = Array.from({ length: record.count - record.readable }, (_, i) => record.readable + i)
+      const areFollowed = added.every((partition) => {
+        const owners = now.owners(partition)
+        return owners.length > 0 && owners.every((id) => now.holders(partition).includes(id))
+      })
+      return areFollowed ? { ...record, readable: record.count } : undefined
+    }
+    return live.every((member) => member.ringRevision >= revision)
+      ? { ...record, writable: record.readable }
+      : undefined
   }
 }

@@ -95,14 +95,23 @@ export function ringReplyOf(view: View, seen: { by: string; isConfirmed: boolean
     partitions: Array.from({ length: partitions.count }, (_, partition) => {
       const owners = view.owners(partition)
       const holders = view.holders(partition)
-      const areAllThere = owners.length > 0 && owners.every((id) => holders.includes(id))
       return {
         partition,
-        state: holders.length === 0 ? ('unserved' as const) : areAllThere ? ('served' as const) : ('moving' as const),
+        state: stateOf({ isReadable: partition < partitions.readable, owners, holders }),
         isWritable: partition < partitions.writable,
         owners: owners.map((id) => ({ id, hasCaughtUp: holders.includes(id) })),
         alsoHeldBy: holders.filter((id) => !owners.includes(id)),
       }
     }),
   }
+}
+
+function stateOf(row: {
+  isReadable: boolean
+  owners: readonly string[]
+  holders: readonly string[]
+}): RingReply['partitions'][number]['state'] {
+  if (!row.isReadable) return 'opening'
+  if (row.holders.length === 0) return 'unserved'
+  return row.owners.length > 0 && row.owners.every((id) => row.holders.includes(id)) ? 'served' : 'moving'
 }

@@ -9,6 +9,7 @@ import { logName } from '../../shared/contracts/log.ts'
 import type { PartitionStatus } from '../../shared/contracts/member.ts'
 import { select } from '../../shared/contracts/read.ts'
 import type { Histogram } from '../../shared/model/histogram.ts'
+import { labelsKey } from '../../shared/model/labels.ts'
 import { type LogModel, readLog } from '../sim/log-model.ts'
 import { type HeldSeries, type Ledger, labelsOf } from './ledger.ts'
 import { until } from './processes.ts'
@@ -210,9 +211,24 @@ export async function faultsOfOwners(bus: Bus, page: PartitionsPage, ledger: Led
     for (const { partition, assignedTo } of page.partitions) {
       held.push(...(await heldBy(bus, assignedTo[replica % assignedTo.length]!, partition)))
     }
-    faults.push(...ledger.faultsIn(held, 'bits').map((fault) => `by owners no. ${replica + 1}: ${fault}`))
+    faults.push(...ledger.faultsIn(joined(held), 'bits').map((fault) => `by owners no. ${replica + 1}: ${fault}`))
   }
   return faults
+}
+
+/** A series that has moved to an added partition stands in two of them: its samples are put together. */
+function joined(held: readonly HeldSeries[]): HeldSeries[] {
+  return [...Map.groupBy(held, ({ labels }) => labelsKey(labels)).values()].map((rows) => {
+    if (rows.length === 1) return rows[0]!
+    const values = new Float64Array(rows.reduce((sum, row) => sum + row.values.length, 0))
+    let at = 0
+    for (const row of rows) {
+      values.set(row.values, at)
+      at += row.values.length
+    }
+    const histograms = rows.flatMap((row) => row.histograms ?? Array.from(row.values, () => undefined))
+    return { labels: rows[0]!.labels, times: rows.flatMap((row) => Array.from(row.times)), values, histograms }
+  })
 }
 
 export async function heldBy(bus: Bus, owner: string, partition: number): Promise<HeldSeries[]> {

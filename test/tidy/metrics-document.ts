@@ -77,6 +77,7 @@ const nobody: Membership = {
   live: () => [],
   partitionCount: () => 0,
   replicationFactor: () => 1,
+  readableCount: () => 0,
   writableCount: () => 0,
   owners: () => [],
   holders: () => [],

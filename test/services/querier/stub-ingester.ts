@@ -191,6 +191,7 @@ export function fixedMembership(
     live: (role) => members.filter((member) => member.role === role),
     partitionCount: () => owners.length,
     replicationFactor: () => 1,
+    readableCount: () => owners.length,
     writableCount: () => owners.length,
     owners: (partition) => owners[partition] ?? [],
     holders: (partition) => owners[partition] ?? [],

@@ -1,0 +1,117 @@
+// `carillon ring` and `carillon partitions add`: what a person asks of a running system's ring, from anywhere on its NATS.
+import { sleep, systemClock } from '../../shared/base/clock.ts'
+import { RefusedError, textOf, UnavailableError } from '../../shared/base/errors.ts'
+import { ask } from '../../shared/bus/ask.ts'
+import type { Bus } from '../../shared/bus/port.ts'
+import type { CommonConfig } from '../../shared/config/common.ts'
+import { type PartitionsRecord, type RingReply, ring } from '../../shared/contracts/member.ts'
+import { addPartitions, readPartitions } from '../../shared/membership/bootstrap.ts'
+import { createLog } from '../../shared/telemetry/log.ts'
+import { connect } from './connect.ts'
+import { SetupError } from './setup-error.ts'
+
+const CONNECT_MS_MAX = 10_000
+const POLL_MS = 250
+
+/** The ring as some member sees it. */
+export function askRing(common: CommonConfig): Promise<RingReply> {
+  return withBus(common, 'ring', async (bus) => {
+    try {
+      return await ask(bus, ring, {}, {}, {})
+    } catch (error) {
+      const text = `no member answers on ${common.nats} (${textOf(error)}): does anything run there, and under this --prefix?`
+      throw new SetupError(1, text, { cause: error })
+    }
+  })
+}
+
+/** Adds partitions to a running system and waits until they take series. */
+export function addOnline(
+  common: CommonConfig,
+  options: { more: number; logReplicas: number; waitMs: number },
+): Promise<PartitionsRecord> {
+  return withBus(common, 'partitions', async (bus) => {
+    let record = await addPartitions(bus, options.more, options)
+    const untilMs = systemClock.monotonic() + options.waitMs
+    while (record.writable < record.count) {
+      if (systemClock.monotonic() >= untilMs) {
+        const text = `the logs are there and are read, but after ${options.waitMs} ms only ${record.writable} of ${record.count} partitions take series: \`carillon ring\` shows which member has not confirmed or not caught up. They open by themselves`
+        throw new SetupError(1, text)
+      }
+      await sleep(systemClock, POLL_MS)
+      record = await readPartitions(bus)
+    }
+    return record
+  })
+}
+
+async function withBus<T>(common: CommonConfig, command: string, work: (bus: Bus) => Promise<T>): Promise<T> {
+  if (common.nats === '')
+    throw new SetupError(2, `${command} wants --nats URL (CARILLON_NATS): the nats-server of the system`)
+  const log = createLog({ role: command, id: command, level: common.logLevel })
+  const late = new SetupError(1, `no connection to ${common.nats} within ${CONNECT_MS_MAX} ms`)
+  const giveUp = new AbortController()
+  const timer = systemClock.after(CONNECT_MS_MAX, () => giveUp.abort(late))
+  try {
+    const { nats, natsSystemFile: systemUserFile, prefix } = common
+    const bus = await connect({ nats, systemUserFile, prefix, name: command, log, signal: giveUp.signal })
+    timer.cancel()
+    try {
+      return await work(bus)
+    } finally {
+      await bus.close()
+    }
+  } catch (error) {
+    if (error instanceof RefusedError) throw new SetupError(2, error.message, { cause: error })
+    if (error instanceof UnavailableError) throw new SetupError(1, `${error.message}${hintOf(error)}`, { cause: error })
+    throw error
+  } finally {
+    timer.cancel()
+  }
+}
+
+function hintOf({ message }: UnavailableError): string {
+  if (!message.includes('10047')) return ''
+  return '; each log reserves as much of the disk as the first one (--log-bytes-max at setup): is there room for the new ones?'
+}
+
+/** Two tables for people. */
+export function ringText(reply: RingReply): string {
+  const { members, partitions, partitionCount, writableCount, replicationFactor } = reply
+  const head = `${partitionCount} partitions (${writableCount} take series), ${replicationFactor} owners each, as ${reply.asSeenBy} sees it${reply.isConfirmed ? '' : ' (not confirmed)'}`
+  const memberRows = members.map(({ id, role, zone, state, isHealthy, heartbeatAgeMs, holdsCount, version }) => {
+    const holds = role === 'ingester' ? String(holdsCount) : ''
+    return [
+      id,
+      role,
+      zone,
+      state,
+      isHealthy ? 'healthy' : 'silent',
+      `${(heartbeatAgeMs / 1000).toFixed(1)}s`,
+      holds,
+      version,
+    ]
+  })
+  const partitionRows = partitions.map(({ partition, state, isWritable, owners, alsoHeldBy }) => {
+    const named = owners.map(({ id, hasCaughtUp }) => (hasCaughtUp ? id : `${id} (replaying)`))
+    return [String(partition), state, isWritable ? '' : 'read only', named.join(', '), alsoHeldBy.join(', ')]
+  })
+  return [
+    head,
+    '',
+    ...table(['MEMBER', 'ROLE', 'ZONE', 'STATE', 'HEALTH', 'HEARD', 'HOLDS', 'VERSION'], memberRows),
+    '',
+    ...table(['PARTITION', 'STATE', '', 'OWNERS', 'ALSO HELD BY'], partitionRows),
+    '',
+  ].join('\n')
+}
+
+function table(head: readonly string[], rows: readonly (readonly string[])[]): string[] {
+  const widths = head.map((title, column) => Math.max(title.length, ...rows.map((row) => row[column]!.length)))
+  return [head, ...rows].map((row) =>
+    row
+      .map((cell, column) => cell.padEnd(widths[column]!))
+      .join('  ')
+      .trimEnd(),
+  )
+}

@@ -1,0 +1,158 @@
+// Growing and shrinking a running system, for tests: actors started beside the launcher's own, the ring as it is told, and readers that
+// check every answer while that goes on.
+import { type ChildProcess, spawn } from 'node:child_process'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { RingReply } from '../../shared/contracts/member.ts'
+import { getJson } from './check.ts'
+import type { Ledger } from './ledger.ts'
+import { until } from './processes.ts'
+import { endProcess } from './system.ts'
+
+const ROOT = new URL('../..', import.meta.url).pathname
+
+export interface Actor {
+  readonly id: string
+  readonly process: ChildProcess
+  /** SIGTERM; resolves with the exit code. */
+  stop(): Promise<number | null>
+}
+
+/** One more actor on the system's NATS, as anybody would start it. */
+export function startActor(role: string, options: { nats: string; id: string; args?: readonly string[] }): Actor {
+  const { nats, id, args = [] } = options
+  const child = spawn(process.execPath, ['services/carillon.mjs', role, '--nats', nats, '--id', id, ...args], {
+    cwd: ROOT,
+    stdio: ['ignore', 'ignore', 'pipe'],
+  })
+  const words: string[] = []
+  child.stderr!.on('data', (chunk: Buffer) => {
+    words.push(chunk.toString())
+    if (words.length > 200) words.shift()
+  })
+  return {
+    id,
+    process: child,
+    async stop() {
+      await endProcess(child)
+      if (child.exitCode !== 0) throw new Error(`${id} ended with ${child.exitCode}:\n${words.join('').slice(-3000)}`)
+      return child.exitCode
+    },
+  }
+}
+
+/** One command to its end. */
+export async function carillon(args: readonly string[]): Promise<{ code: number | null; out: string; err: string }> {
+  const child = spawn(process.execPath, ['services/carillon.mjs', ...args], {
+    cwd: ROOT,
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+  let out = ''
+  let err = ''
+  child.stdout.on('data', (chunk: Buffer) => {
+    out += chunk.toString()
+  })
+  child.stderr.on('data', (chunk: Buffer) => {
+    err += chunk.toString()
+  })
+  const code = await new Promise<number | null>((resolve) => child.once('close', resolve))
+  return { code, out, err }
+}
+
+export async function ringOf(url: string): Promise<RingReply> {
+  return (await getJson<{ data: RingReply }>(`${url}/api/v1/status/ring`)).data
+}
+
+/** Resolves when these ingesters and no others are ACTIVE, own something, and every partition is served by its owners alone. */
+export async function ringServedBy(url: string, ids: readonly string[], waitMs = 40_000): Promise<RingReply> {
+  let ring: RingReply | undefined
+  try {
+    await until(
+      `partitions are served by ${ids.join(', ')}`,
+      async () => {
+        ring = await ringOf(url)
+        const ingesters = ring.members.filter(({ role }) => role === 'ingester')
+        const areThere = ids.every((id) => ingesters.some((each) => each.id === id && each.state === 'ACTIVE'))
+        const owners = new Set(ring.partitions.flatMap((row) => row.owners.map(({ id }) => id)))
+        const isTheirs = owners.size === ids.length && ids.every((id) => owners.has(id))
+        return (
+          areThere && isTheirs && ring.partitions.every((row) => row.state === 'served' && row.alsoHeldBy.length === 0)
+        )
+      },
+      waitMs,
+    )
+  } catch (error) {
+    throw new Error(`the ring is ${JSON.stringify(ring)}`, { cause: error })
+  }
+  return ring!
+}
+
+export interface Readers {
+  readonly answered: { strong: number; eventual: number }
+  /** Ends reading; rejects with every query that failed or was not complete. */
+  stop(): Promise<void>
+}
+
+const LAG_MS = 5_000
+const PAUSE_MS = 50
+
+/** Counts everything, over and over: strongly all that was acknowledged before the question, else all that was some seconds before. */
+export function startReaders(url: string, ledger: Ledger): Readers {
+  const answered = { strong: 0, eventual: 0 }
+  const faults: string[] = []
+  const past: { atMs: number; least: number }[] = []
+  let isStopping = false
+  const running = [read('strong'), read('eventual')]
+  return {
+    answered,
+    async stop() {
+      isStopping = true
+      await Promise.all(running)
+      if (faults.length > 0) throw new Error(`${faults.length} queries failed:\n${faults.slice(0, 10).join('\n')}`)
+    },
+  }
+
+  async function read(consistency: 'strong' | 'eventual'): Promise<void> {
+    while (!isStopping) {
+      const atMs = performance.now()
+      const now = total(ledger).least
+      if (consistency === 'eventual') past.push({ atMs, least: now })
+      while (past.length > 1 && past[1]!.atMs < atMs - LAG_MS) past.shift()
+      const old = past[0] !== undefined && past[0].atMs < atMs - LAG_MS ? past[0].least : 0
+      await ask(consistency, consistency === 'strong' ? now : old, atMs)
+      await sleep(PAUSE_MS)
+    }
+  }
+
+  async function ask(consistency: 'strong' | 'eventual', least: number, atMs: number): Promise<void> {
+    const query = 'sum(count_over_time(load_float[3h]))'
+    const params = new URLSearchParams({ query, time: String(Date.now() / 1000 + 3600) })
+    const headers = consistency === 'strong' ? { 'X-Read-Consistency': 'strong' } : {}
+    const where = `${consistency} at ${new Date().toISOString().slice(11, 23)}`
+    try {
+      const response = await fetch(`${url}/api/v1/query?${params}`, { headers, signal: AbortSignal.timeout(30_000) })
+      const text = await response.text()
+      const took = `${(performance.now() - atMs).toFixed(0)} ms`
+      if (!response.ok) return void faults.push(`${where}: ${response.status} after ${took}: ${text.slice(0, 400)}`)
+      const { data, warnings } = JSON.parse(text) as {
+        data: { result: { value: [number, string] }[] }
+        warnings?: string[]
+      }
+      const count = Number(data.result[0]?.value[1] ?? 0)
+      if (warnings !== undefined) faults.push(`${where}: warnings ${warnings.join('; ')}`)
+      if (count < least || count > total(ledger).most) faults.push(`${where}: counted ${count}, at least ${least}`)
+      answered[consistency]++
+    } catch (error) {
+      faults.push(`${where}: ${String(error)}`)
+    }
+  }
+}
+
+function total(ledger: Ledger): { least: number; most: number } {
+  let least = 0
+  let most = 0
+  for (const count of ledger.counts('load_float').values()) {
+    least += count.least
+    most += count.most
+  }
+  return { least, most }
+}

@@ -1,0 +1,111 @@
+// Scaling out by starting another actor, and in by stopping one, under load: no query fails, every answer is complete, nothing is lost.
+import { afterAll, describe, expect, test } from 'vitest'
+import { checkAll } from './check.ts'
+import { startLoad } from './load.ts'
+import { type Actor, carillon, ringOf, ringServedBy, startActor, startReaders } from './ring.ts'
+import { endProcess, type System, startSystem } from './system.ts'
+
+const actors: Actor[] = []
+const systems: System[] = []
+afterAll(async () => {
+  await Promise.all(actors.map((actor) => endProcess(actor.process)))
+  await Promise.all(systems.map((system) => system.stop()))
+}, 60_000)
+
+async function started(args: readonly string[]): Promise<System> {
+  const system = await startSystem({ args })
+  systems.push(system)
+  return system
+}
+
+function ingester(system: System, id: string, args: readonly string[] = []): Actor {
+  const actor = startActor('ingester', { nats: system.ready.nats, id, args })
+  actors.push(actor)
+  return actor
+}
+
+async function retired(system: System): Promise<void> {
+  await Promise.all(actors.splice(0).map((actor) => endProcess(actor.process)))
+  systems.splice(systems.indexOf(system), 1)
+  await system.stop()
+}
+
+test('L19: two ingesters more take their share by replay, one that stops gives it back, partitions are added; no query notices', async () => {
+  const system = await started(['--partitions', '4', '--log-bytes-max', '256MiB'])
+  const { url } = system
+  const load = startLoad({ url: () => url, seed: 1, senders: 2, pauseMs: 60, seriesPerPush: 24 })
+  const readers = startReaders(url, load.ledger)
+  try {
+    await ringServedBy(url, ['ingester-1'])
+    const second = ingester(system, 'ingester-2')
+    ingester(system, 'ingester-3')
+    await ringServedBy(url, ['ingester-1', 'ingester-2', 'ingester-3'])
+
+    const added = await carillon(['partitions', 'add', '3', '--nats', system.ready.nats])
+    expect(added, added.err.slice(-800)).toMatchObject({ code: 0, out: '7 partitions take series\n' })
+    const ring = await ringServedBy(url, ['ingester-1', 'ingester-2', 'ingester-3'])
+    expect(ring.partitionCount).toBe(7)
+
+    expect(await second.stop()).toBe(0)
+    const { members } = await ringServedBy(url, ['ingester-1', 'ingester-3'])
+    expect(members.map(({ id }) => id)).not.toContain('ingester-2')
+  } finally {
+    await load.stop()
+    await readers.stop()
+  }
+  expect(load.outcomes(), 'every push at its first try').toEqual({ '204': load.answers.length })
+  expect(readers.answered.strong).toBeGreaterThan(20)
+  const { partitions, acknowledged } = await checkAll({ url, nats: system.ready.nats }, load.ledger)
+  expect(acknowledged).toBeGreaterThan(500)
+  const endSeqs = partitions.partitions.map(({ owners }) => owners[0]!.endSeq)
+  expect(Math.min(...endSeqs.slice(4)), `new partitions took samples: ${endSeqs}`).toBeGreaterThan(1)
+
+  const shown = await carillon(['ring', '--nats', system.ready.nats])
+  expect(shown.code).toBe(0)
+  expect(shown.out).toMatch(/ingester-3 +ingester +ACTIVE +healthy/)
+  const { out } = await carillon(['ring', '--output', 'json', '--nats', system.ready.nats])
+  expect(JSON.parse(out)).toMatchObject({ partitionCount: 7, writableCount: 7 })
+  expect(await (await fetch(`${url}/ring`)).text()).toContain('<td>ingester-3</td>')
+  await retired(system)
+}, 90_000)
+
+describe('with two owners each', () => {
+  test('a rolling restart of all ingesters fails no query, and owners stay equal', async () => {
+    const system = await started([
+      '--partitions',
+      '3',
+      '--log-bytes-max',
+      '256MiB',
+      '--ingesters',
+      '0',
+      '--replication-factor',
+      '2',
+    ])
+    const { url } = system
+    const ids = ['ingester-1', 'ingester-2', 'ingester-3']
+    const running = new Map(ids.map((id, i) => [id, ingester(system, id, ['--zone', `zone-${i}`])]))
+    await ringServedBy(url, ids)
+    const load = startLoad({ url: () => url, seed: 2, senders: 2, pauseMs: 60, seriesPerPush: 24 })
+    const readers = startReaders(url, load.ledger)
+    try {
+      for (const [i, id] of ids.entries()) {
+        expect(await running.get(id)!.stop()).toBe(0)
+        ingester(system, id, ['--zone', `zone-${i}`])
+        await ringServedBy(url, ids)
+      }
+    } finally {
+      await load.stop()
+      await readers.stop()
+    }
+    expect(load.outcomes()).toEqual({ '204': load.answers.length })
+    const { partitions } = await checkAll({ url, nats: system.ready.nats }, load.ledger)
+    for (const { digestsAgree, owners } of partitions.partitions) {
+      expect(owners).toHaveLength(2)
+      expect(digestsAgree).toBe(true)
+    }
+    const ring = await ringOf(url)
+    const zoneOf = new Map(ring.members.map(({ id, zone }) => [id, zone]))
+    for (const { owners } of ring.partitions) expect(new Set(owners.map(({ id }) => zoneOf.get(id))).size).toBe(2)
+    await retired(system)
+  }, 90_000)
+})
