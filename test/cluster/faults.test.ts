@@ -160,8 +160,9 @@ describe.skipIf(isSkipped)('faults of the log', () => {
     const system = await startOn(server, [...shortArgs, ...twoOwners])
     const load = loadOn(system, { pauseMs: 0, seriesPerPush: 100 })
     await until('a log to replay', () => load.acknowledgedAtMs().length > 300)
+    const before = pidOf(system, 'ingester-2')
     killOne(system, 'ingester-2')
-    await until('it is back', () => pidOf(system, 'ingester-2') > 0)
+    await until('it is back', () => pidOf(system, 'ingester-2') !== before)
     const pid = pidOf(system, 'ingester-2')
     let most = 0
     const endMs = performance.now() + 12_000
