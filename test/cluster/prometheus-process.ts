@@ -38,12 +38,15 @@ export interface Prometheus {
   readonly url: string
   readonly said: () => string
   stop(): Promise<void>
+  /** kill -9. */
+  kill(): void
 }
 
 export interface PrometheusOptions {
   /** job → host:port of its targets. */
   readonly jobs: Readonly<Record<string, readonly string[]>>
   readonly remoteWriteUrl: string
+  readonly externalLabels?: Readonly<Record<string, string>>
 }
 
 export async function startPrometheus(found: FoundPrometheus, options: PrometheusOptions): Promise<Prometheus> {
@@ -67,15 +70,17 @@ export async function startPrometheus(found: FoundPrometheus, options: Prometheu
     rmSync(dir, { recursive: true, force: true })
   }
   const url = `http://${address}`
-  if (await isReady(url, child)) return { url, said: () => said, stop }
+  const kill = () => void child.kill('SIGKILL')
+  if (await isReady(url, child)) return { url, said: () => said, stop, kill }
   await stop()
   throw new Error(`Prometheus did not start: ${said}`)
 }
 
-function configText(found: FoundPrometheus, { jobs, remoteWriteUrl }: PrometheusOptions, address: string): string {
+function configText(found: FoundPrometheus, options: PrometheusOptions, address: string): string {
+  const { jobs, remoteWriteUrl, externalLabels = {} } = options
   const targets = { ...jobs, prometheus: [address] }
   return stringify({
-    global: { scrape_interval: '1s', scrape_timeout: '1s' },
+    global: { scrape_interval: '1s', scrape_timeout: '1s', external_labels: externalLabels },
     scrape_configs: Object.entries(targets).map(([job, addresses]) => ({
       job_name: job,
       static_configs: [{ targets: addresses }],
