@@ -24,6 +24,8 @@ type RunName = (typeof runNames)[number]
 const connectionCount = 8
 const samplesPerSecond = 50_000
 const RESTART_MS_MAX = 120_000
+/** The whole bench; on a calm machine it takes five minutes. */
+const BENCH_MS_MAX = 1_800_000
 
 const { values: flags } = parseArgs({
   options: {
@@ -36,6 +38,7 @@ const { values: flags } = parseArgs({
     help: { type: 'boolean', default: false },
   },
 })
+const running = new Set<Target>()
 if (flags.help) process.stdout.write(`${usage}\n`)
 else await bench(wantedRuns(flags.only))
 
@@ -44,6 +47,9 @@ async function bench(runs: ReadonlySet<RunName>): Promise<void> {
   const version = flags.prometheus === 'none' ? 'none' : prometheusVersion(flags.prometheus)
   say(`prometheus ${version}; ${os.availableParallelism()} cores, load ${os.loadavg()[0]!.toFixed(1)}`)
   const figures: Figures = {}
+  const giveUp = (why: string) => void abandon(folder, why)
+  const timer = setTimeout(giveUp, BENCH_MS_MAX, `not done within ${BENCH_MS_MAX / 60_000} minutes`)
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, giveUp)
   try {
     const scrapes = (count: number) => (flags.quick ? Math.ceil(count / 4) : count)
     if (runs.has('flat') || runs.has('rate')) {
@@ -55,10 +61,29 @@ async function bench(runs: ReadonlySet<RunName>): Promise<void> {
     if (runs.has('large') || runs.has('queries') || runs.has('restart'))
       await many(folder, made(folder, 200_000, scrapes(20)), runs, figures)
   } finally {
+    clearTimeout(timer)
     fs.rmSync(folder, { recursive: true, force: true })
   }
   if (flags.output === 'json') process.stdout.write(`${JSON.stringify({ version, figures, aims: aimsOf(figures) })}\n`)
   else process.stdout.write(`${report(figures)}\n`)
+}
+
+/** Ends everything that was started, and the bench. */
+async function abandon(folder: string, why: string): Promise<never> {
+  say(`given up: ${why}`)
+  await Promise.allSettled(Array.from(running, (target) => target.kill()))
+  fs.rmSync(folder, { recursive: true, force: true })
+  process.exit(1)
+}
+
+async function start(target: Target): Promise<void> {
+  await target.start()
+  running.add(target)
+}
+
+async function stop(target: Target): Promise<void> {
+  await target.stop()
+  running.delete(target)
 }
 
 function wantedRuns(text: string): ReadonlySet<RunName> {
@@ -96,10 +121,10 @@ async function inTurns(
   for (const target of targets(folder)) {
     say(`${title}: ${target.name}`)
     try {
-      await target.start()
+      await start(target)
       results[target.name] = await ingest(target, workload, rate, folder)
     } finally {
-      await target.stop()
+      await stop(target)
     }
   }
   return results
@@ -113,7 +138,7 @@ async function many(folder: string, workload: Workload, runs: ReadonlySet<RunNam
   try {
     for (const target of both) {
       say(`${workload.seriesCount} series: ${target.name}`)
-      await target.start()
+      await start(target)
       results[target.name] = await ingest(target, workload, 0, folder)
     }
     figures.large = { ...results, seriesCount: workload.seriesCount }
@@ -129,7 +154,7 @@ async function many(folder: string, workload: Workload, runs: ReadonlySet<RunNam
       figures.restartSeconds = restarts
     }
   } finally {
-    for (const target of both) await target.stop()
+    for (const target of both) await stop(target)
   }
 }
 
@@ -137,7 +162,7 @@ async function many(folder: string, workload: Workload, runs: ReadonlySet<RunNam
 async function restart(target: Target, workload: Workload): Promise<number> {
   await target.kill()
   const startMs = performance.now()
-  await target.start()
+  await start(target)
   const seconds = workload.endMs / 1000
   const isWhole = async () =>
     (await count(target, 'count({__name__=~".+"} offset 1ms)', seconds)) === workload.seriesCount
