@@ -37,6 +37,8 @@ export interface ElectionsDeps {
   readonly config: DistributorConfig
   readonly log: Log
   readonly metrics: Metrics
+  /** Parts of the protocol left out, only for the simulation's counter-proofs. */
+  readonly without?: ReadonlySet<string>
 }
 
 /** Lost races in a row after which a push is told to come again. */
@@ -108,7 +110,7 @@ export class Elections {
       while (election.busy !== undefined) await election.busy
       this.judge(claim)
       if (claim.verdict === 'drop') return
-      if (claim.verdict === 'take' && claim.newestMs <= claim.ceilingMs) return // H2
+      if (claim.verdict === 'take' && (claim.newestMs <= claim.ceilingMs || this.isBoundless())) return // H2
       if (claim.newestMs === Number.NEGATIVE_INFINITY) {
         claim.verdict = 'drop' // nothing in it to elect a replica by, and nothing to lose
         return
@@ -235,8 +237,14 @@ export class Elections {
 
   /** The bound reaches ahead as far as a renewal is believed, so that a live replica needs no more writes than its renewals. */
   private momentOf(newestMs: number): { nowMs: number; newestSampleMs: number } {
-    const aheadMs = Number.isFinite(newestMs) ? newestMs + this.deps.config.haKvGraceMs : Number.MIN_SAFE_INTEGER
-    return { nowMs: Math.round(this.deps.clock.now()), newestSampleMs: aheadMs }
+    const { clock, config } = this.deps
+    const aheadMs = this.isBoundless() ? 0 : config.haKvGraceMs
+    const newestSampleMs = Number.isFinite(newestMs) ? newestMs + aheadMs : Number.MIN_SAFE_INTEGER
+    return { nowMs: Math.round(clock.now()), newestSampleMs }
+  }
+
+  private isBoundless(): boolean {
+    return this.deps.without?.has('election-bound') ?? false
   }
 
   private async write(election: Election, record: ElectionRecord, call: () => Promise<number>): Promise<void> {

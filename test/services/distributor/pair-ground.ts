@@ -42,6 +42,8 @@ export interface PairOptions {
   /** Milliseconds that a distributor's wall clock is off. */
   readonly skewMs?: Readonly<Record<string, number>>
   readonly config?: Partial<ConfigOf<typeof distributorSettings>>
+  /** Parts of the protocol left out, for counter-proofs. */
+  readonly without?: ReadonlySet<string>
 }
 
 export interface Sent {
@@ -88,10 +90,11 @@ export class PairGround {
     const options = { heartbeatMs: 20_000, unhealthyAfterMs: NEVER_MS, forgetAfterMs: NEVER_MS }
     const membership = await joinRing({ bus, clock, self, options, onError: () => {} })
     const deps = { bus, clock, random: this.random, log: silentLog, metrics: createMetrics(), ...self, membership }
+    const without = this.options.without ?? new Set<string>()
     const made =
       role === 'ingester'
         ? ingester({ ...deps, config: defaultsOf(ingesterSettings, { endReadMs: 5_000 }) })
-        : distributor({ ...deps, config: defaultsOf(distributorSettings, this.options.config) })
+        : distributor({ ...deps, without, config: defaultsOf(distributorSettings, this.options.config) })
     if ('owners' in made) this.owners = made.owners as () => readonly Owner[]
     await runActor(asMember(made, deps), { bus, clock, random: this.random, log: silentLog }).ready
   }
