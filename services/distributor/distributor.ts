@@ -213,7 +213,7 @@ export function distributor(deps: DistributorDeps): Actor {
   }
 
   async function askKnown(tenant: string, partition: number, hashes: Uint32Array): Promise<Uint8Array> {
-    for (const owner of membership.owners(partition)) {
+    for (const owner of membership.holders(partition)) {
       try {
         return (await ask(bus, known, { id: owner }, { partition, tenant, hashes }, {})).known
       } catch (error) {

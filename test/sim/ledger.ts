@@ -49,9 +49,10 @@ export class Ledger {
   }
 
   /** What is wrong with what these owners, which together own all partitions, hold. */
-  missingFrom(owners: readonly Owner[], tenant: string): string[] {
+  missingFrom(owners: readonly Owner[], tenant: string, hasGrown: boolean): string[] {
     const held = new Map<string, number[]>()
     for (const owner of owners) {
+      const before = hasGrown ? new Map(held) : NOTHING_HELD
       const head = owner.state.heads.get(tenant)
       if (!head) continue
       const columns = new SampleColumns()
@@ -61,7 +62,10 @@ export class Ledger {
         const labels = labelsKey(head.labelsOf(ref))
         for (let i = 0; i < columns.count; i++) {
           const key = `${labels}@${columns.times[i]}`
-          held.set(key, [...(held.get(key) ?? []), columns.values[i]!])
+          const value = columns.values[i]!
+          const other = before.get(key)
+          if (other === undefined) held.set(key, [...(held.get(key) ?? []), value])
+          else held.set(key, [Math.max(other[0]!, value)]) // a push that was repeated while its series moved: readers take the greater
         }
       }
     }
@@ -85,3 +89,5 @@ export class Ledger {
     }
   }
 }
+
+const NOTHING_HELD: ReadonlyMap<string, readonly number[]> = new Map()

@@ -18,7 +18,7 @@ import { createMemoryHub, type MemoryHub } from '../../shared/bus/memory-bus.ts'
 import type { Bus } from '../../shared/bus/port.ts'
 import { type ConfigOf, defaultsOf } from '../../shared/config/settings.ts'
 import { push } from '../../shared/contracts/write.ts'
-import { bootstrap } from '../../shared/membership/bootstrap.ts'
+import { addPartitions, bootstrap, readPartitions } from '../../shared/membership/bootstrap.ts'
 import { asMember, type MemberActor } from '../../shared/membership/member-actor.ts'
 import { joinRing } from '../../shared/membership/membership.ts'
 import { silentLog } from '../../shared/telemetry/log.ts'
@@ -62,7 +62,8 @@ export class World {
   readonly random: Random
   readonly hub: MemoryHub
   readonly ledger = new Ledger()
-  readonly partitionCount: number
+  private partitionCount: number
+  private hasGrown = false
   private readonly options: SimOptions
   private readonly actors: Running[] = []
   private readonly faults: string[] = []
@@ -118,9 +119,11 @@ export class World {
     await Promise.all(starting)
     this.setFaults()
     const senders = Array.from({ length: 3 }, (_, i) => this.sender(i))
+    const growth = this.growth(admin)
     await this.chaos()
     await this.heal()
     await Promise.all(senders)
+    await growth
     await this.converge()
     this.check()
     await this.readLateCounts()
@@ -217,6 +220,29 @@ export class World {
     }
   }
 
+  /** In some histories partitions are added while all the rest goes on (L19). */
+  private async growth(admin: Bus): Promise<void> {
+    const chance = seededRandom(this.options.seed * 7 + 3) // of its own, so that growing changes nothing else in a history
+    if (chance.next() < 0.6) return
+    const { count } = await readPartitions(admin)
+    await this.sleep(chance.below(CHAOS_MS / 2))
+    const more = 1 + chance.below(2)
+    this.hasGrown = true
+    this.options.onEvent?.(`${this.clock.monotonic().toFixed(0)} ms: ${more} partitions are added`)
+    this.partitionCount = count + more
+    for (let tries = 0; ; tries++) {
+      try {
+        const before = await readPartitions(admin)
+        if (before.count < this.partitionCount) await addPartitions(admin, more, { logReplicas: 1 })
+        if ((await readPartitions(admin)).writable === this.partitionCount) return
+      } catch (error) {
+        if (!(error instanceof UnavailableError)) throw error
+      }
+      if (tries > 400) return void this.faults.push('added partitions did not open')
+      await this.sleep(100)
+    }
+  }
+
   /** Pauses and kills actors at random. A pause may outlast several segments: that is what the acknowledgement rule is for. */
   private async chaos(): Promise<void> {
     while (this.clock.monotonic() < CHAOS_MS) {
@@ -300,7 +326,7 @@ export class World {
         for (const damage of owner.damages)
           this.faults.push(`${id}: damage without a cause: ${damage.kind} ${damage.text}`)
       }
-      this.faults.push(...this.ledger.missingFrom(owners(), TENANT).map((text) => `${id}: ${text}`))
+      this.faults.push(...this.ledger.missingFrom(owners(), TENANT, this.hasGrown).map((text) => `${id}: ${text}`))
     }
     for (let partition = 0; partition < this.partitionCount; partition++) {
       const digests = ingesters.map(({ owners }) => {
