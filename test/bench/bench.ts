@@ -4,21 +4,25 @@ import os from 'node:os'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
+import { argsOf, type Growth, replicaShapes, type Shape, scaleShapes, untilSpread } from './growth.ts'
 import { type IngestFigures, ingest } from './ingest.ts'
+import { measurePair, type PairFigures, pairArgs } from './pair.ts'
 import { askBoth } from './queries.ts'
+import { measureReplay, type ReplayFigures } from './replay.ts'
 import { aimsOf, type Compared, type Figures, report } from './report.ts'
-import { carillon, prometheus, prometheusVersion, type Target } from './target.ts'
+import { type CarillonTarget, carillon, prometheus, prometheusVersion, type Target } from './target.ts'
 import { makeWorkload, type Workload } from './workload.ts'
 
 const usage = `npm run bench -- [flags]
   --prometheus PATH   the Prometheus to compare with (CARILLON_BENCH_PROMETHEUS; else the one on PATH); "none" leaves it out
-  --only NAMES        of flat, rate, large (with queries and restart), queries, restart; separated by commas
+  --only NAMES        of flat, rate, large (with queries and restart), queries, restart; and, of Carillon alone and only when
+                      named: scale, replicas, ha, replay; separated by commas
   --quick             a quarter of the scrapes
   --cpu-prof DIR      CPU profiles of all Node processes of Carillon
   --args "FLAGS"      more flags for carillon start
   --output json       one JSON object instead of tables`
 
-const runNames = ['flat', 'rate', 'large', 'queries', 'restart'] as const
+const runNames = ['flat', 'rate', 'large', 'queries', 'restart', 'scale', 'replicas', 'ha', 'replay'] as const
 type RunName = (typeof runNames)[number]
 
 const connectionCount = 8
@@ -60,6 +64,7 @@ async function bench(runs: ReadonlySet<RunName>): Promise<void> {
     }
     if (runs.has('large') || runs.has('queries') || runs.has('restart'))
       await many(folder, made(folder, 200_000, scrapes(20)), runs, figures)
+    await ownRuns(folder, scrapes, runs, figures)
   } finally {
     clearTimeout(timer)
     fs.rmSync(folder, { recursive: true, force: true })
@@ -93,8 +98,9 @@ function wantedRuns(text: string): ReadonlySet<RunName> {
   return new Set(names as RunName[])
 }
 
-function made(folder: string, seriesCount: number, scrapeCount: number): Workload {
-  const workload = makeWorkload(folder, { seriesCount, scrapeCount, connectionCount })
+function made(folder: string, seriesCount: number, scrapeCount: number, replica?: string): Workload {
+  const own = replica === undefined ? {} : { replica }
+  const workload = makeWorkload(folder, { seriesCount, scrapeCount, connectionCount, ...own })
   const sizes = [workload.rawBytes, fs.statSync(workload.file).size].map((bytes) => bytes / workload.sampleCount)
   say(
     `${seriesCount} series × ${scrapeCount}: ${sizes[0]!.toFixed(0)} B a sample raw, ${sizes[1]!.toFixed(0)} B snappy`,
@@ -102,12 +108,79 @@ function made(folder: string, seriesCount: number, scrapeCount: number): Workloa
   return workload
 }
 
-function targets(folder: string): Target[] {
-  const ours = carillon(folder, {
+function ownTarget(folder: string, args: readonly string[] = []): CarillonTarget {
+  return carillon(folder, {
     ...(flags['cpu-prof'] === undefined ? {} : { cpuProfiles: path.resolve(flags['cpu-prof']) }),
-    args: flags.args.split(' ').filter((flag) => flag !== ''),
+    args: [...args, ...flags.args.split(' ').filter((flag) => flag !== '')],
   })
+}
+
+function targets(folder: string): Target[] {
+  const ours = ownTarget(folder)
   return flags.prometheus === 'none' ? [ours] : [prometheus(flags.prometheus, folder), ours]
+}
+
+/** What concerns Carillon alone. */
+async function ownRuns(
+  folder: string,
+  scrapes: (count: number) => number,
+  runs: ReadonlySet<RunName>,
+  figures: Figures,
+): Promise<void> {
+  if (runs.has('scale') || runs.has('replicas')) {
+    const workload = made(folder, 50_000, scrapes(40))
+    if (runs.has('scale')) figures.scale = await growth(folder, workload, scaleShapes)
+    if (runs.has('replicas')) figures.replicas = await growth(folder, workload, replicaShapes)
+    fs.rmSync(workload.file)
+  }
+  if (runs.has('ha')) figures.pair = await pair(folder, scrapes(40))
+  if (runs.has('replay'))
+    figures.replays = [await replay(folder, 50_000, scrapes(40)), await replay(folder, 200_000, scrapes(20))]
+}
+
+async function growth(folder: string, workload: Workload, shapes: readonly Shape[]): Promise<Growth[]> {
+  const growths: Growth[] = []
+  for (const shape of shapes) {
+    const figures = await alone(ownTarget(folder, argsOf(shape)), shape.name, async (target) => {
+      await untilSpread(target, shape)
+      return ingest(target, workload, 0, folder)
+    })
+    growths.push({ name: shape.name, figures })
+  }
+  return growths
+}
+
+async function pair(folder: string, scrapeCount: number): Promise<PairFigures> {
+  const elected = made(folder, 50_000, scrapeCount, 'a')
+  const other = made(folder, 50_000, scrapeCount, 'b')
+  const figures = await alone(ownTarget(folder, pairArgs), 'an HA pair', (target) =>
+    measurePair(target, { elected, other }, folder),
+  )
+  for (const { file } of [elected, other]) fs.rmSync(file)
+  return figures
+}
+
+async function replay(folder: string, seriesCount: number, scrapeCount: number): Promise<ReplayFigures> {
+  const workload = made(folder, seriesCount, scrapeCount)
+  const figures = await alone(ownTarget(folder), `replay of ${seriesCount} series`, (target) =>
+    measureReplay(target, workload, folder),
+  )
+  fs.rmSync(workload.file)
+  return figures
+}
+
+async function alone<T>(
+  target: CarillonTarget,
+  title: string,
+  measure: (target: CarillonTarget) => Promise<T>,
+): Promise<T> {
+  say(`${title}; load ${os.loadavg()[0]!.toFixed(1)}`)
+  try {
+    await start(target)
+    return await measure(target)
+  } finally {
+    await stop(target)
+  }
 }
 
 /** Each target alone, on fresh data. */

@@ -1,6 +1,9 @@
 // Figures as tables, and the aims they are held against.
+import type { Growth } from './growth.ts'
 import type { IngestFigures } from './ingest.ts'
+import type { PairFigures } from './pair.ts'
 import type { QueryFigures } from './queries.ts'
+import type { ReplayFigures } from './replay.ts'
 
 export interface Figures {
   flat?: Compared<IngestFigures>
@@ -8,6 +11,10 @@ export interface Figures {
   large?: Compared<IngestFigures> & { readonly seriesCount: number }
   restartSeconds?: Compared<number>
   queries?: readonly QueryFigures[]
+  scale?: readonly Growth[]
+  replicas?: readonly Growth[]
+  pair?: PairFigures
+  replays?: readonly ReplayFigures[]
 }
 
 export type Compared<T> = { readonly [name in 'prometheus' | 'carillon']?: T }
@@ -16,6 +23,8 @@ export interface Aim {
   readonly name: string
   readonly value: number
   readonly aim: number
+  /** Else at least. */
+  readonly isAtMost: boolean
   readonly isReached: boolean
 }
 
@@ -26,7 +35,7 @@ export function aimsOf(figures: Figures): Aim[] {
   const { flat, rate, large, queries } = figures
   const aims: Aim[] = []
   const atMost = (name: string, value: number | undefined, aim: number) => {
-    if (value !== undefined) aims.push({ name, value, aim, isReached: value <= aim })
+    if (value !== undefined) aims.push({ name, value, aim, isAtMost: true, isReached: value <= aim })
   }
   atMost('CPU of Prometheus, flat out, whole run', ratio(flat, cpuOf), 0.45)
   atMost('CPU of Prometheus, at the fixed rate', ratio(rate, cpuOf), 0.55)
@@ -50,7 +59,23 @@ export function aimsOf(figures: Figures): Aim[] {
       1,
     )
   }
+  const { scale, pair, replays } = figures
+  atMost(`CPU of 1 ingester, with ${scale?.length}`, scale && growthOf(scale, scale.length - 1), 1.1)
+  atMost('CPU of a stored sample, dropped one of an HA pair, steady', pair && steadyRatio(pair), 0.3)
+  for (const { seriesCount, samplesPerCpuSecond } of replays ?? []) {
+    const value = samplesPerCpuSecond / 1e6
+    const name = `M samples per CPU second of replay, ${seriesCount / 1000}k series`
+    aims.push({ name, value, aim: 3, isAtMost: false, isReached: value >= 3 })
+  }
   return aims
+}
+
+function growthOf(growths: readonly Growth[], index: number): number {
+  return cpuOf(growths[index]!.figures) / cpuOf(growths[0]!.figures)
+}
+
+function steadyRatio({ stored, dropped }: PairFigures): number {
+  return dropped.steady.cpuPerMillion / stored.steady.cpuPerMillion
 }
 
 const cpuOf = ({ all }: IngestFigures): number => all.cpuPerMillion
@@ -74,12 +99,20 @@ export function report(figures: Figures): string {
         [fixed(figures.restartSeconds.prometheus), fixed(figures.restartSeconds.carillon)],
       ])}`,
     figures.queries && `## Queries (ms, median; CPU ms of the server)\n${queryTable(figures.queries)}`,
+    figures.scale && `## More ingesters, one owner of each partition\n${growthTable(figures.scale)}`,
+    figures.replicas && `## More owners of each partition, three ingesters\n${growthTable(figures.replicas)}`,
+    figures.pair &&
+      `## Both of an HA pair\n${growthTable([
+        { name: 'elected: stored', figures: figures.pair.stored },
+        { name: 'other: dropped', figures: figures.pair.dropped },
+      ])}`,
+    figures.replays && `## Replay\n${replayTable(figures.replays)}`,
     `## Aims\n${table([
       ['what', 'is', 'aim', ''],
-      ...aimsOf(figures).map(({ name, value, aim, isReached }) => [
+      ...aimsOf(figures).map(({ name, value, aim, isAtMost, isReached }) => [
         name,
         fixed(value),
-        `<= ${aim}`,
+        `${isAtMost ? '<=' : '>='} ${aim}`,
         isReached ? 'reached' : 'NOT REACHED',
       ]),
     ])}`,
@@ -114,6 +147,45 @@ function ingestTable(compared: Compared<IngestFigures>): string {
     ),
     row('log bytes per definition', ({ log }) => log && fixed(log.bytesPerDefinition)),
     row('samples per batch', ({ log }) => log && fixed(log.samplesPerBatch)),
+  ])
+}
+
+function growthTable(growths: readonly Growth[]): string {
+  const roles = [...new Set(growths.flatMap(({ figures }) => Object.keys(figures.cpuByRole)))]
+  return table([
+    [
+      'CPU-s per million samples',
+      'all',
+      '× the first',
+      'first scrape',
+      'steady',
+      '× the first',
+      ...roles,
+      'k samples/s',
+    ],
+    ...growths.map(({ name, figures }, i) => [
+      name,
+      fixed(figures.all.cpuPerMillion),
+      fixed(growthOf(growths, i)),
+      fixed(figures.first.cpuPerMillion),
+      fixed(figures.steady.cpuPerMillion),
+      fixed(figures.steady.cpuPerMillion / growths[0]!.figures.steady.cpuPerMillion),
+      ...roles.map((role) => fixed(figures.cpuByRole[role])),
+      fixed(figures.steady.samplesPerSecond / 1000),
+    ]),
+  ])
+}
+
+function replayTable(replays: readonly ReplayFigures[]): string {
+  return table([
+    ['series × scrapes', 'CPU s', 'CPU s of an empty one', 's from the kill', 'M samples per CPU s'],
+    ...replays.map((figures) => [
+      `${figures.seriesCount} × ${figures.scrapeCount}`,
+      fixed(figures.cpuSeconds),
+      fixed(figures.emptyCpuSeconds),
+      fixed(figures.seconds),
+      fixed(figures.samplesPerCpuSecond / 1e6),
+    ]),
   ])
 }
 

@@ -4,7 +4,7 @@ import fs from 'node:fs'
 import net from 'node:net'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { endProcess, type System, startSystem } from '../cluster/system.ts'
+import { endProcess, pidOf, type System, startSystem } from '../cluster/system.ts'
 import { treePids } from './process-tree.ts'
 
 export interface Target {
@@ -23,6 +23,11 @@ export interface Target {
   readonly idleShareMax: number
   /** What a process is called. */
   roleOf(pid: number): string
+}
+
+export interface CarillonTarget extends Target {
+  /** The process that this actor has now; throws when it has none. */
+  actorPid(id: string): number
 }
 
 /** Heartbeats and timers of all actors stay far below. A process that is being profiled never rests. */
@@ -74,7 +79,10 @@ export function prometheus(file: string, folder: string): Target {
   }
 }
 
-export function carillon(folder: string, options: { cpuProfiles?: string; args?: readonly string[] } = {}): Target {
+export function carillon(
+  folder: string,
+  options: { cpuProfiles?: string; args?: readonly string[] } = {},
+): CarillonTarget {
   const data = path.join(folder, 'carillon')
   let system: System | undefined
   return {
@@ -83,6 +91,7 @@ export function carillon(folder: string, options: { cpuProfiles?: string; args?:
     pid: () => system!.launcher.pid!,
     pushUrl: () => system!.ready.push,
     queryUrl: () => system!.url,
+    actorPid: (id) => pidOf(system!, id),
     roleOf(pid) {
       if (pid === system?.launcher.pid) return 'launcher'
       return system?.ready.processes.find((process) => process.pid === pid)?.role ?? 'other'

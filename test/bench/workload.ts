@@ -19,6 +19,8 @@ export interface WorkloadOptions {
   readonly seriesCount: number
   readonly scrapeCount: number
   readonly connectionCount: number
+  /** The bodies of one Prometheus of an HA pair: this label on every series. The values are those of its twin. */
+  readonly replica?: string
 }
 
 export interface Body {
@@ -74,13 +76,16 @@ const JOBS = 20
 
 /** Writes the bodies to a file in `folder`. */
 export function makeWorkload(folder: string, options: WorkloadOptions): Workload {
-  const { seriesCount, scrapeCount, connectionCount } = options
+  const { seriesCount, scrapeCount, connectionCount, replica } = options
   const random = seededRandom(SEED)
-  const fleet = makeFleet(seriesCount, random)
+  const fleet = makeFleet(seriesCount, random, replica === undefined ? {} : { __replica__: replica })
   const values = fleet.map(({ motion, pace }) =>
     motion === 'constant' ? pace : Math.floor(random.next() * pace * 100),
   )
-  const file = path.join(folder, `bodies-${seriesCount}-${scrapeCount}.bin`)
+  const file = path.join(
+    folder,
+    `bodies-${seriesCount}-${scrapeCount}${replica === undefined ? '' : `-${replica}`}.bin`,
+  )
   const out = fs.openSync(file, 'w')
   const bodies: Body[] = []
   const writers = Array.from({ length: connectionCount }, () => new BodyWriter())
@@ -153,18 +158,19 @@ function moved(value: number, { motion, pace }: Series, random: Random): number 
   return Math.max(0, Math.round(value + (random.next() - 0.5) * pace * 10))
 }
 
-function makeFleet(seriesCount: number, random: Random): Series[] {
+function makeFleet(seriesCount: number, random: Random, common: Readonly<Record<string, string>>): Series[] {
   const fleet: Series[] = []
-  for (let pod = 0; fleet.length < seriesCount; pod++) addPod(fleet, pod, random)
+  for (let pod = 0; fleet.length < seriesCount; pod++) addPod(fleet, pod, random, common)
   fleet.length = seriesCount
   return fleet
 }
 
 /** 250 series with 8 to 14 labels. */
-function addPod(fleet: Series[], pod: number, random: Random): void {
+function addPod(fleet: Series[], pod: number, random: Random, common: Readonly<Record<string, string>>): void {
   const job = pod % JOBS
   const service = `checkout-service-${job}`
   const target = {
+    ...common,
     cluster: `eu-west-1-production-${pod % 3}`,
     container: service,
     environment: 'production',
