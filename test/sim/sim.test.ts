@@ -6,6 +6,8 @@ const HISTORIES = 2000
 const GROUPS = 4
 /** Histories that are run without a part of the protocol: some of them must fail. */
 const COUNTER_PROOFS = 60
+/** Histories that are run again with right clocks. */
+const CLOCK_PROOFS = 40
 
 async function failures(first: number, count: number, without: ReadonlySet<string> = new Set()) {
   const failed: string[] = []
@@ -31,6 +33,15 @@ describe('simulation', () => {
       expect(late, 'batches that came too late and were written again').toBeGreaterThan(0)
     }, 300_000)
   }
+
+  test('clocks that are up to five minutes wrong change nothing at all', async () => {
+    for (let seed = 1; seed <= CLOCK_PROOFS; seed++) {
+      const wrong = await new World({ seed }).run()
+      const right = await new World({ seed, hasRightClocks: true }).run()
+      expect(wrong, `npm run sim -- --seed ${seed}`).toEqual(right)
+      expect(wrong.digests.length).toBeGreaterThan(1)
+    }
+  }, 120_000)
 
   test.each(['ack-rule', 'define-until-stored', 'idempotence'])(
     'without %s the simulation fails',

@@ -3,6 +3,7 @@
 // Senders push samples and repeat what was not acknowledged; meanwhile messages are dropped, doubled, reordered and delayed, appends
 // are lost or their acknowledgements are, exact reads are stale, actors pause for longer than segments last, crash and come back. At
 // the end everything heals, and each owner must hold every acknowledged sample, once, with the greatest of the values sent for it.
+// The wall clock of each actor is up to five minutes wrong, and by another amount after each restart.
 
 import { distributorSettings } from '../../services/distributor/config.ts'
 import { distributor } from '../../services/distributor/distributor.ts'
@@ -10,6 +11,7 @@ import { ingesterSettings } from '../../services/ingester/config.ts'
 import { ingester } from '../../services/ingester/ingester.ts'
 import type { Owner } from '../../services/ingester/owner.ts'
 import { assert } from '../../shared/base/assert.ts'
+import type { Clock } from '../../shared/base/clock.ts'
 import { UnavailableError } from '../../shared/base/errors.ts'
 import { type Random, seededRandom } from '../../shared/base/random.ts'
 import { type RunningActor, runActor } from '../../shared/bus/actor.ts'
@@ -32,6 +34,8 @@ import { VirtualClock } from './virtual-clock.ts'
 export interface SimOptions {
   readonly seed: number
   readonly without?: ReadonlySet<string>
+  /** All wall clocks are right. */
+  readonly hasRightClocks?: boolean
   readonly onEvent?: (text: string) => void
 }
 
@@ -41,8 +45,12 @@ export interface SimResult {
   readonly acknowledgedCount: number
   readonly lateCount: number
   readonly pushCount: number
+  /** What the owners hold at the end. */
+  readonly digests: readonly string[]
 }
 
+/** How far a wall clock may be off. */
+const CLOCK_MS_MAX = 300_000
 const CHAOS_MS = 6_000
 const HEAL_MS = 60_000
 const TENANT = 'sim'
@@ -67,6 +75,9 @@ export class World {
   private readonly options: SimOptions
   private readonly actors: Running[] = []
   private readonly faults: string[] = []
+  private readonly digests: string[] = []
+  /** Draws of its own, so that a history is the same with right clocks. */
+  private readonly clockRandom: Random
   private readonly processes: { readonly metrics: Metrics }[] = []
   private incarnationCount = 0
   private pushCount = 0
@@ -75,6 +86,7 @@ export class World {
   constructor(options: SimOptions) {
     this.options = options
     this.random = seededRandom(options.seed)
+    this.clockRandom = seededRandom(options.seed ^ 0x5eed)
     this.partitionCount = 1 + this.random.below(2)
     this.hub = createMemoryHub({ clock: this.clock, random: this.random })
   }
@@ -102,6 +114,7 @@ export class World {
       acknowledgedCount: this.ledger.acknowledgedCount,
       lateCount: this.lateCount,
       pushCount: this.pushCount,
+      digests: this.digests,
     }
   }
 
@@ -131,7 +144,7 @@ export class World {
 
   private async start(id: string, role: 'distributor' | 'ingester'): Promise<void> {
     const bus = this.hub.connect(id)
-    const { clock } = bus
+    const clock = this.options.hasRightClocks ? bus.clock : this.wrongClock(bus.clock)
     const metrics = createMetrics()
     if (role === 'distributor') this.processes.push({ metrics })
     const incarnation = `i${++this.incarnationCount}`
@@ -162,6 +175,15 @@ export class World {
     if (index >= 0) this.actors[index] = running
     else this.actors.push(running)
     await actor.ready
+  }
+
+  private wrongClock(clock: Clock): Clock {
+    const offMs = this.clockRandom.below(2 * CLOCK_MS_MAX + 1) - CLOCK_MS_MAX
+    return {
+      now: () => clock.now() + offMs,
+      monotonic: () => clock.monotonic(),
+      after: (delayMs, fn) => clock.after(delayMs, fn),
+    }
   }
 
   private ingesterConfig(): ConfigOf<typeof ingesterSettings> {
@@ -336,6 +358,7 @@ export class World {
           .map((segment) => `${segment}=${owner.state.digest(segment)}`)
           .join()
       })
+      this.digests.push(...digests.map(String))
       if (new Set(digests).size !== 1)
         this.faults.push(`partition ${partition}: digests differ: ${digests.join(' / ')}`)
     }
