@@ -144,7 +144,12 @@ export function distributor(deps: DistributorDeps): Actor {
     const open = staged.claims.filter(({ verdict, newestMs, ceilingMs }) => {
       return verdict !== 'drop' && (verdict !== 'take' || newestMs > ceilingMs)
     })
-    await Promise.all(open.map((claim) => elections.settle(claim)))
+    try {
+      await Promise.all(open.map((claim) => elections.settle(claim)))
+    } catch (error) {
+      for (const ref of staged.newRefs) admission.dictionary.counted[ref] = 0 // the series limit is still to be asked
+      throw error
+    }
     for (const claim of open) applyClaim(claim, staged, admission)
     for (const claim of staged.claims) if (claim.verdict === 'take') elections.renewSoon(claim)
   }
