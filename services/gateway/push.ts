@@ -110,7 +110,8 @@ export function pushRoutes(deps: PushDeps): readonly Route[] {
   /** G4 */
   function leaveTheGone(): void {
     if (underWay.size === 0) return
-    const alive = new Set(membership.live('distributor').map(({ incarnation }) => incarnation))
+    const healthy = membership.members().filter(({ isHealthy }) => isHealthy) // one that leaves answers what it has taken
+    const alive = new Set(healthy.map(({ incarnation }) => incarnation))
     for (const [gone, { id, incarnation }] of underWay) {
       if (alive.has(incarnation)) continue
       const text = `${id}, which had taken this write, is gone; what became of the write is not known`

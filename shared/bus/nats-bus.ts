@@ -103,6 +103,7 @@ export async function connectNats(options: NatsBusOptions): Promise<Bus> {
           isStopped = true
           subscription.unsubscribe()
         },
+        drain: () => subscription.drain(),
       }
     },
     async request(subject, payload, { timeoutMs, headers, signal }) {

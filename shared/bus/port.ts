@@ -27,6 +27,8 @@ export interface BusMessage {
 export interface BusSubscription {
   /** No message is delivered after this returns. */
   stop(): void
+  /** Asks for no more; resolves when what the server had sent before has been delivered. Absent where nothing is on the way. */
+  drain?(): Promise<void>
 }
 
 export interface RequestOptions {

@@ -4,7 +4,7 @@
 //                └──────┴──────────┴────→ failed
 //
 // Invariants
-//   R1  Nothing is taken before `start` has resolved, and nothing new once stopping has begun.
+//   R1  Nothing is taken before `start` has resolved. Once stopping has begun, only what was on its way to this actor already.
 //   R2  At most `inFlightMax` handlers are at work; whoever comes then is told so at once.
 //   R3  Every question that was taken is answered, whatever its handler throws; `stop` of the actor runs after the last
 //       handler has finished, or after `drainMs`.
@@ -26,6 +26,7 @@ const drainMsDefault = 10_000
 const timeoutMsMax = 3_600_000
 const sweepMs = 250
 const newsTimeoutMs = 60_000
+const onTheWayMsMax = 2_000
 
 export class Run {
   state: ActorState = 'new'
@@ -85,7 +86,7 @@ export class Run {
     if (this.state === 'failed') return
     const wasRunning = this.state === 'running'
     this.state = 'stopping'
-    this.#dropSubscriptions()
+    await this.#closeSubscriptions()
     if (!wasRunning) await this.ready
     else await this.#drain()
     try {
@@ -266,6 +267,17 @@ export class Run {
     this.#dropSubscriptions()
     this.#options.log.error({ actor: this.#actor.name, err: error }, `failed: ${where}: ${textOf(error)}`)
     this.#options.onFailed?.(error)
+  }
+
+  /** Takes what the server has sent already: it went to this one alone, and its asker would wait for it in vain (R3). */
+  async #closeSubscriptions(): Promise<void> {
+    const subscriptions = this.#subscriptions.splice(0)
+    this.#dropSubscriptions()
+    const enough = new AbortController()
+    const late = sleep(this.#options.clock, onTheWayMsMax, enough.signal).catch(() => undefined) // not late
+    await Promise.race([late, Promise.allSettled(subscriptions.map((subscription) => subscription.drain?.()))])
+    enough.abort()
+    for (const subscription of subscriptions) subscription.stop()
   }
 
   #dropSubscriptions(): void {
