@@ -51,7 +51,7 @@ export async function* selectFrames(
     const text = `the query selects ${refs.length} series in partition ${owner.partition}, more than ${asked.seriesMax}`
     throw new RefusedError('err-carillon-max-series-per-query', text, { status: 422 })
   }
-  const builder = new FrameBuilder(head, strings, asked.mode)
+  const builder = new FrameBuilder(head, strings, asked.mode, asked)
   let stamp: OwnerStamp | undefined = stampOf(owner)
   for (let i = 0; i < refs.length; i++) {
     builder.add(refs[i]!, range)

@@ -6,6 +6,7 @@ import type { Head } from '../../shared/tsdb/head/head.ts'
 import type { StringTable } from '../../shared/tsdb/head/string-table.ts'
 import { canonicalBytes } from '../../shared/tsdb/histogram-order.ts'
 import { Writer } from '../../shared/wire/varint.ts'
+import { LabelSets } from './label-sets.ts'
 
 interface Range {
   readonly startMs: number
@@ -14,6 +15,12 @@ interface Range {
 
 /** What a frame says of each series. */
 export type FrameMode = 'all' | 'last' | 'labels'
+
+/** As in SelectAsk. */
+export interface LabelsAsked {
+  readonly names?: readonly string[]
+  readonly wantsHashes?: boolean
+}
 
 /** A column of numbers that grows and is used again. */
 class Column {
@@ -55,12 +62,19 @@ export class FrameBuilder {
   private readonly samples = new SampleColumns(1024)
   private readonly histogramEnds = new Column()
   private readonly histograms = new Writer(1024)
+  private readonly names: LabelSets | undefined
+  private readonly wantsHashes: boolean
+  private readonly sets = new Column()
+  private readonly hashes = new Column()
+  private readonly hash = new Uint32Array(2)
 
-  constructor(head: Head, table: StringTable, mode: FrameMode) {
+  constructor(head: Head, table: StringTable, mode: FrameMode, { names, wantsHashes = false }: LabelsAsked = {}) {
     this.head = head
     this.table = table
     this.mode = mode
     this.told = new Uint32Array(table.count)
+    this.names = names && new LabelSets(table, names)
+    this.wantsHashes = wantsHashes
   }
 
   /** Adds a series; one without samples in the range is left out. `segment` keeps only that segment's chunks. */
@@ -69,13 +83,29 @@ export class FrameBuilder {
       if (!this.addChunks(ref, range, segment)) return
     } else if (this.mode === 'last' && !this.addLast(ref, range)) return
     const run = this.head.labelRefsOf(ref)
+    if (this.names === undefined) {
+      this.tellLabels(run)
+      return
+    }
+    this.sets.push(this.names.numberOf(run, 0, run.length, this.tellLabels))
+    if (!this.wantsHashes) return
+    this.head.hashInto(ref, this.hash, 0)
+    this.hashes.push(this.hash[0]!)
+    this.hashes.push(this.hash[1]!)
+  }
+
+  private readonly tellLabels = (run: Uint32Array | readonly number[]): void => {
     this.labelCounts.push(run.length / 2)
     for (let i = 0; i < run.length; i++) this.labels.push(this.tell(run[i]!))
   }
 
   get isFull(): boolean {
     return (
-      this.chunks.length + this.strings.length + 4 * this.labels.length + 16 * this.samples.count >= FRAME_BYTES_TARGET
+      this.chunks.length +
+        this.strings.length +
+        4 * (this.labels.length + this.sets.length + this.hashes.length) +
+        16 * this.samples.count >=
+      FRAME_BYTES_TARGET
     )
   }
 
@@ -87,6 +117,8 @@ export class FrameBuilder {
       stringEnds: this.stringEnds.taken(),
       labelCounts: Uint16Array.from(this.labelCounts.taken()),
       labels: this.labels.taken(),
+      ...(this.names && { sets: this.sets.taken() }),
+      ...(this.wantsHashes && { hashes: this.hashes.taken() }),
       ...(this.mode === 'all' ? this.takeChunks() : {}),
       ...(this.mode === 'last' ? this.takeLast() : {}),
     }

@@ -11,14 +11,15 @@ export interface Collected {
 export interface CollectOptions {
   readonly range: AnswerRange
   readonly isHashed: boolean
+  readonly isProjected?: boolean
   readonly budget: Budget
   onFirst(): void
 }
 
 /** Rejects with what the frames reject with; then nothing was spent. */
 export async function collect(frames: AsyncIterable<SelectFrame>, options: CollectOptions): Promise<Collected> {
-  const { range, isHashed, budget } = options
-  const answer = new OwnerAnswer(range, { isHashed })
+  const { range, isHashed, isProjected = false, budget } = options
+  const answer = new OwnerAnswer(range, { isHashed, isProjected })
   const warnings: string[] = []
   const spent = { series: 0, samples: 0, bytes: 0 }
   try {

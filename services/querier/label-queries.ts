@@ -46,7 +46,7 @@ export function labelQueries(deps: LabelQueryDeps): Readonly<Record<LabelKind, A
         return collect(frames, { range: { startMs, endMs }, isHashed, budget, onFirst: call.onFirst })
       })
       warnAll(scope, answers)
-      const labelSets = unite(answers.map((each) => each.answer)).map((each) => each.labels)
+      const labelSets = unite(answers.map((each) => each.answer)).series.map((each) => each.labels)
       labelSets.sort(compareLabels)
       return { data: seriesBody(cut(labelSets, limit, scope)) }
     })

@@ -38,15 +38,30 @@ export function sizeOf(frame: SelectFrame): FrameSize {
   const counts = frame.chunkSamples
   if (counts !== undefined) for (let i = 0; i < counts.length; i++) samples += counts[i]!
   const { strings, labels, times, chunks, histograms } = frame
+  const own = (frame.sets?.byteLength ?? 0) + (frame.hashes?.byteLength ?? 0)
   const bytes =
-    strings.length + labels.byteLength + (times?.length ?? 0) * 16 + (chunks?.length ?? 0) + (histograms?.length ?? 0)
-  return { series: frame.labelCounts.length, samples, bytes }
+    own +
+    strings.length +
+    labels.byteLength +
+    (times?.length ?? 0) * 16 +
+    (chunks?.length ?? 0) +
+    (histograms?.length ?? 0)
+  return { series: countOf(frame), samples, bytes }
+}
+
+function countOf({ sets, labelCounts }: SelectFrame): number {
+  return sets?.length ?? labelCounts.length
 }
 
 export class OwnerAnswer {
   readonly series: SeriesSamples[] = []
   /** One per series, equal for equal label sets of any answer; empty unless asked for. */
   readonly hashes: number[] = []
+  /** With `isHashed` and `isProjected`: the other halves of the hashes. */
+  readonly otherHashes: number[] = []
+  /** With `isProjected`: the label sets told so far. */
+  private readonly sets: Labels[] = []
+  private readonly isProjected: boolean
   private readonly strings: string[] = []
   private readonly stringHashes: number[] = []
   private readonly range: AnswerRange
@@ -57,15 +72,20 @@ export class OwnerAnswer {
   private filled = 0
   private readonly scratch = new SampleColumns(256)
 
-  /** @param options.isHashed false when this is the only answer, which then needs no uniting */
-  constructor(range: AnswerRange, options: { isHashed: boolean }) {
+  /** @param options.isHashed false when this is the only answer, which then needs no uniting, and the order of its series does not show
+   *  @param options.isProjected some labels were asked for, not all */
+  constructor(range: AnswerRange, options: { isHashed: boolean; isProjected: boolean }) {
     this.range = range
     this.isHashed = options.isHashed
+    this.isProjected = options.isProjected
   }
 
   add(frame: SelectFrame): void {
     checkShape(frame)
+    if (this.isProjected !== (frame.sets !== undefined)) throw corrupt('label sets are not numbered as was asked for')
+    if (this.isProjected && this.isHashed && frame.hashes === undefined) throw corrupt('hashes are missing')
     this.addStrings(frame)
+    if (frame.sets !== undefined) this.addSets(frame)
     if (frame.times !== undefined) this.addLast(frame)
     else if (frame.chunkCounts !== undefined) this.addChunked(frame)
     else this.addBare(frame)
@@ -82,21 +102,42 @@ export class OwnerAnswer {
       const string = isAscii ? text.slice(start, end) : decodeUtf8(strings, start, end)
       if (string === undefined) throw corrupt('a label is not UTF-8')
       table.push(string)
-      if (this.isHashed) this.stringHashes.push(hashOf(strings, start, end))
+      if (this.isHashed && !this.isProjected) this.stringHashes.push(hashOf(strings, start, end))
       start = end
     }
   }
 
-  /** The label set of the next series, whose pairs begin at `at` in the frame. */
-  private labelsAt(ids: Uint32Array, at: number, pairs: number): Labels {
+  private addSets({ labels: ids, labelCounts }: SelectFrame): void {
+    let at = 0
+    for (let s = 0; s < labelCounts.length; s++) {
+      this.sets.push(this.textsAt(ids, at, labelCounts[s]! * 2))
+      at += labelCounts[s]! * 2
+    }
+  }
+
+  private textsAt(ids: Uint32Array, at: number, count: number): string[] {
     const { strings } = this
-    const count = pairs * 2
     const labels = new Array<string>(count)
     for (let i = 0; i < count; i++) {
       const id = ids[at + i]!
       if (id >= strings.length) throw corrupt('a label is numbered beyond the string table')
       labels[i] = strings[id]!
     }
+    return labels
+  }
+
+  /** The label set of the series `s` of the frame, which is the next; its pairs begin at `at` unless sets are numbered. */
+  private labelsOf({ labels: ids, labelCounts, sets, hashes }: SelectFrame, s: number, at: number): Labels {
+    if (sets !== undefined) {
+      const labels = this.sets[sets[s]!]
+      if (labels === undefined) throw corrupt('a label set is numbered beyond those told')
+      if (!this.isHashed) return labels
+      this.hashes.push(hashes![2 * s]!)
+      this.otherHashes.push(hashes![2 * s + 1]!)
+      return labels
+    }
+    const count = labelCounts[s]! * 2
+    const labels = this.textsAt(ids, at, count)
     if (!this.isHashed) return labels
     const { stringHashes } = this
     let hash = count
@@ -105,25 +146,23 @@ export class OwnerAnswer {
     return labels
   }
 
-  private addBare({ labels: ids, labelCounts }: SelectFrame): void {
+  private addBare(frame: SelectFrame): void {
     let at = 0
-    for (let s = 0; s < labelCounts.length; s++) {
-      const pairs = labelCounts[s]!
-      this.series.push({ labels: this.labelsAt(ids, at, pairs), times: NO_TIMES, values: NO_TIMES })
-      at += pairs * 2
+    for (let s = 0; s < frame.labelCounts.length; s++) {
+      this.series.push({ labels: this.labelsOf(frame, s, at), times: NO_TIMES, values: NO_TIMES })
+      at += frame.labelCounts[s]! * 2
     }
   }
 
   private addLast(frame: SelectFrame): void {
-    const { labels: ids, labelCounts, histogramEnds, histograms } = frame
+    const { labelCounts, histogramEnds, histograms } = frame
     const times = frame.times!
     const values = frame.values!
     let at = 0
     let histogramStart = 0
-    for (let s = 0; s < labelCounts.length; s++) {
-      const pairs = labelCounts[s]!
-      const labels = this.labelsAt(ids, at, pairs)
-      at += pairs * 2
+    for (let s = 0; s < times.length; s++) {
+      const labels = this.labelsOf(frame, s, at)
+      at += labelCounts[s]! * 2
       const histogramEnd = histogramEnds?.[s] ?? histogramStart
       const time = times.subarray(s, s + 1)
       const value = values.subarray(s, s + 1) // A2: not even copied
@@ -137,19 +176,21 @@ export class OwnerAnswer {
   }
 
   private addChunked(frame: SelectFrame): void {
-    const { labels: ids, labelCounts } = frame
+    const { labelCounts } = frame
     const chunkCounts = frame.chunkCounts!
     let at = 0
     let chunk = 0
-    for (let s = 0; s < labelCounts.length; s++) {
-      const pairs = labelCounts[s]!
+    for (let s = 0; s < chunkCounts.length; s++) {
       const count = chunkCounts[s]!
-      const labels = this.labelsAt(ids, at, pairs)
-      at += pairs * 2
+      const labels = this.labelsOf(frame, s, at)
+      at += labelCounts[s]! * 2
       const series = this.decodeSeries(labels, frame, chunk, chunk + count)
       chunk += count
       if (series !== undefined) this.series.push(series)
-      else if (this.isHashed) this.hashes.pop()
+      else if (this.isHashed) {
+        this.hashes.pop()
+        if (this.isProjected) this.otherHashes.pop()
+      }
     }
   }
 
@@ -251,22 +292,24 @@ function checkShape(frame: SelectFrame): void {
   if (!isTyped || !(labelCounts instanceof Uint16Array)) throw corrupt('a column is missing or of another type')
   if (!areEnds(stringEnds, strings.length)) throw corrupt('strings end elsewhere than their table says')
   if (sum(labelCounts) * 2 !== labels.length) throw corrupt('labels are not as many as their counts say')
+  const seriesCount = countOf(frame)
+  if (frame.hashes !== undefined && frame.hashes.length !== 2 * seriesCount)
+    throw corrupt('hashes are not two words a series')
   if (chunkCounts !== undefined) {
     if (chunkEncodings === undefined || chunkSamples === undefined || chunkEnds === undefined || chunks === undefined) {
       throw corrupt('chunks lack a column')
     }
     const count = sum(chunkCounts)
     const isWhole = chunkEncodings.length === count && chunkSamples.length === count && chunkEnds.length === count
-    if (chunkCounts.length !== labelCounts.length || !isWhole)
-      throw corrupt('chunks are not as many as their counts say')
+    if (chunkCounts.length !== seriesCount || !isWhole) throw corrupt('chunks are not as many as their counts say')
     if (!areEnds(chunkEnds, chunks.length)) throw corrupt('chunks end elsewhere than their table says')
   }
   const { times, values, histogramEnds, histograms } = frame
-  if (times !== undefined && (times.length !== labelCounts.length || values?.length !== labelCounts.length)) {
+  if (times !== undefined && (times.length !== seriesCount || values?.length !== seriesCount)) {
     throw corrupt('samples are not as many as series')
   }
   if (histogramEnds !== undefined && histogramEnds.length > 0) {
-    if (histogramEnds.length !== labelCounts.length || !areEnds(histogramEnds, histograms?.length ?? 0)) {
+    if (histogramEnds.length !== seriesCount || !areEnds(histogramEnds, histograms?.length ?? 0)) {
       throw corrupt('histograms end elsewhere than their table says')
     }
   }

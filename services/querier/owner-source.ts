@@ -6,7 +6,7 @@ import type { SeriesSource } from '../../shared/promql/source.ts'
 import type { Budget } from './budget.ts'
 import { collect } from './frames.ts'
 import type { PartitionReader, ReadScope } from './partition-reader.ts'
-import { newestOnly, unite } from './union.ts'
+import { newestOnly, sortedByHashes, unite } from './union.ts'
 
 export interface OwnerSourceDeps {
   readonly bus: Bus
@@ -18,17 +18,30 @@ export interface OwnerSourceDeps {
 /** A source for one query; what it reads is counted in `budget`. */
 export function ownerSource({ bus, reader, scope, budget }: OwnerSourceDeps): SeriesSource {
   return {
-    async select(matchers, { startMs, endMs, mode }, { signal, warn }) {
-      const isHashed = reader.partitionCount() > 1
+    projects: true,
+    async select(matchers, { startMs, endMs, mode, projection }, { signal, warn }) {
+      const isSplit = reader.partitionCount() > 1
+      const isProjected = projection !== undefined
+      const isHashed = isSplit || projection?.isOrdered === true
+      const labelsAsked = isProjected ? { names: projection.names, wantsHashes: isHashed } : {}
       const selectScope = { ...scope, warn, signal: AbortSignal.any([scope.signal, signal]) }
       const answers = await reader.readAll(selectScope, (call) => {
-        const request = { ...call.ask, matchers, startMs, endMs, mode, seriesMax: Math.max(0, budget.seriesLeft) }
+        const request = {
+          ...call.ask,
+          matchers,
+          startMs,
+          endMs,
+          mode,
+          ...labelsAsked,
+          seriesMax: Math.max(0, budget.seriesLeft),
+        }
         const frames = askStream(bus, select, { id: call.owner }, request, call)
-        return collect(frames, { range: { startMs, endMs }, isHashed, budget, onFirst: call.onFirst })
+        return collect(frames, { range: { startMs, endMs }, isHashed, isProjected, budget, onFirst: call.onFirst })
       })
       for (const text of new Set(answers.flatMap((each) => each.warnings))) warn(text)
-      const series = unite(answers.map((each) => each.answer))
-      return mode === 'last' && isHashed ? series.map(newestOnly) : series
+      const united = unite(answers.map((each) => each.answer))
+      const series = projection?.isOrdered ? sortedByHashes(united) : united.series
+      return mode === 'last' && isSplit ? series.map(newestOnly) : series
     },
   }
 }

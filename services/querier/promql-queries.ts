@@ -129,6 +129,7 @@ function timed(clock: Clock, source: SeriesSource): { source: SeriesSource; spen
   return {
     spentMs: () => spentMs,
     source: {
+      ...source,
       async select(matchers, hints, context) {
         const startedAtMs = clock.monotonic()
         const series = await source.select(matchers, hints, context)

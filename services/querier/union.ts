@@ -6,25 +6,30 @@ import { SampleColumns, type SampleRun } from '../../shared/tsdb/columns.ts'
 import { mergeRuns } from '../../shared/tsdb/merge.ts'
 import type { OwnerAnswer } from './owner-answer.ts'
 
+type Answer = Pick<OwnerAnswer, 'series' | 'hashes' | 'otherHashes'>
+
 /** Answers made with `isHashed` (or only one). */
-export function unite(answers: readonly Pick<OwnerAnswer, 'series' | 'hashes'>[]): SeriesSamples[] {
+export function unite(answers: readonly Answer[]): Answer {
   const filled = answers.filter((answer) => answer.series.length > 0)
-  if (filled.length <= 1) return filled[0]?.series ?? []
+  if (filled.length <= 1) return filled[0] ?? { series: [], hashes: [], otherHashes: [] }
   const total = filled.reduce((sum, answer) => sum + answer.series.length, 0)
   const mask = 2 ** Math.ceil(Math.log2(total * 2)) - 1
   const slots = new Int32Array(mask + 1) // 1 + index into `united`; 0 is free
   const united: SeriesSamples[] = []
   const hashes: number[] = []
+  const otherHashes: number[] = [] // of projected series, whose labels alone do not tell them apart
   const again = new Map<number, SeriesSamples[]>()
   for (const answer of filled) {
     for (let s = 0; s < answer.series.length; s++) {
       const series = answer.series[s]!
       const hash = answer.hashes[s]!
+      const otherHash = answer.otherHashes[s]
       let slot = (hash ^ (hash >>> 15)) & mask
-      while (slots[slot] !== 0 && !isSame(slots[slot]! - 1, hash, series.labels)) slot = (slot + 1) & mask
+      while (slots[slot] !== 0 && !isSame(slots[slot]! - 1, hash, otherHash, series.labels)) slot = (slot + 1) & mask
       if (slots[slot] === 0) {
         slots[slot] = united.push(series)
         hashes.push(hash)
+        if (otherHash !== undefined) otherHashes.push(otherHash)
       } else {
         const index = slots[slot]! - 1
         const others = again.get(index)
@@ -34,10 +39,10 @@ export function unite(answers: readonly Pick<OwnerAnswer, 'series' | 'hashes'>[]
     }
   }
   for (const [index, others] of again) united[index] = merged([united[index]!, ...others])
-  return united
+  return { series: united, hashes, otherHashes }
 
-  function isSame(index: number, hash: number, labels: Labels): boolean {
-    return hashes[index] === hash && areEqual(united[index]!.labels, labels)
+  function isSame(index: number, hash: number, otherHash: number | undefined, labels: Labels): boolean {
+    return hashes[index] === hash && otherHashes[index] === otherHash && areEqual(united[index]!.labels, labels)
   }
 }
 
@@ -69,4 +74,28 @@ export function newestOnly(series: SeriesSamples): SeriesSamples {
   const newest = { labels, times: times.slice(last), values: values.slice(last) }
   const histogram = histograms?.[last]
   return histogram === undefined ? newest : { ...newest, histograms: [histogram] }
+}
+
+/** Series above this many in one answer leave no room for their index beside a hash in a float. */
+const INDEX_MAX = 2 ** 21
+
+/** In the order of the hashes of their full label sets: what orders series whose labels were left behind. */
+export function sortedByHashes({ series, hashes, otherHashes }: Answer): SeriesSamples[] {
+  const isBefore = (a: number, b: number) => hashes[a]! - hashes[b]! || otherHashes[a]! - otherHashes[b]!
+  if (series.length > INDEX_MAX)
+    return series
+      .map((_, i) => i)
+      .sort(isBefore)
+      .map((i) => series[i]!)
+  const keys = new Float64Array(series.length)
+  for (let i = 0; i < keys.length; i++) keys[i] = hashes[i]! * INDEX_MAX + i
+  keys.sort()
+  const order = new Uint32Array(keys.length)
+  for (let i = 0; i < keys.length; i++) {
+    const index = keys[i]! % INDEX_MAX
+    let at = i
+    for (; at > 0 && isBefore(index, order[at - 1]!) < 0; at--) order[at] = order[at - 1]! // equal first halves are rare
+    order[at] = index
+  }
+  return Array.from(order, (index) => series[index]!)
 }

@@ -47,10 +47,16 @@ export interface SelectAsk extends OwnerAsk {
   /** `last`: only the newest sample at or before endMs of each series. */
   readonly mode: 'all' | 'last'
   readonly seriesMax: number
+  /** Only these labels are asked for, sorted by bytes: the answer numbers label sets (`sets`). */
+  readonly names?: readonly string[]
+  /** With `names`: each series comes with the hash of its full label set (`hashes`). */
+  readonly wantsHashes?: boolean
 }
 
 /** One frame of series. Label strings are numbered across the frames of one answer: `strings` adds to the table, `labels` holds
- *  numbers into it. Samples come as chunks (mode `all`) or as one sample a series (mode `last`). */
+ *  numbers into it. Samples come as chunks (mode `all`) or as one sample a series (mode `last`).
+ *  Where `names` were asked for, label sets are numbered across the frames in the same way: `labelCounts` and `labels` tell the new ones,
+ *  `sets` says which of all each series has. */
 export interface SelectFrame {
   readonly stamp?: OwnerStamp
   /** New strings: UTF-8 bytes, one after the other. */
@@ -61,6 +67,10 @@ export interface SelectFrame {
   readonly labelCounts: Uint16Array
   /** name#, value#, name#, value#, … of all series. */
   readonly labels: Uint32Array
+  /** The label set of each series. */
+  readonly sets?: Uint32Array
+  /** 64 bits for each series, as two words: the same wherever and whenever a label set is hashed. */
+  readonly hashes?: Uint32Array
   /** mode `all`: count of chunks of each series. */
   readonly chunkCounts?: Uint32Array
   /** mode `all`: encoding of each chunk (1 XOR, 2 integer histogram, 3 float histogram). */

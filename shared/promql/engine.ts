@@ -2,8 +2,8 @@
 //
 // Invariants
 //   E1  All that a query reads is asked for before evaluation begins (except by info()), each question once.
-//   E2  Series are looked at in the order of their labels wherever the order shows, so two queriers give the same bits for the same
-//       data.
+//   E2  Wherever the order of series shows they are looked at in an order that their labels decide, so two queriers give the same bits
+//       for the same data.
 //   E3  A query ends within its time limit and holds no more samples than its maximum, or is refused.
 import type { Clock } from '../base/clock.ts'
 import type { Histogram } from '../model/histogram.ts'
@@ -15,7 +15,7 @@ import { newAnnotations } from './exec/annotations.ts'
 import { ABSENT, type Column, type Grid, gridOf, HISTOGRAM, mergeSameLabels } from './exec/column.ts'
 import { QueryCancelledError, QueryTimeoutError } from './exec/errors.ts'
 import { newEvaluation } from './exec/evaluate.ts'
-import { dropMetadata, sortedByLabels } from './exec/labels.ts'
+import { dropMetadata, sortedByLabels, stayDistinct } from './exec/labels.ts'
 import { type Evaluation, newQueryState, refuseWhenOver } from './exec/query-state.ts'
 import { rawRange } from './exec/raw-range.ts'
 import { typeOf } from './parse/check.ts'
@@ -113,7 +113,8 @@ async function runQuery(options: EngineOptions, request: QueryRequest, source: S
   const lookbackMs = request.lookbackMs ?? options.lookbackMs
   const { startMs, endMs, stepMs } = request
   if (stepMs !== 0) refuseAsRange(expr)
-  const plan = buildPlan(expr, { startMs, endMs, stepMs, lookbackMs, defaultStepMs: options.defaultStepMs })
+  const times = { startMs, endMs, stepMs, lookbackMs, defaultStepMs: options.defaultStepMs }
+  let plan = buildPlan(expr, { ...times, projects: source.projects === true })
   const timeoutMs = Math.min(request.timeoutMs ?? options.timeoutMs, options.timeoutMs)
   const deadlineMs = clock.monotonic() + timeoutMs
   const limit = withDeadline(request.signal, clock, timeoutMs)
@@ -126,7 +127,11 @@ async function runQuery(options: EngineOptions, request: QueryRequest, source: S
   }
   try {
     refuseWhenOver(request.signal, clock, deadlineMs)
-    const series = await fetchAll(plan, select, limit.signal)
+    let series = await fetchAll(plan, select, limit.signal)
+    if (needsAllLabels(plan, series)) {
+      plan = buildPlan(expr, { ...times, projects: false })
+      series = await fetchAll(plan, select, limit.signal)
+    }
     const evaluation = newEvaluation(
       newQueryState({
         clock,
@@ -183,12 +188,17 @@ async function fetchAll(plan: Plan, select: Select, limit: AbortSignal): Promise
     return await Promise.all(
       plan.selects.map(async ({ matchers, hints, isOrdered }) => {
         const series = await select(matchers, hints)
-        return isOrdered ? sortedByLabels(series) : series // E2
+        return isOrdered && hints.projection === undefined ? sortedByLabels(series) : series // E2
       }),
     )
   } catch (error) {
     throw limit.aborted ? limit.reason : error
   }
+}
+
+/** Some series has what its select forbids. */
+function needsAllLabels({ selects }: Plan, series: readonly (readonly SeriesSamples[])[]): boolean {
+  return selects.some(({ forbidsMetadata }, i) => forbidsMetadata && !stayDistinct(series[i]!))
 }
 
 async function evaluate({ root }: Plan, request: QueryRequest, evaluation: Evaluation): Promise<QueryResult['value']> {

@@ -9,6 +9,16 @@ export interface SelectHints {
   readonly endMs: number
   /** `last`: only the newest sample at or before `endMs` of each series matters (an instant selector asked for one time). */
   readonly mode: 'all' | 'last'
+  /** Only asked of a source that projects. */
+  readonly projection?: Projection
+}
+
+/** What an aggregation by names needs of its series: these labels, and nothing else. */
+export interface Projection {
+  /** Sorted by bytes. */
+  readonly names: readonly string[]
+  /** The order of the series shows, be it in the last bits of a sum. */
+  readonly isOrdered: boolean
 }
 
 /** One series' samples in time order, no timestamp twice, stale markers included (test them by bits). */
@@ -25,8 +35,11 @@ export interface SeriesSamples {
 }
 
 export interface SeriesSource {
+  /** Answers a question with a projection in its way: each series has only the labels named (several series may share one label set,
+   *  and then best one array), and where `isOrdered` the series stand in an order that depends on nothing but their full label sets. */
+  readonly projects?: true
   /** Rejects with the errors of the base room; what passes through `warn` is shown to the asker as a warning.
-   *  The series come in no particular order, each label set once. */
+   *  The series come in no particular order, each label set once; but see `projects`. */
   select(matchers: readonly Matcher[], hints: SelectHints, context: QueryContext): Promise<SeriesSamples[]>
 }
 

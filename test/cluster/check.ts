@@ -233,7 +233,7 @@ function joined(held: readonly HeldSeries[]): HeldSeries[] {
 
 export async function heldBy(bus: Bus, owner: string, partition: number): Promise<HeldSeries[]> {
   const asked = { partition, tenant: TENANT, watermark: 0, minSeq: 0, incarnation: '', waitMs: 10_000 }
-  const answer = new OwnerAnswer(ALL_TIME, { isHashed: false })
+  const answer = new OwnerAnswer(ALL_TIME, { isHashed: false, isProjected: false })
   const request = { ...asked, matchers: [], ...ALL_TIME, mode: 'all' as const, seriesMax: 1_000_000 }
   for await (const frame of askStream(bus, select, { id: owner }, request, {})) answer.add(frame)
   return answer.series

@@ -42,11 +42,21 @@ export function groupBy(columns: readonly Column[], { grouping, isWithout }: Pla
   const names = isWithout ? new Set([...grouping, '__name__']) : new Set(grouping)
   const sorted = [...grouping].sort(compareBytes)
   const byKey = new Map<string, Group>()
+  const byLabels = new Map<Labels, Group>() // projected series share label sets
   for (const column of columns) {
+    const known = byLabels.get(column.labels)
+    if (known !== undefined) {
+      known.columns.push(column)
+      continue
+    }
     const key = isWithout ? keyIgnoring(column.labels, names) : keyOn(column.labels, sorted)
-    const group = byKey.get(key)
-    if (group !== undefined) group.columns.push(column)
-    else byKey.set(key, { labels: groupLabels(column.labels, names, isWithout), columns: [column] })
+    let group = byKey.get(key)
+    if (group === undefined) {
+      group = { labels: groupLabels(column.labels, names, isWithout), columns: [] }
+      byKey.set(key, group)
+    }
+    group.columns.push(column)
+    byLabels.set(column.labels, group)
   }
   return [...byKey.values()]
 }

@@ -12,6 +12,7 @@ import {
   dropMetadata,
   keyIgnoring,
   keyOn,
+  metadataDropper,
   onlyLabels,
   stayDistinct,
   withLabel,
@@ -52,6 +53,7 @@ function withScalar(
   const changesMetric = CHANGES_METRIC.has(node.op) || node.returnBool
   const operate = elementOperation(node, state.annotations, { keepsVector: isSwapped && COMPARISONS.has(node.op) })
   const cannotMeet = stayDistinct(columns)
+  const dropName = metadataDropper()
   const results: Column[] = []
   const operands: Operands = { a: columns[0]!, b: columns[0]!, scalarA: undefined, scalarB: undefined }
   if (isSwapped) operands.scalarA = scalars
@@ -61,7 +63,7 @@ function withScalar(
     operands.b = column
     operate(operands, column, undefined)
     if (changesMetric) {
-      if (!state.delaysNameRemoval) column.labels = dropMetadata(column.labels)
+      if (!state.delaysNameRemoval) column.labels = dropName(column.labels)
       column.dropsName = true
     }
     if (!isEmpty(column)) results.push(column)

@@ -3,7 +3,8 @@
 // Invariants
 //   C1  All columns of one evaluation have as many elements as its grid has steps.
 //   C2  An operator owns the columns it was given and may overwrite them; nobody else looks at them again.
-//   C3  Between operators no two columns hold a value for one step under one label set.
+//   C3  Between operators no two columns hold a value for one step under one label set; below an aggregation whose selectors are
+//       projected, under one full label set, of which the columns show a part.
 import type { Histogram } from '../../model/histogram.ts'
 import { type Labels, labelsKey } from '../../model/labels.ts'
 import { sameLabelset } from './errors.ts'

@@ -9,7 +9,7 @@ import { scalarOperation } from './arithmetic.ts'
 import { evaluateBinary } from './binary.ts'
 import { broadcast, type Column, type Grid, gridOf, HISTOGRAM, mergeSameLabels } from './column.ts'
 import { ExecutionError } from './errors.ts'
-import { dropMetadata } from './labels.ts'
+import { metadataDropper, stayDistinct } from './labels.ts'
 import type { Evaluation, QueryState } from './query-state.ts'
 import { evaluateSelector } from './selector.ts'
 import { evaluateSmoothed } from './smoothed.ts'
@@ -90,6 +90,8 @@ async function evaluateInvariant(node: PlanInvariant, grid: Grid, state: Evaluat
 async function evaluateUnary(node: PlanUnary, grid: Grid, state: Evaluation): Promise<Column[]> {
   const columns = await evaluateVector(node.expr, grid, state)
   if (!node.isNegation) return columns
+  const cannotMeet = stayDistinct(columns)
+  const dropName = metadataDropper()
   for (const column of columns) {
     const { values, kinds } = column
     for (let i = 0; i < values.length; i++) {
@@ -97,9 +99,9 @@ async function evaluateUnary(node: PlanUnary, grid: Grid, state: Evaluation): Pr
       if (kinds[i] === HISTOGRAM) column.histograms![i] = scale(column.histograms![i]!, -1)
     }
     column.dropsName = true
-    if (!state.delaysNameRemoval) column.labels = dropMetadata(column.labels)
+    if (!state.delaysNameRemoval) column.labels = dropName(column.labels)
   }
-  return state.delaysNameRemoval ? columns : mergeSameLabels(columns)
+  return state.delaysNameRemoval || cannotMeet ? columns : mergeSameLabels(columns)
 }
 
 async function evaluateSubquery(

@@ -22,10 +22,26 @@ export function dropMetadata(labels: Labels): Labels {
   return rest
 }
 
+/** `dropMetadata` that answers for one array with one array: series that share a label set go on sharing it. */
+export function metadataDropper(): (labels: Labels) => Labels {
+  const known = new Map<Labels, Labels>()
+  return (labels) => {
+    let rest = known.get(labels)
+    if (rest === undefined) {
+      rest = dropMetadata(labels)
+      known.set(labels, rest)
+    }
+    return rest
+  }
+}
+
 /** Distinct label sets stay distinct without their metadata: all have one name and neither type nor unit. */
 export function stayDistinct(sets: Iterable<{ readonly labels: Labels }>): boolean {
   let shared: string | undefined
+  let before: Labels | undefined
   for (const { labels } of sets) {
+    if (labels === before) continue
+    before = labels
     const name = labels[0] === METRIC_NAME ? labels[1]! : labelOf(labels, METRIC_NAME)
     shared ??= name
     if (name !== shared) return false

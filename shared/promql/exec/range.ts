@@ -21,7 +21,7 @@ import {
   refuseSameLabels,
   setHistogram,
 } from './column.ts'
-import { dropMetadata, stayDistinct } from './labels.ts'
+import { metadataDropper, stayDistinct } from './labels.ts'
 import type { Evaluation, QueryState } from './query-state.ts'
 import { isStaleHistogram, samplesOf, wordsOf } from './selector.ts'
 
@@ -205,12 +205,13 @@ export async function evaluateRangeCall(
   const keepsName = node.name === 'last_over_time' || node.name === 'first_over_time'
   const isRate = node.name === 'rate' || node.name === 'increase'
   const usesStarts = state.usesStartTimestamps && START_FUNCTIONS.has(node.name)
+  const dropName = metadataDropper()
   const columns: Column[] = []
   for (let i = 0; i < input.series.length; i++) {
     if ((i & 15) === 0) await state.breathe()
     const series = usesStarts ? input.series[i]! : withoutStarts(input.series[i]!)
     const dropsName = !keepsName || series.dropsName
-    const labels = dropsName && !state.delaysNameRemoval ? dropMetadata(series.labels) : series.labels
+    const labels = dropsName && !state.delaysNameRemoval ? dropName(series.labels) : series.labels
     const column = newColumn(labels, grid.steps, dropsName)
     const seen = slide(column, series, factory(series, call), input, grid, state)
     if (seen.count === 0) continue

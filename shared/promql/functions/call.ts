@@ -2,7 +2,7 @@
 import type { Matcher } from '../../model/matcher.ts'
 import { ABSENT, type Column, FLOAT, type Grid, isEmpty, mergeSameLabels, newColumn } from '../exec/column.ts'
 import { ExecutionError } from '../exec/errors.ts'
-import { dropMetadata, NO_LABELS, stayDistinct, withLabel, withoutLabels } from '../exec/labels.ts'
+import { metadataDropper, NO_LABELS, stayDistinct, withLabel, withoutLabels } from '../exec/labels.ts'
 import type { Evaluation } from '../exec/query-state.ts'
 import { evaluateRangeCall, type KernelFactory, rangeInput } from '../exec/range.ts'
 import { evaluateSelector } from '../exec/selector.ts'
@@ -103,9 +103,10 @@ function onlyValue(columns: readonly Column[], values: Float64Array): Float64Arr
 
 function dropNames(columns: Column[], state: Evaluation): Column[] {
   const cannotMeet = stayDistinct(columns)
+  const dropName = metadataDropper()
   for (const column of columns) {
     column.dropsName = true
-    if (!state.delaysNameRemoval) column.labels = dropMetadata(column.labels)
+    if (!state.delaysNameRemoval) column.labels = dropName(column.labels)
   }
   return state.delaysNameRemoval || cannotMeet ? columns : mergeSameLabels(columns)
 }

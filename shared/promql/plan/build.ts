@@ -18,6 +18,7 @@ import type {
   PlanSubquery,
   PlanTimes,
 } from './plan.ts'
+import { nameless, projectedNames, serveBoth, type Wanted, wantedBy, wantedThrough } from './project.ts'
 
 const SCALAR_FUNCTIONS = new Set(['time', 'pi', 'scalar', 'max_of', 'min_of'])
 
@@ -42,7 +43,13 @@ export function buildPlan(expr: Expr, times: PlanTimes): Plan {
   const marked = mark(resolve(fold(expr, query), query))
   const root = marked.shouldWrap ? wrap(marked.node) : marked.node
   const selects: Selects = { list: [], known: new Map() }
-  const around = { span: { startMs, endMs: times.endMs }, readsTotals: false, needsBuckets: false, isOrdered: true }
+  const around: Surroundings = {
+    span: { startMs, endMs: times.endMs },
+    readsTotals: false,
+    needsBuckets: false,
+    isOrdered: true,
+    wanted: undefined,
+  }
   return { root: planSelects(root, around, query, selects), selects: selects.list }
 }
 
@@ -258,6 +265,8 @@ interface Surroundings {
   readonly needsBuckets: boolean
   /** The order of the series shows. */
   readonly isOrdered: boolean
+  /** The labels that the nearest aggregation looks at, where nothing between looks at others. */
+  readonly wanted: Wanted | undefined
 }
 
 /** Aggregations that give the same in whatever order the series come. */
@@ -291,19 +300,24 @@ function planSelects(node: PlanNode, around: Surroundings, times: PlanTimes, sel
     case 'invariant':
       return { ...node, expr: visit(node.expr, { span: { startMs: span.startMs, endMs: span.startMs } }) }
     case 'unary':
-      return { ...node, expr: visit(node.expr) }
+      return { ...node, expr: visit(node.expr, { wanted: nameless(around.wanted) }) }
     case 'aggregation': {
-      const expr = visit(node.expr, { isOrdered: !ORDERLESS.has(node.op) })
-      return { ...node, expr, param: node.param && visit(node.param, { isOrdered: true }) }
+      const wanted = times.projects ? wantedBy(node) : undefined
+      const expr = visit(node.expr, { isOrdered: !ORDERLESS.has(node.op), wanted })
+      return { ...node, expr, param: node.param && visit(node.param, { isOrdered: true, wanted: undefined }) }
     }
     case 'binary': {
-      const change = { needsBuckets: around.needsBuckets || node.op === '</' || node.op === '>/' }
+      const change = {
+        needsBuckets: around.needsBuckets || node.op === '</' || node.op === '>/',
+        wanted: wantedThrough(node, around.wanted),
+      }
       return { ...node, left: visit(node.left, change), right: visit(node.right, change) }
     }
     case 'call': {
       const change = {
         readsTotals: around.readsTotals || READ_TOTALS.has(node.name),
         needsBuckets: around.needsBuckets || NEED_BUCKETS.has(node.name),
+        wanted: wantedThrough(node, around.wanted),
       }
       // The second argument of info() names labels; it is not evaluated.
       const evaluated = node.name === 'info' ? 1 : node.args.length
@@ -315,7 +329,7 @@ function planSelects(node: PlanNode, around: Surroundings, times: PlanTimes, sel
 function withSelect(
   selector: PlanSelector,
   rangeMs: number,
-  { span, readsTotals, needsBuckets, isOrdered }: Surroundings,
+  { span, readsTotals, needsBuckets, isOrdered, wanted }: Surroundings,
   times: PlanTimes,
   selects: Selects,
 ): PlanSelector {
@@ -326,19 +340,27 @@ function withSelect(
   const firstMs = (selector.atMs ?? span.startMs) - selector.offsetMs
   const lastMs = (selector.atMs ?? span.endMs) - selector.offsetMs
   const isOneLook = rangeMs === 0 && firstMs === lastMs && !isExtended && !findsResets
-  const hints = { startMs: firstMs - backMs + 1, endMs: lastMs + aheadMs, mode: isOneLook ? 'last' : 'all' } as const
+  const names = isExtended ? undefined : projectedNames(selector, wanted)
+  const hints = {
+    startMs: firstMs - backMs + 1,
+    endMs: lastMs + aheadMs,
+    mode: isOneLook ? 'last' : 'all',
+    ...(names !== undefined && { projection: { names, isOrdered } }),
+  } as const
+  const forbidsMetadata = names !== undefined && wanted!.losesName
   return {
     ...selector,
     readsTotals: findsResets,
-    select: numberOf({ matchers: selector.matchers, hints, isOrdered }, selects),
+    select: numberOf({ matchers: selector.matchers, hints, isOrdered, forbidsMetadata }, selects),
   }
 }
 
 function numberOf(select: PlannedSelect, { list, known }: Selects): number {
-  const key = JSON.stringify([select.hints, select.matchers])
+  const { startMs, endMs, mode } = select.hints
+  const key = JSON.stringify([startMs, endMs, mode, select.matchers])
   const same = known.get(key)
   if (same !== undefined) {
-    if (select.isOrdered) list[same] = select
+    list[same] = serveBoth(list[same]!, select)
     return same
   }
   known.set(key, list.length)

@@ -101,6 +101,9 @@ export interface PlannedSelect {
   readonly hints: SelectHints
   /** The order of the series shows in the answer, be it in the last bits of a sum. */
   readonly isOrdered: boolean
+  /** The projection stands only while no series has a type or a unit among its labels: dropped like the name, they could leave series
+   *  alike that only their full labels tell apart. */
+  readonly forbidsMetadata: boolean
 }
 
 export interface Plan {
@@ -116,4 +119,6 @@ export interface PlanTimes {
   readonly stepMs: number
   readonly lookbackMs: number
   readonly defaultStepMs: number
+  /** Whether the source is asked for no more labels than matter. */
+  readonly projects: boolean
 }

@@ -104,6 +104,11 @@ export class Head {
     return this.table.run(ref)
   }
 
+  /** Puts the 64-bit hash of a series' label texts into [at] and [at + 1] of the target. Every head gives the same for the same labels. */
+  hashInto(ref: number, target: Uint32Array, at: number): void {
+    this.samples.hashInto(ref, target, at)
+  }
+
   /** Calls back for each chunk that overlaps the range, by min time: encoding id, bytes (a view for the time of the call), min and max
    *  time, sample count, segment. Chunks may overlap each other. */
   chunksOf(ref: number, range: Range, fn: ChunkVisitor): void {

@@ -119,6 +119,12 @@ export class SeriesChunks {
     this.words[ref * RECORD_WORDS + HASH_B] = hashB
   }
 
+  /** The hash of the series' label texts: [at] and [at + 1] of the target. */
+  hashInto(ref: number, target: Uint32Array, at: number): void {
+    target[at] = this.words[ref * RECORD_WORDS + HASH_A]!
+    target[at + 1] = this.words[ref * RECORD_WORDS + HASH_B]!
+  }
+
   /** Applies element `index` of `values`. */
   appendFloat(ref: number, segment: number, time: number, values: Float64Array, index: number): number {
     if (values !== this.column) {

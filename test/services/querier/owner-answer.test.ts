@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { OwnerAnswer } from '../../../services/querier/owner-answer.ts'
-import { unite } from '../../../services/querier/union.ts'
+import { sortedByHashes, unite } from '../../../services/querier/union.ts'
 import { CorruptError } from '../../../shared/base/errors.ts'
 import { cbor } from '../../../shared/bus/contract.ts'
 import type { SelectFrame } from '../../../shared/contracts/read.ts'
@@ -34,7 +34,7 @@ function received(frame: SelectFrame): SelectFrame {
 }
 
 function answerOf(...frames: SelectFrame[]): OwnerAnswer {
-  const answer = new OwnerAnswer(range, { isHashed: true })
+  const answer = new OwnerAnswer(range, { isHashed: true, isProjected: false })
   for (const frame of frames) answer.add(received(frame))
   return answer
 }
@@ -118,7 +118,7 @@ describe('OwnerAnswer', () => {
     })
     const last: SelectFrame = { ...bare('c'), times: times.slice(1), values: values.slice(1) }
     const answers = [answerOf(chunked('a', 1)), answerOf(chunked('b', 2)), answerOf(last), answerOf(chunked('a', 1))]
-    const united = unite(answers)
+    const united = unite(answers).series
     expect(united).toHaveLength(3)
     for (const { values } of united) expect([...wordsOf(values.slice(-1))]).toEqual([2, 0x7ff00000])
   })
@@ -184,4 +184,27 @@ describe('OwnerAnswer', () => {
   ])('A4: %s is corruption', (_, changes) => {
     expect(() => answerOf({ ...whole(), ...changes })).toThrow(CorruptError)
   })
+})
+
+it('numbered label sets are shared, and what their hashes tell apart is ordered by them', () => {
+  const encoder = new FrameEncoder(['job'])
+  const rows = ['1', '2', '3', '4'].map((pod) => ({
+    labels: { job: pod === '4' ? 'b' : 'a', pod },
+    chunks: [[[1, Number(pod)]] as [number, number][]],
+  }))
+  const answerOf = (...picked: number[]) => {
+    const answer = new OwnerAnswer({ startMs: 0, endMs: 10 }, { isHashed: true, isProjected: true })
+    const own = new FrameEncoder(['job'])
+    for (const i of picked) answer.add(own.encode([rows[i]!], 'all'))
+    return answer
+  }
+  const whole = answerOf(0, 1, 2, 3)
+  expect(whole.series[0]!.labels).toBe(whole.series[1]!.labels)
+  expect(whole.series[3]!.labels).toEqual(['job', 'b'])
+  const valuesOf = (...answers: OwnerAnswer[]) => sortedByHashes(unite(answers)).map(({ values }) => values[0])
+  expect(valuesOf(answerOf(3, 1), answerOf(0, 2, 1))).toEqual(valuesOf(whole))
+  expect(() => whole.add(new FrameEncoder().encode(rows, 'all'))).toThrow('not numbered')
+  expect(() => whole.add({ ...encoder.encode(rows, 'all'), sets: Uint32Array.of(0, 1, 2, 9) })).toThrow(
+    'beyond those told',
+  )
 })

@@ -1,4 +1,5 @@
 // An ingester as far as its contract with queriers goes: it answers from a table, and does what a test tells it to do first.
+import { createHash } from 'node:crypto'
 import { systemClock } from '../../../shared/base/clock.ts'
 import { UnavailableError } from '../../../shared/base/errors.ts'
 import { seededRandom } from '../../../shared/base/random.ts'
@@ -56,9 +57,15 @@ export async function stubIngester(options: StubOptions): Promise<StubIngester> 
     await before(ask, 0, signal)
   }
 
-  async function* frames(ask: read.OwnerAsk, series: readonly StubSeries[], mode: FrameMode, signal: AbortSignal) {
+  async function* frames(
+    ask: read.OwnerAsk,
+    series: readonly StubSeries[],
+    mode: FrameMode,
+    signal: AbortSignal,
+    names?: readonly string[],
+  ) {
     await begin(ask, signal)
-    const encoder = new FrameEncoder()
+    const encoder = new FrameEncoder(names)
     yield { ...encoder.encode(series.slice(0, seriesPerFrame), mode), stamp }
     for (let at = seriesPerFrame, frame = 1; at < series.length; at += seriesPerFrame, frame++) {
       await before(ask, frame, signal)
@@ -74,9 +81,13 @@ export async function stubIngester(options: StubOptions): Promise<StubIngester> 
   const actor = {
     name: 'ingester',
     serves: [
-      serveStream(read.select, (ask, { signal }) => frames(ask, matching(ask, [ask.matchers]), ask.mode, signal), {
-        id,
-      }),
+      serveStream(
+        read.select,
+        (ask, { signal }) => frames(ask, matching(ask, [ask.matchers]), ask.mode, signal, ask.names),
+        {
+          id,
+        },
+      ),
       serveStream(read.series, (ask, { signal }) => frames(ask, matching(ask, ask.selectors), 'bare', signal), { id }),
       serve(read.labelNames, (ask, { signal }) => values(ask, signal, ({ labels }) => Object.keys(labels)), { id }),
       serve(
@@ -108,6 +119,12 @@ type FrameMode = 'all' | 'last' | 'bare'
 /** Frames of one answer: strings are numbered across them. */
 export class FrameEncoder {
   private readonly numbers = new Map<string, number>()
+  private readonly setNumbers = new Map<string, number>()
+  private readonly names: readonly string[] | undefined
+
+  constructor(names?: readonly string[]) {
+    this.names = names
+  }
 
   encode(series: readonly StubSeries[], mode: FrameMode): read.SelectFrame {
     const strings: Buffer[] = []
@@ -121,17 +138,38 @@ export class FrameEncoder {
       this.numbers.set(text, this.numbers.size)
       return this.numbers.size - 1
     }
-    const sets: Labels[] = series.map(({ labels }) => labelsFrom(labels))
+    const { names, setNumbers } = this
+    const sets: Labels[] = []
+    const setOf = series.map(({ labels }) => {
+      const wanted = Object.entries(labels).filter(([name]) => names === undefined || names.includes(name))
+      const set = labelsFrom(Object.fromEntries(wanted))
+      const known = names && setNumbers.get(set.join('\0'))
+      if (known !== undefined) return known
+      setNumbers.set(set.join('\0'), setNumbers.size)
+      sets.push(set)
+      return setNumbers.size - 1
+    })
+    const projected = {
+      sets: Uint32Array.from(setOf),
+      hashes: Uint32Array.from(series.flatMap(({ labels }) => hashOf(labelsFrom(labels)))),
+    }
     const labels = Uint32Array.from(sets.flatMap((set) => set.map(numberOf)))
     const bare = {
       strings: Buffer.concat(strings),
       stringEnds: Uint32Array.from(stringEnds),
       labelCounts: Uint16Array.from(sets.map((set) => set.length / 2)),
       labels,
+      ...(names && projected),
     }
     if (mode === 'bare') return bare
     return mode === 'last' ? { ...bare, ...lastOf(series) } : { ...bare, ...chunksOf(series) }
   }
+}
+
+/** Two words that the label set decides. */
+function hashOf(labels: Labels): [number, number] {
+  const digest = createHash('sha1').update(labels.join('\0')).digest()
+  return [digest.readUInt32LE(0), digest.readUInt32LE(4)]
 }
 
 function lastOf(series: readonly StubSeries[]) {
