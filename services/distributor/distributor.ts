@@ -14,7 +14,6 @@ import { ask } from '../../shared/bus/ask.ts'
 import type { KvBucket } from '../../shared/bus/port.ts'
 import { type ElectionNews, electionNews } from '../../shared/contracts/elections.ts'
 import {
-  decodeMark,
   encodeRecord,
   type HighWater,
   highWaterKey,
@@ -101,7 +100,7 @@ export function distributor(deps: DistributorDeps): Actor {
     ],
     async start() {
       bucket = await bus.bucket(LOG_BUCKET)
-      bus.subscribe(markSubject('*'), {}, ({ subject, payload }) => hearMark(subject, payload))
+      bus.subscribe(markSubject('*'), {}, ({ subject }) => hearMark(subject))
       await elections.start()
       await findMarks()
       await readLogStates()
@@ -291,13 +290,12 @@ export function distributor(deps: DistributorDeps): Actor {
     return { refusal: { status, code, text } }
   }
 
-  function hearMark(subject: string, payload: Uint8Array): void {
+  /** A message on the mark subject says that there may be a new mark. It may have been refused by the log, so only the log is believed. */
+  function hearMark(subject: string): void {
     const partition = Number(subject.split('.')[1])
-    try {
-      writers[partition]?.hearMark(decodeMark(payload))
-    } catch (error) {
-      log.warn({ partition, reason: textOf(error) }, 'a message on the mark subject is no mark')
-    }
+    writers[partition]
+      ?.refresh()
+      .catch((error: unknown) => log.debug({ partition, reason: textOf(error) }, 'mark not read'))
   }
 
   /** Opens writers for partitions that have been added, and reads the mark of those that know none. */

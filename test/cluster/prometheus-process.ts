@@ -76,6 +76,12 @@ export async function startPrometheus(found: FoundPrometheus, options: Prometheu
   throw new Error(`Prometheus did not start: ${said}`)
 }
 
+/** Native histograms are a feature flag up to 3.7, a setting from 3.8 on. */
+function hasHistogramSetting({ major, version }: FoundPrometheus): boolean {
+  const minor = Number(version.split('.')[1] ?? Number.POSITIVE_INFINITY)
+  return major > 3 || (major === 3 && minor >= 8)
+}
+
 function configText(found: FoundPrometheus, options: PrometheusOptions, address: string): string {
   const { jobs, remoteWriteUrl, externalLabels = {} } = options
   const targets = { ...jobs, prometheus: [address] }
@@ -84,7 +90,8 @@ function configText(found: FoundPrometheus, options: PrometheusOptions, address:
     scrape_configs: Object.entries(targets).map(([job, addresses]) => ({
       job_name: job,
       static_configs: [{ targets: addresses }],
-      ...(found.major >= 3 && { scrape_native_histograms: true, always_scrape_classic_histograms: true }),
+      ...(found.major >= 3 && { always_scrape_classic_histograms: true }),
+      ...(hasHistogramSetting(found) && { scrape_native_histograms: true }),
     })),
     remote_write: [
       {
