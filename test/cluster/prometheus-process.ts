@@ -1,8 +1,8 @@
 // A real Prometheus as a child process: it scrapes what it is told and remote-writes to us.
 //
-// The binary: $CARILLON_TEST_PROMETHEUS, else `prometheus` on the PATH; promtool is the one beside it.
+// The binary: $CARILLON_TEST_PROMETHEUS, else `prometheus` on the PATH; promtool is the one beside it, else the one on the PATH.
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { basename, dirname, join } from 'node:path'
@@ -27,8 +27,9 @@ export function findPrometheus(): FoundPrometheus | { readonly reason: string } 
   try {
     const said = execFileSync(path, ['--version'], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] })
     const version = /version (\d+\.\d+\.\d+[^\s,]*)/.exec(said)?.[1] ?? '3'
-    const promtool = join(dirname(path), basename(path).replace('prometheus', 'promtool'))
-    return { path, promtool: path.includes('/') ? promtool : 'promtool', version, major: Number.parseInt(version, 10) }
+    const beside = join(dirname(path), basename(path).replace('prometheus', 'promtool'))
+    const promtool = path.includes('/') && existsSync(beside) ? beside : 'promtool'
+    return { path, promtool, version, major: Number.parseInt(version, 10) }
   } catch {
     return { reason: `needs Prometheus: ${path} does not run; put it on the PATH or set CARILLON_TEST_PROMETHEUS` }
   }
