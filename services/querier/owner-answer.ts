@@ -53,6 +53,30 @@ function countOf({ sets, labelCounts }: SelectFrame): number {
   return sets?.length ?? labelCounts.length
 }
 
+/** Samples [from, to) of columns that many series share. The views are made when they are asked for: a query over everything would
+ *  otherwise hold, and the garbage collector move, two of them per series. */
+class SharedColumnSeries implements SeriesSamples {
+  readonly labels: Labels
+  private readonly columns: { readonly times: Float64Array; readonly values: Float64Array }
+  private readonly from: number
+  private readonly to: number
+
+  constructor(labels: Labels, columns: { times: Float64Array; values: Float64Array }, from: number, to: number) {
+    this.labels = labels
+    this.columns = columns
+    this.from = from
+    this.to = to
+  }
+
+  get times(): Float64Array {
+    return this.columns.times.subarray(this.from, this.to)
+  }
+
+  get values(): Float64Array {
+    return this.columns.values.subarray(this.from, this.to)
+  }
+}
+
 export class OwnerAnswer {
   readonly series: SeriesSamples[] = []
   /** One per series, equal for equal label sets of any answer; empty unless asked for. */
@@ -69,6 +93,7 @@ export class OwnerAnswer {
   private times = NO_TIMES
   private values = NO_TIMES
   private words = wordsOf(NO_TIMES)
+  private columns = { times: NO_TIMES, values: NO_TIMES }
   private filled = 0
   private readonly scratch = new SampleColumns(256)
 
@@ -158,18 +183,19 @@ export class OwnerAnswer {
     const { labelCounts, histogramEnds, histograms } = frame
     const times = frame.times!
     const values = frame.values!
+    const columns = { times, values }
     let at = 0
     let histogramStart = 0
     for (let s = 0; s < times.length; s++) {
       const labels = this.labelsOf(frame, s, at)
       at += labelCounts[s]! * 2
       const histogramEnd = histogramEnds?.[s] ?? histogramStart
-      const time = times.subarray(s, s + 1)
-      const value = values.subarray(s, s + 1) // A2: not even copied
-      if (histogramEnd === histogramStart) this.series.push({ labels, times: time, values: value })
-      else {
+      if (histogramEnd === histogramStart) {
+        this.series.push(new SharedColumnSeries(labels, columns, s, s + 1)) // A2: not even copied
+      } else {
         const histogram = decodeCanonical(histograms!.subarray(histogramStart, histogramEnd))
-        this.series.push({ labels, times: time, values: value, histograms: [histogram] })
+        const one = { times: times.subarray(s, s + 1), values: values.subarray(s, s + 1) }
+        this.series.push({ labels, ...one, histograms: [histogram] })
         histogramStart = histogramEnd
       }
     }
@@ -224,23 +250,27 @@ export class OwnerAnswer {
     this.times = new Float64Array(capacity)
     this.values = new Float64Array(capacity)
     this.words = wordsOf(this.values)
+    this.columns = { times: this.times, values: this.values }
     this.filled = 0
   }
 
   /** Cuts samples [from, to) of the arena to the range and keeps the rest as a series. */
   private keep(labels: Labels, from: number, to: number): SeriesSamples | undefined {
-    const { times, values } = this
+    const { times, words } = this
     let low = from
     let high = to
     while (low < high && times[low]! < this.range.startMs) low++
     while (high > low && times[high - 1]! > this.range.endMs) high--
     if (low === high) return undefined
     if (low > from) {
-      times.copyWithin(from, low, high)
-      values.copyWithin(from, low, high)
+      for (let i = low, to = from; i < high; i++, to++) {
+        times[to] = times[i]!
+        words[2 * to] = words[2 * i]!
+        words[2 * to + 1] = words[2 * i + 1]!
+      }
     }
     this.filled = from + high - low
-    return { labels, times: times.subarray(from, this.filled), values: values.subarray(from, this.filled) }
+    return new SharedColumnSeries(labels, this.columns, from, this.filled)
   }
 
   /** The general way: histograms among the chunks, or chunks that overlap. */

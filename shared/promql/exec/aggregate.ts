@@ -21,6 +21,12 @@ export interface Group {
 export async function evaluateAggregation(node: PlanAggregation, grid: Grid, state: Evaluation): Promise<Column[]> {
   const heldBefore = state.held()
   if (node.op === 'count_values') return countValues(node, grid, state)
+  const streamed = await aggregateStream(node, grid, state)
+  if (streamed !== undefined) {
+    state.release(state.held() - heldBefore)
+    state.hold(streamed.length * grid.steps)
+    return [...sortedByLabels(streamed)]
+  }
   const param = node.param === undefined ? undefined : await state.scalar(node.param, grid)
   const columns = await state.vector(node.expr, grid)
   if (isSelection(node.op)) return evaluateSelection(node, groupBy(columns, node), columns, param!, grid, state)
@@ -38,27 +44,52 @@ export async function evaluateAggregation(node: PlanAggregation, grid: Grid, sta
   return [...sortedByLabels(results)]
 }
 
-export function groupBy(columns: readonly Column[], { grouping, isWithout }: PlanAggregation): Group[] {
+/** Adds each column to its group as it comes; undefined when the operand's columns must stand side by side. */
+async function aggregateStream(node: PlanAggregation, grid: Grid, state: Evaluation): Promise<Column[] | undefined> {
+  const newAccumulator = ACCUMULATORS[node.op]
+  if (newAccumulator === undefined) return undefined
+  const results: Column[] = []
+  const groups: Accumulator[] = []
+  const numberOf = groupNumbers(node, (labels) => {
+    const result = newColumn(labels, grid.steps)
+    groups.push(newAccumulator(result))
+    return results.push(result) - 1
+  })
+  const isDone = await state.stream(node.expr, grid, (column) => {
+    const group = numberOf(column.labels)
+    if (column.dropsName) results[group]!.dropsName = true
+    groups[group]!.add(column)
+  })
+  if (!isDone) return undefined
+  for (const group of groups) group.end()
+  return results.filter((result) => !isEmpty(result))
+}
+
+/** Numbers the groups of label sets; `newGroup` is told the labels of each new one and gives it its number. */
+function groupNumbers({ grouping, isWithout }: PlanAggregation, newGroup: (labels: Labels) => number) {
   const names = isWithout ? new Set([...grouping, '__name__']) : new Set(grouping)
   const sorted = [...grouping].sort(compareBytes)
-  const byKey = new Map<string, Group>()
-  const byLabels = new Map<Labels, Group>() // projected series share label sets
-  for (const column of columns) {
-    const known = byLabels.get(column.labels)
-    if (known !== undefined) {
-      known.columns.push(column)
-      continue
-    }
-    const key = isWithout ? keyIgnoring(column.labels, names) : keyOn(column.labels, sorted)
-    let group = byKey.get(key)
+  const byKey = new Map<string, number>()
+  const byLabels = new Map<Labels, number>() // projected series share label sets
+  return (labels: Labels): number => {
+    let group = byLabels.get(labels)
+    if (group !== undefined) return group
+    const key = isWithout ? keyIgnoring(labels, names) : keyOn(labels, sorted)
+    group = byKey.get(key)
     if (group === undefined) {
-      group = { labels: groupLabels(column.labels, names, isWithout), columns: [] }
+      group = newGroup(groupLabels(labels, names, isWithout))
       byKey.set(key, group)
     }
-    group.columns.push(column)
-    byLabels.set(column.labels, group)
+    byLabels.set(labels, group)
+    return group
   }
-  return [...byKey.values()]
+}
+
+export function groupBy(columns: readonly Column[], node: PlanAggregation): Group[] {
+  const groups: Group[] = []
+  const numberOf = groupNumbers(node, (labels) => groups.push({ labels, columns: [] }) - 1)
+  for (const column of columns) groups[numberOf(column.labels)]!.columns.push(column)
+  return groups
 }
 
 function groupLabels(labels: Labels, names: ReadonlySet<string>, isWithout: boolean): Labels {
@@ -76,38 +107,51 @@ function aggregate(
   const hasHistograms = group.columns.some((column) => column.histograms !== undefined)
   switch (node.op) {
     case 'sum':
-      if (!hasHistograms) return sum(group, result)
-      return aggregateHistograms(node, group, result, state, (floats) => sum(group, floats))
+      if (!hasHistograms) break
+      return aggregateHistograms(node, group, result, state, (floats) => accumulate(group, sum(floats)))
     case 'avg':
-      if (!hasHistograms) return average(group, result)
-      return aggregateHistograms(node, group, result, state, (floats) => average(group, floats))
-    case 'count':
-    case 'group':
-      return count(group, result, node.op === 'group')
+      if (!hasHistograms) break
+      return aggregateHistograms(node, group, result, state, (floats) => accumulate(group, average(floats)))
   }
-  if (hasHistograms) {
+  if (hasHistograms && node.op !== 'count' && node.op !== 'group') {
     const isIgnored = group.columns.some((column) => column.kinds.includes(HISTOGRAM))
     if (isIgnored) state.annotations.inform(TEXTS.ignoredInAggregation(node.op), node.expr.position)
   }
-  switch (node.op) {
-    case 'min':
-      return extreme(group, result, false)
-    case 'max':
-      return extreme(group, result, true)
-    case 'stdvar':
-      return deviation(group, result, false)
-    case 'stddev':
-      return deviation(group, result, true)
-    case 'quantile':
-      return quantile(group, result, param!)
-    default:
-      throw new ExecutionError(`unknown aggregation ${node.op}`)
-  }
+  if (node.op === 'quantile') return quantile(group, result, param!)
+  const newAccumulator = ACCUMULATORS[node.op]
+  if (newAccumulator === undefined) throw new ExecutionError(`unknown aggregation ${node.op}`)
+  accumulate(group, newAccumulator(result))
 }
 
-function sum({ columns }: Group, { values: sums, kinds: seen }: Column): void {
+/** Takes the float columns of a group one after the other; `result` is right once `end` was called. */
+interface Accumulator {
+  add(column: Column): void
+  end(): void
+}
+
+type NewAccumulator = (result: Column) => Accumulator
+
+const ACCUMULATORS: Readonly<Record<string, NewAccumulator>> = {
+  sum,
+  avg: average,
+  count: (result) => count(result, false),
+  group: (result) => count(result, true),
+  min: (result) => extreme(result, false),
+  max: (result) => extreme(result, true),
+  stdvar: (result) => deviation(result, false),
+  stddev: (result) => deviation(result, true),
+}
+
+function accumulate({ columns }: Group, accumulator: Accumulator): void {
+  for (const column of columns) accumulator.add(column)
+  accumulator.end()
+}
+
+const nothing = () => {}
+
+function sum({ values: sums, kinds: seen }: Column): Accumulator {
   const lost = new Float64Array(sums.length)
-  for (const { values, kinds } of columns) {
+  const add = ({ values, kinds }: Column) => {
     for (let i = 0; i < sums.length; i++) {
       if (kinds[i] !== FLOAT) continue
       const value = values[i]!
@@ -124,15 +168,18 @@ function sum({ columns }: Group, { values: sums, kinds: seen }: Column): void {
       sums[i] = next
     }
   }
-  for (let i = 0; i < sums.length; i++) sums[i]! += lost[i]!
+  const end = () => {
+    for (let i = 0; i < sums.length; i++) sums[i]! += lost[i]!
+  }
+  return { add, end }
 }
 
-function average({ columns }: Group, { values: sums, kinds: seen }: Column): void {
+function average({ values: sums, kinds: seen }: Column): Accumulator {
   const steps = sums.length
   const lost = new Float64Array(steps)
   const counts = new Float64Array(steps)
   const isMean = new Uint8Array(steps) // the sum no longer fits: `sums` holds a moving mean
-  for (const { values, kinds } of columns) {
+  const add = ({ values, kinds }: Column) => {
     for (let i = 0; i < steps; i++) {
       if (kinds[i] !== FLOAT) continue
       let value = values[i]!
@@ -162,13 +209,16 @@ function average({ columns }: Group, { values: sums, kinds: seen }: Column): voi
       sums[i] = next
     }
   }
-  for (let i = 0; i < steps; i++) {
-    sums[i] = isMean[i] === 1 ? sums[i]! + lost[i]! : sums[i]! / counts[i]! + lost[i]! / counts[i]!
+  const end = () => {
+    for (let i = 0; i < steps; i++) {
+      sums[i] = isMean[i] === 1 ? sums[i]! + lost[i]! : sums[i]! / counts[i]! + lost[i]! / counts[i]!
+    }
   }
+  return { add, end }
 }
 
-function count({ columns }: Group, { values: counts, kinds: seen }: Column, isGroup: boolean): void {
-  for (const { kinds } of columns) {
+function count({ values: counts, kinds: seen }: Column, isGroup: boolean): Accumulator {
+  const add = ({ kinds }: Column) => {
     for (let i = 0; i < counts.length; i++) {
       if (kinds[i] === ABSENT) continue
       seen[i] = FLOAT
@@ -176,10 +226,11 @@ function count({ columns }: Group, { values: counts, kinds: seen }: Column, isGr
       else counts[i]!++
     }
   }
+  return { add, end: nothing }
 }
 
-function extreme({ columns }: Group, { values: best, kinds: seen }: Column, isMax: boolean): void {
-  for (const { values, kinds } of columns) {
+function extreme({ values: best, kinds: seen }: Column, isMax: boolean): Accumulator {
+  const add = ({ values, kinds }: Column) => {
     for (let i = 0; i < best.length; i++) {
       if (kinds[i] !== FLOAT) continue
       const value = values[i]!
@@ -188,13 +239,14 @@ function extreme({ columns }: Group, { values: best, kinds: seen }: Column, isMa
       seen[i] = FLOAT
     }
   }
+  return { add, end: nothing }
 }
 
 /** Welford's moving variance, not compensated, as in Prometheus. */
-function deviation({ columns }: Group, { values: squares, kinds: seen }: Column, isRoot: boolean): void {
+function deviation({ values: squares, kinds: seen }: Column, isRoot: boolean): Accumulator {
   const means = new Float64Array(squares.length)
   const counts = new Float64Array(squares.length)
-  for (const { values, kinds } of columns) {
+  const add = ({ values, kinds }: Column) => {
     for (let i = 0; i < squares.length; i++) {
       if (kinds[i] !== FLOAT) continue
       const value = values[i]!
@@ -210,10 +262,13 @@ function deviation({ columns }: Group, { values: squares, kinds: seen }: Column,
       squares[i]! += delta * (value - means[i]!)
     }
   }
-  for (let i = 0; i < squares.length; i++) {
-    const spread = squares[i]! / counts[i]!
-    squares[i] = isRoot ? Math.sqrt(spread) : spread
+  const end = () => {
+    for (let i = 0; i < squares.length; i++) {
+      const spread = squares[i]! / counts[i]!
+      squares[i] = isRoot ? Math.sqrt(spread) : spread
+    }
   }
+  return { add, end }
 }
 
 function quantile({ columns }: Group, { values: results, kinds: seen }: Column, param: Float64Array): void {

@@ -41,6 +41,50 @@ export function newColumn(labels: Labels, steps: number, dropsName = false): Col
   return { labels, dropsName, values: new Float64Array(steps), kinds: new Uint8Array(steps), histograms: undefined }
 }
 
+/** Where an operator that makes one column after the other gets them from and puts them. */
+export interface ColumnSink {
+  /** A column without a value. */
+  make(labels: Labels, steps: number, dropsName?: boolean): Column
+  /** Takes the column made last; one that is not taken is forgotten. */
+  take(column: Column): void
+}
+
+export class ColumnList implements ColumnSink {
+  readonly columns: Column[] = []
+
+  make(labels: Labels, steps: number, dropsName = false): Column {
+    return newColumn(labels, steps, dropsName)
+  }
+
+  take(column: Column): void {
+    this.columns.push(column)
+  }
+}
+
+/** Shows each column and uses it again for the next: nothing is kept per series. */
+export class ColumnStream implements ColumnSink {
+  private readonly column: Column
+  private readonly visit: (column: Column) => void
+
+  constructor(steps: number, visit: (column: Column) => void) {
+    this.column = newColumn([], steps)
+    this.visit = visit
+  }
+
+  make(labels: Labels, _steps: number, dropsName = false): Column {
+    const { column } = this
+    column.labels = labels
+    column.dropsName = dropsName
+    column.histograms = undefined
+    for (let i = 0; i < column.kinds.length; i++) column.kinds[i] = ABSENT
+    return column
+  }
+
+  take(column: Column): void {
+    this.visit(column)
+  }
+}
+
 export function setHistogram(column: Column, step: number, histogram: Histogram): void {
   column.kinds[step] = HISTOGRAM
   column.histograms ??= new Array<Histogram | undefined>(column.kinds.length)

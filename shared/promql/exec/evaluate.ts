@@ -1,17 +1,17 @@
 // Evaluates a plan: one function per kind of node, each giving the columns (or the numbers) of all steps at once.
 
-import { callScalar, callVector } from '../functions/call.ts'
+import { callScalar, callVector, streamCall } from '../functions/call.ts'
 import { scale } from '../functions/histogram-math.ts'
 import { subqueryStartMs } from '../plan/build.ts'
 import type { PlanInvariant, PlanNode, PlanSubquery, PlanUnary } from '../plan/plan.ts'
 import { evaluateAggregation } from './aggregate.ts'
 import { scalarOperation } from './arithmetic.ts'
 import { evaluateBinary } from './binary.ts'
-import { broadcast, type Column, type Grid, gridOf, HISTOGRAM, mergeSameLabels } from './column.ts'
+import { broadcast, type Column, ColumnStream, type Grid, gridOf, HISTOGRAM, mergeSameLabels } from './column.ts'
 import { ExecutionError } from './errors.ts'
 import { metadataDropper, stayDistinct } from './labels.ts'
 import type { Evaluation, QueryState } from './query-state.ts'
-import { evaluateSelector } from './selector.ts'
+import { evaluateSelector, holdsHistograms, lookUp, samplesOf } from './selector.ts'
 import { evaluateSmoothed } from './smoothed.ts'
 
 /** Ties the operators to the evaluator that they call for their operands. */
@@ -19,6 +19,7 @@ export function newEvaluation(state: QueryState): Evaluation {
   const evaluation: Evaluation = {
     ...state,
     vector: (node, grid) => evaluateVector(node, grid, evaluation),
+    stream: (node, grid, visit) => streamVector(node, grid, evaluation, visit),
     scalar: (node, grid) => evaluateScalar(node, grid, evaluation),
     subquery: (node, grid) => evaluateSubquery(node, grid, evaluation),
   }
@@ -45,6 +46,20 @@ async function evaluateVector(node: PlanNode, grid: Grid, state: Evaluation): Pr
     default:
       throw new ExecutionError(`a ${node.kind} stands where an instant vector is wanted`)
   }
+}
+
+async function streamVector(
+  node: PlanNode,
+  grid: Grid,
+  state: Evaluation,
+  visit: (column: Column) => void,
+): Promise<boolean> {
+  await state.breathe()
+  if (grid.steps === 0) return true
+  if (node.kind === 'call') return streamCall(node, grid, state, new ColumnStream(grid.steps, visit))
+  if (node.kind !== 'selector' || node.modifier === 'smoothed' || holdsHistograms(node, state)) return false
+  await lookUp(samplesOf(node, state), { ...node, take: 'value' }, grid, state, new ColumnStream(grid.steps, visit))
+  return true
 }
 
 /** One number per step. */

@@ -31,6 +31,9 @@ export interface QueryState {
 /** The state, with the way back to the evaluator: what an operator is given to evaluate its operands. */
 export interface Evaluation extends QueryState {
   vector(node: PlanNode, grid: Grid): Promise<Column[]>
+  /** The same columns, shown one after the other, floats only, in a column that is used again. False when the expression does not allow
+   *  it: then nothing was shown. */
+  stream(node: PlanNode, grid: Grid, visit: (column: Column) => void): Promise<boolean>
   /** One number per step. */
   scalar(node: PlanNode, grid: Grid): Promise<Float64Array>
   /** The inner expression over the subquery's own grid, which covers the ranges of all steps of `grid`. */

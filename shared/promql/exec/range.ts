@@ -11,16 +11,7 @@ import type { PlanCall, PlanMatrix, PlanSubquery } from '../plan/plan.ts'
 import type { SeriesSamples } from '../source.ts'
 import type { Annotations } from './annotations.ts'
 import { TEXTS } from './annotations.ts'
-import {
-  ABSENT,
-  type Column,
-  FLOAT,
-  type Grid,
-  HISTOGRAM,
-  newColumn,
-  refuseSameLabels,
-  setHistogram,
-} from './column.ts'
+import { ABSENT, type Column, type ColumnSink, FLOAT, type Grid, HISTOGRAM, setHistogram } from './column.ts'
 import { metadataDropper, stayDistinct } from './labels.ts'
 import type { Evaluation, QueryState } from './query-state.ts'
 import { isStaleHistogram, samplesOf, wordsOf } from './selector.ts'
@@ -166,7 +157,10 @@ function compact({ labels, values, kinds, histograms }: Column, grid: Grid, grid
 }
 
 export interface RangeInput {
-  readonly series: readonly RangeSeries[]
+  /** The label sets of the series, in order. */
+  readonly sets: readonly { readonly labels: Labels }[]
+  /** One of the series; asked for once. */
+  seriesAt(index: number): RangeSeries
   readonly atMs: number | undefined
   readonly offsetMs: number
   readonly rangeMs: number
@@ -177,14 +171,23 @@ export interface RangeInput {
 export async function rangeInput(node: PlanMatrix | PlanSubquery, grid: Grid, state: Evaluation): Promise<RangeInput> {
   if (node.kind === 'matrix') {
     const { selector, rangeMs, position } = node
-    const series = samplesOf(selector, state).map(rangeSeriesOf)
-    return { series, atMs: selector.atMs, offsetMs: selector.offsetMs, rangeMs, modifier: selector.modifier, position }
+    const samples = samplesOf(selector, state)
+    const series = { sets: samples, seriesAt: (i: number) => rangeSeriesOf(samples[i]!) }
+    return {
+      ...series,
+      atMs: selector.atMs,
+      offsetMs: selector.offsetMs,
+      rangeMs,
+      modifier: selector.modifier,
+      position,
+    }
   }
   const inner = await state.subquery(node, grid)
   const times = new Float64Array(inner.grid.steps)
   for (let i = 0; i < times.length; i++) times[i] = inner.grid.startMs + i * inner.grid.stepMs
   return {
-    series: inner.columns.map((column) => rangeSeriesOfColumn(column, inner.grid, times)),
+    sets: inner.columns,
+    seriesAt: (i) => rangeSeriesOfColumn(inner.columns[i]!, inner.grid, times),
     atMs: node.atMs,
     offsetMs: node.offsetMs,
     rangeMs: node.rangeMs,
@@ -200,27 +203,30 @@ export async function evaluateRangeCall(
   factory: KernelFactory,
   grid: Grid,
   state: Evaluation,
-): Promise<Column[]> {
+  sink: ColumnSink,
+): Promise<void> {
   const call = rangeCallOf(node, input, args, state)
   const keepsName = node.name === 'last_over_time' || node.name === 'first_over_time'
   const isRate = node.name === 'rate' || node.name === 'increase'
   const usesStarts = state.usesStartTimestamps && START_FUNCTIONS.has(node.name)
   const dropName = metadataDropper()
-  const columns: Column[] = []
-  for (let i = 0; i < input.series.length; i++) {
+  for (let i = 0; i < input.sets.length; i++) {
     if ((i & 15) === 0) await state.breathe()
-    const series = usesStarts ? input.series[i]! : withoutStarts(input.series[i]!)
+    const series = usesStarts ? input.seriesAt(i) : withoutStarts(input.seriesAt(i))
     const dropsName = !keepsName || series.dropsName
     const labels = dropsName && !state.delaysNameRemoval ? dropName(series.labels) : series.labels
-    const column = newColumn(labels, grid.steps, dropsName)
+    const column = sink.make(labels, grid.steps, dropsName)
     const seen = slide(column, series, factory(series, call), input, grid, state)
     if (seen.count === 0) continue
     if (isRate && seen.hasFloats) informOfNonCounter(series.labels, call, state)
     state.hold(seen.count)
-    columns.push(column)
+    sink.take(column)
   }
-  if (!state.delaysNameRemoval && !stayDistinct(input.series)) refuseSameLabels(columns)
-  return columns
+}
+
+/** Without their names some series of the input could be alike. */
+export function mayMeet(input: RangeInput, { delaysNameRemoval }: QueryState): boolean {
+  return !delaysNameRemoval && !stayDistinct(input.sets)
 }
 
 function withoutStarts(series: RangeSeries): RangeSeries {

@@ -4,7 +4,7 @@ import { isStale, isStaleAt } from '../../model/sample.ts'
 import { isHistogramReset } from '../functions/histogram-math.ts'
 import type { PlanSelector } from '../plan/plan.ts'
 import type { SeriesSamples } from '../source.ts'
-import { type Column, FLOAT, type Grid, newColumn, setHistogram } from './column.ts'
+import { type Column, ColumnList, type ColumnSink, FLOAT, type Grid, setHistogram } from './column.ts'
 import type { QueryState } from './query-state.ts'
 
 /** What a step is given of the sample found for it: its value, or the moment it was taken or started. */
@@ -16,7 +16,9 @@ export async function evaluateSelector(
   state: QueryState,
   take: Take = 'value',
 ): Promise<Column[]> {
-  return lookUp(samplesOf(node, state), { ...node, take }, grid, state)
+  const list = new ColumnList()
+  await lookUp(samplesOf(node, state), { ...node, take }, grid, state, list)
+  return list.columns
 }
 
 /** The series of a selector. */
@@ -44,17 +46,22 @@ export async function lookUp(
   { offsetMs, atMs, take }: { offsetMs: number; atMs: number | undefined; take: Take },
   grid: Grid,
   state: QueryState,
-): Promise<Column[]> {
-  const columns: Column[] = []
+  sink: ColumnSink,
+): Promise<void> {
+  const look = { offsetMs, atMs, lookbackMs: state.lookbackMs, take }
   for (let i = 0; i < series.length; i++) {
     if ((i & 63) === 0) await state.breathe()
-    const column = newColumn(series[i]!.labels, grid.steps)
-    const count = fill(column, series[i]!, grid, { offsetMs, atMs, lookbackMs: state.lookbackMs, take })
+    const column = sink.make(series[i]!.labels, grid.steps)
+    const count = fill(column, series[i]!, grid, look)
     if (count === 0) continue
     state.hold(count)
-    columns.push(column)
+    sink.take(column)
   }
-  return columns
+}
+
+/** Some series of the selector has native histograms. */
+export function holdsHistograms(node: PlanSelector, state: QueryState): boolean {
+  return state.series(node.select).some(({ histograms }) => histograms !== undefined)
 }
 
 /** The bits of a column of values. */

@@ -1,11 +1,22 @@
 // Calls: finds the function and gives it what it wants: scalars, columns, or a range.
 import type { Matcher } from '../../model/matcher.ts'
-import { ABSENT, type Column, FLOAT, type Grid, isEmpty, mergeSameLabels, newColumn } from '../exec/column.ts'
+import {
+  ABSENT,
+  type Column,
+  ColumnList,
+  type ColumnSink,
+  FLOAT,
+  type Grid,
+  isEmpty,
+  mergeSameLabels,
+  newColumn,
+  refuseSameLabels,
+} from '../exec/column.ts'
 import { ExecutionError } from '../exec/errors.ts'
 import { metadataDropper, NO_LABELS, stayDistinct, withLabel, withoutLabels } from '../exec/labels.ts'
 import type { Evaluation } from '../exec/query-state.ts'
-import { evaluateRangeCall, type KernelFactory, rangeInput } from '../exec/range.ts'
-import { evaluateSelector } from '../exec/selector.ts'
+import { evaluateRangeCall, type KernelFactory, mayMeet, rangeInput } from '../exec/range.ts'
+import { evaluateSelector, holdsHistograms } from '../exec/selector.ts'
 import type { PlanCall, PlanMatrix, PlanNode, PlanSubquery } from '../plan/plan.ts'
 import { DATE_FUNCTIONS, FLOAT_FUNCTIONS } from './elementwise.ts'
 import { refuseModifier } from './extended-range.ts'
@@ -126,6 +137,27 @@ function withoutHistograms(columns: Column[]): Column[] {
 }
 
 async function callRange(node: PlanCall, kernel: KernelFactory, grid: Grid, state: Evaluation): Promise<Column[]> {
+  const { range, input, args, heldByInput } = await rangeOperands(node, grid, state)
+  const list = new ColumnList()
+  await evaluateRangeCall(node, input, args, kernel, grid, state, list)
+  if (mayMeet(input, state)) refuseSameLabels(list.columns)
+  state.release(heldByInput)
+  return node.name === 'absent_over_time' ? absentOverTime(list.columns, range, grid) : list.columns
+}
+
+/** Shows the columns of a call one after the other. False when they must stand side by side: then nothing was shown. */
+export async function streamCall(node: PlanCall, grid: Grid, state: Evaluation, sink: ColumnSink): Promise<boolean> {
+  const kernel = RANGE_FUNCTIONS[node.name]
+  const isOverSeries = node.args.some((arg) => arg.kind === 'matrix' && !holdsHistograms(arg.selector, state))
+  if (kernel === undefined || !isOverSeries || node.name === 'absent_over_time') return false
+  const { input, args, heldByInput } = await rangeOperands(node, grid, state)
+  if (mayMeet(input, state)) return false
+  await evaluateRangeCall(node, input, args, kernel, grid, state, sink)
+  state.release(heldByInput)
+  return true
+}
+
+async function rangeOperands(node: PlanCall, grid: Grid, state: Evaluation) {
   const isRange = (arg: PlanNode): arg is PlanMatrix | PlanSubquery => arg.kind === 'matrix' || arg.kind === 'subquery'
   const range = node.args.find(isRange)
   if (range === undefined) throw new ExecutionError(`${node.name} wants a range vector`)
@@ -134,10 +166,7 @@ async function callRange(node: PlanCall, kernel: KernelFactory, grid: Grid, stat
   if (range.kind === 'matrix') refuseModifier(node.name, range.selector.modifier)
   const heldBefore = state.held()
   const input = await rangeInput(range, grid, state)
-  const heldByInput = state.held() - heldBefore
-  const columns = await evaluateRangeCall(node, input, args, kernel, grid, state)
-  state.release(heldByInput)
-  return node.name === 'absent_over_time' ? absentOverTime(columns, range, grid) : columns
+  return { range, input, args, heldByInput: state.held() - heldBefore }
 }
 
 function absentOverTime(columns: readonly Column[], range: PlanNode, grid: Grid): Column[] {

@@ -5,6 +5,7 @@ import type { Matcher } from '../../model/matcher.ts'
 import {
   ABSENT,
   type Column,
+  ColumnList,
   FLOAT,
   type Grid,
   HISTOGRAM,
@@ -114,8 +115,9 @@ async function infoColumns(
     mode: 'all' as const,
   }
   const series = await state.select([...wanted, ...matchers], hints)
-  const columns = await lookUp(series, { atMs, offsetMs, take: 'millis' }, grid, state)
-  return columns.map((times) => {
+  const list = new ColumnList()
+  await lookUp(series, { atMs, offsetMs, take: 'millis' }, grid, state, list)
+  return list.columns.map((times) => {
     const { labels } = times
     return { labels, times, signature: signatureOf(labels, labelOf(labels, METRIC_NAME)) }
   })

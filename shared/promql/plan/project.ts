@@ -29,7 +29,9 @@ export interface Wanted {
 }
 
 export function wantedBy({ op, grouping, isWithout }: PlanAggregation): Wanted | undefined {
-  return isWithout || !PROJECTED.has(op) ? undefined : { names: grouping, losesName: false }
+  if (isWithout || !PROJECTED.has(op)) return undefined
+  const names = op === 'sum' || op === 'avg' ? [...grouping, METRIC_NAME] : grouping // warnings about histograms say the name
+  return { names, losesName: false }
 }
 
 /** What is wanted of the operands of an operator of whose result `wanted` is. */

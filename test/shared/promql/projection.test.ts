@@ -62,13 +62,13 @@ const namesAsked = async (text: string, data = plain) => {
 describe('a source that projects is asked for the labels that matter', () => {
   const METADATA = ['__name__', '__type__', '__unit__']
   it.each<[string, (readonly string[] | undefined)[]]>([
-    ['sum by (job) (depth)', [['job']]],
+    ['sum by (job) (depth)', [['__name__', 'job']]],
     ['count({pod=~".+"})', [[]]],
     ['sum by (le, job) (rate(requests_total[5m]))', [[...METADATA, 'job', 'le']]],
     ['max(-depth * 2 > 1)', [METADATA]],
     ['sum(max by (pod) (depth))', [['pod']]],
     ['max(max_over_time(rate(requests_total[5m])[5m:1m]))', [METADATA]],
-    ['sum by (job) (depth) / sum by (pod) (depth)', [['job', 'pod']]],
+    ['max by (job) (depth) / sum by (pod) (depth)', [['__name__', 'job', 'pod']]],
     ['depth', [undefined]],
     ['sum without (pod) (depth)', [undefined]],
     ['sum(rate({job="a"}[5m]))', [undefined]],
