@@ -44,7 +44,7 @@ export function pageRoutes(deps: PageDeps): readonly Route[] {
 
   function ready(): Answer {
     const missing = missingParts(bus, membership)
-    if (missing.length === 0) return textAnswer(200, 'Carillon is Ready.\n')
+    if (missing.length === 0) return textAnswer(200, `Carillon is Ready.\n${damageText(membership)}`)
     const answer = textAnswer(503, `Carillon is not ready:\n${missing.map((what) => `  ${what}\n`).join('')}`)
     return { ...answer, headers: { ...answer.headers, 'X-Carillon-Error-Id': 'err-carillon-not-ready' } }
   }
@@ -175,4 +175,12 @@ function escaped(value: string): string {
 /** nats://user:password@host → nats://host */
 function withoutPassword(url: string): string {
   return url.replace(/\/\/[^@/]*@/, '//')
+}
+
+/** Damage does not make the rest unready, but whoever looks is told. */
+function damageText(membership: Membership): string {
+  const damaged = membership.members().filter(({ damageCount }) => damageCount > 0)
+  return damaged
+    .map(({ id, damageCount }) => `log damage: ${id} names ${damageCount}, see /api/v1/status/partitions\n`)
+    .join('')
 }

@@ -142,6 +142,7 @@ export function ingester(deps: IngesterDeps): MemberActor & { owners(): readonly
     }
     const holding = [...owners.values()].filter(isHeld).map((owner) => owner.partition)
     membership.setHolds(holding.sort((a, b) => a - b))
+    membership.setDamage(sumOf((owner) => owner.damages.filter(({ state }) => state !== 'filled').length))
     if (isActive || isLeaving || membership.partitionCount() === 0 || holding.length < owners.size) return
     isActive = true
     await membership.setState('ACTIVE')

@@ -35,6 +35,8 @@ export interface MemberRecord {
   readonly capacity: number
   /** Partitions that it has caught up with, rising; ingesters only. */
   readonly holds: readonly number[]
+  /** Damage of logs that nobody could fill; ingesters only. */
+  readonly damageCount: number
   /** The revision of `partitions` that it goes by. */
   readonly ringRevision: number
   /** Counts the records that this incarnation has written. */
@@ -43,7 +45,8 @@ export interface MemberRecord {
 
 export function memberIn(value: Uint8Array): MemberRecord {
   const record = JSON.parse(Buffer.from(value).toString()) as MemberRecord
-  return { ...record, holds: record.holds ?? [], ringRevision: record.ringRevision ?? 0, beat: record.beat ?? 0 }
+  const { holds = [], damageCount = 0, ringRevision = 0, beat = 0 } = record
+  return { ...record, holds, damageCount, ringRevision, beat }
 }
 
 /** `partitions` */

@@ -77,6 +77,8 @@ export interface Membership {
   setState(state: MemberState): Promise<void>
   /** Says which partitions this member has caught up with; told at once when that has changed. */
   setHolds(partitions: readonly number[]): void
+  /** How much damage of its logs an ingester knows of that is not filled. */
+  setDamage(count: number): void
   /** Ends heartbeats and deletes the own record. */
   leave(): Promise<void>
 }
@@ -109,6 +111,7 @@ export async function joinRing({ bus, clock, self, options, onError }: JoinDeps)
   let partitions: { record: PartitionsRecord; revision: number } | undefined
   let state: MemberState = 'JOINING'
   let holds: readonly number[] = []
+  let damageCount = 0
   let hasLeft = false
   let isOpening = false
 
@@ -158,6 +161,11 @@ export async function joinRing({ bus, clock, self, options, onError }: JoinDeps)
     setHolds(next) {
       if (next.length === holds.length && next.every((partition, i) => partition === holds[i])) return
       holds = [...next]
+      beatSoon()
+    },
+    setDamage(count) {
+      if (count === damageCount) return
+      damageCount = count
       beatSoon()
     },
     async leave() {
@@ -246,7 +254,7 @@ export async function joinRing({ bus, clock, self, options, onError }: JoinDeps)
     sent.set(number, clock.monotonic())
     if (sent.size > 100) sent.delete(sent.keys().next().value!)
     const record: MemberRecord = {
-      ...{ v: 1, ...self, state, startedAtMs, holds },
+      ...{ v: 1, ...self, state, startedAtMs, holds, damageCount },
       ringRevision: partitions?.revision ?? 0,
       beat: number,
     }

@@ -224,7 +224,7 @@ async function damageOf(system: System, id?: string): Promise<string[]> {
   return owners.filter((owner) => id === undefined || owner.id === id).flatMap(({ damage }) => damage)
 }
 
-/** Named in the status with its exact range, and counted in the metrics. */
+/** Named in the status with its exact range, counted in the metrics, and told by the ready page as long as nobody has filled it. */
 async function expectDamage(system: System, { kind, range }: { kind: string; range: string }): Promise<void> {
   let damage: string[] = []
   await until(`damage ${kind} at ${range} is named`, async () => {
@@ -236,6 +236,10 @@ async function expectDamage(system: System, { kind, range }: { kind: string; ran
   const metrics = await (await fetch(`${system.url}/metrics`)).text()
   const counted = metrics.split('\n').find((line) => /damage_total\{/.test(line) && line.includes(`kind="${kind}"`))
   expect(Number(counted?.split(' ').at(-1))).toBeGreaterThan(0)
+  if (damage.every((text) => text.endsWith('(filled)'))) return
+  await until('the ready page tells of damage', async () =>
+    /^log damage: ingester-\d+ names \d+/m.test(await (await fetch(`${system.url}/ready`)).text()),
+  )
 }
 
 async function readsAll(

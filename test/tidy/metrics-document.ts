@@ -89,6 +89,7 @@ const nobody: Membership = {
   onChange: () => {},
   setState: async () => {},
   setHolds: () => {},
+  setDamage: () => {},
   leave: async () => {},
 }
 

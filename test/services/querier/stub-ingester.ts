@@ -218,6 +218,7 @@ export function fixedMembership(
     version: 'test',
     capacity: 0,
     holds: [],
+    damageCount: 0,
     ringRevision: 0,
     beat: 0,
   })
@@ -241,6 +242,7 @@ export function fixedMembership(
     onChange: () => {},
     setState: async () => {},
     setHolds: () => {},
+    setDamage: () => {},
     leave: async () => {},
   }
 }
