@@ -2,6 +2,7 @@
 // series or sample is made.
 import { FRAME_BYTES_TARGET, type OwnerStamp, type SelectFrame } from '../../shared/contracts/read.ts'
 import { SampleColumns } from '../../shared/tsdb/columns.ts'
+import type { ChunkVisitor } from '../../shared/tsdb/head/chunk-reading.ts'
 import type { Head } from '../../shared/tsdb/head/head.ts'
 import type { StringTable } from '../../shared/tsdb/head/string-table.ts'
 import { canonicalBytes } from '../../shared/tsdb/histogram-order.ts'
@@ -62,6 +63,8 @@ export class FrameBuilder {
   private readonly samples = new SampleColumns(1024)
   private readonly histogramEnds = new Column()
   private readonly histograms = new Writer(1024)
+  /** The only segment whose chunks are added; undefined: all. */
+  private segment: number | undefined
   private readonly names: LabelSets | undefined
   private readonly wantsHashes: boolean
   private readonly sets = new Column()
@@ -82,21 +85,23 @@ export class FrameBuilder {
     if (this.mode === 'all') {
       if (!this.addChunks(ref, range, segment)) return
     } else if (this.mode === 'last' && !this.addLast(ref, range)) return
-    const run = this.head.labelRefsOf(ref)
-    if (this.names === undefined) {
-      this.tellLabels(run)
-      return
-    }
-    this.sets.push(this.names.numberOf(run, 0, run.length, this.tellLabels))
+    this.head.withLabelRefs(ref, this.addLabels)
     if (!this.wantsHashes) return
     this.head.hashInto(ref, this.hash, 0)
     this.hashes.push(this.hash[0]!)
     this.hashes.push(this.hash[1]!)
   }
 
-  private readonly tellLabels = (run: Uint32Array | readonly number[]): void => {
-    this.labelCounts.push(run.length / 2)
-    for (let i = 0; i < run.length; i++) this.labels.push(this.tell(run[i]!))
+  private readonly addLabels = (runs: Uint32Array, start: number, end: number): void => {
+    if (this.names === undefined) this.tellLabels(runs, start, end)
+    else this.sets.push(this.names.numberOf(runs, start, end, this.tellSet))
+  }
+
+  private readonly tellSet = (pairs: readonly number[]): void => this.tellLabels(pairs, 0, pairs.length)
+
+  private tellLabels(pairs: Uint32Array | readonly number[], start: number, end: number): void {
+    this.labelCounts.push((end - start) / 2)
+    for (let i = start; i < end; i++) this.labels.push(this.tell(pairs[i]!))
   }
 
   get isFull(): boolean {
@@ -127,17 +132,20 @@ export class FrameBuilder {
   }
 
   private addChunks(ref: number, range: Range, segment: number | undefined): boolean {
-    let count = 0
-    this.head.chunksOf(ref, range, (encoding, bytes, _minTime, _maxTime, sampleCount, chunkSegment) => {
-      if (segment !== undefined && chunkSegment !== segment) return
-      this.chunks.bytes(bytes)
-      this.chunkEncodings.push(encoding)
-      this.chunkSamples.push(sampleCount)
-      this.chunkEnds.push(this.chunks.length)
-      count++
-    })
+    const before = this.chunkEnds.length
+    this.segment = segment
+    this.head.chunksOf(ref, range, this.addChunk)
+    const count = this.chunkEnds.length - before
     if (count > 0) this.chunkCounts.push(count)
     return count > 0
+  }
+
+  private readonly addChunk: ChunkVisitor = (encoding, bytes, _minTime, _maxTime, sampleCount, segment) => {
+    if (this.segment !== undefined && segment !== this.segment) return
+    this.chunks.bytes(bytes)
+    this.chunkEncodings.push(encoding)
+    this.chunkSamples.push(sampleCount)
+    this.chunkEnds.push(this.chunks.length)
   }
 
   private addLast(ref: number, range: Range): boolean {

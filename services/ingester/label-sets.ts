@@ -18,7 +18,7 @@ export class LabelSets {
     this.nodeCounts = new Uint32Array(this.names.length)
   }
 
-  /** The number of the set of a label run [name#, value#, …]. A new one is first told: its pairs, as string numbers. */
+  /** The number of the set of the label run [name#, value#, …] in [from, to). A new one is first told: its pairs, as string numbers. */
   numberOf(run: Uint32Array, from: number, to: number, tell: (pairs: readonly number[]) => void): number {
     const { names, values, steps } = this
     let node = 0

@@ -94,7 +94,10 @@ export function sortedByHashes({ series, hashes, otherHashes }: Answer): SeriesS
   for (let i = 0; i < keys.length; i++) {
     const index = keys[i]! % INDEX_MAX
     let at = i
-    for (; at > 0 && isBefore(index, order[at - 1]!) < 0; at--) order[at] = order[at - 1]! // equal first halves are rare
+    if (i > 0 && keys[i]! - keys[i - 1]! < INDEX_MAX) {
+      // only then first halves can be equal, which is rare
+      for (; at > 0 && isBefore(index, order[at - 1]!) < 0; at--) order[at] = order[at - 1]!
+    }
     order[at] = index
   }
   return Array.from(order, (index) => series[index]!)

@@ -92,7 +92,10 @@ export class Head {
   /** The refs, rising, of the series that pass all matchers and have chunks in the range. Throws RefusedError for a bad pattern. */
   select(matchers: readonly Matcher[], range: Range): Uint32Array {
     const index = { strings: this.strings, series: this.table, postings: this.postings }
-    return selectRefs(index, compileMatchers(matchers)).filter((ref) => this.samples.overlaps(ref, range))
+    const refs = selectRefs(index, compileMatchers(matchers))
+    let count = 0
+    for (let i = 0; i < refs.length; i++) if (this.samples.overlaps(refs[i]!, range)) refs[count++] = refs[i]!
+    return count === refs.length ? refs : refs.slice(0, count)
   }
 
   labelsOf(ref: number): Labels {
@@ -102,6 +105,11 @@ export class Head {
   /** A view of [name#, value#, …]; valid until the next new series. */
   labelRefsOf(ref: number): Uint32Array {
     return this.table.run(ref)
+  }
+
+  /** Calls back with the array that holds a series' [name#, value#, …] and the bounds of it there: no view is made. */
+  withLabelRefs<T>(ref: number, fn: (runs: Uint32Array, start: number, end: number) => T): T {
+    return fn(this.table.runs, this.table.starts[ref]!, this.table.starts[ref + 1]!)
   }
 
   /** Puts the 64-bit hash of a series' label texts into [at] and [at + 1] of the target. Every head gives the same for the same labels. */

@@ -13,6 +13,9 @@ export interface SeriesIndex {
   readonly postings: Postings
 }
 
+/** From one series in so many on it is cheaper to mark the refs of a union than to sort them. */
+const MANY = 16
+
 /** The refs of the series that pass all matchers, rising. */
 export function selectRefs(index: SeriesIndex, matchers: readonly CompiledMatcher[]): Uint32Array {
   const narrowing = matchers.filter((matcher) => !matcher.matchesEmpty)
@@ -39,7 +42,7 @@ function smallest(index: SeriesIndex, matchers: readonly CompiledMatcher[]): Can
     const count = lists.reduce((sum, list) => sum + list.length, 0)
     if (best === undefined || count < best.count) best = { matcher, lists, count }
   }
-  return best && { matcher: best.matcher, refs: union(best.lists) }
+  return best && { matcher: best.matcher, refs: union(best.lists, index.series.count) }
 }
 
 function knownLists(
@@ -57,7 +60,10 @@ function knownLists(
   return lists
 }
 
-function byPattern({ strings, postings }: SeriesIndex, matchers: readonly CompiledMatcher[]): Candidates | undefined {
+function byPattern(
+  { strings, postings, series }: SeriesIndex,
+  matchers: readonly CompiledMatcher[],
+): Candidates | undefined {
   const matcher = matchers[0]
   if (matcher === undefined) return undefined
   const lists: Uint32Array[] = []
@@ -67,7 +73,7 @@ function byPattern({ strings, postings }: SeriesIndex, matchers: readonly Compil
       if (matcher.matches(strings.text(value))) lists.push(refs)
     })
   }
-  return { matcher, refs: union(lists) }
+  return { matcher, refs: union(lists, series.count) }
 }
 
 function allRefs(count: number): Uint32Array {
@@ -76,16 +82,22 @@ function allRefs(count: number): Uint32Array {
   return refs
 }
 
-/** The lists of different values of one name are disjoint, so a union is a sorted concatenation. */
-function union(lists: readonly Uint32Array[]): Uint32Array {
+/** The refs of lists of different values of one name, which are disjoint, in one rising list. */
+function union(lists: readonly Uint32Array[], seriesCount: number): Uint32Array {
   if (lists.length === 1) return lists[0]!
   const refs = new Uint32Array(lists.reduce((sum, list) => sum + list.length, 0))
   let at = 0
-  for (const list of lists) {
-    refs.set(list, at)
-    at += list.length
+  if (refs.length * MANY < seriesCount) {
+    for (const list of lists) {
+      refs.set(list, at)
+      at += list.length
+    }
+    return refs.sort()
   }
-  return refs.sort()
+  const isIn = new Uint8Array(seriesCount)
+  for (const list of lists) for (let i = 0; i < list.length; i++) isIn[list[i]!] = 1
+  for (let ref = 0; ref < seriesCount; ref++) if (isIn[ref] === 1) refs[at++] = ref
+  return refs
 }
 
 function filter(
@@ -97,7 +109,8 @@ function filter(
   const names = matchers.map((matcher) => strings.find(matcher.name) ?? -1)
   const kept = new Uint32Array(refs.length)
   let count = 0
-  for (const ref of refs) {
+  for (let i = 0; i < refs.length; i++) {
+    const ref = refs[i]!
     let passes = true
     for (let m = 0; m < tests.length && passes; m++)
       passes = tests[m]!(names[m]! < 0 ? -1 : series.valueOf(ref, names[m]!))

@@ -364,11 +364,14 @@ export class SeriesChunks {
     this.foundHistogram = histogram
   }
 
-  /** Whether any chunk of the series overlaps the range. */
+  /** Whether any chunk of the series overlaps the range. Most often the newest sample tells. */
   overlaps(ref: number, { startMs, endMs }: Range): boolean {
-    const { chunks } = this
+    const { chunks, floats, words } = this
+    const w = ref * RECORD_WORDS
+    const newest = floats[ref * RECORD_FLOATS]!
+    if (words[w + OPEN] !== 0 && newest >= startMs && newest <= endMs) return true
     this.sync(ref)
-    for (let link = this.words[ref * RECORD_WORDS + FIRST]!; link !== 0; link = chunks.next[link - 1]!) {
+    for (let link = words[w + FIRST]!; link !== 0; link = chunks.next[link - 1]!) {
       if (chunks.minTime[link - 1]! <= endMs && chunks.maxTime[link - 1]! >= startMs) return true
     }
     return false
