@@ -213,9 +213,9 @@ export class PartitionState {
       numbers.length = 0
       let isWhole = tenant !== undefined
       for (let i = 0; i < length && !reader.failed; i++) {
-        const text = session.strings[reader.uvarint()]
-        if (text === undefined) isWhole = false
-        else numbers.push(strings.intern(text))
+        const number = session.numberOf(reader.uvarint(), strings)
+        if (number < 0) isWhole = false
+        else numbers.push(number)
       }
       reader.check('definitions')
       if (!isWhole || session.heads[id] !== undefined) continue

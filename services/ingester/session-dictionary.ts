@@ -1,6 +1,8 @@
 // One session's numbers, as the log defined them: label strings, and series by id.
 import { CorruptError } from '../../shared/base/errors.ts'
+import { grownU32 } from '../../shared/tsdb/chunk/growth.ts'
 import type { Head } from '../../shared/tsdb/head/head.ts'
+import type { StringTable } from '../../shared/tsdb/head/string-table.ts'
 
 /** Ids and string numbers are dense: a larger one is damage, not a very large session. */
 const ID_MAX = 1 << 27
@@ -11,6 +13,8 @@ const UNDEFINED = -1
 export class SessionDictionary {
   readonly epoch: number
   readonly strings: string[] = []
+  /** Per string number: the number in the ingester's table + 1, once it was needed; 0: not yet. */
+  private interned = new Uint32Array(1024)
   readonly heads: (Head | undefined)[] = []
   refs = new Int32Array(1024).fill(UNDEFINED)
   /** Sequence of each remembered counter, oldest first. */
@@ -24,6 +28,18 @@ export class SessionDictionary {
   name(number: number, text: string): void {
     if (number > ID_MAX) throw new CorruptError('bad-batch', `string number ${number} is above ${ID_MAX}`)
     this.strings[number] = text
+    if (number < this.interned.length) this.interned[number] = 0
+  }
+
+  /** The number in the ingester's table of a string that the session named; −1 when it named none. */
+  numberOf(number: number, table: StringTable): number {
+    if (number < this.interned.length && this.interned[number] !== 0) return this.interned[number]! - 1
+    const text = this.strings[number]
+    if (text === undefined) return -1
+    if (number >= this.interned.length) this.interned = grownU32(this.interned, number + 1)
+    const known = table.intern(text)
+    this.interned[number] = known + 1
+    return known
   }
 
   /** The first definition of an id stays: it never changes meaning (L2). */

@@ -237,6 +237,10 @@ export class Reader {
       this.at = at + 1
       return source[at]!
     }
+    if (at + 1 < limit && source[at + 1]! < 128) {
+      this.at = at + 2
+      return (source[at]! & 127) | (source[at + 1]! << 7)
+    }
     let value = 0
     for (let scale = 1; at < limit; scale *= 128) {
       const byte = source[at++]!
