@@ -86,6 +86,20 @@ export class Dictionary {
     }
   }
 
+  /** The ref that followed `previous` the last time, when its label bytes stand at `start`, before `end`; else NONE. */
+  follower(tenant: number, bytes: Uint8Array, start: number, end: number, previous: number): number {
+    if (previous === NONE) return NONE
+    const guess = this.successor[previous]!
+    if (guess === NONE || this.tenants[guess] !== tenant) return NONE
+    const regionEnd = start + this.regionLength[guess]!
+    return regionEnd <= end && this.hasRegion(guess, bytes, start, regionEnd) ? guess : NONE
+  }
+
+  /** How many raw label bytes the series has. */
+  lengthOf(ref: number): number {
+    return this.regionLength[ref]!
+  }
+
   /** Adds a series that `find` did not know. */
   add(
     tenant: number,

@@ -98,7 +98,8 @@ function walkOf(bytes: Uint8Array, sink: WriteSink, limits: WriteLimits, version
 function readSeriesV1(walk: Walk, start: number, end: number): void {
   const { bytes, sink } = walk
   if (++walk.seriesCount > walk.limits.seriesMax) throw tooMany('series', walk.limits.seriesMax)
-  const labelsEnd = regionEnd(bytes, start, end)
+  let labelsEnd = sink.knownEnd === undefined ? -1 : sink.knownEnd(bytes, start, end)
+  if (labelsEnd < 0) labelsEnd = regionEnd(bytes, start, end)
   if (labelsEnd >= 0 && !hasField1(bytes, labelsEnd, end)) {
     const isWanted = sink.series(bytes, start, labelsEnd)
     if (!isWanted) return skipSamples(walk, labelsEnd, end)

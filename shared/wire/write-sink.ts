@@ -31,6 +31,9 @@ export const METRIC_TYPES: readonly MetricType[] = [
  * labels of a series stay valid until its seriesEnd. Labels come as a region (label-region.ts) whatever the protocol.
  */
 export interface WriteSink {
+  /** Remote write 1.0: where the labels of the series at `start` end, when the sink knows these very bytes as a whole label region;
+   *  −1: it does not. Saves the reader walking them. */
+  knownEnd?(bytes: Uint8Array, start: number, end: number): number
   /** False skips the series: nothing more of it is told but `skipped`, and its samples are not even read. */
   series(labels: Uint8Array, start: number, end: number): boolean
   /** What a skipped series held. */
