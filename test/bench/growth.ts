@@ -1,6 +1,6 @@
 // What more ingesters and more copies of everything cost: the same flat-out writes on the same partitions, the ring settled before.
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { RingReply } from '../../shared/contracts/member.ts'
+import { ringOf } from '../cluster/ring.ts'
 import type { IngestFigures } from './ingest.ts'
 import type { Target } from './target.ts'
 
@@ -41,8 +41,7 @@ export function argsOf({ ingesters, replicationFactor }: Shape): string[] {
 /** Waits until every partition takes series and has all its owners, and every ingester owns something. */
 export async function untilSpread(target: Target, { ingesters, replicationFactor }: Shape): Promise<void> {
   for (const endMs = performance.now() + RING_MS_MAX; performance.now() < endMs; await sleep(200)) {
-    const response = await fetch(`${target.queryUrl()}/api/v1/status/ring`)
-    const { partitions } = (await response.json()) as RingReply
+    const { partitions } = await ringOf(target.queryUrl())
     const owners = partitions.map((partition) => partition.owners.filter(({ hasCaughtUp }) => hasCaughtUp))
     const isServed = partitions.every(({ isWritable }, i) => isWritable && owners[i]!.length === replicationFactor)
     const ids = new Set(owners.flat().map(({ id }) => id))
