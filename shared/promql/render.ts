@@ -14,12 +14,31 @@ export function renderJson({ value }: Pick<QueryResult, 'value'>): string {
       return `{"resultType":"string","result":[${renderTime(value.timeMs)},${renderText(value.value)}]}`
     case 'vector': {
       const time = renderTime(value.timeMs)
-      return `{"resultType":"vector","result":[${value.samples.map((sample) => renderSample(sample, time)).join(',')}]}`
+      const texts: Texts = new Map()
+      const samples = value.samples.map((sample) => renderSample(sample, time, texts))
+      return `{"resultType":"vector","result":[${samples.join(',')}]}`
     }
     case 'matrix':
-      return `{"resultType":"matrix","result":[${value.series.map(renderSeries).join(',')}]}`
+      return renderMatrix(value.series)
   }
 }
+
+function renderMatrix(list: readonly MatrixSeries[]): string {
+  const texts: Texts = new Map()
+  let shared: Float64Array | undefined // complete series of one query share their times
+  let times: readonly string[] = []
+  const series = list.map((one) => {
+    if (one.times !== shared) {
+      shared = one.times
+      times = Array.from(shared, renderTime)
+    }
+    return renderSeries(one, times, texts)
+  })
+  return `{"resultType":"matrix","result":[${series.join(',')}]}`
+}
+
+/** Names and values of labels as they were rendered: most stand in many series. */
+type Texts = Map<string, string>
 
 /** Seconds with up to three decimals: 0.1, 1435781451.781. Fractions keep their trailing zeros (12.500). */
 export function renderTime(timeMs: number): string {
@@ -49,29 +68,38 @@ function isEscaped(text: string, at: number): boolean {
   return count % 2 === 1
 }
 
-function renderLabels(labels: Labels): string {
+function renderLabels(labels: Labels, texts: Texts): string {
   let text = ''
   for (let i = 0; i < labels.length; i += 2) {
-    text += `${i === 0 ? '' : ','}${renderText(labels[i]!)}:${renderText(labels[i + 1]!)}`
+    text += `${i === 0 ? '' : ','}${renderOnce(labels[i]!, texts)}:${renderOnce(labels[i + 1]!, texts)}`
   }
   return `{${text}}`
 }
 
-function renderSample({ labels, value, histogram }: VectorSample, time: string): string {
-  const metric = `{"metric":${renderLabels(labels)},`
+function renderOnce(text: string, texts: Texts): string {
+  let rendered = texts.get(text)
+  if (rendered === undefined) {
+    rendered = renderText(text)
+    texts.set(text, rendered)
+  }
+  return rendered
+}
+
+function renderSample({ labels, value, histogram }: VectorSample, time: string, texts: Texts): string {
+  const metric = `{"metric":${renderLabels(labels, texts)},`
   if (histogram !== undefined) return `${metric}"histogram":[${time},${renderHistogram(histogram)}]}`
   return `${metric}"value":[${time},"${formatJsonFloat(value)}"]}`
 }
 
-function renderSeries({ labels, times, values, histograms }: MatrixSeries): string {
+function renderSeries({ labels, values, histograms }: MatrixSeries, times: readonly string[], texts: Texts): string {
   const floats: string[] = []
   const natives: string[] = []
   for (let i = 0; i < times.length; i++) {
     const histogram = histograms?.[i]
-    if (histogram === undefined) floats.push(`[${renderTime(times[i]!)},"${formatJsonFloat(values[i]!)}"]`)
-    else natives.push(`[${renderTime(times[i]!)},${renderHistogram(histogram)}]`)
+    if (histogram === undefined) floats.push(`[${times[i]},"${formatJsonFloat(values[i]!)}"]`)
+    else natives.push(`[${times[i]},${renderHistogram(histogram)}]`)
   }
-  const parts = [`"metric":${renderLabels(labels)}`]
+  const parts = [`"metric":${renderLabels(labels, texts)}`]
   if (floats.length > 0) parts.push(`"values":[${floats.join(',')}]`)
   if (natives.length > 0) parts.push(`"histograms":[${natives.join(',')}]`)
   return `{${parts.join(',')}}`

@@ -210,13 +210,14 @@ export async function evaluateRangeCall(
   const isRate = node.name === 'rate' || node.name === 'increase'
   const usesStarts = state.usesStartTimestamps && START_FUNCTIONS.has(node.name)
   const dropName = metadataDropper()
+  const window = newWindow()
   for (let i = 0; i < input.sets.length; i++) {
     if ((i & 15) === 0) await state.breathe()
     const series = usesStarts ? input.seriesAt(i) : withoutStarts(input.seriesAt(i))
     const dropsName = !keepsName || series.dropsName
     const labels = dropsName && !state.delaysNameRemoval ? dropName(series.labels) : series.labels
     const column = sink.make(labels, grid.steps, dropsName)
-    const seen = slide(column, series, factory(series, call), input, grid, state)
+    const seen = slide(column, series, factory(series, call), window, input, grid, state)
     if (seen.count === 0) continue
     if (isRate && seen.hasFloats) informOfNonCounter(series.labels, call, state)
     state.hold(seen.count)
@@ -270,6 +271,7 @@ function slide(
   column: Column,
   series: RangeSeries,
   kernel: Kernel,
+  window: Window,
   input: RangeInput,
   grid: Grid,
   state: QueryState,
@@ -277,7 +279,10 @@ function slide(
   const { times, histogramTimes } = series
   const beforeMs = input.modifier === undefined ? 0 : state.lookbackMs
   const afterMs = input.modifier === 'smoothed' ? state.lookbackMs : 0
-  const window = newWindow()
+  window.lo = 0
+  window.hi = 0
+  window.histogramLo = 0
+  window.histogramHi = 0
   let count = 0
   let hasFloats = false
   let heldMax = 0

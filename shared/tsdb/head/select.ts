@@ -1,7 +1,7 @@
 // Which series of a head match: postings narrow, labels decide.
 //
 // A matcher that an absent label would pass cannot narrow, it only filters. Of the others the one with the fewest series by its known
-// values gives the candidates; a pattern looks through the values of its name only when no matcher has known values.
+// values gives the candidates, and others whose series stand in one list are intersected with them; a pattern looks through the values of its name only when no matcher has known values.
 import type { CompiledMatcher } from '../matcher-set.ts'
 import type { Postings } from './postings.ts'
 import type { SeriesTable } from './series-table.ts'
@@ -20,12 +20,48 @@ const MANY = 16
 export function selectRefs(index: SeriesIndex, matchers: readonly CompiledMatcher[]): Uint32Array {
   const narrowing = matchers.filter((matcher) => !matcher.matchesEmpty)
   const chosen = smallest(index, narrowing) ?? byPattern(index, narrowing)
-  const refs = chosen?.refs ?? allRefs(index.series.count)
-  return filter(
-    index,
-    refs,
-    matchers.filter((matcher) => matcher !== chosen?.matcher),
-  )
+  let refs = chosen?.refs ?? allRefs(index.series.count)
+  const left: CompiledMatcher[] = []
+  for (const matcher of matchers) {
+    if (matcher === chosen?.matcher) continue
+    const list = chosen === undefined ? undefined : onlyList(index, matcher)
+    if (list === undefined) left.push(matcher)
+    else refs = intersection(refs, list)
+  }
+  return filter(index, refs, left)
+}
+
+/** The series that pass a matcher, where one list holds them all. */
+function onlyList(index: SeriesIndex, matcher: CompiledMatcher): Uint32Array | undefined {
+  if (matcher.matchesEmpty || matcher.onlyValues === undefined) return undefined
+  const lists = knownLists(index, matcher, matcher.onlyValues)
+  return lists.length === 1 ? lists[0] : undefined
+}
+
+/** What stands in both of two rising lists; `few` is the shorter one. */
+function intersection(few: Uint32Array, many: Uint32Array): Uint32Array {
+  const both = new Uint32Array(few.length)
+  let count = 0
+  let at = 0
+  for (let i = 0; i < few.length; i++) {
+    const ref = few[i]!
+    if (many[at]! < ref) {
+      let stride = 1
+      while (at + stride < many.length && many[at + stride]! < ref) {
+        at += stride
+        stride *= 2
+      }
+      let end = Math.min(at + stride, many.length) // here many[end] >= ref
+      for (at++; at < end; ) {
+        const middle = (at + end) >>> 1
+        if (many[middle]! < ref) at = middle + 1
+        else end = middle
+      }
+    }
+    if (at === many.length) break
+    if (many[at] === ref) both[count++] = ref
+  }
+  return both.subarray(0, count)
 }
 
 interface Candidates {

@@ -69,6 +69,35 @@ describe('select', () => {
     expect(head.labelValues('job', [], { startMs: 3000, endMs: 4000 })).toEqual(['api', 'db'])
   })
 
+  test('equalities intersect lists of any lengths', () => {
+    const many = Array.from({ length: 3000 }, (_, i) => ({
+      a: String(i % 2),
+      b: String(i % 7),
+      c: String(Math.floor(i / 900)),
+      d: String(Math.floor(Math.sqrt(i))),
+      i: String(i),
+    }))
+    const large = headOf(many)
+    for (const text of [
+      'a=1 b=3',
+      'b=3 c=2',
+      'c=0 d=29',
+      'a=0 b=6 c=3',
+      'd=54 b=5 a=1',
+      'c=3 d=3',
+      'a=1 c=~1|9 b!=2',
+    ]) {
+      const matchers = text.split(' ').map(matcher)
+      const passes = (labels: Record<string, string>) =>
+        matchers.every(({ name, operator, value }) => {
+          const isIn = value.split('|').includes(labels[name]!)
+          return operator.startsWith('!') ? !isIn : isIn
+        })
+      const wanted = many.flatMap((labels, ref) => (passes(labels) ? [ref] : []))
+      expect([text, ...large.select(matchers, { startMs: 0, endMs: 10_000_000 })]).toEqual([text, ...wanted])
+    }
+  })
+
   test('a pattern that RE2 does not take is refused', () => {
     for (const pattern of ['(', 'a(?=b)', '(a)\\1', 'x{2000}']) {
       const select = () => head.select([{ name: 'job', operator: '=~', value: pattern }], ALWAYS)
