@@ -8,7 +8,7 @@ import { type ConfigOf, type SettingsTable, toFlags } from '../shared/config/set
 import { nearest } from '../shared/config/units.ts'
 import type { ServiceDeps } from '../shared/membership/deps.ts'
 import type { ServiceActor } from './launcher/actor-process.ts'
-import { launcherSettings, partitionsSettings, ringSettings } from './launcher/config.ts'
+import { launcherSettings, oneServer, partitionsSettings, ringSettings, threeServers } from './launcher/config.ts'
 import { SetupError } from './launcher/setup-error.ts'
 
 interface Role {
@@ -47,6 +47,7 @@ const commandsText = `carillon <command> [flags]
 
 Commands:
   start         the whole system on this machine: a nats-server and one process per actor
+  cluster       the same on three nats-servers, with three copies of everything in three zones
   setup         makes the logs and buckets in the nats-server of --nats, then ends
   ring          who is here and who owns what, in the system on --nats
   partitions    partitions add N: more partition logs for a running system
@@ -67,13 +68,24 @@ export async function main(argv: readonly string[]): Promise<number> {
     if (first === '--version') return print(`${(await import('./launcher/actor-process.ts')).projectVersion()}\n`)
     const [name, args] = first === 'help' ? [rest[0] ?? '', ['--help']] : [first, rest]
     const wantsHelp = args.includes('--help') || args.includes('-h')
-    if (name === 'start') return wantsHelp ? print(await startHelp()) : await startAll(args)
+    if (name === 'start' || name === 'cluster')
+      return wantsHelp ? print(await startHelp(name)) : await startAll(name, args)
     if (name === 'setup') return wantsHelp ? print(setupHelp()) : await setUp(args)
     if (name === 'ring') return wantsHelp ? print(ringHelp()) : await showRing(args)
     if (name === 'partitions') return wantsHelp ? print(partitionsHelp()) : await changePartitions(args)
     if (name in roles)
       return wantsHelp ? print(await roleHelp(name as RoleName)) : await startOne(name as RoleName, args)
-    const near = nearest(name, ['start', 'setup', 'ring', 'partitions', 'test', 'check', 'run', ...Object.keys(roles)])
+    const near = nearest(name, [
+      'start',
+      'cluster',
+      'setup',
+      'ring',
+      'partitions',
+      'test',
+      'check',
+      'run',
+      ...Object.keys(roles),
+    ])
     const hint = near === undefined ? '' : `; did you mean ${near}?`
     throw new SetupError(2, `there is no command "${name}"${hint}\n\n${commandsText}`)
   } catch (error) {
@@ -83,11 +95,12 @@ export async function main(argv: readonly string[]): Promise<number> {
   }
 }
 
-async function startAll(argv: readonly string[]): Promise<number> {
+async function startAll(command: 'start' | 'cluster', argv: readonly string[]): Promise<number> {
+  const shape = command === 'cluster' ? threeServers : oneServer
   const names = Object.keys(roles) as RoleName[]
   const tables = await Promise.all(names.map((name) => roles[name].settings()))
   const [launcher, common, logs, ...services] = read(
-    [launcherSettings, commonSettings, logSettings, ...tables] as const,
+    [shape.launcher, shape.common, shape.logs, ...tables] as const,
     argv,
     [],
   )
@@ -97,8 +110,14 @@ async function startAll(argv: readonly string[]): Promise<number> {
     return [...new Set([...commonFlags, ...toFlags(tables[index] ?? {}, services[index] ?? {})])]
   }
   const listen = (services[names.indexOf('gateway')] as { listen: string }).listen
-  const { start } = await import('./launcher/start.ts')
-  return start({ launcher, common, logs, listen, flagsOf })
+  const [{ start }, { clusterZones, noZone }] = await Promise.all([
+    import('./launcher/start.ts'),
+    import('./launcher/nats-server.ts'),
+  ])
+  if (command === 'start') return start({ launcher, common, logs, zones: [noZone], listen, flagsOf })
+  if (common.nats !== '')
+    throw new SetupError(2, 'cluster runs nats-servers of its own: leave --nats out, or use start --nats URL')
+  return start({ launcher, common, logs, zones: clusterZones, listen, flagsOf })
 }
 
 async function startOne(name: RoleName, argv: readonly string[]): Promise<number> {
@@ -156,14 +175,14 @@ async function changePartitions([verb, count, ...argv]: readonly string[]): Prom
 // ---- settings ----
 
 /** All sections, for the documents. */
-export async function settingsSections(): Promise<readonly SettingsSection[]> {
+export async function settingsSections(shape = oneServer): Promise<readonly SettingsSection[]> {
   const services = await Promise.all(
     Object.entries(roles).map(async ([name, { settings }]) => ({ title: name, table: await settings() })),
   )
   return [
-    { title: 'start', table: launcherSettings },
-    { title: 'every actor', table: commonSettings },
-    { title: 'logs', table: logSettings },
+    { title: 'start', table: shape.launcher },
+    { title: 'every actor', table: shape.common },
+    { title: 'logs', table: shape.logs },
     ...services,
   ]
 }
@@ -186,11 +205,13 @@ function read<const T extends readonly SettingsTable[]>(
   return configs
 }
 
-async function startHelp(): Promise<string> {
+async function startHelp(command: 'start' | 'cluster'): Promise<string> {
+  const isCluster = command === 'cluster'
+  const servers = isCluster ? 'three nats-servers and all actors, in three zones,' : 'a nats-server and all actors'
   return helpText({
-    usage: 'carillon start [flags]     (npm start -- [flags])',
-    intro: 'Runs a nats-server and all actors on this machine. The flags of the actors are passed on to them.',
-    sections: await settingsSections(),
+    usage: `carillon ${command} [flags]     (npm ${isCluster ? 'run cluster' : 'start'} -- [flags])`,
+    intro: `Runs ${servers} on this machine. The flags of the actors are passed on to them.`,
+    sections: await settingsSections(isCluster ? threeServers : oneServer),
     after: exitCodes,
   })
 }

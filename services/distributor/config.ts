@@ -6,7 +6,10 @@ export const distributorSettings = defineSettings({
   batchBytesMax: bytes('256KiB', 'size at which a batch is appended at once', { min: '4KiB', max: '448KiB' }),
   batchesInFlightMax: integer(2, 'appends in flight per partition; more wait and are grouped', { min: 1, max: 64 }),
   queuedBytesMax: bytes('64MiB', 'bytes that wait to be appended in one distributor; above it pushes get 503'),
-  appendTimeoutMs: duration('5s', 'how long one append may take before it is repeated with the same message id'),
+  appendTimeoutMs: duration(
+    '2s',
+    'how long one append may take before it is repeated with the same message id; a log without a leader does not answer',
+  ),
   pushTimeoutMs: duration('20s', 'how long a push waits for its acknowledgement before it gets 503'),
   logFullRatio: number(0.8, 'share of a log that may be filled by batches; above it pushes get 503', {
     min: 0.1,

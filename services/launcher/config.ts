@@ -1,5 +1,14 @@
 // The settings of the launcher itself; what it passes on to actors stands in their own tables.
-import { type ConfigOf, choice, defineSettings, duration, integer, text } from '../../shared/config/settings.ts'
+import { commonSettings, logSettings } from '../../shared/config/common.ts'
+import {
+  type ConfigOf,
+  choice,
+  defineSettings,
+  duration,
+  integer,
+  text,
+  withDefaults,
+} from '../../shared/config/settings.ts'
 
 const actorCount = { min: 0, max: 64 }
 
@@ -15,6 +24,14 @@ export const launcherSettings = defineSettings({
 })
 
 export type LauncherConfig = ConfigOf<typeof launcherSettings>
+
+/** What `start` and `cluster` read, and where the two differ. */
+export const oneServer = { launcher: launcherSettings, common: commonSettings, logs: logSettings }
+export const threeServers = {
+  launcher: withDefaults(launcherSettings, { ingesters: 3, distributors: 2, gateways: 2, queriers: 2 }),
+  common: withDefaults(commonSettings, { replicationFactor: 3 }),
+  logs: withDefaults(logSettings, { logReplicas: 3 }),
+}
 
 export const ringSettings = defineSettings({
   output: choice(['text', 'json'], 'text', 'what `ring` prints: tables for people, or one JSON line'),

@@ -5,9 +5,12 @@
 //   nats/running.json   which process runs on this folder, and its port
 //   nats/nats-store/    JetStream's files      nats/server.log   what the server says
 //
+// A cluster has one such folder per server: nats/a, nats/b, nats/c; the system account's user is the same in all of them.
+//
 // Invariants
 //   N1  Never two servers on one store: a server left by a killed launcher is stopped before another starts.
-//   N2  The port stays the same over restarts where it can, so that clients find the server again.
+//   N2  The ports stay the same over restarts where they can, so that clients and the other servers find the server again.
+//   N3  The logs of one server are never taken for those of a cluster, nor the other way round.
 import fs from 'node:fs'
 import net from 'node:net'
 import path from 'node:path'
@@ -18,10 +21,20 @@ import { endProcess, identityOf, isRunning } from './process-identity.ts'
 import { SetupError } from './setup-error.ts'
 
 const confFile = path.resolve(import.meta.dirname, '../../nats.conf')
-const runningFile = z.object({ pid: z.number(), started: z.string(), port: z.number() })
+const runningFile = z.object({
+  pid: z.number(),
+  started: z.string(),
+  port: z.number(),
+  routePort: z.number().default(0),
+})
 const orphanStopWaitMs = 60_000
 
+/** Where the servers of a cluster stand; the only server of a single one stands in no zone. */
+export const clusterZones = ['a', 'b', 'c']
+export const noZone = ''
+
 export interface NatsFolder {
+  readonly id: string
   readonly folder: string
   readonly port: number
   readonly url: string
@@ -34,16 +47,70 @@ export interface NatsFolder {
   lastWords(): string
 }
 
-/** Stops an orphan, picks a port, writes the configuration. Nothing is started yet. */
-export async function prepareNatsFolder(
+interface Place {
+  readonly zone: string
+  readonly id: string
+  readonly folder: string
+  readonly port: number
+  /** Where the other servers of the cluster find it; 0 where there are none. */
+  readonly routePort: number
+}
+
+/** One server per zone. Stops orphans, picks ports, writes configurations. Nothing is started yet. */
+export async function prepareNatsFolders(
   dataFolder: string,
+  zones: readonly string[],
   random: Random,
   say: (line: string) => void,
-): Promise<NatsFolder> {
-  const folder = path.join(dataFolder, 'nats')
+): Promise<readonly NatsFolder[]> {
+  const parent = path.join(dataFolder, 'nats')
+  checkKind(parent, zones)
+  fs.mkdirSync(parent, { recursive: true })
+  const systemUserFile = path.join(parent, 'system-user')
+  if (!fs.existsSync(systemUserFile)) replaceFile(systemUserFile, `carillon-launcher:${hex(random.bytes(24))}\n`, 0o600)
+  const places: Place[] = []
+  for (const zone of zones) places.push(await preparePlace(parent, zone, places, say))
+  return places.map((place) => {
+    const { id, folder, port, routePort } = place
+    const config = path.join(folder, 'server.conf')
+    const logFile = path.join(folder, 'server.log')
+    replaceFile(config, configText(place, places, { logFile, systemUserFile }), 0o600)
+    return {
+      id,
+      folder,
+      port,
+      url: `nats://127.0.0.1:${port}`,
+      args: ['-c', config],
+      systemUserFile,
+      setRunning(pid) {
+        replaceFile(path.join(folder, 'running.json'), JSON.stringify({ ...identityOf(pid), port, routePort }))
+      },
+      lastWords: () =>
+        fs.existsSync(logFile) ? fs.readFileSync(logFile, 'utf8').trimEnd().split('\n').slice(-8).join('\n') : '',
+    }
+  })
+}
+
+/** N3 */
+function checkKind(parent: string, zones: readonly string[]): void {
+  const wrong = zones.includes(noZone) ? clusterZones[0]! : 'nats-store'
+  if (!fs.existsSync(path.join(parent, wrong))) return
+  const [held, command] = zones.includes(noZone) ? ['three servers', 'cluster'] : ['a single server', 'start']
+  throw new SetupError(
+    1,
+    `${parent} holds the logs of ${held}. Start it with \`carillon ${command}\`, or choose another folder with --data`,
+  )
+}
+
+async function preparePlace(
+  parent: string,
+  zone: string,
+  others: readonly Place[],
+  say: (line: string) => void,
+): Promise<Place> {
+  const folder = path.join(parent, zone)
   fs.mkdirSync(folder, { recursive: true })
-  const running = path.join(folder, 'running.json')
-  const before = readRecord(running, runningFile)
+  const before = readRecord(path.join(folder, 'running.json'), runningFile)
   if (before !== undefined && isRunning(before)) {
     say(
       `a nats-server (process ${before.pid}) was left by a launcher that was killed: stopping it, then starting it anew on the same data`,
@@ -52,37 +119,46 @@ export async function prepareNatsFolder(
     if (end === 'killed')
       say(`the nats-server ${before.pid} did not stop within ${orphanStopWaitMs / 1000} s and was killed`)
   }
-  const port = before !== undefined && (await isPortFree(before.port, '127.0.0.1')) ? before.port : await freePort()
-  const systemUserFile = path.join(folder, 'system-user')
-  if (!fs.existsSync(systemUserFile)) replaceFile(systemUserFile, `carillon-launcher:${hex(random.bytes(24))}\n`, 0o600)
-  const config = path.join(folder, 'server.conf')
-  const logFile = path.join(folder, 'server.log')
-  replaceFile(config, configText({ folder, port, logFile, systemUserFile }), 0o600)
-  return {
-    folder,
-    port,
-    url: `nats://127.0.0.1:${port}`,
-    args: ['-c', config],
-    systemUserFile,
-    setRunning(pid) {
-      replaceFile(running, JSON.stringify({ ...identityOf(pid), port }))
-    },
-    lastWords: () =>
-      fs.existsSync(logFile) ? fs.readFileSync(logFile, 'utf8').trimEnd().split('\n').slice(-8).join('\n') : '',
+  const taken = new Set(others.flatMap(({ port, routePort }) => [port, routePort]))
+  const port = await pickPort(before?.port, taken)
+  taken.add(port)
+  const routePort = zone === noZone ? 0 : await pickPort(before?.routePort, taken)
+  return { zone, id: zone === noZone ? 'nats-server' : `nats-${zone}`, folder, port, routePort }
+}
+
+/** The one it had, where that is free (N2). */
+async function pickPort(before: number | undefined, taken: ReadonlySet<number>): Promise<number> {
+  if (before && !taken.has(before) && (await isPortFree(before, '127.0.0.1'))) return before
+  for (;;) {
+    const port = await freePort()
+    if (!taken.has(port)) return port
   }
 }
 
-function configText(paths: { folder: string; port: number; logFile: string; systemUserFile: string }): string {
-  const { user, password } = readSystemUser(paths.systemUserFile)
-  const included = path.relative(paths.folder, confFile).replaceAll('\\', '/')
+function configText(
+  place: Place,
+  all: readonly Place[],
+  files: { readonly logFile: string; readonly systemUserFile: string },
+): string {
+  const { user, password } = readSystemUser(files.systemUserFile)
+  const included = path.relative(place.folder, confFile).replaceAll('\\', '/')
   return `# Written at each start. To change the server, edit nats.conf of the project.
 include ${JSON.stringify(included)}
-listen: "127.0.0.1:${paths.port}"
-log_file: ${JSON.stringify(paths.logFile)}
+listen: "127.0.0.1:${place.port}"
+log_file: ${JSON.stringify(files.logFile)}
 logfile_size_limit: 10MB
 logfile_max_num: 3
 # Only for asking the server how it keeps data; everybody else works in the default account.
 accounts { $SYS { users: [ { user: ${user}, password: "${password}" } ] } }
+${place.zone === noZone ? '' : clusterText(place, all)}`
+}
+
+/** Clients are told all addresses from the start; one that came by another way, a proxy or a tunnel, is left on it. */
+function clusterText({ id, zone, routePort }: Place, all: readonly Place[]): string {
+  const routes = all.map((other) => `"nats://127.0.0.1:${other.routePort}"`).join(', ')
+  return `server_name: "${id}"
+server_tags: ["zone:${zone}"]
+cluster { name: carillon, listen: "127.0.0.1:${routePort}", no_advertise: true, routes: [${routes}] }
 `
 }
 

@@ -1,11 +1,17 @@
 // Waits for NATS, makes the streams and buckets that actors expect, and asks how durable the server is.
-import { RefusedError, textOf } from '../../shared/base/errors.ts'
-import type { ServerFacts } from '../../shared/bus/port.ts'
+import { sleep, systemClock } from '../../shared/base/clock.ts'
+import { RefusedError, textOf, UnavailableError } from '../../shared/base/errors.ts'
+import type { Bus, ServerFacts } from '../../shared/bus/port.ts'
 import type { CommonConfig, LogSettings } from '../../shared/config/common.ts'
+import type { PartitionsRecord } from '../../shared/contracts/member.ts'
 import { bootstrap } from '../../shared/membership/bootstrap.ts'
 import type { Log } from '../../shared/telemetry/log.ts'
 import { connect } from './connect.ts'
 import { SetupError } from './setup-error.ts'
+
+/** How long a cluster may take until its servers have found each other, chosen a leader and made a place for every copy. */
+const LEADER_MS_MAX = 60_000
+const RETRY_MS = 250
 
 export interface SetUpOptions {
   readonly nats: string
@@ -16,27 +22,32 @@ export interface SetUpOptions {
   readonly signal: AbortSignal
 }
 
-export async function setUpLogs({
-  nats,
-  systemUserFile,
-  common,
-  logs,
-  log,
-  signal,
-}: SetUpOptions): Promise<ServerFacts & { readonly partitions: number }> {
+export async function setUpLogs(options: SetUpOptions): Promise<ServerFacts & { readonly partitions: number }> {
+  const { nats, systemUserFile, common, log, signal } = options
   const bus = await connect({ nats, systemUserFile, prefix: common.prefix, name: 'setup', log, signal })
   try {
-    const { count } = await bootstrap(bus, {
-      partitions: common.partitions,
-      replicationFactor: common.replicationFactor,
-      logBytesMax: logs.logBytesMax,
-      logReplicas: logs.logReplicas,
-    })
+    const { count } = await madeLogs(bus, options)
     return { ...(await bus.server()), partitions: count }
   } catch (error) {
     const hint = error instanceof RefusedError ? '' : '; is there room on the disk for --log-bytes-max × --partitions?'
     throw new SetupError(1, `cannot make the logs: ${textOf(error)}${hint}`, { cause: error })
   } finally {
     await bus.close()
+  }
+}
+
+/** What was made before a try failed is found by the next one. */
+async function madeLogs(bus: Bus, { common, logs, log, signal }: SetUpOptions): Promise<PartitionsRecord> {
+  const { partitions, replicationFactor } = common
+  const untilMs = systemClock.monotonic() + LEADER_MS_MAX
+  for (;;) {
+    try {
+      return await bootstrap(bus, { partitions, replicationFactor, ...logs })
+    } catch (error) {
+      const mayPass = logs.logReplicas > 1 && error instanceof UnavailableError && error.code !== 'log-no-room'
+      if (!mayPass || systemClock.monotonic() > untilMs) throw error
+      log.info({ error: textOf(error) }, 'the logs cannot be made yet')
+      await sleep(systemClock, RETRY_MS, signal)
+    }
   }
 }

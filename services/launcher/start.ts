@@ -1,8 +1,9 @@
-// `carillon start`: the whole system on one machine. A nats-server, what has to exist in it, and one process per actor.
+// `carillon start` and `carillon cluster`: the whole system on one machine. A nats-server, or three of them, what has to exist in it,
+// and one process per actor.
 //
 // Invariants
 //   P1  Every process is a child of this one; actors end by themselves when it dies (their channel closes).
-//   P2  Stopping goes against the stream: gateways first, then those they ask, the nats-server last.
+//   P2  Stopping goes against the stream: gateways first, then those they ask, the nats-servers last.
 //   P3  One ready line on stdout and nothing else there; everything that happens goes to stderr.
 import path from 'node:path'
 import { systemClock } from '../../shared/base/clock.ts'
@@ -13,15 +14,14 @@ import type { CommonConfig, LogSettings } from '../../shared/config/common.ts'
 import { createLog, type Log } from '../../shared/telemetry/log.ts'
 import type { LauncherConfig } from './config.ts'
 import { type DataFolder, openDataFolder } from './data-folder.ts'
-import { findNatsServer } from './nats-binary.ts'
-import { isPortFree, type NatsFolder, natsAnswers, prepareNatsFolder } from './nats-server.ts'
+import { isPortFree, noZone } from './nats-server.ts'
 import { type ReadyFacts, type ReadyProcess, readyLine, readyText } from './ready.ts'
 import { setUpLogs } from './set-up-logs.ts'
 import { SetupError } from './setup-error.ts'
+import { type NatsServers, startNatsServers, stopNatsServers } from './start-nats.ts'
 import { type Supervisor, supervise } from './supervisor.ts'
 
 const mainFile = path.resolve(import.meta.dirname, '../main.ts')
-const natsStopWaitMs = 60_000
 /** An actor that ends this often before it was ever ready will not get better by itself. */
 const failedStartsMax = 5
 /** Two signals closer than this are one: a terminal and a parent both pass Ctrl-C on. */
@@ -33,6 +33,8 @@ export interface StartOptions {
   readonly launcher: LauncherConfig
   readonly common: CommonConfig
   readonly logs: LogSettings
+  /** One nats-server in each, and actors in each by turns; `['']` for one server and no zones. */
+  readonly zones: readonly string[]
   /** `host:port` of the first gateway. */
   readonly listen: string
   /** The flags that give an actor of this role its config, but for --nats, --id, --listen. */
@@ -40,12 +42,6 @@ export interface StartOptions {
 }
 
 export type ActorRole = (typeof startOrder)[number]
-
-interface NatsAddress {
-  readonly url: string
-  readonly systemUserFile: string
-  readonly server: Supervisor | undefined
-}
 
 /** Resolves with the exit code when everything has ended. Rejects with SetupError when it cannot start. */
 export async function start(options: StartOptions): Promise<number> {
@@ -55,7 +51,7 @@ export async function start(options: StartOptions): Promise<number> {
   const folder = openDataFolder(options.launcher.dataDir)
   const stopping = stopSignals()
   const children: Supervisor[] = []
-  let nats: NatsAddress | undefined
+  let nats: NatsServers | undefined
   try {
     if (folder.wasKilled) say(`the last run on ${folder.path} was not stopped cleanly; going on from what it left`)
     nats = await startNats(options, folder, log, say, stopping)
@@ -74,7 +70,7 @@ export async function start(options: StartOptions): Promise<number> {
     if (!stopping.signal.aborted) throw error
     return await stopping.exitCode
   } finally {
-    await stopAll(children, nats?.server, options.launcher.stopWaitMs, stopping, log)
+    await stopAll(children, nats?.servers ?? [], options.launcher.stopWaitMs, stopping, log)
     folder.release()
   }
 }
@@ -105,51 +101,20 @@ function splitListen(listen: string): { host: string; port: number } {
 }
 
 async function startNats(
-  { launcher, common }: StartOptions,
+  { launcher, common, zones }: StartOptions,
   folder: DataFolder,
   log: Log,
   say: (line: string) => void,
-  stopping: Stopping,
-): Promise<NatsAddress> {
-  if (common.nats !== '') return { url: common.nats, systemUserFile: common.natsSystemFile, server: undefined }
-  const binary = await findNatsServer({ given: launcher.natsServer, say })
-  const prepared = await prepareNatsFolder(folder.path, systemRandom, say)
-  let isHopeless = false
-  const server = supervise(
-    {
-      role: 'nats-server',
-      id: 'nats-server',
-      file: binary.path,
-      args: prepared.args,
-      cwd: prepared.folder,
-      env: process.env,
-      hasChannel: false,
-    },
-    {
-      clock: systemClock,
-      random: systemRandom,
-      log,
-      onStarted: prepared.setRunning,
-      onEnd: ({ endCount }) => {
-        if (endCount >= failedStartsMax) isHopeless = true
-      },
-    },
-  )
-  const answers = await natsAnswers(prepared.port, () => !isHopeless && !stopping.signal.aborted, say)
-  if (!answers) {
-    server.kill()
-    throw new SetupError(1, natsFailedText(binary.path, prepared))
-  }
-  return { url: prepared.url, systemUserFile: prepared.systemUserFile, server }
-}
-
-function natsFailedText(file: string, prepared: NatsFolder): string {
-  return `${file} does not start on ${prepared.folder}. Its last words:\n${prepared.lastWords()}`
+  { signal }: Stopping,
+): Promise<NatsServers> {
+  if (common.nats !== '') return { url: common.nats, systemUserFile: common.natsSystemFile, servers: [] }
+  const { natsServer: binary } = launcher
+  return startNatsServers({ dataFolder: folder.path, zones, binary, failedStartsMax, log, say, signal })
 }
 
 async function startActors(
   options: StartOptions,
-  nats: NatsAddress,
+  nats: NatsServers,
   children: Supervisor[],
   log: Log,
   stopping: Stopping,
@@ -170,7 +135,7 @@ async function startActors(
 
 interface ActorStart {
   readonly options: StartOptions
-  readonly nats: NatsAddress
+  readonly nats: NatsServers
   readonly children: Supervisor[]
   readonly log: Log
   readonly stopping: Stopping
@@ -212,6 +177,8 @@ function startActor({ options, nats, children, log, stopping, role, index }: Act
     const own = [...options.flagsOf(role), `--nats=${nats.url}`, `--id=${id}`]
     if (nats.systemUserFile !== '') own.push(`--nats-system-file=${nats.systemUserFile}`)
     if (role === 'gateway') own.push(`--listen=${listenOf(options.listen, index)}`)
+    const zone = options.zones[index % options.zones.length] ?? noZone
+    if (zone !== noZone) own.push(`--zone=${zone}`)
     return own
   }
 }
@@ -234,12 +201,11 @@ function isReadyMessage(message: unknown): message is { type: 'ready'; address?:
 function announce(
   options: StartOptions,
   folder: DataFolder,
-  nats: NatsAddress,
+  nats: NatsServers,
   facts: ServerFacts,
   actors: readonly ReadyProcess[],
 ): void {
-  const server =
-    nats.server === undefined ? [] : [{ pid: nats.server.pid() ?? 0, role: 'nats-server', id: 'nats-server' }]
+  const servers = nats.servers.map((server) => ({ pid: server.pid() ?? 0, role: 'nats-server', id: server.id }))
   const gateway = actors.find((actor) => actor.address !== undefined)?.address ?? ''
   const base = gateway === '' || gateway.startsWith('http') ? gateway : `http://${gateway}`
   folder.setAddress(base)
@@ -249,7 +215,7 @@ function announce(
     durability: facts.durability,
     durabilityReason: facts.durabilityReason,
     data: folder.path,
-    processes: [...server, ...actors],
+    processes: [...servers, ...actors],
   }
   process.stdout.write(options.launcher.output === 'json' ? readyLine(ready) : readyText(ready))
 }
@@ -299,7 +265,7 @@ function stopSignals(): Stopping {
 
 async function stopAll(
   children: readonly Supervisor[],
-  natsServer: Supervisor | undefined,
+  natsServers: readonly Supervisor[],
   waitMs: number,
   stopping: Stopping,
   log: Log,
@@ -307,13 +273,13 @@ async function stopAll(
   stopping.onHurry(() => {
     log.warn({}, 'told twice to stop: killing what is left')
     for (const child of children) child.kill()
-    natsServer?.kill()
+    for (const server of natsServers) server.kill()
   })
   log.info({}, 'stopping')
   for (const child of children) child.retire()
   for (const role of stopOrder) {
     await Promise.all(children.filter((child) => child.role === role).map((child) => child.stop(waitMs)))
   }
-  await natsServer?.stop(natsStopWaitMs)
+  await stopNatsServers(natsServers)
   log.info({}, 'stopped')
 }

@@ -23,6 +23,8 @@ export const jsCode = {
   streamNameInUse: 10058,
   wrongLastSequence: 10071,
   maxBytes: 10077,
+  messageNotFound: 10037,
+  storageExceeded: 10047,
 } as const
 
 /** An error answer of the JetStream API, before it is known what it means to the caller. */
@@ -30,7 +32,10 @@ export class ApiError extends UnavailableError {
   readonly errCode: number
 
   constructor(what: string, errCode: number, description: string) {
-    super('log-unavailable', `${what}: ${description} (${errCode})`)
+    super(
+      errCode === jsCode.storageExceeded ? 'log-no-room' : 'log-unavailable',
+      `${what}: ${description} (${errCode})`,
+    )
     this.errCode = errCode
   }
 }

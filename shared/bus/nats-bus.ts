@@ -47,7 +47,8 @@ export interface NatsBusOptions {
 const headerBytesMax = 16_384
 const connectTimeoutMs = 5_000
 const reconnectMs = 250
-const pingMs = 10_000
+/** A server that is stopped but not gone is left after two to three of these without an answer. */
+const pingMs = 2_000
 const flushTimeoutMs = 2_000
 const kvTimeoutMs = 5_000
 

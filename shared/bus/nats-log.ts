@@ -62,7 +62,7 @@ export function natsLogStore(link: NatsLink, payloadBytesMax: () => number): Nat
       const path = `$JS.API.DIRECT.GET.${streamOf(log)}`
       const reply = await asked(link.ask(path, Buffer.from(JSON.stringify({ seq })), timeoutMs))
       const status = statusOf(reply.headers)
-      if (status === 404) return undefined
+      if (status === 404) return getFromLeader(link, streamOf(log), seq, timeoutMs, relative)
       if (status !== 0) throw new UnavailableError('log-unavailable', `${path}: ${status}`)
       return directMessage(reply.headers, reply.payload, relative)
     },
@@ -125,6 +125,34 @@ function directMessage(head: BusHeaders, payload: Uint8Array, relative: (subject
     payload,
     messageId: head['Nats-Msg-Id'],
     storedAtMs: Date.parse(head['Nats-Time-Stamp'] ?? ''),
+  }
+}
+
+interface StoredMessage {
+  readonly message: { readonly subject: string; readonly time: string; readonly data?: string; readonly hdrs?: string }
+}
+
+/** Any replica answers a direct read, also one that is behind: only the leader's word counts for what is not there. */
+async function getFromLeader(
+  link: NatsLink,
+  stream: string,
+  seq: number,
+  timeoutMs: number,
+  relative: (subject: string) => string,
+): Promise<LogMessage | undefined> {
+  try {
+    const { message } = await callApi<StoredMessage>(link, `STREAM.MSG.GET.${stream}`, { seq }, timeoutMs)
+    const head = Buffer.from(message.hdrs ?? '', 'base64').toString()
+    return {
+      seq,
+      subject: relative(message.subject),
+      payload: Buffer.from(message.data ?? '', 'base64'),
+      messageId: /^Nats-Msg-Id: *(.*?)\r?$/im.exec(head)?.[1],
+      storedAtMs: Date.parse(message.time),
+    }
+  } catch (error) {
+    if (error instanceof ApiError && error.errCode === jsCode.messageNotFound) return undefined
+    throw error
   }
 }
 

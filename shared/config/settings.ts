@@ -48,6 +48,14 @@ export function defaultsOf<T extends SettingsTable>(table: T, changes: Partial<C
   return Object.freeze({ ...config, ...changes }) as ConfigOf<T>
 }
 
+/** The same settings with other defaults. */
+export function withDefaults<T extends SettingsTable>(table: T, changes: Partial<ConfigOf<T>>): T {
+  const changed = Object.entries(table).map(([key, setting]) => {
+    return [key, key in changes ? Object.freeze({ ...setting, default: changes[key] }) : setting]
+  })
+  return Object.freeze(Object.fromEntries(changed)) as T
+}
+
 interface Range<T> {
   readonly min?: T
   readonly max?: T

@@ -52,7 +52,13 @@ export async function partitionsOf(url: string): Promise<PartitionsPage> {
 }
 
 export async function withBus<T>(nats: string, use: (bus: Bus) => Promise<T>): Promise<T> {
-  const bus = await connectNats({ servers: [nats], prefix: 'cln', name: 'test', clock: systemClock, onEvent: () => {} })
+  const bus = await connectNats({
+    servers: nats.split(','),
+    prefix: 'cln',
+    name: 'test',
+    clock: systemClock,
+    onEvent: () => {},
+  })
   try {
     return await use(bus)
   } finally {

@@ -21,8 +21,12 @@ export interface PlainNats {
 
 const HEARD_MAX = 100_000
 
-export async function connectPlain(url: string): Promise<PlainNats> {
-  const connection: NatsConnection = await connect({ servers: url, name: 'a plain client' })
+export async function connectPlain(
+  url: string,
+  credentials: { user?: string; pass?: string } = {},
+): Promise<PlainNats> {
+  const servers = url.split(',')
+  const connection: NatsConnection = await connect({ servers, name: 'a plain client', ...credentials })
   return {
     payloadBytesMax: connection.info?.max_payload ?? 0,
     publish: (subject, bytes, given = {}, reply) =>

@@ -86,28 +86,49 @@ export async function ringServedBy(url: string, ids: readonly string[], waitMs =
   return ring!
 }
 
+export interface ReadFault {
+  /** `incomplete` is an answer that lacks what was acknowledged before the question, or has what nobody sent. */
+  readonly kind: 'failed' | 'incomplete'
+  readonly consistency: 'strong' | 'eventual'
+  readonly atMs: number
+  readonly text: string
+}
+
 export interface Readers {
   readonly answered: { strong: number; eventual: number }
+  readonly faults: readonly ReadFault[]
+  /** Ends reading. */
+  end(): Promise<void>
   /** Ends reading; rejects with every query that failed or was not complete. */
   stop(): Promise<void>
 }
 
 const LAG_MS = 5_000
 const PAUSE_MS = 50
+const QUERY = 'sum(count_over_time(load_float[3h]))'
 
-/** Counts everything, over and over: strongly all that was acknowledged before the question, else all that was some seconds before. */
-export function startReaders(url: string, ledger: Ledger): Readers {
+/** Counts everything, over and over: strongly all that was acknowledged before the question, else all that was some seconds before.
+ *  With several gateways it asks them by turns, and another one when the first cannot be reached. */
+export function startReaders(gateways: string | readonly string[], ledger: Ledger): Readers {
+  const urls = [gateways].flat()
   const answered = { strong: 0, eventual: 0 }
-  const faults: string[] = []
+  const faults: ReadFault[] = []
   const past: { atMs: number; least: number }[] = []
   let isStopping = false
-  const running = [read('strong'), read('eventual')]
+  let turn = 0
+  const running = Promise.all([read('strong'), read('eventual')])
   return {
     answered,
+    faults,
+    async end() {
+      isStopping = true
+      await running
+    },
     async stop() {
       isStopping = true
-      await Promise.all(running)
-      if (faults.length > 0) throw new Error(`${faults.length} queries failed:\n${faults.slice(0, 10).join('\n')}`)
+      await running
+      const texts = faults.map(({ text }) => text)
+      if (texts.length > 0) throw new Error(`${texts.length} queries failed:\n${texts.slice(0, 10).join('\n')}`)
     },
   }
 
@@ -124,25 +145,37 @@ export function startReaders(url: string, ledger: Ledger): Readers {
   }
 
   async function ask(consistency: 'strong' | 'eventual', least: number, atMs: number): Promise<void> {
-    const query = 'sum(count_over_time(load_float[3h]))'
-    const params = new URLSearchParams({ query, time: String(Date.now() / 1000 + 3600) })
-    const headers = consistency === 'strong' ? { 'X-Read-Consistency': 'strong' } : {}
     const where = `${consistency} at ${new Date().toISOString().slice(11, 23)}`
+    const fault = (kind: ReadFault['kind'], text: string) =>
+      faults.push({ kind, consistency, atMs, text: `${where}: ${text}` })
     try {
-      const response = await fetch(`${url}/api/v1/query?${params}`, { headers, signal: AbortSignal.timeout(30_000) })
+      const response = await fetchFrom(turn++, consistency === 'strong' ? { 'X-Read-Consistency': 'strong' } : {})
       const text = await response.text()
       const took = `${(performance.now() - atMs).toFixed(0)} ms`
-      if (!response.ok) return void faults.push(`${where}: ${response.status} after ${took}: ${text.slice(0, 400)}`)
+      if (!response.ok) return void fault('failed', `${response.status} after ${took}: ${text.slice(0, 400)}`)
       const { data, warnings } = JSON.parse(text) as {
         data: { result: { value: [number, string] }[] }
         warnings?: string[]
       }
       const count = Number(data.result[0]?.value[1] ?? 0)
-      if (warnings !== undefined) faults.push(`${where}: warnings ${warnings.join('; ')}`)
-      if (count < least || count > total(ledger).most) faults.push(`${where}: counted ${count}, at least ${least}`)
+      if (warnings !== undefined) fault('failed', `warnings ${warnings.join('; ')}`)
+      if (count < least || count > total(ledger).most) fault('incomplete', `counted ${count}, at least ${least}`)
       answered[consistency]++
     } catch (error) {
-      faults.push(`${where}: ${String(error)}`)
+      fault('failed', String(error))
+    }
+  }
+
+  /** One that is restarted breaks its connections: whoever has several gateways asks the next one then. */
+  async function fetchFrom(first: number, headers: Record<string, string>): Promise<Response> {
+    const params = new URLSearchParams({ query: QUERY, time: String(Date.now() / 1000 + 3600) })
+    for (let tries = 1; ; tries++) {
+      const url = urls[(first + tries) % urls.length]
+      try {
+        return await fetch(`${url}/api/v1/query?${params}`, { headers, signal: AbortSignal.timeout(30_000) })
+      } catch (error) {
+        if (!(error instanceof TypeError) || tries >= urls.length) throw error
+      }
     }
   }
 }

@@ -30,6 +30,8 @@ export interface Ready {
 }
 
 export interface SystemOptions {
+  /** `start` unless told. */
+  readonly command?: 'start' | 'cluster'
   readonly args?: readonly string[]
   readonly env?: Readonly<Record<string, string>>
   /** Kept when given; else made anew and removed by `stop`. */
@@ -61,7 +63,7 @@ export async function startSystem(options: SystemOptions = {}): Promise<System> 
     'json',
     ...(options.args ?? []),
   ]
-  const launcher = spawn(process.execPath, ['services/carillon.mjs', 'start', ...flags], {
+  const launcher = spawn(process.execPath, ['services/carillon.mjs', options.command ?? 'start', ...flags], {
     cwd: ROOT,
     env: { ...process.env, ...options.env },
     stdio: ['ignore', 'pipe', 'pipe'],
@@ -108,14 +110,18 @@ export async function endProcess(child: ChildProcess): Promise<void> {
   clearTimeout(timer)
 }
 
-/** The pid that an actor has now: one that was killed comes back under another. `nats` is the nats-server. */
+/** The pid that an actor has now: one that was killed comes back under another. `nats` is the nats-server, `nats-b` that of zone b. */
 export function pidOf(system: System, id: string): number {
   for (const name of readdirSync('/proc')) {
     if (!/^\d+$/.test(name)) continue
     try {
       const command = readFileSync(`/proc/${name}/cmdline`, 'utf8').split('\0').join(' ').trim()
       const isWanted =
-        id === 'nats' ? /nats-server\S* /.test(command) : command.endsWith(` ${id}`) || command.includes(`--id ${id} `)
+        id === 'nats'
+          ? /nats-server\S* /.test(command)
+          : id.startsWith('nats-')
+            ? command.endsWith(`/nats/${id.slice(5)}/server.conf`)
+            : command.endsWith(` ${id}`) || command.includes(`--id ${id} `)
       if (isWanted && isDescendant(Number(name), system.launcher.pid!)) return Number(name)
     } catch {
       // the process ended while we looked

@@ -103,6 +103,20 @@ describe.runIf(hasServer)('carillon start', () => {
     expect(fs.readdirSync(data)).toEqual(['carillon.json'])
   })
 
+  it('N3: the logs of a single server are not taken for those of a cluster, nor the other way round', async () => {
+    for (const [held, command, other] of [
+      ['a', 'start', 'cluster'],
+      ['nats-store', 'cluster', 'start'],
+    ] as const) {
+      const folder = path.join(data, command)
+      fs.mkdirSync(path.join(folder, 'nats', held), { recursive: true })
+      const one = launch([command, ...startArgs(folder).slice(1)])
+      launched.push(one)
+      expect((await one.ended).code).toBe(1)
+      expect(one.stderr()).toContain(`carillon ${other}`)
+    }
+  })
+
   it('a port in use is named before anything starts', async () => {
     const server = net.createServer().listen(0, '127.0.0.1')
     await new Promise((resolve) => server.once('listening', resolve))
