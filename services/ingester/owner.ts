@@ -44,6 +44,8 @@ export interface OwnerDeps {
 /** Messages whose checksums are remembered, to find where a rewound log still agrees. */
 const REMEMBERED_MAX = 4096
 const WAIT_STEP_MS = 5
+/** How long a leader may be behind the copies it leads. */
+const BEHIND_MS = 1_000
 /** Without progress for this long before the log's end, it is looked whether anything is there. */
 const STALLED_MS = 3_000
 /** How often the newest applied message is compared with the log where nothing was interrupted. */
@@ -88,6 +90,8 @@ export class Owner {
   private isMending = false
   /** The log was found to be another than the one applied: nothing is applied until it is known from where on. */
   private isRewound = false
+  /** Since when the log is said to end before what was applied. */
+  private behindSinceMs: number | undefined
   private hasMetEnd = false
   private nextCompareMs = 0
 
@@ -134,18 +138,30 @@ export class Owner {
     const { bus, clock, partition } = this.deps
     const atMs = clock.monotonic()
     const before = this.end
+    const { appliedSeq } = this
     const storedBefore = this.newestStored()
     const end = await bus.logs.state(logName(partition))
     if (this.isStopped) return
+    const isSame = before === undefined || before.incarnation === end.incarnation
+    if (isSame && !this.isRewound && end.lastSeq < appliedSeq && this.mayCatchUp(appliedSeq)) return
+    if (end.lastSeq >= appliedSeq) this.behindSinceMs = undefined
     this.end = end
     this.storedBefore = storedBefore
-    if (before !== undefined && before.incarnation !== end.incarnation) return this.startOver('the log was made anew')
+    if (!isSame) return this.startOver('the log was made anew')
     if (this.isRewound || end.lastSeq < this.appliedSeq || !(await this.agreesWithLog())) return this.mendRewind(end)
     if (await this.lacksTail(end)) this.passOverTail(end)
     this.reads.push({ seq: end.lastSeq, atMs })
     if (this.reads.length > 100) this.reads.shift()
     if (this.hasMetEnd) this.checkHighWater()
     this.noteReached()
+  }
+
+  /** Of several servers the leader may be behind the copy that delivered, for a moment: what it says is believed when it goes on saying so. */
+  private mayCatchUp(appliedSeq: number): boolean {
+    const nowMs = this.deps.clock.monotonic()
+    this.behindSinceMs ??= nowMs
+    this.doubtedSeq = Math.min(this.doubtedSeq ?? appliedSeq, appliedSeq)
+    return nowMs - this.behindSinceMs < BEHIND_MS
   }
 
   /** After an interruption, and now and then: is the newest applied message still the one that the log holds there? Sequences that

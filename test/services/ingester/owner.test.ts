@@ -142,12 +142,38 @@ test('O2: a log that is shorter than what was applied is a rewind; new messages 
   }
   current = other
   await soon(owner.readEnd())
+  expect(damageOf(owner), 'not before it goes on saying so').toEqual([])
+  await pass(1_000)
+  await soon(owner.readEnd())
   expect(damageOf(owner)).toEqual(['rewind 4-5'])
   await soon(other.logs.append(logName(0), batchSubject(0), writer.batch([['b', 9, 9]]).seal(), { timeoutMs: 1_000 }))
   await pass(2_000)
   expect(owner.appliedSeq).toBe(4)
   expect(owner.state.heads.get(TENANT)!.labelValues('__name__', [], { startMs: 0, endMs: 99 })).toEqual(['a', 'b'])
   expect(owner.state.heads.get(TENANT)!.sampleCount, 'what was lost is still in memory').toBe(5)
+})
+
+test('O2: a leader that is behind the copy which delivered, for a moment, is no rewind', async () => {
+  await append(markSubject(0), writer.mark(1))
+  for (let i = 1; i <= 4; i++) await appendSample('a', i)
+  let behind = 0
+  const owner = ownerOn(
+    lying({
+      state: async (log) => {
+        const state = await bus.logs.state(log)
+        return { ...state, lastSeq: state.lastSeq - behind }
+      },
+    }),
+  )
+  await soon(owner.start())
+  await pass(2_000)
+  for (const lag of [2, 1, 0, 1, 0]) {
+    behind = lag
+    await soon(owner.readEnd())
+    await pass(900)
+  }
+  expect(damageOf(owner)).toEqual([])
+  expect(owner.isCaughtUp).toBe(true)
 })
 
 test('O2: a tail that the log claims but does not hold is a gap with its exact range, and the owner catches up', async () => {
