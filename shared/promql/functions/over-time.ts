@@ -62,10 +62,21 @@ function wholePrefix({ values }: RangeSeries): Float64Array | undefined {
   return prefix
 }
 
+/** From the second window of a series on: for one window a sum is cheaper than its prefix sums. */
+function lateWholePrefix(series: RangeSeries): () => Float64Array | undefined {
+  let windowCount = 0
+  let prefix: Float64Array | undefined
+  return () => {
+    if (windowCount < 2 && ++windowCount === 2) prefix = wholePrefix(series)
+    return prefix
+  }
+}
+
 function sumOfFloats(series: RangeSeries) {
-  const prefix = wholePrefix(series)
+  const prefixOf = lateWholePrefix(series)
   const { values } = series
   return ({ lo, hi }: Window): number => {
+    const prefix = prefixOf()
     if (prefix !== undefined) return prefix[hi]! - prefix[lo]!
     let sum = 0
     let lost = 0
@@ -82,9 +93,10 @@ function sumOfFloats(series: RangeSeries) {
 }
 
 function averageOfFloats(series: RangeSeries) {
-  const prefix = wholePrefix(series)
+  const prefixOf = lateWholePrefix(series)
   const { values } = series
   return ({ lo, hi }: Window): number => {
+    const prefix = prefixOf()
     if (prefix !== undefined) return (prefix[hi]! - prefix[lo]!) / (hi - lo)
     let sum = values[lo]!
     let lost = 0
