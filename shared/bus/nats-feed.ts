@@ -69,6 +69,8 @@ export class NatsFeed {
   #isFollowing = false
   #watchdog: Timer | undefined
   #retry: Timer | undefined
+  /** A flag of its own: a handler that throws at once ends the loop before its promise is kept in `#handling`. */
+  #isHandling = false
   #handling: Promise<void> | undefined
 
   constructor(link: NatsLink, options: FeedOptions) {
@@ -189,7 +191,7 @@ export class NatsFeed {
     }
     this.#failureCount = 0
     this.#queue.push(message)
-    if (this.#handling === undefined) this.#handling = this.#handle()
+    if (!this.#isHandling) this.#handling = this.#handle()
   }
 
   #hearStatus(status: number, msg: Msg): void {
@@ -207,6 +209,7 @@ export class NatsFeed {
   }
 
   async #handle(): Promise<void> {
+    this.#isHandling = true
     // A round that starts meanwhile replaces the queue; this loop goes on with the new one.
     for (let message = this.#queue.shift(); message !== undefined && !this.#isStopped; message = this.#queue.shift()) {
       const before = this.#from
@@ -223,8 +226,8 @@ export class NatsFeed {
       }
       this.#pull()
     }
-    this.#handling = undefined
-    if (this.#queue.length > 0 && !this.#isStopped) this.#handling = this.#handle()
+    this.#isHandling = false
+    if (this.#queue.length > 0 && !this.#isStopped) await this.#handle()
   }
 
   /** Keeps the window full: asks for more when half of it is used up. */
