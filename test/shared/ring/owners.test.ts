@@ -121,7 +121,7 @@ test('one zone that is too small owns as much as it can and spoils nobody elseâ€
 })
 
 // What must move at least is what the new member gets. Even loads cost more where a member has very few partitions: there, moving
-// one of them is already a large part of its load.
+// one of them is already a large part of its load. The bounds are the worst of some thousand rings, with room.
 test('a member that joins takes its share, and little else moves', () => {
   fc.assert(
     fc.property(rings, ({ members, ...options }) => {
@@ -129,8 +129,9 @@ test('a member that joins takes its share, and little else moves', () => {
       const after = ownersOf(members, options)
       const least = after.filter((owners) => owners.includes(members[0]!.id)).length
       const pairs = options.partitionCount * options.replicationFactor
-      const noise = pairs / members.length >= 4 ? 0.06 : 0.2
-      expect(movedBetween(before, after)).toBeLessThanOrEqual(2 * least + Math.max(4, noise * pairs))
+      const perMember = pairs / members.length
+      const noise = perMember > 8 ? 0.08 : perMember > 2 ? 0.2 : 0.4
+      expect(movedBetween(before, after)).toBeLessThanOrEqual(2 * least + Math.max(8, noise * pairs))
     }),
     { numRuns: 60 },
   )
