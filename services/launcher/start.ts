@@ -21,6 +21,9 @@ import { SetupError } from './setup-error.ts'
 import { type NatsServers, startNatsServers, stopNatsServers } from './start-nats.ts'
 import { type Supervisor, supervise } from './supervisor.ts'
 
+/** How V8 keeps the heaps of actors (docs/decisions/0012): small young generations, and old ones that may grow before they are collected. */
+const actorNodeFlags = ['--max-semi-space-size=4', '--heap-growing-percent=200']
+
 const mainFile = path.resolve(import.meta.dirname, '../main.ts')
 /** An actor that ends this often before it was ever ready will not get better by itself. */
 const failedStartsMax = 5
@@ -149,7 +152,14 @@ function startActor({ options, nats, children, log, stopping, role, index }: Act
   return new Promise((resolve, reject) => {
     let isReady = false
     const supervisor = supervise(
-      { role, id, file: process.execPath, args: [mainFile, role, ...flags()], env: actorEnv(), hasChannel: true },
+      {
+        role,
+        id,
+        file: process.execPath,
+        args: [...actorNodeFlags, mainFile, role, ...flags()],
+        env: actorEnv(),
+        hasChannel: true,
+      },
       {
         clock: systemClock,
         random: systemRandom,
