@@ -2,6 +2,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { ask, eventually, pushUntilTaken, sample, valuesOf } from './client.ts'
 import { findNatsServer } from './nats-server.ts'
+import { killOne, signal } from './processes.ts'
 import { pidOf, type System, startSystem } from './system.ts'
 
 const found = findNatsServer()
@@ -163,6 +164,30 @@ describe.skipIf(isSkipped)('two owners of one partition', () => {
       expect(Date.now() - startedMs).toBeLessThan(4_000)
       await pushUntilTaken(system.url, { series: [sample('meanwhile', 1, ['stopped', id])] })
       expect(await valuesOf(system.url, `meanwhile{stopped="${id}"}`)).toEqual(['1'])
+    })
+  })
+
+  test('one killed: every query goes on; both killed at once: the error names the partition, then everything is back by replay', async () => {
+    await eventually('both hold it', 20_000, async () =>
+      (await ownersOf(system.url))[0]?.length === 2 ? true : undefined,
+    )
+    await pushUntilTaken(system.url, { series: [sample('survivor', 7)] })
+    expect(await valuesOf(system.url, 'survivor')).toEqual(['7'])
+
+    killOne(system, 'ingester-1')
+    for (let i = 0; i < 20; i++) expect(await valuesOf(system.url, 'survivor', { consistency: '' })).toEqual(['7'])
+    await eventually('both hold it again', 30_000, async () =>
+      (await ownersOf(system.url))[0]?.length === 2 ? true : undefined,
+    )
+
+    const pids = ['ingester-1', 'ingester-2'].map((id) => pidOf(system, id))
+    for (const pid of pids) signal(pid, 'SIGKILL')
+    const { status, body } = await ask(system.url, '/api/v1/query', { query: 'survivor' })
+    expect(status).toBe(503)
+    expect(body.error).toMatch(/^partition 0 has no owner that answers/)
+    await eventually('replayed', 30_000, async () => {
+      expect(await valuesOf(system.url, 'survivor')).toEqual(['7'])
+      return true
     })
   })
 })
