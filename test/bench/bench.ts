@@ -4,7 +4,7 @@ import os from 'node:os'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
-import { argsOf, type Growth, replicaShapes, type Shape, scaleShapes, untilSpread } from './growth.ts'
+import { argsOf, type Growth, replicaShapes, type Shape, scaleShapes, serverShapes, untilSpread } from './growth.ts'
 import { type IngestFigures, ingest } from './ingest.ts'
 import { measurePair, type PairFigures, pairArgs } from './pair.ts'
 import { askBoth } from './queries.ts'
@@ -16,13 +16,24 @@ import { makeWorkload, type Workload } from './workload.ts'
 const usage = `npm run bench -- [flags]
   --prometheus PATH   the Prometheus to compare with (CARILLON_BENCH_PROMETHEUS; else the one on PATH); "none" leaves it out
   --only NAMES        of flat, rate, large (with queries and restart), queries, restart; and, of Carillon alone and only when
-                      named: scale, replicas, ha, replay; separated by commas
+                      named: scale, replicas, servers, ha, replay; separated by commas
   --quick             a quarter of the scrapes
   --cpu-prof DIR      CPU profiles of all Node processes of Carillon
   --args "FLAGS"      more flags for carillon start
   --output json       one JSON object instead of tables`
 
-const runNames = ['flat', 'rate', 'large', 'queries', 'restart', 'scale', 'replicas', 'ha', 'replay'] as const
+const runNames = [
+  'flat',
+  'rate',
+  'large',
+  'queries',
+  'restart',
+  'scale',
+  'replicas',
+  'servers',
+  'ha',
+  'replay',
+] as const
 type RunName = (typeof runNames)[number]
 
 const connectionCount = 8
@@ -108,8 +119,13 @@ function made(folder: string, seriesCount: number, scrapeCount: number, replica?
   return workload
 }
 
-function ownTarget(folder: string, args: readonly string[] = []): CarillonTarget {
+function ownTarget(
+  folder: string,
+  args: readonly string[] = [],
+  command: 'start' | 'cluster' = 'start',
+): CarillonTarget {
   return carillon(folder, {
+    command,
     ...(flags['cpu-prof'] === undefined ? {} : { cpuProfiles: path.resolve(flags['cpu-prof']) }),
     args: [...args, ...flags.args.split(' ').filter((flag) => flag !== '')],
   })
@@ -127,10 +143,11 @@ async function ownRuns(
   runs: ReadonlySet<RunName>,
   figures: Figures,
 ): Promise<void> {
-  if (runs.has('scale') || runs.has('replicas')) {
+  if (runs.has('scale') || runs.has('replicas') || runs.has('servers')) {
     const workload = made(folder, 50_000, scrapes(40))
     if (runs.has('scale')) figures.scale = await growth(folder, workload, scaleShapes)
     if (runs.has('replicas')) figures.replicas = await growth(folder, workload, replicaShapes)
+    if (runs.has('servers')) figures.servers = await growth(folder, workload, serverShapes)
     fs.rmSync(workload.file)
   }
   if (runs.has('ha')) figures.pair = await pair(folder, scrapes(40))
@@ -141,7 +158,7 @@ async function ownRuns(
 async function growth(folder: string, workload: Workload, shapes: readonly Shape[]): Promise<Growth[]> {
   const growths: Growth[] = []
   for (const shape of shapes) {
-    const figures = await alone(ownTarget(folder, argsOf(shape)), shape.name, async (target) => {
+    const figures = await alone(ownTarget(folder, argsOf(shape), shape.command), shape.name, async (target) => {
       await untilSpread(target, shape)
       return ingest(target, workload, 0, folder)
     })

@@ -13,6 +13,8 @@ export interface Shape {
   readonly name: string
   readonly ingesters: number
   readonly replicationFactor: number
+  /** `cluster`: three nats-servers, each log kept three times. */
+  readonly command?: 'start' | 'cluster'
 }
 
 const PARTITIONS = 4
@@ -34,8 +36,15 @@ export const replicaShapes: readonly Shape[] = Array.from({ length: COPIES_MAX }
   replicationFactor: i + 1,
 }))
 
+/** The same actors on one nats-server, and on three that keep every log three times. */
+export const serverShapes: readonly Shape[] = [
+  { name: 'one nats-server', ingesters: INGESTERS_MAX, replicationFactor: 1 },
+  { name: 'three nats-servers', ingesters: INGESTERS_MAX, replicationFactor: 1, command: 'cluster' },
+]
+
 export function argsOf({ ingesters, replicationFactor }: Shape): string[] {
-  return [`--partitions=${PARTITIONS}`, `--ingesters=${ingesters}`, `--replication-factor=${replicationFactor}`]
+  const counts = ['--gateways=1', '--distributors=1', '--queriers=1', `--ingesters=${ingesters}`]
+  return [...counts, `--partitions=${PARTITIONS}`, `--replication-factor=${replicationFactor}`]
 }
 
 /** Waits until every partition takes series and has all its owners, and every ingester owns something. */

@@ -13,6 +13,7 @@ export interface Figures {
   queries?: readonly QueryFigures[]
   scale?: readonly Growth[]
   replicas?: readonly Growth[]
+  servers?: readonly Growth[]
   pair?: PairFigures
   replays?: readonly ReplayFigures[]
 }
@@ -101,6 +102,7 @@ export function report(figures: Figures): string {
     figures.queries && `## Queries (ms, median; CPU ms of the server)\n${queryTable(figures.queries)}`,
     figures.scale && `## More ingesters, one owner of each partition\n${growthTable(figures.scale)}`,
     figures.replicas && `## More owners of each partition, three ingesters\n${growthTable(figures.replicas)}`,
+    figures.servers && `## Logs kept once and three times\n${growthTable(figures.servers)}`,
     figures.pair &&
       `## Both of an HA pair\n${growthTable([
         { name: 'elected: stored', figures: figures.pair.stored },

@@ -81,7 +81,7 @@ export function prometheus(file: string, folder: string): Target {
 
 export function carillon(
   folder: string,
-  options: { cpuProfiles?: string; args?: readonly string[] } = {},
+  options: { cpuProfiles?: string; args?: readonly string[]; command?: 'start' | 'cluster' } = {},
 ): CarillonTarget {
   const data = path.join(folder, 'carillon')
   let system: System | undefined
@@ -101,7 +101,8 @@ export function carillon(
         options.cpuProfiles === undefined
           ? {}
           : { NODE_OPTIONS: `--cpu-prof --cpu-prof-dir=${options.cpuProfiles} --cpu-prof-interval=500` }
-      system = await startSystem({ dataDir: data, env, args: options.args ?? [] })
+      const { args = [], command = 'start' } = options
+      system = await startSystem({ dataDir: data, env, args, command })
     },
     async kill() {
       await killTree(system!.launcher)
