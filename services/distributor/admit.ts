@@ -18,6 +18,7 @@ import type { WriteSink } from '../../shared/wire/write-sink.ts'
 import type { DistributorConfig } from './config.ts'
 import { type Dictionary, NONE } from './dictionary.ts'
 import { Claim, type Election } from './election.ts'
+import type { HaLabels } from './ha-labels.ts'
 import type { StagedExemplar, StagedHistogram, StagedMetadata } from './session.ts'
 import { canonical, checkLabels, echo, type Refusal, refusal, without } from './validate.ts'
 
@@ -110,6 +111,7 @@ export interface AdmitContext {
   readonly config: DistributorConfig
   readonly nowMs: number
   readonly partitionOf: (seriesHash: number) => number
+  readonly haLabels: HaLabels
   readonly elections: {
     of(tenant: string, cluster: string): Election
     current(election: Election): Election
@@ -343,11 +345,11 @@ class Admission implements WriteSink {
     }
     this.refused = checkLabels(decoded, this.context.config)
     if (this.refused) return NONE
-    const { haClusterLabel, haReplicaLabel } = this.context.config
-    const cluster = haClusterLabel === '' ? '' : labelOf(decoded, haClusterLabel)
-    const replica = haReplicaLabel === '' ? '' : labelOf(decoded, haReplicaLabel)
+    const names = this.context.haLabels
+    const cluster = names.cluster === '' ? '' : labelOf(decoded, names.cluster)
+    const replica = names.replica === '' ? '' : labelOf(decoded, names.replica)
     const isOfPair = cluster !== '' && replica !== ''
-    const stored = canonical(isOfPair ? without(decoded, haReplicaLabel) : decoded)
+    const stored = canonical(isOfPair ? without(decoded, names.replica) : decoded)
     const hash = seriesHashOf(this.context.tenant, stored)
     const series = { labels: stored, hash, partition: this.context.partitionOf(hash) }
     const ref = this.dictionary.add(this.tenant, { bytes: labels, start, end }, series, this.previous)

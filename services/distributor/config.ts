@@ -1,5 +1,14 @@
 // The distributor's settings.
-import { bytes, type ConfigOf, defineSettings, duration, integer, number, text } from '../../shared/config/settings.ts'
+import {
+  bytes,
+  type ConfigOf,
+  defineSettings,
+  duration,
+  integer,
+  list,
+  number,
+  text,
+} from '../../shared/config/settings.ts'
 
 export const distributorSettings = defineSettings({
   lingerMs: duration('5ms', 'how long a batch waits for other pushes before it is appended'),
@@ -35,6 +44,10 @@ export const distributorSettings = defineSettings({
     { min: 1000 },
   ),
   haClusterLabel: text('cluster', 'label that names the cluster of an HA pair; empty: no elections'),
+  haTenantLabels: list(
+    [],
+    'other labels for single tenants: tenant=cluster:replica; without names (tenant=:) no elections for it',
+  ),
   haReplicaLabel: text('__replica__', 'label that names the replica; not stored where the cluster is named, too'),
   haRenewMs: duration('10s', 'age at which an election is renewed, at the next push of the elected replica', {
     min: '10ms',

@@ -31,6 +31,7 @@ import { type AdmitContext, admit, applyClaim, Staged } from './admit.ts'
 import type { DistributorConfig } from './config.ts'
 import { Dictionary } from './dictionary.ts'
 import { Elections } from './elections.ts'
+import { haLabelsOf } from './ha-labels.ts'
 import { OwnerNews, RateLimiter } from './limits.ts'
 import { PartitionWriter } from './partition-writer.ts'
 import { type Refusal, refusal } from './validate.ts'
@@ -60,6 +61,7 @@ export function distributor(deps: DistributorDeps): Actor {
   const news = new OwnerNews(clock, OWNER_NEWS_FRESH_MS)
   const elections = new Elections(deps)
   const spares: Staged[] = []
+  const haLabelsOfTenant = haLabelsOf(config)
   let dictionary = new Dictionary()
   /** How series go to the partitions that take them. */
   let pie: Pie | undefined
@@ -116,7 +118,16 @@ export function distributor(deps: DistributorDeps): Actor {
     const used = dictionary // it may be replaced while this push waits
     const staged = spares.pop() ?? new Staged()
     try {
-      const admission = { dictionary: used, tenant, config, nowMs: clock.now(), partitionOf: place, elections }
+      const haLabels = haLabelsOfTenant(tenant)
+      const admission = {
+        dictionary: used,
+        tenant,
+        config,
+        nowMs: clock.now(),
+        partitionOf: place,
+        haLabels,
+        elections,
+      }
       admit(protocol, body, staged, admission)
       if (staged.claims.length > 0) await settleClaims(staged, admission) // D5
       refuseWhenTooFast(tenant, staged)

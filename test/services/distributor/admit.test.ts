@@ -30,6 +30,7 @@ function admission() {
     config: defaultsOf(distributorSettings),
     nowMs: 1_000_000,
     partitionOf: () => 0,
+    haLabels: { cluster: 'cluster', replica: '__replica__' },
     elections: { of: nobody, current: nobody, judge: nobody },
   }
   return { dictionary, context }
