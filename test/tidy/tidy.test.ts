@@ -18,6 +18,7 @@ const stairs: Readonly<Record<string, { readonly stair: number; readonly also?: 
   objects: { stair: 2 },
   contracts: { stair: 3 },
   membership: { stair: 3, also: ['contracts'] },
+  blocks: { stair: 3, also: ['contracts'] },
 }
 
 const linesMax = 500

@@ -1,0 +1,92 @@
+// blocks: what the KV bucket `blocks` and the object store hold of blocks. One bucket, so that one watch sees all changes in the order
+// in which they were made (L15).
+//
+// manifest.{tenant}   the tenant's live blocks, changed only by compare-and-set on the revision read; `version` and `previous` chain it; every
+//                     version is also kept as the object `{tenant}/manifest/{version}` (L14)
+// tenant.{tenant}     the registry: says that a manifest must exist, and its newest version known; written before the first manifest
+// flushed.{p}         the newest segment of partition p of which every tenant's blocks are committed (L15); written after the manifests
+// lease.{tenant}      who may compact, and the fence that its manifest changes must carry
+//
+// Objects of a block: {tenant}/{ulid}/meta.json, index, chunks/000001, …, tombstones. {tenant} is the token of shared/model/tenant.ts. Bound:
+// MANIFEST_BYTES_MAX a manifest.
+import type { Matcher } from '../model/matcher.ts'
+
+export const BLOCKS_BUCKET = 'blocks'
+export const MANIFEST_BYTES_MAX = 4 * 1024 * 1024
+
+export const manifestKey = (tenantToken: string): string => `manifest.${tenantToken}`
+export const tenantKey = (tenantToken: string): string => `tenant.${tenantToken}`
+export const flushedKey = (partition: number): string => `flushed.${partition}`
+export const leaseKey = (tenantToken: string): string => `lease.${tenantToken}`
+export const blockPrefix = (tenantToken: string, ulid: string): string => `${tenantToken}/${ulid}/`
+export const manifestObject = (tenantToken: string, version: number): string => `${tenantToken}/manifest/${version}`
+
+/** Where a block's samples came from. */
+export type BlockOrigin =
+  /** What arrived in one segment of one partition's log, within one aligned time range. */
+  | { readonly kind: 'flush'; readonly partition: number; readonly segment: number }
+  | { readonly kind: 'compaction'; readonly level: number }
+  | { readonly kind: 'upload' }
+
+export interface BlockEntry {
+  readonly ulid: string
+  /** Milliseconds; samples lie in [minTime, maxTime), as in meta.json. */
+  readonly minTime: number
+  readonly maxTime: number
+  readonly seriesCount: number
+  readonly sampleCount: number
+  readonly chunkCount: number
+  /** Of all files as given. */
+  readonly bytes: number
+  /** SHA-256 of meta.json, which lists every other file with its own (`carillon.files`). */
+  readonly metaSha256: string
+  readonly origin: BlockOrigin
+  /** 0: raw samples. Else the window in milliseconds of downsampled data. */
+  readonly resolutionMs: number
+  /** Of a downsampled block: the raw blocks that it was made of (L21). */
+  readonly rawUlids?: readonly string[]
+  /** Damage of the log that this block misses samples by, in words: shown as warnings. */
+  readonly gaps?: readonly string[]
+}
+
+/** A block that no query may read any more, kept for those that still do. */
+export interface RetiredBlock {
+  readonly ulid: string
+  /** Wall clock of who retired it, ms. */
+  readonly retiredAtMs: number
+  readonly reason: 'compacted' | 'retention' | 'deleted' | 'tenant-deleted'
+}
+
+/** A deletion by matchers and time (L12): hides samples at once; the compactor removes them after the undo window. */
+export interface DeleteEntry {
+  readonly id: string
+  /** Each inner list is one selector; a series that matches any is affected. */
+  readonly selectors: readonly (readonly Matcher[])[]
+  /** Inclusive, ms. */
+  readonly startMs: number
+  readonly endMs: number
+  readonly askedAtMs: number
+  readonly askedBy: string
+  readonly undoUntilMs: number
+  /** Per partition the last segment that it affects; later ones are untouched, whatever the times of their samples. */
+  readonly upTo: Readonly<Record<string, number>>
+  /** The blocks it affects that have not been rewritten yet. A flushed block at or below `upTo` joins when it is committed. */
+  readonly blocks: readonly string[]
+}
+
+export interface Manifest {
+  readonly tenant: string
+  /** 1, 2, 3, … */
+  readonly version: number
+  /** SHA-256 of the bytes of the version before; '' for the first. */
+  readonly previous: string
+  /** Per partition: the newest segment whose blocks of this tenant are listed, or were merged into ones that are. */
+  readonly flushed: Readonly<Record<string, number>>
+  readonly blocks: readonly BlockEntry[]
+  readonly retired: readonly RetiredBlock[]
+  readonly deletes: readonly DeleteEntry[]
+  /** The fence of the newest compaction lease that changed it: one with a lower fence is refused. */
+  readonly fence: number
+  /** Set when the tenant was deleted: nothing of before is read again. */
+  readonly deletedAtMs?: number
+}

@@ -1,0 +1,38 @@
+// The port to the object store: where blocks live. Objects are immutable: made once, read in ranges, deleted whole.
+//
+// Names are made of [A-Za-z0-9_.-] parts joined by `/`, e.g. `team_2Ea/01JD…/chunks/000001`.
+//
+// Errors: UnavailableError `objects-unavailable` | `objects-timeout` | `objects-full`: may pass, nothing was made visible.
+//         ConflictError `object-exists`: there is an object of that name with other bytes.
+//         CorruptError `object-damaged`: what is stored is not what was written. CorruptError `object-missing`: a read of an object that
+//         is not there; whoever lists an object elsewhere must never take it for an empty one.
+export interface ObjectInfo {
+  readonly name: string
+  /** Bytes as given, whatever the store makes of them at rest. */
+  readonly size: number
+  /** SHA-256 of the bytes as given, 64 hex digits. */
+  readonly sha256: string
+  /** Bytes at rest. */
+  readonly storedSize: number
+  /** The store's own time, ms since 1970: only for ages of garbage. */
+  readonly storedAtMs: number
+}
+
+export interface ObjectCall {
+  readonly timeoutMs: number
+  readonly signal?: AbortSignal
+}
+
+export interface ObjectStore {
+  readonly kind: 'jetstream' | 'directory' | 'memory'
+  /** Create-only. Success when the very same bytes stand there already. Visible only when it is whole. */
+  create(name: string, bytes: Uint8Array, call: ObjectCall): Promise<ObjectInfo>
+  info(name: string, call: ObjectCall): Promise<ObjectInfo | undefined>
+  /** Bytes [start, end), checked. A range beyond the end is CorruptError `object-damaged`. The bytes are the caller's. */
+  read(name: string, range: { start: number; end: number }, call: ObjectCall): Promise<Uint8Array>
+  /** Objects whose name begins with `prefix`, in no particular order. Not for hot paths. */
+  list(prefix: string, call: ObjectCall): Promise<ObjectInfo[]>
+  /** Nothing happens where there is none. */
+  delete(name: string, call: ObjectCall): Promise<void>
+  close(): Promise<void>
+}
