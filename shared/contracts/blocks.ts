@@ -24,7 +24,13 @@ export const manifestObject = (tenantToken: string, version: number): string => 
 /** Where a block's samples came from. */
 export type BlockOrigin =
   /** What arrived in one segment of one partition's log, within one aligned time range. */
-  | { readonly kind: 'flush'; readonly partition: number; readonly segment: number }
+  | {
+      readonly kind: 'flush'
+      readonly partition: number
+      readonly segment: number
+      /** Set on what an owner held that the block flushed by the leader misses (L10). */
+      readonly isSupplement?: true
+    }
   | { readonly kind: 'compaction'; readonly level: number }
   | { readonly kind: 'upload' }
 
@@ -74,6 +80,17 @@ export interface DeleteEntry {
   readonly blocks: readonly string[]
 }
 
+/** `flushed.{p}`: where a partition's log and owners' memory begin, and what was flushed last. */
+export interface Flushed {
+  /** Segments up to this one are in blocks. */
+  readonly segment: number
+  /** The mark that opened it: replay begins there, nothing from there on is purged (L16). */
+  readonly mark: { readonly seq: number; readonly nonce: string; readonly incarnation: string }
+  /** What the flushed segments held: 16 hex digits by segment, of the newest FLUSHED_DIGESTS_MAX. */
+  readonly digests: Readonly<Record<string, string>>
+}
+export const FLUSHED_DIGESTS_MAX = 128
+
 export interface Manifest {
   readonly tenant: string
   /** 1, 2, 3, … */
@@ -87,6 +104,8 @@ export interface Manifest {
   readonly deletes: readonly DeleteEntry[]
   /** The fence of the newest compaction lease that changed it: one with a lower fence is refused. */
   readonly fence: number
+  /** Set when it was made from an object copy of this older version: what lay between is lost. */
+  readonly repairedFrom?: number
   /** Set when the tenant was deleted: nothing of before is read again. */
   readonly deletedAtMs?: number
 }
