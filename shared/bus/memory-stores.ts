@@ -184,7 +184,7 @@ export function memoryBucketClient(hub: Hub, connection: Connection, name: strin
     async delete(key, expectedRevision) {
       await write(() => bucket().remove(key, expectedRevision))
     },
-    watch(filter, onEntry, onReady) {
+    watch(filter, onEntry, onReady, onSettled) {
       let isReady = false
       return new MemoryConsumer<Changes>(connection, {
         what: `watch ${name}`,
@@ -202,6 +202,7 @@ export function memoryBucketClient(hub: Hub, connection: Connection, name: strin
             isReady = true
             onReady()
           }
+          onSettled?.()
           return revision
         },
       })

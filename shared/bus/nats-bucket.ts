@@ -46,19 +46,21 @@ export async function natsBucket(deps: NatsBucketDeps, name: string, replicas: n
       call(`delete ${key}`, () =>
         kv.delete(key, expectedRevision === undefined ? {} : { previousSeq: expectedRevision }),
       ),
-    watch(filter, onEntry, onReady) {
+    watch(filter, onEntry, onReady, onSettled) {
       let isReady = false
-      const ready = () => {
-        if (isReady) return
-        isReady = true
-        onReady()
+      const settled = () => {
+        if (!isReady) {
+          isReady = true
+          onReady()
+        }
+        onSettled?.()
       }
       const feed = new NatsFeed(link, {
         stream,
         filter: subjectOf(filter),
         from: 'last-per-subject',
         onStart: (pendingCount) => {
-          if (pendingCount === 0) ready()
+          if (pendingCount === 0) settled()
         },
         onMessage({ msg, seq, pendingCount }) {
           const isGone =
@@ -67,7 +69,7 @@ export async function natsBucket(deps: NatsBucketDeps, name: string, replicas: n
           if (isReady || !isGone) {
             onEntry({ key: msg.subject.slice(keyAt), value: isGone ? undefined : msg.data, revision: seq })
           }
-          if (pendingCount === 0) ready()
+          if (pendingCount === 0) settled()
         },
         onError: deps.onWatchError,
       })

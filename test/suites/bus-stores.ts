@@ -333,6 +333,28 @@ export function bucketTests(ground: Ground): void {
     await until(() => isReady, 'ready')
   })
 
+  test('a watch is settled when it has shown all that the bucket held: never with a change whose elders are yet to come', async () => {
+    const bus = await ground.connect()
+    const name = ground.fresh('bucket')
+    const bucket = await bus.bucket(name)
+    const shown = new Map<string, number>()
+    const settled: { a: number; b: number }[] = []
+    const other = await (await ground.connect()).bucket(name)
+    other.watch(
+      '>',
+      (entry) => shown.set(entry.key, Number(text(entry.value))),
+      () => undefined,
+      () => settled.push({ a: shown.get('a') ?? 0, b: shown.get('b') ?? 0 }),
+    )
+    // b = k is written after a >= k: whoever holds b = k without a >= k has no state that ever was.
+    for (let k = 1; k <= 40; k++) {
+      await bucket.put('a', bytes(String(k)))
+      await bucket.put('b', bytes(String(k)))
+    }
+    await until(() => settled.at(-1)?.b === 40, 'the last change')
+    for (const { a, b } of settled) expect(a).toBeGreaterThanOrEqual(b)
+  })
+
   test('after the server was lost a watch has every newest value', async () => {
     const bus = await ground.connect()
     const name = ground.fresh('bucket')
