@@ -9,6 +9,7 @@ import type { Histogram } from '../../model/histogram.ts'
 import { compareBytes, type Labels } from '../../model/labels.ts'
 import type { Matcher } from '../../model/matcher.ts'
 import { SampleColumns } from '../columns.ts'
+import { HASH_A_EMPTY, HASH_B_EMPTY, mixA, mixB } from '../label-hash.ts'
 import { compileMatchers } from '../matcher-set.ts'
 import { mergeRuns } from '../merge.ts'
 import type { ChunkVisitor, Range } from './chunk-reading.ts'
@@ -51,13 +52,11 @@ export class Head {
     const found = this.table.findOrAdd(labelRefs, start, end)
     if (found >= 0) return found
     const ref = -1 - found
-    let hashA = 0x2545f491
-    let hashB = 0x61c88647
+    let hashA = HASH_A_EMPTY
+    let hashB = HASH_B_EMPTY
     for (let i = start; i < end; i++) {
-      hashA = Math.imul(hashA ^ this.strings.hashA(labelRefs[i]!), 0x9e3779b1)
-      hashA ^= hashA >>> 16
-      hashB = Math.imul(hashB ^ this.strings.hashB(labelRefs[i]!), 0x85ebca77)
-      hashB ^= hashB >>> 13
+      hashA = mixA(hashA, this.strings.hashA(labelRefs[i]!))
+      hashB = mixB(hashB, this.strings.hashB(labelRefs[i]!))
     }
     this.samples.addSeries(hashA, hashB)
     for (let i = start; i < end; i += 2) this.postings.add(ref, labelRefs[i]!, labelRefs[i + 1]!)
@@ -112,7 +111,8 @@ export class Head {
     return fn(this.table.runs, this.table.starts[ref]!, this.table.starts[ref + 1]!)
   }
 
-  /** Puts the 64-bit hash of a series' label texts into [at] and [at + 1] of the target. Every head gives the same for the same labels. */
+  /** Puts the 64-bit hash of a series' label texts into [at] and [at + 1] of the target. Every head and block gives the same for the same
+   *  labels (label-hash.ts). */
   hashInto(ref: number, target: Uint32Array, at: number): void {
     this.samples.hashInto(ref, target, at)
   }

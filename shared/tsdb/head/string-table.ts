@@ -2,6 +2,7 @@
 //
 // Nothing leaves the table while the process lives; the limits on series and on label lengths bound it.
 import { grownU32 } from '../chunk/growth.ts'
+import { hashText } from '../label-hash.ts'
 
 /** What a string costs beside its characters: the map's entry, the list's slot, the two hash words. */
 const ENTRY_BYTES = 72
@@ -21,7 +22,7 @@ export class StringTable {
     this.texts.push(text)
     this.charBytes += text.length
     if (2 * n + 2 > this.hashWords.length) this.hashWords = grownU32(this.hashWords, 2 * n + 2)
-    this.hash(text, n)
+    hashText(text, this.hashWords, 2 * n)
     return n
   }
 
@@ -50,19 +51,5 @@ export class StringTable {
   /** An estimate of the memory. */
   get bytes(): number {
     return this.charBytes + this.texts.length * ENTRY_BYTES
-  }
-
-  private hash(text: string, n: number): void {
-    let a = 0x811c9dc5
-    let b = 0x9747b28c ^ text.length
-    for (let i = 0; i < text.length; i++) {
-      const unit = text.charCodeAt(i)
-      a = Math.imul(a ^ unit, 0x01000193)
-      a ^= a >>> 15
-      b = Math.imul(b ^ unit, 0x5bd1e995)
-      b ^= b >>> 13
-    }
-    this.hashWords[2 * n] = a
-    this.hashWords[2 * n + 1] = b
   }
 }

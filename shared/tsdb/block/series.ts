@@ -1,0 +1,43 @@
+// What goes into and comes out of blocks.
+import type { Labels } from '../../model/labels.ts'
+
+export interface BlockChunk {
+  /** 1 floats, 2 histograms, 3 float histograms (docs/formats/chunk.md). */
+  readonly encoding: number
+  /** The chunk itself, without length, encoding and checksum. From a reader: a view that is valid as long as it is held. */
+  readonly bytes: Uint8Array
+  /** Milliseconds, both inclusive. */
+  readonly minTime: number
+  readonly maxTime: number
+  /** Samples. */
+  readonly count: number
+}
+
+/** One series of a block, with those of its chunks that were asked for: in time order, never overlapping. */
+export interface BlockSeries {
+  readonly labels: Labels
+  /** The two words of label-hash.ts, unsigned. */
+  readonly hashA: number
+  readonly hashB: number
+  /** The series' number in this block's index and tombstones. */
+  readonly ref: number
+  readonly chunks: readonly BlockChunk[]
+}
+
+/** The same without chunks. */
+export interface BlockSeriesLabels {
+  readonly labels: Labels
+  readonly hashA: number
+  readonly hashB: number
+  readonly ref: number
+}
+
+/** Both inclusive, ms. */
+export interface BlockRange {
+  readonly startMs: number
+  readonly endMs: number
+}
+
+export interface ReadCall {
+  readonly signal?: AbortSignal
+}
