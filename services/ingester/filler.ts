@@ -109,6 +109,7 @@ class Fill {
   }
 
   private applySamples({ tenant, frame }: FillFrame): void {
+    if (this.segment <= this.owner.state.droppedUpTo) return // in blocks by now
     const head = this.owner.state.head(tenant)
     let chunk = 0
     this.seriesOf(tenant, tenant, frame).forEach((ref, i) => {

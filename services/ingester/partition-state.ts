@@ -40,6 +40,8 @@ export class PartitionState {
   /** Bytes of batches since the mark, without definitions. */
   segmentBytes = 0
   samplesApplied = 0
+  /** Segments up to this one were dropped: their samples are in blocks, and what still comes of them is not stored. */
+  droppedUpTo = 0
   readonly heads = new Map<string, Head>()
   readonly metadata = new Map<string, Map<string, MetricMetadata>>()
   /** Where reading began: what lies before it was not seen. */
@@ -69,6 +71,14 @@ export class PartitionState {
     const segments = new Set<number>()
     for (const head of this.heads.values()) for (const segment of head.segments()) segments.add(segment)
     return [...segments].sort((a, b) => a - b)
+  }
+
+  /** Frees the memory of all segments up to this one, it included, once their samples are read from blocks. The one door for it; a number
+   *  that was reached before changes nothing. */
+  dropSegments(upTo: number): void {
+    if (upTo <= this.droppedUpTo) return
+    this.droppedUpTo = upTo
+    for (const head of this.heads.values()) head.dropSegments(upTo)
   }
 
   /** The digest of one segment over all tenants, order of tenants by name. */
@@ -233,12 +243,13 @@ export class PartitionState {
     let id = 0
     let time = 0
     let undefinedCount = 0
+    const isDropped = this.segment <= this.droppedUpTo
     for (let i = 0; i < sampleCount; i++) {
       id += idReader.zigzag()
       time += timeReader.zigzag()
       const head = heads[id]
       if (head === undefined) undefinedCount++
-      else head.appendFloat(session.refs[id]!, segment, time, values, i)
+      else if (!isDropped) head.appendFloat(session.refs[id]!, segment, time, values, i)
     }
     idReader.end('ids')
     timeReader.end('times')
@@ -249,6 +260,7 @@ export class PartitionState {
   private applyHistograms(batch: LogBatch, session: SessionDictionary, segment: number): number {
     const reader = new Reader(batch.histograms)
     let undefinedCount = 0
+    const isDropped = this.segment <= this.droppedUpTo
     while (reader.remaining > 0) {
       const id = reader.uvarint()
       const time = reader.zigzag()
@@ -256,7 +268,7 @@ export class PartitionState {
       reader.check('histograms')
       const head = session.heads[id]
       if (head === undefined) undefinedCount++
-      else head.appendHistogram(session.refs[id]!, segment, time, decodeCanonical(canonical))
+      else if (!isDropped) head.appendHistogram(session.refs[id]!, segment, time, decodeCanonical(canonical))
       this.samplesApplied++
     }
     return undefinedCount

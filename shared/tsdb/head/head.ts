@@ -4,7 +4,7 @@
 // not aware of other tasks: nothing here awaits, and views handed out are valid until the next append.
 //
 // It owns the series (labels, postings), their chunks, the segments' digests and the newest exemplars. Bounds: strings, series and
-// samples by the tenant's limits and by `dropSegment`; exemplars by `exemplarsMax`.
+// samples by the tenant's limits and by `dropSegments`; exemplars by `exemplarsMax`.
 import type { Histogram } from '../../model/histogram.ts'
 import { compareBytes, type Labels } from '../../model/labels.ts'
 import type { Matcher } from '../../model/matcher.ts'
@@ -229,9 +229,9 @@ export class Head {
     return [...this.samples.segments.keys()].sort((a, b) => a - b)
   }
 
-  /** Frees the samples of a segment. Its series stay. */
-  dropSegment(segment: number): void {
-    this.samples.dropSegment(segment)
+  /** Frees the samples of all segments up to this one, it included. The series stay. */
+  dropSegments(upTo: number): void {
+    this.samples.dropSegments(upTo)
   }
 
   private pooled(i: number): SampleColumns {

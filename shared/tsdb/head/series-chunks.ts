@@ -413,16 +413,18 @@ export class SeriesChunks {
     return true
   }
 
-  /** Frees a segment's chunks. */
-  dropSegment(segment: number): void {
+  /** Frees the chunks of all segments up to this one, it included. */
+  dropSegments(upTo: number): void {
     const { chunks, words } = this
+    const dropped = [...this.segments.keys()].filter((segment) => segment <= upTo)
+    if (dropped.length === 0) return
     for (let ref = 0; ref < this.count; ref++) {
       const w = ref * RECORD_WORDS
       let before = -1 // the slot that stays in front
       for (let at = words[w + FIRST]!; at !== 0; ) {
         const slot = at - 1
         at = chunks.next[slot]!
-        if (chunks.segment[slot] !== segment) {
+        if (chunks.segment[slot]! > upTo) {
           before = slot
           continue
         }
@@ -433,8 +435,8 @@ export class SeriesChunks {
       }
       if (words[w + FIRST] === 0) words[w + LATE] = 0
     }
-    this.segments.delete(segment)
-    if (this.current.number === segment) this.current = { number: -1, sums: new Int32Array(2), sampleCount: 0 }
+    for (const segment of dropped) this.segments.delete(segment)
+    if (this.current.number <= upTo) this.current = { number: -1, sums: new Int32Array(2), sampleCount: 0 }
     chunks.slab.trim()
   }
 
