@@ -1,7 +1,8 @@
 // Takes in the frames of one owner: counts them against the query's budget, decodes them, remembers what the owner warned of.
 import type { SelectFrame } from '../../shared/contracts/read.ts'
 import type { Budget } from './budget.ts'
-import { type AnswerRange, OwnerAnswer, sizeOf } from './owner-answer.ts'
+import { OwnerAnswer, sizeOf } from './owner-answer.ts'
+import type { Interval } from './series-columns.ts'
 
 export interface Collected {
   readonly answer: OwnerAnswer
@@ -9,7 +10,7 @@ export interface Collected {
 }
 
 export interface CollectOptions {
-  readonly range: AnswerRange
+  readonly range: Interval
   readonly isHashed: boolean
   readonly isProjected?: boolean
   readonly budget: Budget

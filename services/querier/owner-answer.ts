@@ -1,30 +1,25 @@
-// The answer of one owner for one partition: frames as they come are turned into series with columns, at once and without an object
-// per sample. Hot kernel.
+// The answer of one owner for one partition: frames as they come are turned into series with columns (series-columns.ts), at once. Hot
+// kernel.
 //
 // Invariants
 //   A1  Label strings are decoded once per answer; label sets share them.
-//   A2  Value bits reach the columns as they stand in the chunk.
-//   A3  Chunks that overlap in time are merged by the total order (L11); what comes out lies within the asked range and rises strictly.
+//   A2, A3 stand in series-columns.ts.
 //   A4  A frame that contradicts itself throws CorruptError: another owner is asked.
 import { CorruptError } from '../../shared/base/errors.ts'
 import type { SelectFrame } from '../../shared/contracts/read.ts'
-import type { Histogram } from '../../shared/model/histogram.ts'
 import type { Labels } from '../../shared/model/labels.ts'
 import type { SeriesSamples } from '../../shared/promql/source.ts'
-import { HistogramChunkReader } from '../../shared/tsdb/chunk/histogram.ts'
-import { decodeXorWords, ENCODING_XOR, wordsOf, xorCount } from '../../shared/tsdb/chunk/xor.ts'
-import { SampleColumns, type SampleRun } from '../../shared/tsdb/columns.ts'
-import { mergeRuns } from '../../shared/tsdb/merge.ts'
 import { decodeCanonical } from '../../shared/wire/histogram.ts'
 import { decodeUtf8 } from '../../shared/wire/utf8.ts'
-
-const ARENA_SAMPLES = 64 * 1024
-const NO_TIMES = new Float64Array(0)
-
-export interface AnswerRange {
-  readonly startMs: number
-  readonly endMs: number
-}
+import {
+  type ChunkList,
+  hashedWith,
+  hashOfBytes,
+  type Interval,
+  NO_TIMES,
+  SeriesColumns,
+  SharedColumnSeries,
+} from './series-columns.ts'
 
 export interface FrameSize {
   readonly series: number
@@ -53,27 +48,38 @@ function countOf({ sets, labelCounts }: SelectFrame): number {
   return sets?.length ?? labelCounts.length
 }
 
-/** Samples [from, to) of columns that many series share. The views are made when they are asked for: a query over everything would
- *  otherwise hold, and the garbage collector move, two of them per series. */
-class SharedColumnSeries implements SeriesSamples {
-  readonly labels: Labels
-  private readonly columns: { readonly times: Float64Array; readonly values: Float64Array }
-  private readonly from: number
-  private readonly to: number
+/** The chunks of a frame, where they stand in it. */
+class FrameChunks implements ChunkList {
+  private readonly encodings: Uint8Array
+  private readonly samples: Uint16Array
+  private readonly ends: Uint32Array
+  private readonly bytes: Uint8Array
 
-  constructor(labels: Labels, columns: { times: Float64Array; values: Float64Array }, from: number, to: number) {
-    this.labels = labels
-    this.columns = columns
-    this.from = from
-    this.to = to
+  constructor(frame: SelectFrame) {
+    this.encodings = frame.chunkEncodings!
+    this.samples = frame.chunkSamples!
+    this.ends = frame.chunkEnds!
+    this.bytes = frame.chunks!
   }
 
-  get times(): Float64Array {
-    return this.columns.times.subarray(this.from, this.to)
+  encodingAt(chunk: number): number {
+    return this.encodings[chunk]!
   }
 
-  get values(): Float64Array {
-    return this.columns.values.subarray(this.from, this.to)
+  countAt(chunk: number): number {
+    return this.samples[chunk]!
+  }
+
+  bytesAt(): Uint8Array {
+    return this.bytes
+  }
+
+  startAt(chunk: number): number {
+    return chunk === 0 ? 0 : this.ends[chunk - 1]!
+  }
+
+  endAt(chunk: number): number {
+    return this.ends[chunk]!
   }
 }
 
@@ -88,19 +94,13 @@ export class OwnerAnswer {
   private readonly isProjected: boolean
   private readonly strings: string[] = []
   private readonly stringHashes: number[] = []
-  private readonly range: AnswerRange
   private readonly isHashed: boolean
-  private times = NO_TIMES
-  private values = NO_TIMES
-  private words = wordsOf(NO_TIMES)
-  private columns = { times: NO_TIMES, values: NO_TIMES }
-  private filled = 0
-  private readonly scratch = new SampleColumns(256)
+  private readonly columns: SeriesColumns
 
   /** @param options.isHashed false when this is the only answer, which then needs no uniting, and the order of its series does not show
    *  @param options.isProjected some labels were asked for, not all */
-  constructor(range: AnswerRange, options: { isHashed: boolean; isProjected: boolean }) {
-    this.range = range
+  constructor(range: Interval, options: { isHashed: boolean; isProjected: boolean }) {
+    this.columns = new SeriesColumns(range)
     this.isHashed = options.isHashed
     this.isProjected = options.isProjected
   }
@@ -127,7 +127,7 @@ export class OwnerAnswer {
       const string = isAscii ? text.slice(start, end) : decodeUtf8(strings, start, end)
       if (string === undefined) throw corrupt('a label is not UTF-8')
       table.push(string)
-      if (this.isHashed && !this.isProjected) this.stringHashes.push(hashOf(strings, start, end))
+      if (this.isHashed && !this.isProjected) this.stringHashes.push(hashOfBytes(strings, start, end))
       start = end
     }
   }
@@ -166,7 +166,7 @@ export class OwnerAnswer {
     if (!this.isHashed) return labels
     const { stringHashes } = this
     let hash = count
-    for (let i = 0; i < count; i++) hash = Math.imul(hash, 0x01000193) ^ stringHashes[ids[at + i]!]!
+    for (let i = 0; i < count; i++) hash = hashedWith(hash, stringHashes[ids[at + i]!]!)
     this.hashes.push(hash)
     return labels
   }
@@ -204,13 +204,14 @@ export class OwnerAnswer {
   private addChunked(frame: SelectFrame): void {
     const { labelCounts } = frame
     const chunkCounts = frame.chunkCounts!
+    const chunks = new FrameChunks(frame)
     let at = 0
     let chunk = 0
     for (let s = 0; s < chunkCounts.length; s++) {
       const count = chunkCounts[s]!
       const labels = this.labelsOf(frame, s, at)
       at += labelCounts[s]! * 2
-      const series = this.decodeSeries(labels, frame, chunk, chunk + count)
+      const series = this.columns.decode(labels, chunks, chunk, chunk + count)
       chunk += count
       if (series !== undefined) this.series.push(series)
       else if (this.isHashed) {
@@ -219,100 +220,6 @@ export class OwnerAnswer {
       }
     }
   }
-
-  /** Chunks [from, to) of a frame as one series; undefined when none of their samples lies in the range. */
-  private decodeSeries(labels: Labels, frame: SelectFrame, from: number, to: number): SeriesSamples | undefined {
-    const encodings = frame.chunkEncodings!
-    let sampleCount = 0
-    for (let c = from; c < to; c++) {
-      if (encodings[c] !== ENCODING_XOR) return this.decodeMixed(labels, frame, from, to)
-      sampleCount += frame.chunkSamples![c]!
-    }
-    this.reserve(sampleCount)
-    const { times, words, filled } = this
-    let end = filled
-    for (let c = from; c < to; c++) {
-      const start = c === 0 ? 0 : frame.chunkEnds![c - 1]!
-      const before = end
-      checkCount(frame, c, start)
-      end = decodeXorWords(frame.chunks!, start, frame.chunkEnds![c]!, times, words, end)
-      if (before > filled && end > before && times[before]! <= times[before - 1]!) {
-        return this.decodeMixed(labels, frame, from, to)
-      }
-    }
-    return this.keep(labels, filled, end)
-  }
-
-  /** Makes room for `count` samples behind those that are kept. */
-  private reserve(count: number): void {
-    if (this.filled + count <= this.times.length) return
-    const capacity = Math.max(ARENA_SAMPLES, count)
-    this.times = new Float64Array(capacity)
-    this.values = new Float64Array(capacity)
-    this.words = wordsOf(this.values)
-    this.columns = { times: this.times, values: this.values }
-    this.filled = 0
-  }
-
-  /** Cuts samples [from, to) of the arena to the range and keeps the rest as a series. */
-  private keep(labels: Labels, from: number, to: number): SeriesSamples | undefined {
-    const { times, words } = this
-    let low = from
-    let high = to
-    while (low < high && times[low]! < this.range.startMs) low++
-    while (high > low && times[high - 1]! > this.range.endMs) high--
-    if (low === high) return undefined
-    if (low > from) {
-      for (let i = low, to = from; i < high; i++, to++) {
-        times[to] = times[i]!
-        words[2 * to] = words[2 * i]!
-        words[2 * to + 1] = words[2 * i + 1]!
-      }
-    }
-    this.filled = from + high - low
-    return new SharedColumnSeries(labels, this.columns, from, this.filled)
-  }
-
-  /** The general way: histograms among the chunks, or chunks that overlap. */
-  private decodeMixed(labels: Labels, frame: SelectFrame, from: number, to: number): SeriesSamples | undefined {
-    const runs: SampleRun[] = []
-    for (let c = from; c < to; c++) {
-      const start = c === 0 ? 0 : frame.chunkEnds![c - 1]!
-      checkCount(frame, c, start)
-      runs.push(decodeRun(frame, c, start))
-    }
-    const { scratch, range } = this
-    scratch.clear()
-    mergeRuns(runs, scratch)
-    let low = 0
-    let high = scratch.count
-    while (low < high && scratch.times[low]! < range.startMs) low++
-    while (high > low && scratch.times[high - 1]! > range.endMs) high--
-    if (low === high) return undefined
-    const times = scratch.times.slice(low, high)
-    const values = scratch.values.slice(low, high)
-    const histograms: readonly (Histogram | undefined)[] | undefined = scratch.histograms?.slice(low, high)
-    return histograms === undefined ? { labels, times, values } : { labels, times, values, histograms }
-  }
-}
-
-function decodeRun(frame: SelectFrame, chunk: number, start: number): SampleRun {
-  const columns = new SampleColumns(Math.max(1, frame.chunkSamples![chunk]!))
-  const encoding = frame.chunkEncodings![chunk]!
-  const end = frame.chunkEnds![chunk]!
-  if (encoding === ENCODING_XOR) {
-    columns.count = decodeXorWords(frame.chunks!, start, end, columns.times, columns.words, 0)
-  } else {
-    const reader = new HistogramChunkReader(encoding, frame.chunks!, start, end)
-    while (reader.next()) columns.pushHistogram(reader.time, reader.histogram())
-  }
-  return columns.asRun()
-}
-
-function checkCount(frame: SelectFrame, chunk: number, start: number): void {
-  const end = frame.chunkEnds![chunk]!
-  if (end - start >= 2 && xorCount(frame.chunks!, start) === frame.chunkSamples![chunk]) return
-  throw corrupt('a chunk does not hold the samples that its frame says')
 }
 
 function checkShape(frame: SelectFrame): void {
@@ -359,14 +266,6 @@ function sum(counts: Uint16Array | Uint32Array): number {
   let total = 0
   for (let i = 0; i < counts.length; i++) total += counts[i]!
   return total
-}
-
-/** 32-bit FNV-1a, mixed. */
-function hashOf(bytes: Uint8Array, start: number, end: number): number {
-  let hash = 0x811c9dc5
-  for (let i = start; i < end; i++) hash = Math.imul(hash ^ bytes[i]!, 0x01000193)
-  hash = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b)
-  return hash ^ (hash >>> 13)
 }
 
 function areAscii(bytes: Uint8Array): boolean {

@@ -1,0 +1,220 @@
+// Chunks to columns: the samples of many series are decoded one behind the other into few large columns, without an object per sample.
+// Hot kernel, shared by what owners answer and what blocks hold.
+//
+// Invariants
+//   A2  Value bits reach the columns as they stand in the chunk.
+//   A3  Chunks that overlap in time are merged by the total order (L11); what comes out lies within the asked range and rises strictly.
+import { CorruptError } from '../../shared/base/errors.ts'
+import type { Histogram } from '../../shared/model/histogram.ts'
+import type { Labels } from '../../shared/model/labels.ts'
+import type { SeriesSamples } from '../../shared/promql/source.ts'
+import { HistogramChunkReader } from '../../shared/tsdb/chunk/histogram.ts'
+import { decodeXorWords, ENCODING_XOR, wordsOf, xorCount } from '../../shared/tsdb/chunk/xor.ts'
+import { SampleColumns, type SampleRun } from '../../shared/tsdb/columns.ts'
+import { mergeRuns } from '../../shared/tsdb/merge.ts'
+
+const ARENA_SAMPLES = 64 * 1024
+export const NO_TIMES = new Float64Array(0)
+
+/** Inclusive, ms. */
+export interface Interval {
+  readonly startMs: number
+  readonly endMs: number
+}
+
+/** Chunks by number, wherever their bytes stand. */
+export interface ChunkList {
+  encodingAt(chunk: number): number
+  /** Samples, as whoever sent it says. */
+  countAt(chunk: number): number
+  /** The chunk is bytes [startAt, endAt) of this. */
+  bytesAt(chunk: number): Uint8Array
+  startAt(chunk: number): number
+  endAt(chunk: number): number
+}
+
+/** Samples [from, to) of columns that many series share. The views are made when they are asked for: a query over everything would
+ *  otherwise hold, and the garbage collector move, two of them per series. */
+export class SharedColumnSeries implements SeriesSamples {
+  readonly labels: Labels
+  private readonly columns: { readonly times: Float64Array; readonly values: Float64Array }
+  private readonly from: number
+  private readonly to: number
+
+  constructor(labels: Labels, columns: { times: Float64Array; values: Float64Array }, from: number, to: number) {
+    this.labels = labels
+    this.columns = columns
+    this.from = from
+    this.to = to
+  }
+
+  get times(): Float64Array {
+    return this.columns.times.subarray(this.from, this.to)
+  }
+
+  get values(): Float64Array {
+    return this.columns.values.subarray(this.from, this.to)
+  }
+}
+
+export class SeriesColumns {
+  private readonly range: Interval
+  private times = NO_TIMES
+  private values = NO_TIMES
+  private words = wordsOf(NO_TIMES)
+  private columns = { times: NO_TIMES, values: NO_TIMES }
+  private filled = 0
+  private readonly scratch = new SampleColumns(256)
+
+  constructor(range: Interval) {
+    this.range = range
+  }
+
+  /** Chunks [from, to) of a list as one series, without what `hidden` covers; undefined when none of their samples is left. */
+  decode(
+    labels: Labels,
+    chunks: ChunkList,
+    from: number,
+    to: number,
+    hidden: readonly Interval[] = NO_INTERVALS,
+  ): SeriesSamples | undefined {
+    let sampleCount = 0
+    for (let c = from; c < to; c++) {
+      if (chunks.encodingAt(c) !== ENCODING_XOR) return this.decodeMixed(labels, chunks, from, to, hidden)
+      sampleCount += chunks.countAt(c)
+    }
+    this.reserve(sampleCount)
+    const { times, words, filled } = this
+    let end = filled
+    for (let c = from; c < to; c++) {
+      const before = end
+      checkCount(chunks, c)
+      end = decodeXorWords(chunks.bytesAt(c), chunks.startAt(c), chunks.endAt(c), times, words, end)
+      if (before > filled && end > before && times[before]! <= times[before - 1]!) {
+        return this.decodeMixed(labels, chunks, from, to, hidden)
+      }
+    }
+    return this.keep(labels, filled, end, hidden)
+  }
+
+  /** Makes room for `count` samples behind those that are kept. */
+  private reserve(count: number): void {
+    if (this.filled + count <= this.times.length) return
+    const capacity = Math.max(ARENA_SAMPLES, count)
+    this.times = new Float64Array(capacity)
+    this.values = new Float64Array(capacity)
+    this.words = wordsOf(this.values)
+    this.columns = { times: this.times, values: this.values }
+    this.filled = 0
+  }
+
+  /** Cuts samples [from, to) of the arena to the range and keeps the rest as a series. */
+  private keep(labels: Labels, from: number, to: number, hidden: readonly Interval[]): SeriesSamples | undefined {
+    const { times } = this
+    let low = from
+    let high = to
+    while (low < high && times[low]! < this.range.startMs) low++
+    while (high > low && times[high - 1]! > this.range.endMs) high--
+    if (low === high) return undefined
+    const end = low > from || hidden.length > 0 ? this.move(low, high, from, hidden) : high
+    if (end === from) return undefined
+    this.filled = end
+    return new SharedColumnSeries(labels, this.columns, from, end)
+  }
+
+  /** Moves samples [low, high) of the arena to `to`, where hidden ones fall out; answers where the last one ends. */
+  private move(low: number, high: number, to: number, hidden: readonly Interval[]): number {
+    const { times, words } = this
+    let at = to
+    for (let i = low; i < high; i++) {
+      if (hidden.length > 0 && isHidden(times[i]!, hidden)) continue
+      times[at] = times[i]!
+      words[2 * at] = words[2 * i]!
+      words[2 * at + 1] = words[2 * i + 1]!
+      at++
+    }
+    return at
+  }
+
+  /** The general way: histograms among the chunks, or chunks that overlap. */
+  private decodeMixed(
+    labels: Labels,
+    chunks: ChunkList,
+    from: number,
+    to: number,
+    hidden: readonly Interval[],
+  ): SeriesSamples | undefined {
+    const runs: SampleRun[] = []
+    for (let c = from; c < to; c++) {
+      checkCount(chunks, c)
+      runs.push(decodeRun(chunks, c))
+    }
+    const { scratch, range } = this
+    scratch.clear()
+    mergeRuns(runs, scratch)
+    if (hidden.length > 0) drop(scratch, hidden)
+    let low = 0
+    let high = scratch.count
+    while (low < high && scratch.times[low]! < range.startMs) low++
+    while (high > low && scratch.times[high - 1]! > range.endMs) high--
+    if (low === high) return undefined
+    const times = scratch.times.slice(low, high)
+    const values = scratch.values.slice(low, high)
+    const histograms: readonly (Histogram | undefined)[] | undefined = scratch.histograms?.slice(low, high)
+    return histograms === undefined ? { labels, times, values } : { labels, times, values, histograms }
+  }
+}
+
+const NO_INTERVALS: readonly Interval[] = []
+
+export function isHidden(time: number, hidden: readonly Interval[]): boolean {
+  for (const { startMs, endMs } of hidden) if (time >= startMs && time <= endMs) return true
+  return false
+}
+
+function drop(columns: SampleColumns, hidden: readonly Interval[]): void {
+  const { times, words, histograms } = columns
+  let at = 0
+  for (let i = 0; i < columns.count; i++) {
+    if (isHidden(times[i]!, hidden)) continue
+    times[at] = times[i]!
+    words[2 * at] = words[2 * i]!
+    words[2 * at + 1] = words[2 * i + 1]!
+    if (histograms !== undefined) histograms[at] = histograms[i]
+    at++
+  }
+  columns.count = at
+  if (histograms !== undefined) histograms.length = at
+}
+
+function decodeRun(chunks: ChunkList, chunk: number): SampleRun {
+  const columns = new SampleColumns(Math.max(1, chunks.countAt(chunk)))
+  const encoding = chunks.encodingAt(chunk)
+  const bytes = chunks.bytesAt(chunk)
+  const start = chunks.startAt(chunk)
+  const end = chunks.endAt(chunk)
+  if (encoding === ENCODING_XOR) {
+    columns.count = decodeXorWords(bytes, start, end, columns.times, columns.words, 0)
+  } else {
+    const reader = new HistogramChunkReader(encoding, bytes, start, end)
+    while (reader.next()) columns.pushHistogram(reader.time, reader.histogram())
+  }
+  return columns.asRun()
+}
+
+function checkCount(chunks: ChunkList, chunk: number): void {
+  const start = chunks.startAt(chunk)
+  if (chunks.endAt(chunk) - start >= 2 && xorCount(chunks.bytesAt(chunk), start) === chunks.countAt(chunk)) return
+  throw new CorruptError('err-carillon-bad-chunk', 'a chunk does not hold the samples that it is said to hold')
+}
+
+/** 32-bit FNV-1a, mixed: the hash of a label text by its UTF-8 bytes. */
+export function hashOfBytes(bytes: Uint8Array, start: number, end: number): number {
+  let hash = 0x811c9dc5
+  for (let i = start; i < end; i++) hash = Math.imul(hash ^ bytes[i]!, 0x01000193)
+  hash = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b)
+  return hash ^ (hash >>> 13)
+}
+
+/** The hash of a label set begins with the count of its texts and takes in the hash of each. */
+export const hashedWith = (hash: number, textHash: number): number => Math.imul(hash, 0x01000193) ^ textHash
