@@ -16,6 +16,8 @@
 import type { KvBucket } from '../bus/port.ts'
 import type { BlockEntry, Flushed, Manifest } from '../contracts/blocks.ts'
 import type { ObjectStore } from '../objects/port.ts'
+import type { BlockFiles } from '../tsdb/block/files.ts'
+import type { BlockMeta } from '../tsdb/block/meta.ts'
 
 /** A manifest as it stands in the bucket. */
 export interface StoredManifest {
@@ -41,14 +43,10 @@ export interface BlockUpload {
 }
 
 /** A stored block, opened by its entry: every read has a deadline and is checked. */
-export interface StoredBlock {
+export interface StoredBlock extends BlockFiles {
   readonly ulid: string
-  /** meta.json as it stands, checked against the entry's `metaSha256`, read once. */
-  metaBytes(): Promise<Uint8Array>
-  /** Bytes of a file that meta.json lists, e.g. `chunks/000001`. */
-  size(file: string): Promise<number>
-  /** Bytes [start, end) of it. */
-  read(file: string, start: number, end: number, signal?: AbortSignal): Promise<Uint8Array>
+  /** meta.json, checked against the entry's `metaSha256`, read once. */
+  meta(signal?: AbortSignal): Promise<BlockMeta>
 }
 
 /** What lies under a block's prefix, whoever lists it. For garbage. */

@@ -1,0 +1,93 @@
+// The bytes of what the bucket `blocks` holds (docs/formats/manifest.md). All of it is JSON that a person can read:
+//
+//   manifest   {"v":1,"crc32c":"1a2b3c4d","manifest":{…}}     the checksum covers the bytes of {…}
+//   registry   {"v":1,"tenant":"acme","version":7}
+//   flushed    {"v":1,"segment":12,"mark":{…},"digests":{…}}
+import { createHash } from 'node:crypto'
+import { CorruptError, RefusedError, textOf } from '../base/errors.ts'
+import { FLUSHED_DIGESTS_MAX, type Flushed, type Manifest } from '../contracts/blocks.ts'
+import { crc32c } from '../wire/crc32c.ts'
+
+const FORMAT = 1
+const HEAD = /^\{"v":(\d+),"crc32c":"([0-9a-f]{8})","manifest":/
+const HEAD_LENGTH_MAX = 64
+
+export function encodeManifest(manifest: Manifest, bytesMax: number): Uint8Array {
+  const body = Buffer.from(JSON.stringify(manifest))
+  const crc = crc32c(body).toString(16).padStart(8, '0')
+  const bytes = Buffer.concat([Buffer.from(`{"v":${FORMAT},"crc32c":"${crc}","manifest":`), body, Buffer.from('}')])
+  if (bytes.length <= bytesMax) return bytes
+  const text = `the manifest of tenant "${manifest.tenant}" would take ${bytes.length} bytes with ${manifest.blocks.length} blocks, ${bytesMax} are allowed; let the compactor catch up, or shorten the retention`
+  throw new RefusedError('err-carillon-manifest-too-large', text)
+}
+
+/** Throws CorruptError `manifest-damaged` for all but a whole manifest of this tenant. */
+export function decodeManifest(bytes: Uint8Array, tenant: string): Manifest {
+  const damaged = (text: string, cause?: unknown) =>
+    new CorruptError('manifest-damaged', `the manifest of tenant "${tenant}": ${text}`, { cause })
+  const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+  const head = HEAD.exec(buffer.toString('latin1', 0, HEAD_LENGTH_MAX))
+  if (head === null) throw damaged('its head is not that of a manifest')
+  if (Number(head[1]) !== FORMAT) throw damaged(`format ${head[1]} came where ${FORMAT} was wanted`)
+  const body = buffer.subarray(head[0].length, buffer.length - 1)
+  if (buffer.at(-1) !== 0x7d || crc32c(body) !== Number.parseInt(head[2]!, 16)) throw damaged('its checksum is wrong')
+  let manifest: Manifest
+  try {
+    manifest = JSON.parse(body.toString()) as Manifest
+  } catch (error) {
+    throw damaged(`it is not JSON: ${textOf(error)}`, error)
+  }
+  if (manifest.tenant !== tenant) throw damaged(`it is that of "${manifest.tenant}"`)
+  if (!Number.isSafeInteger(manifest.version) || manifest.version < 1) throw damaged(`version ${manifest.version}`)
+  return manifest
+}
+
+/** The manifest before the first: what a change of a tenant without one begins with. */
+export function emptyManifest(tenant: string): Manifest {
+  return { tenant, version: 0, previous: '', flushed: {}, blocks: [], retired: [], deletes: [], fence: 0 }
+}
+
+export function sha256(bytes: Uint8Array): string {
+  return createHash('sha256').update(bytes).digest('hex')
+}
+
+/** `tenant.{tenant}`: the newest version known to exist; 0 before the first is written. */
+export interface Registered {
+  readonly tenant: string
+  readonly version: number
+}
+
+export function encodeRegistered({ tenant, version }: Registered): Uint8Array {
+  return Buffer.from(JSON.stringify({ v: FORMAT, tenant, version }))
+}
+
+export function decodeRegistered(bytes: Uint8Array, key: string): Registered {
+  const { tenant, version } = record(bytes, key)
+  if (typeof tenant === 'string' && Number.isSafeInteger(version)) return { tenant, version: version as number }
+  throw new CorruptError('registry-damaged', `${key} holds no tenant and version`)
+}
+
+export function encodeFlushed({ segment, mark, digests }: Flushed): Uint8Array {
+  const kept = Object.entries(digests)
+    .sort(([a], [b]) => Number(b) - Number(a))
+    .slice(0, FLUSHED_DIGESTS_MAX)
+  return Buffer.from(JSON.stringify({ v: FORMAT, segment, mark, digests: Object.fromEntries(kept) }))
+}
+
+export function decodeFlushed(bytes: Uint8Array, key: string): Flushed {
+  const { segment, mark, digests } = record(bytes, key)
+  if (Number.isSafeInteger(segment) && typeof mark === 'object' && typeof digests === 'object') {
+    return { segment, mark, digests } as Flushed
+  }
+  throw new CorruptError('flushed-damaged', `${key} holds no segment, mark and digests`)
+}
+
+function record(bytes: Uint8Array, key: string): Record<string, unknown> {
+  try {
+    const value = JSON.parse(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString())
+    if (value?.v === FORMAT) return value
+  } catch (cause) {
+    throw new CorruptError('record-damaged', `${key} is not JSON`, { cause })
+  }
+  throw new CorruptError('record-damaged', `${key} is not of format ${FORMAT}`)
+}

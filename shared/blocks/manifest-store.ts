@@ -1,0 +1,301 @@
+// Changes of manifests (B2): read, change, write by compare-and-set, copy to the object store, note in the registry.
+//
+// Order of one change: the object copy of the version read (again, if its writer died before it) → the bucket, which decides who wins →
+// the object copy of the new version → the registry. A crash between any two leaves what the next change completes, and nothing that was
+// answered to a caller can be lost with the bucket alone.
+import { backoffMs } from '../base/backoff.ts'
+import { type Clock, sleep } from '../base/clock.ts'
+import { ConflictError, CorruptError, UnavailableError } from '../base/errors.ts'
+import type { Random } from '../base/random.ts'
+import type { KvBucket } from '../bus/port.ts'
+import { MANIFEST_BYTES_MAX, type Manifest, manifestKey, manifestObject, tenantKey } from '../contracts/blocks.ts'
+import { encodeTenant } from '../model/tenant.ts'
+import type { ObjectStore } from '../objects/port.ts'
+import type { Log } from '../telemetry/log.ts'
+import {
+  decodeManifest,
+  decodeRegistered,
+  emptyManifest,
+  encodeManifest,
+  encodeRegistered,
+  type Registered,
+  sha256,
+} from './codec.ts'
+import type { StoredManifest, UpdateOptions } from './port.ts'
+import type { BlocksView } from './view.ts'
+
+export interface ManifestStoreDeps {
+  readonly bucket: KvBucket
+  readonly objects: ObjectStore
+  readonly view: BlocksView
+  readonly clock: Clock
+  readonly random: Random
+  readonly log: Log
+  readonly payloadBytesMax: number
+}
+
+const ATTEMPTS_MAX = 60
+const BACKOFF = { firstMs: 10, maxMs: 2_000 }
+const OBJECT_TIMEOUT_MS = 20_000
+/** Object copies of older versions than these are deleted as new ones are written. */
+const VERSIONS_KEPT = 64
+
+/** A version read from the bucket, with its bytes. Version 0 and revision 0: there is none yet. */
+interface Base {
+  readonly manifest: Manifest
+  readonly revision: number
+  readonly sha256: string
+  readonly bytes: Uint8Array | undefined
+}
+
+export class ManifestStore {
+  private readonly deps: ManifestStoreDeps
+  private readonly bytesMax: number
+  /** Per tenant the newest version whose object copy is known to exist. */
+  private readonly copied = new Map<string, number>()
+
+  constructor(deps: ManifestStoreDeps) {
+    this.deps = deps
+    this.bytesMax = Math.min(MANIFEST_BYTES_MAX, deps.payloadBytesMax)
+  }
+
+  async update(
+    tenant: string,
+    change: (manifest: Manifest) => Manifest | undefined,
+    { fence, signal, attemptsMax = ATTEMPTS_MAX }: UpdateOptions = {},
+  ): Promise<StoredManifest> {
+    const { clock, random } = this.deps
+    let written: Base | undefined
+    let passedRevision = 0
+    for (let attempt = 0; attempt < attemptsMax; attempt++) {
+      if (attempt > 0) await sleep(clock, backoffMs(attempt - 1, BACKOFF, random), signal)
+      const base = await this.base(tenant, passedRevision)
+      if (written && (await this.isOurs(tenant, base, written))) return await this.settled(tenant, base)
+      await this.copy(tenant, base)
+      const next = this.next(base, change, fence)
+      if (next === undefined) return await this.settled(tenant, base)
+      try {
+        const revision = await this.write(tenant, base, next)
+        return await this.settled(tenant, { ...next, revision })
+      } catch (error) {
+        if (error instanceof UnavailableError)
+          written = next // its fate is unknown: the next read tells
+        else if (!(error instanceof ConflictError)) throw error
+        passedRevision = Math.max(passedRevision, base.revision)
+      }
+    }
+    const text = `the manifest of tenant "${tenant}" was changed by others during ${attemptsMax} attempts`
+    throw new ConflictError('manifest-storm', text)
+  }
+
+  /** The newest sound object copy becomes the next version. */
+  async repair(tenant: string): Promise<StoredManifest> {
+    const { bucket, objects, log } = this.deps
+    const token = encodeTenant(tenant)
+    const versions = await this.versions(tenant)
+    const found = await this.newestSound(tenant, versions)
+    if (found === undefined) throw new CorruptError('manifest-missing', `tenant "${tenant}" has no sound object copy`)
+    const registered = this.deps.view.registered(tenant)?.version ?? 0
+    const version = Math.max(registered, ...versions) + 1
+    const manifest: Manifest = {
+      ...found.manifest,
+      version,
+      previous: found.sha256,
+      repairedFrom: found.manifest.version,
+    }
+    const bytes = encodeManifest(manifest, this.bytesMax)
+    await objects.create(manifestObject(token, version), bytes, { timeoutMs: OBJECT_TIMEOUT_MS })
+    const entry = await bucket.get(manifestKey(token))
+    const revision =
+      entry === undefined || entry.value === undefined
+        ? await bucket.create(manifestKey(token), bytes)
+        : await bucket.update(manifestKey(token), bytes, entry.revision)
+    await this.register(tenant, version)
+    log.error({ tenant, version, from: found.manifest.version }, 'a manifest was made anew from an object copy')
+    return { manifest, revision, sha256: sha256(bytes) }
+  }
+
+  /** What does not fit among the kept versions, in words. */
+  async checkChain(tenant: string): Promise<string[]> {
+    const problems: string[] = []
+    let before: { version: number; sha: string } | undefined
+    for (const version of await this.versions(tenant)) {
+      const bytes = await this.objectBytes(tenant, version)
+      let manifest: Manifest
+      try {
+        manifest = decodeManifest(bytes!, tenant)
+      } catch (error) {
+        if (!(error instanceof CorruptError)) throw error
+        problems.push(`version ${version}: ${error.message}`)
+        before = undefined
+        continue
+      }
+      if (manifest.version !== version) problems.push(`object ${version} holds version ${manifest.version}`)
+      const isNext = before !== undefined && manifest.repairedFrom === undefined
+      if (isNext && version !== before!.version + 1) {
+        problems.push(`versions ${before!.version + 1} to ${version - 1} are missing`)
+      } else if (isNext && manifest.previous !== before!.sha) {
+        problems.push(`version ${version} does not follow from version ${before!.version}`)
+      }
+      before = { version, sha: sha256(bytes!) }
+    }
+    return problems
+  }
+
+  /** The newest version known here; after a lost compare-and-set one newer than `passedRevision`, if the bucket shows one. */
+  private async base(tenant: string, passedRevision: number): Promise<Base> {
+    const token = encodeTenant(tenant)
+    const seen = this.deps.view.manifest(tenant) // throws for what is damaged or missing
+    if (seen && seen.revision > passedRevision) {
+      const bytes = encodeManifest(seen.manifest, Number.POSITIVE_INFINITY)
+      return { ...seen, bytes: sha256(bytes) === seen.sha256 ? bytes : undefined }
+    }
+    const entry = await this.deps.bucket.get(manifestKey(token))
+    if (entry?.value !== undefined && entry.revision >= (seen?.revision ?? 0)) {
+      const manifest = decodeManifest(entry.value, tenant)
+      return { manifest, revision: entry.revision, sha256: sha256(entry.value), bytes: entry.value }
+    }
+    if (seen) return { ...seen, bytes: undefined }
+    await this.checkNew(tenant)
+    return { manifest: emptyManifest(tenant), revision: 0, sha256: '', bytes: undefined }
+  }
+
+  /** A tenant without a manifest is new only when nothing says that there was one (B3). */
+  private async checkNew(tenant: string): Promise<void> {
+    const { objects, bucket } = this.deps
+    const token = encodeTenant(tenant)
+    const first = await objects.info(manifestObject(token, 1), { timeoutMs: OBJECT_TIMEOUT_MS })
+    if (first !== undefined) {
+      if ((await bucket.get(manifestKey(token)))?.value !== undefined) return // written just now: the compare-and-set tells
+      const text = `tenant "${tenant}" has no manifest in the bucket, but an object copy of version 1`
+      throw new CorruptError('manifest-missing', text)
+    }
+    if (this.deps.view.registered(tenant) !== undefined) return
+    try {
+      await bucket.create(tenantKey(token), encodeRegistered({ tenant, version: 0 }))
+    } catch (error) {
+      if (!(error instanceof ConflictError)) throw error // another was first, which is as good
+    }
+  }
+
+  private next(
+    base: Base,
+    change: (manifest: Manifest) => Manifest | undefined,
+    fence: number | undefined,
+  ): Base | undefined {
+    const { manifest } = base
+    if (fence !== undefined && manifest.fence > fence) {
+      const text = `tenant "${manifest.tenant}": the lease with fence ${fence} was followed by ${manifest.fence}`
+      throw new ConflictError('manifest-fenced', text)
+    }
+    const changed = change(manifest)
+    if (changed === undefined) return undefined
+    const { repairedFrom: _, ...kept } = changed
+    const next: Manifest = {
+      ...kept,
+      tenant: manifest.tenant,
+      version: manifest.version + 1,
+      previous: base.sha256,
+      fence: Math.max(manifest.fence, fence ?? 0),
+    }
+    const bytes = encodeManifest(next, this.bytesMax)
+    return { manifest: next, revision: 0, sha256: sha256(bytes), bytes }
+  }
+
+  private write(tenant: string, base: Base, next: Base): Promise<number> {
+    const key = manifestKey(encodeTenant(tenant))
+    const { bucket } = this.deps
+    return base.revision === 0 ? bucket.create(key, next.bytes!) : bucket.update(key, next.bytes!, base.revision)
+  }
+
+  /** After a write of unknown fate: whether the version read is ours, or was made from ours. */
+  private async isOurs(tenant: string, base: Base, written: Base): Promise<boolean> {
+    if (base.manifest.version < written.manifest.version) return false
+    if (base.sha256 === written.sha256 || base.manifest.previous === written.sha256) return true
+    if (base.manifest.version === written.manifest.version) return false
+    const bytes = await this.objectBytes(tenant, written.manifest.version) // whoever wrote the next one made sure of it
+    return bytes !== undefined && sha256(bytes) === written.sha256
+  }
+
+  /** Before anybody may count on a version: its object copy and the registry. */
+  private async settled(tenant: string, stored: Base): Promise<StoredManifest> {
+    const { manifest, revision } = stored
+    if (manifest.version > 0) {
+      await this.copy(tenant, stored)
+      await this.register(tenant, manifest.version)
+    }
+    return { manifest, revision, sha256: stored.sha256 }
+  }
+
+  private async copy(tenant: string, { manifest, bytes, sha256: wanted }: Base): Promise<void> {
+    const { objects, log } = this.deps
+    const { version } = manifest
+    if (version === 0 || (this.copied.get(tenant) ?? 0) >= version) return
+    const token = encodeTenant(tenant)
+    const whole = bytes ?? (await this.deps.bucket.get(manifestKey(token)))?.value
+    if (whole === undefined || sha256(whole) !== wanted) return // another version stands there by now, whose writer made this copy
+    try {
+      await objects.create(manifestObject(token, version), whole, { timeoutMs: OBJECT_TIMEOUT_MS })
+    } catch (error) {
+      if (!(error instanceof ConflictError)) throw error
+      const text = `tenant "${tenant}": the object copy of version ${version} is another than the bucket's`
+      throw new CorruptError('manifest-chain', text, { cause: error })
+    }
+    this.copied.set(tenant, version)
+    if (version <= VERSIONS_KEPT) return
+    try {
+      await objects.delete(manifestObject(token, version - VERSIONS_KEPT), { timeoutMs: OBJECT_TIMEOUT_MS })
+    } catch (error) {
+      log.warn({ tenant, version: version - VERSIONS_KEPT, error }, 'an old copy of a manifest stays')
+    }
+  }
+
+  /** The registry never goes back. */
+  private async register(tenant: string, version: number): Promise<void> {
+    const { bucket, clock, random } = this.deps
+    const key = tenantKey(encodeTenant(tenant))
+    let known: (Registered & { revision: number }) | undefined = this.deps.view.registered(tenant)
+    for (let attempt = 0; attempt < ATTEMPTS_MAX; attempt++) {
+      if (known !== undefined && known.version >= version) return
+      const value = encodeRegistered({ tenant, version })
+      try {
+        await (known === undefined ? bucket.create(key, value) : bucket.update(key, value, known.revision))
+        return
+      } catch (error) {
+        if (!(error instanceof ConflictError)) throw error
+      }
+      await sleep(clock, backoffMs(attempt, BACKOFF, random))
+      const entry = await bucket.get(key)
+      known = entry?.value && { ...decodeRegistered(entry.value, key), revision: entry.revision }
+    }
+    throw new ConflictError('manifest-storm', `${key} was changed by others during ${ATTEMPTS_MAX} attempts`)
+  }
+
+  /** Versions that have an object copy, rising. */
+  private async versions(tenant: string): Promise<number[]> {
+    const prefix = manifestObject(encodeTenant(tenant), 0).slice(0, -1)
+    const found = await this.deps.objects.list(prefix, { timeoutMs: OBJECT_TIMEOUT_MS })
+    return found.map(({ name }) => Number(name.slice(prefix.length))).sort((a, b) => a - b)
+  }
+
+  private async newestSound(tenant: string, versions: readonly number[]): Promise<StoredManifest | undefined> {
+    for (const version of [...versions].reverse()) {
+      try {
+        const bytes = await this.objectBytes(tenant, version)
+        if (bytes === undefined) continue
+        return { manifest: decodeManifest(bytes, tenant), revision: 0, sha256: sha256(bytes) }
+      } catch (error) {
+        if (!(error instanceof CorruptError)) throw error
+        this.deps.log.error({ tenant, version, error }, 'an object copy of a manifest is damaged')
+      }
+    }
+    return undefined
+  }
+
+  private async objectBytes(tenant: string, version: number): Promise<Uint8Array | undefined> {
+    const { objects } = this.deps
+    const name = manifestObject(encodeTenant(tenant), version)
+    const info = await objects.info(name, { timeoutMs: OBJECT_TIMEOUT_MS })
+    return info && (await objects.read(name, { start: 0, end: info.size }, { timeoutMs: OBJECT_TIMEOUT_MS }))
+  }
+}

@@ -1,0 +1,203 @@
+// What the watch over the bucket `blocks` has shown: the newest of every key, a consistent prefix of the bucket's changes (B1). Changed
+// only by the watch, between awaits of everybody else.
+//
+// A bucket keeps the newest of each key only. So a watch that is behind may show `flushed.3` and never the manifest version before it, because
+// a newer one, which is still to come, has taken its place. Changes are therefore put aside until the watch has settled, and taken over together.
+import type { Clock } from '../base/clock.ts'
+import { CorruptError, RefusedError, textOf, UnavailableError } from '../base/errors.ts'
+import type { BusSubscription, KvBucket, KvEntry } from '../bus/port.ts'
+import { type Flushed, flushedKey, manifestKey } from '../contracts/blocks.ts'
+import { decodeTenant, encodeTenant } from '../model/tenant.ts'
+import type { Log } from '../telemetry/log.ts'
+import { decodeFlushed, decodeManifest, decodeRegistered, type Registered, sha256 } from './codec.ts'
+import type { BlocksChange, StoredManifest } from './port.ts'
+
+type Seen<T> = { readonly revision: number } & ({ readonly value: T | undefined } | { readonly error: CorruptError })
+
+const STEP_MS = 5
+
+export class BlocksView {
+  /** By tenant id. Bound: one each per tenant that ever had blocks. */
+  private readonly manifests = new Map<string, Seen<StoredManifest>>()
+  private readonly registry = new Map<string, Seen<Registered>>()
+  private readonly watermarks = new Map<number, Seen<Flushed>>()
+  /** Shown by the watch, not taken over yet. Bound: one entry per key. */
+  private readonly pending = new Map<string, KvEntry>()
+  private readonly listeners = new Set<(change: BlocksChange) => void>()
+  private readonly bucket: KvBucket
+  private readonly log: Log
+  private readonly clock: Clock
+  private watch: BusSubscription | undefined
+
+  constructor({ bucket, log, clock }: { bucket: KvBucket; log: Log; clock: Clock }) {
+    this.bucket = bucket
+    this.log = log
+    this.clock = clock
+  }
+
+  /** Resolves when what is present has been shown. */
+  start(): Promise<void> {
+    return new Promise((resolve) => {
+      this.watch = this.bucket.watch(
+        '>',
+        (entry) => void this.pending.set(entry.key, entry),
+        () => {
+          this.takeOver()
+          resolve()
+        },
+        () => this.takeOver(),
+      )
+    })
+  }
+
+  stop(): void {
+    this.watch?.stop()
+  }
+
+  tenants(): string[] {
+    return [...new Set([...this.registry.keys(), ...this.manifests.keys()])].sort()
+  }
+
+  manifest(tenant: string): StoredManifest | undefined {
+    const seen = this.manifests.get(tenant)
+    if (seen && 'error' in seen) throw seen.error
+    const registered = this.registered(tenant)?.version ?? 0
+    const stored = seen?.value
+    if (stored === undefined) {
+      if (registered === 0) return undefined
+      throw new CorruptError(
+        'manifest-missing',
+        `tenant "${tenant}" has no manifest, version ${registered} was written`,
+      )
+    }
+    if (stored.manifest.version >= registered) return stored
+    const text = `the manifest of tenant "${tenant}" is version ${stored.manifest.version}, version ${registered} was written`
+    throw new CorruptError('manifest-older', text)
+  }
+
+  registered(tenant: string): (Registered & { readonly revision: number }) | undefined {
+    const seen = this.registry.get(tenant)
+    if (seen === undefined) return undefined
+    if ('error' in seen) throw seen.error
+    return seen.value && { ...seen.value, revision: seen.revision }
+  }
+
+  flushed(partition: number): Flushed | undefined {
+    const seen = this.watermarks.get(partition)
+    if (seen && 'error' in seen) throw seen.error
+    return seen?.value
+  }
+
+  onChange(listener: (change: BlocksChange) => void): () => void {
+    this.listeners.add(listener)
+    return () => this.listeners.delete(listener)
+  }
+
+  /** Waits until the watch has shown what the bucket holds now. */
+  async refresh({ partition, tenant }: { partition?: number; tenant?: string }, timeoutMs: number): Promise<void> {
+    const keys: string[] = []
+    if (partition !== undefined) keys.push(flushedKey(partition))
+    if (tenant !== undefined) keys.push(manifestKey(encodeTenant(tenant)))
+    const untilMs = this.clock.monotonic() + timeoutMs
+    for (const key of keys) {
+      const revision = (await this.bucket.get(key))?.revision ?? 0
+      while (this.revisionOf(key) < revision) {
+        if (this.clock.monotonic() >= untilMs) {
+          throw new UnavailableError('blocks-behind', `the watch has not shown revision ${revision} of ${key} yet`)
+        }
+        await new Promise<void>((resolve) => this.clock.after(STEP_MS, resolve))
+      }
+    }
+  }
+
+  private revisionOf(key: string): number {
+    const { kind, part } = partsOf(key)
+    const seen = kind === 'flushed' ? this.watermarks.get(Number(part)) : this.manifests.get(decodeTenant(part))
+    return seen?.revision ?? 0
+  }
+
+  private takeOver(): void {
+    const changes = [...this.pending.values()].flatMap((entry) => this.show(entry) ?? [])
+    this.pending.clear()
+    for (const change of changes) for (const listener of this.listeners) listener(change)
+  }
+
+  private show(entry: KvEntry): BlocksChange | undefined {
+    const { kind, part } = partsOf(entry.key)
+    if (kind === 'flushed') return this.showFlushed(Number(part), entry)
+    if (kind !== 'manifest' && kind !== 'tenant') return undefined
+    const tenant = tenantOf(part)
+    if (tenant === undefined) this.log.warn({ key: entry.key }, 'a key of the bucket names no tenant')
+    else if (kind === 'manifest') this.showManifest(tenant, entry)
+    else
+      this.registry.set(
+        tenant,
+        this.read(entry, (bytes) => decodeRegistered(bytes, entry.key)),
+      )
+    return tenant === undefined ? undefined : { kind, tenant }
+  }
+
+  private showManifest(tenant: string, entry: KvEntry): void {
+    const before = this.manifests.get(tenant)
+    if (before !== undefined && entry.revision <= before.revision) return
+    this.manifests.set(
+      tenant,
+      this.read(entry, (bytes) => readManifest(entry, bytes, tenant, before)),
+    )
+  }
+
+  private showFlushed(partition: number, entry: KvEntry): BlocksChange {
+    const before = this.watermarks.get(partition)
+    const seen = this.read(entry, (bytes) => decodeFlushed(bytes, entry.key))
+    const segmentBefore = before && 'value' in before ? (before.value?.segment ?? 0) : 0
+    const segment = 'value' in seen ? (seen.value?.segment ?? 0) : 0
+    if (segment < segmentBefore && 'value' in seen) {
+      const text = `${entry.key} went back from ${segmentBefore} to ${segment}: the bucket was changed from outside or lost its end`
+      this.log.error({ partition }, text)
+      this.watermarks.set(partition, { revision: entry.revision, error: new CorruptError('flushed-back', text) })
+    } else this.watermarks.set(partition, seen)
+    return { kind: 'flushed', partition }
+  }
+
+  private read<T>(entry: KvEntry, decode: (bytes: Uint8Array) => T): Seen<T> {
+    const { revision, value } = entry
+    if (value === undefined) return { revision, value: undefined }
+    try {
+      return { revision, value: decode(value) }
+    } catch (error) {
+      if (!(error instanceof CorruptError)) throw error
+      this.log.error({ key: entry.key, revision, reason: textOf(error) }, 'what stands in the bucket is damaged')
+      return { revision, error }
+    }
+  }
+}
+
+function partsOf(key: string): { kind: string; part: string } {
+  const dot = key.indexOf('.')
+  return { kind: key.slice(0, dot), part: key.slice(dot + 1) }
+}
+
+function tenantOf(token: string): string | undefined {
+  try {
+    return decodeTenant(token)
+  } catch (error) {
+    if (error instanceof RefusedError) return undefined
+    throw error
+  }
+}
+
+/** Checks the chain where the version before was seen as well; the watch may pass over some. */
+function readManifest(
+  { revision }: KvEntry,
+  bytes: Uint8Array,
+  tenant: string,
+  before: Seen<StoredManifest> | undefined,
+): StoredManifest {
+  const manifest = decodeManifest(bytes, tenant)
+  const last = before && 'value' in before ? before.value : undefined
+  if (last && manifest.version === last.manifest.version + 1 && manifest.previous !== last.sha256) {
+    const text = `version ${manifest.version} of tenant "${tenant}" does not follow from the version ${last.manifest.version} that was seen`
+    throw new CorruptError('manifest-chain', text)
+  }
+  return { manifest, revision, sha256: sha256(bytes) }
+}
