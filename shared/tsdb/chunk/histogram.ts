@@ -15,6 +15,7 @@ export const ENCODING_HISTOGRAM = 2
 export const ENCODING_FLOAT_HISTOGRAM = 3
 
 const HEADER_BYTES = 3
+const FLAG_NO_RESET = 0b01
 const FLAG_RESET = 0b10
 const FLAG_GAUGE = 0b11
 
@@ -126,7 +127,8 @@ export class HistogramChunkWriter {
   private endsStale = false
   count = 0
 
-  constructor(time: number, first: Histogram) {
+  /** `isContinuation`: the sample right before `first`, in the chunk before, makes it sure that `first` is no counter reset. */
+  constructor(time: number, first: Histogram, isContinuation = false) {
     const histogram = isStaleHistogram(first) ? staleHistogram(first.isFloat) : first
     this.isFloat = first.isFloat
     this.isGauge = histogram.resetHint === 'gauge'
@@ -136,7 +138,8 @@ export class HistogramChunkWriter {
     this.xor = new XorColumns(this.isFloat ? 3 + buckets : 1)
     this.last = new Float64Array(this.isFloat ? 0 : 2 + buckets)
     this.delta = new Float64Array(this.isFloat ? 0 : 2 + buckets)
-    const flag = this.isGauge ? FLAG_GAUGE : histogram.resetHint === 'reset' ? FLAG_RESET : 0
+    const counterFlag = histogram.resetHint === 'reset' ? FLAG_RESET : isContinuation ? FLAG_NO_RESET : 0
+    const flag = this.isGauge ? FLAG_GAUGE : counterFlag
     this.writer.bits(0, 16)
     this.writer.bits(flag << 6, 8)
     writeLayout(this.writer, histogram)
