@@ -30,6 +30,9 @@ export type BlockOrigin =
       readonly segment: number
       /** Set on what an owner held that the block flushed by the leader misses (L10). */
       readonly isSupplement?: true
+      /** Sequence of the record of a deletion of this tenant that cut the segment: the block holds what arrived behind it, up to the next
+       *  such record. Absent: what arrived before the first. */
+      readonly cut?: number
     }
   | { readonly kind: 'compaction'; readonly level: number }
   | { readonly kind: 'upload' }
@@ -63,20 +66,37 @@ export interface RetiredBlock {
   readonly reason: 'compacted' | 'retention' | 'deleted' | 'tenant-deleted'
 }
 
-/** A deletion by matchers and time (L12): hides samples at once; the compactor removes them after the undo window. */
+/** A place in a partition's log: sequence `seq`, in segment `segment`. */
+export interface DeletePosition {
+  readonly segment: number
+  readonly seq: number
+}
+
+/** A deletion by matchers and time (L12). It affects what was applied before its record in each partition's log, and nothing later, whatever
+ *  the times of the samples. What it means for blocks is said in contracts/deletes.ts. */
 export interface DeleteEntry {
   readonly id: string
+  /** `tenant`: all that the tenant had, metadata and exemplars too. */
+  readonly kind: 'series' | 'tenant'
+  /** pending: its records are being written · active: they all are · undoing: records that take it back are being written · undone, removed:
+   *  hides nothing any more, kept as history. */
+  readonly state: 'pending' | 'active' | 'undoing' | 'undone' | 'removed'
   /** Each inner list is one selector; a series that matches any is affected. */
   readonly selectors: readonly (readonly Matcher[])[]
-  /** Inclusive, ms. */
+  /** Inclusive, ms; safe integers. */
   readonly startMs: number
   readonly endMs: number
   readonly askedAtMs: number
   readonly askedBy: string
+  /** It can be taken back until then; later the compactor rewrites its blocks. */
   readonly undoUntilMs: number
-  /** Per partition the last segment that it affects; later ones are untouched, whatever the times of their samples. */
-  readonly upTo: Readonly<Record<string, number>>
-  /** The blocks it affects that have not been rewritten yet. A flushed block at or below `upTo` joins when it is committed. */
+  /** When it was taken back, and by whom; or when the last of it was removed. */
+  readonly endedAtMs?: number
+  readonly endedBy?: string
+  /** Where its record stands in each partition's log; null as long as no flush has met it. Partitions that are not named came later and
+   *  are not affected. */
+  readonly positions: Readonly<Record<string, DeletePosition | null>>
+  /** The blocks it hides samples of, until they are rewritten. A flushed block from before its record joins when it is committed. */
   readonly blocks: readonly string[]
 }
 
@@ -101,11 +121,12 @@ export interface Manifest {
   readonly flushed: Readonly<Record<string, number>>
   readonly blocks: readonly BlockEntry[]
   readonly retired: readonly RetiredBlock[]
+  /** By age. */
   readonly deletes: readonly DeleteEntry[]
   /** The fence of the newest compaction lease that changed it: one with a lower fence is refused. */
   readonly fence: number
   /** Set when it was made from an object copy of this older version: what lay between is lost. */
   readonly repairedFrom?: number
-  /** Set when the tenant was deleted: nothing of before is read again. */
+  /** When the tenant was last deleted. What hides its samples is the entry in `deletes`; what is written later is read as ever. */
   readonly deletedAtMs?: number
 }
