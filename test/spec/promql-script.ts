@@ -12,15 +12,15 @@ import { isStale } from '../../shared/model/sample.ts'
 import type { Expr, VectorSelector } from '../../shared/promql/ast.ts'
 import { createEngine, ENGINE_DEFAULTS, type MatrixSeries, type QueryResult } from '../../shared/promql/engine.ts'
 import { describeLabels } from '../../shared/promql/exec/labels.ts'
-import { describeHistogram, sideOf } from '../../shared/promql/functions/histogram-buckets.ts'
+import { allBuckets, describeHistogram, sideOf } from '../../shared/promql/functions/histogram-buckets.ts'
 import { compact } from '../../shared/promql/functions/histogram-math.ts'
 import { almostEqual } from '../../shared/promql/functions/quantile.ts'
 import { parse } from '../../shared/promql/parse/parser.ts'
 import { format } from '../../shared/promql/parse/printer.ts'
 import { type Point, pointsFrom } from './promql-points.ts'
-import { labelsOfMetric, nativeFromClassic, ScriptStorage } from './promql-storage.ts'
+import { labelsOfMetric, nativeFromClassic, ScriptStorage, type StoredSample } from './promql-storage.ts'
 
-const FEATURES: ReadonlySet<string> = new Set([
+export const FEATURES: ReadonlySet<string> = new Set([
   'promql-experimental-functions',
   'promql-extended-range-selectors',
   'promql-binop-fill-modifiers',
@@ -28,10 +28,13 @@ const FEATURES: ReadonlySet<string> = new Set([
   'use-start-timestamps',
 ])
 
+/** What scripts are written for. */
+export const SAMPLES_MAX = 50_000
+
 const engine = createEngine({
   ...ENGINE_DEFAULTS,
   clock: systemClock,
-  samplesMax: 50_000,
+  samplesMax: SAMPLES_MAX,
   enabledFeatures: FEATURES,
 })
 
@@ -40,6 +43,54 @@ export interface Outcome {
   readonly expression: string
   /** undefined: passed. */
   readonly fault: string | undefined
+  /** Why the case could not be asked here. */
+  readonly skipped?: string
+}
+
+export interface Question {
+  readonly text: string
+  readonly startMs: number
+  readonly endMs: number
+  /** 0: instant. */
+  readonly stepMs: number
+}
+
+/** A histogram as the HTTP API shows it: populated buckets as [which bounds belong to it, lower, upper, count]. */
+export interface ShownHistogram extends Histogram {
+  readonly shown: readonly (readonly [number, string, string, string])[]
+}
+
+export interface LoadedSeries {
+  readonly labels: Labels
+  readonly samples: readonly StoredSample[]
+}
+
+/** Where cases are run: the engine over a table, or a whole system. */
+export interface ScriptGround {
+  /** Forgets everything that was loaded. */
+  clear(): void
+  load(series: readonly LoadedSeries[]): Promise<void>
+  /** Why nothing can be asked of what was loaded; undefined when it can. */
+  skips(): string | undefined
+  /** Rejects with a RefusedError-like (`kind` refused) error of Prometheus' text when the expression is refused. */
+  query(question: Question): Promise<QueryResult>
+  /** Every instant case is run in further ways. */
+  readonly isThorough: boolean
+}
+
+export function engineGround(): ScriptGround {
+  let storage = new ScriptStorage()
+  return {
+    isThorough: true,
+    skips: () => undefined,
+    clear() {
+      storage = new ScriptStorage()
+    },
+    async load(series) {
+      for (const { labels, samples } of series) storage.append(labels, samples)
+    },
+    query: (question) => engine.query({ ...question, signal: new AbortController().signal }, storage),
+  }
 }
 
 interface Expectation {
@@ -88,26 +139,26 @@ export function durationFrom(text: string): number {
   return sign * ms
 }
 
-export async function runScript(text: string): Promise<Outcome[]> {
+export async function runScript(text: string, ground: ScriptGround = engineGround()): Promise<Outcome[]> {
   const lines = text
     .split('\n')
     .map((line) => line.trim())
     .map((line) => (line.startsWith('#') ? '' : line))
   const outcomes: Outcome[] = []
-  let storage = new ScriptStorage()
+  ground.clear()
   for (let at = 0; at < lines.length; at++) {
     const line = lines[at]!
     if (line === '') continue
     const block: string[] = []
     const start = at
     if (/^clear$/i.test(line)) {
-      storage = new ScriptStorage()
+      ground.clear()
       continue
     }
     while (at + 1 < lines.length && lines[at + 1] !== '') block.push(lines[++at]!)
     const load = /^load(_with_nhcb)?\s+(\S+)$/i.exec(line)
-    if (load !== null) loadBlock(storage, block, durationFrom(load[2]!), load[1] !== undefined)
-    else outcomes.push(await runCase(caseFrom(line, block, start + 1), storage))
+    if (load !== null) await ground.load(seriesOf(block, durationFrom(load[2]!), load[1] !== undefined))
+    else outcomes.push(await runCase(caseFrom(line, block, start + 1), ground))
   }
   return outcomes
 }
@@ -135,7 +186,7 @@ function splitMetric(line: string): { metric: string; rest: string } {
   return { metric: line, rest: '' }
 }
 
-function loadBlock(storage: ScriptStorage, block: readonly string[], stepMs: number, withNative: boolean): void {
+function seriesOf(block: readonly string[], stepMs: number, withNative: boolean): LoadedSeries[] {
   const loaded = new Map<string, { labels: Labels; points: Point[]; starts: (number | undefined)[] }>()
   const starts = new Map<string, (number | undefined)[]>()
   for (const line of block) {
@@ -149,9 +200,11 @@ function loadBlock(storage: ScriptStorage, block: readonly string[], stepMs: num
     loaded.set(key, { labels, points: pointsFrom(rest), starts: starts.get(key) ?? [] })
   }
   const series = [...loaded.values()]
-  for (const { labels, points, starts: offsets } of series) storage.append(labels, samplesOf(points, stepMs, offsets))
-  if (!withNative) return
-  for (const { labels, points } of nativeFromClassic(series)) storage.append(labels, samplesOf(points, stepMs, []))
+  const natives = withNative ? nativeFromClassic(series).map((each) => ({ ...each, starts: [] })) : []
+  return [...series, ...natives].map(({ labels, points, starts: offsets }) => ({
+    labels,
+    samples: samplesOf(points, stepMs, offsets),
+  }))
 }
 
 function startsFrom(text: string): (number | undefined)[] {
@@ -246,26 +299,28 @@ function readBlockLine(one: EvalCase, text: string): void {
   one.rows.push({ labels: labelsOfMetric(metric), points: pointsFrom(rest) })
 }
 
-async function runCase(one: EvalCase, storage: ScriptStorage): Promise<Outcome> {
+async function runCase(one: EvalCase, ground: ScriptGround): Promise<Outcome> {
   const outcome = (fault: string | undefined): Outcome => ({ line: one.line, expression: one.expression, fault })
+  const skipped = ground.skips()
+  if (skipped !== undefined) return { ...outcome(undefined), skipped }
   try {
-    const fault = await checkCase(one, storage)
-    if (fault !== undefined || one.stepMs !== 0) return outcome(fault)
-    return outcome((await checkAsRange(one, storage)) ?? (await checkFixed(one, storage)))
+    const fault = await checkCase(one, ground)
+    if (fault !== undefined || one.stepMs !== 0 || !ground.isThorough) return outcome(fault)
+    return outcome((await checkAsRange(one, ground)) ?? (await checkFixed(one, ground)))
   } catch (error) {
     return outcome(error instanceof Error ? (error.stack ?? error.message) : String(error))
   }
 }
 
-async function ask(one: EvalCase, times: { startMs: number; endMs: number; stepMs: number }, storage: ScriptStorage) {
-  return engine.query({ text: one.expression, ...times, signal: new AbortController().signal }, storage)
+async function ask(one: EvalCase, times: { startMs: number; endMs: number; stepMs: number }, ground: ScriptGround) {
+  return ground.query({ text: one.expression, startMs: times.startMs, endMs: times.endMs, stepMs: times.stepMs })
 }
 
-async function checkCase(one: EvalCase, storage: ScriptStorage): Promise<string | undefined> {
+async function checkCase(one: EvalCase, ground: ScriptGround): Promise<string | undefined> {
   const mustFail = one.expectations.find(({ kind }) => kind === 'fail')
   let result: QueryResult
   try {
-    result = await ask(one, one, storage)
+    result = await ask(one, one, ground)
   } catch (error) {
     if (mustFail !== undefined && (error as { kind?: string }).kind === 'refused') {
       return satisfies(mustFail, textOf(error)) ? undefined : `failed with another text: ${textOf(error)}`
@@ -395,7 +450,11 @@ function isClose(a: number, b: number): boolean {
   return almostEqual(a, b, 1e-6)
 }
 
-function isSameHistogram({ histogram, hasHint }: { histogram: Histogram; hasHint: boolean }, got: Histogram): boolean {
+function isSameHistogram(
+  { histogram, hasHint }: { histogram: Histogram; hasHint: boolean },
+  got: Histogram | ShownHistogram,
+): boolean {
+  if ('shown' in got) return isShown(histogram, got)
   const a = compact(histogram)
   const b = compact(got)
   if (hasHint && a.resetHint !== b.resetHint) return false
@@ -412,6 +471,27 @@ function isSameHistogram({ histogram, hasHint }: { histogram: Histogram; hasHint
   )
 }
 
+function isShown(wanted: Histogram, { count, sum, shown }: ShownHistogram): boolean {
+  if (!isClose(wanted.count, count) || !isClose(wanted.sum, sum)) return false
+  const populated = [...allBuckets(wanted)].filter((bucket) => bucket.count !== 0)
+  if (populated.length !== shown.length) return false
+  return populated.every((bucket, i) => {
+    const [bounds, lower, upper, inside] = shown[i]!
+    const wantedBounds = bucket.lowerInclusive ? (bucket.upperInclusive ? 3 : 1) : bucket.upperInclusive ? 0 : 2
+    return (
+      bounds === wantedBounds &&
+      isClose(bucket.lower, floatOf(lower)) &&
+      isClose(bucket.upper, floatOf(upper)) &&
+      isClose(bucket.count, floatOf(inside))
+    )
+  })
+}
+
+/** A number as the HTTP API writes it. */
+export function floatOf(text: string): number {
+  return text === '+Inf' ? Infinity : text === '-Inf' ? -Infinity : Number(text)
+}
+
 const MOVING = /\b(start|end|range|step)\s*\(\s*\)/
 
 function isCheckedAsRange(one: EvalCase): boolean {
@@ -420,11 +500,11 @@ function isCheckedAsRange(one: EvalCase): boolean {
 }
 
 /** The middle of three steps must give what the instant query gave. */
-async function checkAsRange(one: EvalCase, storage: ScriptStorage): Promise<string | undefined> {
+async function checkAsRange(one: EvalCase, ground: ScriptGround): Promise<string | undefined> {
   if (!isCheckedAsRange(one)) return undefined
   const { endMs } = one
   const times = { startMs: endMs - 60_000, endMs: endMs + 60_000, stepMs: 60_000 }
-  const { value } = await ask(one, times, storage)
+  const { value } = await ask(one, times, ground)
   if (value.type !== 'matrix') return `as a range: got a ${value.type}`
   const samples: Got[] = []
   for (const { labels, times: at, values, histograms } of value.series) {
@@ -447,14 +527,14 @@ const OF_THE_TIME =
   /\b(time|timestamp|predict_linear|year|month|hour|minute|day_of_(month|week|year)|days_in_month|start|end|range|step)\s*\(/
 
 /** With @ on everything that has none, the answer does not depend on when the question is put. */
-async function checkFixed(one: EvalCase, storage: ScriptStorage): Promise<string | undefined> {
+async function checkFixed(one: EvalCase, ground: ScriptGround): Promise<string | undefined> {
   if (one.expectations.some(({ kind }) => kind === 'fail') || OF_THE_TIME.test(one.expression)) return undefined
   if (one.string !== undefined || one.matrix !== undefined) return undefined
   const expression = format(fixed(parse(one.expression, { enabledFeatures: FEATURES }), one.endMs))
   const t = one.endMs
   for (const endMs of t === 0 ? [-1000, 0, 1000] : [-10 * t, 0, Math.trunc(t / 5), t, 10 * t]) {
     const moved: EvalCase = { ...one, expression, startMs: endMs, endMs, expectations: [] }
-    const fault = (await checkCase(moved, storage)) ?? (await checkAsRange(moved, storage))
+    const fault = (await checkCase(moved, ground)) ?? (await checkAsRange(moved, ground))
     if (fault !== undefined) return `as ${expression} at ${endMs} ms: ${fault}`
   }
   return undefined

@@ -14,7 +14,7 @@ import { parseSelector } from '../../shared/promql/parse/parser.ts'
 import type { SelectHints, SeriesSamples, SeriesSource } from '../../shared/promql/source.ts'
 import type { Point } from './promql-points.ts'
 
-interface StoredSample {
+export interface StoredSample {
   readonly timeMs: number
   readonly point: Point
   readonly startMs: number

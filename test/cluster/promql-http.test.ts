@@ -1,0 +1,34 @@
+// Prometheus' promql scripts end to end: pushed by remote write 2.0, asked over HTTP.
+import { readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterAll, beforeAll, expect, it } from 'vitest'
+import { httpGround } from '../spec/promql-http.ts'
+import { FEATURES, runScript, SAMPLES_MAX, type ScriptGround } from '../spec/promql-script.ts'
+import { type System, startSystem } from './system.ts'
+
+const folder = join(import.meta.dirname, '../spec/promql')
+/** Rests on start times of single samples, which are not stored. */
+const SKIPPED: readonly string[] = ['start_timestamps.test']
+const files = readdirSync(folder).filter((name) => name.endsWith('.test') && !SKIPPED.includes(name))
+
+let system: System
+let ground: ScriptGround
+beforeAll(async () => {
+  const features = ['--enable-feature', [...FEATURES].join(',')]
+  system = await startSystem({ args: [...features, '--samples-max', String(SAMPLES_MAX)] })
+  ground = httpGround(system.url)
+}, 70_000)
+afterAll(() => system.stop(), 50_000)
+
+it.each(files)(
+  '%s passes over HTTP',
+  async (name) => {
+    const outcomes = await runScript(readFileSync(join(folder, name), 'utf8'), ground)
+    const faults = outcomes.filter(({ fault, skipped }) => fault !== undefined || skipped !== undefined)
+    expect(faults.map(({ line, expression, fault, skipped }) => `${line} ${expression}: ${fault ?? skipped}`)).toEqual(
+      [],
+    )
+    expect(outcomes.length).toBeGreaterThan(0)
+  },
+  60_000,
+)
