@@ -20,6 +20,7 @@ import { createLog, type Log } from '../../shared/telemetry/log.ts'
 import { createMetrics } from '../../shared/telemetry/metrics.ts'
 import { actorMetrics } from './actor-metrics.ts'
 import { connect } from './connect.ts'
+import { openObjects } from './open-objects.ts'
 import { SetupError } from './setup-error.ts'
 
 export const exitCodeOfBug = 70
@@ -59,6 +60,7 @@ export async function runActorProcess({ role, common, make }: ActorProcessOption
       log,
       signal: stopping.signal,
     })
+    const objects = await openObjects({ common, nats: common.nats, name: id, log })
     const membership = await joinRing({
       bus,
       clock: systemClock,
@@ -66,7 +68,7 @@ export async function runActorProcess({ role, common, make }: ActorProcessOption
       options: common,
       onError: (text) => log.warn({}, text),
     })
-    const deps = { bus, clock: systemClock, random: systemRandom, log, metrics, id, incarnation, membership }
+    const deps = { bus, objects, clock: systemClock, random: systemRandom, log, metrics, id, incarnation, membership }
     const actor = make(deps)
     const running = runActor(asMember(actor, { ...deps, role }), {
       ...deps,
@@ -81,6 +83,7 @@ export async function runActorProcess({ role, common, make }: ActorProcessOption
     await actor.handOver?.()
     await running.stop()
     await membership.leave().catch((error: unknown) => log.warn({ error }, 'leaving the ring'))
+    await objects.close()
     await bus.close()
     return 0
   } catch (error) {

@@ -5,6 +5,7 @@ import type { Bus, ServerFacts } from '../../shared/bus/port.ts'
 import type { CommonConfig, LogSettings } from '../../shared/config/common.ts'
 import type { PartitionsRecord } from '../../shared/contracts/member.ts'
 import { bootstrap } from '../../shared/membership/bootstrap.ts'
+import { natsObjects } from '../../shared/objects/nats-objects.ts'
 import type { Log } from '../../shared/telemetry/log.ts'
 import { connect } from './connect.ts'
 import { SetupError } from './setup-error.ts'
@@ -12,6 +13,7 @@ import { SetupError } from './setup-error.ts'
 /** How long a cluster may take until its servers have found each other, chosen a leader and made a place for every copy. */
 const LEADER_MS_MAX = 60_000
 const RETRY_MS = 250
+const OBJECTS_MS = 10_000
 
 export interface SetUpOptions {
   readonly nats: string
@@ -27,6 +29,7 @@ export async function setUpLogs(options: SetUpOptions): Promise<ServerFacts & { 
   const bus = await connect({ nats, systemUserFile, prefix: common.prefix, name: 'setup', log, signal })
   try {
     const { count } = await madeLogs(bus, options)
+    if (common.objects === 'jetstream') await madeBucket(options)
     return { ...(await bus.server()), partitions: count }
   } catch (error) {
     const hint = error instanceof RefusedError ? '' : '; is there room on the disk for --log-bytes-max × --partitions?'
@@ -49,5 +52,17 @@ async function madeLogs(bus: Bus, { common, logs, log, signal }: SetUpOptions): 
       log.info({ error: textOf(error) }, 'the logs cannot be made yet')
       await sleep(systemClock, RETRY_MS, signal)
     }
+  }
+}
+
+/** The first bucket of blocks; what the logs needed is there, so the servers are, too. */
+async function madeBucket({ nats, common, logs }: SetUpOptions): Promise<void> {
+  const servers = nats.split(',').map((address) => address.trim())
+  const objects = await natsObjects({ servers, prefix: common.prefix, name: 'setup objects', clock: systemClock })
+  try {
+    const limits = { replicas: logs.logReplicas, bytesMax: logs.objectsBytesMax }
+    await objects.setUp(limits, { timeoutMs: OBJECTS_MS })
+  } finally {
+    await objects.close()
   }
 }

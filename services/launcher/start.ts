@@ -66,7 +66,7 @@ export async function start(options: StartOptions): Promise<number> {
       log,
       signal: stopping.signal,
     })
-    const actors = await startActors(options, nats, children, log, stopping)
+    const actors = await startActors({ ...options, dataPath: folder.path }, nats, children, log, stopping)
     announce(options, folder, nats, facts, actors)
     return await stopping.exitCode
   } catch (error) {
@@ -115,8 +115,11 @@ async function startNats(
   return startNatsServers({ dataFolder: folder.path, zones, binary, failedStartsMax, log, say, signal })
 }
 
+/** With the data folder's real path. */
+type ActorOptions = StartOptions & { readonly dataPath: string }
+
 async function startActors(
-  options: StartOptions,
+  options: ActorOptions,
   nats: NatsServers,
   children: Supervisor[],
   log: Log,
@@ -137,7 +140,7 @@ async function startActors(
 }
 
 interface ActorStart {
-  readonly options: StartOptions
+  readonly options: ActorOptions
   readonly nats: NatsServers
   readonly children: Supervisor[]
   readonly log: Log
@@ -185,6 +188,9 @@ function startActor({ options, nats, children, log, stopping, role, index }: Act
 
   function flags(): string[] {
     const own = [...options.flagsOf(role), `--nats=${nats.url}`, `--id=${id}`]
+    const { objects, objectsDir } = options.common
+    if (objects === 'directory' && objectsDir === '')
+      own.push(`--objects-dir=${path.join(options.dataPath, 'objects')}`)
     if (nats.systemUserFile !== '') own.push(`--nats-system-file=${nats.systemUserFile}`)
     if (role === 'gateway') own.push(`--listen=${listenOf(options.listen, index)}`)
     const zone = options.zones[index % options.zones.length] ?? noZone

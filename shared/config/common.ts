@@ -16,6 +16,12 @@ export const commonSettings = defineSettings({
     wants: 'letters, digits, - and _',
   }),
   zone: text('', 'failure domain of this actor: copies of a partition are spread over zones'),
+  objects: choice(
+    ['jetstream', 'directory'],
+    'jetstream',
+    'where blocks are kept: in the nats-servers, or in a folder that every actor sees',
+  ),
+  objectsDir: text('', 'folder of the blocks, with --objects=directory; `start` takes one in its data folder'),
   heartbeatMs: duration('5s', 'how often an actor says that it lives', { min: '50ms', max: '1m' }),
   unhealthyAfterMs: duration(
     '15s',
@@ -54,7 +60,14 @@ export const logSettings = defineSettings({
   logBytesMax: bytes('8GiB', 'size limit of each partition log; a full log refuses writes, it drops nothing', {
     min: '1MiB',
   }),
-  logReplicas: integer(1, 'nats-servers that keep a copy of each log: 3 on a cluster', { min: 1, max: 5 }),
+  logReplicas: integer(1, 'nats-servers that keep a copy of each log and each block: 3 on a cluster', {
+    min: 1,
+    max: 5,
+  }),
+  objectsBytesMax: bytes(
+    '0',
+    'size limit of each bucket of blocks, one for 28 days of samples, reserved in the nats-server; 0: only what the server itself allows',
+  ),
 })
 
 export type CommonConfig = ConfigOf<typeof commonSettings>

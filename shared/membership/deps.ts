@@ -2,12 +2,14 @@
 import type { Clock } from '../base/clock.ts'
 import type { Random } from '../base/random.ts'
 import type { Bus } from '../bus/port.ts'
+import type { ObjectStore } from '../objects/port.ts'
 import type { Log } from '../telemetry/log.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
 import type { Membership } from './membership.ts'
 
 export interface ServiceDeps {
   readonly bus: Bus
+  readonly objects: ObjectStore
   readonly clock: Clock
   readonly random: Random
   readonly log: Log

@@ -1,8 +1,9 @@
 // The port to the object store: where blocks live. Objects are immutable: made once, read in ranges, deleted whole.
 //
-// Names are made of [A-Za-z0-9_.-] parts joined by `/`, e.g. `team_2Ea/01JD…/chunks/000001`.
+// Names are made of [A-Za-z0-9_.-] parts joined by `/`, e.g. `team_2Ea/01JD…/chunks/000001` (names.ts).
 //
-// Errors: UnavailableError `objects-unavailable` | `objects-timeout` | `objects-full`: may pass, nothing was made visible.
+// Errors: UnavailableError `objects-unavailable` | `objects-timeout` | `objects-full`: may pass. What create had begun stays invisible, but
+//         for one case: a timeout of the very last step, after which the object may stand; creating it again tells.
 //         ConflictError `object-exists`: there is an object of that name with other bytes.
 //         CorruptError `object-damaged`: what is stored is not what was written. CorruptError `object-missing`: a read of an object that
 //         is not there; whoever lists an object elsewhere must never take it for an empty one.
@@ -23,10 +24,21 @@ export interface ObjectCall {
   readonly signal?: AbortSignal
 }
 
+export interface CreateCall extends ObjectCall {
+  /** Reads everything back and compares before it says that the object stands, also when it stood there already. */
+  readonly readBack?: boolean
+}
+
+/** What a sweep took away. */
+export interface Swept {
+  readonly count: number
+  readonly bytes: number
+}
+
 export interface ObjectStore {
   readonly kind: 'jetstream' | 'directory' | 'memory'
-  /** Create-only. Success when the very same bytes stand there already. Visible only when it is whole. */
-  create(name: string, bytes: Uint8Array, call: ObjectCall): Promise<ObjectInfo>
+  /** Create-only. Success when the very same bytes stand there already. Visible only when it is whole. At most CREATE_MS_MAX. */
+  create(name: string, bytes: Uint8Array, call: CreateCall): Promise<ObjectInfo>
   info(name: string, call: ObjectCall): Promise<ObjectInfo | undefined>
   /** Bytes [start, end), checked. A range beyond the end is CorruptError `object-damaged`. The bytes are the caller's. */
   read(name: string, range: { start: number; end: number }, call: ObjectCall): Promise<Uint8Array>
@@ -34,5 +46,11 @@ export interface ObjectStore {
   list(prefix: string, call: ObjectCall): Promise<ObjectInfo[]>
   /** Nothing happens where there is none. */
   delete(name: string, call: ObjectCall): Promise<void>
+  /** Removes what creates and deletes that broke off have left, if it is older. At least SWEEP_AGE_MS_MIN: what a create still writes stays. */
+  sweep(olderThanMs: number, call: ObjectCall): Promise<Swept>
   close(): Promise<void>
 }
+
+/** Bounds that keep a sweep away from a create that is under way, clocks apart by minutes included. */
+export const CREATE_MS_MAX = 10 * 60_000
+export const SWEEP_AGE_MS_MIN = 30 * 60_000

@@ -16,6 +16,7 @@ import { type PushReply, push } from '../../shared/contracts/write.ts'
 import { bootstrap } from '../../shared/membership/bootstrap.ts'
 import { asMember } from '../../shared/membership/member-actor.ts'
 import { joinRing } from '../../shared/membership/membership.ts'
+import { memoryObjects } from '../../shared/objects/memory-objects.ts'
 import { silentLog } from '../../shared/telemetry/log.ts'
 import { createMetrics } from '../../shared/telemetry/metrics.ts'
 import { encodeWriteV1 } from '../../shared/wire/remote-write-encode.ts'
@@ -42,6 +43,7 @@ async function writePath(options: Options): Promise<Bus> {
     logBytesMax: options.logBytesMax ?? 64 << 20,
     logReplicas: 1,
   })
+  const objects = memoryObjects()
   const depsOf = async (role: Role) => {
     const own = hub.connect(role)
     const self = { id: `${role}-1`, role, zone: '', incarnation: role, version: 'test', capacity: 0 }
@@ -49,6 +51,7 @@ async function writePath(options: Options): Promise<Bus> {
     const membership = await joinRing({ bus: own, clock: systemClock, self, options: times, onError: () => {} })
     return {
       bus: own,
+      objects,
       clock: systemClock,
       random: seededRandom(2),
       log: silentLog,

@@ -23,6 +23,7 @@ import { push } from '../../shared/contracts/write.ts'
 import { addPartitions, bootstrap, readPartitions } from '../../shared/membership/bootstrap.ts'
 import { asMember, type MemberActor } from '../../shared/membership/member-actor.ts'
 import { joinRing } from '../../shared/membership/membership.ts'
+import { memoryObjects } from '../../shared/objects/memory-objects.ts'
 import { silentLog } from '../../shared/telemetry/log.ts'
 import { createMetrics, type Metrics } from '../../shared/telemetry/metrics.ts'
 import { encodeWriteV1 } from '../../shared/wire/remote-write-encode.ts'
@@ -79,6 +80,7 @@ export class World {
   /** Draws of its own, so that a history is the same with right clocks. */
   private readonly clockRandom: Random
   private readonly processes: { readonly metrics: Metrics }[] = []
+  private readonly objects = memoryObjects({ clock: this.clock })
   private incarnationCount = 0
   private pushCount = 0
   lateCount = 0
@@ -155,7 +157,17 @@ export class World {
       options: { heartbeatMs: 1_000, unhealthyAfterMs: 600_000, forgetAfterMs: 3_600_000 },
       onError: () => {},
     })
-    const deps = { bus, clock, random: this.random, log: silentLog, metrics, id, incarnation, membership }
+    const deps = {
+      bus,
+      objects: this.objects,
+      clock,
+      random: this.random,
+      log: silentLog,
+      metrics,
+      id,
+      incarnation,
+      membership,
+    }
     const without = this.options.without ?? new Set<string>()
     let owners: () => readonly Owner[] = () => []
     let made: MemberActor

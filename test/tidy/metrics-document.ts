@@ -14,6 +14,7 @@ import { createMemoryHub } from '../../shared/bus/memory-bus.ts'
 import { defaultsOf } from '../../shared/config/settings.ts'
 import type { ServiceDeps } from '../../shared/membership/deps.ts'
 import type { Membership } from '../../shared/membership/membership.ts'
+import { memoryObjects } from '../../shared/objects/memory-objects.ts'
 import { silentLog } from '../../shared/telemetry/log.ts'
 import { createMetrics, type MetricDescription, type Metrics } from '../../shared/telemetry/metrics.ts'
 
@@ -60,6 +61,7 @@ function depsWith(metrics: Metrics): ServiceDeps {
   const bus = createMemoryHub({ clock: systemClock, random, durability: 'unknown' }).connect('document')
   return {
     bus,
+    objects: memoryObjects(),
     clock: systemClock,
     random,
     log: silentLog,

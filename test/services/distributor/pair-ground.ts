@@ -26,6 +26,7 @@ import { bootstrap } from '../../../shared/membership/bootstrap.ts'
 import { asMember } from '../../../shared/membership/member-actor.ts'
 import { joinRing } from '../../../shared/membership/membership.ts'
 import { labelsFrom, labelsKey } from '../../../shared/model/labels.ts'
+import { memoryObjects } from '../../../shared/objects/memory-objects.ts'
 import { silentLog } from '../../../shared/telemetry/log.ts'
 import { createMetrics } from '../../../shared/telemetry/metrics.ts'
 import { SampleColumns } from '../../../shared/tsdb/columns.ts'
@@ -60,6 +61,7 @@ export class PairGround {
   readonly hub: MemoryHub
   readonly ids: readonly string[]
   private readonly options: PairOptions
+  private readonly objects = memoryObjects({ clock: this.clock })
   private sender!: Bus
   private bucket!: KvBucket
   private owners: () => readonly Owner[] = () => []
@@ -89,7 +91,16 @@ export class PairGround {
     const self = { id, role, zone: '', incarnation: id, version: 'test', capacity: 0 }
     const options = { heartbeatMs: 20_000, unhealthyAfterMs: NEVER_MS, forgetAfterMs: NEVER_MS }
     const membership = await joinRing({ bus, clock, self, options, onError: () => {} })
-    const deps = { bus, clock, random: this.random, log: silentLog, metrics: createMetrics(), ...self, membership }
+    const deps = {
+      bus,
+      objects: this.objects,
+      clock,
+      random: this.random,
+      log: silentLog,
+      metrics: createMetrics(),
+      ...self,
+      membership,
+    }
     const without = this.options.without ?? new Set<string>()
     const made =
       role === 'ingester'

@@ -20,6 +20,7 @@ import { bootstrap } from '../../../shared/membership/bootstrap.ts'
 import { asMember } from '../../../shared/membership/member-actor.ts'
 import { joinRing } from '../../../shared/membership/membership.ts'
 import { decodeTenant } from '../../../shared/model/tenant.ts'
+import { memoryObjects } from '../../../shared/objects/memory-objects.ts'
 import { silentLog } from '../../../shared/telemetry/log.ts'
 import { createMetrics } from '../../../shared/telemetry/metrics.ts'
 
@@ -67,7 +68,14 @@ export async function startSystem(options: SystemOptions = {}): Promise<System> 
   for (const role of ['distributor', 'ingester', 'querier'] as const)
     for (const id of ids[role]) await startStub(role, id)
   const own = await join('gateway', 'gateway-1')
-  const deps = { ...own, clock: systemClock, random, log: silentLog, metrics: createMetrics() }
+  const deps = {
+    ...own,
+    objects: memoryObjects(),
+    clock: systemClock,
+    random,
+    log: silentLog,
+    metrics: createMetrics(),
+  }
   const actor = gateway({
     ...deps,
     config: defaultsOf(gatewaySettings, { listen: '127.0.0.1:0', drainMs: 200, ...options.config }),

@@ -10,6 +10,7 @@ import type { MemoryHub } from '../../../shared/bus/memory-bus.ts'
 import { defaultsOf } from '../../../shared/config/settings.ts'
 import { type QueryKind, type QueryParams, query } from '../../../shared/contracts/query.ts'
 import type { Membership } from '../../../shared/membership/membership.ts'
+import { memoryObjects } from '../../../shared/objects/memory-objects.ts'
 import { silentLog } from '../../../shared/telemetry/log.ts'
 import { createMetrics, type Metrics } from '../../../shared/telemetry/metrics.ts'
 
@@ -38,7 +39,7 @@ export async function startQuerier(
   const bus = hub.connect('querier-1')
   const asker = hub.connect('asker')
   const metrics = createMetrics()
-  const base = { bus, clock: systemClock, random: seededRandom(2), log: silentLog }
+  const base = { bus, objects: memoryObjects(), clock: systemClock, random: seededRandom(2), log: silentLog }
   const config = defaultsOf(querierSettings, changes)
   const actor = querier({ ...base, metrics, id: 'querier-1', incarnation: 'y', membership, config })
   const running = runActor(actor, { ...base, drainMs: 50 })

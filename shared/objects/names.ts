@@ -1,0 +1,24 @@
+// Names of objects, and which bucket of time one belongs to: deleting what is old then empties whole streams.
+import { assert } from '../base/assert.ts'
+
+/** Longer names would make longer subjects than a server takes. */
+const nameLengthMax = 512
+const wellFormed = /^(?!.*(?:^|\/)\.{1,2}(?:\/|$))[A-Za-z0-9_.-]+(?:\/[A-Za-z0-9_.-]+)*$/
+const ulid = /^[0-7][0-9A-HJKMNP-TV-Z]{25}$/
+const crockford = '0123456789ABCDEFGHJKMNPQRSTVWXYZ'
+
+/** Length of a bucket's time. */
+export const BUCKET_MS = 28 * 24 * 3_600_000
+
+export function checkName(name: string): void {
+  assert(name.length <= nameLengthMax && wellFormed.test(name), `"${name}" is no name of an object`)
+}
+
+/** `meta`, or the number of the 28 days since 1970 that the time part of the last ULID in the name lies in. */
+export function bucketOf(name: string): string {
+  const id = name.split('/').findLast((part) => ulid.test(part))
+  if (id === undefined) return 'meta'
+  let ms = 0
+  for (const letter of id.slice(0, 10)) ms = ms * 32 + crockford.indexOf(letter)
+  return String(Math.floor(ms / BUCKET_MS))
+}

@@ -1,0 +1,443 @@
+// Objects on JetStream, in the layout of NATS' own object store (docs/formats/objects.md): what lies there can be listed and fetched with the
+// nats CLI. Buckets by time, so that what is old leaves in whole streams.
+//
+// Invariants
+//   O1  An object is visible by its info, and its info is stored last, by one compare-and-set: never a half, never two.
+//   O2  Parts are found by their sequences in the info, and must stand under the object's own subject and keep their checksums: a server
+//       that lost them, or gave their sequences to others, is answered by `object-damaged`.
+//   O3  The info goes first and the parts after it: whatever breaks off leaves parts that no info names, for `sweep`.
+//   O4  Parts are never taken away while an info may still come to name them.
+import { hash, randomUUID } from 'node:crypto'
+import { LRUCache } from 'lru-cache'
+import { assert } from '../base/assert.ts'
+import { CarillonError, ConflictError, UnavailableError } from '../base/errors.ts'
+import { Deadline } from './deadline.ts'
+import { damaged, type Layout, layOut, missing, parseLayout, readRange, storedSizeOf, verifyWhole } from './layout.ts'
+import { bucketOf, checkName } from './names.ts'
+import { ApiError, apiCode, NatsDoor, type NatsObjectsOptions, NobodyError, parsedJson } from './nats-door.ts'
+import { NatsStream, type StoredMessage } from './nats-stream.ts'
+import {
+  CREATE_MS_MAX,
+  type CreateCall,
+  type ObjectCall,
+  type ObjectInfo,
+  type ObjectStore,
+  SWEEP_AGE_MS_MIN,
+  type Swept,
+} from './port.ts'
+
+export interface BucketLimits {
+  /** Copies that the NATS servers keep. */
+  readonly replicas: number
+  /** Of each bucket; 0 leaves it to the limits of the server. */
+  readonly bytesMax: number
+}
+
+export interface NatsObjects extends ObjectStore {
+  readonly kind: 'jetstream'
+  /** Makes the first bucket; later ones take its limits over. Idempotent. */
+  setUp(limits: BucketLimits, call: ObjectCall): Promise<void>
+}
+
+/** Parts under way at once, of one create. */
+const appendsMax = 4
+/** Times that a create begins anew after a part got lost. */
+const triesMax = 3
+/** Infos remembered; an object never changes, and one that is gone is found out when its parts are. */
+const foundMax = 4_096
+/** Infos asked for at once by a list. */
+const asksMax = 32
+const cleanUpMs = 2_000
+
+/** An object's info as it was found. */
+interface Found {
+  readonly info: ObjectInfo
+  readonly layout: Layout
+  readonly nuid: string
+  readonly seqs: readonly number[]
+}
+
+/** What stands under an object's name: nothing, or what `nats object rm` leaves. */
+interface Vacant {
+  readonly lastSeq: number
+}
+
+/** The message that makes an object visible. Go's client wants `mtime` and ignores what we add under `metadata`. */
+interface InfoMessage {
+  readonly name: string
+  readonly bucket: string
+  readonly nuid: string
+  readonly size: number
+  readonly chunks: number
+  readonly digest: string
+  readonly deleted?: boolean
+  readonly mtime: string
+  readonly options: { readonly max_chunk_size: number }
+  readonly metadata?: { readonly carillon?: string }
+}
+
+const textOfName = (name: string) => Buffer.from(name).toString('base64').replaceAll('+', '-').replaceAll('/', '_')
+const nameOfText = (text: string) => Buffer.from(text, 'base64url').toString()
+
+export async function natsObjects(options: NatsObjectsOptions): Promise<NatsObjects> {
+  const door = await NatsDoor.open(options)
+  return new JetStreamObjects(door, options)
+}
+
+class JetStreamObjects implements NatsObjects {
+  readonly kind = 'jetstream'
+  readonly #door: NatsDoor
+  readonly #options: NatsObjectsOptions
+  readonly #bucketPrefix: string
+  readonly #found = new LRUCache<string, Found>({ max: foundMax })
+
+  constructor(door: NatsDoor, options: NatsObjectsOptions) {
+    this.#door = door
+    this.#options = options
+    this.#bucketPrefix = `${options.prefix ?? 'cln'}-blocks-`
+  }
+
+  // ---- making ----
+
+  async create(name: string, bytes: Uint8Array, call: CreateCall): Promise<ObjectInfo> {
+    checkName(name)
+    assert(call.timeoutMs <= CREATE_MS_MAX, `a create of ${call.timeoutMs} ms`)
+    const deadline = this.#deadline(call, `create of ${name}`)
+    const stream = this.#streamOf(name)
+    let standing = await this.#stands(stream, name, deadline)
+    if ('lastSeq' in standing) {
+      const { layout, parts } = await layOut(bytes, { packs: true })
+      standing = await this.#upload({ stream, name, layout, parts, vacant: standing }, deadline)
+    }
+    const { layout, info } = standing
+    if (layout.sha256 !== hash('sha256', bytes, 'hex')) {
+      throw new ConflictError('object-exists', `object ${name} stands there with other bytes`)
+    }
+    if (call.readBack) await this.#verify(stream, standing, deadline)
+    return info
+  }
+
+  async #upload(upload: Upload, deadline: Deadline): Promise<Found> {
+    for (let tryNumber = 1; ; tryNumber++) {
+      const nuid = randomUUID().replaceAll('-', '')
+      let seqs: number[]
+      try {
+        if (upload.parts.length === 0) await this.#makeBucket(upload.stream, upload.name, deadline)
+        seqs = await this.#appendParts(upload, `${upload.stream.root}.C.${nuid}`, deadline)
+      } catch (error) {
+        const why = await this.#cleanUp(upload.stream, nuid, error)
+        if (why instanceof NobodyError) await this.#makeBucket(upload.stream, upload.name, deadline)
+        else if (!(why instanceof UnavailableError) || why.code !== 'objects-unavailable') throw why
+        if (tryNumber === triesMax || deadline.signal?.aborted) throw why
+        deadline.left()
+        continue
+      }
+      return await this.#appendInfo(upload, nuid, seqs, deadline)
+    }
+  }
+
+  /** The sequences; they rise, as readers that replay the subject expect. */
+  async #appendParts({ stream, name, parts }: Upload, subject: string, deadline: Deadline): Promise<number[]> {
+    if (parts.length === 0) return []
+    const seqs: number[] = []
+    let next = 0
+    const appender = async () => {
+      while (next < parts.length) {
+        const index = next++
+        seqs[index] = await this.#door.append(subject, parts[index] as Uint8Array, deadline)
+      }
+    }
+    const appenders = Array.from({ length: Math.min(appendsMax, parts.length) }, appender)
+    const outcomes = await Promise.allSettled(appenders)
+    const failed = outcomes.find((outcome) => outcome.status === 'rejected')
+    if (failed !== undefined) throw failed.reason
+    const isRising = seqs.every((seq, index) => index === 0 || seq > (seqs[index - 1] as number))
+    if (!isRising) throw new UnavailableError('objects-unavailable', `${stream.name}: parts of ${name} out of order`)
+    return seqs
+  }
+
+  /** O1. A lost answer is found out by asking for what stands there; nothing is stored twice, for it may have been deleted since. */
+  async #appendInfo(upload: Upload, nuid: string, seqs: number[], deadline: Deadline): Promise<Found> {
+    const { stream, name, layout, vacant } = upload
+    const subject = `${stream.root}.M.${textOfName(name)}`
+    const head = { 'Nats-Expected-Last-Subject-Sequence': String(vacant.lastSeq), 'Nats-Rollup': 'sub' }
+    const message = JSON.stringify(infoMessage(upload, nuid, seqs))
+    try {
+      await this.#door.append(subject, message, deadline, head)
+    } catch (error) {
+      const isLost = error instanceof ApiError && error.errCode === apiCode.wrongLastSequence
+      const isUnknown = error instanceof UnavailableError && !(error instanceof ApiError)
+      if (error instanceof NobodyError || !(isLost || isUnknown)) {
+        await this.#cleanUp(stream, nuid, undefined)
+        throw error
+      }
+      const standing = await this.#standsAtLeader(stream, name, deadline)
+      if ('lastSeq' in standing) throw isLost ? vanished(name) : error // O4: its parts stay
+      if (standing.nuid !== nuid) await this.#cleanUp(stream, nuid, undefined)
+      return standing
+    }
+    const { size, sha256 } = layout
+    const storedAtMs = this.#options.clock.now()
+    return { info: { name, size, sha256, storedSize: storedSizeOf(layout), storedAtMs }, layout, nuid, seqs }
+  }
+
+  /** Best effort: what stays is swept later. A disk that is full tells so here and nowhere else. */
+  async #cleanUp(stream: NatsStream, nuid: string, error: unknown): Promise<unknown> {
+    if (error instanceof NobodyError) return error
+    try {
+      const deadline = this.#deadline({ timeoutMs: cleanUpMs }, 'clean-up')
+      await stream.purge(`${stream.root}.C.${nuid}`, deadline)
+      return error
+    } catch (second) {
+      if (!(second instanceof CarillonError)) throw second
+      return second.code === 'objects-full' ? second : error
+    }
+  }
+
+  // ---- reading ----
+
+  async info(name: string, call: ObjectCall): Promise<ObjectInfo | undefined> {
+    checkName(name)
+    const standing = await this.#stands(this.#streamOf(name), name, this.#deadline(call, `info of ${name}`))
+    return 'lastSeq' in standing ? undefined : standing.info
+  }
+
+  async read(name: string, range: { start: number; end: number }, call: ObjectCall): Promise<Uint8Array> {
+    checkName(name)
+    const deadline = this.#deadline(call, `read of ${name}`)
+    const stream = this.#streamOf(name)
+    const known = this.#found.get(name)
+    const found = known ?? (await this.#stands(stream, name, deadline))
+    if ('lastSeq' in found) throw missing(name)
+    try {
+      return await readRange(name, found.layout, range, (index) => this.#part(stream, found, index, deadline))
+    } catch (error) {
+      if (known === undefined || !(error instanceof CarillonError) || error.kind !== 'corrupt') throw error
+      this.#found.delete(name)
+      const now = await this.#stands(stream, name, deadline) // what was remembered may be gone, or another by now
+      if ('lastSeq' in now) throw missing(name)
+      if (now.nuid === known.nuid) throw error
+      return readRange(name, now.layout, range, (index) => this.#part(stream, now, index, deadline))
+    }
+  }
+
+  #verify(stream: NatsStream, found: Found, deadline: Deadline): Promise<void> {
+    const { layout, info } = found
+    return verifyWhole(info.name, layout, (index) => this.#part(stream, found, index, deadline))
+  }
+
+  /** O2 */
+  async #part(stream: NatsStream, { info, nuid, seqs, layout }: Found, index: number, deadline: Deadline) {
+    const wanted = { seq: seqs[index] as number }
+    const subject = `${stream.root}.C.${nuid}`
+    const isRight = (part: StoredMessage | undefined) =>
+      part?.subject === subject && part.payload.length === layout.sizes[index]
+    let part = await stream.get(wanted, deadline)
+    if (!isRight(part)) part = await stream.getFromLeader(wanted, deadline)
+    if (part === undefined || !isRight(part)) throw damaged(info.name, `part ${index} is not in ${stream.name}`)
+    return part.payload
+  }
+
+  async #stands(stream: NatsStream, name: string, deadline: Deadline): Promise<Found | Vacant> {
+    const message = await stream.get({ last_by_subj: `${stream.root}.M.${textOfName(name)}` }, deadline)
+    return message === undefined ? { lastSeq: 0 } : this.#parse(stream, name, message)
+  }
+
+  async #standsAtLeader(stream: NatsStream, name: string, deadline: Deadline): Promise<Found | Vacant> {
+    const message = await stream.getFromLeader({ last_by_subj: `${stream.root}.M.${textOfName(name)}` }, deadline)
+    return message === undefined ? { lastSeq: 0 } : this.#parse(stream, name, message)
+  }
+
+  #parse(stream: NatsStream, name: string, { payload, seq, storedAtMs }: StoredMessage): Found | Vacant {
+    const message = parsedJson(name, payload) as Partial<InfoMessage>
+    if (message.deleted === true) return { lastSeq: seq }
+    const { nuid, metadata } = message
+    if (message.name !== name || typeof nuid !== 'string' || metadata?.carillon === undefined) {
+      throw damaged(name, `what stands in ${stream.name} was not written by Carillon`)
+    }
+    const own = parsedJson(name, Buffer.from(metadata.carillon)) as { seqs?: unknown }
+    const layout = parseLayout(name, own)
+    const { seqs } = own
+    if (!Array.isArray(seqs) || seqs.length !== layout.crcs.length) throw damaged(name, 'its parts have no sequences')
+    const { size, sha256 } = layout
+    const info = { name, size, sha256, storedSize: storedSizeOf(layout), storedAtMs }
+    const found = { info, layout, nuid, seqs: seqs as number[] }
+    this.#found.set(name, found)
+    return found
+  }
+
+  async list(prefix: string, call: ObjectCall): Promise<ObjectInfo[]> {
+    const deadline = this.#deadline(call, `list of ${prefix}`)
+    const found: ObjectInfo[] = []
+    for (const stream of await this.#streams(deadline)) {
+      for (const { info } of await this.#foundIn(stream, prefix, deadline)) found.push(info)
+    }
+    return found
+  }
+
+  async #foundIn(stream: NatsStream, prefix: string, deadline: Deadline): Promise<Found[]> {
+    const root = `${stream.root}.M.`
+    const names = (await stream.subjects(`${root}>`, deadline))
+      .map((subject) => nameOfText(subject.slice(root.length)))
+      .filter((name) => name.startsWith(prefix))
+    const found: Found[] = []
+    const asker = async () => {
+      for (let name = names.pop(); name !== undefined; name = names.pop()) {
+        const standing = await this.#stands(stream, name, deadline)
+        if (!('lastSeq' in standing)) found.push(standing)
+      }
+    }
+    await Promise.all(Array.from({ length: asksMax }, asker))
+    return found
+  }
+
+  // ---- taking away ----
+
+  async delete(name: string, call: ObjectCall): Promise<void> {
+    checkName(name)
+    const deadline = this.#deadline(call, `delete of ${name}`)
+    const stream = this.#streamOf(name)
+    const subject = `${stream.root}.M.${textOfName(name)}`
+    const message = await stream.getFromLeader({ last_by_subj: subject }, deadline)
+    this.#found.delete(name)
+    if (message === undefined) return
+    const { nuid } = parsedJson(name, message.payload) as Partial<InfoMessage>
+    await stream.purge(subject, deadline) // O3
+    if (typeof nuid === 'string') await stream.purge(`${stream.root}.C.${nuid}`, deadline)
+  }
+
+  async sweep(olderThanMs: number, call: ObjectCall): Promise<Swept> {
+    assert(olderThanMs >= SWEEP_AGE_MS_MIN, `a sweep of ${olderThanMs} ms`)
+    const deadline = this.#deadline(call, 'sweep')
+    let [count, bytes] = [0, 0]
+    for (const stream of await this.#streams(deadline)) {
+      const root = `${stream.root}.C.`
+      const subjects = await stream.subjects(`${root}>`, deadline) // before the infos: one that comes in between is seen
+      const named = new Set((await this.#foundIn(stream, '', deadline)).map(({ nuid }) => `${root}${nuid}`))
+      for (const subject of subjects.filter((each) => !named.has(each))) {
+        const last = await stream.getFromLeader({ last_by_subj: subject }, deadline)
+        if (last === undefined || last.storedAtMs > this.#options.clock.now() - olderThanMs) continue
+        const purgedCount = await stream.purge(subject, deadline)
+        bytes += purgedCount * last.payload.length
+        count += 1
+      }
+    }
+    return { count, bytes }
+  }
+
+  // ---- buckets ----
+
+  async setUp(limits: BucketLimits, call: ObjectCall): Promise<void> {
+    const deadline = this.#deadline(call, 'making the first bucket of blocks')
+    const wanted = streamConfig(`${this.#bucketPrefix}meta`, limits)
+    const config = await this.#configOf(`${this.#bucketPrefix}meta`, deadline)
+    if (config === undefined) await this.#door.api(`STREAM.CREATE.${wanted.name}`, wanted, deadline)
+    else if (config.num_replicas !== wanted.num_replicas || config.max_bytes !== wanted.max_bytes) {
+      const { num_replicas, max_bytes } = wanted
+      await this.#door.api(`STREAM.UPDATE.${wanted.name}`, { ...config, num_replicas, max_bytes }, deadline)
+    }
+  }
+
+  /** As large and as often kept as the first one. */
+  async #makeBucket(stream: NatsStream, name: string, deadline: Deadline): Promise<void> {
+    const like = await this.#configOf(`${this.#bucketPrefix}meta`, deadline)
+    if (like === undefined) {
+      const what = `the bucket ${this.#bucketPrefix}meta is not there; does \`carillon setup\` have run?`
+      throw new UnavailableError('objects-unavailable', what)
+    }
+    const bucket = `${this.#bucketPrefix}${bucketOf(name)}`
+    const config = streamConfig(bucket, { replicas: like.num_replicas, bytesMax: Math.max(0, like.max_bytes) })
+    try {
+      await this.#door.api(`STREAM.CREATE.${stream.name}`, config, deadline)
+    } catch (error) {
+      if (!(error instanceof ApiError && error.errCode === apiCode.streamNameInUse)) throw error
+    }
+  }
+
+  async #configOf(bucket: string, deadline: Deadline): Promise<StreamConfig | undefined> {
+    try {
+      return (await this.#door.api<{ config: StreamConfig }>(`STREAM.INFO.OBJ_${bucket}`, undefined, deadline)).config
+    } catch (error) {
+      if (error instanceof ApiError && error.errCode === apiCode.streamNotFound) return undefined
+      throw error
+    }
+  }
+
+  async #streams(deadline: Deadline): Promise<NatsStream[]> {
+    const names: string[] = []
+    for (;;) {
+      const body = { offset: names.length }
+      const page = await this.#door.api<{ total: number; streams: string[] | null }>('STREAM.NAMES', body, deadline)
+      names.push(...(page.streams ?? []))
+      if ((page.streams ?? []).length === 0 || names.length >= page.total) break
+    }
+    return names
+      .filter((name) => name.startsWith(`OBJ_${this.#bucketPrefix}`))
+      .map((name) => new NatsStream(this.#door, name.slice('OBJ_'.length)))
+  }
+
+  #streamOf(name: string): NatsStream {
+    return new NatsStream(this.#door, `${this.#bucketPrefix}${bucketOf(name)}`)
+  }
+
+  #deadline(call: ObjectCall, what: string): Deadline {
+    return new Deadline(this.#options.clock, call, what)
+  }
+
+  close(): Promise<void> {
+    return this.#door.close()
+  }
+}
+
+function vanished(name: string): UnavailableError {
+  return new UnavailableError('objects-unavailable', `object ${name} was made by another and deleted again meanwhile`)
+}
+
+interface Upload {
+  readonly stream: NatsStream
+  readonly name: string
+  readonly layout: Layout
+  readonly parts: readonly Uint8Array[]
+  readonly vacant: Vacant
+}
+
+function infoMessage({ stream, name, layout, parts }: Upload, nuid: string, seqs: readonly number[]): InfoMessage {
+  const stored = hash('sha256', Buffer.concat(parts), 'base64')
+  return {
+    name,
+    bucket: stream.name.slice('OBJ_'.length),
+    nuid,
+    size: storedSizeOf(layout),
+    chunks: parts.length,
+    digest: `SHA-256=${stored.replaceAll('+', '-').replaceAll('/', '_')}`,
+    mtime: '0001-01-01T00:00:00Z', // the server's time of the message counts
+    options: { max_chunk_size: layout.partBytes },
+    metadata: { carillon: JSON.stringify({ ...layout, seqs }) },
+  }
+}
+
+interface StreamConfig {
+  readonly name: string
+  readonly num_replicas: number
+  readonly max_bytes: number
+}
+
+function streamConfig(bucket: string, { replicas, bytesMax }: BucketLimits): StreamConfig & Record<string, unknown> {
+  return {
+    name: `OBJ_${bucket}`,
+    description: 'blocks of Carillon',
+    subjects: [`$O.${bucket}.C.>`, `$O.${bucket}.M.>`],
+    storage: 'file',
+    retention: 'limits',
+    discard: 'new',
+    max_bytes: bytesMax === 0 ? -1 : bytesMax,
+    max_msgs: -1,
+    max_msgs_per_subject: -1,
+    max_msg_size: -1,
+    max_age: 0,
+    max_consumers: -1,
+    num_replicas: replicas,
+    allow_rollup_hdrs: true,
+    allow_direct: true,
+  }
+}
