@@ -1,6 +1,6 @@
 // What an owner answers: series, samples, names, values, metadata, exemplars of one partition and tenant.
 
-import { RefusedError } from '../../shared/base/errors.ts'
+import { RefusedError, UnavailableError } from '../../shared/base/errors.ts'
 import type {
   ExemplarsReply,
   KnownAsk,
@@ -17,16 +17,57 @@ import type {
 import { compareBytes } from '../../shared/model/labels.ts'
 import { seriesHashOf } from '../../shared/ring/series-hash.ts'
 import { Head } from '../../shared/tsdb/head/head.ts'
+import type { RefCursor } from '../../shared/tsdb/head/ref-cursor.ts'
 import type { StringTable } from '../../shared/tsdb/head/string-table.ts'
 import { describe } from './damage.ts'
 import { FrameBuilder } from './frames.ts'
 import type { Owner } from './owner.ts'
+import type { PartitionState } from './partition-state.ts'
 
 export const ALL_TIME = { startMs: Number.NEGATIVE_INFINITY, endMs: Number.POSITIVE_INFINITY }
 /** Series looked at between two looks at the signal. */
 const STRIDE = 1024
 
+/** A walk over series of a head that lasts over awaits, while the owner goes on applying and dropping. */
+export class Walk {
+  private readonly state: PartitionState
+  private readonly partition: number
+  private readonly droppedUpTo: number
+  private readonly cursor: RefCursor
+  private readonly endReading: () => void
+
+  constructor(owner: Owner, strings: StringTable, head: Head, refs: Uint32Array) {
+    this.state = owner.state
+    this.partition = owner.partition
+    this.droppedUpTo = owner.state.droppedUpTo
+    this.cursor = head.cursor(refs)
+    this.endReading = strings.reading()
+  }
+
+  /** The next ref, −1 at the end. */
+  next(): number {
+    return this.cursor.next()
+  }
+
+  /** After an await: an answer of which one half was given before a segment was dropped and the other after it would have a hole. */
+  checkHeld(watermark: number): void {
+    const { droppedUpTo } = this.state
+    if (droppedUpTo === this.droppedUpTo || droppedUpTo <= watermark) return
+    const text = `partition ${this.partition}: segments up to ${droppedUpTo} went to blocks while they were read`
+    throw new RefusedError('err-carillon-dropped', text)
+  }
+
+  close(): void {
+    this.cursor.close()
+    this.endReading()
+  }
+}
+
+/** Throws UnavailableError `err-carillon-not-owner` when the owner went while the question waited. */
 export function stampOf(owner: Owner): OwnerStamp {
+  if (owner.isGone) {
+    throw new UnavailableError('err-carillon-not-owner', `partition ${owner.partition} went to its new owners`)
+  }
   const warnings = owner.damages
     .filter(({ state }) => state !== 'filled')
     .map((damage) => `partition ${owner.partition}: ${describe(damage)}`)
@@ -44,6 +85,7 @@ export async function* selectFrames(
   asked: SelectAsk,
   signal: AbortSignal,
 ): AsyncIterable<SelectFrame> {
+  let stamp: OwnerStamp | undefined = stampOf(owner)
   const head = owner.state.heads.get(asked.tenant) ?? new Head(strings)
   const range = { startMs: asked.startMs, endMs: asked.endMs }
   const refs = head.select(asked.matchers, range)
@@ -52,15 +94,20 @@ export async function* selectFrames(
     throw new RefusedError('err-carillon-max-series-per-query', text, { status: 422 })
   }
   const builder = new FrameBuilder(head, strings, asked.mode, asked)
-  let stamp: OwnerStamp | undefined = stampOf(owner)
-  for (let i = 0; i < refs.length; i++) {
-    builder.add(refs[i]!, range)
-    if (i % STRIDE === 0) signal.throwIfAborted()
-    if (!builder.isFull) continue
+  const walk = new Walk(owner, strings, head, refs)
+  try {
+    for (let ref = walk.next(), i = 0; ref >= 0; ref = walk.next(), i++) {
+      builder.add(ref, range)
+      if (i % STRIDE === 0) signal.throwIfAborted()
+      if (!builder.isFull) continue
+      yield builder.take(stamp)
+      stamp = undefined
+      walk.checkHeld(asked.watermark)
+    }
     yield builder.take(stamp)
-    stamp = undefined
+  } finally {
+    walk.close()
   }
-  yield builder.take(stamp)
 }
 
 /** The refs of series that match any of the selectors (all series when there is none), rising. */
@@ -74,18 +121,23 @@ function refsOf(head: Head, asked: SeriesAsk): Uint32Array {
 }
 
 export async function* seriesFrames(owner: Owner, strings: StringTable, asked: SeriesAsk): AsyncIterable<SelectFrame> {
+  let stamp: OwnerStamp | undefined = stampOf(owner)
   const head = owner.state.heads.get(asked.tenant) ?? new Head(strings)
   const builder = new FrameBuilder(head, strings, 'labels')
-  let stamp: OwnerStamp | undefined = stampOf(owner)
   const refs = refsOf(head, asked)
-  const count = asked.limit > 0 ? Math.min(asked.limit, refs.length) : refs.length
-  for (let i = 0; i < count; i++) {
-    builder.add(refs[i]!, ALL_TIME)
-    if (!builder.isFull) continue
+  const walk = new Walk(owner, strings, head, asked.limit > 0 ? refs.slice(0, asked.limit) : refs)
+  try {
+    for (let ref = walk.next(); ref >= 0; ref = walk.next()) {
+      builder.add(ref, ALL_TIME)
+      if (!builder.isFull) continue
+      yield builder.take(stamp)
+      stamp = undefined
+      walk.checkHeld(asked.watermark)
+    }
     yield builder.take(stamp)
-    stamp = undefined
+  } finally {
+    walk.close()
   }
-  yield builder.take(stamp)
 }
 
 export function labelNamesOf(owner: Owner, asked: SeriesAsk): StringsReply {
@@ -101,12 +153,13 @@ function stringsOf(
   asked: SeriesAsk,
   read: (head: Head, matchers: SeriesAsk['selectors'][number]) => string[],
 ): StringsReply {
+  const stamp = stampOf(owner)
   const head = owner.state.heads.get(asked.tenant)
-  if (!head) return { stamp: stampOf(owner), values: [] }
+  if (!head) return { stamp, values: [] }
   const selectors = asked.selectors.length > 0 ? asked.selectors : [[]]
   const lists = selectors.map((matchers) => read(head, matchers))
   const values = lists.length === 1 ? lists[0]! : [...new Set(lists.flat())].sort(compareBytes)
-  return { stamp: stampOf(owner), values: asked.limit > 0 ? values.slice(0, asked.limit) : values }
+  return { stamp, values: asked.limit > 0 ? values.slice(0, asked.limit) : values }
 }
 
 export function metadataOf(owner: Owner, asked: MetadataAsk): MetadataReply {
@@ -117,21 +170,25 @@ export function metadataOf(owner: Owner, asked: MetadataAsk): MetadataReply {
 }
 
 export function exemplarsOf(owner: Owner, asked: SeriesAsk): ExemplarsReply {
+  const stamp = stampOf(owner)
   const head = owner.state.heads.get(asked.tenant)
-  if (!head) return { stamp: stampOf(owner), series: [] }
+  if (!head) return { stamp, series: [] }
   const range = { startMs: asked.startMs, endMs: asked.endMs }
-  const refs = refsOf(head, { ...asked, ...ALL_TIME })
-  const rows = Array.from(refs, (ref) => ({ labels: head.labelsOf(ref), exemplars: head.exemplarsOf(ref, range) }))
-  return { stamp: stampOf(owner), series: rows.filter(({ exemplars }) => exemplars.length > 0) }
+  const selectors = asked.selectors.length > 0 ? asked.selectors : [[]]
+  const refs = [...new Set(selectors.flatMap((matchers) => [...head.selectExemplars(matchers)]))].sort((a, b) => a - b)
+  const rows = refs.map((ref) => ({ labels: head.labelsOf(ref), exemplars: head.exemplarsOf(ref, range) }))
+  return { stamp, series: rows.filter(({ exemplars }) => exemplars.length > 0) }
 }
 
 /** Hashes of the series held, per owner and tenant, grown as series come: asked only when a tenant is at its limit. */
-const hashes = new WeakMap<Head, { set: Set<number>; upTo: number }>()
+const hashes = new WeakMap<Head, { set: Set<number>; upTo: number; generation: number }>()
 
 export function knownOf(owner: Owner, asked: KnownAsk): KnownReply {
   const head = owner.state.heads.get(asked.tenant)
   if (!head) return { known: new Uint8Array(asked.hashes.length) }
-  const held = hashes.get(head) ?? { set: new Set<number>(), upTo: 0 }
+  const { generation } = head
+  const before = hashes.get(head)
+  const held = before?.generation === generation ? before : { set: new Set<number>(), upTo: 0, generation }
   hashes.set(head, held)
   for (; held.upTo < head.seriesCount; held.upTo++) {
     held.set.add(seriesHashOf(asked.tenant, head.labelsOf(held.upTo)))

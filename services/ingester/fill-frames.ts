@@ -2,7 +2,7 @@
 import type { FillFrame, OwnerStamp, SelectFrame } from '../../shared/contracts/read.ts'
 import type { Head } from '../../shared/tsdb/head/head.ts'
 import type { StringTable } from '../../shared/tsdb/head/string-table.ts'
-import { ALL_TIME, stampOf } from './answers.ts'
+import { ALL_TIME, stampOf, Walk } from './answers.ts'
 import { describe } from './damage.ts'
 import { FrameBuilder } from './frames.ts'
 import type { Owner } from './owner.ts'
@@ -14,17 +14,42 @@ export async function* fillFrames(owner: Owner, strings: StringTable, segment: n
   const missing = owner.damages.filter((damage) => damage.segment === segment && damage.state !== 'filled')
   const stamp: OwnerStamp = { ...stampOf(owner), appliedSeq: owner.appliedMax, warnings: missing.map(describe) }
   yield { stamp, held: owner.state.segments(), tenant: '', frame: NOTHING }
-  for (const [tenant, head] of owner.state.heads) {
-    const builder = new FrameBuilder(head, strings, 'all')
-    for (let ref = 0; ref < head.seriesCount; ref++) {
+  const endReading = strings.reading()
+  try {
+    for (const [tenant, head] of owner.state.heads) {
+      yield* sampleFrames(new Walk(owner, strings, head, allRefs(head)), { tenant, head, strings }, segment)
+    }
+    for (const [session, dictionary] of owner.state.sessionsHeld()) {
+      yield* stringFrames(session, dictionary)
+      for (const [tenant, head] of owner.state.heads) yield* idFrames(session, dictionary, { tenant, head, strings })
+    }
+  } finally {
+    endReading()
+  }
+}
+
+interface TenantHead {
+  readonly tenant: string
+  readonly head: Head
+  readonly strings: StringTable
+}
+
+function allRefs(head: Head): Uint32Array {
+  return new Uint32Array(head.seriesCount).map((_, ref) => ref)
+}
+
+function* sampleFrames(walk: Walk, { tenant, head, strings }: TenantHead, segment: number): Iterable<FillFrame> {
+  const builder = new FrameBuilder(head, strings, 'all')
+  try {
+    for (let ref = walk.next(); ref >= 0; ref = walk.next()) {
       builder.add(ref, ALL_TIME, segment)
-      if (builder.isFull) yield { tenant, frame: builder.take() }
+      if (!builder.isFull) continue
+      yield { tenant, frame: builder.take() }
+      walk.checkHeld(segment - 1)
     }
     yield { tenant, frame: builder.take() }
-  }
-  for (const [session, dictionary] of owner.state.sessionsHeld()) {
-    yield* stringFrames(session, dictionary)
-    for (const [tenant, head] of owner.state.heads) yield* idFrames(session, dictionary, { tenant, head, strings })
+  } finally {
+    walk.close()
   }
 }
 
@@ -41,11 +66,8 @@ function* stringFrames(session: string, dictionary: SessionDictionary): Iterable
 }
 
 /** The series of one tenant to which the session gave ids, with these. */
-function* idFrames(
-  session: string,
-  { epoch, heads, refs }: SessionDictionary,
-  of: { tenant: string; head: Head; strings: StringTable },
-): Iterable<FillFrame> {
+function* idFrames(session: string, dictionary: SessionDictionary, of: TenantHead): Iterable<FillFrame> {
+  const { epoch, heads } = dictionary
   const builder = new FrameBuilder(of.head, of.strings, 'labels')
   let ids: number[] = []
   const take = (): FillFrame => {
@@ -62,7 +84,7 @@ function* idFrames(
   }
   for (let id = 0; id < heads.length; id++) {
     if (heads[id] !== of.head) continue
-    builder.add(refs[id]!, ALL_TIME)
+    builder.add(dictionary.refs[id]!, ALL_TIME)
     ids.push(id)
     if (builder.isFull) yield take()
   }

@@ -79,8 +79,8 @@ class Fill {
   private readonly owner: Owner
   private readonly segment: number
   private readonly strings: StringTable
-  /** By what the frames belong to: our number of each string of the answer. */
-  private readonly tables = new Map<string, number[]>()
+  /** By what the frames belong to: the strings of the answer. Numbers of ours would not outlive an await. */
+  private readonly tables = new Map<string, string[]>()
 
   constructor(owner: Owner, segment: number, strings: StringTable) {
     this.owner = owner
@@ -130,26 +130,26 @@ class Fill {
   /** The refs of a frame's series, which are made where they are new. */
   private seriesOf(table: string, tenant: string, frame: SelectFrame): number[] {
     const head = this.owner.state.head(tenant)
-    const numbers = this.numbersOf(table, frame)
+    const texts = this.textsOf(table, frame)
     const refs: number[] = []
     let label = 0
     for (const count of frame.labelCounts) {
       const run = frame.labels.subarray(label, label + 2 * count)
-      refs.push(head.series(Array.from(run, (number) => numbers[number]!)))
+      refs.push(head.series(Array.from(run, (number) => this.strings.intern(texts[number]!))))
       label += 2 * count
     }
     return refs
   }
 
-  private numbersOf(table: string, frame: SelectFrame): number[] {
-    const numbers = this.tables.get(table) ?? []
-    this.tables.set(table, numbers)
+  private textsOf(table: string, frame: SelectFrame): string[] {
+    const texts = this.tables.get(table) ?? []
+    this.tables.set(table, texts)
     let start = 0
     for (const end of frame.stringEnds) {
-      numbers.push(this.strings.intern(Buffer.from(frame.strings.subarray(start, end)).toString()))
+      texts.push(Buffer.from(frame.strings.subarray(start, end)).toString())
       start = end
     }
-    return numbers
+    return texts
   }
 
   private applyChunk(head: Head, ref: number, frame: SelectFrame, chunk: number): void {

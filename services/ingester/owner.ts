@@ -105,6 +105,11 @@ export class Owner {
     return this.end?.incarnation ?? ''
   }
 
+  /** Stopped: its memory was given back. */
+  get isGone(): boolean {
+    return this.isStopped
+  }
+
   get isCaughtUp(): boolean {
     return !this.isRewound && this.deps.clock.monotonic() - this.reachedAtMs < this.deps.config.staleAfterMs
   }
@@ -131,6 +136,7 @@ export class Owner {
     this.isStopped = true
     this.watch?.stop()
     await this.consumer?.stop()
+    this.state.dispose()
   }
 
   /** Reads the end of the log, and looks whether the log still is the one that was applied. */
@@ -407,6 +413,7 @@ export class Owner {
     await this.consumer?.stop()
     this.isMending = false
     this.isRewound = false
+    this.state.dispose()
     this.state = this.freshState()
     this.appliedSeq = 0
     this.reads = []

@@ -5,6 +5,8 @@
 //   P1  Equal logs give equal states, whatever was delivered twice (L9, L11).
 //   P2  Dictionaries of the current and the previous epoch are kept; a batch tagged older is skipped by its tag.
 //   P3  What cannot be read is reported as damage, never passed over in silence (L10).
+//   P4  A series is held as long as samples or exemplars of it are, or a session of P2 names it; soon after that it is forgotten, and strings
+//       that no series uses with it.
 import { CorruptError, RefusedError, textOf } from '../../shared/base/errors.ts'
 import { hex } from '../../shared/base/random.ts'
 import { decodeMark, type Mark } from '../../shared/contracts/log.ts'
@@ -18,6 +20,9 @@ import { DAMAGES_MAX, type DamageKind } from './damage.ts'
 import { SessionDictionary } from './session-dictionary.ts'
 
 const METADATA_PER_TENANT_MAX = 50_000
+/** A head is compacted when so many of its series are dead, and such a share of them. */
+const DEAD_MIN = 64
+const DEAD_SHARE = 1 / 4
 
 export interface PartitionStateOptions {
   readonly strings: StringTable
@@ -79,6 +84,37 @@ export class PartitionState {
     if (upTo <= this.droppedUpTo) return
     this.droppedUpTo = upTo
     for (const head of this.heads.values()) head.dropSegments(upTo)
+    this.forgetDead()
+  }
+
+  /** Gives back the strings of all heads: nothing is applied any more. */
+  dispose(): void {
+    for (const head of this.heads.values()) head.dispose()
+    this.options.strings.sweep()
+  }
+
+  /** P4: drops series that hold nothing and that no session names, where they are many, and heads that have no other. Which series an
+   *  answer names does not depend on it. */
+  private forgetDead(): void {
+    const { strings } = this.options
+    const isNamed = new Map<Head, Uint8Array>()
+    for (const head of this.heads.values()) isNamed.set(head, new Uint8Array(head.seriesCount))
+    for (const session of this.sessions.values()) session.mark(isNamed)
+    const renamed = new Map<Head, Uint32Array>()
+    for (const [tenant, head] of this.heads) {
+      const marks = isNamed.get(head)!
+      if (head.sampleCount === 0 && !marks.includes(1)) {
+        head.dispose() // its exemplars and metadata go, too: the tenant has been silent for two epochs
+        this.heads.delete(tenant)
+        this.metadata.delete(tenant)
+        continue
+      }
+      const deadCount = head.deadCount(marks)
+      if (deadCount < DEAD_MIN || deadCount < head.seriesCount * DEAD_SHARE) continue
+      renamed.set(head, head.compact(marks))
+    }
+    if (renamed.size > 0) for (const session of this.sessions.values()) session.rename(renamed)
+    strings.sweep()
   }
 
   /** The digest of one segment over all tenants, order of tenants by name. */
@@ -299,7 +335,9 @@ export class PartitionState {
       reader.check('metadata')
       const rows = this.metadata.get(tenant) ?? new Map<string, MetricMetadata>()
       this.metadata.set(tenant, rows)
-      if (rows.size < METADATA_PER_TENANT_MAX || rows.has(row.metric)) rows.set(row.metric, row)
+      rows.delete(row.metric) // what was told last stands last: the first is the one not told for longest
+      rows.set(row.metric, row)
+      if (rows.size > METADATA_PER_TENANT_MAX) rows.delete(rows.keys().next().value!)
     }
   }
 }

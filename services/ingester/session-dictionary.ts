@@ -33,9 +33,10 @@ export class SessionDictionary {
 
   /** The number in the ingester's table of a string that the session named; −1 when it named none. */
   numberOf(number: number, table: StringTable): number {
-    if (number < this.interned.length && this.interned[number] !== 0) return this.interned[number]! - 1
     const text = this.strings[number]
     if (text === undefined) return -1
+    const before = (number < this.interned.length ? this.interned[number]! : 0) - 1
+    if (before >= 0 && table.holds(before, text)) return before // else it was swept meanwhile
     if (number >= this.interned.length) this.interned = grownU32(this.interned, number + 1)
     const known = table.intern(text)
     this.interned[number] = known + 1
@@ -53,6 +54,30 @@ export class SessionDictionary {
     }
     this.heads[id] = head
     this.refs[id] = ref
+  }
+
+  /** Marks the series of each head that have an id here. */
+  mark(isNamed: ReadonlyMap<Head, Uint8Array>): void {
+    let head: Head | undefined
+    let marks: Uint8Array | undefined
+    for (let id = 0; id < this.heads.length; id++) {
+      const of = this.heads[id]
+      if (of === undefined) continue
+      if (of !== head) {
+        head = of
+        marks = isNamed.get(of)
+      }
+      if (marks !== undefined) marks[this.refs[id]!] = 1
+    }
+  }
+
+  /** Takes over the new refs of heads that were compacted. */
+  rename(refs: ReadonlyMap<Head, Uint32Array>): void {
+    for (let id = 0; id < this.heads.length; id++) {
+      const of = this.heads[id]
+      const next = of && refs.get(of)
+      if (next !== undefined) this.refs[id] = next[this.refs[id]!]!
+    }
   }
 
   remember(counter: number, seq: number): void {

@@ -27,7 +27,7 @@ export class ExemplarRing {
   }
 
   add(ref: number, exemplar: Exemplar): void {
-    const key = `${ref}|${exemplar.time}|${exemplar.value}|${labelsKey(exemplar.labels)}`
+    const key = keyOf(ref, exemplar)
     if (this.capacity === 0 || this.keys.has(key)) return
     this.evict(this.ring[this.at])
     this.ring[this.at] = { ref, exemplar, key }
@@ -46,6 +46,30 @@ export class ExemplarRing {
       .sort((a, b) => a.time - b.time || a.value - b.value)
   }
 
+  /** Whether any of a series are held. */
+  holds(ref: number): boolean {
+    return this.byRef.has(ref)
+  }
+
+  /** The refs of the series that have some. */
+  refs(): IterableIterator<number> {
+    return this.byRef.keys()
+  }
+
+  /** Gives the series their new refs: none that has exemplars is dead. */
+  compact(refs: Uint32Array): void {
+    const lists = [...this.byRef]
+    this.byRef.clear()
+    for (const [ref, list] of lists) this.byRef.set(refs[ref]!, list)
+    this.keys.clear()
+    for (const [i, held] of this.ring.entries()) {
+      const ref = refs[held.ref]!
+      const key = keyOf(ref, held.exemplar)
+      this.ring[i] = { ref, exemplar: held.exemplar, key }
+      this.keys.add(key)
+    }
+  }
+
   get count(): number {
     return this.ring.length
   }
@@ -62,4 +86,8 @@ export class ExemplarRing {
     if (list.length === 1) this.byRef.delete(held.ref)
     else list.shift()
   }
+}
+
+function keyOf(ref: number, { time, value, labels }: Exemplar): string {
+  return `${ref}|${time}|${value}|${labelsKey(labels)}`
 }

@@ -6,7 +6,7 @@
 // It owns the series (labels, postings), their chunks, the segments' digests and the newest exemplars. Bounds: strings, series and
 // samples by the tenant's limits and by `dropSegments`; exemplars by `exemplarsMax`.
 import type { Histogram } from '../../model/histogram.ts'
-import { compareBytes, type Labels } from '../../model/labels.ts'
+import { compareBytes, type Labels, labelOf } from '../../model/labels.ts'
 import type { Matcher } from '../../model/matcher.ts'
 import { SampleColumns } from '../columns.ts'
 import { HASH_A_EMPTY, HASH_B_EMPTY, mixA, mixB } from '../label-hash.ts'
@@ -16,9 +16,10 @@ import type { ChunkVisitor, Range } from './chunk-reading.ts'
 import { digestText } from './digest.ts'
 import { type Exemplar, ExemplarRing } from './exemplars.ts'
 import { Postings } from './postings.ts'
+import { RefCursor } from './ref-cursor.ts'
 import { selectRefs } from './select.ts'
 import { SeriesChunks } from './series-chunks.ts'
-import { SeriesTable } from './series-table.ts'
+import { DEAD, SeriesTable } from './series-table.ts'
 import type { StringTable } from './string-table.ts'
 
 export interface HeadOptions {
@@ -36,6 +37,10 @@ export class Head {
   private readonly postings = new Postings()
   private readonly samples: SeriesChunks
   private readonly ring: ExemplarRing
+  /** Counts the compactions: what was remembered by ref of another generation is void. */
+  generation = 0
+  private readonly cursors = new Set<RefCursor>()
+  private isDisposed = false
   /** Columns to decode overlapping chunks into, kept for the next read. */
   private readonly pool: SampleColumns[] = []
 
@@ -59,6 +64,7 @@ export class Head {
       hashB = mixB(hashB, this.strings.hashB(labelRefs[i]!))
     }
     this.samples.addSeries(hashA, hashB)
+    for (let i = start; i < end; i++) this.strings.use(labelRefs[i]!)
     for (let i = start; i < end; i += 2) this.postings.add(ref, labelRefs[i]!, labelRefs[i + 1]!)
     return ref
   }
@@ -81,6 +87,16 @@ export class Head {
 
   appendExemplar(ref: number, exemplar: Exemplar): void {
     this.ring.add(ref, exemplar)
+  }
+
+  /** The refs, rising, of the series that pass all matchers and have exemplars, whether or not samples of them are held. */
+  selectExemplars(matchers: readonly Matcher[]): Uint32Array {
+    const compiled = compileMatchers(matchers)
+    const passes = (ref: number) => {
+      const labels = this.labelsOf(ref)
+      return compiled.every(({ name, matches }) => matches(labelOf(labels, name)))
+    }
+    return Uint32Array.from(this.ring.refs()).filter(passes).sort()
   }
 
   /** The exemplars of a series in the range, by time. */
@@ -229,9 +245,59 @@ export class Head {
     return [...this.samples.segments.keys()].sort((a, b) => a - b)
   }
 
-  /** Frees the samples of all segments up to this one, it included. The series stay. */
+  /** Frees the samples of all segments up to this one, it included. The series stay until `compact`. */
   dropSegments(upTo: number): void {
     this.samples.dropSegments(upTo)
+  }
+
+  /** How many series hold neither samples nor exemplars, and are not named by `isNamed` (by ref; 0: not). */
+  deadCount(isNamed: Uint8Array | undefined): number {
+    let count = 0
+    for (let ref = 0; ref < this.table.count; ref++) if (this.isDead(ref, isNamed)) count++
+    return count
+  }
+
+  /** Forgets the dead series. The others get new refs in the order of the old ones: returns them by old ref, DEAD for those that are gone.
+   *  Refs that were given out before mean nothing any more, but those of cursors. */
+  compact(isNamed: Uint8Array | undefined): Uint32Array {
+    const { table, strings } = this
+    const refs = new Uint32Array(table.count)
+    let count = 0
+    for (let ref = 0; ref < refs.length; ref++) {
+      if (!this.isDead(ref, isNamed)) {
+        refs[ref] = count++
+        continue
+      }
+      refs[ref] = DEAD
+      for (let i = table.starts[ref]!; i < table.starts[ref + 1]!; i++) strings.unuse(table.runs[i]!)
+    }
+    table.compact(refs, count)
+    this.postings.compact(refs)
+    this.samples.compact(refs, count)
+    this.ring.compact(refs)
+    for (const cursor of this.cursors) cursor.compact(refs)
+    this.generation++
+    return refs
+  }
+
+  /** Gives back the strings. The head may still be read by those who are at it, and by nobody else. */
+  dispose(): void {
+    const { table, strings } = this
+    if (this.isDisposed) return
+    this.isDisposed = true
+    const end = table.starts[table.count]!
+    for (let i = 0; i < end; i++) strings.unuse(table.runs[i]!)
+  }
+
+  /** A walk over refs that takes time: it goes on with the new refs when the head is compacted. To be closed. */
+  cursor(refs: Uint32Array): RefCursor {
+    const cursor = new RefCursor(refs, () => this.cursors.delete(cursor))
+    this.cursors.add(cursor)
+    return cursor
+  }
+
+  private isDead(ref: number, isNamed: Uint8Array | undefined): boolean {
+    return isNamed?.[ref] !== 1 && !this.samples.holds(ref) && !this.ring.holds(ref)
   }
 
   private pooled(i: number): SampleColumns {

@@ -3,6 +3,7 @@
 // A list of one ref, which most are, stands inline; longer ones have a growing array. Labels are found by a hash table with open
 // addressing, and chained per name so that the values of a name can be listed.
 import { grownU32 } from '../chunk/growth.ts'
+import { DEAD } from './series-table.ts'
 
 const NONE = new Uint32Array(0)
 
@@ -58,6 +59,35 @@ export class Postings {
       const entry = chain.entries[i]!
       fn(this.values[entry]!, this.listOf(entry))
     }
+  }
+
+  /** Keeps the series to which `refs` gives a new ref (rising; DEAD: none), and the labels that any of them carries. */
+  compact(refs: Uint32Array): void {
+    const { names, values, heads, lists, count } = this
+    this.byName.clear()
+    this.listBytes = 0
+    let at = 0 // entries move down to their new place
+    for (let entry = 0; entry < count; entry++) {
+      const list = lists[entry]
+      const left = list === undefined ? (refs[heads[entry]!] === DEAD ? 0 : 1) : kept(list, heads[entry]!, refs)
+      if (left === 0) continue
+      names[at] = names[entry]!
+      values[at] = values[entry]!
+      heads[at] = left > 1 ? left : list === undefined ? refs[heads[entry]!]! : list[0]!
+      lists[at] = left === 1 ? undefined : left * 2 < list!.length ? list!.slice(0, left) : list
+      if (left > 1) this.listBytes += lists[at]!.byteLength + 64
+      this.chain(names[at]!, at)
+      at++
+    }
+    this.count = at
+    lists.length = at
+    this.names = names.slice(0, Math.max(at, 16))
+    this.values = values.slice(0, Math.max(at, 16))
+    this.heads = heads.slice(0, Math.max(at, 16))
+    let length = 32
+    while (at * 3 > length * 2) length *= 2
+    this.slots = new Uint32Array(length / 2)
+    this.rehash()
   }
 
   nameNumbers(): IterableIterator<number> {
@@ -122,6 +152,16 @@ export class Postings {
     }
     this.slots = slots
   }
+}
+
+/** Puts what stays of a rising list in front, by its new refs, and returns how many. */
+function kept(list: Uint32Array, length: number, refs: Uint32Array): number {
+  let count = 0
+  for (let i = 0; i < length; i++) {
+    const ref = refs[list[i]!]!
+    if (ref !== DEAD) list[count++] = ref
+  }
+  return count
 }
 
 function hashOf(name: number, value: number): number {

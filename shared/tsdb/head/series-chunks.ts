@@ -40,6 +40,7 @@ import {
 import { ChunkTable, FINISHED_XOR, OPEN_HISTOGRAM, OPEN_XOR } from './chunk-table.ts'
 import { hashBytes, tally } from './digest.ts'
 import { HISTOGRAM_CHUNK_BYTES_MAX, putLateFloat, putLateHistogram } from './late-samples.ts'
+import { DEAD } from './series-table.ts'
 
 /** What an append did: a new time; nothing, the same bits stood there; took the place of a lesser; nothing, a greater stood there. */
 export const APPENDED_NEW = 0
@@ -411,6 +412,24 @@ export class SeriesChunks {
     }
     sink.pushBits(time, words[w + VALUE_LOW]!, words[w + VALUE_HIGH]!)
     return true
+  }
+
+  /** Whether anything is held of the series. */
+  holds(ref: number): boolean {
+    return this.words[ref * RECORD_WORDS + FIRST] !== 0
+  }
+
+  /** Keeps the records of the series to which `refs` gives a new ref (rising; DEAD: none), `count` in all. The others hold nothing. */
+  compact(refs: Uint32Array, count: number): void {
+    const { words } = this
+    for (let ref = 0; ref < this.count; ref++) {
+      if (refs[ref] === DEAD || refs[ref] === ref) continue
+      words.copyWithin(refs[ref]! * RECORD_WORDS, ref * RECORD_WORDS, (ref + 1) * RECORD_WORDS)
+    }
+    this.count = count
+    this.words = words.slice(0, Math.max(count, 8) * RECORD_WORDS)
+    this.words.fill(0, count * RECORD_WORDS)
+    this.floats = new Float64Array(this.words.buffer)
   }
 
   /** Frees the chunks of all segments up to this one, it included. */

@@ -3,6 +3,9 @@ import type { Labels } from '../../model/labels.ts'
 import { grownU32 } from '../chunk/growth.ts'
 import type { StringTable } from './string-table.ts'
 
+/** In a list of new refs: the series is gone. */
+export const DEAD = 0xffffffff
+
 export class SeriesTable {
   private readonly strings: StringTable
   /** All runs [name#, value#, …] one behind the other; series r has [starts[r], starts[r + 1]). */
@@ -52,6 +55,28 @@ export class SeriesTable {
     const end = this.starts[ref + 1]!
     for (let i = this.starts[ref]!; i < end; i += 2) if (this.runs[i] === name) return this.runs[i + 1]!
     return -1
+  }
+
+  /** Keeps the series to which `refs` gives a new ref (rising; DEAD: none), `count` in all. */
+  compact(refs: Uint32Array, count: number): void {
+    const starts = new Uint32Array(count + 2)
+    const hashes = new Uint32Array(count + 2) // both grow at once
+    let end = 0
+    for (let ref = 0; ref < this.count; ref++) {
+      if (refs[ref] === DEAD) continue
+      this.runs.copyWithin(end, this.starts[ref]!, this.starts[ref + 1]!) // never reaches beyond what was read
+      end += this.starts[ref + 1]! - this.starts[ref]!
+      starts[refs[ref]! + 1] = end
+      hashes[refs[ref]!] = this.hashes[ref]!
+    }
+    this.runs = this.runs.slice(0, Math.max(end, 1))
+    this.starts = starts
+    this.hashes = hashes
+    this.count = count
+    let length = 32
+    while (count * 3 > length * 2) length *= 2
+    this.slots = new Uint32Array(length / 2)
+    this.rehash()
   }
 
   get bytes(): number {
