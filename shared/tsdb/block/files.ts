@@ -19,9 +19,23 @@ export function chunkFileName(fileIndex: number): string {
   return `chunks/${String(fileIndex + 1).padStart(6, '0')}`
 }
 
-/** Damage at a place: the file and the byte where it was noticed. */
-export function corruptAt(file: string, offset: number, what: string): CorruptError {
-  return new CorruptError('err-carillon-corrupt-block', `${file} at byte ${offset}: ${what}`)
+/** Damage of a block, with the file and the byte where it was noticed. */
+export class BlockCorruptError extends CorruptError {
+  readonly file: string
+  readonly offset: number
+  /** What is wrong there. */
+  readonly text: string
+
+  constructor(file: string, offset: number, text: string, options?: ErrorOptions) {
+    super('err-carillon-corrupt-block', `${file} at byte ${offset}: ${text}`, options)
+    this.file = file
+    this.offset = offset
+    this.text = text
+  }
+}
+
+export function corruptAt(file: string, offset: number, text: string): BlockCorruptError {
+  return new BlockCorruptError(file, offset, text)
 }
 
 /** Files that are held in memory: a block just written, or an upload before it is kept. */

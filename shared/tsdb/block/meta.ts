@@ -2,8 +2,8 @@
 //
 // Nothing here knows a clock, a host or a version: the same samples of the same origin have the same meta.json and the same ULID.
 import { createHash } from 'node:crypto'
-import { CorruptError, textOf } from '../../base/errors.ts'
-import { META_FILE } from './files.ts'
+import { textOf } from '../../base/errors.ts'
+import { BlockCorruptError, META_FILE } from './files.ts'
 
 /** A meta.json that is longer is damage: it lists a file per MiB of chunks. */
 export const META_BYTES_MAX = 16 * 1024 * 1024
@@ -190,8 +190,8 @@ function sortedOrigin(origin: Origin): Origin {
   return Object.fromEntries(Object.entries(origin).sort(([a], [b]) => (a < b ? -1 : 1)))
 }
 
-function badMeta(text: string, cause?: unknown): CorruptError {
-  return new CorruptError('err-carillon-corrupt-block', `${META_FILE} at byte 0: ${text}`, { cause })
+function badMeta(text: string, cause?: unknown): BlockCorruptError {
+  return new BlockCorruptError(META_FILE, 0, text, { cause })
 }
 
 function statsOf(json: unknown): BlockMeta['stats'] {

@@ -1,46 +1,273 @@
-// Reads a block.
+// Reads a block through BlockFiles: only what a question needs, in batches.
+//
+// Invariants
+//   B3  What stays in memory is the table of contents, samples of the tables of symbols and postings, and bounded caches.
+//   B4  Whatever is used was checked by a checksum that covers it, at every read. Damage is a CorruptError that names file and byte;
+//       it never makes an answer smaller.
+import { compareBytes } from '../../model/labels.ts'
 import type { Matcher } from '../../model/matcher.ts'
-import type { BlockFiles } from './files.ts'
+import { crc32c } from '../../wire/crc32c.ts'
+import { HASH_A_EMPTY, HASH_B_EMPTY, mixA, mixB } from '../label-hash.ts'
+import { type CompiledMatcher, compileMatchers } from '../matcher-set.ts'
+import { ByteReader, u32At } from './bytes.ts'
+import { chooseSeries } from './choose-series.ts'
+import { CHUNK_BYTES_GUESS, ChunkFiles } from './chunk-files.ts'
+import { type BlockFiles, corruptAt, INDEX_FILE, readExactly } from './files.ts'
+import { GROUP, INDEX_HEADER_BYTES, INDEX_MAGIC, INDEX_VERSION, TOC_BYTES, type Toc, TWO_32 } from './layout.ts'
 import type { BlockMeta } from './meta.ts'
+import { PostingsTable } from './postings-table.ts'
 import type { BlockRange, BlockSeries, BlockSeriesLabels, ReadCall } from './series.ts'
+import { type ChunkPlace, SeriesEntries, type SeriesEntry } from './series-entries.ts'
+import { type SymbolGroup, Symbols } from './symbols.ts'
+
+/** Series that are looked at together. */
+const BATCH_SERIES_MAX = 512
+/** Chunk bytes of a batch, about: one series may have more. */
+const BATCH_BYTES_MAX = 4 * 1024 * 1024
+
+const EVERY_TIME: BlockRange = { startMs: Number.NEGATIVE_INFINITY, endMs: Number.POSITIVE_INFINITY }
+
+interface Found {
+  readonly head: BlockSeriesLabels
+  readonly places: readonly ChunkPlace[]
+}
+
+interface Parts {
+  readonly files: BlockFiles
+  readonly meta: BlockMeta
+  readonly toc: Toc
+  readonly symbols: Symbols
+  readonly table: PostingsTable
+  readonly isThorough: boolean
+}
 
 export class BlockReader {
-  static async open(_files: BlockFiles, _meta: BlockMeta, _call: ReadCall = {}): Promise<BlockReader> {
-    throw new Error('to come within the hour')
+  readonly meta: BlockMeta
+  private readonly files: BlockFiles
+  private readonly toc: Toc
+  private readonly symbols: Symbols
+  private readonly table: PostingsTable
+  private readonly entries: SeriesEntries
+  private readonly chunks: ChunkFiles
+
+  private constructor({ files, meta, toc, symbols, table, isThorough }: Parts) {
+    this.files = files
+    this.meta = meta
+    this.toc = toc
+    this.symbols = symbols
+    this.table = table
+    this.entries = new SeriesEntries(files, toc)
+    this.chunks = new ChunkFiles(files, meta.carillon?.files ?? [], isThorough)
   }
 
-  /** The series that pass all matchers and have chunks in the range, with those chunks whole: batches in the order of labels. */
-  select(_matchers: readonly Matcher[], _range: BlockRange, _call: ReadCall = {}): AsyncIterable<BlockSeries[]> {
-    throw new Error('to come within the hour')
+  /** Reads symbols and postings offset table once, in windows. CorruptError when the index is not as it was written. `isThorough`: for a
+   *  complete check, also looks at what no answer depends on. */
+  static async open(
+    files: BlockFiles,
+    meta: BlockMeta,
+    call: ReadCall & { readonly isThorough?: boolean } = {},
+  ): Promise<BlockReader> {
+    const { signal } = call
+    const size = await files.size(INDEX_FILE, signal)
+    const listed = meta.carillon?.files.find(({ name }) => name === INDEX_FILE)
+    if (listed !== undefined && listed.size !== size) {
+      throw corruptAt(INDEX_FILE, size, `has ${size} bytes, meta.json says ${listed.size}`)
+    }
+    const toc = await readToc(files, size, signal)
+    const symbols = await Symbols.open(files, toc, call)
+    const table = await PostingsTable.open(files, toc, size - TOC_BYTES, call)
+    return new BlockReader({ files, meta, toc, symbols, table, isThorough: call.isThorough ?? false })
+  }
+
+  /** The series that pass all matchers and have chunks in the range, with those chunks whole: batches in the order of labels. Throws
+   *  RefusedError for a bad pattern. */
+  async *select(matchers: readonly Matcher[], range: BlockRange, call: ReadCall = {}): AsyncGenerator<BlockSeries[]> {
+    for await (const found of this.find(matchers, range, call)) yield* this.withChunks(found, call)
   }
 
   /** The same without chunks. */
-  series(_matchers: readonly Matcher[], _range: BlockRange, _call: ReadCall = {}): AsyncIterable<BlockSeriesLabels[]> {
-    throw new Error('to come within the hour')
+  async *series(
+    matchers: readonly Matcher[],
+    range: BlockRange,
+    call: ReadCall = {},
+  ): AsyncGenerator<BlockSeriesLabels[]> {
+    for await (const found of this.find(matchers, range, call)) yield found.map(({ head }) => head)
   }
 
   /** Every series with all chunks in the order of labels, read from start to end. */
-  allSeries(_call: ReadCall = {}): AsyncIterable<BlockSeries[]> {
-    throw new Error('to come within the hour')
+  async *allSeries(call: ReadCall = {}): AsyncGenerator<BlockSeries[]> {
+    let count = 0
+    for await (const entries of this.entries.walk(BATCH_SERIES_MAX, call.signal)) {
+      count += entries.length
+      yield* this.withChunks(await this.resolve(entries, [], EVERY_TIME, call.signal), call)
+    }
+    const { numSeries = 0 } = this.meta.stats
+    if (count === numSeries) return
+    throw corruptAt(INDEX_FILE, this.toc.series, `holds ${count} series, meta.json says ${numSeries}`)
   }
 
-  /** Sorted by bytes. */
-  async labelNames(_matchers: readonly Matcher[], _range: BlockRange, _call: ReadCall = {}): Promise<string[]> {
-    throw new Error('to come within the hour')
+  /** Sorted by bytes. Without matchers the range is that of the block. */
+  async labelNames(matchers: readonly Matcher[], range: BlockRange, call: ReadCall = {}): Promise<string[]> {
+    if (matchers.length === 0) return this.overlaps(range) ? this.table.labelNames() : []
+    const names = new Set<string>()
+    for await (const batch of this.series(matchers, range, call)) {
+      for (const { labels } of batch) for (let i = 0; i < labels.length; i += 2) names.add(labels[i]!)
+    }
+    return [...names].sort(compareBytes)
   }
 
-  /** Sorted by bytes. */
+  /** Sorted by bytes. Without matchers the range is that of the block. */
   async labelValues(
-    _name: string,
-    _matchers: readonly Matcher[],
-    _range: BlockRange,
-    _call: ReadCall = {},
+    name: string,
+    matchers: readonly Matcher[],
+    range: BlockRange,
+    call: ReadCall = {},
   ): Promise<string[]> {
-    throw new Error('to come within the hour')
+    const values = new Set<string>()
+    if (matchers.length === 0) {
+      if (name === '' || !this.overlaps(range)) return []
+      await this.table.eachValue(name, (value) => values.add(value), call.signal)
+      return [...values]
+    }
+    const isThere: Matcher = { name, operator: '!=', value: '' }
+    for await (const batch of this.series([...matchers, isThere], range, call)) {
+      for (const { labels } of batch)
+        for (let i = 0; i < labels.length; i += 2) if (labels[i] === name) values.add(labels[i + 1]!)
+    }
+    return [...values].sort(compareBytes)
   }
 
-  /** What the reader keeps in memory between reads. */
+  /** What stays in memory between reads, about. */
   get bytes(): number {
-    return 0
+    return this.symbols.bytes + this.table.bytes
+  }
+
+  private overlaps({ startMs, endMs }: BlockRange): boolean {
+    return startMs < this.meta.maxTime && endMs >= this.meta.minTime
+  }
+
+  private async *find(
+    matchers: readonly Matcher[],
+    range: BlockRange,
+    { signal }: ReadCall,
+  ): AsyncGenerator<readonly Found[]> {
+    const compiled = compileMatchers(matchers)
+    if (!this.overlaps(range)) return
+    const { refs, left } = await chooseSeries({ files: this.files, toc: this.toc, table: this.table }, compiled, signal)
+    for (let from = 0; from < refs.length; from += BATCH_SERIES_MAX) {
+      signal?.throwIfAborted()
+      const entries = await this.entries.read(refs.subarray(from, from + BATCH_SERIES_MAX), signal)
+      const found = await this.resolve(entries, left, range, signal)
+      if (found.length > 0) yield found
+    }
+  }
+
+  /** Gives the entries their texts, and keeps those that pass the matchers and have chunks in the range. */
+  private async resolve(
+    entries: readonly SeriesEntry[],
+    matchers: readonly CompiledMatcher[],
+    { startMs, endMs }: BlockRange,
+    signal: AbortSignal | undefined,
+  ): Promise<Found[]> {
+    const numbers = new Set<number>()
+    const inRange: { entry: SeriesEntry; places: ChunkPlace[] }[] = []
+    for (const entry of entries) {
+      const places = entry.chunks.filter(({ minTime, maxTime }) => minTime <= endMs && maxTime >= startMs)
+      if (places.length === 0) continue
+      inRange.push({ entry, places })
+      for (const number of entry.symbols) numbers.add(number)
+    }
+    const groups = await this.symbols.load(numbers, signal)
+    const found: Found[] = []
+    for (const { entry, places } of inRange) {
+      const head = labelsOf(entry, groups)
+      if (passes(head, matchers)) found.push({ head, places })
+    }
+    return found
+  }
+
+  /** Reads the chunks, as many series at once as make a batch. */
+  private async *withChunks(found: readonly Found[], { signal }: ReadCall): AsyncGenerator<BlockSeries[]> {
+    for (let from = 0; from < found.length; ) {
+      signal?.throwIfAborted()
+      let bytes = 0
+      let to = from
+      for (; to < found.length && (to === from || bytes < BATCH_BYTES_MAX); to++) bytes += chunkBytes(found[to]!.places)
+      const batch = found.slice(from, to)
+      const chunks = await this.chunks.read(
+        batch.flatMap(({ places }) => places),
+        signal,
+      )
+      let at = 0
+      yield batch.map(({ head: { labels, hashA, hashB, ref }, places }) => {
+        at += places.length
+        return { labels, hashA, hashB, ref, chunks: chunks.slice(at - places.length, at) }
+      })
+      from = to
+    }
   }
 }
+
+/** The bytes of some chunks of a series, about. */
+function chunkBytes(places: readonly ChunkPlace[]): number {
+  let bytes = 0
+  for (let i = 0; i < places.length; i++) {
+    const gap = i + 1 < places.length ? places[i + 1]!.ref - places[i]!.ref : CHUNK_BYTES_GUESS
+    bytes += gap > 0 && gap < BATCH_BYTES_MAX ? gap : CHUNK_BYTES_GUESS
+  }
+  return bytes
+}
+
+function labelsOf({ ref, symbols }: SeriesEntry, groups: ReadonlyMap<number, SymbolGroup>): BlockSeriesLabels {
+  const labels: string[] = []
+  let hashA = HASH_A_EMPTY
+  let hashB = HASH_B_EMPTY
+  for (const number of symbols) {
+    const { texts, hashes } = groups.get(Math.floor(number / GROUP))!
+    const at = number % GROUP
+    labels.push(texts[at]!)
+    hashA = mixA(hashA, hashes[2 * at]!)
+    hashB = mixB(hashB, hashes[2 * at + 1]!)
+  }
+  return { labels, hashA: hashA >>> 0, hashB: hashB >>> 0, ref }
+}
+
+function passes({ labels }: BlockSeriesLabels, matchers: readonly CompiledMatcher[]): boolean {
+  for (const { name, matches, matchesEmpty } of matchers) {
+    let at = 0
+    while (at < labels.length && labels[at] !== name) at += 2
+    if (!(at < labels.length ? matches(labels[at + 1]!) : matchesEmpty)) return false
+  }
+  return true
+}
+
+/** Throws CorruptError when the index has another magic or version, or a table of contents that does not fit. */
+export async function readToc(files: BlockFiles, size: number, signal?: AbortSignal): Promise<Toc> {
+  if (size < INDEX_HEADER_BYTES + TOC_BYTES) throw corruptAt(INDEX_FILE, 0, `has only ${size} bytes`)
+  const header = await readExactly(files, INDEX_FILE, 0, INDEX_HEADER_BYTES, signal)
+  if (u32At(header, 0) !== INDEX_MAGIC) throw corruptAt(INDEX_FILE, 0, 'does not begin as an index')
+  if (header[4] !== INDEX_VERSION)
+    throw corruptAt(INDEX_FILE, 4, `has version ${header[4]}, only ${INDEX_VERSION} is read`)
+  const base = size - TOC_BYTES
+  const bytes = await readExactly(files, INDEX_FILE, base, size, signal)
+  if (crc32c(bytes, 0, TOC_BYTES - 4) !== u32At(bytes, TOC_BYTES - 4)) {
+    throw corruptAt(INDEX_FILE, base, 'the table of contents does not match its checksum')
+  }
+  const reader = new ByteReader(bytes, 0, TOC_BYTES, INDEX_FILE, base)
+  const toc: Toc = {
+    symbols: reader.u64(),
+    series: reader.u64(),
+    labelIndices: reader.u64(),
+    labelIndicesTable: reader.u64(),
+    postings: reader.u64(),
+    postingsTable: reader.u64(),
+  }
+  const order = [INDEX_HEADER_BYTES, toc.symbols, toc.series, toc.labelIndices, toc.postings, toc.postingsTable, base]
+  if (order.some((position, i) => i > 0 && position < order[i - 1]!) || toc.labelIndices > SERIES_END_MAX) {
+    throw corruptAt(INDEX_FILE, base, 'the sections are not in order')
+  }
+  return toc
+}
+
+/** Refs have 32 bits. */
+const SERIES_END_MAX = 16 * TWO_32

@@ -1,0 +1,122 @@
+// The chunks of a block by position: neighbours come in one read, every checksum is looked at.
+import { crc32c } from '../../wire/crc32c.ts'
+import { xorCount } from '../chunk/xor.ts'
+import { ByteReader, u32At } from './bytes.ts'
+import { isKnownEncoding } from './chunk-cutting.ts'
+import { type BlockFiles, chunkFileName, corruptAt, readExactly } from './files.ts'
+import { CHUNK_ENCODING_BYTES, CHUNKS_HEADER_BYTES, CHUNKS_MAGIC, CHUNKS_VERSION, CRC_BYTES, TWO_32 } from './layout.ts'
+import type { BlockFile } from './meta.ts'
+import { type Piece, readPlaces } from './ranges.ts'
+import type { BlockChunk } from './series.ts'
+import type { ChunkPlace } from './series-entries.ts'
+
+/** Most chunks of 120 floats are shorter; what is longer is read again. */
+export const CHUNK_BYTES_GUESS = 2048
+/** A chunk that says it is longer is damage. */
+const CHUNK_BYTES_MAX = 64 * 1024 * 1024
+
+export class ChunkFiles {
+  private readonly files: BlockFiles
+  private readonly sizes = new Map<string, number>()
+  private lastHeader = ''
+
+  private readonly checksHeaders: boolean
+
+  /** `listed`: the files of meta.json, when it lists them. */
+  constructor(files: BlockFiles, listed: readonly BlockFile[], checksHeaders: boolean) {
+    this.files = files
+    this.checksHeaders = checksHeaders
+    for (const { name, size } of listed) this.sizes.set(name, size)
+  }
+
+  /** The chunks at the given places, in the order of their positions or nearly so. */
+  async read(places: readonly ChunkPlace[], signal?: AbortSignal): Promise<BlockChunk[]> {
+    const chunks: BlockChunk[] = []
+    for (let from = 0; from < places.length; ) {
+      const fileIndex = fileOfRef(places[from]!.ref)
+      let to = from + 1
+      while (to < places.length && fileOfRef(places[to]!.ref) === fileIndex) to++
+      await this.readFile(chunkFileName(fileIndex), places.slice(from, to), chunks, signal)
+      from = to
+    }
+    return chunks
+  }
+
+  private async readFile(
+    file: string,
+    places: readonly ChunkPlace[],
+    sink: BlockChunk[],
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    if (this.checksHeaders) await this.checkHeader(file, signal)
+    const size = await this.sizeOf(file, signal)
+    const starts = places.map(({ ref }) => ref % TWO_32)
+    const ends = starts.map((start, i) => {
+      if (start >= size) throw corruptAt(file, start, `ends at byte ${size}, before a chunk that the index names`)
+      const next = starts[i + 1]
+      return Math.min(
+        size,
+        next !== undefined && next > start ? next : start + CHUNK_BYTES_GUESS,
+        start + CHUNK_BYTES_GUESS,
+      )
+    })
+    const pieces = await readPlaces(this.files, file, starts, ends, signal)
+    for (let i = 0; i < places.length; i++) {
+      const at = starts[i]! - pieces[i]!.base
+      const needed = frameBytes(file, pieces[i]!, at)
+      if (at + needed <= pieces[i]!.bytes.length) {
+        sink.push(decodeChunk(file, pieces[i]!, at, places[i]!))
+        continue
+      }
+      const end = starts[i]! + needed
+      if (end > size) throw corruptAt(file, starts[i]!, `a chunk reaches behind the end of the file at byte ${size}`)
+      const bytes = await readExactly(this.files, file, starts[i]!, end, signal)
+      sink.push(decodeChunk(file, { base: starts[i]!, bytes }, 0, places[i]!))
+    }
+  }
+
+  private async checkHeader(file: string, signal: AbortSignal | undefined): Promise<void> {
+    if (file === this.lastHeader) return
+    this.lastHeader = file
+    const header = await readExactly(this.files, file, 0, CHUNKS_HEADER_BYTES, signal)
+    if (u32At(header, 0) !== CHUNKS_MAGIC) throw corruptAt(file, 0, 'does not begin as a chunk file')
+    if (header[4] !== CHUNKS_VERSION)
+      throw corruptAt(file, 4, `has version ${header[4]}, only ${CHUNKS_VERSION} is read`)
+    if (header.subarray(5).some((byte) => byte !== 0)) throw corruptAt(file, 5, 'the header does not end in zeros')
+  }
+
+  private async sizeOf(file: string, signal: AbortSignal | undefined): Promise<number> {
+    const known = this.sizes.get(file)
+    if (known !== undefined) return known
+    const size = await this.files.size(file, signal)
+    this.sizes.set(file, size)
+    return size
+  }
+}
+
+function fileOfRef(ref: number): number {
+  return Math.floor(ref / TWO_32)
+}
+
+/** Bytes of the chunk at `at` with length, encoding and checksum. */
+export function frameBytes(file: string, { base, bytes }: Piece, at: number): number {
+  const reader = new ByteReader(bytes, at, bytes.length, file, base)
+  const length = reader.uvarint()
+  if (length > CHUNK_BYTES_MAX) reader.fail(`a chunk says that it has ${length} bytes`)
+  return reader.at - at + CHUNK_ENCODING_BYTES + length + CRC_BYTES
+}
+
+export function decodeChunk(file: string, { base, bytes }: Piece, start: number, place: ChunkPlace): BlockChunk {
+  const reader = new ByteReader(bytes, start, bytes.length, file, base)
+  const length = reader.uvarint()
+  const from = reader.at
+  const end = from + CHUNK_ENCODING_BYTES + length
+  if (crc32c(bytes, from, end) !== u32At(bytes, end)) {
+    throw corruptAt(file, base + start, 'a chunk does not match its checksum')
+  }
+  const encoding = bytes[from]!
+  if (!isKnownEncoding(encoding)) throw corruptAt(file, base + start, `a chunk has the encoding ${encoding}`)
+  if (length < 2) throw corruptAt(file, base + start, 'a chunk is too short')
+  const chunk = bytes.subarray(from + CHUNK_ENCODING_BYTES, end)
+  return { encoding, bytes: chunk, minTime: place.minTime, maxTime: place.maxTime, count: xorCount(chunk, 0) }
+}

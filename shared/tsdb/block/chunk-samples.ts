@@ -1,0 +1,37 @@
+// Decodes a chunk of a block: as a check of its times, or for its samples.
+import { CorruptError } from '../../base/errors.ts'
+import { HistogramChunkReader } from '../chunk/histogram.ts'
+import { decodeXorWords } from '../chunk/xor.ts'
+import { SampleColumns } from '../columns.ts'
+import { isHistogramEncoding } from './chunk-cutting.ts'
+import type { BlockChunk } from './series.ts'
+
+/** Appends all samples of a chunk to the sink. Throws CorruptError. */
+export function decodeBlockChunk({ encoding, bytes, count }: BlockChunk, sink: SampleColumns): void {
+  if (!isHistogramEncoding(encoding)) {
+    sink.reserve(count)
+    decodeXorWords(bytes, 0, bytes.length, sink.times, sink.words, sink.count)
+    sink.advance(count)
+    return
+  }
+  const reader = new HistogramChunkReader(encoding, bytes, 0, bytes.length)
+  while (reader.next()) sink.pushHistogram(reader.time, reader.histogram())
+}
+
+const columns = new SampleColumns(128)
+
+/** What is wrong with a chunk's samples, if anything: they cannot be decoded, do not rise, or do not have the times that the index says. */
+export function chunkFault(chunk: BlockChunk): string | undefined {
+  columns.clear()
+  try {
+    decodeBlockChunk(chunk, columns)
+  } catch (error) {
+    if (error instanceof CorruptError) return `cannot be read: ${error.message}`
+    throw error
+  }
+  const { times, count } = columns
+  if (count === 0) return 'holds no samples'
+  for (let i = 1; i < count; i++) if (!(times[i]! > times[i - 1]!)) return 'holds samples that do not rise in time'
+  if (times[0] === chunk.minTime && times[count - 1] === chunk.maxTime) return undefined
+  return `has other times than the index says: ${times[0]} to ${times[count - 1]}`
+}
