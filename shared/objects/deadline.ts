@@ -24,6 +24,26 @@ export class Deadline {
     return leftMs
   }
 
+  /** What `answer` brings, if it comes in time; it goes on by itself when it does not. */
+  within<T>(answer: Promise<T>): Promise<T> {
+    return new Promise((resolve, reject) => {
+      answer.catch(() => undefined) // nobody may be left to hear it
+      const leftMs = this.left()
+      const end = (settle: () => void) => {
+        timer.cancel()
+        this.signal?.removeEventListener('abort', onAbort)
+        settle()
+      }
+      const onAbort = () => end(() => reject(this.signal?.reason))
+      const timer = this.#clock.after(leftMs, () => end(() => reject(this.error())))
+      this.signal?.addEventListener('abort', onAbort, { once: true })
+      answer.then(
+        (value) => end(() => resolve(value)),
+        (error) => end(() => reject(error)),
+      )
+    })
+  }
+
   error(cause?: unknown): UnavailableError {
     return new UnavailableError('objects-timeout', `${this.#what}: no answer in time`, { cause })
   }

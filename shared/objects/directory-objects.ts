@@ -239,12 +239,9 @@ async function openIfThere(file: string): Promise<fs.FileHandle | undefined> {
 // ---- errors ----
 
 /** A disk that hangs is a timeout; what it was asked for may still happen. */
-async function within<T>(deadline: Deadline, operation: () => Promise<T>): Promise<T> {
-  const signal = AbortSignal.any([AbortSignal.timeout(deadline.left()), ...(deadline.signal ? [deadline.signal] : [])])
-  return new Promise((resolve, reject) => {
-    signal.addEventListener('abort', () => reject(deadline.signal?.aborted ? signal.reason : deadline.error()))
-    fileErrors(operation()).then(resolve, reject)
-  })
+function within<T>(deadline: Deadline, operation: () => Promise<T>): Promise<T> {
+  deadline.left()
+  return deadline.within(fileErrors(operation()))
 }
 
 async function fileErrors<T>(operation: Promise<T>): Promise<T> {

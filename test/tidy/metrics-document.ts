@@ -15,11 +15,13 @@ import { defaultsOf } from '../../shared/config/settings.ts'
 import type { ServiceDeps } from '../../shared/membership/deps.ts'
 import type { Membership } from '../../shared/membership/membership.ts'
 import { memoryObjects } from '../../shared/objects/memory-objects.ts'
+import { readCacheMetrics } from '../../shared/objects/read-cache-metrics.ts'
 import { silentLog } from '../../shared/telemetry/log.ts'
 import { createMetrics, type MetricDescription, type Metrics } from '../../shared/telemetry/metrics.ts'
 
 const roles: Readonly<Record<string, (deps: ServiceDeps) => unknown>> = {
   'every actor': ({ metrics }) => actorMetrics(metrics),
+  'every actor that reads blocks': ({ metrics }) => readCacheMetrics(metrics),
   gateway: (deps) => gateway({ ...deps, config: defaultsOf(gatewaySettings) }),
   distributor: (deps) => distributor({ ...deps, config: defaultsOf(distributorSettings) }),
   ingester: (deps) => ingester({ ...deps, config: defaultsOf(ingesterSettings) }),

@@ -8,10 +8,17 @@ export interface AtRest {
   readonly seqs: readonly number[]
 }
 
+export const infoSubject = (name: string): string => {
+  const text = Buffer.from(name).toString('base64').replaceAll('+', '-').replaceAll('/', '_')
+  return `$O.cln-blocks-${bucketOf(name)}.M.${text}`
+}
+
 export async function ofObject(nc: NatsConnection, name: string): Promise<AtRest> {
   const bucket = `cln-blocks-${bucketOf(name)}`
-  const subject = `$O.${bucket}.M.${Buffer.from(name).toString('base64').replaceAll('+', '-').replaceAll('/', '_')}`
-  const reply = await nc.request(`$JS.API.DIRECT.GET.OBJ_${bucket}`, JSON.stringify({ last_by_subj: subject }))
+  const reply = await nc.request(
+    `$JS.API.DIRECT.GET.OBJ_${bucket}`,
+    JSON.stringify({ last_by_subj: infoSubject(name) }),
+  )
   const info = reply.json<{ nuid: string; metadata: { carillon: string } }>()
   return { stream: `OBJ_${bucket}`, nuid: info.nuid, seqs: JSON.parse(info.metadata.carillon).seqs }
 }
