@@ -17,7 +17,7 @@ import {
   TOMBSTONES_FILE,
 } from './files.ts'
 import { SERIES_ALIGN, TOC_BYTES } from './layout.ts'
-import { type BlockFile, type BlockMeta, blockUlid, META_BYTES_MAX, parseMeta } from './meta.ts'
+import { type BlockFile, type BlockMeta, blockUlid, fileOf, META_BYTES_MAX, parseMeta } from './meta.ts'
 import { BlockReader, readToc } from './reader.ts'
 import type { BlockSeries, ReadCall } from './series.ts'
 import { readTombstones } from './tombstones.ts'
@@ -34,6 +34,8 @@ export interface BlockProblem {
 export interface VerifyCall extends ReadCall {
   /** Whose block it is: then its ULID must be the one that its content gives. */
   readonly tenant?: string
+  /** SHA-256 of meta.json, as a manifest has it. */
+  readonly metaSha256?: string
 }
 
 /** What is wrong with a block; nothing when it is whole. Of damaged bytes the first in the index and its chunks is told, and every file
@@ -66,10 +68,14 @@ async function guard<T>(problems: BlockProblem[], step: () => Promise<T>): Promi
   }
 }
 
-async function readMeta(files: BlockFiles, { tenant, signal }: VerifyCall): Promise<BlockMeta> {
+async function readMeta(files: BlockFiles, { tenant, metaSha256, signal }: VerifyCall): Promise<BlockMeta> {
   const size = await files.size(META_FILE, signal)
   if (size > META_BYTES_MAX) throw corruptAt(META_FILE, META_BYTES_MAX, `has ${size} bytes`)
-  const meta = parseMeta(await readExactly(files, META_FILE, 0, size, signal))
+  const bytes = await readExactly(files, META_FILE, 0, size, signal)
+  if (metaSha256 !== undefined && fileOf(META_FILE, bytes).sha256 !== metaSha256) {
+    throw corruptAt(META_FILE, 0, 'its SHA-256 is not that of the manifest')
+  }
+  const meta = parseMeta(bytes)
   if (tenant === undefined || meta.carillon === undefined) return meta
   const ulid = blockUlid({ tenant, minTime: meta.minTime, origin: meta.carillon.origin, files: meta.carillon.files })
   if (meta.ulid === ulid) return meta
