@@ -8,6 +8,7 @@
 import type { Clock } from '../../shared/base/clock.ts'
 import { ConflictError, RefusedError, textOf, UnavailableError } from '../../shared/base/errors.ts'
 import { hex, type Random } from '../../shared/base/random.ts'
+import type { Blocks } from '../../shared/blocks/port.ts'
 import type { Bus, KvBucket } from '../../shared/bus/port.ts'
 import { decodeMark, encodeMark, logName, type Mark, markKey, markSubject } from '../../shared/contracts/log.ts'
 import type { Log } from '../../shared/telemetry/log.ts'
@@ -24,6 +25,8 @@ export interface LeaderDeps {
   readonly config: IngesterConfig
   readonly metrics: OwnerMetrics
   readonly id: string
+  /** A number that is flushed is never given again. */
+  readonly blocks?: Pick<Blocks, 'flushedRecord'>
 }
 
 const APPEND_TIMEOUT_MS = 5_000
@@ -46,15 +49,17 @@ function isDue(owner: Owner, { clock, config }: LeaderDeps): boolean {
   if (owner.state.mark === undefined || !owner.state.isMarkReadable) return true
   const ageMs = clock.monotonic() - owner.markSeenMs
   if (ageMs < config.segmentMinMs) return false
+  if (owner.wantsMark) return true
   const spread = 1 + (JITTER * (owner.partition % 16)) / 16
   return ageMs >= config.segmentMs * spread || owner.state.segmentBytes >= config.segmentBytesMax
 }
 
 /** One above the newest mark, also above one that only the bucket remembers: a log that lost its end would accept a number again. */
-async function nextNumber(owner: Owner, { bucket }: LeaderDeps): Promise<number> {
+async function nextNumber(owner: Owner, { bucket, blocks }: LeaderDeps): Promise<number> {
   const entry = await bucket.get(markKey(owner.partition))
   const remembered = entry?.value ? Number(Buffer.from(entry.value).toString()) : 0
-  return Math.max(owner.state.segment, remembered) + 1
+  const flushed = blocks?.flushedRecord(owner.partition)?.segment ?? 0
+  return Math.max(owner.state.segment, remembered, flushed) + 1
 }
 
 /** True when the mark stands in the log (E2). */

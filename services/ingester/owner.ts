@@ -4,8 +4,11 @@
 //   O1  Messages are applied in the order of their sequences, each at least once.
 //   O2  What a log does not deliver is named as damage and asked of another owner; it is never passed over in silence.
 //   O3  An owner answers only when it has reached an end of the log that was read recently (L18).
+//   O4  What `flushed.<p>` says is in blocks is neither replayed nor missed (L16): reading begins at the mark that it names, and a jump
+//       is explained only by it, read again.
 import { type Clock, sleep } from '../../shared/base/clock.ts'
 import { CorruptError, textOf, UnavailableError } from '../../shared/base/errors.ts'
+import type { Blocks } from '../../shared/blocks/port.ts'
 import type { Bus, BusSubscription, KvBucket, LogConsumer, LogMessage, LogState } from '../../shared/bus/port.ts'
 import {
   batchSubject,
@@ -19,10 +22,9 @@ import {
 } from '../../shared/contracts/log.ts'
 import type { Log } from '../../shared/telemetry/log.ts'
 import type { StringTable } from '../../shared/tsdb/head/string-table.ts'
-import { crc32c } from '../../shared/wire/crc32c.ts'
-import { checksumOf } from '../../shared/wire/log-batch.ts'
 import type { IngesterConfig } from './config.ts'
 import { DAMAGES_MAX, type Damage, type DamageKind } from './damage.ts'
+import { checkOf, isMark, type StoredBatch } from './log-checks.ts'
 import type { OwnerMetrics } from './owner-metrics.ts'
 import { PartitionState } from './partition-state.ts'
 
@@ -39,6 +41,16 @@ export interface OwnerDeps {
   readonly without: ReadonlySet<string>
   /** Called for damage that another owner may fill. */
   readonly onDamage: (damage: Damage) => void
+  /** What is in blocks by now; absent where nothing is ever flushed. */
+  readonly blocks?: Pick<Blocks, 'flushedRecord' | 'refresh'>
+}
+
+/** A mark that was applied. */
+export interface SeenMark {
+  readonly seq: number
+  readonly nonce: string
+  /** Monotonic. */
+  readonly seenMs: number
 }
 
 /** Messages whose checksums are remembered, to find where a rewound log still agrees. */
@@ -50,14 +62,10 @@ const BEHIND_MS = 1_000
 const STALLED_MS = 3_000
 /** How often the newest applied message is compared with the log where nothing was interrupted. */
 const COMPARE_MS = 30_000
-
-/** A batch that its writer knows to be stored (its high-water mark). */
-interface StoredBatch {
-  readonly writer: string
-  readonly seq: number
-  readonly messageId: string
-  readonly incarnation: string
-}
+/** How long a jump waits for the newest watermark. */
+const REFRESH_MS = 5_000
+/** Marks that are remembered: of segments that are not flushed, and the one before. */
+const MARKS_MAX = 10_000
 
 export class Owner {
   readonly partition: number
@@ -70,6 +78,10 @@ export class Owner {
   readonly damages: Damage[] = []
   /** Monotonic time at which the current mark was seen to be committed (L8). */
   markSeenMs = 0
+  /** The marks applied, by number, from the newest flushed segment on. */
+  readonly marks = new Map<number, SeenMark>()
+  /** The next segment is to be opened as soon as `segment-min` allows. */
+  wantsMark = false
   private readonly deps: OwnerDeps
   private consumer: LogConsumer | undefined
   private watch: BusSubscription | undefined
@@ -129,7 +141,30 @@ export class Owner {
       this.doubtedSeq = Math.min(this.doubtedSeq ?? this.appliedSeq, this.appliedSeq)
     })
     await this.readEnd()
-    this.follow(Math.max(1, this.end?.firstSeq ?? 1))
+    this.follow(await this.beginning())
+  }
+
+  /** Where reading begins (O4). What lies before is taken for applied. */
+  private async beginning(): Promise<number> {
+    const { bus, partition } = this.deps
+    const firstSeq = Math.max(1, this.end?.firstSeq ?? 1)
+    const flushed = this.deps.blocks?.flushedRecord(partition)
+    if (flushed === undefined) return firstSeq
+    this.state.dropSegments(flushed.segment)
+    const { seq, nonce, incarnation } = flushed.mark
+    const isSameLog = incarnation === this.incarnation
+    const message = isSameLog ? await bus.logs.get(logName(partition), seq, REFRESH_MS) : undefined
+    if (message !== undefined && isMark(message, partition, nonce)) this.appliedSeq = seq - 1
+    else if (!isSameLog) this.appliedSeq = firstSeq - 1
+    return this.appliedSeq + 1
+  }
+
+  /** Frees what is in blocks by now. Damage of it stands in the manifest, if it was there to stay. */
+  drop(upTo: number): void {
+    this.state.dropSegments(upTo)
+    for (const number of [...this.marks.keys()]) if (number < upTo) this.marks.delete(number)
+    const kept = this.damages.filter(({ segment }) => segment > upTo)
+    this.damages.splice(0, this.damages.length, ...kept)
   }
 
   async stop(): Promise<void> {
@@ -181,7 +216,8 @@ export class Owner {
     if (crc === undefined || !isDue) return true
     this.nextCompareMs = clock.monotonic() + COMPARE_MS
     const message = await bus.logs.get(logName(partition), seq, 5_000)
-    if (message === undefined || checkOf(message) !== crc) return false
+    if (message === undefined && (await bus.logs.state(logName(partition))).firstSeq > seq) this.doubtedSeq = undefined
+    else if (message === undefined || checkOf(message) !== crc) return false
     if (this.doubtedSeq === seq) this.doubtedSeq = undefined
     return true
   }
@@ -271,8 +307,8 @@ export class Owner {
     )
   }
 
-  /** O1: applies the next message; a sequence that is not the next one is damage. */
-  private apply(message: LogMessage): void {
+  /** O1: applies the next message; a sequence that is not the next one is damage, unless a purge explains it (O4). */
+  private apply(message: LogMessage): void | Promise<void> {
     if (this.isStopped || this.isMending || this.isRewound) return
     const { seq, payload } = message
     const crc = checkOf(message)
@@ -282,17 +318,40 @@ export class Owner {
       return // delivered again after an interruption
     }
     const expected = this.appliedSeq + 1
-    const firstSeq = this.appliedSeq === 0 ? Math.max(1, this.end?.firstSeq ?? 1) : expected
-    if (seq > firstSeq) {
-      this.report(
-        'gap',
-        { fromSeq: firstSeq, toSeq: seq - 1 },
-        `sequences ${firstSeq} to ${seq - 1} were not delivered`,
-      )
-    }
+    const isFree = this.appliedSeq === 0 && this.deps.blocks === undefined
+    const firstSeq = isFree ? Math.max(1, this.end?.firstSeq ?? 1) : expected
+    if (seq <= firstSeq) return this.applyNext(message, crc)
+    if (this.deps.blocks !== undefined) return this.applyAfterJump(message, firstSeq, this.deps.blocks)
+    this.reportJump(firstSeq, seq)
+    this.applyNext(message, crc)
+  }
+
+  private async applyAfterJump(
+    message: LogMessage,
+    fromSeq: number,
+    blocks: Pick<Blocks, 'flushedRecord' | 'refresh'>,
+  ): Promise<void> {
+    const { partition } = this.deps
+    const { appliedSeq } = this
+    await blocks.refresh({ partition }, REFRESH_MS)
+    if (this.isStopped || this.isMending || this.isRewound) return
+    if (appliedSeq !== this.appliedSeq) return this.apply(message)
+    const flushed = blocks.flushedRecord(partition)
+    const isPurged = flushed?.mark.incarnation === this.incarnation && message.seq <= flushed.mark.seq
+    if (isPurged) this.drop(flushed.segment)
+    else this.reportJump(fromSeq, message.seq)
+    this.applyNext(message, checkOf(message))
+  }
+
+  private reportJump(fromSeq: number, seq: number): void {
+    this.report('gap', { fromSeq, toSeq: seq - 1 }, `sequences ${fromSeq} to ${seq - 1} were not delivered`)
+  }
+
+  private applyNext(message: LogMessage, crc: number): void {
+    const { seq, payload } = message
     if (message.subject === markSubject(this.partition)) {
       this.state.applyMark(seq, payload)
-      this.markSeenMs = this.deps.clock.monotonic()
+      this.noteMark(seq)
     } else if (message.subject === batchSubject(this.partition)) this.state.applyBatch(seq, payload)
     else this.report('bad-checksum', { fromSeq: seq, toSeq: seq }, `message on unknown subject ${message.subject}`)
     if (!this.hasMetEnd) this.checkStored(message)
@@ -302,6 +361,15 @@ export class Owner {
     this.remember(seq, crc)
     this.deps.metrics.applied.inc()
     this.noteReached()
+  }
+
+  private noteMark(seq: number): void {
+    const { mark } = this.state
+    this.markSeenMs = this.deps.clock.monotonic()
+    this.wantsMark = false
+    if (mark?.seq !== seq) return // unreadable
+    this.marks.set(mark.number, { seq, nonce: mark.nonce, seenMs: this.markSeenMs })
+    if (this.marks.size > MARKS_MAX) this.marks.delete(this.marks.keys().next().value!)
   }
 
   private remember(seq: number, crc: number): void {
@@ -415,14 +483,11 @@ export class Owner {
     this.isRewound = false
     this.state.dispose()
     this.state = this.freshState()
+    this.state.dropSegments(this.deps.blocks?.flushedRecord(this.partition)?.segment ?? 0)
+    this.marks.clear()
     this.appliedSeq = 0
     this.reads = []
     this.remembered.clear()
     this.follow(Math.max(1, this.end?.firstSeq ?? 1))
   }
-}
-
-/** A batch states its checksum; a mark is small. */
-function checkOf({ payload }: LogMessage): number {
-  return payload[0] === 0x43 && payload[1] === 0x42 ? checksumOf(payload) : crc32c(payload)
 }

@@ -49,6 +49,8 @@ export class PartitionState {
   droppedUpTo = 0
   readonly heads = new Map<string, Head>()
   readonly metadata = new Map<string, Map<string, MetricMetadata>>()
+  /** Per tenant and metric: the segment in which its metadata was last stated. */
+  readonly metadataSegments = new Map<string, Map<string, number>>()
   /** Where reading began: what lies before it was not seen. */
   private firstSeq = 0
   private readonly sessions = new Map<string, SessionDictionary>()
@@ -189,6 +191,7 @@ export class PartitionState {
   }
 
   private damaged(kind: DamageKind, seq: number, text: string, segment = this.segment): void {
+    if (segment <= this.droppedUpTo) return // in blocks by now; what led up to it may be purged
     this.options.onDamage(kind, seq, text, segment)
   }
 
@@ -337,7 +340,12 @@ export class PartitionState {
       this.metadata.set(tenant, rows)
       rows.delete(row.metric) // what was told last stands last: the first is the one not told for longest
       rows.set(row.metric, row)
-      if (rows.size > METADATA_PER_TENANT_MAX) rows.delete(rows.keys().next().value!)
+      const segments = this.metadataSegments.get(tenant) ?? new Map<string, number>()
+      this.metadataSegments.set(tenant, segments.set(row.metric, this.segment))
+      if (rows.size <= METADATA_PER_TENANT_MAX) continue
+      const oldest = rows.keys().next().value!
+      rows.delete(oldest)
+      segments.delete(oldest)
     }
   }
 }
