@@ -74,7 +74,7 @@ export function stampOf(owner: Owner): OwnerStamp {
   return {
     incarnation: owner.incarnation,
     appliedSeq: owner.appliedSeq,
-    firstSegment: owner.state.segments()[0] ?? owner.state.segment,
+    firstSegment: owner.firstSegment,
     warnings: warnings.slice(0, 10),
   }
 }

@@ -36,7 +36,8 @@ export function threadBuilder(): BlockBuilder {
   let queue: Promise<unknown> = Promise.resolve()
 
   const build = async (ask: BuildAsk, frames: AsyncIterable<SelectFrame>): Promise<BuiltBlock[]> => {
-    const thread = (worker ??= started())
+    worker ??= started()
+    const thread = worker
     for await (const frame of frames) {
       thread.postMessage({ kind: 'frame', frame } satisfies WorkerAsk, buffersOf(frame))
     }

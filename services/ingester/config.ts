@@ -18,6 +18,10 @@ export const ingesterSettings = defineSettings({
     '5m',
     'how long an ingester that was told to stop serves on while others catch up with its partitions',
   ),
+  flushMs: duration('1s', 'how often it is looked whether a closed segment is to be flushed, purged or dropped', {
+    min: '10ms',
+  }),
+  dropAfterMs: duration('1m', 'how long a segment stays in memory after it was seen to be in blocks'),
   countedMs: duration('2s', 'how often an ingester tells how many series and bytes it holds'),
 })
 

@@ -19,6 +19,7 @@ export type FrameMode = 'all' | 'last' | 'labels'
 
 /** As in SelectAsk. */
 export interface LabelsAsked {
+  readonly watermark?: number
   readonly names?: readonly string[]
   readonly wantsHashes?: boolean
 }
@@ -65,13 +66,21 @@ export class FrameBuilder {
   private readonly histograms = new Writer(1024)
   /** The only segment whose chunks are added; undefined: all. */
   private segment: number | undefined
+  /** Chunks of segments up to this one are read from blocks. */
+  private readonly watermark: number
   private readonly names: LabelSets | undefined
   private readonly wantsHashes: boolean
   private readonly sets = new Column()
   private readonly hashes = new Column()
   private readonly hash = new Uint32Array(2)
 
-  constructor(head: Head, table: StringTable, mode: FrameMode, { names, wantsHashes = false }: LabelsAsked = {}) {
+  constructor(
+    head: Head,
+    table: StringTable,
+    mode: FrameMode,
+    { names, wantsHashes = false, watermark = 0 }: LabelsAsked = {},
+  ) {
+    this.watermark = watermark
     this.head = head
     this.table = table
     this.mode = mode
@@ -141,7 +150,7 @@ export class FrameBuilder {
   }
 
   private readonly addChunk: ChunkVisitor = (encoding, bytes, _minTime, _maxTime, sampleCount, segment) => {
-    if (this.segment !== undefined && segment !== this.segment) return
+    if (segment <= this.watermark || (this.segment !== undefined && segment !== this.segment)) return
     this.chunks.bytes(bytes)
     this.chunkEncodings.push(encoding)
     this.chunkSamples.push(sampleCount)

@@ -126,6 +126,12 @@ export class Owner {
     return !this.isRewound && this.deps.clock.monotonic() - this.reachedAtMs < this.deps.config.staleAfterMs
   }
 
+  /** The first segment that it answers for. */
+  get firstSegment(): number {
+    const { droppedUpTo, segment } = this.state
+    return droppedUpTo > 0 ? droppedUpTo + 1 : (this.state.segments()[0] ?? segment)
+  }
+
   async start(): Promise<void> {
     const { bucket, partition, id } = this.deps
     const saved = await bucket.get(checkpointKey(partition, id))
@@ -310,7 +316,7 @@ export class Owner {
   /** O1: applies the next message; a sequence that is not the next one is damage, unless a purge explains it (O4). */
   private apply(message: LogMessage): void | Promise<void> {
     if (this.isStopped || this.isMending || this.isRewound) return
-    const { seq, payload } = message
+    const { seq } = message
     const crc = checkOf(message)
     if (seq <= this.appliedSeq) {
       const before = this.remembered.get(seq)

@@ -27,9 +27,8 @@ export async function uploadBlock(
   const prefix = blockPrefix(encodeTenant(tenant), ulid)
   let bytes = 0
   for (const file of files) {
-    await objects.create(prefix + file.name, file.bytes, callOf(WRITE_TIMEOUT_MS, signal))
-    const stored = await readWhole(objects, prefix + file.name, file.bytes.length, signal)
-    if (sha256(stored) !== sha256(file.bytes)) throw damaged(prefix + file.name, 'reads back as other bytes')
+    const call = { ...callOf(WRITE_TIMEOUT_MS, signal), readBack: true }
+    await objects.create(prefix + file.name, file.bytes, call)
     bytes += file.bytes.length
   }
   return { metaSha256: sha256(meta.bytes), bytes }

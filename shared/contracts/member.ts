@@ -112,6 +112,8 @@ export interface PartitionStatus {
   readonly appliedSeq: number
   readonly endSeq: number
   readonly mark: number
+  /** Segments up to this one are in blocks, as this owner has heard. */
+  readonly flushed: number
   readonly segments: readonly number[]
   /** Digest of each held segment's samples, in the order of `segments`. */
   readonly digests: readonly string[]

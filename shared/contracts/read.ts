@@ -21,7 +21,8 @@ const REPLY_BYTES_MAX = 64 * 1024 * 1024
 export interface OwnerAsk {
   readonly partition: number
   readonly tenant: string
-  /** Segments below this are read from blocks (0: none are). */
+  /** Segments up to this one, it included, are read from blocks: the owner answers later ones only, and refuses with
+   *  `err-carillon-dropped` when it does not hold all of those any more. 0: none are. */
   readonly watermark: number
   /** Wait until this sequence is applied (L20); 0: no wait. */
   readonly minSeq: number

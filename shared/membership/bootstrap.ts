@@ -6,6 +6,7 @@
 //   B3  Where there are members, added partitions only exist; the members open them for reading and then for writing (membership.ts, M4).
 import { ConflictError, RefusedError } from '../base/errors.ts'
 import type { Bus, KvBucket } from '../bus/port.ts'
+import { BLOCKS_BUCKET } from '../contracts/blocks.ts'
 import { ELECTIONS_BUCKET } from '../contracts/elections.ts'
 import { LOG_BUCKET, logConfig, logName } from '../contracts/log.ts'
 import {
@@ -36,7 +37,8 @@ const TRIES_MAX = 20
 /** Idempotent; resolves with what is there now. */
 export async function bootstrap(bus: Bus, options: BootstrapOptions): Promise<PartitionsRecord> {
   const ring = await bus.bucket(RING_BUCKET, { replicas: options.logReplicas })
-  for (const name of [LOG_BUCKET, ELECTIONS_BUCKET]) await bus.bucket(name, { replicas: options.logReplicas })
+  const replicas = options.logReplicas
+  for (const name of [LOG_BUCKET, ELECTIONS_BUCKET, BLOCKS_BUCKET]) await bus.bucket(name, { replicas })
   return grow(bus, ring, options, ({ count }) => ({
     count: Math.max(count, options.partitions), // B2
     replicationFactor: options.replicationFactor,

@@ -1,0 +1,111 @@
+// After a flush: the leader purges the log below the mark of the newest flushed segment (L16), every owner frees memory (L10).
+//
+// Invariants
+//   G1  Only what lies strictly before M(f), f = `flushed.<p>`, is purged, and only while the message there still is M(f).
+//   G2  Metadata that stands only in what is purged is stated again before.
+//   G3  A segment leaves memory when the flush was seen `drop-after` ago; an owner that holds something else than what was flushed uploads it
+//       as a supplement before.
+import { sleep } from '../../shared/base/clock.ts'
+import type { Random } from '../../shared/base/random.ts'
+import type { Bus } from '../../shared/bus/port.ts'
+import type { BlockEntry, Manifest } from '../../shared/contracts/blocks.ts'
+import { logName } from '../../shared/contracts/log.ts'
+import type { IngesterConfig } from './config.ts'
+import { buildAndUpload, digestOf, type FlushDeps } from './flush.ts'
+import { isMark } from './log-checks.ts'
+import { restateMetadata } from './metadata.ts'
+import type { Owner } from './owner.ts'
+
+export interface AfterFlushDeps extends FlushDeps {
+  readonly bus: Bus
+  readonly random: Random
+  readonly config: IngesterConfig
+}
+
+/** A purge blocks appends to its log: it goes in slices, with pauses. */
+const PURGE_SLICE_BYTES = 16 * 1024 * 1024
+const PURGE_PAUSE_MS = 100
+const LOG_TIMEOUT_MS = 10_000
+
+/** G1 */
+export async function purgeLog(owner: Owner, deps: AfterFlushDeps): Promise<void> {
+  const { bus, blocks, clock, log, metrics } = deps
+  const { partition, incarnation } = owner
+  const mark = blocks.flushedRecord(partition)?.mark
+  if (mark === undefined || mark.nonce === '' || mark.incarnation !== incarnation || !owner.isCaughtUp) return
+  if ((owner.end?.firstSeq ?? 0) >= mark.seq) return
+  if (await restateMetadata(owner, deps)) return // G2: it is applied first
+  const boundary = await bus.logs.get(logName(partition), mark.seq, LOG_TIMEOUT_MS)
+  if (boundary === undefined || !isMark(boundary, partition, mark.nonce)) {
+    log.error({ partition, seq: mark.seq }, 'nothing is purged: the mark of the flushed segment is not where it was')
+    return
+  }
+  let state = await bus.logs.state(logName(partition))
+  while (state.firstSeq < mark.seq && state.incarnation === incarnation) {
+    const messageBytes = Math.max(1, state.bytes / (state.lastSeq - state.firstSeq + 1))
+    const slice = Math.max(1, Math.floor(PURGE_SLICE_BYTES / messageBytes))
+    const below = Math.min(mark.seq, state.firstSeq + slice)
+    metrics.purged.inc(await bus.logs.purge(logName(partition), below, LOG_TIMEOUT_MS))
+    deps.onStep?.('purged')
+    if (below === mark.seq) return
+    await sleep(clock, PURGE_PAUSE_MS)
+    state = await bus.logs.state(logName(partition))
+  }
+}
+
+/** When each newer `flushed.<p>` was first seen here, by the monotonic clock. */
+export class FlushedSeen {
+  private readonly seen: { readonly segment: number; readonly atMs: number }[] = []
+
+  /** The newest segment that was seen to be flushed at least `ageMs` ago. */
+  due(segment: number, nowMs: number, ageMs: number): number {
+    if (segment > (this.seen.at(-1)?.segment ?? 0)) this.seen.push({ segment, atMs: nowMs })
+    let due = 0
+    while (this.seen.length > 0 && nowMs - this.seen[0]!.atMs >= ageMs) due = this.seen.shift()!.segment
+    if (due > 0) this.seen.unshift({ segment: due, atMs: Number.NEGATIVE_INFINITY })
+    return due
+  }
+}
+
+/** G3. Every owner does this, leader or not. */
+export async function dropFlushed(owner: Owner, seen: FlushedSeen, deps: AfterFlushDeps): Promise<void> {
+  const { blocks, clock, config, log, metrics } = deps
+  const { partition, state } = owner
+  const due = seen.due(blocks.flushed(partition), clock.monotonic(), config.dropAfterMs)
+  const upTo = Math.min(due, state.segment - 1)
+  if (upTo <= state.droppedUpTo) return
+  const digests = blocks.flushedRecord(partition)?.digests ?? {}
+  const held = state.segments().filter((segment) => segment > state.droppedUpTo && segment <= upTo)
+  for (const segment of held) {
+    if (digests[segment] === digestOf(state, segment)) continue
+    log.warn({ partition, segment }, 'the flushed blocks hold something else than this owner: it adds what it has')
+    await supplement(owner, segment, deps)
+  }
+  if (owner.state !== state) return
+  owner.drop(upTo)
+  metrics.dropped.inc(held.length)
+  log.info({ partition, segment: upTo }, 'segments up to this one left memory')
+}
+
+async function supplement(owner: Owner, segment: number, deps: AfterFlushDeps): Promise<void> {
+  for (const [tenant, head] of owner.state.heads) {
+    if (head.sampleCountOf(segment) === 0) continue
+    const built = await buildAndUpload(owner, { tenant, segment }, deps)
+    const entries = built.map(
+      ({ entry }): BlockEntry =>
+        entry.origin.kind === 'flush' ? { ...entry, origin: { ...entry.origin, isSupplement: true } } : entry,
+    )
+    let addedCount = 0
+    await deps.blocks.update(tenant, (manifest) => {
+      const fresh = missingIn(manifest, entries)
+      addedCount = fresh.length
+      return fresh.length === 0 ? undefined : { ...manifest, blocks: [...manifest.blocks, ...fresh] }
+    })
+    deps.metrics.supplements.inc(addedCount)
+  }
+}
+
+function missingIn({ blocks, retired }: Manifest, entries: readonly BlockEntry[]): BlockEntry[] {
+  const known = new Set([...blocks, ...retired].map(({ ulid }) => ulid))
+  return entries.filter(({ ulid }) => !known.has(ulid))
+}

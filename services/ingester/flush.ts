@@ -1,0 +1,195 @@
+// Flushing: the leader of a partition brings closed segments into blocks, in order, then says so (L13 to L15).
+//
+// Order for one segment k: every tenant's blocks are built and uploaded, then listed in the tenant's manifest; when all tenants are done,
+// `flushed.<p>` goes from k − 1 to k. Each step is harmless when it was done before, so whoever leads next does it all again and finds most
+// of it done: nothing is lost, nothing doubled, wherever the one before died.
+//
+// Invariants
+//   U1  Segment k is flushed after k − 1, once M(k + 1) is applied, and only while no damage of it waits for other owners (L10).
+//   U2  `flushed.<p>` becomes k only after every tenant with samples in k has a manifest that says so.
+//   U3  What is uploaded is what the segment held at one moment: its digest is the same before and after it was read.
+import { createHash } from 'node:crypto'
+import { type Clock, sleep } from '../../shared/base/clock.ts'
+import { UnavailableError } from '../../shared/base/errors.ts'
+import type { Blocks } from '../../shared/blocks/port.ts'
+import type { BlockEntry, Flushed, Manifest } from '../../shared/contracts/blocks.ts'
+import { type FlushedSegment, withFlushed } from '../../shared/contracts/deletes.ts'
+import type { SelectFrame } from '../../shared/contracts/read.ts'
+import type { Log } from '../../shared/telemetry/log.ts'
+import type { Head } from '../../shared/tsdb/head/head.ts'
+import type { StringTable } from '../../shared/tsdb/head/string-table.ts'
+import { ALL_TIME } from './answers.ts'
+import type { BlockBuilder } from './block-builder.ts'
+import { describe } from './damage.ts'
+import type { BuiltBlock, FlushOrigin } from './flush-build.ts'
+import type { FlushMetrics } from './flush-metrics.ts'
+import { FrameBuilder } from './frames.ts'
+import type { Owner } from './owner.ts'
+import type { PartitionState } from './partition-state.ts'
+
+/** Where tests let a leader die: before the step is done, after the one named. */
+export type FlushStep = 'built' | 'uploaded' | 'listed' | 'all-listed' | 'flushed' | 'purged'
+
+export interface FlushDeps {
+  readonly blocks: Blocks
+  readonly builder: BlockBuilder
+  readonly clock: Clock
+  readonly log: Log
+  readonly metrics: FlushMetrics
+  readonly strings: StringTable
+  /** Called when a step is done; what it throws ends the flush there. Only tests set it. */
+  readonly onStep?: (step: FlushStep) => void
+}
+
+const REFRESH_MS = 5_000
+/** How long series are copied out of a head at a stretch, and how many between two looks at the clock. */
+const SLICE_MS = 5
+const STRIDE = 64
+const GAPS_MAX = 20
+
+/** Flushes the oldest segment that can be. Answers whether there was one. */
+export async function flushNext(owner: Owner, deps: FlushDeps): Promise<boolean> {
+  const segment = dueSegment(owner, deps.blocks)
+  if (segment === undefined) return false
+  const { clock, metrics, log } = deps
+  const { partition } = owner
+  const startMs = clock.monotonic()
+  const mark = markOf(owner, segment, deps.blocks.flushedRecord(partition))
+  const digest = digestOf(owner.state, segment)
+  const sampleCount = await flushTenants(owner, segment, deps)
+  deps.onStep?.('all-listed')
+  await deps.blocks.advanceFlushed(partition, { segment, mark, digests: { [segment]: digest } }) // U2
+  deps.onStep?.('flushed')
+  await deps.blocks.refresh({ partition }, REFRESH_MS)
+  const seconds = (clock.monotonic() - startMs) / 1000
+  metrics.seconds.observe(seconds)
+  log.info({ partition, segment, sampleCount, seconds }, 'a segment was flushed')
+  return true
+}
+
+/** U1 */
+export function dueSegment(owner: Owner, blocks: Pick<Blocks, 'flushedRecord'>): number | undefined {
+  if (!owner.isCaughtUp) return undefined
+  const segment = firstUnflushed(owner, blocks)
+  if (segment >= owner.state.segment || segment <= owner.state.droppedUpTo) return undefined
+  const waits = owner.damages.some((damage) => damage.state === 'open' && damage.segment <= segment)
+  return waits ? undefined : segment
+}
+
+export function firstUnflushed(owner: Owner, blocks: Pick<Blocks, 'flushedRecord'>): number {
+  const record = blocks.flushedRecord(owner.partition)
+  if (record !== undefined) return record.segment + 1
+  const [oldest = owner.state.segment] = owner.state.segments()
+  return Math.min(oldest, owner.marks.keys().next().value ?? owner.state.segment)
+}
+
+/** The mark that replay of what follows begins at: M(k), or the newest before it where that was lost. */
+function markOf(owner: Owner, segment: number, before: Flushed | undefined): Flushed['mark'] {
+  const { incarnation } = owner
+  const own = owner.marks.get(segment)
+  if (own !== undefined) return { seq: own.seq, nonce: own.nonce, incarnation }
+  return before?.mark ?? { seq: Math.max(1, owner.end?.firstSeq ?? 1), nonce: '', incarnation }
+}
+
+/** What a segment holds, of all tenants: equal in all owners that hold the same. */
+export function digestOf(state: PartitionState, segment: number): string {
+  return createHash('sha256').update(state.digest(segment)).digest('hex').slice(0, 16)
+}
+
+/** Every tenant, also when one fails: what others have in the segment is committed meanwhile. */
+async function flushTenants(owner: Owner, segment: number, deps: FlushDeps): Promise<number> {
+  const { partition } = owner
+  const gaps = owner.damages.filter((damage) => damage.segment === segment && damage.state === 'missing')
+  let failure: { readonly error: unknown } | undefined
+  let sampleCount = 0
+  for (const tenant of tenantsIn(owner.state, segment)) {
+    try {
+      const flushed = deps.blocks.manifest(tenant)?.manifest.flushed[String(partition)] ?? 0
+      const built = flushed >= segment ? [] : await buildAndUpload(owner, { tenant, segment }, deps)
+      const entries = built.map(({ entry }) => withGaps(entry, gaps.map(describe)))
+      // Also where another was first: it may have died before its version was an object (L14).
+      await deps.blocks.update(tenant, (manifest) => listed(manifest, { partition, segment, entries }))
+      deps.onStep?.('listed')
+      count(built, deps.metrics)
+      sampleCount += entries.reduce((sum, entry) => sum + entry.sampleCount, 0)
+    } catch (error) {
+      deps.log.error({ partition, segment, tenant, error }, 'a tenant could not be flushed')
+      failure ??= { error }
+    }
+  }
+  if (failure !== undefined) throw failure.error
+  return sampleCount
+}
+
+function tenantsIn(state: PartitionState, segment: number): string[] {
+  const held = [...state.heads].filter(([, head]) => head.sampleCountOf(segment) > 0)
+  return held.map(([tenant]) => tenant).sort()
+}
+
+/** Builds, uploads and reads back the blocks of one tenant and segment. */
+export async function buildAndUpload(
+  owner: Owner,
+  { tenant, segment }: { tenant: string; segment: number },
+  deps: FlushDeps,
+): Promise<BuiltBlock[]> {
+  const { state, partition } = owner
+  const head = state.head(tenant)
+  const before = head.digest(segment)
+  const origin: FlushOrigin = { kind: 'flush', partition, segment }
+  const built = await deps.builder.build({ tenant, origin }, segmentFrames(head, segment, deps))
+  if (owner.state !== state || head.digest(segment) !== before || state.droppedUpTo >= segment) {
+    throw new UnavailableError(
+      'flush-changed',
+      `segment ${segment} of partition ${partition} changed while it was read`,
+    ) // U3
+  }
+  deps.onStep?.('built')
+  for (const { entry, files } of built) {
+    await deps.blocks.uploadBlock(tenant, { ulid: entry.ulid, files })
+    deps.onStep?.('uploaded')
+  }
+  return built
+}
+
+/** The samples of a segment, in short stretches: in between the head goes on taking in and answering. */
+async function* segmentFrames(head: Head, segment: number, { clock, strings }: FlushDeps): AsyncIterable<SelectFrame> {
+  const builder = new FrameBuilder(head, strings, 'all')
+  let sinceMs = clock.monotonic()
+  for (let ref = 0; ref < head.seriesCount; ref++) {
+    builder.add(ref, ALL_TIME, segment)
+    if (builder.isFull) yield builder.take()
+    if (ref % STRIDE !== 0 || clock.monotonic() - sinceMs < SLICE_MS) continue
+    await sleep(clock, 0)
+    sinceMs = clock.monotonic()
+  }
+  yield builder.take()
+}
+
+/** The manifest with a flushed segment; undefined when another leader was first. */
+function listed(
+  manifest: Manifest,
+  { partition, segment, entries }: { partition: number; segment: number; entries: readonly BlockEntry[] },
+): Manifest | undefined {
+  if ((manifest.flushed[String(partition)] ?? 0) >= segment) return undefined
+  const known = new Set(manifest.blocks.map(({ ulid }) => ulid))
+  const blocks = entries.filter(({ ulid }) => !known.has(ulid))
+  const flushed: FlushedSegment = { partition, segment, known: new Map(), blocks }
+  return {
+    ...manifest,
+    flushed: { ...manifest.flushed, [partition]: segment },
+    blocks: [...manifest.blocks, ...blocks],
+    deletes: withFlushed(manifest.deletes, flushed),
+  }
+}
+
+function withGaps(entry: BlockEntry, gaps: readonly string[]): BlockEntry {
+  return gaps.length === 0 ? entry : { ...entry, gaps: gaps.slice(0, GAPS_MAX) }
+}
+
+function count(built: readonly BuiltBlock[], metrics: FlushMetrics): void {
+  for (const { entry } of built) {
+    metrics.blocks.inc()
+    metrics.bytes.inc(entry.bytes)
+    metrics.samples.inc(entry.sampleCount)
+  }
+}
