@@ -63,6 +63,10 @@ export class Walk {
   }
 }
 
+export function allRefs(head: Head): Uint32Array {
+  return new Uint32Array(head.seriesCount).map((_, ref) => ref)
+}
+
 /** Throws UnavailableError `err-carillon-not-owner` when the owner went while the question waited. */
 export function stampOf(owner: Owner): OwnerStamp {
   if (owner.isGone) {

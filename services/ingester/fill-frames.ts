@@ -2,7 +2,7 @@
 import type { FillFrame, OwnerStamp, SelectFrame } from '../../shared/contracts/read.ts'
 import type { Head } from '../../shared/tsdb/head/head.ts'
 import type { StringTable } from '../../shared/tsdb/head/string-table.ts'
-import { ALL_TIME, stampOf, Walk } from './answers.ts'
+import { ALL_TIME, allRefs, stampOf, Walk } from './answers.ts'
 import { describe } from './damage.ts'
 import { FrameBuilder } from './frames.ts'
 import type { Owner } from './owner.ts'
@@ -32,10 +32,6 @@ interface TenantHead {
   readonly tenant: string
   readonly head: Head
   readonly strings: StringTable
-}
-
-function allRefs(head: Head): Uint32Array {
-  return new Uint32Array(head.seriesCount).map((_, ref) => ref)
 }
 
 function* sampleFrames(walk: Walk, { tenant, head, strings }: TenantHead, segment: number): Iterable<FillFrame> {

@@ -64,7 +64,8 @@ async function fillSegment(
       const { stamp, held } = await new Fill(owner, segment, deps.strings).take(other, deps.bus)
       const later = isOpenEnded ? held.filter((number) => number > segment) : []
       for (const number of later) await new Fill(owner, number, deps.strings).take(other, deps.bus)
-      if (stamp.appliedSeq < neededSeq || stamp.firstSegment > segment) outcome = 'open' // or it is in blocks: heard soon
+      if (stamp.appliedSeq < neededSeq || stamp.firstSegment > segment)
+        outcome = 'open' // or it is in blocks: heard soon
       else if (stamp.warnings.length === 0) return 'filled'
     } catch (error) {
       outcome = 'open'

@@ -9,6 +9,7 @@
 //   U2  `flushed.<p>` becomes k only after every tenant with samples in k has a manifest that says so.
 //   U3  What is uploaded is what the segment held at one moment: its digest is the same before and after it was read.
 import { createHash } from 'node:crypto'
+import { present } from '../../shared/base/assert.ts'
 import { type Clock, sleep } from '../../shared/base/clock.ts'
 import { UnavailableError } from '../../shared/base/errors.ts'
 import type { Blocks } from '../../shared/blocks/port.ts'
@@ -18,7 +19,7 @@ import type { SelectFrame } from '../../shared/contracts/read.ts'
 import type { Log } from '../../shared/telemetry/log.ts'
 import type { Head } from '../../shared/tsdb/head/head.ts'
 import type { StringTable } from '../../shared/tsdb/head/string-table.ts'
-import { ALL_TIME } from './answers.ts'
+import { ALL_TIME, allRefs, Walk } from './answers.ts'
 import type { BlockBuilder } from './block-builder.ts'
 import { describe } from './damage.ts'
 import type { BuiltBlock, FlushOrigin } from './flush-build.ts'
@@ -83,6 +84,13 @@ export function firstUnflushed(owner: Owner, blocks: Pick<Blocks, 'flushedRecord
   return Math.min(oldest, owner.marks.keys().next().value ?? owner.state.segment)
 }
 
+/** How long the oldest closed segment has been waiting. */
+export function unflushedAgeMs(owner: Owner, blocks: Pick<Blocks, 'flushedRecord'>, nowMs: number): number {
+  const segment = firstUnflushed(owner, blocks)
+  if (segment >= owner.state.segment) return 0
+  return nowMs - (owner.marks.get(segment + 1)?.seenMs ?? nowMs)
+}
+
 /** The mark that replay of what follows begins at: M(k), or the newest before it where that was lost. */
 function markOf(owner: Owner, segment: number, before: Flushed | undefined): Flushed['mark'] {
   const { incarnation } = owner
@@ -133,10 +141,10 @@ export async function buildAndUpload(
   deps: FlushDeps,
 ): Promise<BuiltBlock[]> {
   const { state, partition } = owner
-  const head = state.head(tenant)
+  const head = present(state.heads.get(tenant), `the head of tenant ${tenant}`)
   const before = head.digest(segment)
   const origin: FlushOrigin = { kind: 'flush', partition, segment }
-  const built = await deps.builder.build({ tenant, origin }, segmentFrames(head, segment, deps))
+  const built = await deps.builder.build({ tenant, origin }, segmentFrames(owner, { head, segment }, deps))
   if (owner.state !== state || head.digest(segment) !== before || state.droppedUpTo >= segment) {
     throw new UnavailableError(
       'flush-changed',
@@ -152,17 +160,27 @@ export async function buildAndUpload(
 }
 
 /** The samples of a segment, in short stretches: in between the head goes on taking in and answering. */
-async function* segmentFrames(head: Head, segment: number, { clock, strings }: FlushDeps): AsyncIterable<SelectFrame> {
+async function* segmentFrames(
+  owner: Owner,
+  { head, segment }: { head: Head; segment: number },
+  { clock, strings }: FlushDeps,
+): AsyncIterable<SelectFrame> {
   const builder = new FrameBuilder(head, strings, 'all')
+  const walk = new Walk(owner, strings, head, allRefs(head))
   let sinceMs = clock.monotonic()
-  for (let ref = 0; ref < head.seriesCount; ref++) {
-    builder.add(ref, ALL_TIME, segment)
-    if (builder.isFull) yield builder.take()
-    if (ref % STRIDE !== 0 || clock.monotonic() - sinceMs < SLICE_MS) continue
-    await sleep(clock, 0)
-    sinceMs = clock.monotonic()
+  try {
+    for (let ref = walk.next(), i = 1; ref >= 0; ref = walk.next(), i++) {
+      builder.add(ref, ALL_TIME, segment)
+      const isLate = i % STRIDE === 0 && clock.monotonic() - sinceMs >= SLICE_MS
+      if (builder.isFull) yield builder.take()
+      if (isLate) await sleep(clock, 0)
+      if (isLate) sinceMs = clock.monotonic()
+      walk.checkHeld(segment - 1)
+    }
+    yield builder.take()
+  } finally {
+    walk.close()
   }
-  yield builder.take()
 }
 
 /** The manifest with a flushed segment; undefined when another leader was first. */

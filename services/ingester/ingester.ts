@@ -5,8 +5,11 @@
 //   I1  It holds nothing that the log does not: killing it loses nothing, a new one replays (design: log first).
 //   I2  A question is answered only by an owner that has caught up, and only from one owner's memory (L18).
 //   I3  Memory is bounded: what it holds is told to distributors, which stop new series near the bound and writes at it.
+//   I4  What is in blocks by now leaves the log and memory (flush.ts, after-flush.ts); whoever still asks for it is sent to the blocks (L18).
 import { sleep } from '../../shared/base/clock.ts'
-import { textOf, UnavailableError } from '../../shared/base/errors.ts'
+import { CarillonError, RefusedError, textOf, UnavailableError } from '../../shared/base/errors.ts'
+import { openBlocks } from '../../shared/blocks/open.ts'
+import type { Blocks } from '../../shared/blocks/port.ts'
 import { every, type HandlerContext, serve, serveStream } from '../../shared/bus/actor.ts'
 import { tell } from '../../shared/bus/ask.ts'
 import type { KvBucket } from '../../shared/bus/port.ts'
@@ -16,11 +19,15 @@ import * as read from '../../shared/contracts/read.ts'
 import type { ServiceDeps } from '../../shared/membership/deps.ts'
 import type { MemberActor } from '../../shared/membership/member-actor.ts'
 import { StringTable } from '../../shared/tsdb/head/string-table.ts'
+import { type AfterFlushDeps, dropFlushed, FlushedSeen, purgeLog } from './after-flush.ts'
 import { exemplarsOf, knownOf, labelNamesOf, labelValuesOf, metadataOf, selectFrames, seriesFrames } from './answers.ts'
+import { inlineBuilder, threadBuilder } from './block-builder.ts'
 import type { IngesterConfig } from './config.ts'
 import { describe } from './damage.ts'
 import { fillFrames } from './fill-frames.ts'
 import { fillDamage } from './filler.ts'
+import { type FlushStep, flushNext, unflushedAgeMs } from './flush.ts'
+import { flushMetrics } from './flush-metrics.ts'
 import { leadPartition } from './leader.ts'
 import { Owner } from './owner.ts'
 import { ownerMetrics } from './owner-metrics.ts'
@@ -29,6 +36,8 @@ export type IngesterDeps = ServiceDeps & {
   readonly config: IngesterConfig
   /** Parts of the protocol left out; only the simulation's counter-proofs set it. */
   readonly without?: ReadonlySet<string>
+  /** Called when a step of a flush is done; only tests set it. */
+  readonly onStep?: (step: FlushStep) => void
 }
 
 const LEAD_MS = 500
@@ -45,7 +54,12 @@ export function ingester(deps: IngesterDeps): MemberActor & { owners(): readonly
   const released = new Map<number, number>()
   const strings = new StringTable()
   const counts = ownerMetrics(metrics)
+  const flushing = flushMetrics(metrics)
+  /** Per partition: when its watermark was seen to rise. */
+  const flushedSeen = new Map<number, FlushedSeen>()
+  const builder = bus.kind === 'memory' ? inlineBuilder() : threadBuilder()
   let bucket: KvBucket
+  let blocks: Blocks
   let damagedOwners: Owner[] = []
   let isActive = false
   let isLeaving = false
@@ -59,6 +73,20 @@ export function ingester(deps: IngesterDeps): MemberActor & { owners(): readonly
     'carillon_ingester_applied_sequence',
     'Newest applied sequence of each partition log.',
     () => [...owners.values()].map((owner) => [{ partition: String(owner.partition) }, owner.appliedSeq] as const),
+    ['partition'],
+  )
+  const perPartition = (read: (owner: Owner) => number) => () =>
+    [...owners.values()].map((owner) => [{ partition: String(owner.partition) }, read(owner)] as const)
+  metrics.gaugeOf(
+    'carillon_flush_flushed_segment',
+    'The newest segment of each partition that is in blocks.',
+    perPartition(({ partition }) => blocks.flushed(partition)),
+    ['partition'],
+  )
+  metrics.gaugeOf(
+    'carillon_flush_unflushed_age_seconds',
+    'Time since the oldest segment that is closed and not in blocks was closed; 0 where there is none.',
+    perPartition((owner) => unflushedAgeMs(owner, blocks, clock.monotonic()) / 1000),
     ['partition'],
   )
 
@@ -80,11 +108,14 @@ export function ingester(deps: IngesterDeps): MemberActor & { owners(): readonly
       every(config.endReadMs, 'read the ends of the owned logs', readEnds),
       every(LEAD_MS, 'open segments that are due', lead),
       every(OWN_MS, 'ask other owners for what the log did not deliver', fillAll),
+      every(config.flushMs, 'flush closed segments where it leads, and purge', flushAll),
+      every(config.flushMs, 'free what is in blocks', dropAll),
       every(config.checkpointMs, 'write down the newest applied message', saveCheckpoints),
       every(config.countedMs, 'tell how much is held', tellCounts),
     ],
     async start() {
       bucket = await bus.bucket(LOG_BUCKET)
+      blocks = await openBlocks({ bus, objects: deps.objects, clock, random, log })
       await followOwnership()
     },
     becomesActive: true,
@@ -94,6 +125,8 @@ export function ingester(deps: IngesterDeps): MemberActor & { owners(): readonly
     async stop() {
       for (const owner of owners.values()) await owner.saveCheckpoint().catch(() => {}) // I1: only a hint
       for (const owner of owners.values()) await owner.stop()
+      blocks.close()
+      await builder.close()
     },
   }
 
@@ -130,7 +163,9 @@ export function ingester(deps: IngesterDeps): MemberActor & { owners(): readonly
       throw new UnavailableError('err-carillon-owner-behind', text)
     }
     if (!owner.isCaughtUp || owner.appliedSeq < asked.minSeq) await owner.waitFor(asked.minSeq, asked.waitMs, signal)
-    return owner
+    if (asked.watermark >= owner.state.droppedUpTo) return owner
+    const text = `partition ${asked.partition}: segments up to ${owner.state.droppedUpTo} are in blocks, those above ${asked.watermark} were asked for`
+    throw new RefusedError('err-carillon-dropped', text)
   }
 
   async function followOwnership(): Promise<void> {
@@ -183,6 +218,7 @@ export function ingester(deps: IngesterDeps): MemberActor & { owners(): readonly
     const owner = new Owner({
       ...{ partition, id, bus, bucket, clock, log, config, strings },
       metrics: counts,
+      blocks,
       without: deps.without ?? NOTHING,
       onDamage: () => {
         if (!damagedOwners.includes(owner)) damagedOwners.push(owner)
@@ -216,7 +252,44 @@ export function ingester(deps: IngesterDeps): MemberActor & { owners(): readonly
   async function lead(): Promise<void> {
     for (const owner of owners.values()) {
       if (leaderOf(owner.partition) !== id) continue
-      await leadPartition(owner, { bus, bucket, clock, random, log, config, metrics: counts, id })
+      await leadPartition(owner, { bus, bucket, clock, random, log, config, metrics: counts, id, blocks })
+    }
+  }
+
+  async function flushAll(): Promise<void> {
+    for (const owner of owners.values()) {
+      if (leaderOf(owner.partition) !== id) continue
+      await attempt(owner, 'flush', async () => {
+        while (leaderOf(owner.partition) === id && (await flushNext(owner, afterFlush()))) {}
+      })
+      await attempt(owner, 'purge', () => purgeLog(owner, afterFlush()))
+    }
+  }
+
+  async function dropAll(): Promise<void> {
+    for (const owner of owners.values()) {
+      const seen = flushedSeen.get(owner.partition) ?? new FlushedSeen()
+      flushedSeen.set(owner.partition, seen)
+      await attempt(owner, 'drop', () => dropFlushed(owner, seen, afterFlush()))
+    }
+  }
+
+  /** What fails for one partition is tried again, and holds up no other. */
+  async function attempt({ partition }: Owner, what: string, work: () => Promise<void>): Promise<void> {
+    try {
+      await work()
+    } catch (error) {
+      if (!(error instanceof CarillonError)) throw error
+      flushing.failures.inc()
+      log.warn({ partition, code: error.code, reason: error.message }, `${what} did not succeed and is tried again`)
+    }
+  }
+
+  function afterFlush(): AfterFlushDeps {
+    const { onStep } = deps
+    return {
+      ...{ bus, blocks, builder, clock, random, config, log, strings, metrics: flushing },
+      ...(onStep && { onStep }),
     }
   }
 
@@ -262,6 +335,7 @@ export function ingester(deps: IngesterDeps): MemberActor & { owners(): readonly
       appliedSeq: owner.appliedSeq,
       endSeq: owner.end?.lastSeq ?? 0,
       mark: owner.state.segment,
+      flushed: blocks.flushed(owner.partition),
       segments,
       digests: segments.map((segment) => owner.state.digest(segment)),
       seriesCount: seriesOf(owner),

@@ -163,6 +163,7 @@ function partitionStatus(partition: number): PartitionStatus {
     appliedSeq: 7,
     endSeq: 7,
     mark: 1,
+    flushed: 0,
     segments: [1],
     digests: ['d1'],
     seriesCount: 1,
