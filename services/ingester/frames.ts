@@ -78,7 +78,7 @@ export class FrameBuilder {
     head: Head,
     table: StringTable,
     mode: FrameMode,
-    { names, wantsHashes = false, watermark = 0 }: LabelsAsked = {},
+    { names, wantsHashes = false, watermark = -1 }: LabelsAsked = {},
   ) {
     this.watermark = watermark
     this.head = head

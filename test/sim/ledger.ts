@@ -48,11 +48,13 @@ export class Ledger {
     })
   }
 
-  /** What is wrong with what these owners, which together own all partitions, hold. */
-  missingFrom(owners: readonly Owner[], tenant: string, hasGrown: boolean): string[] {
+  /** What is wrong with what blocks hold and these owners, which together own all partitions. */
+  missingFrom(owners: readonly Owner[], tenant: string, { hasGrown, stored }: Beside): string[] {
     const held = new Map<string, number[]>()
+    const inBlocks = new Map([...stored].map(([key, value]) => [key, [value]]))
+    for (const [key, values] of inBlocks) held.set(key, values)
     for (const owner of owners) {
-      const before = hasGrown ? new Map(held) : NOTHING_HELD
+      const before = hasGrown ? new Map(held) : inBlocks
       const head = owner.state.heads.get(tenant)
       if (!head) continue
       const columns = new SampleColumns()
@@ -90,4 +92,9 @@ export class Ledger {
   }
 }
 
-const NOTHING_HELD: ReadonlyMap<string, readonly number[]> = new Map()
+interface Beside {
+  /** Partitions were added: a series may stand in two. */
+  readonly hasGrown: boolean
+  /** What blocks hold. */
+  readonly stored: ReadonlyMap<string, number>
+}

@@ -13,23 +13,26 @@ async function failures(first: number, count: number, without: ReadonlySet<strin
   const failed: string[] = []
   let acknowledged = 0
   let late = 0
+  let purged = 0
   for (let seed = first; seed < first + count; seed++) {
     const result = await new World({ seed, without }).run()
     acknowledged += result.acknowledgedCount
     late += result.lateCount
+    purged += result.purgedCount
     if (result.faults.length > 0) failed.push(`npm run sim -- --seed ${seed}: ${result.faults[0]}`)
   }
-  return { failed, acknowledged, late }
+  return { failed, acknowledged, late, purged }
 }
 
 describe('simulation', () => {
   const size = HISTORIES / GROUPS
   for (let group = 0; group < GROUPS; group++) {
     const first = 1 + group * size
-    test(`L1-L11: seeds ${first} to ${first + size - 1}: owners hold every acknowledged sample once and agree`, async () => {
-      const { failed, acknowledged, late } = await failures(first, size)
+    test(`L1-L16: seeds ${first} to ${first + size - 1}: blocks and owners hold every acknowledged sample once and agree`, async () => {
+      const { failed, acknowledged, late, purged } = await failures(first, size)
       expect(failed).toEqual([])
       expect(acknowledged).toBeGreaterThan(10 * size)
+      expect(purged, 'messages purged after a flush').toBeGreaterThan(10 * size)
       expect(late, 'batches that came too late and were written again').toBeGreaterThan(0)
     }, 300_000)
   }

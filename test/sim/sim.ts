@@ -16,16 +16,20 @@ const without = new Set(values.without)
 let failedCount = 0
 let acknowledgedCount = 0
 let lateCount = 0
+let flushedCount = 0
+let purgedCount = 0
 for (let seed = first; seed < first + runs; seed++) {
   const onEvent = runs === 1 ? (text: string) => console.log(text) : undefined
   const result = await new World({ seed, without, ...(onEvent ? { onEvent } : {}) }).run()
   acknowledgedCount += result.acknowledgedCount
   lateCount += result.lateCount
+  flushedCount += result.flushedCount
+  purgedCount += result.purgedCount
   if (result.faults.length === 0) continue
   failedCount++
   console.log(`seed ${seed}:\n  ${result.faults.slice(0, 10).join('\n  ')}`)
 }
 console.log(
-  `${runs} histories, ${failedCount} failed, ${acknowledgedCount} samples acknowledged, ${lateCount} batches came too late`,
+  `${runs} histories, ${failedCount} failed, ${acknowledgedCount} samples acknowledged, ${lateCount} batches came too late, ${flushedCount} segments flushed, ${purgedCount} messages purged`,
 )
 process.exit(failedCount > 0 ? 1 : 0)

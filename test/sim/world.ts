@@ -14,10 +14,11 @@ import { assert } from '../../shared/base/assert.ts'
 import type { Clock } from '../../shared/base/clock.ts'
 import { UnavailableError } from '../../shared/base/errors.ts'
 import { type Random, seededRandom } from '../../shared/base/random.ts'
+import { openBlocks } from '../../shared/blocks/open.ts'
 import { type RunningActor, runActor } from '../../shared/bus/actor.ts'
 import { ask } from '../../shared/bus/ask.ts'
 import { createMemoryHub, type MemoryHub } from '../../shared/bus/memory-bus.ts'
-import type { Bus } from '../../shared/bus/port.ts'
+import type { Bus, LogMessage } from '../../shared/bus/port.ts'
 import { type ConfigOf, defaultsOf } from '../../shared/config/settings.ts'
 import { push } from '../../shared/contracts/write.ts'
 import { addPartitions, bootstrap, readPartitions } from '../../shared/membership/bootstrap.ts'
@@ -30,6 +31,7 @@ import { encodeWriteV1 } from '../../shared/wire/remote-write-encode.ts'
 import { compress } from '../../shared/wire/snappy.ts'
 import { Ledger } from './ledger.ts'
 import { readLog } from './log-model.ts'
+import { readStored, type StoredSamples } from './stored.ts'
 import { VirtualClock } from './virtual-clock.ts'
 
 export interface SimOptions {
@@ -46,6 +48,10 @@ export interface SimResult {
   readonly acknowledgedCount: number
   readonly lateCount: number
   readonly pushCount: number
+  /** Segments that were flushed. */
+  readonly flushedCount: number
+  /** Messages that were purged. */
+  readonly purgedCount: number
   /** What the owners hold at the end. */
   readonly digests: readonly string[]
 }
@@ -83,6 +89,9 @@ export class World {
   private readonly objects = memoryObjects({ clock: this.clock })
   private incarnationCount = 0
   private pushCount = 0
+  private flushedCount = 0
+  /** Per partition: the messages that were purged. */
+  private readonly purged = new Map<number, LogMessage[]>()
   lateCount = 0
 
   constructor(options: SimOptions) {
@@ -116,6 +125,8 @@ export class World {
       acknowledgedCount: this.ledger.acknowledgedCount,
       lateCount: this.lateCount,
       pushCount: this.pushCount,
+      flushedCount: this.flushedCount,
+      purgedCount: [...this.purged.values()].reduce((sum, kept) => sum + kept.length, 0),
       digests: this.digests,
     }
   }
@@ -128,6 +139,7 @@ export class World {
       logBytesMax: 64 << 20,
       logReplicas: 1,
     })
+    for (let partition = 0; partition < this.partitionCount; partition++) this.archive(partition)
     const starting: Promise<void>[] = []
     for (const id of ['ingester-1', 'ingester-2']) starting.push(this.start(id, 'ingester'))
     for (const id of ['distributor-1', 'distributor-2']) starting.push(this.start(id, 'distributor'))
@@ -140,7 +152,8 @@ export class World {
     await Promise.all(senders)
     await growth
     await this.converge()
-    this.check()
+    await this.rest()
+    this.check(await this.stored(admin))
     await this.readLateCounts()
   }
 
@@ -199,7 +212,14 @@ export class World {
   }
 
   private ingesterConfig(): ConfigOf<typeof ingesterSettings> {
-    return defaultsOf(ingesterSettings, { segmentMinMs: 250, segmentMs: 400, endReadMs: 200, checkpointMs: 1_000 })
+    return defaultsOf(ingesterSettings, {
+      segmentMinMs: 250,
+      segmentMs: 400,
+      endReadMs: 200,
+      checkpointMs: 1_000,
+      flushMs: 100,
+      dropAfterMs: 300,
+    })
   }
 
   private distributorConfig(): ConfigOf<typeof distributorSettings> {
@@ -264,6 +284,7 @@ export class World {
     this.hasGrown = true
     this.options.onEvent?.(`${this.clock.monotonic().toFixed(0)} ms: ${more} partitions are added`)
     this.partitionCount = count + more
+    for (let partition = count; partition < this.partitionCount; partition++) this.archiveSoon(partition)
     for (let tries = 0; ; tries++) {
       try {
         const before = await readPartitions(admin)
@@ -352,21 +373,59 @@ export class World {
     this.faults.push('owners did not reach the ends of their logs')
   }
 
-  private check(): void {
+  /** What a purge takes out of a log is kept here, for the judge. */
+  private archive(partition: number): void {
+    const log = this.hub.log(`log-${partition}`)
+    if (log === undefined || this.purged.has(partition)) return
+    const kept: LogMessage[] = []
+    this.purged.set(partition, kept)
+    const purge = log.purge.bind(log)
+    log.purge = (belowSeq) => {
+      kept.push(...log.read(1, Number.MAX_SAFE_INTEGER).filter(({ seq }) => seq < belowSeq))
+      return purge(belowSeq)
+    }
+  }
+
+  /** As soon as the log exists, which is long before anything of it is purged. */
+  private archiveSoon(partition: number): void {
+    this.archive(partition)
+    if (!this.purged.has(partition)) this.clock.after(5, () => this.archiveSoon(partition))
+  }
+
+  /** Ingesters stand still, so that what they hold and what blocks hold belongs to one moment. */
+  private async rest(): Promise<void> {
+    for (const { id, role } of this.actors) if (role === 'ingester') this.hub.pause(id)
+    await this.sleep(1_000)
+  }
+
+  private async stored(admin: Bus): Promise<StoredSamples> {
+    const { clock, random, objects } = this
+    const blocks = await openBlocks({ bus: admin, objects, clock, random, log: silentLog })
+    const stored = await readStored(blocks, TENANT, this.partitionCount)
+    blocks.close()
+    this.faults.push(...stored.faults)
+    for (const segment of stored.flushed.values()) this.flushedCount += segment
+    return stored
+  }
+
+  private check(stored: StoredSamples): void {
     const ingesters = this.actors.filter(({ role }) => role === 'ingester')
+    const beside = { hasGrown: this.hasGrown, stored: stored.values }
     for (const { id, owners } of ingesters) {
       for (const owner of owners()) {
-        this.checkAgainstLog(id, owner)
+        this.checkAgainstLog(id, owner, stored)
         for (const damage of owner.damages)
           this.faults.push(`${id}: damage without a cause: ${damage.kind} ${damage.text}`)
       }
-      this.faults.push(...this.ledger.missingFrom(owners(), TENANT, this.hasGrown).map((text) => `${id}: ${text}`))
+      this.faults.push(...this.ledger.missingFrom(owners(), TENANT, beside).map((text) => `${id}: ${text}`))
     }
     for (let partition = 0; partition < this.partitionCount; partition++) {
-      const digests = ingesters.map(({ owners }) => {
-        const owner = owners().find((other) => other.partition === partition)
+      const held = ingesters.map(({ owners }) => owners().find((other) => other.partition === partition))
+      const dropped = Math.max(...held.map((owner) => owner?.state.droppedUpTo ?? 0))
+      const digests = held.map((owner) => {
         return owner?.state
           .segments()
+          .filter((segment) => segment > dropped)
           .map((segment) => `${segment}=${owner.state.digest(segment)}`)
           .join()
       })
@@ -376,15 +435,27 @@ export class World {
     }
   }
 
-  /** The owner's state is the set that its log says: nothing lacks, nothing is held twice, nothing stands in a wrong segment. */
-  private checkAgainstLog(id: string, owner: Owner): void {
-    const log = this.hub.log(`log-${owner.partition}`)!
-    const { samples, doubledBatches } = readLog(owner.partition, log.read(1, Number.MAX_SAFE_INTEGER))
-    const held = [...owner.state.heads.values()].reduce((sum, head) => sum + head.sampleCount, 0)
+  /** Blocks and the owner's state are the set that its log says: nothing lacks, nothing is held twice, nothing stands in a wrong segment. */
+  private checkAgainstLog(id: string, { partition, state }: Owner, stored: StoredSamples): void {
+    const log = this.hub.log(`log-${partition}`)!
+    const whole = [...this.purged.get(partition)!, ...log.read(1, Number.MAX_SAFE_INTEGER)]
+    const { samples, doubledBatches } = readLog(partition, whole)
+    const flushed = stored.flushed.get(partition) ?? 0
+    if (state.droppedUpTo > flushed)
+      this.faults.push(
+        `${id}: dropped segments up to ${state.droppedUpTo} of partition ${partition}, ${flushed} is flushed`,
+      )
+    const inBlocks = stored.counts.get(partition) ?? 0
+    let held = inBlocks
+    for (const segment of state.segments()) {
+      if (segment <= flushed) continue
+      for (const head of state.heads.values()) held += head.sampleCountOf(segment)
+    }
     if (held !== samples.size)
-      this.faults.push(`${id}: holds ${held} samples, the log of partition ${owner.partition} has ${samples.size}`)
-    if (doubledBatches.length > 0)
-      this.faults.push(`log ${owner.partition} holds batches twice: ${doubledBatches.join()}`)
+      this.faults.push(
+        `${id}: ${inBlocks} samples in blocks and ${held - inBlocks} in memory, the log of partition ${partition} has ${samples.size}`,
+      )
+    if (doubledBatches.length > 0) this.faults.push(`log ${partition} holds batches twice: ${doubledBatches.join()}`)
   }
 
   private async readLateCounts(): Promise<void> {
