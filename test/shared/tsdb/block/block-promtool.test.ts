@@ -170,19 +170,20 @@ function filled(spans: readonly Span[], buckets: readonly number[]): [number, nu
 const byTime = (lines: readonly Line[]): Line[] =>
   [...lines].sort((a, b) => (a[0] < b[0] ? -1 : a[0] > b[0] ? 1 : a[2] - b[2]))
 
-if ('reason' in found) {
-  test.skip(found.reason, () => {})
-} else {
+if ('reason' in found) console.warn(`skipped: blocks and promtool: ${found.reason}`)
+const tool = 'reason' in found ? { promtool: 'promtool', version: 'missing', major: 0 } : found
+
+describe.skipIf('reason' in found && process.env['CARILLON_CI'] !== '1')('blocks and promtool', () => {
   const promtool = (...args: string[]): string =>
-    execFileSync(found.promtool, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'], maxBuffer: 2 ** 28 })
-  const isNew = found.major >= 3
+    execFileSync(tool.promtool, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'], maxBuffer: 2 ** 28 })
+  const isNew = tool.major >= 3
 
   const dumps = async (series: readonly Series[], chunkFileBytesMax?: number): Promise<void> => {
     const dir = store(await buildBlock(series, chunkFileBytesMax))
     expect(byTime(parseDump(promtool('tsdb', 'dump', dir)))).toEqual(byTime(dumpOf(series)))
   }
 
-  describe(`promtool ${found.version} reads what we write`, () => {
+  describe(`promtool ${tool.version} reads what we write`, () => {
     test('list and analyze know the block', async () => {
       const block = await buildBlock([...PLAIN, ...HISTOGRAMS])
       const dir = store(block)
@@ -228,7 +229,7 @@ if ('reason' in found) {
     })
   })
 
-  test(`we read what promtool ${found.version} writes`, async () => {
+  test(`we read what promtool ${tool.version} writes`, async () => {
     const lines = ['# TYPE m gauge']
     const wanted = new Map<string, [number, number][]>()
     for (let s = 0; s < 100; s++) {
@@ -263,4 +264,4 @@ if ('reason' in found) {
     expect(ulids.length).toBeGreaterThan(1)
     expect(got).toEqual(wanted)
   })
-}
+})
