@@ -14,11 +14,16 @@ export function checkName(name: string): void {
   assert(name.length <= nameLengthMax && wellFormed.test(name), `"${name}" is no name of an object`)
 }
 
-/** `meta`, or the number of the 28 days since 1970 that the time part of the last ULID in the name lies in. */
+/** `meta`, or the number of the 28 days since 1970 that the time part of the ULID in the name's second part lies in. */
 export function bucketOf(name: string): string {
-  const id = name.split('/').findLast((part) => ulid.test(part))
-  if (id === undefined) return 'meta'
+  const id = name.split('/')[1] ?? ''
+  if (!ulid.test(id)) return 'meta'
   let ms = 0
   for (const letter of id.slice(0, 10)) ms = ms * 32 + crockford.indexOf(letter)
   return String(Math.floor(ms / BUCKET_MS))
+}
+
+/** The one bucket of all names that begin so, if the prefix tells. */
+export function bucketOfPrefix(prefix: string): string | undefined {
+  return prefix.split('/').length > 2 ? bucketOf(prefix) : undefined
 }

@@ -13,7 +13,7 @@ import { assert } from '../base/assert.ts'
 import { CarillonError, ConflictError, UnavailableError } from '../base/errors.ts'
 import { Deadline } from './deadline.ts'
 import { damaged, type Layout, layOut, missing, parseLayout, readRange, storedSizeOf, verifyWhole } from './layout.ts'
-import { bucketOf, checkName } from './names.ts'
+import { bucketOf, bucketOfPrefix, checkName } from './names.ts'
 import { ApiError, apiCode, NatsDoor, type NatsObjectsOptions, NobodyError, parsedJson } from './nats-door.ts'
 import { NatsStream, type StoredMessage } from './nats-stream.ts'
 import {
@@ -269,7 +269,9 @@ class JetStreamObjects implements NatsObjects {
   async list(prefix: string, call: ObjectCall): Promise<ObjectInfo[]> {
     const deadline = this.#deadline(call, `list of ${prefix}`)
     const found: ObjectInfo[] = []
-    for (const stream of await this.#streams(deadline)) {
+    const bucket = bucketOfPrefix(prefix)
+    const streams = bucket === undefined ? await this.#streams(deadline) : [this.#streamOf(prefix)]
+    for (const stream of streams) {
       for (const { info } of await this.#foundIn(stream, prefix, deadline)) found.push(info)
     }
     return found
