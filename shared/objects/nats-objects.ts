@@ -104,7 +104,7 @@ class JetStreamObjects implements NatsObjects {
     assert(call.timeoutMs <= CREATE_MS_MAX, `a create of ${call.timeoutMs} ms`)
     const deadline = this.#deadline(call, `create of ${name}`)
     const stream = this.#streamOf(name)
-    let standing = await this.#stands(stream, name, deadline)
+    let standing = await this.#standsAtLeader(stream, name, deadline)
     if ('lastSeq' in standing) {
       const { layout, parts } = await layOut(bytes, { packs: true })
       standing = await this.#upload({ stream, name, layout, parts, vacant: standing }, deadline)
@@ -206,17 +206,16 @@ class JetStreamObjects implements NatsObjects {
     checkName(name)
     const deadline = this.#deadline(call, `read of ${name}`)
     const stream = this.#streamOf(name)
-    const known = this.#found.get(name)
-    const found = known ?? (await this.#stands(stream, name, deadline))
+    const found = this.#found.get(name) ?? (await this.#stands(stream, name, deadline))
     if ('lastSeq' in found) throw missing(name)
     try {
       return await readRange(name, found.layout, range, (index) => this.#part(stream, found, index, deadline))
     } catch (error) {
-      if (known === undefined || !(error instanceof CarillonError) || error.kind !== 'corrupt') throw error
+      if (!(error instanceof CarillonError) || error.kind !== 'corrupt') throw error
       this.#found.delete(name)
-      const now = await this.#stands(stream, name, deadline) // what was remembered may be gone, or another by now
+      const now = await this.#standsAtLeader(stream, name, deadline) // what was known may be gone, or another by now
       if ('lastSeq' in now) throw missing(name)
-      if (now.nuid === known.nuid) throw error
+      if (now.nuid === found.nuid) throw error
       return readRange(name, now.layout, range, (index) => this.#part(stream, now, index, deadline))
     }
   }
@@ -238,6 +237,7 @@ class JetStreamObjects implements NatsObjects {
     return part.payload
   }
 
+  /** From any replica: it may know of an object a little longer than the leader does. */
   async #stands(stream: NatsStream, name: string, deadline: Deadline): Promise<Found | Vacant> {
     const message = await stream.get({ last_by_subj: `${stream.root}.M.${textOfName(name)}` }, deadline)
     return message === undefined ? { lastSeq: 0 } : this.#parse(stream, name, message)
@@ -285,7 +285,7 @@ class JetStreamObjects implements NatsObjects {
     const found: Found[] = []
     const asker = async () => {
       for (let name = names.pop(); name !== undefined; name = names.pop()) {
-        const standing = await this.#stands(stream, name, deadline)
+        const standing = await this.#standsAtLeader(stream, name, deadline) // O4: a replica behind would name old parts
         if (!('lastSeq' in standing)) found.push(standing)
       }
     }

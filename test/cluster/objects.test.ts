@@ -1,0 +1,74 @@
+// Objects on three nats-servers: kept three times, read and made while one of them is gone.
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { connect } from '@nats-io/transport-node'
+import { describe, expect, test } from 'vitest'
+import { clusterZones } from '../../services/launcher/nats-server.ts'
+import { startNatsServers, stopNatsServers } from '../../services/launcher/start-nats.ts'
+import { systemClock } from '../../shared/base/clock.ts'
+import { PART_BYTES } from '../../shared/objects/layout.ts'
+import { natsObjects } from '../../shared/objects/nats-objects.ts'
+import { silentLog } from '../../shared/telemetry/log.ts'
+import { noise, read, ulidA, ulidB } from '../suites/objects-suite.ts'
+import { findNatsServer } from './nats-server.ts'
+
+const found = findNatsServer()
+if ('reason' in found) console.log(`objects on three servers are skipped: ${found.reason}`)
+
+const call = { timeoutMs: 30_000, readBack: true }
+
+describe.skipIf('reason' in found)('objects on three nats-servers', () => {
+  test('every bucket has three copies; with one server killed objects are read and made', async () => {
+    const dataFolder = mkdtempSync(join(tmpdir(), 'carillon-objects-'))
+    const cluster = await startNatsServers({
+      dataFolder,
+      zones: clusterZones,
+      binary: 'path' in found ? found.path : '',
+      failedStartsMax: 3,
+      log: silentLog,
+      say: () => {},
+      signal: new AbortController().signal,
+    })
+    const servers = cluster.url.split(',')
+    const store = await natsObjects({ servers, name: 'test', clock: systemClock })
+    try {
+      await eventually(() => store.setUp({ replicas: 3, bytesMax: 0 }, { timeoutMs: 5_000 }))
+      const before = noise(3 * PART_BYTES)
+      await store.create(`t/${ulidA}/index`, before, call)
+      const nc = await connect({ servers })
+      const streams = await nc.request('$JS.API.STREAM.LIST', '')
+      const copies = streams
+        .json<{ streams: { config: { name: string; num_replicas: number } }[] }>()
+        .streams.filter(({ config }) => config.name.startsWith('OBJ_'))
+        .map(({ config }) => config.num_replicas)
+      await nc.close()
+      expect(copies).toEqual([3, 3])
+      cluster.servers[0]?.retire()
+      cluster.servers[0]?.kill()
+      await eventually(async () => expect(await read(store, `t/${ulidA}/index`)).toEqual(Buffer.from(before)))
+      await eventually(() => store.create(`t/${ulidA}/more`, noise(2 * PART_BYTES, 2), call))
+      await eventually(() => store.create(`t/manifest/1`, noise(2 * PART_BYTES, 3), call))
+      await eventually(() => store.create(`t/${ulidB}/index`, noise(2 * PART_BYTES, 4), call))
+      expect((await store.list('t/', call)).length).toBe(4)
+    } finally {
+      await store.close()
+      await stopNatsServers(cluster.servers)
+      rmSync(dataFolder, { recursive: true, force: true })
+    }
+  }, 60_000)
+})
+
+async function eventually(attempt: () => Promise<unknown>): Promise<void> {
+  const endMs = Date.now() + 25_000
+  for (;;) {
+    try {
+      await attempt()
+      return
+    } catch (error) {
+      if (Date.now() > endMs) throw error
+      await sleep(100)
+    }
+  }
+}
