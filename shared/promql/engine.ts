@@ -11,7 +11,7 @@ import type { Labels } from '../model/labels.ts'
 import type { Matcher } from '../model/matcher.ts'
 import type { Expr } from './ast.ts'
 import { PromqlError } from './errors.ts'
-import { newAnnotations } from './exec/annotations.ts'
+import { type Annotation, annotationTexts, newAnnotations } from './exec/annotations.ts'
 import { ABSENT, type Column, type Grid, gridOf, HISTOGRAM, mergeSameLabels } from './exec/column.ts'
 import { QueryCancelledError, QueryTimeoutError } from './exec/errors.ts'
 import { newEvaluation } from './exec/evaluate.ts'
@@ -49,6 +49,9 @@ export interface QueryRequest {
   readonly endMs: number
   /** 0: an instant query at endMs. */
   readonly stepMs: number
+  /** Only the steps from `startMs`, which is one, to `endMs` are evaluated. The answer is what an evaluation of all steps would give for
+   *  these, bit by bit: what start(), end(), range() and step() mean stays. */
+  readonly part?: { readonly startMs: number; readonly endMs: number }
   readonly lookbackMs?: number
   readonly timeoutMs?: number
   readonly signal: AbortSignal
@@ -98,22 +101,31 @@ export interface QueryResult {
   readonly infos: string[]
 }
 
+/** With what is needed to unite the results of parts of a query. */
+export interface EvaluatedResult extends QueryResult {
+  /** What evaluation had to say: stands in `warnings` and `infos` as well, as text. */
+  readonly annotations: readonly Annotation[]
+  /** What the source warned of; stands in `warnings` as well. */
+  readonly sourceWarnings: readonly string[]
+}
+
 export interface Engine {
   /** Refuses with PromqlError, ExecutionError, TooManySamplesError, QueryTimeoutError, QueryCancelledError, or what the source threw. */
-  query(request: QueryRequest, source: SeriesSource): Promise<QueryResult>
+  query(request: QueryRequest, source: SeriesSource): Promise<EvaluatedResult>
 }
 
 export function createEngine(options: EngineOptions): Engine {
   return { query: (request, source) => runQuery(options, request, source) }
 }
 
-async function runQuery(options: EngineOptions, request: QueryRequest, source: SeriesSource): Promise<QueryResult> {
+async function runQuery(options: EngineOptions, request: QueryRequest, source: SeriesSource): Promise<EvaluatedResult> {
   const { clock } = options
   const expr = parse(request.text, { enabledFeatures: options.enabledFeatures })
   const lookbackMs = request.lookbackMs ?? options.lookbackMs
-  const { startMs, endMs, stepMs } = request
+  const { startMs, endMs, stepMs, part } = request
   if (stepMs !== 0) refuseAsRange(expr)
-  const times = { startMs, endMs, stepMs, lookbackMs, defaultStepMs: options.defaultStepMs }
+  const steps = part === undefined ? {} : { part }
+  const times = { startMs, endMs, stepMs, lookbackMs, defaultStepMs: options.defaultStepMs, ...steps }
   let plan = buildPlan(expr, { ...times, projects: source.projects === true })
   const timeoutMs = Math.min(request.timeoutMs ?? options.timeoutMs, options.timeoutMs)
   const deadlineMs = clock.monotonic() + timeoutMs
@@ -146,8 +158,16 @@ async function runQuery(options: EngineOptions, request: QueryRequest, source: S
       }),
     )
     const value = await evaluate(plan, request, evaluation)
-    const texts = annotations.texts(request.text)
-    return { value, warnings: [...new Set(warnings), ...texts.warnings], infos: texts.infos }
+    const said = annotations.list()
+    const texts = annotationTexts(said, request.text)
+    const sourceWarnings = [...new Set(warnings)]
+    return {
+      value,
+      warnings: [...sourceWarnings, ...texts.warnings],
+      infos: texts.infos,
+      annotations: said,
+      sourceWarnings,
+    }
   } finally {
     limit.end()
   }
@@ -204,7 +224,8 @@ function needsAllLabels({ selects }: Plan, series: readonly (readonly SeriesSamp
 async function evaluate({ root }: Plan, request: QueryRequest, evaluation: Evaluation): Promise<QueryResult['value']> {
   const { endMs } = request
   const isInstant = request.stepMs === 0
-  const grid = isInstant ? gridOf(endMs, endMs, 1) : gridOf(request.startMs, endMs, request.stepMs)
+  const steps = request.part ?? request
+  const grid = isInstant ? gridOf(endMs, endMs, 1) : gridOf(steps.startMs, steps.endMs, request.stepMs)
   const inner = root.kind === 'invariant' ? root.expr : root
   if (inner.kind === 'string') return { type: 'string', timeMs: grid.startMs, value: inner.value }
   if (inner.kind === 'matrix') return matrixOf(await rawRange(inner, grid, evaluation), gridTimes(grid))

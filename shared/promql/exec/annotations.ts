@@ -1,11 +1,12 @@
-// Warnings and infos: what the asker is told beside the answer. One text counts once, and the last place it came from is the one shown.
+// Warnings and infos: what the asker is told beside the answer. One text counts once, and of the places it came from the one that is
+// evaluated last is shown. Texts are told in their own order, so that it does not matter which step, or which part of a query, said which.
 import type { Position } from '../ast.ts'
 import { formatShort } from '../format-float.ts'
 import { quote } from './labels.ts'
 
-type Severity = 'warning' | 'info'
+export type Severity = 'warning' | 'info'
 
-interface Monotonicity {
+export interface Monotonicity {
   minMs: number
   maxMs: number
   minBucket: number
@@ -14,7 +15,8 @@ interface Monotonicity {
   count: number
 }
 
-interface Annotation {
+/** Plain data: the parts of a query that were evaluated apart hand theirs over. */
+export interface Annotation {
   readonly severity: Severity
   readonly text: string
   /** undefined: from the source, without a place in the query. */
@@ -37,14 +39,15 @@ export interface Annotations {
   ): void
   /** A sample's start timestamp lies inside the time of the sample before. */
   startOverlap(metric: string, position: Position): void
-  /** The texts, with the place in `query` where each arose. */
-  texts(query: string): { warnings: string[]; infos: string[] }
+  list(): readonly Annotation[]
 }
 
 export function newAnnotations(): Annotations {
   const byText = new Map<string, Annotation>()
   const add = (annotation: Annotation) => {
-    byText.set(annotation.text, annotation)
+    const before = byText.get(annotation.text)
+    const position = laterOf(before?.position, annotation.position)
+    byText.set(annotation.text, position === annotation.position ? annotation : { ...annotation, position })
   }
   return {
     warn: (text, position) => add({ severity: 'warning', text: `PromQL warning: ${text}`, position }),
@@ -69,16 +72,58 @@ export function newAnnotations(): Annotations {
       const text = `PromQL warning: ${what} for metric ${quote(metric)}`
       add({ severity: 'warning', text, position, overlaps: (byText.get(text)?.overlaps ?? 0) + 1 })
     },
-    texts(query) {
-      const warnings: string[] = []
-      const infos: string[] = []
-      for (const annotation of byText.values()) {
-        const list = annotation.severity === 'warning' ? warnings : infos
-        list.push(render(annotation, query))
-      }
-      return { warnings, infos }
-    },
+    list: () => [...byText.values()],
   }
+}
+
+/** Of two places the one that is evaluated last: what stands inside comes before what is around it, the left before the right. */
+function laterOf(a: Position | undefined, b: Position | undefined): Position | undefined {
+  if (a === undefined || b === undefined) return b ?? a
+  return a.end > b.end || (a.end === b.end && a.start < b.start) ? a : b
+}
+
+/** The annotations of parts of one query as those of the whole. */
+export function uniteAnnotations(lists: readonly (readonly Annotation[])[]): readonly Annotation[] {
+  const byText = new Map<string, Annotation>()
+  for (const annotation of lists.flat()) {
+    const before = byText.get(annotation.text)
+    byText.set(annotation.text, before === undefined ? annotation : both(before, annotation))
+  }
+  return [...byText.values()]
+}
+
+function both(a: Annotation, b: Annotation): Annotation {
+  const overlaps = (a.overlaps ?? 0) + (b.overlaps ?? 0)
+  return {
+    severity: b.severity,
+    text: b.text,
+    position: laterOf(a.position, b.position),
+    ...(a.monotonicity !== undefined &&
+      b.monotonicity !== undefined && {
+        monotonicity: {
+          minMs: Math.min(a.monotonicity.minMs, b.monotonicity.minMs),
+          maxMs: Math.max(a.monotonicity.maxMs, b.monotonicity.maxMs),
+          minBucket: Math.min(a.monotonicity.minBucket, b.monotonicity.minBucket),
+          maxBucket: Math.max(a.monotonicity.maxBucket, b.monotonicity.maxBucket),
+          maxDiff: Math.max(a.monotonicity.maxDiff, b.monotonicity.maxDiff),
+          count: a.monotonicity.count + b.monotonicity.count,
+        },
+      }),
+    ...(overlaps > 0 && { overlaps }),
+  }
+}
+
+/** The texts, with the place in `query` where each arose. */
+export function annotationTexts(
+  annotations: readonly Annotation[],
+  query: string,
+): { warnings: string[]; infos: string[] } {
+  const of = (wanted: Severity) =>
+    annotations
+      .filter(({ severity }) => severity === wanted)
+      .map((annotation) => render(annotation, query))
+      .sort()
+  return { warnings: of('warning'), infos: of('info') }
 }
 
 const MONOTONICITY =

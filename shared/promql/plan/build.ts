@@ -44,7 +44,7 @@ export function buildPlan(expr: Expr, times: PlanTimes): Plan {
   const root = marked.shouldWrap ? wrap(marked.node) : marked.node
   const selects: Selects = { list: [], known: new Map() }
   const around: Surroundings = {
-    span: { startMs, endMs: times.endMs },
+    span: times.part ?? { startMs, endMs: times.endMs },
     readsTotals: false,
     needsBuckets: false,
     isOrdered: true,

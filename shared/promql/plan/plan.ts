@@ -117,6 +117,8 @@ export interface PlanTimes {
   readonly endMs: number
   /** 0: an instant query at endMs. */
   readonly stepMs: number
+  /** The steps that are evaluated; all of them when absent. */
+  readonly part?: { readonly startMs: number; readonly endMs: number }
   readonly lookbackMs: number
   readonly defaultStepMs: number
   /** Whether the source is asked for no more labels than matter. */
