@@ -1,17 +1,35 @@
-// What one query may read from owners, counted over all its selects and partitions.
+// What one query may read, counted over all its selects, partitions and blocks.
 import { RefusedError } from '../../shared/base/errors.ts'
 
 export interface BudgetBounds {
   readonly seriesMax: number
   readonly samplesMax: number
   readonly queryBytesMax: number
+  readonly blockBytesMax: number
 }
 
-export class Budget {
+export interface Amount {
+  readonly series: number
+  readonly samples: number
+  readonly bytes: number
+  /** Of chunks in blocks. */
+  readonly blockBytes?: number
+}
+
+/** Where what was read is counted. */
+export interface Account {
+  /** Series that may still be asked for. */
+  readonly seriesLeft: number
+  spend(read: Amount): void
+  refund(read: Amount): void
+}
+
+export class Budget implements Account {
   private readonly bounds: BudgetBounds
   seriesCount = 0
   sampleCount = 0
   bytes = 0
+  blockBytes = 0
 
   constructor(bounds: BudgetBounds) {
     this.bounds = bounds
@@ -23,21 +41,64 @@ export class Budget {
   }
 
   /** Counts what was read. Throws RefusedError (422) with the name of the limit that was passed. */
-  spend(read: { series: number; samples: number; bytes: number }): void {
+  spend(read: Amount): void {
     this.seriesCount += read.series
     this.sampleCount += read.samples
     this.bytes += read.bytes
-    const { seriesMax, samplesMax, queryBytesMax } = this.bounds
+    this.blockBytes += read.blockBytes ?? 0
+    const { seriesMax, samplesMax, queryBytesMax, blockBytesMax } = this.bounds
     if (this.seriesCount > seriesMax) throw tooMuch('series', seriesMax, 'series')
     if (this.sampleCount > samplesMax) throw tooMuch('samples', samplesMax, 'samples')
-    if (this.bytes > queryBytesMax) throw tooMuch('bytes', queryBytesMax, 'bytes')
+    if (this.bytes > queryBytesMax) throw tooMuch('bytes', queryBytesMax, 'bytes from owners')
+    if (this.blockBytes > blockBytesMax) throw tooMuch('block-bytes', blockBytesMax, 'bytes of blocks')
   }
 
   /** Takes back what an attempt had read that came to nothing. */
-  refund(read: { series: number; samples: number; bytes: number }): void {
+  refund(read: Amount): void {
     this.seriesCount -= read.series
     this.sampleCount -= read.samples
     this.bytes -= read.bytes
+    this.blockBytes -= read.blockBytes ?? 0
+  }
+}
+
+/** What one attempt at reading spends of a budget: given back as a whole when the attempt came to nothing. */
+export class Share implements Account {
+  private readonly budget: Account
+  private readonly spent = { series: 0, samples: 0, bytes: 0, blockBytes: 0 }
+  private isClosed = false
+
+  constructor(budget: Account) {
+    this.budget = budget
+  }
+
+  get seriesLeft(): number {
+    return this.budget.seriesLeft
+  }
+
+  spend(read: Amount): void {
+    this.add(read, 1)
+    if (!this.isClosed) this.budget.spend(read)
+  }
+
+  refund(read: Amount): void {
+    this.add(read, -1)
+    if (!this.isClosed) this.budget.refund(read)
+  }
+
+  /** Parts of the attempt that still run count nowhere from now on. */
+  giveBack(): void {
+    if (this.isClosed) return
+    this.isClosed = true
+    this.budget.refund(this.spent)
+  }
+
+  private add({ series, samples, bytes, blockBytes = 0 }: Amount, sign: 1 | -1): void {
+    if (this.isClosed) return
+    this.spent.series += sign * series
+    this.spent.samples += sign * samples
+    this.spent.bytes += sign * bytes
+    this.spent.blockBytes += sign * blockBytes
   }
 }
 

@@ -1,11 +1,12 @@
 // Takes in the frames of one owner: counts them against the query's budget, decodes them, remembers what the owner warned of.
 import type { SelectFrame } from '../../shared/contracts/read.ts'
-import type { Budget } from './budget.ts'
+import type { Account } from './budget.ts'
 import { OwnerAnswer, sizeOf } from './owner-answer.ts'
 import type { Interval } from './series-columns.ts'
+import type { Answer } from './union.ts'
 
 export interface Collected {
-  readonly answer: OwnerAnswer
+  readonly answer: Answer
   readonly warnings: readonly string[]
 }
 
@@ -13,7 +14,7 @@ export interface CollectOptions {
   readonly range: Interval
   readonly isHashed: boolean
   readonly isProjected?: boolean
-  readonly budget: Budget
+  readonly budget: Account
   onFirst(): void
 }
 

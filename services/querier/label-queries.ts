@@ -1,14 +1,16 @@
 // Questions about what exists rather than about samples: series, labels, label values, metadata, exemplars. Each is asked of all
-// partitions, united and cut to its limit.
+// partitions, the first three of blocks as well, united and cut to its limit.
 
 import { ask, askStream } from '../../shared/bus/ask.ts'
 import type { Bus } from '../../shared/bus/port.ts'
 import * as read from '../../shared/contracts/read.ts'
 import { compareBytes, compareLabels, type Labels, labelsKey } from '../../shared/model/labels.ts'
+import type { Matcher } from '../../shared/model/matcher.ts'
 import { parse } from '../../shared/promql/parse/parser.ts'
 import type { Answer, AnswerKind, Asked } from './asked.ts'
-import type { Budget } from './budget.ts'
-import { collect } from './frames.ts'
+import { seriesFrom, stringsFrom } from './block-reading.ts'
+import type { Account, Budget } from './budget.ts'
+import { type Collected, collect } from './frames.ts'
 import { exemplarsBody, metadataBody, seriesBody } from './label-bodies.ts'
 import {
   exemplarsRange,
@@ -18,14 +20,15 @@ import {
   type SelectorParams,
   seriesParams,
 } from './params.ts'
-import type { OwnerCall, PartitionReader, ReadScope } from './partition-reader.ts'
+import type { OwnerCall, ReadScope } from './partition-reader.ts'
 import { TRUNCATED } from './reply.ts'
 import { selectorsIn } from './selectors.ts'
 import { unite } from './union.ts'
+import type { BlockCall, WholeReader } from './whole-reader.ts'
 
 export interface LabelQueryDeps {
   readonly bus: Bus
-  readonly reader: PartitionReader
+  readonly reader: WholeReader
   readonly selectorsMax: number
   readonly enabledFeatures: ReadonlySet<string>
 }
@@ -38,12 +41,18 @@ export function labelQueries(deps: LabelQueryDeps): Readonly<Record<LabelKind, A
 
   async function series({ params, budget, run }: Asked): Promise<Answer> {
     const { selectors, startMs, endMs, limit } = seriesParams(params, { selectorsMax })
+    const range = { startMs, endMs }
     return run(undefined, async (scope) => {
-      const isHashed = reader.partitionCount() > 1
-      const answers = await reader.readAll(scope, (call) => {
-        const request = { ...call.ask, selectors, startMs, endMs, limit: ownerLimit(limit, budget.seriesLeft) }
-        const frames = askStream(bus, read.series, { id: call.owner }, request, call)
-        return collect(frames, { range: { startMs, endMs }, isHashed, budget, onFirst: call.onFirst })
+      const answers = await reader.readAll<Collected>(scope, range, budget, {
+        owner(call, { account, sourceCount }) {
+          const request = { ...call.ask, selectors, startMs, endMs, limit: ownerLimit(limit, account.seriesLeft) }
+          const frames = askStream(bus, read.series, { id: call.owner }, request, call)
+          return collect(frames, { range, isHashed: sourceCount > 1, budget: account, onFirst: call.onFirst })
+        },
+        block(call, reading) {
+          const asked = { selectors, range, limit: ownerLimit(limit, reading.account.seriesLeft) }
+          return seriesFrom(call, asked, reading)
+        },
       })
       warnAll(scope, answers)
       const labelSets = unite(answers.map((each) => each.answer)).series.map((each) => each.labels)
@@ -52,41 +61,57 @@ export function labelQueries(deps: LabelQueryDeps): Readonly<Record<LabelKind, A
     })
   }
 
-  async function labels({ params, budget, run }: Asked): Promise<Answer> {
+  function labels({ params, budget, run }: Asked): Promise<Answer> {
     const asked = labelsParams(params, { selectorsMax })
-    return run(undefined, async (scope) => {
-      const ofOwner = (call: OwnerCall) => {
-        return ask(bus, read.labelNames, { id: call.owner }, selectorAsk(call, asked, budget), call)
-      }
-      return strings(await reader.readAll(scope, ofOwner), asked.limit, scope, budget)
-    })
+    return run(undefined, (scope) =>
+      strings(asked, scope, budget, {
+        ofOwner: (call, account) =>
+          ask(bus, read.labelNames, { id: call.owner }, selectorAsk(call, asked, account), call),
+        ofBlock: ({ block, signal }, matchers) => block.reader.labelNames(matchers, asked, { signal }),
+      }),
+    )
   }
 
-  async function label_values({ params, budget, run }: Asked): Promise<Answer> {
+  function label_values({ params, budget, run }: Asked): Promise<Answer> {
     const name = labelNameParam(params)
     const asked = labelsParams(params, { selectorsMax })
-    return run(undefined, async (scope) => {
-      const ofOwner = (call: OwnerCall) => {
-        return ask(bus, read.labelValues, { id: call.owner }, { ...selectorAsk(call, asked, budget), name }, call)
-      }
-      return strings(await reader.readAll(scope, ofOwner), asked.limit, scope, budget)
+    return run(undefined, (scope) =>
+      strings(asked, scope, budget, {
+        ofOwner: (call, account) =>
+          ask(bus, read.labelValues, { id: call.owner }, { ...selectorAsk(call, asked, account), name }, call),
+        ofBlock: ({ block, signal }, matchers) => block.reader.labelValues(name, matchers, asked, { signal }),
+      }),
+    )
+  }
+
+  /** Names or values of everywhere, each once, sorted. */
+  async function strings(asked: SelectorParams, scope: ReadScope, budget: Budget, of: StringsOf): Promise<Answer> {
+    const lists = await reader.readAll<readonly string[]>(scope, asked, budget, {
+      async owner(call, { account }) {
+        const { values, stamp } = await of.ofOwner(call, account)
+        warnAll(scope, [stamp])
+        return spent(account, values)
+      },
+      async block(call, { account }) {
+        return spent(account, await stringsFrom(call, asked.selectors, (matchers) => of.ofBlock(call, matchers)))
+      },
     })
+    const sorted = [...new Set(lists.flat())].sort(compareBytes)
+    return { data: [JSON.stringify(cut(sorted, asked.limit, scope))] }
   }
 
   async function metadata({ params, budget, run }: Asked): Promise<Answer> {
     const { metric, limit, limitPerMetric } = metadataParams(params)
     return run(undefined, async (scope) => {
-      const answers = await reader.readAll(scope, (call) =>
-        ask(
-          bus,
-          read.metadata,
-          { id: call.owner },
-          { ...call.ask, metric, limit: ownerLimit(0, budget.seriesLeft) },
-          call,
-        ),
-      )
+      const answers = await reader.readAll(scope, ALL_TIME, budget, {
+        async owner(call, { account }) {
+          const request = { ...call.ask, metric, limit: ownerLimit(0, account.seriesLeft) }
+          const reply = await ask(bus, read.metadata, { id: call.owner }, request, call)
+          spent(account, reply.metadata)
+          return reply
+        },
+      })
       warnStamps(scope, answers)
-      for (const answer of answers) spend(budget, answer.metadata.length)
       const byMetric = new Map<string, read.MetricMetadata[]>()
       for (const entry of answers.flatMap((answer) => answer.metadata)) addMetadata(byMetric, entry, limitPerMetric)
       const sorted = [...byMetric].sort(([a], [b]) => compareBytes(a, b))
@@ -99,40 +124,45 @@ export function labelQueries(deps: LabelQueryDeps): Readonly<Record<LabelKind, A
     const selectors = selectorsIn(parse(params.query ?? '', { enabledFeatures }))
     if (selectors.length === 0) return { data: undefined }
     return run(undefined, async (scope) => {
-      const answers = await reader.readAll(scope, (call) => {
-        const request = { ...call.ask, selectors, startMs, endMs, limit: ownerLimit(0, budget.seriesLeft) }
-        return ask(bus, read.exemplars, { id: call.owner }, request, call)
+      const answers = await reader.readAll(scope, { startMs, endMs }, budget, {
+        async owner(call, { account }) {
+          const request = { ...call.ask, selectors, startMs, endMs, limit: ownerLimit(0, account.seriesLeft) }
+          const reply = await ask(bus, read.exemplars, { id: call.owner }, request, call)
+          spent(account, reply.series)
+          return reply
+        },
       })
       warnStamps(scope, answers)
-      for (const answer of answers) spend(budget, answer.series.length)
       return { data: exemplarsBody(unitedExemplars(answers.flatMap((answer) => answer.series))) }
     })
   }
-
-  function selectorAsk(
-    call: OwnerCall,
-    { selectors, startMs, endMs, limit }: SelectorParams,
-    budget: Budget,
-  ): read.SeriesAsk {
-    return { ...call.ask, selectors, startMs, endMs, limit: ownerLimit(limit, budget.seriesLeft) }
-  }
 }
+
+function selectorAsk(
+  call: OwnerCall,
+  { selectors, startMs, endMs, limit }: SelectorParams,
+  account: Account,
+): read.SeriesAsk {
+  return { ...call.ask, selectors, startMs, endMs, limit: ownerLimit(limit, account.seriesLeft) }
+}
+
+/** How names or values are asked for. */
+interface StringsOf {
+  ofOwner(call: OwnerCall, account: Account): Promise<read.StringsReply>
+  ofBlock(call: BlockCall, matchers: readonly Matcher[]): Promise<readonly string[]>
+}
+
+const ALL_TIME = { startMs: Number.NEGATIVE_INFINITY, endMs: Number.POSITIVE_INFINITY }
 
 /** One more than is shown, so that cutting shows; never more than the query may hold. */
 function ownerLimit(limit: number, left: number): number {
   return limit === 0 ? left + 1 : Math.min(limit, left) + 1
 }
 
-function strings(answers: readonly read.StringsReply[], limit: number, scope: ReadScope, budget: Budget): Answer {
-  for (const { values } of answers) spend(budget, values.length)
-  warnStamps(scope, answers)
-  const sorted = [...new Set(answers.flatMap((answer) => answer.values))].sort(compareBytes)
-  return { data: [JSON.stringify(cut(sorted, limit, scope))] }
-}
-
 /** What is no series counts like one. */
-function spend(budget: Budget, count: number): void {
-  budget.spend({ series: count, samples: 0, bytes: 0 })
+function spent<T>(account: Account, list: readonly T[]): readonly T[] {
+  account.spend({ series: list.length, samples: 0, bytes: 0 })
+  return list
 }
 
 function cut<T>(list: readonly T[], limit: number, scope: ReadScope): readonly T[] {

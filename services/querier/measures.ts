@@ -3,11 +3,15 @@ import type { Clock } from '../../shared/base/clock.ts'
 import { latencyBuckets, type Metrics } from '../../shared/telemetry/metrics.ts'
 import type { Admission } from './admission.ts'
 import type { Budget } from './budget.ts'
+import type { OpenBlocks } from './open-blocks.ts'
 
 export interface Measures {
   begin(kind: string): { end(outcome: string, read: Budget): void }
   hedged(): void
   ownerFailed(): void
+  viewRetried(): void
+  blockFailed(reason: string): void
+  blocksKept(open: OpenBlocks): void
 }
 
 export function measures(metrics: Metrics, admission: Admission, clock: Clock): Measures {
@@ -18,13 +22,23 @@ export function measures(metrics: Metrics, admission: Admission, clock: Clock): 
     latencyBuckets,
     ['kind'],
   )
-  const samples = metrics.counter('carillon_querier_samples_read_total', 'Samples read from owners.')
-  const series = metrics.counter('carillon_querier_series_read_total', 'Series read from owners.')
+  const samples = metrics.counter('carillon_querier_samples_read_total', 'Samples read from owners and blocks.')
+  const series = metrics.counter('carillon_querier_series_read_total', 'Series read from owners and blocks.')
   const bytes = metrics.counter('carillon_querier_read_bytes_total', 'Bytes of frames read from owners.')
   const hedges = metrics.counter('carillon_querier_hedges_total', 'Second owners asked because the first was silent.')
   const failures = metrics.counter(
     'carillon_querier_owner_failures_total',
     'Owners that did not answer what they were asked.',
+  )
+  const blockBytes = metrics.counter('carillon_querier_block_bytes_total', 'Bytes of chunks read from blocks.')
+  const retries = metrics.counter(
+    'carillon_querier_view_retries_total',
+    'Reads that began again because owners or the manifest had gone on meanwhile.',
+  )
+  const blockFailures = metrics.counter(
+    'carillon_querier_block_failures_total',
+    'Blocks that could not be read, by the code of the error.',
+    ['reason'],
   )
   metrics.gaugeOf('carillon_querier_queries_in_flight', 'Queries being answered.', () => admission.runningCount())
   metrics.gaugeOf('carillon_querier_queries_waiting', 'Queries that wait for their turn.', () =>
@@ -40,10 +54,17 @@ export function measures(metrics: Metrics, admission: Admission, clock: Clock): 
           samples.inc(read.sampleCount)
           series.inc(read.seriesCount)
           bytes.inc(read.bytes)
+          blockBytes.inc(read.blockBytes)
         },
       }
     },
     hedged: () => hedges.inc(),
     ownerFailed: () => failures.inc(),
+    viewRetried: () => retries.inc(),
+    blockFailed: (reason) => blockFailures.with({ reason }).inc(),
+    blocksKept(open) {
+      metrics.gaugeOf('carillon_querier_open_blocks', 'Blocks that are kept open.', () => open.count)
+      metrics.gaugeOf('carillon_querier_open_blocks_bytes', 'Memory of blocks that are kept open.', () => open.bytes)
+    },
   }
 }

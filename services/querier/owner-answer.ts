@@ -9,17 +9,10 @@ import { CorruptError } from '../../shared/base/errors.ts'
 import type { SelectFrame } from '../../shared/contracts/read.ts'
 import type { Labels } from '../../shared/model/labels.ts'
 import type { SeriesSamples } from '../../shared/promql/source.ts'
+import { HASH_A_EMPTY, hashText, mixA } from '../../shared/tsdb/label-hash.ts'
 import { decodeCanonical } from '../../shared/wire/histogram.ts'
 import { decodeUtf8 } from '../../shared/wire/utf8.ts'
-import {
-  type ChunkList,
-  hashedWith,
-  hashOfBytes,
-  type Interval,
-  NO_TIMES,
-  SeriesColumns,
-  SharedColumnSeries,
-} from './series-columns.ts'
+import { type ChunkList, type Interval, NO_TIMES, SeriesColumns, SharedColumnSeries } from './series-columns.ts'
 
 export interface FrameSize {
   readonly series: number
@@ -85,7 +78,7 @@ class FrameChunks implements ChunkList {
 
 export class OwnerAnswer {
   readonly series: SeriesSamples[] = []
-  /** One per series, equal for equal label sets of any answer; empty unless asked for. */
+  /** One per series, equal for equal label sets of any answer (label-hash.ts); empty unless asked for. */
   readonly hashes: number[] = []
   /** With `isHashed` and `isProjected`: the other halves of the hashes. */
   readonly otherHashes: number[] = []
@@ -94,6 +87,7 @@ export class OwnerAnswer {
   private readonly isProjected: boolean
   private readonly strings: string[] = []
   private readonly stringHashes: number[] = []
+  private readonly hash = new Uint32Array(2)
   private readonly isHashed: boolean
   private readonly columns: SeriesColumns
 
@@ -127,7 +121,10 @@ export class OwnerAnswer {
       const string = isAscii ? text.slice(start, end) : decodeUtf8(strings, start, end)
       if (string === undefined) throw corrupt('a label is not UTF-8')
       table.push(string)
-      if (this.isHashed && !this.isProjected) this.stringHashes.push(hashOfBytes(strings, start, end))
+      if (this.isHashed && !this.isProjected) {
+        hashText(string, this.hash, 0)
+        this.stringHashes.push(this.hash[0]!)
+      }
       start = end
     }
   }
@@ -165,9 +162,9 @@ export class OwnerAnswer {
     const labels = this.textsAt(ids, at, count)
     if (!this.isHashed) return labels
     const { stringHashes } = this
-    let hash = count
-    for (let i = 0; i < count; i++) hash = hashedWith(hash, stringHashes[ids[at + i]!]!)
-    this.hashes.push(hash)
+    let hash = HASH_A_EMPTY
+    for (let i = 0; i < count; i++) hash = mixA(hash, stringHashes[ids[at + i]!]!)
+    this.hashes.push(hash >>> 0)
     return labels
   }
 

@@ -25,15 +25,17 @@ export interface RaceOptions {
 export class NoOwnerError extends UnavailableError {
   /** True when at least one owner lives, but has not applied what was asked for. */
   readonly isBehind: boolean
+  /** True when at least one owner lives, and has dropped what was asked for. */
+  readonly hasDropped: boolean
 
   constructor(failures: readonly { owner: string; error: unknown }[]) {
     const texts = failures.map(({ owner, error }) => `${owner}: ${textOf(error)}`)
     super('err-carillon-partition-unavailable', texts.length > 0 ? texts.join('; ') : 'no ingester is alive', {
       cause: failures[0]?.error,
     })
-    this.isBehind = failures.some(
-      ({ error }) => error instanceof CarillonError && error.code === 'err-carillon-owner-behind',
-    )
+    const said = (code: string) => failures.some(({ error }) => error instanceof CarillonError && error.code === code)
+    this.isBehind = said('err-carillon-owner-behind')
+    this.hasDropped = said('err-carillon-dropped')
   }
 }
 

@@ -25,6 +25,8 @@ export interface ReadScope {
   /** Until when owners may wait for `places`; on the monotonic clock. */
   readonly waitUntilMs: number
   readonly places: readonly (Place | undefined)[]
+  /** Per partition the newest segment that owners are not asked for, because blocks hold it; 0 where absent. */
+  readonly watermarks?: readonly number[]
   readonly allowsPartial: boolean
   warn(text: string): void
 }
@@ -88,12 +90,13 @@ export function createPartitionReader(deps: PartitionReaderDeps): PartitionReade
     call: (call: OwnerCall) => Promise<T>,
   ): Promise<T | undefined> {
     const place = scope.places[partition]
+    const watermark = scope.watermarks?.[partition] ?? 0
     const attempt = (owner: string, signal: AbortSignal, onFirst: () => void) => {
       const nowMs = clock.monotonic()
       const leftMs = Math.max(0, scope.deadlineMs - nowMs)
       const timeoutMs = leftMs + GRACE_MS
       const waitMs = place === undefined ? 0 : Math.max(0, Math.min(scope.waitUntilMs - nowMs, leftMs))
-      const ask = { partition, tenant: scope.tenant, watermark: 0, ...(place ?? NO_PLACE), waitMs }
+      const ask = { partition, tenant: scope.tenant, watermark, ...(place ?? NO_PLACE), waitMs }
       return call({ owner, ask, signal, timeoutMs, requestId: scope.requestId, onFirst })
     }
     try {
@@ -109,6 +112,7 @@ export function createPartitionReader(deps: PartitionReaderDeps): PartitionReade
       })
     } catch (error) {
       if (!(error instanceof NoOwnerError)) throw error
+      if (error.hasDropped) throw new DroppedError(partition, watermark, error)
       const refusal = unavailable(partition, error)
       if (!scope.allowsPartial || error.isBehind) throw refusal // Q4
       scope.warn(refusal.message)
@@ -117,6 +121,17 @@ export function createPartitionReader(deps: PartitionReaderDeps): PartitionReade
   }
 
   return { readAll, partitionCount: () => membership.readableCount() }
+}
+
+/** No owner answers, and one of them at least has dropped from memory what it was asked for: it stands in blocks by now. */
+export class DroppedError extends UnavailableError {
+  readonly partition: number
+
+  constructor(partition: number, watermark: number, cause: NoOwnerError) {
+    const text = `partition ${partition} has no owner that still holds segment ${watermark + 1}: ${cause.message}`
+    super('err-carillon-dropped', text, { cause })
+    this.partition = partition
+  }
 }
 
 function unavailable(partition: number, error: NoOwnerError): UnavailableError {

@@ -11,16 +11,16 @@ import type { SeriesSource } from '../../shared/promql/source.ts'
 import type { Answer, AnswerKind, Asked } from './asked.ts'
 import type { QuerierConfig } from './config.ts'
 import { badData, invalidParameter } from './go-values.ts'
-import { ownerSource } from './owner-source.ts'
 import { type InstantParams, instantParams, rangeParams, statsWarning } from './params.ts'
-import type { PartitionReader } from './partition-reader.ts'
 import { type BodyPart, TRUNCATED, tooLarge } from './reply.ts'
+import type { WholeReader } from './whole-reader.ts'
+import { wholeSource } from './whole-source.ts'
 
 export interface PromqlQueryDeps {
   readonly bus: Bus
   readonly clock: Clock
   readonly engine: Engine
-  readonly reader: PartitionReader
+  readonly reader: WholeReader
   readonly config: QuerierConfig
   readonly enabledFeatures: ReadonlySet<string>
 }
@@ -62,7 +62,7 @@ export function promqlQueries(deps: PromqlQueryDeps): Readonly<Record<'instant' 
     const askedAtMs = clock.monotonic()
     return asked.run(params.timeoutMs, async (scope) => {
       const startedAtMs = clock.monotonic()
-      const read = timed(clock, ownerSource({ bus, reader, scope, budget: asked.budget }))
+      const read = timed(clock, wholeSource({ bus, reader, scope, budget: asked.budget }))
       const { lookbackMs } = params
       const request = {
         text: params.query,
@@ -146,7 +146,7 @@ interface Timings {
   readonly totalMs: number
 }
 
-/** In Prometheus' shape. Samples are those read from owners: evaluation does not count how often it looked at one. */
+/** In Prometheus' shape. Samples are those read from owners and blocks: evaluation does not count how often it looked at one. */
 function statsText({ queuedMs, readMs, totalMs }: Timings, sampleCount: number): string {
   return JSON.stringify({
     timings: {

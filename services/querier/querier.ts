@@ -1,12 +1,13 @@
-// The querier answers PromQL and its neighbours: it reads what the owners of all partitions hold, evaluates, and answers in the shape of
-// Prometheus' HTTP API.
+// The querier answers PromQL and its neighbours: it reads what the owners of all partitions hold and what stands in blocks, evaluates, and
+// answers in the shape of Prometheus' HTTP API.
 //
 // Invariants
-//   Q1-Q5 stand where they are kept: owner-race.ts, partition-reader.ts.
+//   Q1-Q5 and Q8-Q10 stand where they are kept: owner-race.ts, partition-reader.ts, whole-reader.ts.
 //   Q6  Every question is answered in Prometheus' shape, whatever goes wrong; only a bug (a failed assertion) is thrown.
-//   Q7  The querier keeps nothing: its death costs the queries that it was answering.
+//   Q7  The querier keeps nothing that could not be read again: its death costs the queries that it was answering.
 import { AssertionError } from '../../shared/base/assert.ts'
 import { textOf } from '../../shared/base/errors.ts'
+import { openBlocks } from '../../shared/blocks/open.ts'
 import { type Actor, type HandlerContext, serve } from '../../shared/bus/actor.ts'
 import { QUERY_KINDS, type QueryKind } from '../../shared/contracts/query.ts'
 import type { ServiceDeps } from '../../shared/membership/deps.ts'
@@ -20,19 +21,22 @@ import type { QuerierConfig } from './config.ts'
 import { badData } from './go-values.ts'
 import { labelQueries } from './label-queries.ts'
 import { type Measures, measures } from './measures.ts'
+import { keepOpen } from './open-blocks.ts'
 import { checkedParams, consistencyOf } from './params.ts'
 import { createPartitionReader } from './partition-reader.ts'
 import { placesOf } from './positions.ts'
 import { promqlQueries } from './promql-queries.ts'
 import { errorBody, failureOf, successBody } from './reply.ts'
 import { lifetime, Warnings } from './scope.ts'
+import { createViews } from './views.ts'
+import { createWholeReader } from './whole-reader.ts'
 
 export function querier(deps: ServiceDeps & { config: QuerierConfig }): Actor {
   const { bus, clock, config, log, membership } = deps
   const enabledFeatures: ReadonlySet<string> = new Set(config.enableFeature)
   const admission = createAdmission({ concurrentMax: config.concurrentQueriesMax, queuedMax: config.queuedQueriesMax })
   const measured: Measures = measures(deps.metrics, admission, clock)
-  const reader = createPartitionReader({
+  const partitions = createPartitionReader({
     clock,
     membership,
     hedgeAfterMs: config.hedgeAfterMs,
@@ -42,6 +46,21 @@ export function querier(deps: ServiceDeps & { config: QuerierConfig }): Actor {
     onOwnerFailure(owner, error) {
       measured.ownerFailed()
       log.debug({ owner }, `an owner did not answer: ${textOf(error)}`)
+    },
+  })
+  const views = createViews({ open: () => openBlocks(deps), clock, log })
+  const kept = keepOpen(views, { countMax: config.openBlocksMax, bytesMax: config.openBlocksBytesMax })
+  measured.blocksKept(kept)
+  const reader = createWholeReader({
+    clock,
+    partitions,
+    views,
+    openBlocks: kept,
+    blockReadsMax: config.blockReadsMax,
+    onRetry: () => measured.viewRetried(),
+    onBlockFailure(ulid, error) {
+      measured.blockFailed(error.code)
+      log.error({ ulid, reason: textOf(error.cause) }, `a block could not be read: ${error.message}`)
     },
   })
   const engine = createEngine({
@@ -62,8 +81,8 @@ export function querier(deps: ServiceDeps & { config: QuerierConfig }): Actor {
     serves: [serve(anyQuery, onQuery)],
     hears: [],
     every: [],
-    start: async () => {},
-    stop: async () => {}, // Q7
+    start: async () => views.start(),
+    stop: async () => views.stop(), // Q7
   }
 
   async function onQuery(question: Uint8Array, context: HandlerContext<'tenant' | 'kind'>): Promise<Uint8Array> {

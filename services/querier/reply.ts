@@ -71,7 +71,8 @@ export function failureOf(error: unknown): Failure {
   if (error instanceof CarillonError && error.kind === 'unavailable') {
     return { errorType: 'unavailable', text: `${error.message} (${error.code})`, isUnexpected: false }
   }
-  return { errorType: 'internal', text: textOf(error), isUnexpected: true }
+  const text = error instanceof CarillonError ? `${error.message} (${error.code})` : textOf(error)
+  return { errorType: 'internal', text, isUnexpected: true }
 }
 
 export function errorBody({ errorType, text }: Failure): Uint8Array {

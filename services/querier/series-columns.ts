@@ -38,8 +38,8 @@ export interface ChunkList {
 export class SharedColumnSeries implements SeriesSamples {
   readonly labels: Labels
   private readonly columns: { readonly times: Float64Array; readonly values: Float64Array }
-  private readonly from: number
-  private readonly to: number
+  readonly from: number
+  readonly to: number
 
   constructor(labels: Labels, columns: { times: Float64Array; values: Float64Array }, from: number, to: number) {
     this.labels = labels
@@ -95,6 +95,26 @@ export class SeriesColumns {
       }
     }
     return this.keep(labels, filled, end, hidden)
+  }
+
+  /** The newest sample of chunks [from, to), which rise in time and do not overlap, as `decode` would leave it. */
+  decodeLast(
+    labels: Labels,
+    chunks: ChunkList,
+    from: number,
+    to: number,
+    hidden: readonly Interval[] = NO_INTERVALS,
+  ): SeriesSamples | undefined {
+    for (let c = to - 1; c >= from; c--) {
+      const series = this.decode(labels, chunks, c, c + 1, hidden)
+      if (series === undefined) continue
+      if (!(series instanceof SharedColumnSeries)) return newestOnly(series)
+      const { from: start, to: end } = series
+      if (end - start === 1) return series
+      this.filled = this.move(end - 1, end, start, NO_INTERVALS)
+      return new SharedColumnSeries(labels, this.columns, start, this.filled)
+    }
+    return undefined
   }
 
   /** Makes room for `count` samples behind those that are kept. */
@@ -165,6 +185,16 @@ export class SeriesColumns {
   }
 }
 
+/** Cuts the samples of a series down to the newest one. */
+export function newestOnly(series: SeriesSamples): SeriesSamples {
+  const { labels, times, values, histograms } = series
+  if (times.length <= 1) return series
+  const last = times.length - 1
+  const newest = { labels, times: times.slice(last), values: values.slice(last) }
+  const histogram = histograms?.[last]
+  return histogram === undefined ? newest : { ...newest, histograms: [histogram] }
+}
+
 const NO_INTERVALS: readonly Interval[] = []
 
 export function isHidden(time: number, hidden: readonly Interval[]): boolean {
@@ -207,14 +237,3 @@ function checkCount(chunks: ChunkList, chunk: number): void {
   if (chunks.endAt(chunk) - start >= 2 && xorCount(chunks.bytesAt(chunk), start) === chunks.countAt(chunk)) return
   throw new CorruptError('err-carillon-bad-chunk', 'a chunk does not hold the samples that it is said to hold')
 }
-
-/** 32-bit FNV-1a, mixed: the hash of a label text by its UTF-8 bytes. */
-export function hashOfBytes(bytes: Uint8Array, start: number, end: number): number {
-  let hash = 0x811c9dc5
-  for (let i = start; i < end; i++) hash = Math.imul(hash ^ bytes[i]!, 0x01000193)
-  hash = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b)
-  return hash ^ (hash >>> 13)
-}
-
-/** The hash of a label set begins with the count of its texts and takes in the hash of each. */
-export const hashedWith = (hash: number, textHash: number): number => Math.imul(hash, 0x01000193) ^ textHash

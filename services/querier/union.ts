@@ -1,12 +1,17 @@
-// The answers of several partitions as one list, each label set once. A series lives in one partition, but after partitions were added
-// its older samples stand in another: then its samples are merged (L11).
+// The answers of several partitions and blocks as one list, each label set once. What one source holds of a series is merged with what the
+// others do (L11).
 import type { Labels } from '../../shared/model/labels.ts'
 import type { SeriesSamples } from '../../shared/promql/source.ts'
 import { SampleColumns, type SampleRun } from '../../shared/tsdb/columns.ts'
 import { mergeRuns } from '../../shared/tsdb/merge.ts'
-import type { OwnerAnswer } from './owner-answer.ts'
 
-type Answer = Pick<OwnerAnswer, 'series' | 'hashes' | 'otherHashes'>
+export interface Answer {
+  readonly series: SeriesSamples[]
+  /** One per series, equal for equal label sets of any answer. */
+  readonly hashes: readonly number[]
+  /** Of projected series: the other halves of the hashes. */
+  readonly otherHashes: readonly number[]
+}
 
 /** Answers made with `isHashed` (or only one). */
 export function unite(answers: readonly Answer[]): Answer {
@@ -53,6 +58,8 @@ function areEqual(a: Labels, b: Labels): boolean {
 }
 
 function merged(parts: readonly SeriesSamples[]): SeriesSamples {
+  const inOrder = parts.length > 1 ? joinedInOrder(parts) : undefined
+  if (inOrder !== undefined) return inOrder
   const columns = new SampleColumns()
   mergeRuns(
     parts.map(
@@ -66,14 +73,27 @@ function merged(parts: readonly SeriesSamples[]): SeriesSamples {
   return { labels: parts[0]!.labels, times, values, ...(histograms === undefined ? {} : { histograms }) }
 }
 
-/** Cuts merged samples of mode `last` down to the newest one. */
-export function newestOnly(series: SeriesSamples): SeriesSamples {
-  const { labels, times, values, histograms } = series
-  if (times.length <= 1) return series
-  const last = times.length - 1
-  const newest = { labels, times: times.slice(last), values: values.slice(last) }
-  const histogram = histograms?.[last]
-  return histogram === undefined ? newest : { ...newest, histograms: [histogram] }
+/** Floats of parts that follow each other in time, as those of blocks mostly do, are copied as they stand. */
+function joinedInOrder(parts: readonly SeriesSamples[]): SeriesSamples | undefined {
+  const runs: { times: Float64Array; values: Float64Array }[] = []
+  let count = 0
+  for (const { times, values, histograms } of parts) {
+    if (histograms !== undefined) return undefined
+    if (times.length === 0) continue
+    runs.push({ times, values })
+    count += times.length
+  }
+  runs.sort((a, b) => a.times[0]! - b.times[0]!)
+  for (let i = 1; i < runs.length; i++) if (runs[i]!.times[0]! <= runs[i - 1]!.times.at(-1)!) return undefined
+  const times = new Float64Array(count)
+  const values = new Float64Array(count)
+  let at = 0
+  for (const run of runs) {
+    times.set(run.times, at)
+    values.set(run.values, at)
+    at += run.times.length
+  }
+  return { labels: parts[0]!.labels, times, values }
 }
 
 /** Series above this many in one answer leave no room for their index beside a hash in a float. */

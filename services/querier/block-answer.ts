@@ -1,0 +1,93 @@
+// The answer of one block: series with columns, in the shape that owners' answers have, so that both are united alike. Hot kernel.
+import type { Labels } from '../../shared/model/labels.ts'
+import type { SeriesSamples } from '../../shared/promql/source.ts'
+import type { BlockChunk, BlockSeries, BlockSeriesLabels } from '../../shared/tsdb/block/series.ts'
+import type { HiddenParts } from './hidden.ts'
+import { type ChunkList, type Interval, NO_TIMES, SeriesColumns } from './series-columns.ts'
+import type { Answer } from './union.ts'
+
+export interface BlockAnswerOptions {
+  readonly range: Interval
+  readonly mode: 'all' | 'last'
+  readonly hidden: HiddenParts
+  /** Sorted by bytes: each series has only these labels, and comes with both halves of its hash. */
+  readonly names?: readonly string[] | undefined
+}
+
+class SeriesChunkList implements ChunkList {
+  chunks: readonly BlockChunk[] = []
+
+  encodingAt(chunk: number): number {
+    return this.chunks[chunk]!.encoding
+  }
+
+  countAt(chunk: number): number {
+    return this.chunks[chunk]!.count
+  }
+
+  bytesAt(chunk: number): Uint8Array {
+    return this.chunks[chunk]!.bytes
+  }
+
+  startAt(): number {
+    return 0
+  }
+
+  endAt(chunk: number): number {
+    return this.chunks[chunk]!.bytes.length
+  }
+}
+
+export class BlockAnswer implements Answer {
+  readonly series: SeriesSamples[] = []
+  readonly hashes: number[] = []
+  readonly otherHashes: number[] = []
+  private readonly mode: 'all' | 'last'
+  private readonly hidden: HiddenParts
+  private readonly names: readonly string[] | undefined
+  private readonly columns: SeriesColumns
+  private readonly list = new SeriesChunkList()
+  /** Projected label sets, so that series that share one share the array. */
+  private readonly sets = new Map<string, Labels>()
+
+  constructor({ range, mode, hidden, names }: BlockAnswerOptions) {
+    this.mode = mode
+    this.hidden = hidden
+    this.names = names
+    this.columns = new SeriesColumns(range)
+  }
+
+  add(one: BlockSeries): void {
+    const { list, columns } = this
+    const hidden = this.hidden.of(one)
+    list.chunks = one.chunks
+    const count = one.chunks.length
+    const labels = this.names === undefined ? one.labels : this.projected(one.labels, this.names)
+    const series =
+      this.mode === 'last'
+        ? columns.decodeLast(labels, list, 0, count, hidden)
+        : columns.decode(labels, list, 0, count, hidden)
+    if (series !== undefined) this.keep(series, one)
+  }
+
+  /** A series without samples. */
+  addBare(one: BlockSeriesLabels): void {
+    this.keep({ labels: one.labels, times: NO_TIMES, values: NO_TIMES }, one)
+  }
+
+  private keep(series: SeriesSamples, { hashA, hashB }: BlockSeriesLabels): void {
+    this.series.push(series)
+    this.hashes.push(hashA)
+    if (this.names !== undefined) this.otherHashes.push(hashB)
+  }
+
+  private projected(labels: Labels, names: readonly string[]): Labels {
+    const kept: string[] = []
+    for (let i = 0; i < labels.length; i += 2) if (names.includes(labels[i]!)) kept.push(labels[i]!, labels[i + 1]!)
+    const key = kept.join('\xff')
+    const known = this.sets.get(key)
+    if (known !== undefined) return known
+    this.sets.set(key, kept)
+    return kept
+  }
+}

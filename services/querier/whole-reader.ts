@@ -1,0 +1,212 @@
+// Reads everything that exists of a tenant: what owners hold in memory, and beside it what stands in blocks.
+//
+// Invariants
+//   Q8   Owners are asked for exactly what the blocks that are read do not hold: watermarks and blocks come from one view (L15). When an
+//        owner has dropped what it was asked for, or a block is no longer listed, all is read again by a newer view (L18).
+//   Q9   A block that cannot be read is an error, or with `partial_response` a warning; never a silently shorter answer.
+//   Q10  A range that ends before a block begins, or begins after it ends, does not touch it.
+import type { Clock } from '../../shared/base/clock.ts'
+import { CarillonError, CorruptError, RefusedError, textOf, UnavailableError } from '../../shared/base/errors.ts'
+import type { BlockEntry } from '../../shared/contracts/blocks.ts'
+import { type Account, Share } from './budget.ts'
+import { type HiddenParts, hiddenOf } from './hidden.ts'
+import type { OpenBlock, OpenBlocks } from './open-blocks.ts'
+import { DroppedError, type OwnerCall, type PartitionReader, type ReadScope } from './partition-reader.ts'
+import type { Interval } from './series-columns.ts'
+import type { View, Views } from './views.ts'
+
+export interface BlockCall {
+  readonly block: OpenBlock
+  readonly hidden: HiddenParts
+  readonly signal: AbortSignal
+  /** To be called between batches: lets others have their turn. */
+  breathe(): Promise<void>
+}
+
+/** What one attempt at reading counts, and how much there is to unite. */
+export interface Reading {
+  readonly account: Account
+  readonly sourceCount: number
+  /** The most series that any block had so far: blocks of one tenant hold mostly the same ones. */
+  readonly blockSeries: { peak: number }
+}
+
+export interface HowToRead<T> {
+  owner(call: OwnerCall, reading: Reading): Promise<T>
+  /** Absent for what blocks do not hold. */
+  block?(call: BlockCall, reading: Reading): Promise<T>
+}
+
+export interface WholeReader {
+  /** One answer per partition and block that could be read. Spends of `budget`. */
+  readAll<T>(scope: ReadScope, range: Interval, budget: Account, how: HowToRead<T>): Promise<T[]>
+  partitionCount(): number
+}
+
+export interface WholeReaderDeps {
+  readonly clock: Clock
+  readonly partitions: PartitionReader
+  readonly views: Views
+  readonly openBlocks: OpenBlocks
+  readonly blockReadsMax: number
+  onRetry(): void
+  onBlockFailure(ulid: string, error: CarillonError): void
+}
+
+/** Views tried for one read: each later one is newer. */
+const ATTEMPTS_MAX = 5
+const BREATHE_MS = 10
+
+/** The view that a read went by is no longer what stands. */
+class OutdatedError extends UnavailableError {}
+
+export function createWholeReader(deps: WholeReaderDeps): WholeReader {
+  const { clock, partitions, views, blockReadsMax } = deps
+  return { readAll, partitionCount: () => partitions.partitionCount() }
+
+  async function readAll<T>(scope: ReadScope, range: Interval, budget: Account, how: HowToRead<T>): Promise<T[]> {
+    for (let attempt = 1; ; attempt++) {
+      const view = await viewFor(scope)
+      const share = new Share(budget)
+      try {
+        return await readBy(view, scope, range, share, how)
+      } catch (error) {
+        share.giveBack()
+        const isOutdated = error instanceof DroppedError || error instanceof OutdatedError
+        if (!isOutdated || attempt === ATTEMPTS_MAX) throw error
+        deps.onRetry()
+        await views.refresh(scope.tenant, error instanceof DroppedError ? error.partition : undefined)
+      }
+    }
+  }
+
+  async function viewFor(scope: ReadScope): Promise<View> {
+    try {
+      return await views.take(scope.tenant, partitions.partitionCount(), scope.signal)
+    } catch (error) {
+      if (!scope.allowsPartial || !(error instanceof CarillonError) || scope.signal.aborted) throw error
+      scope.warn(`no blocks are read: ${error.message} (${error.code})`)
+      return { blocks: [], deletes: [], watermarks: [] }
+    }
+  }
+
+  async function readBy<T>(
+    view: View,
+    scope: ReadScope,
+    range: Interval,
+    account: Account,
+    how: HowToRead<T>,
+  ): Promise<T[]> {
+    const { block: readBlock, owner } = how
+    const isRead = (entry: BlockEntry) => entry.resolutionMs === 0 && overlaps(entry, range)
+    const entries = readBlock === undefined ? [] : view.blocks.filter(isRead)
+    const reading = {
+      account,
+      sourceCount: partitions.partitionCount() + entries.length,
+      blockSeries: { peak: 0 },
+    }
+    const ended = new AbortController() // the failure of one part ends the others
+    const within = {
+      ...scope,
+      signal: AbortSignal.any([scope.signal, ended.signal]),
+      watermarks: view.watermarks,
+    }
+    try {
+      const fromOwners = partitions.readAll(within, (call) => owner(call, reading))
+      if (readBlock === undefined || entries.length === 0) return await fromOwners
+      const fromBlocks = readBlocks(entries, within, (entry) => readOne(entry, view, range, within, readBlock, reading))
+      return (await Promise.all([fromOwners, fromBlocks])).flat()
+    } finally {
+      ended.abort()
+    }
+  }
+
+  async function readBlocks<T>(
+    entries: readonly BlockEntry[],
+    scope: ReadScope,
+    read: (entry: BlockEntry) => Promise<T | undefined>,
+  ): Promise<T[]> {
+    const answers: (T | undefined)[] = new Array(entries.length).fill(undefined)
+    let next = 0
+    const worker = async () => {
+      while (next < entries.length) {
+        const at = next++
+        scope.signal.throwIfAborted()
+        answers[at] = await read(entries[at]!)
+      }
+    }
+    await Promise.all(Array.from({ length: Math.min(blockReadsMax, entries.length) }, worker))
+    return answers.filter((answer) => answer !== undefined)
+  }
+
+  async function readOne<T>(
+    entry: BlockEntry,
+    { deletes }: View,
+    range: Interval,
+    scope: ReadScope,
+    read: NonNullable<HowToRead<T>['block']>,
+    reading: Reading,
+  ): Promise<T | undefined> {
+    const { signal } = scope
+    try {
+      const block = await untilAborted(deps.openBlocks.open(scope.tenant, entry), signal)
+      const call = { block, hidden: hiddenOf(block, deletes, range), signal, breathe: breathing() }
+      const answer = await read(call, reading)
+      call.signal.throwIfAborted()
+      for (const gap of entry.gaps ?? []) scope.warn(`block ${entry.ulid}: ${gap}`)
+      return answer
+    } catch (error) {
+      if (signal.aborted || !(error instanceof CarillonError) || error instanceof RefusedError) throw error
+      if (error instanceof CorruptError && !(await isListed(scope.tenant, entry.ulid))) {
+        const text = `block ${entry.ulid} is no longer listed`
+        throw new OutdatedError('err-carillon-block-replaced', text, { cause: error })
+      }
+      const failure = failureOf(entry, error)
+      deps.onBlockFailure(entry.ulid, failure)
+      if (!scope.allowsPartial) throw failure // Q9
+      scope.warn(`${failure.message} (${failure.code})`)
+      return undefined
+    }
+  }
+
+  /** As the bucket is now: only of what is listed must every byte be there. */
+  async function isListed(tenant: string, ulid: string): Promise<boolean> {
+    await views.refresh(tenant)
+    return (
+      views
+        .opened()
+        .manifest(tenant)
+        ?.manifest.blocks.some((entry) => entry.ulid === ulid) === true
+    )
+  }
+
+  function breathing(): () => Promise<void> {
+    let pausedMs = clock.monotonic()
+    return async () => {
+      if (clock.monotonic() - pausedMs < BREATHE_MS) return
+      await new Promise<void>((resolve) => clock.after(0, resolve))
+      pausedMs = clock.monotonic()
+    }
+  }
+}
+
+/** Samples of a block lie in [minTime, maxTime), the range holds both its ends. */
+export function overlaps({ minTime, maxTime }: BlockEntry, { startMs, endMs }: Interval): boolean {
+  return minTime <= endMs && maxTime > startMs
+}
+
+function failureOf({ ulid }: BlockEntry, error: CarillonError): CarillonError {
+  const text = `block ${ulid}: ${textOf(error)}`
+  if (error instanceof CorruptError) return new CorruptError('err-carillon-block-damaged', text, { cause: error })
+  return new UnavailableError('err-carillon-block-unavailable', text, { cause: error })
+}
+
+/** What others may wait for as well goes on without this one. */
+function untilAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  return new Promise((resolve, reject) => {
+    if (signal.aborted) return reject(signal.reason)
+    const onAbort = () => reject(signal.reason)
+    signal.addEventListener('abort', onAbort, { once: true })
+    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort))
+  })
+}

@@ -1,0 +1,53 @@
+// The SeriesSource of a querier: what PromQL selects, read from the owners of all partitions and from blocks.
+import { askStream } from '../../shared/bus/ask.ts'
+import type { Bus } from '../../shared/bus/port.ts'
+import { select } from '../../shared/contracts/read.ts'
+import type { SeriesSource } from '../../shared/promql/source.ts'
+import { selectFrom } from './block-reading.ts'
+import type { Budget } from './budget.ts'
+import { type Collected, collect } from './frames.ts'
+import type { ReadScope } from './partition-reader.ts'
+import { newestOnly } from './series-columns.ts'
+import { sortedByHashes, unite } from './union.ts'
+import type { WholeReader } from './whole-reader.ts'
+
+export interface WholeSourceDeps {
+  readonly bus: Bus
+  readonly reader: WholeReader
+  readonly scope: ReadScope
+  readonly budget: Budget
+}
+
+/** A source for one query; what it reads is counted in `budget`. */
+export function wholeSource({ bus, reader, scope, budget }: WholeSourceDeps): SeriesSource {
+  return {
+    projects: true,
+    async select(matchers, { startMs, endMs, mode, projection }, { signal, warn }) {
+      const range = { startMs, endMs }
+      const names = projection?.names
+      const selectScope = { ...scope, warn, signal: AbortSignal.any([scope.signal, signal]) }
+      const answers = await reader.readAll<Collected>(selectScope, range, budget, {
+        owner(call, { account, sourceCount }) {
+          const isHashed = sourceCount > 1 || projection?.isOrdered === true
+          const request = {
+            ...call.ask,
+            matchers,
+            startMs,
+            endMs,
+            mode,
+            ...(names !== undefined && { names, wantsHashes: isHashed }),
+            seriesMax: Math.max(0, account.seriesLeft),
+          }
+          const frames = askStream(bus, select, { id: call.owner }, request, call)
+          const isProjected = names !== undefined
+          return collect(frames, { range, isHashed, isProjected, budget: account, onFirst: call.onFirst })
+        },
+        block: (call, reading) => selectFrom(call, { matchers, range, mode, names }, reading),
+      })
+      for (const text of new Set(answers.flatMap((each) => each.warnings))) warn(text)
+      const united = unite(answers.map((each) => each.answer))
+      const series = projection?.isOrdered ? sortedByHashes(united) : united.series
+      return mode === 'last' && answers.length > 1 ? series.map(newestOnly) : series
+    },
+  }
+}
