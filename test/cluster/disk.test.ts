@@ -6,6 +6,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { describe, expect, test } from 'vitest'
+import { systemClock } from '../../shared/base/clock.ts'
+import { systemRandom } from '../../shared/base/random.ts'
+import { natsObjects } from '../../shared/objects/nats-objects.ts'
 import { checkAll, faultsOfOwners, settled, withBus } from './check.ts'
 import { afterwards, cleanUpAfterEach, isSkipped, loadOn, shortArgs, startOn, startServer } from './fault-ground.ts'
 import type { Load } from './load.ts'
@@ -60,6 +63,31 @@ describe.skipIf(isSkipped || lack !== undefined)('failing disks', () => {
     expect(Object.keys(outcomes).filter((outcome) => !['204', '503', 'connection'].includes(outcome))).toEqual([])
     await checkAll({ url: system.url, nats: server.url }, load.ledger)
   }, 180_000)
+
+  test('row 10: objects on a full disk: objects-full, nothing half is seen, and what stood is read', async () => {
+    const disk = mounted(makeImage(48))
+    const server = await startServer({ syncAlways: true, storeDir: join(disk, 'store'), maxFile: '4GB' })
+    const open = () => natsObjects({ servers: server.url, name: 'disk', clock: systemClock })
+    const store = await open()
+    afterwards(() => store.close())
+    const call = { timeoutMs: 3_000 }
+    const bytes = systemRandom.bytes(3 << 20)
+    await store.setUp({ replicas: 1, bytesMax: 0 }, call)
+    await store.create('t/manifest/1', bytes, { ...call, readBack: true })
+    const ballast = join(disk, 'ballast')
+    fillUp(disk, ballast, 1 << 20)
+    const refused = store.create('t/manifest/2', bytes, call)
+    await expect(refused).rejects.toMatchObject({ kind: 'unavailable', code: 'objects-full' })
+    expect(await store.info('t/manifest/2', call)).toBeUndefined()
+    rmSync(ballast)
+    await server.restart() // a stream that could not be written stays so until then
+    const after = await open()
+    afterwards(() => after.close())
+    await after.create('t/manifest/2', bytes, { timeoutMs: 10_000, readBack: true })
+    expect(Buffer.from(await after.read('t/manifest/1', { start: 0, end: bytes.length }, call)).equals(bytes)).toBe(
+      true,
+    )
+  }, 60_000)
 })
 
 /** Writes, stops the machine dead, goes on from what the disk held; what is then wrong with what was acknowledged before. */
