@@ -3,6 +3,16 @@
 import type { ElectionRecord } from '../../shared/contracts/elections.ts'
 
 const REPLICAS_MAX = 32
+/** Samples of a challenger may come that much sooner than time passes, as a share of the time it is watched. */
+const STEADY_SLACK = 1 / 6
+
+/** A challenger whose samples lie within the bound, and how long it has been sending at the pace of time. */
+interface Challenge {
+  readonly replica: string
+  readonly sinceMs: number
+  atMs: number
+  newestMs: number
+}
 
 export class Election {
   readonly tenant: string
@@ -22,6 +32,7 @@ export class Election {
   /** The bucket could not be reached, so silence may be its own; since when it can be again. */
   isUnsure = false
   reachableSinceMs: number | undefined
+  private challenge: Challenge | undefined
   readonly heard = new Map<string, { atMs: number; dropped: number }>()
 
   constructor(born: { tenant: string; cluster: string; key: string; nowMs: number }) {
@@ -39,11 +50,31 @@ export class Election {
     this.revision = revision
     this.changedAtMs = nowMs
     this.isUnsure = false
+    this.challenge = undefined
   }
 
   doubt(): void {
     this.isUnsure = true
     this.reachableSinceMs = undefined
+  }
+
+  /** E2: whether a replica has sent at the pace of time for so long. One that sends what it could not send before is faster, until it has
+   *  caught up; who was not watched meanwhile (a pause of this process) is watched anew. */
+  isSteady(replica: string, newestMs: number, at: { nowMs: number; forMs: number }): boolean {
+    const { nowMs, forMs } = at
+    const last = this.challenge
+    const passedMs = last === undefined ? 0 : nowMs - last.atMs
+    if (
+      last?.replica !== replica ||
+      passedMs > forMs / 2 ||
+      newestMs - last.newestMs > passedMs + forMs * STEADY_SLACK
+    ) {
+      this.challenge = { replica, newestMs, sinceMs: nowMs, atMs: nowMs }
+      return false
+    }
+    last.atMs = nowMs
+    last.newestMs = Math.max(last.newestMs, newestMs)
+    return nowMs - last.sinceMs >= forMs
   }
 
   hear(replica: string, nowMs: number, dropped: number): void {

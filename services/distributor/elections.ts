@@ -190,9 +190,11 @@ export class Elections {
     const seenAtMs = clock.now() - (clock.monotonic() - election.changedAtMs)
     const capMs = capOf(record, { seenAtMs, believedMs: config.haKvGraceMs })
     claim.verdict = 'drop'
-    if (newestMs <= capMs) return undefined // H3
-    const guardMs = newestMs > record.newestSampleMs ? record.newestSampleMs : capMs
-    return () => this.takeOver(election, record, { replica, newestMs, guardMs })
+    const boundMs = record.newestSampleMs
+    if (newestMs > boundMs) return () => this.takeOver(election, record, { replica, newestMs, guardMs: boundMs })
+    const watched = { nowMs: clock.monotonic(), forMs: config.haTakeoverMs }
+    if (newestMs <= capMs || !election.isSteady(replica, newestMs, watched)) return undefined // H3, E2
+    return () => this.takeOver(election, record, { replica, newestMs, guardMs: capMs })
   }
 
   private isSureAgain({ reachableSinceMs }: Election): boolean {

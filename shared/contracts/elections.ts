@@ -7,8 +7,9 @@
 // Invariants of a record, which every change here keeps
 //   E1  Every accepted sample of the elected replica is newer than `guardMs` and at most `newestSampleMs`: distributors raise that bound
 //       before they accept beyond it. So the reigns of two replicas share no time, whatever clocks and pauses do.
-//   E2  At a takeover the new guard is the old bound, unless that lies ahead of the clocks (`capOf`): a replica whose clock is wrong must
-//       not keep the others out.
+//   E2  At a takeover the new guard is the old bound. Where that lies ahead of the clocks (`capOf`), the elected replica's clock was wrong,
+//       or ours are slow: a challenger that has sent at the pace of time for as long as a takeover takes is not behind, so it is the former,
+//       and must not be kept out. One that sends an old backlog is.
 import { createHash } from 'node:crypto'
 import { RefusedError } from '../base/errors.ts'
 import { addressed, cbor } from '../bus/contract.ts'

@@ -31,6 +31,7 @@ import { encodeWriteV1 } from '../../shared/wire/remote-write-encode.ts'
 import { compress } from '../../shared/wire/snappy.ts'
 import { Ledger } from './ledger.ts'
 import { readLog } from './log-model.ts'
+import { Pair, pairTimes } from './pair.ts'
 import { readStored, type StoredSamples } from './stored.ts'
 import { VirtualClock } from './virtual-clock.ts'
 
@@ -52,6 +53,8 @@ export interface SimResult {
   readonly flushedCount: number
   /** Messages that were purged. */
   readonly purgedCount: number
+  /** How often another replica of the HA pair took over. */
+  readonly takeoverCount: number
   /** What the owners hold at the end. */
   readonly digests: readonly string[]
 }
@@ -77,6 +80,7 @@ export class World {
   readonly random: Random
   readonly hub: MemoryHub
   readonly ledger = new Ledger()
+  private readonly pair: Pair
   private partitionCount: number
   private hasGrown = false
   private readonly options: SimOptions
@@ -100,6 +104,7 @@ export class World {
     this.clockRandom = seededRandom(options.seed ^ 0x5eed)
     this.partitionCount = 1 + this.random.below(2)
     this.hub = createMemoryHub({ clock: this.clock, random: this.random })
+    this.pair = new Pair(TENANT, this.clock, options.seed)
   }
 
   async run(): Promise<SimResult> {
@@ -127,6 +132,7 @@ export class World {
       pushCount: this.pushCount,
       flushedCount: this.flushedCount,
       purgedCount: [...this.purged.values()].reduce((sum, kept) => sum + kept.length, 0),
+      takeoverCount: this.pair.takeoverCount,
       digests: this.digests,
     }
   }
@@ -146,12 +152,16 @@ export class World {
     await Promise.all(starting)
     this.setFaults()
     const senders = Array.from({ length: 3 }, (_, i) => this.sender(i))
+    const replicas = ([0, 1] as const).map((number) => {
+      return this.pair.replica(number, this.hub.connect(`replica-${number}`), CHAOS_MS)
+    })
     const growth = this.growth(admin)
     await this.chaos()
     await this.heal()
-    await Promise.all(senders)
+    await Promise.all([...senders, ...replicas])
     await growth
     await this.converge()
+    await this.pair.readTakeovers(admin)
     await this.rest()
     this.check(await this.stored(admin))
     await this.readLateCounts()
@@ -229,6 +239,7 @@ export class World {
       pushTimeoutMs: 3_000,
       highWaterMs: 500,
       batchBytesMax: 4096,
+      ...pairTimes,
     })
   }
 
@@ -334,6 +345,8 @@ export class World {
       await this.start(id, role)
     } catch (error) {
       if (attempt > 20) throw error
+      const begun = this.actors.find((other) => other.id === id)
+      if (begun) begun.isDown = true
       this.hub.crash(id)
       await this.sleep(100)
       await this.restart({ id, role } as Running, attempt + 1)
@@ -418,6 +431,7 @@ export class World {
           this.faults.push(`${id}: damage without a cause: ${damage.kind} ${damage.text}`)
       }
       this.faults.push(...this.ledger.missingFrom(owners(), TENANT, beside).map((text) => `${id}: ${text}`))
+      this.faults.push(...this.pair.faultsIn(owners(), stored.values).map((text) => `${id}: ${text}`))
     }
     for (let partition = 0; partition < this.partitionCount; partition++) {
       const held = ingesters.map(({ owners }) => owners().find((other) => other.partition === partition))

@@ -91,8 +91,23 @@ scenario('E1: after a takeover samples of the former one’s time are dropped', 
 scenario('E2: a replica whose samples lie in the future does not keep the other out', {}, async (g) => {
   await g.push(1, { replica: 'a', atS: [g.nowS, 500] })
   await g.sleep(35)
-  expect((await g.push(2, { replica: 'b', atS: [Math.floor(g.nowS) - 1] })).samplesWritten).toBe(1)
+  const met = await live(g, 2, 'b', 40)
+  expect(met).toEqual([...Array(6).fill('dropped'), 'stored', 'stored'])
 })
+
+scenario(
+  'E2: where the clocks are slow, a replica that comes with a backlog is not taken for the only one that is right',
+  { skewMs: { 'distributor-1': -300_000, 'distributor-2': -300_000 } },
+  async (g) => {
+    await live(g, 1, 'a', 20)
+    for (let s = 1; s < 60; s += 3) {
+      await g.sleep(2)
+      expect(await g.push(2, { replica: 'b', atS: [s / 4] })).toMatchObject({ samplesWritten: 0 })
+    }
+    await live(g, 2, 'b', 10)
+    expect(await g.record()).toMatchObject({ replica: 'b', takeovers: 1, guardMs: g.clock.startMs + 25_000 })
+  },
+)
 
 scenario('H1: a distributor that stood still does not go by what it knew', {}, async (g) => {
   await live(g, 1, 'a', 20)
@@ -214,7 +229,7 @@ const chaosOf = (seed: number): PairOptions => {
   return { seed, distributors: 3, skewMs: { 'distributor-1': seed % 2 === 0 ? -300_000 : 300_000 } }
 }
 
-test.each(Array.from({ length: 12 }, (_, i) => i + 101))(
+test.each(Array.from({ length: 4 }, (_, i) => i + 101))(
   'seed %i: whatever fails, reigns share no time',
   (seed) => underVirtualTime(chaosOf(seed), history),
   60_000,
