@@ -1,7 +1,7 @@
 // carillon <command>: the composition root, the only file that sees every service. Loads what the command needs, and no more.
 import fs from 'node:fs'
 import { textOf } from '../shared/base/errors.ts'
-import { commonSettings, logSettings } from '../shared/config/common.ts'
+import { beatFaults, type CommonConfig, commonSettings, logSettings } from '../shared/config/common.ts'
 import { helpText, type SettingsSection } from '../shared/config/help.ts'
 import { faultsText, readSettings } from '../shared/config/read.ts'
 import { type ConfigOf, type SettingsTable, toFlags } from '../shared/config/settings.ts'
@@ -201,7 +201,8 @@ function read<const T extends readonly SettingsTable[]>(
   const readFile = (path: string) => fs.readFileSync(path, 'utf8')
   const { configs, faults, warnings } = readSettings(tables, argv, process.env, readFile, { alsoKnown })
   for (const warning of warnings) process.stderr.write(`carillon: ${warning}\n`)
-  if (faults.length > 0) throw new SetupError(2, faultsText(faults))
+  const unsound = configs.flatMap((config) => ('unhealthyAfterMs' in config ? beatFaults(config as CommonConfig) : []))
+  if (faults.length + unsound.length > 0) throw new SetupError(2, faultsText([...faults, ...unsound]))
   return configs
 }
 

@@ -7,6 +7,7 @@
 //   D3  The distributor keeps nothing that matters: killing it loses only writes not yet acknowledged.
 //   D4  Overload and a full log answer 503, never 429: a sender drops what got 429.
 //   D5  Of an HA pair one replica is stored at a time (elections.ts, L22).
+//   D6  Nobody writes by a view of the ring that is not confirmed (L19).
 import { sleep } from '../../shared/base/clock.ts'
 import { RefusedError, textOf, UnavailableError } from '../../shared/base/errors.ts'
 import { type Actor, every, type HandlerContext, hear, serve } from '../../shared/bus/actor.ts'
@@ -183,6 +184,11 @@ export function distributor(deps: DistributorDeps): Actor {
   /** D4 */
   function refuseWhenUnable(): void {
     if (pie === undefined) throw new UnavailableError('err-carillon-no-partitions', 'the partitions are not known yet')
+    if (!membership.isConfirmed()) {
+      const text =
+        'this distributor has not heard its own heartbeat for too long: it may not know how partitions take series'
+      throw new UnavailableError('err-carillon-ring-unconfirmed', text) // D6
+    }
     for (let partition = 0; partition < writableCount; partition++) {
       const reason = writers[partition]!.refusal()
       if (reason) throw reason

@@ -32,6 +32,8 @@ export interface PartitionWriterDeps {
 
 const RETRY = { firstMs: 20, maxMs: 1000 }
 const SPARES_MAX = 8
+/** Any replica answers these reads, also one that hangs: the next read meets another. */
+const MARK_READ_MS_MAX = 1_000
 /** Definitions and strings beyond this are weighed at every sample, for one series may bring 90 KB of them. */
 const HEAVY_BYTES = 64 * 1024
 
@@ -68,7 +70,7 @@ export class PartitionWriter {
       bus: deps.bus,
       clock: deps.clock,
       partition,
-      readTimeoutMs: 2000,
+      readTimeoutMs: MARK_READ_MS_MAX,
       onMark: (mark) => this.hearMark(mark),
       isCredulous: deps.without.has('ack-rule'),
     })

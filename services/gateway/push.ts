@@ -5,6 +5,8 @@
 //   G2  A sender keeps meeting the same distributor while that lives: it knows the sender's series.
 //   G3  Nothing is sent twice by the gateway unless nobody can have received it (no responders); retrying is the sender's.
 //   G4  A push does not outlive its distributor: when that is gone, or is another process by now, the sender is told at once.
+//   G5  Nor is an answer waited for that was lost on the way, in a nats-server that hangs: a distributor says every second that it is at
+//       work on a push. One that is silent is passed over for a while, since the sender comes again at once.
 
 import { RefusedError, UnavailableError } from '../../shared/base/errors.ts'
 import type { Random } from '../../shared/base/random.ts'
@@ -30,6 +32,10 @@ const WRITTEN = {
 /** A v2 sender that misses these takes the batch for lost, so failures carry them too. */
 const nothingWritten = { [WRITTEN.samples]: '0', [WRITTEN.histograms]: '0', [WRITTEN.exemplars]: '0' }
 
+const SILENCE_MS_MAX = 3_000
+/** A client leaves a server that hangs after 4 to 6 s. */
+const PASSED_OVER_MS = 8_000
+
 /** The distributor that a push was handed to. */
 type Taker = Pick<Member, 'id' | 'incarnation'>
 
@@ -47,6 +53,8 @@ export interface PushDeps {
 export function pushRoutes(deps: PushDeps): readonly Route[] {
   const { bus, membership, config, load } = deps
   const underWay = new Map<AbortController, Taker>()
+  /** Distributors that were silent, and until when they are passed over. */
+  const silent = new Map<string, number>()
   membership.onChange(leaveTheGone)
   return ['/api/v1/push', '/api/v1/write', '/api/prom/push'].map((path) => ({
     name: 'push',
@@ -77,9 +85,9 @@ export function pushRoutes(deps: PushDeps): readonly Route[] {
     { tenant, remoteAddress, requestId, signal }: Exchange,
     request: PushRequest,
   ): Promise<PushReply> {
-    const options = { requestId, signal }
+    const options = { requestId, signal, silenceMs: SILENCE_MS_MAX }
     const token = encodeTenant(tenant)
-    const live = membership.live('distributor')
+    const live = heardOf(membership.live('distributor'))
     const id = pickFor(
       `${tenant} ${remoteAddress}`,
       live.map((member) => member.id),
@@ -89,9 +97,10 @@ export function pushRoutes(deps: PushDeps): readonly Route[] {
       const gone = new AbortController()
       underWay.set(gone, taker)
       try {
-        const untilGone = { requestId, signal: AbortSignal.any([signal, gone.signal]) }
+        const untilGone = { ...options, signal: AbortSignal.any([signal, gone.signal]) }
         return await ask(bus, pushTo, { id: taker.id, tenant: token }, request, untilGone)
       } catch (error) {
+        if (isSilence(error)) throw passOver(taker, error)
         if (!isUnheard(error)) throw error // G3
       } finally {
         underWay.delete(gone)
@@ -107,6 +116,21 @@ export function pushRoutes(deps: PushDeps): readonly Route[] {
     }
   }
 
+  /** G5 */
+  function heardOf(live: readonly Member[]): readonly Member[] {
+    const nowMs = bus.clock.monotonic()
+    for (const [incarnation, untilMs] of silent) if (untilMs <= nowMs) silent.delete(incarnation)
+    if (silent.size === 0) return live
+    const heard = live.filter(({ incarnation }) => !silent.has(incarnation))
+    return heard.length > 0 ? heard : live
+  }
+
+  function passOver({ id, incarnation }: Taker, cause: unknown): UnavailableError {
+    silent.set(incarnation, bus.clock.monotonic() + PASSED_OVER_MS)
+    const text = `${id}, which was handed this write, does not say that it is at work on it; what became of the write is not known`
+    return new UnavailableError('err-carillon-distributor-silent', text, { cause })
+  }
+
   /** G4 */
   function leaveTheGone(): void {
     if (underWay.size === 0) return
@@ -118,6 +142,10 @@ export function pushRoutes(deps: PushDeps): readonly Route[] {
       gone.abort(new UnavailableError('err-carillon-distributor-gone', text))
     }
   }
+}
+
+function isSilence(error: unknown): boolean {
+  return error instanceof UnavailableError && error.code === 'bus-silent'
 }
 
 /** What an election left out counts as written: nothing of it is to be sent again, and a v2 sender would take it for lost. */

@@ -188,11 +188,14 @@ export function ingester(deps: IngesterDeps): MemberActor & { owners(): readonly
     return owner.isCaughtUp && owner.state.mark !== undefined
   }
 
-  /** Whether all owners that the ring names have caught up. Without owners nobody can take over. */
+  /** Whether all owners that the ring names have caught up, and live: one that has died counts as an owner for a while. Without owners
+   *  nobody can take over. */
   function isTakenOver(partition: number): boolean {
     const next = membership.owners(partition)
     const holders = membership.holders(partition)
-    return next.length > 0 && next.every((other) => other !== id && holders.includes(other))
+    const fresh = membership.members().filter(({ isFresh }) => isFresh)
+    const isSafeWith = (other: string) => holders.includes(other) && fresh.some((member) => member.id === other)
+    return next.length > 0 && next.every((other) => other !== id && isSafeWith(other))
   }
 
   /** LEAVING: serves on until others hold everything, nobody is left to take it, or the wait is over. */

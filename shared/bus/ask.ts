@@ -19,6 +19,8 @@ export const requestIdHeader = 'Carillon-Request-Id'
 /** Ids come from outside; headers have little room. */
 const requestIdLengthMax = 256
 export const timeoutHeader = 'Carillon-Timeout-Ms'
+/** How often the asker wants to hear that its question is at work. */
+export const signsHeader = 'Carillon-Signs-Ms'
 export const cancelHeader = 'Carillon-Cancel'
 /** Where an asker that gave up says so, the payload being what stood in `Carillon-Cancel`. Every actor listens. */
 export const cancelSubject = 'ask.cancel'
@@ -30,6 +32,9 @@ export interface AskOptions {
   readonly deadline?: number | undefined
   readonly signal?: AbortSignal | undefined
   readonly requestId?: string | undefined
+  /** Gives up with `bus-silent` when the actor has not been heard for this long. It says that it is at work four times as often, so that
+   *  a question or an answer that was lost on the way, in a server that hangs for one, is not waited for until the timeout. */
+  readonly silenceMs?: number | undefined
   /** Silence of the other side after which a large or streamed exchange is given up, ms. */
   readonly stallMs?: number | undefined
 }
@@ -122,6 +127,7 @@ function begin<P extends string>(
   const headers: Record<string, string> = {}
   if (options.requestId !== undefined) headers[requestIdHeader] = options.requestId.slice(0, requestIdLengthMax)
   if (timeoutMs !== contract.timeoutMs) headers[timeoutHeader] = String(Math.max(1, Math.floor(timeoutMs)))
+  if (options.silenceMs !== undefined) headers[signsHeader] = String(Math.ceil(options.silenceMs / 4))
   const cancelToken = options.signal === undefined ? undefined : bus.inbox()
   if (cancelToken !== undefined) headers[cancelHeader] = cancelToken
   const hasHeaders = Object.keys(headers).length > 0
@@ -146,6 +152,7 @@ async function send(exchange: Exchange, payload: Uint8Array, more: BusHeaders | 
   try {
     answer = await bus.request(subject, payload, {
       timeoutMs,
+      silenceMs: options.silenceMs,
       ...(headers !== undefined && { headers }),
       ...(options.signal !== undefined && { signal: options.signal }),
     })

@@ -10,11 +10,16 @@ export class Call implements HandlerContext {
   readonly deadline: number
   readonly startedMs: number
   readonly cancelToken: string | undefined
+  /** Where the asker wants to hear that this is at work, how often, and when it last did. */
+  readonly signs: { readonly to: string; readonly everyMs: number; lastMs: number } | undefined
   #aborting: AbortController | undefined
   #reason: Error | undefined
 
   constructor(
-    fields: Pick<Call, 'name' | 'params' | 'headers' | 'requestId' | 'deadline' | 'startedMs' | 'cancelToken'>,
+    fields: Pick<
+      Call,
+      'name' | 'params' | 'headers' | 'requestId' | 'deadline' | 'startedMs' | 'cancelToken' | 'signs'
+    >,
   ) {
     this.name = fields.name
     this.params = fields.params
@@ -23,6 +28,7 @@ export class Call implements HandlerContext {
     this.deadline = fields.deadline
     this.startedMs = fields.startedMs
     this.cancelToken = fields.cancelToken
+    this.signs = fields.signs
   }
 
   /** Made when somebody asks for it: most handlers never do. */

@@ -84,8 +84,8 @@ export class Connection implements Bus {
 
   async request(subject: string, payload: Uint8Array, options: Parameters<Bus['request']>[2]): Promise<BusMessage> {
     this.assertConnected()
-    const { headers, timeoutMs, signal } = options
-    return this.#mux.request({ subject, timeoutMs, signal }, (replyTo) =>
+    const { headers, timeoutMs, silenceMs, signal } = options
+    return this.#mux.request({ subject, timeoutMs, silenceMs, signal }, (replyTo) =>
       this.publish(subject, payload, headers === undefined ? { replyTo } : { replyTo, headers }),
     )
   }

@@ -3,7 +3,7 @@
 import { assert } from '../base/assert.ts'
 import type { Clock } from '../base/clock.ts'
 import { UnavailableError } from '../base/errors.ts'
-import type { BusMessage } from './port.ts'
+import { type BusMessage, signHeader } from './port.ts'
 
 /** What the server itself says in place of a message: 503 when nobody listens. 0 on an ordinary message. */
 export type InboxStatus = number
@@ -12,6 +12,8 @@ type Listener = (message: BusMessage, status: InboxStatus) => void
 
 export interface MuxRequest {
   readonly timeoutMs: number
+  /** Silence after which the question or its answer is taken for lost on the way. */
+  readonly silenceMs?: number | undefined
   readonly signal?: AbortSignal | undefined
   /** For the text of errors. */
   readonly subject: string
@@ -52,7 +54,9 @@ export class Mux {
 
   /** One answer. `send` publishes the question with the inbox it is given. */
   request(options: MuxRequest, send: (inbox: string) => void): Promise<BusMessage> {
-    return this.collect(options, send, (message, _status, done) => done(message))
+    return this.collect(options, send, (message, _status, done) => {
+      if (message.headers[signHeader] === undefined) done(message)
+    })
   }
 
   /** Answers until `onMessage` says `done`. Rejects on timeout, abort, a lost connection, or when nobody listens. */
@@ -61,7 +65,7 @@ export class Mux {
     send: (inbox: string) => void,
     onMessage: (message: BusMessage, status: InboxStatus, done: (value: T) => void) => void,
   ): Promise<T> {
-    const { signal, subject, timeoutMs } = options
+    const { signal, subject, timeoutMs, silenceMs } = options
     if (signal?.aborted) return Promise.reject(signal.reason)
     return new Promise((resolve, reject) => {
       const inbox = this.inbox()
@@ -69,6 +73,7 @@ export class Mux {
         this.#listeners.delete(inbox)
         this.#waiting.delete(fail)
         timer.cancel()
+        silence?.cancel()
         signal?.removeEventListener('abort', onAbort)
       }
       const fail = (error: Error) => {
@@ -83,8 +88,16 @@ export class Mux {
       const timer = this.#clock.after(timeoutMs, () =>
         fail(new UnavailableError('bus-timeout', `no answer on ${subject} within ${Math.round(timeoutMs)} ms`)),
       )
+      const listenOn = () => {
+        if (silenceMs === undefined) return undefined
+        const text = `no sign of life on ${subject} for ${silenceMs} ms`
+        return this.#clock.after(silenceMs, () => fail(new UnavailableError('bus-silent', text)))
+      }
+      let silence = listenOn()
       this.#waiting.add(fail)
       this.#listeners.set(inbox, (message, status) => {
+        silence?.cancel()
+        silence = listenOn()
         if (status === 503) return fail(new UnavailableError('bus-no-responders', `nobody listens on ${subject}`))
         try {
           onMessage(message, status, done)

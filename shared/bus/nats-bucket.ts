@@ -2,6 +2,7 @@
 // the bucket, because it must find back after a reconnect without losing a key's newest value.
 import { JetStreamApiError, type JetStreamClient } from '@nats-io/jetstream'
 import { type KV, Kvm } from '@nats-io/kv'
+import { sleep } from '../base/clock.ts'
 import { ConflictError, textOf, UnavailableError } from '../base/errors.ts'
 import { jsCode, type NatsLink } from './nats-api.ts'
 import { NatsFeed } from './nats-feed.ts'
@@ -30,6 +31,20 @@ export async function natsBucket(deps: NatsBucketDeps, name: string, replicas: n
     }
   }
 
+  async function inTime<T>(answer: Promise<T>, timeoutMs: number): Promise<T> {
+    answer.catch(() => {}) // told below, or too late to matter
+    const enough = new AbortController()
+    const late = sleep(link.clock, timeoutMs, enough.signal).then(() => {
+      throw new UnavailableError('bus-timeout', `${bucket}: no answer within ${timeoutMs} ms`)
+    })
+    late.catch(() => {}) // told by the race
+    try {
+      return await Promise.race([answer, late])
+    } finally {
+      enough.abort()
+    }
+  }
+
   const kv: KV = await call('open', () =>
     new Kvm(js).create(bucket, { history: 1, replicas, allow_direct: true, storage: 'file' as never }),
   )
@@ -41,7 +56,11 @@ export async function natsBucket(deps: NatsBucketDeps, name: string, replicas: n
     },
     create: (key, value) => call(`create ${key}`, () => kv.create(key, value)),
     update: (key, value, expectedRevision) => call(`update ${key}`, () => kv.update(key, value, expectedRevision)),
-    put: (key, value) => call(`put ${key}`, () => kv.put(key, value)),
+    put: (key, value, timeoutMs) =>
+      call(`put ${key}`, () => {
+        const stored = kv.put(key, value)
+        return timeoutMs === undefined ? stored : inTime(stored, timeoutMs)
+      }),
     delete: (key, expectedRevision) =>
       call(`delete ${key}`, () =>
         kv.delete(key, expectedRevision === undefined ? {} : { previousSeq: expectedRevision }),

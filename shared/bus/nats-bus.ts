@@ -11,6 +11,7 @@ import {
   type Msg,
   type NatsConnection,
   type NodeConnectionOptions,
+  type ReconnectToServerHandler,
   type Status,
 } from '@nats-io/transport-node'
 import { assert } from '../base/assert.ts'
@@ -107,9 +108,9 @@ export async function connectNats(options: NatsBusOptions): Promise<Bus> {
         drain: () => subscription.drain(),
       }
     },
-    async request(subject, payload, { timeoutMs, headers, signal }) {
+    async request(subject, payload, { timeoutMs, silenceMs, headers, signal }) {
       bus.assertConnected()
-      return mux.request({ subject, timeoutMs, signal }, (replyTo) =>
+      return mux.request({ subject, timeoutMs, silenceMs, signal }, (replyTo) =>
         publish(subject, payload, headers === undefined ? { replyTo } : { replyTo, headers }),
       )
     },
@@ -159,11 +160,25 @@ async function connectOnce(
       pingInterval: pingMs,
       maxPingOut: 2,
       ignoreAuthErrorAbort: true,
+      reconnectToServer: dialledLongestAgo(),
     })
   } catch (error) {
     throw new UnavailableError('bus-disconnected', `no NATS server at ${options.servers}: ${textOf(error)}`, {
       cause: error,
     })
+  }
+}
+
+/** The server just lost comes last: it may hang, and then a dial of it takes its whole time. */
+function dialledLongestAgo(): ReconnectToServerHandler {
+  const turns = new Map<string, number>()
+  let count = 0
+  return (pool) => {
+    const turnOf = ({ listen }: { listen: string }) => turns.get(listen) ?? 0
+    const next = pool.toSorted((a, b) => turnOf(a) - turnOf(b))[0]
+    if (next === undefined) return null
+    turns.set(next.listen, ++count)
+    return next
   }
 }
 

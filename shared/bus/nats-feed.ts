@@ -13,7 +13,8 @@ const windowCount = windowBytesMax / messageBytesTypical
 const heartbeatMs = 2_000
 const silenceMsMax = 3 * heartbeatMs
 const pullExpiresMs = 30_000
-const apiTimeoutMs = 5_000
+/** Short, because a question asked while there is no leader is never answered, and the next one may be. */
+const apiTimeoutMs = 2_000
 /** How long the server keeps a consumer that nobody asks. */
 const inactiveMsMax = 30_000
 const retryFirstMs = 100

@@ -4,7 +4,7 @@
 // (`log.0.batch` → `cln.log.0.batch`) and of stream and bucket names (`log-0` → stream `cln-log-0`).
 //
 // Errors: every call that cannot be carried out now rejects with UnavailableError, its code one of
-//   bus-disconnected | bus-timeout | bus-no-responders | log-full | log-unavailable | kv-unavailable
+//   bus-disconnected | bus-timeout | bus-silent | bus-no-responders | log-full | log-unavailable | kv-unavailable
 // A lost compare-and-set rejects with ConflictError (code `log-conflict` or `kv-conflict`).
 // After a timeout or a lost connection the fate of a write is unknown: it may have been stored.
 // A message published while the connection is down is dropped: core messages are delivered at most once.
@@ -14,6 +14,9 @@ export type BusHeaders = Readonly<Record<string, string>>
 
 /** On a message that the server itself sends to an inbox: `503` when what was published from there reached nobody. */
 export const statusHeader = 'Nats-Status'
+
+/** On what an actor sends now and then while it is at work on a question whose asker wants to know (`silenceMs`). */
+export const signHeader = 'Carillon-Sign'
 
 export interface BusMessage {
   readonly subject: string
@@ -33,6 +36,8 @@ export interface BusSubscription {
 
 export interface RequestOptions {
   readonly timeoutMs: number
+  /** Rejects with `bus-silent` when neither the answer nor a sign of life has come for this long. */
+  readonly silenceMs?: number | undefined
   readonly headers?: BusHeaders
   readonly signal?: AbortSignal
 }
@@ -167,7 +172,8 @@ export interface KvBucket {
   create(key: string, value: Uint8Array): Promise<number>
   /** Rejects with ConflictError unless `expectedRevision` is the key's newest revision. */
   update(key: string, value: Uint8Array, expectedRevision: number): Promise<number>
-  put(key: string, value: Uint8Array): Promise<number>
+  /** Waits for `timeoutMs`, or as long as the bus does. */
+  put(key: string, value: Uint8Array, timeoutMs?: number): Promise<number>
   /** With `expectedRevision` it rejects with ConflictError unless that is the key's newest revision. */
   delete(key: string, expectedRevision?: number): Promise<void>
   /** First the present entries that match `filter` (e.g. `member.*`, `>` for all), then `onReady`, then each change. After a reconnect it

@@ -9,17 +9,18 @@
 //   R3  Every question that was taken is answered, whatever its handler throws; `stop` of the actor runs after the last
 //       handler has finished, or after `drainMs`.
 //   R4  A failed assertion ends the actor: it is a bug, and going on would be guessing.
+//   R5  Whoever asked for signs of life gets one as often as it wants, to a quarter of a second, until its question is answered.
 import { AssertionError } from '../base/assert.ts'
 import { sleep, type Timer } from '../base/clock.ts'
 import { CarillonError, textOf, UnavailableError } from '../base/errors.ts'
 import type { Actor, ActorState, Every, Hear, Outcome, RunActorOptions, Serve } from './actor.ts'
 import { answer } from './answer.ts'
-import { cancelHeader, cancelSubject, requestIdHeader, timeoutHeader } from './ask.ts'
+import { cancelHeader, cancelSubject, requestIdHeader, signsHeader, timeoutHeader } from './ask.ts'
 import { Call } from './call.ts'
 import { paramsIn, subjectFilter } from './contract.ts'
 import { failureHeaders } from './failure.ts'
 import { tooLarge } from './pipe.ts'
-import type { BusMessage, BusSubscription } from './port.ts'
+import { type BusMessage, type BusSubscription, signHeader } from './port.ts'
 
 const inFlightMaxDefault = 1_000
 const drainMsDefault = 10_000
@@ -212,6 +213,7 @@ export class Run {
       headers,
       requestId: headers[requestIdHeader],
       cancelToken: headers[cancelHeader],
+      signs: signsWanted(message, startedMs),
     })
     this.calls.add(call)
     if (call.cancelToken !== undefined) this.#cancellable.set(call.cancelToken, call)
@@ -238,8 +240,15 @@ export class Run {
     for (const call of this.calls) {
       if (nowMs >= call.deadline)
         call.abort(new UnavailableError('bus-timeout', `${call.name}: the deadline has passed`))
+      this.#giveSign(call, nowMs)
     }
     if (this.calls.size > 0) this.#sweep = this.#options.clock.after(sweepMs, () => this.#abortOverdue())
+  }
+
+  #giveSign({ signs }: Call, nowMs: number): void {
+    if (signs === undefined || nowMs - signs.lastMs < signs.everyMs) return
+    signs.lastMs = nowMs
+    this.#options.bus.publish(signs.to, new Uint8Array(0), { headers: { [signHeader]: 'at work' } })
   }
 
   #overloaded(name: string, message: BusMessage): void {
@@ -289,6 +298,11 @@ export class Run {
   #secondsSince(startedMs: number): number {
     return (this.#options.clock.monotonic() - startedMs) / 1000
   }
+}
+
+function signsWanted({ headers, replyTo }: BusMessage, nowMs: number): Call['signs'] {
+  const everyMs = Number(headers[signsHeader])
+  return replyTo !== undefined && everyMs > 0 ? { to: replyTo, everyMs, lastMs: nowMs } : undefined
 }
 
 export function outcomeOf(error: unknown): Outcome {

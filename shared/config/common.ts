@@ -55,6 +55,23 @@ export const commonSettings = defineSettings({
   logLevel: choice(['debug', 'info', 'warn', 'error'], 'info', 'least level of the log lines on stderr'),
 })
 
+const BEATS_MIN = 3
+
+/** What is wrong with times that are sound one by one. */
+export function beatFaults(config: Pick<CommonConfig, 'heartbeatMs' | 'unhealthyAfterMs' | 'forgetAfterMs'>): string[] {
+  const { heartbeatMs, unhealthyAfterMs, forgetAfterMs } = config
+  const faults: string[] = []
+  if (unhealthyAfterMs < BEATS_MIN * heartbeatMs) {
+    const lost = 'one or two heartbeats that are late would take an actor out of the ring'
+    faults.push(
+      `--unhealthy-after is ${unhealthyAfterMs} ms, less than ${BEATS_MIN} times --heartbeat (${heartbeatMs} ms): ${lost}; set it to ${BEATS_MIN * heartbeatMs}ms or more`,
+    )
+  }
+  if (forgetAfterMs < unhealthyAfterMs)
+    faults.push(`--forget-after is ${forgetAfterMs} ms, less than --unhealthy-after (${unhealthyAfterMs} ms)`)
+  return faults
+}
+
 /** Whoever creates the logs: `start` and `setup`. */
 export const logSettings = defineSettings({
   logBytesMax: bytes('8GiB', 'size limit of each partition log; a full log refuses writes, it drops nothing', {

@@ -100,6 +100,8 @@ export interface JoinDeps {
 /** A view is computed again after news, and when it is this old. */
 const VIEW_MS = 200
 const BEAT_RETRY_MS = 500
+/** A bucket whose leader hangs does not answer, and the next one comes after 4 to 9 s: it is to hear the first heartbeat then. */
+const BEAT_MS_MAX = 1_500
 
 /** Joins the ring: resolves when the present members are known and the own record has come back through the watch. */
 export async function joinRing({ bus, clock, self, options, onError }: JoinDeps): Promise<Membership> {
@@ -223,7 +225,9 @@ export async function joinRing({ bus, clock, self, options, onError }: JoinDeps)
     const members = [...heard.values()]
       .sort((a, b) => (a.record.id < b.record.id ? -1 : 1))
       .map(({ record, atMs }): Member => {
-        return { ...record, silentMs: nowMs - atMs, isHealthy: silenceOf(atMs) <= options.unhealthyAfterMs }
+        const silentMs = nowMs - atMs
+        const isFresh = silentMs < 2 * options.heartbeatMs
+        return { ...record, silentMs, isFresh, isHealthy: silenceOf(atMs) <= options.unhealthyAfterMs }
       })
     seen = { view: viewOf(members, partitions?.record, cache), atMs: nowMs }
     return seen.view
@@ -258,7 +262,7 @@ export async function joinRing({ bus, clock, self, options, onError }: JoinDeps)
       ringRevision: partitions?.revision ?? 0,
       beat: number,
     }
-    await bucket.put(memberKey(self.id), Buffer.from(JSON.stringify(record)))
+    await bucket.put(memberKey(self.id), Buffer.from(JSON.stringify(record)), BEAT_MS_MAX)
   }
 
   function beatSoon(): void {
@@ -293,10 +297,15 @@ export async function joinRing({ bus, clock, self, options, onError }: JoinDeps)
     }
   }
 
-  /** M1: whoever sees it first deletes the record of a member that has been silent for long. */
+  /** M1: whoever sees it first deletes the record of a member that has been silent for long: the very one it saw, not one that came since. */
   async function forget(): Promise<void> {
-    for (const [id, { atMs }] of heard) {
-      if (id !== self.id && silenceOf(atMs) > options.forgetAfterMs) await bucket.delete(memberKey(id))
+    for (const [id, { atMs, revision }] of heard) {
+      if (id === self.id || silenceOf(atMs) <= options.forgetAfterMs) continue
+      try {
+        await bucket.delete(memberKey(id), revision)
+      } catch (error) {
+        if (!(error instanceof ConflictError)) throw error // it is back, or another member was first
+      }
     }
   }
 

@@ -14,6 +14,8 @@ import { ownersOf } from '../ring/owners.ts'
 
 export interface Member extends MemberRecord {
   readonly isHealthy: boolean
+  /** It missed no heartbeat that was due, so it lived moments ago: what is left to it is in good hands. */
+  readonly isFresh: boolean
   /** Milliseconds since this actor saw the record change. */
   readonly silentMs: number
 }
@@ -87,7 +89,7 @@ export function ringReplyOf(view: View, seen: { by: string; isConfirmed: boolean
     replicationFactor: partitions.replicationFactor,
     partitionCount: partitions.count,
     writableCount: partitions.writable,
-    members: members.map(({ v: _, holds, beat: __, silentMs, ...member }) => ({
+    members: members.map(({ v: _, holds, beat: __, isFresh: ___, silentMs, ...member }) => ({
       ...member,
       heartbeatAgeMs: Math.round(silentMs),
       holdsCount: holds.length,

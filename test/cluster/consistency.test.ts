@@ -96,6 +96,8 @@ describe.skipIf(isSkipped)('two owners, each of its own partition', () => {
       '1',
       '--owner-timeout',
       '2s',
+      '--heartbeat',
+      '3s',
       '--unhealthy-after',
       '9s',
     ]

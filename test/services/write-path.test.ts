@@ -8,7 +8,7 @@ import { systemClock } from '../../shared/base/clock.ts'
 import { seededRandom } from '../../shared/base/random.ts'
 import { type RunningActor, runActor } from '../../shared/bus/actor.ts'
 import { ask } from '../../shared/bus/ask.ts'
-import { createMemoryHub } from '../../shared/bus/memory-bus.ts'
+import { createMemoryHub, type MemoryHub } from '../../shared/bus/memory-bus.ts'
 import type { Bus } from '../../shared/bus/port.ts'
 import { type ConfigOf, defaultsOf } from '../../shared/config/settings.ts'
 import type { Role } from '../../shared/contracts/member.ts'
@@ -23,19 +23,21 @@ import { encodeWriteV1 } from '../../shared/wire/remote-write-encode.ts'
 import { compress } from '../../shared/wire/snappy.ts'
 
 interface Options {
+  readonly unhealthyAfterMs?: number
   readonly distributor?: Partial<ConfigOf<typeof distributorSettings>>
   readonly ingester?: Partial<ConfigOf<typeof ingesterSettings>>
   readonly logBytesMax?: number
 }
 
 const running: RunningActor[] = []
+let hub: MemoryHub
 afterEach(async () => {
   for (const actor of running.splice(0)) await actor.stop()
 })
 
 /** The two actors, ready to be written to, and the sender's bus. */
 async function writePath(options: Options): Promise<Bus> {
-  const hub = createMemoryHub({ clock: systemClock, random: seededRandom(1) })
+  hub = createMemoryHub({ clock: systemClock, random: seededRandom(1) })
   const bus = hub.connect('sender')
   await bootstrap(bus, {
     partitions: 2,
@@ -47,7 +49,8 @@ async function writePath(options: Options): Promise<Bus> {
   const depsOf = async (role: Role) => {
     const own = hub.connect(role)
     const self = { id: `${role}-1`, role, zone: '', incarnation: role, version: 'test', capacity: 0 }
-    const times = { heartbeatMs: 1_000, unhealthyAfterMs: 15_000, forgetAfterMs: 600_000 }
+    const unhealthyAfterMs = options.unhealthyAfterMs ?? 15_000
+    const times = { heartbeatMs: unhealthyAfterMs / 15, unhealthyAfterMs, forgetAfterMs: 600_000 }
     const membership = await joinRing({ bus: own, clock: systemClock, self, options: times, onError: () => {} })
     return {
       bus: own,
@@ -95,6 +98,19 @@ test('a push is answered with the log position of every partition it touched', a
   expect(position.map(({ partition }) => partition)).toEqual([0, 1])
   for (const { partition, seq } of position)
     expect(seq).toBeLessThanOrEqual((await bus.logs.state(`log-${partition}`)).lastSeq)
+})
+
+test('D6: a distributor whose view of the ring is not confirmed refuses, and takes writes again when it is', async () => {
+  const bus = await writePath({ unhealthyAfterMs: 1_500 })
+  await pushSeries(bus, names(3))
+  hub.faults.bucketsDown = true
+  await pushSeries(bus, names(3))
+  await new Promise((resolve) => setTimeout(resolve, 1_700))
+  await expect(pushSeries(bus, names(3))).rejects.toMatchObject({ code: 'err-carillon-ring-unconfirmed' })
+  hub.faults.bucketsDown = false
+  await expect
+    .poll(() => pushSeries(bus, names(3)).then(({ samplesWritten }) => samplesWritten, String), { timeout: 3_000 })
+    .toBe(3)
 })
 
 test('I3: near the memory bound new series are refused and known ones go on; at the bound every write gets 503', async () => {

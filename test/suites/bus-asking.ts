@@ -363,6 +363,23 @@ function streamTests(pair: () => Promise<[Bus, Bus]>): void {
     await until(() => run.inFlight() === 0, 'the writer to give up', 3_000)
   })
 
+  test('R5: an asker that wants signs of life waits for whoever gives them, and gives up soon on a question that nobody has', async () => {
+    const [here, there] = await pair()
+    const slow = serve(echo, async (request) => {
+      await sleep(1_600)
+      return request
+    })
+    await running(there, actorOf('echo', [slow]))
+    const patience = { silenceMs: 800 }
+    expect(text(await ask(here, echo, { tenant: 'found' }, bytes('hello'), patience))).toBe('hello')
+    expect((await here.request('echo.found', bytes('plain'), { timeoutMs: 3_000 })).payload).toHaveLength(5)
+    const lost = question({ ...echo, name: 'lost', subject: 'lost.{tenant}' })
+    there.subscribe('lost.t', {}, () => {})
+    const startedMs = performance.now()
+    await expect(ask(here, lost, { tenant: 't' }, bytes('x'), patience)).rejects.toMatchObject({ code: 'bus-silent' })
+    expect(performance.now() - startedMs).toBeLessThan(2_500)
+  })
+
   test('a stream has a deadline, and can be aborted', async () => {
     const [here, there] = await pair()
     const slow = serveStream(row, async function* (_request, { signal }) {

@@ -72,6 +72,25 @@ describe('a push', () => {
     expect(first.has(system.pushes.at(-1)!.by)).toBe(false)
   })
 
+  test('G5: one whose distributor is silent is 503 within seconds, and the next one goes to another', async () => {
+    await start({ members: { distributor: ['distributor-1', 'distributor-2'] }, unhealthyAfterMs: 60_000 })
+    await push({ 'X-Scope-OrgID': 'acme' })
+    const silent = system.pushes[0]!.by
+    system.hub.pause(silent)
+    const startedMs = performance.now()
+    const answer = await push({ 'X-Scope-OrgID': 'acme' })
+    expect(performance.now() - startedMs).toBeLessThan(5_000)
+    expect([answer.status, answer.headers.get('x-carillon-error-id')]).toEqual([503, 'err-carillon-distributor-silent'])
+    expect((await push({ 'X-Scope-OrgID': 'acme' })).status).toBe(204)
+    expect(system.pushes.at(-1)!.by).not.toBe(silent)
+    system.hub.resume(silent)
+  })
+
+  test('G5: one that takes long is waited for as long as its distributor is at work on it', async () => {
+    await start({ onPush: () => new Promise((resolve) => setTimeout(() => resolve(stored), 4_000)) })
+    expect((await push()).status).toBe(204)
+  })
+
   test('without any distributor is 503 with Retry-After from 1 to 5 s', async () => {
     await start({ members: { distributor: [] } })
     const answer = await push()

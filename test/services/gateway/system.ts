@@ -27,6 +27,7 @@ import { createMetrics } from '../../../shared/telemetry/metrics.ts'
 export interface SystemOptions {
   readonly config?: Partial<GatewayConfig>
   readonly durability?: Durability
+  readonly unhealthyAfterMs?: number
   readonly onPush?: (request: PushRequest, tenant: string) => Promise<PushReply> | PushReply
   readonly onQuery?: (params: QueryParams, kind: string, tenant: string) => Promise<string> | string
   /** Ids by role; one each unless told otherwise. */
@@ -103,7 +104,13 @@ export async function startSystem(options: SystemOptions = {}): Promise<System> 
     const bus = hub.connect(id)
     const incarnation = `${id}-life`
     const self = { id, role, zone: id, incarnation, version: '0.0.1', capacity: 0 }
-    const membership = await joinRing({ bus, clock: bus.clock, self, options: memberOptions, onError: () => {} })
+    const membership = await joinRing({
+      bus,
+      clock: bus.clock,
+      self,
+      options: { ...memberOptions, ...(options.unhealthyAfterMs && { unhealthyAfterMs: options.unhealthyAfterMs }) },
+      onError: () => {},
+    })
     stops.push({ id, stop: () => membership.leave().catch(() => {}) }) // refused where the bus is away
     return { id, bus, incarnation, membership }
   }

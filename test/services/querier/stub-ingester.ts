@@ -222,7 +222,7 @@ export function fixedMembership(
     ringRevision: 0,
     beat: 0,
   })
-  const members: Member[] = ingesters.map((id) => ({ ...record(id), isHealthy: true, silentMs: 0 }))
+  const members: Member[] = ingesters.map((id) => ({ ...record(id), isHealthy: true, isFresh: true, silentMs: 0 }))
   return {
     id: 'querier-1',
     incarnation: 'y',

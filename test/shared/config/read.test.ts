@@ -1,4 +1,5 @@
 import { expect, it } from 'vitest'
+import { beatFaults } from '../../../shared/config/common.ts'
 import { helpText, settingsMarkdown } from '../../../shared/config/help.ts'
 import { faultsText, readSettings } from '../../../shared/config/read.ts'
 import {
@@ -138,4 +139,12 @@ it('help and documentation name every flag with its default', () => {
   expect(settingsMarkdown([section])).toContain(
     '| `--data` | `CARILLON_DATA` | `data` | `./data` | data folder (text) |',
   )
+})
+
+it('an actor is not taken for silent before it has missed three heartbeats, nor forgotten before it is silent', () => {
+  const faultsOf = (heartbeatMs: number, unhealthyAfterMs: number, forgetAfterMs = 60_000) =>
+    beatFaults({ heartbeatMs, unhealthyAfterMs, forgetAfterMs })
+  expect(faultsOf(5_000, 15_000)).toEqual([])
+  expect(faultsOf(5_000, 14_999)[0]).toContain('--unhealthy-after is 14999 ms, less than 3 times --heartbeat (5000 ms)')
+  expect(faultsOf(5_000, 15_000, 10_000)[0]).toContain('--forget-after is 10000 ms, less than --unhealthy-after')
 })
