@@ -1,5 +1,4 @@
 // The 64-bit hash of a label set, equal in heads and blocks: by it a querier joins series of many sources without comparing texts first.
-import type { Labels } from '../model/labels.ts'
 
 /** What an empty label set hashes to. */
 export const HASH_A_EMPTY = 0x2545f491
@@ -29,19 +28,4 @@ export function mixA(hash: number, textA: number): number {
 export function mixB(hash: number, textB: number): number {
   const mixed = Math.imul(hash ^ textB, 0x85ebca77)
   return mixed ^ (mixed >>> 13)
-}
-
-const textWords = new Uint32Array(2)
-
-/** Puts the hash of a label set into [at] and [at + 1] of the target. */
-export function hashLabels(labels: Labels, target: Uint32Array, at: number): void {
-  let a = HASH_A_EMPTY
-  let b = HASH_B_EMPTY
-  for (const text of labels) {
-    hashText(text, textWords, 0)
-    a = mixA(a, textWords[0]!)
-    b = mixB(b, textWords[1]!)
-  }
-  target[at] = a
-  target[at + 1] = b
 }

@@ -82,7 +82,7 @@ export class BlockReader {
   /** The series that pass all matchers and have chunks in the range, with those chunks whole: batches in the order of labels. Throws
    *  RefusedError for a bad pattern. */
   async *select(matchers: readonly Matcher[], range: BlockRange, call: ReadCall = {}): AsyncGenerator<BlockSeries[]> {
-    for await (const found of this.find(matchers, range, call)) yield* this.withChunks(found, call)
+    for await (const found of oneAhead(this.find(matchers, range, call))) yield* this.withChunks(found, call)
   }
 
   /** The same without chunks. */
@@ -97,12 +97,12 @@ export class BlockReader {
   /** Every series with all chunks in the order of labels, read from start to end. */
   async *allSeries(call: ReadCall = {}): AsyncGenerator<BlockSeries[]> {
     let count = 0
-    for await (const entries of this.entries.walk(BATCH_SERIES_MAX, call.signal)) {
+    for await (const entries of oneAhead(this.entries.walk(BATCH_SERIES_MAX, call.signal))) {
       count += entries.length
       yield* this.withChunks(await this.resolve(entries, [], EVERY_TIME, call.signal), call)
     }
-    const { numSeries = 0 } = this.meta.stats
-    if (count === numSeries) return
+    const { numSeries } = this.meta.stats
+    if (numSeries === undefined || count === numSeries) return
     throw corruptAt(INDEX_FILE, this.toc.series, `holds ${count} series, meta.json says ${numSeries}`)
   }
 
@@ -205,6 +205,26 @@ export class BlockReader {
       })
       from = to
     }
+  }
+}
+
+/** The same items, each asked for while the one before is used. */
+async function* oneAhead<T>(source: AsyncGenerator<T>): AsyncGenerator<T> {
+  const ask = (): Promise<IteratorResult<T>> => {
+    const asked = source.next()
+    asked.catch(() => {}) // it is awaited below, unless the consumer leaves before
+    return asked
+  }
+  let next = ask()
+  try {
+    for (;;) {
+      const { done, value } = await next
+      if (done === true) return
+      next = ask()
+      yield value
+    }
+  } finally {
+    await source.return(undefined)
   }
 }
 

@@ -1,5 +1,4 @@
 // Blocks for tests: made in memory, read back as plain samples.
-import { createHash } from 'node:crypto'
 import type { Histogram } from '../../../../shared/model/histogram.ts'
 import { compareLabels, type Labels } from '../../../../shared/model/labels.ts'
 import { decodeBlockChunk } from '../../../../shared/tsdb/block/chunk-samples.ts'
@@ -86,10 +85,6 @@ export async function allOf(batches: AsyncIterable<BlockSeries[]>): Promise<Seri
 
 export async function readBlock({ files, meta }: Pick<Block, 'files' | 'meta'>): Promise<Series[]> {
   return allOf((await BlockReader.open(files, meta)).allSeries())
-}
-
-export function sha256(bytes: Uint8Array): string {
-  return createHash('sha256').update(bytes).digest('hex')
 }
 
 /** A histogram with counts from bucket `offset` on. */
