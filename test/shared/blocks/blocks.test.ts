@@ -1,0 +1,318 @@
+// Manifests, watermarks and stored blocks: on the memory bus and on a real nats-server alike.
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { systemClock } from '../../../shared/base/clock.ts'
+import { systemRandom } from '../../../shared/base/random.ts'
+import { encodeManifest } from '../../../shared/blocks/codec.ts'
+import { openBlocks } from '../../../shared/blocks/open.ts'
+import type { Blocks } from '../../../shared/blocks/port.ts'
+import { createMemoryHub } from '../../../shared/bus/memory-bus.ts'
+import { connectNats } from '../../../shared/bus/nats-bus.ts'
+import type { Bus, KvBucket } from '../../../shared/bus/port.ts'
+import {
+  BLOCKS_BUCKET,
+  type BlockEntry,
+  type Flushed,
+  type Manifest,
+  manifestKey,
+  manifestObject,
+  tenantKey,
+} from '../../../shared/contracts/blocks.ts'
+import { encodeTenant } from '../../../shared/model/tenant.ts'
+import { memoryObjects } from '../../../shared/objects/memory-objects.ts'
+import { natsObjects } from '../../../shared/objects/nats-objects.ts'
+import type { ObjectStore } from '../../../shared/objects/port.ts'
+import { silentLog } from '../../../shared/telemetry/log.ts'
+import { findNatsServer, startNatsServer } from '../../cluster/nats-server.ts'
+import { until } from '../../suites/bus-ground.ts'
+
+interface Ground {
+  connect(): Promise<Bus>
+  readonly objects: ObjectStore
+  close(): Promise<void>
+}
+
+async function memoryGround(): Promise<Ground> {
+  const hub = createMemoryHub({ clock: systemClock, random: systemRandom })
+  let count = 0
+  return { connect: async () => hub.connect(`c${count++}`), objects: memoryObjects(), close: async () => {} }
+}
+
+async function natsGround(): Promise<Ground> {
+  const server = await startNatsServer({ syncAlways: false })
+  const objects = await natsObjects({ servers: server.url, name: 'objects', clock: systemClock })
+  await objects.setUp({ replicas: 1, bytesMax: 0 }, { timeoutMs: 10_000 })
+  const buses: Bus[] = []
+  return {
+    async connect() {
+      const bus = await connectNats({ servers: server.url, name: 'test', clock: systemClock })
+      buses.push(bus)
+      return bus
+    },
+    objects,
+    async close() {
+      for (const bus of buses) await bus.close()
+      await objects.close()
+      await server.stop()
+    },
+  }
+}
+
+const found = findNatsServer()
+if ('reason' in found) console.warn(`skipped: manifests on NATS ${found.reason}`)
+
+const entry = (ulid: string): BlockEntry => ({
+  ...{ ulid, minTime: 0, maxTime: 1, seriesCount: 1, sampleCount: 1, chunkCount: 1, bytes: 1 },
+  ...{ metaSha256: '', origin: { kind: 'upload' }, resolutionMs: 0 },
+})
+const adding = (ulid: string) => (manifest: Manifest) => ({ ...manifest, blocks: [...manifest.blocks, entry(ulid)] })
+const flushedTo = (segment: number): Flushed => ({
+  segment,
+  mark: { seq: segment * 10, nonce: 'n', incarnation: 'i' },
+  digests: { [segment]: `d${segment}` },
+})
+
+const call = { timeoutMs: 10_000 }
+
+for (const [name, make] of [
+  ['memory', memoryGround],
+  ['JetStream', natsGround],
+] as const) {
+  describe.skipIf(name === 'JetStream' && 'reason' in found)(`blocks on ${name}`, () => {
+    let ground: Ground
+    let blocks: Blocks
+    let bucket: KvBucket
+    let count = 0
+    const fresh = () => `tenant.${name}*${count++}`
+    const open = async (objects = ground.objects) =>
+      openBlocks({ bus: await ground.connect(), objects, clock: systemClock, random: systemRandom, log: silentLog })
+
+    beforeAll(async () => {
+      ground = await make()
+      blocks = await open()
+      bucket = await (await ground.connect()).bucket(BLOCKS_BUCKET)
+    }, 30_000)
+    afterAll(async () => {
+      blocks.close()
+      await ground.close()
+    })
+
+    test('L14: versions follow each other, name the hash of the one before, and each is an object', async () => {
+      const tenant = fresh()
+      for (const ulid of ['A', 'B', 'C']) await blocks.update(tenant, adding(ulid))
+      await blocks.refresh({ tenant }, 5_000)
+      const stored = blocks.manifest(tenant)!
+      expect(stored.manifest.blocks.map(({ ulid }) => ulid)).toEqual(['A', 'B', 'C'])
+      expect(stored.manifest.version).toBe(3)
+      expect(blocks.tenants()).toContain(tenant)
+      expect(await blocks.checkChain(tenant)).toEqual([])
+      const names = (await ground.objects.list(`${encodeTenant(tenant)}/manifest/`, call)).map((info) => info.name)
+      expect(names.sort()).toEqual([1, 2, 3].map((version) => manifestObject(encodeTenant(tenant), version)))
+      const before = await blocks.update(tenant, () => undefined)
+      expect(before.manifest.version).toBe(3)
+    })
+
+    test('B2: a storm of 20 writers loses no change', async () => {
+      const tenant = fresh()
+      const writers = await Promise.all(Array.from({ length: 20 }, () => open()))
+      await Promise.all(writers.map((writer, i) => writer.update(tenant, adding(`W${i}`))))
+      for (const writer of writers) writer.close()
+      await blocks.refresh({ tenant }, 5_000)
+      const { manifest } = blocks.manifest(tenant)!
+      expect(manifest.version).toBe(20)
+      expect(new Set(manifest.blocks.map(({ ulid }) => ulid)).size).toBe(20)
+      expect(await blocks.checkChain(tenant)).toEqual([])
+    }, 60_000)
+
+    test('a bound on attempts ends a change that loses', async () => {
+      const tenant = fresh()
+      await blocks.update(tenant, adding('A'))
+      const rivals = [await open(), await open()]
+      const once = { attemptsMax: 1 }
+      const outcomes = await Promise.allSettled(rivals.map((rival, i) => rival.update(tenant, adding(`R${i}`), once)))
+      expect(outcomes.map(({ status }) => status).sort()).toEqual(['fulfilled', 'rejected'])
+      const lost = outcomes.find((outcome) => outcome.status === 'rejected')
+      expect(lost).toMatchObject({ reason: { code: 'manifest-storm' } })
+      for (const rival of rivals) rival.close()
+    })
+
+    test('L14: who dies between the bucket and the object leaves what the next change completes', async () => {
+      const tenant = fresh()
+      await blocks.update(tenant, adding('A'))
+      const dying = new Proxy(ground.objects, {
+        get(target, key) {
+          const value = Reflect.get(target, key)
+          if (typeof value !== 'function') return value
+          return (name: string, ...rest: unknown[]) =>
+            key === 'create' && name.endsWith('/manifest/2')
+              ? Promise.reject(new Error('killed'))
+              : value.call(target, name, ...rest)
+        },
+      })
+      const victim = await open(dying)
+      await expect(victim.update(tenant, adding('B'))).rejects.toThrow('killed')
+      victim.close()
+      await until(() => blocks.manifest(tenant)?.manifest.version === 2, 'the version without an object')
+      expect(await ground.objects.info(manifestObject(encodeTenant(tenant), 2), call)).toBeUndefined()
+      await blocks.update(tenant, () => undefined)
+      expect(await ground.objects.info(manifestObject(encodeTenant(tenant), 2), call)).toBeDefined()
+      await blocks.update(tenant, adding('C'))
+      expect(await blocks.checkChain(tenant)).toEqual([])
+    })
+
+    test.each([
+      ['missing', 'manifest-missing', async (key: string) => bucket.delete(key)],
+      ['no JSON', 'manifest-damaged', async (key: string) => bucket.put(key, Buffer.from('{"v":1,'))],
+      [
+        'flipped in one bit',
+        'manifest-damaged',
+        async (key: string) => {
+          const bytes = Uint8Array.from((await bucket.get(key))!.value!)
+          bytes[bytes.length - 20]! ^= 1
+          await bucket.put(key, bytes)
+        },
+      ],
+      [
+        'of another format',
+        'manifest-damaged',
+        async (key: string) => bucket.put(key, Buffer.from('{"v":2,"crc32c":"00000000","manifest":{}}')),
+      ],
+      [
+        'older than the registry says',
+        'manifest-older',
+        async (key: string, first: Uint8Array) => bucket.put(key, first),
+      ],
+    ])(
+      'B3: a manifest that is %s is damage, never an empty one; repair takes the newest object',
+      async (_, code, damage) => {
+        const tenant = fresh()
+        const key = manifestKey(encodeTenant(tenant))
+        await blocks.update(tenant, adding('A'))
+        const first = (await bucket.get(key))!.value!
+        await blocks.update(tenant, adding('B'))
+        await damage(key, first)
+        await until(() => codeOf(() => blocks.manifest(tenant)) === code, code)
+        const other = await open()
+        expect(codeOf(() => other.manifest(tenant))).toBe(code)
+        expect(codeOf(() => other.watermark(tenant, 0))).toBe(code)
+        await expect(other.update(tenant, adding('C'))).rejects.toMatchObject({ kind: 'corrupt' })
+        const repaired = await other.repair(tenant)
+        expect(repaired.manifest).toMatchObject({ version: 3, repairedFrom: 2 })
+        await until(() => codeOf(() => blocks.manifest(tenant)) === undefined, 'the repaired manifest')
+        await blocks.update(tenant, adding('C'))
+        await blocks.refresh({ tenant }, 5_000)
+        expect(blocks.manifest(tenant)!.manifest.blocks.map(({ ulid }) => ulid)).toEqual(['A', 'B', 'C'])
+        expect(await blocks.checkChain(tenant)).toEqual([])
+        other.close()
+      },
+    )
+
+    test('B3: a tenant whose keys are all gone is not taken for a new one', async () => {
+      const tenant = fresh()
+      await blocks.update(tenant, adding('A'))
+      await bucket.delete(manifestKey(encodeTenant(tenant)))
+      await bucket.delete(tenantKey(encodeTenant(tenant)))
+      const other = await open()
+      await expect(other.update(tenant, adding('B'))).rejects.toMatchObject({ code: 'manifest-missing' })
+      other.close()
+    })
+
+    test('a version that does not follow from the one before is damage', async () => {
+      const tenant = fresh()
+      await blocks.update(tenant, adding('A'))
+      await blocks.refresh({ tenant }, 5_000)
+      const { manifest } = blocks.manifest(tenant)!
+      const forged = { ...manifest, version: 2, previous: 'f'.repeat(64) }
+      await bucket.put(manifestKey(encodeTenant(tenant)), encodeManifest(forged, 1e6))
+      await until(() => codeOf(() => blocks.manifest(tenant)) === 'manifest-chain', 'the broken chain')
+    })
+
+    test('a manifest beyond its bound is refused and leaves the old one', async () => {
+      const tenant = fresh()
+      await blocks.update(tenant, adding('A'))
+      const many = Array.from({ length: 30_000 }, (_, i) => entry(String(i).padStart(26, '0')))
+      const tooLarge = blocks.update(tenant, (manifest) => ({ ...manifest, blocks: many }))
+      await expect(tooLarge).rejects.toMatchObject({ code: 'err-carillon-manifest-too-large' })
+      expect((await blocks.update(tenant, () => undefined)).manifest.version).toBe(1)
+    })
+
+    test('a lease that was followed by another changes nothing', async () => {
+      const tenant = fresh()
+      await blocks.update(tenant, adding('A'), { fence: 7 })
+      await expect(blocks.update(tenant, adding('B'), { fence: 6 })).rejects.toMatchObject({ code: 'manifest-fenced' })
+      const after = await blocks.update(tenant, adding('C'))
+      expect(after.manifest).toMatchObject({ version: 2, fence: 7 })
+    })
+
+    test('L15: a watermark rises by one, once, whoever asks how often', async () => {
+      const partition = 100 + count++
+      await blocks.advanceFlushed(partition, flushedTo(5))
+      await Promise.all([1, 2, 3].map(() => blocks.advanceFlushed(partition, flushedTo(6))))
+      await blocks.advanceFlushed(partition, flushedTo(5))
+      await expect(blocks.advanceFlushed(partition, flushedTo(8))).rejects.toMatchObject({ code: 'flushed-elsewhere' })
+      await blocks.refresh({ partition }, 5_000)
+      expect(blocks.flushed(partition)).toBe(6)
+      expect(blocks.flushedRecord(partition)).toEqual({ ...flushedTo(6), digests: { 5: 'd5', 6: 'd6' } })
+    })
+
+    test('L15: the larger of watermark and manifest counts, and a watermark is never seen before its manifest', async () => {
+      const tenant = fresh()
+      const partition = 100 + count++
+      const watcher = await open()
+      let aheadCount = 0
+      watcher.onChange(() => {
+        const listed = watcher.manifest(tenant)?.manifest.flushed[String(partition)] ?? 0
+        if (watcher.flushed(partition) > listed) aheadCount++
+      })
+      for (let segment = 1; segment <= 30; segment++) {
+        await blocks.update(tenant, (manifest) => ({ ...manifest, flushed: { [partition]: segment } }))
+        await blocks.advanceFlushed(partition, flushedTo(segment))
+      }
+      await blocks.update(tenant, (manifest) => ({ ...manifest, flushed: { [partition]: 31 } }))
+      await until(() => watcher.watermark(tenant, partition) === 31, 'the newest watermark')
+      expect(watcher.flushed(partition)).toBe(30)
+      expect(aheadCount).toBe(0)
+      watcher.close()
+    })
+
+    test('B4: a stored block is what was uploaded, is checked when read, and goes as a whole', async () => {
+      const tenant = fresh()
+      const ulid = `01ARZ3NDEKTSV4RRFFQ69G5F${String(count++).padStart(2, '0')}`
+      const index = new Uint8Array(300_000).map((_, i) => i * 7)
+      const meta = {
+        ...{ ulid, minTime: 0, maxTime: 1, stats: {}, compaction: { level: 1 }, version: 1 },
+        carillon: {
+          files: [{ name: 'index', size: index.length, sha256: 'a'.repeat(64) }],
+          origin: { kind: 'x' },
+          resolutionMs: 0,
+        },
+      }
+      const files = [
+        { name: 'index', bytes: index },
+        { name: 'meta.json', bytes: Buffer.from(JSON.stringify(meta)) },
+      ]
+      const { metaSha256 } = await blocks.uploadBlock(tenant, { ulid, files })
+      expect(await blocks.uploadBlock(tenant, { ulid, files })).toMatchObject({ metaSha256 })
+      const block = blocks.openBlock(tenant, { ulid, metaSha256 })
+      expect((await block.meta()).ulid).toBe(ulid)
+      expect(await block.size('index')).toBe(index.length)
+      expect(Buffer.from(await block.read('index', 1000, 2000))).toEqual(Buffer.from(index.subarray(1000, 2000)))
+      const wrong = blocks.openBlock(tenant, { ulid, metaSha256: '0'.repeat(64) })
+      await expect(wrong.size('index')).rejects.toMatchObject({ code: 'block-damaged' })
+      expect(await blocks.listBlocks(tenant)).toMatchObject([{ ulid, isWhole: true }])
+      await blocks.deleteBlock(tenant, ulid)
+      expect(await blocks.listBlocks(tenant)).toEqual([])
+      await expect(blocks.openBlock(tenant, { ulid, metaSha256 }).meta()).rejects.toMatchObject({
+        code: 'object-missing',
+      })
+    })
+  })
+}
+
+function codeOf(read: () => unknown): string | undefined {
+  try {
+    read()
+    return undefined
+  } catch (error) {
+    return (error as { code?: string }).code
+  }
+}
