@@ -17,16 +17,20 @@ export class LogWriter {
   }
 
   /** One sample of each named series. Call `stored` when the reader is to see that it was acknowledged. */
-  batch(samples: readonly (readonly [name: string, time: number, value: number])[], session = this.session!): Batch {
+  batch(
+    samples: readonly (readonly [name: string, time: number, value: number])[],
+    session = this.session!,
+    tenantId = TENANT,
+  ): Batch {
     const batch = new Batch(session)
     samples.forEach(([name, time, value]) => {
-      batch.addFloat(this.ref(name), time, new Uint32Array(new Float64Array([value]).buffer), 0)
+      batch.addFloat(this.ref(name, tenantId), time, new Uint32Array(new Float64Array([value]).buffer), 0)
     })
     return batch
   }
 
-  private ref(name: string): number {
-    const tenant = this.dictionary.intern(TENANT)
+  private ref(name: string, tenantId: string): number {
+    const tenant = this.dictionary.intern(tenantId)
     const bytes = Buffer.from(name)
     const found = this.dictionary.find(tenant, bytes, 0, bytes.length, NONE)
     if (found !== NONE) return found

@@ -1,0 +1,117 @@
+// Blocks of a segment are a pure function of its samples: whichever order they came in, wherever they are built.
+import { expect, test } from 'vitest'
+import { ALL_TIME } from '../../../services/ingester/answers.ts'
+import { type BlockBuilder, inlineBuilder, threadBuilder } from '../../../services/ingester/block-builder.ts'
+import type { BuiltBlock } from '../../../services/ingester/flush-build.ts'
+import { FrameBuilder } from '../../../services/ingester/frames.ts'
+import { PartitionState } from '../../../services/ingester/partition-state.ts'
+import { seededRandom } from '../../../shared/base/random.ts'
+import type { SelectFrame } from '../../../shared/contracts/read.ts'
+import { memoryFiles } from '../../../shared/tsdb/block/files.ts'
+import { verifyBlock } from '../../../shared/tsdb/block/verify.ts'
+import { StringTable } from '../../../shared/tsdb/head/string-table.ts'
+import { LogWriter, TENANT } from './log-writer.ts'
+
+const HOUR_MS = 3_600_000
+const START_MS = 472_222 * HOUR_MS
+
+/** The segment's batches, in this order. */
+function stateOf(mark: Uint8Array, batches: readonly Uint8Array[]): PartitionState {
+  const state = new PartitionState({
+    strings: new StringTable(),
+    onDamage: (kind, seq, text) => {
+      if (kind !== 'bad-reference') throw new Error(`${kind} at ${seq}: ${text}`)
+    },
+    onSkipped: () => {},
+    isForgetful: false,
+  })
+  state.applyMark(1, mark)
+  for (const [i, batch] of batches.entries()) state.applyBatch(2 + i, batch)
+  return state
+}
+
+async function* framesOf(state: PartitionState): AsyncIterable<SelectFrame> {
+  const head = state.heads.get(TENANT)!
+  const builder = new FrameBuilder(head, state['options'].strings, 'all')
+  for (let ref = 0; ref < head.seriesCount; ref++) {
+    builder.add(ref, ALL_TIME, 1)
+    if (ref % 3 === 0) yield builder.take()
+  }
+  yield builder.take()
+}
+
+const ask = { tenant: TENANT, origin: { kind: 'flush', partition: 0, segment: 1 } } as const
+const build = (state: PartitionState, builder: BlockBuilder = inlineBuilder()) => builder.build(ask, framesOf(state))
+const linesOf = (blocks: readonly BuiltBlock[]) =>
+  blocks.map(({ entry, files }) => [
+    entry,
+    files.map(({ name, bytes }) => [name, Buffer.from(bytes).toString('base64')]),
+  ])
+
+function someBatches(count: number, timeOf: (i: number) => number): { mark: Uint8Array; batches: Uint8Array[] } {
+  const writer = new LogWriter()
+  const mark = writer.mark(1)
+  const random = seededRandom(3)
+  const batches = Array.from({ length: count }, (_, i) => {
+    const samples = Array.from(
+      { length: 12 },
+      (_, k) => [`series_${(i + k) % 17}_é`, timeOf(i) - random.below(900_000), random.below(100)] as const,
+    )
+    return writer.batch(samples).seal()
+  })
+  return { mark, batches }
+}
+
+test('F1: owners that read a segment in other orders, or twice, build the same bytes', async () => {
+  const { mark, batches } = someBatches(120, (i) => START_MS + i * 60_000)
+  const random = seededRandom(9)
+  const shuffled = [...batches, ...batches.slice(20, 60)].sort(() => random.next() - 0.5)
+  const first = await build(stateOf(mark, batches))
+  expect(first.length).toBeGreaterThan(1)
+  expect(linesOf(await build(stateOf(mark, shuffled)))).toEqual(linesOf(first))
+  for (const { entry, files } of first) {
+    const problems: unknown[] = []
+    for await (const problem of verifyBlock(memoryFiles(new Map(files.map(({ name, bytes }) => [name, bytes]))))) {
+      problems.push(problem)
+    }
+    expect(problems, entry.ulid).toEqual([])
+    expect(Math.floor(entry.minTime / (2 * HOUR_MS))).toBe(Math.floor((entry.maxTime - 1) / (2 * HOUR_MS)))
+  }
+})
+
+test('a thread builds what is built here, one build after the other', async () => {
+  const { mark, batches } = someBatches(60, (i) => START_MS + i * 60_000)
+  const [one, other] = [stateOf(mark, batches), stateOf(mark, batches.slice(0, 10))]
+  const builder = threadBuilder()
+  const built = await Promise.all([build(one, builder), build(other, builder)])
+  expect(linesOf(built[0])).toEqual(linesOf(await build(one)))
+  expect(linesOf(built[1])).toEqual(linesOf(await build(other)))
+  const broken = builder.build(ask, {
+    async *[Symbol.asyncIterator]() {
+      yield* framesOf(one)
+      throw new Error('the head is gone')
+    },
+  })
+  await expect(broken).rejects.toThrow('the head is gone')
+  expect(linesOf(await build(other, builder))).toEqual(linesOf(built[1]))
+  await builder.close()
+})
+
+test.each([
+  ['2 h', 20, 2 * HOUR_MS],
+  ['24 h', 100, 24 * HOUR_MS],
+  ['28 d', 12_000, 28 * 24 * HOUR_MS],
+])('F2: late samples are cut by %s', async (_, spreadHours, widthMs) => {
+  const { mark, batches } = someBatches(
+    60,
+    (i) => START_MS - ((i * spreadHours * HOUR_MS) / 60) * (spreadHours > 1000 ? 2 : 1),
+  )
+  const dense = spreadHours <= 1000 ? [] : someBatches(900, (i) => START_MS - i * 26 * HOUR_MS).batches
+  const built = await build(stateOf(mark, [...batches, ...dense]))
+  for (const { entry } of built) {
+    expect(Math.floor(entry.minTime / widthMs)).toBe(Math.floor((entry.maxTime - 1) / widthMs))
+  }
+  const starts = built.map(({ entry }) => Math.floor(entry.minTime / widthMs))
+  expect(new Set(starts).size).toBe(built.length)
+  expect(starts).toEqual([...starts].sort((a, b) => a - b))
+})

@@ -1,0 +1,199 @@
+// One partition under virtual time: its log is written by hand, ingesters come, die at a given step and come back, and what blocks and
+// memory hold is read at any moment.
+import { ingesterSettings } from '../../../services/ingester/config.ts'
+import type { FlushStep } from '../../../services/ingester/flush.ts'
+import { ingester } from '../../../services/ingester/ingester.ts'
+import type { Owner } from '../../../services/ingester/owner.ts'
+import { UnavailableError } from '../../../shared/base/errors.ts'
+import { seededRandom } from '../../../shared/base/random.ts'
+import { openBlocks } from '../../../shared/blocks/open.ts'
+import type { Blocks } from '../../../shared/blocks/port.ts'
+import { type RunningActor, runActor } from '../../../shared/bus/actor.ts'
+import { createMemoryHub, type MemoryHub } from '../../../shared/bus/memory-bus.ts'
+import type { Bus, LogConsumer, LogMessage } from '../../../shared/bus/port.ts'
+import { defaultsOf } from '../../../shared/config/settings.ts'
+import type { Manifest } from '../../../shared/contracts/blocks.ts'
+import { batchSubject, logName, markSubject } from '../../../shared/contracts/log.ts'
+import { bootstrap } from '../../../shared/membership/bootstrap.ts'
+import { asMember } from '../../../shared/membership/member-actor.ts'
+import { joinRing } from '../../../shared/membership/membership.ts'
+import { type MemoryObjects, memoryObjects } from '../../../shared/objects/memory-objects.ts'
+import { silentLog } from '../../../shared/telemetry/log.ts'
+import { createMetrics, type Metrics } from '../../../shared/telemetry/metrics.ts'
+import { VirtualClock } from '../../sim/virtual-clock.ts'
+import { LogWriter } from './log-writer.ts'
+
+export const HOUR_MS = 3_600_000
+
+interface Running {
+  readonly actor: RunningActor
+  readonly metrics: Metrics
+  readonly owners: () => readonly Owner[]
+}
+
+interface StartOptions {
+  /** Dies when it has done this step so many times. */
+  readonly diesAt?: { readonly step: FlushStep; readonly times: number }
+  /** Sequences that its log does not deliver. */
+  readonly hides?: readonly number[]
+}
+
+export class FlushGround {
+  readonly clock = new VirtualClock()
+  readonly hub: MemoryHub
+  readonly objects: MemoryObjects
+  readonly writer = new LogWriter()
+  readonly running = new Map<string, Running>()
+  readonly dead = new Set<string>()
+  readonly failures: string[] = []
+  private readonly random = seededRandom(7)
+  private isOver = false
+  private admin!: Bus
+  private incarnationCount = 0
+  blocks!: Blocks
+
+  constructor() {
+    this.hub = createMemoryHub({ clock: this.clock, random: this.random })
+    this.objects = memoryObjects({ clock: this.clock })
+    void this.clock.run(() => this.isOver, Number.POSITIVE_INFINITY)
+  }
+
+  async open(): Promise<void> {
+    this.admin = this.hub.connect('admin')
+    const options = { partitions: 1, replicationFactor: 2, logBytesMax: 1 << 24, logReplicas: 1 }
+    await this.soon(bootstrap(this.admin, options))
+    const { admin: bus, objects, clock, random } = this
+    this.blocks = await this.soon(openBlocks({ bus, objects, clock, random, log: silentLog }))
+  }
+
+  close(): void {
+    this.isOver = true
+  }
+
+  /** Virtual time runs only while something waits for it. */
+  async soon<T>(promise: Promise<T>): Promise<T> {
+    let isSettled = false
+    const settled = () => {
+      isSettled = true
+    }
+    promise.then(settled, settled)
+    await this.clock.run(() => isSettled, this.clock.monotonic() + 120_000)
+    return promise
+  }
+
+  async pass(ms: number): Promise<void> {
+    await this.soon(new Promise<void>((resolve) => this.clock.after(ms, resolve)))
+  }
+
+  async until(condition: () => boolean, what: string): Promise<void> {
+    for (let i = 0; i < 3_000 && !condition(); i++) await this.pass(100)
+    if (!condition()) throw new Error(`not within 300 s: ${what}; ${this.failures.join('; ')}`)
+  }
+
+  async append(subject: string, payload: Uint8Array): Promise<number> {
+    return (await this.soon(this.admin.logs.append(logName(0), subject, payload, { timeoutMs: 1_000 }))).seq
+  }
+
+  mark(number: number): Promise<number> {
+    return this.append(markSubject(0), this.writer.mark(number))
+  }
+
+  batch(samples: readonly (readonly [string, number, number])[], tenant?: string): Promise<number> {
+    return this.append(batchSubject(0), this.writer.batch(samples, this.writer.session, tenant).seal())
+  }
+
+  async start(id: string, { diesAt, hides = [] }: StartOptions = {}): Promise<void> {
+    this.dead.delete(id)
+    const connection = this.hub.connect(id)
+    const bus = hides.length === 0 ? connection : hiding(connection, hides)
+    const { clock, random } = this
+    const incarnation = `i${++this.incarnationCount}`
+    const membership = await this.soon(
+      joinRing({
+        ...{ bus, clock, onError: () => {} },
+        self: { id, role: 'ingester', zone: id, incarnation, version: 'test', capacity: 0 },
+        options: { heartbeatMs: 500, unhealthyAfterMs: 2_000, forgetAfterMs: 20_000 },
+      }),
+    )
+    const metrics = createMetrics()
+    const objects = this.objectsOf(id)
+    const deps = { bus, clock, random, log: silentLog, metrics, id, incarnation, membership, objects }
+    const config = defaultsOf(ingesterSettings, {
+      ...{ segmentMinMs: 60_000, segmentMs: 3_600_000, endReadMs: 200, flushMs: 200, dropAfterMs: 1_000 },
+    })
+    let count = 0
+    const onStep = (step: FlushStep) => {
+      if (diesAt && step === diesAt.step && ++count === diesAt.times) this.kill(id)
+      if (this.dead.has(id)) throw new UnavailableError('killed', `${id} was killed after ${step}`)
+    }
+    const made = ingester({ ...deps, config, onStep })
+    const actor = runActor(asMember(made, { ...deps, role: 'ingester' }), {
+      ...{ bus, clock, random, log: silentLog },
+      onFailed: (error) => void this.failures.push(`${id}: ${String(error)}`),
+    })
+    this.running.set(id, { actor, metrics, owners: made.owners })
+    await this.soon(actor.ready)
+  }
+
+  kill(id: string): void {
+    this.dead.add(id)
+    this.running.delete(id)
+    this.hub.crash(id)
+  }
+
+  owner(id: string): Owner {
+    return this.running.get(id)!.owners()[0]!
+  }
+
+  manifest(tenant: string): Manifest | undefined {
+    return this.blocks.manifest(tenant)?.manifest
+  }
+
+  /** What is stored, by name: equal lists are equal bytes. */
+  async listed(): Promise<string[]> {
+    const lines: string[] = []
+    for (const tenant of this.blocks.tenants()) {
+      for (const { ulid, metaSha256, sampleCount } of this.manifest(tenant)?.blocks ?? []) {
+        lines.push(`${tenant} ${ulid} ${metaSha256} ${sampleCount}`)
+      }
+    }
+    return lines.sort()
+  }
+
+  firstSeq(): number {
+    return this.hub.log(logName(0))!.state().firstSeq
+  }
+
+  /** The store as one process sees it: a dead one reaches nothing. */
+  private objectsOf(id: string): MemoryObjects {
+    return new Proxy(this.objects, {
+      get: (target, key) => {
+        const value = Reflect.get(target, key)
+        if (typeof value !== 'function') return value
+        return (...args: unknown[]) => {
+          if (this.dead.has(id)) return Promise.reject(new UnavailableError('killed', `${id} was killed`))
+          return value.apply(target, args)
+        }
+      },
+    })
+  }
+}
+
+function hiding(bus: Bus, hidden: readonly number[]): Bus {
+  const consume = (
+    log: string,
+    from: number,
+    onMessage: (message: LogMessage) => void | Promise<void>,
+    onError: (error: Error) => void,
+  ): LogConsumer =>
+    bus.logs.consume(log, from, (message) => (hidden.includes(message.seq) ? undefined : onMessage(message)), onError)
+  const { ensure, state, append, lastPerSubject, get, purge } = bus.logs
+  const logs = { ...bus.logs, ensure, state, append, lastPerSubject, get, purge, consume }
+  return new Proxy(bus, {
+    get(target, key) {
+      if (key === 'logs') return logs
+      const value = Reflect.get(target, key) as unknown
+      return typeof value === 'function' ? value.bind(target) : value
+    },
+  })
+}

@@ -1,0 +1,267 @@
+// Flush, purge and drop with the real actors: what a leader leaves when it dies at any step, what owners that were away make of it.
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { Batch } from '../../../services/distributor/session.ts'
+import type { FlushStep } from '../../../services/ingester/flush.ts'
+import { ask } from '../../../shared/bus/ask.ts'
+import { batchSubject } from '../../../shared/contracts/log.ts'
+import { labelNames, metadata } from '../../../shared/contracts/read.ts'
+import { BlockReader } from '../../../shared/tsdb/block/reader.ts'
+import { FlushGround, HOUR_MS } from './flush-ground.ts'
+import { TENANT } from './log-writer.ts'
+
+let ground: FlushGround
+beforeEach(async () => {
+  ground = new FlushGround()
+  await ground.open()
+})
+afterEach(() => ground.close())
+
+const START_MS = 1_700_000_000_000 - (1_700_000_000_000 % (2 * HOUR_MS))
+
+/** Three segments of two tenants, the third of them open; tenant acme's samples lie in two ranges of two hours. */
+async function writeLog(on: FlushGround): Promise<number> {
+  let sampleCount = 0
+  for (const segment of [1, 2, 3]) {
+    await on.mark(segment)
+    for (let i = 0; i < 5; i++) {
+      const time = START_MS + segment * HOUR_MS + i * 15_000
+      await on.batch([
+        ['b', time, i],
+        ['a', time, -i],
+        ['a', time + 1, segment],
+      ])
+      await on.batch([['other', time, 1]], 'other')
+      sampleCount += 4
+    }
+  }
+  return sampleCount
+}
+
+/** Samples in blocks and, above the watermark, in the memory of this owner. */
+async function heldWith(on: FlushGround, id: string): Promise<number> {
+  let count = 0
+  for (const line of await on.listed()) count += Number(line.split(' ').at(-1))
+  const { state } = on.owner(id)
+  for (const segment of state.segments()) {
+    if (segment <= on.blocks.flushed(0)) continue
+    for (const head of state.heads.values()) count += head.sampleCountOf(segment)
+  }
+  return count
+}
+
+test('L13-L16: closed segments become blocks, the log is purged below the newest flushed mark, memory is freed', async () => {
+  const sampleCount = await writeLog(ground)
+  await ground.start('i1')
+  await ground.until(() => ground.blocks.flushed(0) === 2, 'two flushed segments')
+  expect(ground.manifest(TENANT)).toMatchObject({ flushed: { 0: 2 } })
+  expect(
+    ground
+      .manifest(TENANT)!
+      .blocks.map(({ origin, sampleCount, minTime, maxTime }) => [origin, sampleCount, maxTime - minTime]),
+  ).toEqual([
+    [{ kind: 'flush', partition: 0, segment: 1 }, 15, 60_002],
+    [{ kind: 'flush', partition: 0, segment: 2 }, 15, 60_002],
+  ])
+  expect(ground.manifest('other')!.blocks).toHaveLength(2)
+  await ground.until(() => ground.firstSeq() === 12, 'the purge')
+  expect(ground.blocks.flushedRecord(0)).toMatchObject({ segment: 2, mark: { seq: 12, nonce: 'nonce-2' } })
+  await ground.until(() => ground.owner('i1').state.droppedUpTo === 2, 'freed memory')
+  expect(ground.owner('i1').state.segments()).toEqual([3])
+  expect(ground.owner('i1').firstSegment).toBe(3)
+  expect(await heldWith(ground, 'i1')).toBe(sampleCount)
+  expect(ground.owner('i1').damages).toEqual([])
+})
+
+test('a block is one that Prometheus would cut: series in order, one aligned range each, samples merged', async () => {
+  await ground.mark(1)
+  await ground.batch([
+    ['z', START_MS, 1],
+    ['a', START_MS + 2 * HOUR_MS, 2],
+    ['a', START_MS + 2 * HOUR_MS - 1, 1],
+  ])
+  await ground.batch([['a', START_MS + 2 * HOUR_MS, 5]])
+  await ground.mark(2)
+  await ground.start('i1')
+  await ground.until(() => ground.blocks.flushed(0) === 1, 'the flush')
+  const read: unknown[] = []
+  for (const entry of ground.manifest(TENANT)!.blocks) {
+    const files = ground.blocks.openBlock(TENANT, entry)
+    const reader = await BlockReader.open(files, await files.meta(), { isThorough: true })
+    for await (const batch of reader.allSeries()) {
+      for (const { labels, chunks } of batch) read.push([labels[1], chunks.map((c) => [c.minTime - START_MS, c.count])])
+    }
+  }
+  expect(read).toEqual([
+    ['a', [[2 * HOUR_MS - 1, 1]]],
+    ['z', [[0, 1]]],
+    ['a', [[2 * HOUR_MS, 1]]],
+  ])
+})
+
+describe('U2: whoever leads next completes what a leader left, byte by byte the same', () => {
+  const steps: readonly [FlushStep, number][] = [
+    ['built', 1],
+    ['built', 2],
+    ['uploaded', 1],
+    ['uploaded', 2],
+    ['listed', 1],
+    ['listed', 2],
+    ['all-listed', 1],
+    ['flushed', 1],
+    ['built', 3],
+    ['listed', 3],
+    ['all-listed', 2],
+    ['flushed', 2],
+    ['purged', 1],
+  ]
+  let expected: string[] = []
+  test('without a death', async () => {
+    await writeLog(ground)
+    await ground.start('i1')
+    await ground.until(() => ground.blocks.flushed(0) === 2, 'two flushed segments')
+    expected = await ground.listed()
+    expect(expected).toHaveLength(4)
+  })
+
+  test.each(steps)('the leader dies after %s, time %i', async (step, times) => {
+    const sampleCount = await writeLog(ground)
+    await ground.start('i1', { diesAt: { step, times } })
+    await ground.start('i2', { diesAt: { step, times } })
+    await ground.until(() => ground.dead.size > 0, 'the death')
+    const [first] = ground.dead
+    const survivor = first === 'i1' ? 'i2' : 'i1'
+    await ground.until(() => ground.dead.size === 2 || ground.firstSeq() === 12, 'the other leader')
+    if (ground.dead.has(survivor)) await ground.start(survivor) // both died at it: the log is read again
+    await ground.until(() => ground.firstSeq() === 12, 'the purge')
+    await ground.until(() => ground.owner(survivor).state.droppedUpTo === 2, 'freed memory')
+    expect(await ground.listed()).toEqual(expected)
+    expect(await heldWith(ground, survivor)).toBe(sampleCount)
+    expect(ground.owner(survivor).damages).toEqual([])
+    for (const tenant of ground.blocks.tenants()) expect(await ground.blocks.checkChain(tenant)).toEqual([])
+    await ground.start(first!)
+    await ground.until(() => ground.owner(first!).isCaughtUp, 'the dead one is back')
+    expect(ground.owner(first!).damages).toEqual([])
+    expect(ground.owner(first!).state.digest(3)).toBe(ground.owner(survivor).state.digest(3))
+    expect(ground.failures).toEqual([])
+  })
+})
+
+describe('owners that were away', () => {
+  test('O4: a new owner begins at the mark of the newest flushed segment, and answers only what it holds', async () => {
+    await writeLog(ground)
+    await ground.start('i1')
+    await ground.until(() => ground.firstSeq() === 12, 'the purge')
+    await ground.start('i2')
+    await ground.until(() => ground.owner('i2').isCaughtUp, 'the new owner')
+    const { state, damages, firstSegment } = ground.owner('i2')
+    expect([state.segments(), damages, firstSegment]).toEqual([[3], [], 3])
+    const asked = {
+      partition: 0,
+      tenant: TENANT,
+      minSeq: 0,
+      incarnation: '',
+      waitMs: 1_000,
+      selectors: [],
+      startMs: 0,
+      endMs: 9e15,
+      limit: 0,
+    }
+    const bus = ground.hub.connect('asker')
+    const names = (watermark: number) => ground.soon(ask(bus, labelNames, { id: 'i2' }, { ...asked, watermark }, {}))
+    expect((await names(2)).values).toEqual(['__name__'])
+    await expect(names(1)).rejects.toMatchObject({ code: 'err-carillon-dropped' })
+  })
+
+  test('O4: an owner that was away while the log was purged takes the jump for what it is', async () => {
+    await ground.mark(1)
+    await ground.batch([['a', START_MS, 1]])
+    await ground.start('i1')
+    await ground.start('i2')
+    await ground.until(() => ground.owner('i2').isCaughtUp, 'both')
+    ground.hub.pause('i2')
+    await ground.batch([['a', START_MS + 1, 1]])
+    for (const number of [2, 3, 4]) {
+      await ground.mark(number)
+      await ground.batch([['a', START_MS + number * 1000, 1]])
+    }
+    await ground.until(() => ground.blocks.flushed(0) === 3, 'the flush')
+    await ground.until(() => ground.firstSeq() === 6, 'the purge')
+    ground.hub.resume('i2')
+    await ground.until(() => ground.owner('i2').state.segment === 4 && ground.owner('i2').isCaughtUp, 'caught up')
+    const { state, damages } = ground.owner('i2')
+    expect(damages).toEqual([])
+    expect(state.droppedUpTo).toBe(3)
+    expect(state.digest(4)).toBe(ground.owner('i1').state.digest(4))
+  })
+
+  test('L10: a jump that no purge explains is a gap', async () => {
+    await writeLog(ground)
+    await ground.soon(ground.hub.connect('vandal').logs.purge('log-0', 5, 1_000))
+    await ground.start('i1')
+    await ground.until(() => ground.owner('i1').isCaughtUp, 'caught up')
+    expect(ground.owner('i1').damages.map(({ kind, fromSeq, toSeq }) => `${kind} ${fromSeq}-${toSeq}`)).toContain(
+      'gap 1-4',
+    )
+  })
+
+  test('L10: what nobody has is told in the manifest; an owner that has it after all adds a supplement', async () => {
+    await ground.mark(1)
+    await ground.batch([['a', START_MS, 1]])
+    const hidden = await ground.batch([['a', START_MS + 1, 1]])
+    await ground.batch([['a', START_MS + 2, 1]])
+    await ground.start('i2')
+    await ground.until(() => ground.owner('i2').isCaughtUp, 'the whole one')
+    ground.hub.pause('i2')
+    await ground.pass(5_000)
+    await ground.start('i1', { hides: [hidden] })
+    await ground.mark(2)
+    await ground.until(() => ground.blocks.flushed(0) === 1, 'the flush')
+    const [flushed] = ground.manifest(TENANT)!.blocks
+    expect(flushed).toMatchObject({ sampleCount: 2 })
+    expect(flushed!.gaps?.[0]).toMatch(/^gap at 3 in segment 1/)
+    ground.hub.resume('i2')
+    await ground.until(() => ground.manifest(TENANT)!.blocks.length === 2, 'the supplement')
+    expect(ground.manifest(TENANT)!.blocks[1]).toMatchObject({ sampleCount: 3, origin: { isSupplement: true } })
+    await ground.until(() => ground.owner('i2').state.droppedUpTo === 1, 'freed memory')
+  })
+
+  test('L10: a segment is not flushed while another owner may have what it lacks', async () => {
+    await ground.mark(1)
+    const hidden = await ground.batch([['a', START_MS + 1, 1]])
+    await ground.batch([['a', START_MS + 2, 1]])
+    await ground.start('i1', { hides: [hidden] })
+    await ground.start('i2')
+    await ground.mark(2)
+    await ground.until(() => ground.blocks.flushed(0) === 1, 'the flush')
+    expect(ground.manifest(TENANT)!.blocks).toMatchObject([{ sampleCount: 2 }])
+    expect(ground.manifest(TENANT)!.blocks[0]!.gaps).toBeUndefined()
+  })
+
+  test('G2: metadata outlives the part of the log in which it was stated', async () => {
+    await ground.mark(1)
+    const stated = new Batch(ground.writer.session!)
+    stated.addMetadata({ tenant: TENANT, metric: 'm', type: 'counter', help: 'what it counts', unit: '' })
+    await ground.append(batchSubject(0), stated.seal())
+    for (const number of [2, 3, 4]) {
+      await ground.batch([['a', START_MS + number, 1]])
+      await ground.mark(number)
+    }
+    await ground.start('i1')
+    await ground.until(() => ground.firstSeq() === 6, 'the purge')
+    await ground.start('i2')
+    await ground.until(() => ground.owner('i2').isCaughtUp, 'the new owner')
+    const asked = {
+      partition: 0,
+      tenant: TENANT,
+      watermark: 3,
+      minSeq: 0,
+      incarnation: '',
+      waitMs: 1_000,
+      metric: '',
+      limit: 0,
+    }
+    const reply = await ground.soon(ask(ground.hub.connect('asker'), metadata, { id: 'i2' }, asked, {}))
+    expect(reply.metadata).toEqual([{ metric: 'm', type: 'counter', help: 'what it counts', unit: '' }])
+    expect(ground.owner('i2').damages).toEqual([])
+  })
+})
