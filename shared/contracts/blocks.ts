@@ -56,6 +56,8 @@ export interface BlockEntry {
   readonly rawUlids?: readonly string[]
   /** Damage of the log that this block misses samples by, in words: shown as warnings. */
   readonly gaps?: readonly string[]
+  /** Ids of the retention rules that have been applied to all of it, so that none is applied twice. */
+  readonly rules?: readonly string[]
 }
 
 /** A block that no query may read any more, kept for those that still do. */

@@ -1,0 +1,266 @@
+// What to do with a tenant's blocks: a pure function of its manifest, the watermarks, the time, and the tenant's policy.
+//
+// Time is cut into aligned ranges of 2 h, 12 h and 24 h. A block belongs to the smallest range that holds it; flushes never make one that
+// straddles two. A range is complete some time after its end, when the partitions that wrote into it have flushed something newer, or after
+// a longer time whatever they did. The largest complete range around a block is where it is merged, so that what has been waiting for
+// long is rewritten once, not three times.
+//
+// Invariants
+//   P1  Merged are only blocks of the same range, raw ones, with the same pending deletes, none of them set aside.
+//   P2  Every block that goes into a merge comes out of it in one at least 1 + lateRatio times as large (by the bytes that went in): so a
+//       block of 24 h is not rewritten for every straggler, and no sample more often than the logarithm of what it was merged with.
+//   P3  Every step leaves fewer blocks, fewer pending deletes, or fewer rules to apply: planning over and over ends.
+//   P4  Steps of one plan share no block.
+import type { BlockEntry, DeleteEntry, Manifest } from '../../shared/contracts/blocks.ts'
+import type { Matcher } from '../../shared/model/matcher.ts'
+import { downsampleSteps } from './plan-downsample.ts'
+import { longestKeepMs, type Policy } from './policy.ts'
+
+export interface PlanSettings {
+  /** Ascending, each a multiple of the one before. */
+  readonly rangesMs: readonly number[]
+  /** After the end of a range, until it counts as complete. */
+  readonly delayMs: number
+  readonly lateRatio: number
+  readonly sourcesMax: number
+  readonly mergeBytesMax: number
+}
+
+export interface PlanInput {
+  readonly manifest: Manifest
+  readonly nowMs: number
+  readonly settings: PlanSettings
+  readonly policy: Policy
+  /** The newest segment of a partition that is in blocks, of all tenants. */
+  readonly flushed: (partition: number) => number
+  readonly isAside: (ulid: string) => boolean
+  /** Whether downsampled data of a range may be made again, now. */
+  readonly mayDownsample?: (range: { startMs: number; resolutionMs: number }) => boolean
+}
+
+/** Samples of series that match go when they are older; the first keep that matches decides. */
+export interface Keep {
+  readonly matchers: readonly Matcher[]
+  readonly beforeMs: number
+}
+
+export interface MergeStep {
+  readonly kind: 'merge'
+  readonly why: 'small' | 'late' | 'delete' | 'retention'
+  readonly sources: readonly BlockEntry[]
+  /** Those whose samples are left out. */
+  readonly deletes: readonly DeleteEntry[]
+  readonly keeps: readonly Keep[]
+  /** Ids of the rules that have been applied to all of the outcome. */
+  readonly rules: readonly string[]
+  readonly level: number
+}
+
+export interface DownsampleStep {
+  readonly kind: 'downsample'
+  readonly sources: readonly BlockEntry[]
+  readonly resolutionMs: number
+  readonly startMs: number
+  /** Downsampled blocks that the new one replaces. */
+  readonly replaces: readonly BlockEntry[]
+}
+
+/** Blocks that nobody wants any more. */
+export interface DropStep {
+  readonly kind: 'drop'
+  readonly sources: readonly BlockEntry[]
+  readonly why: 'age' | 'size'
+}
+
+/** Delete entries that are done. */
+export interface SettleStep {
+  readonly kind: 'settle'
+  readonly deleteIds: readonly string[]
+}
+
+export type Step = MergeStep | DownsampleStep | DropStep | SettleStep
+
+const HOUR_MS = 3_600_000
+/** Blocks of backfilled time, where a segment spans weeks: merged among themselves only. */
+const WIDE_MS = 28 * 24 * HOUR_MS
+/** In units of the delay: when a range counts as complete, whatever its partitions flushed. */
+const PATIENCE = 4
+
+/** All that could be done now, in the order in which it should be. */
+export function plan(input: PlanInput): Step[] {
+  const drops = dropSteps(input)
+  const dropped = new Set(drops.flatMap((step) => step.sources))
+  const kept = input.manifest.blocks.filter((block) => !dropped.has(block))
+  const merges = mergeSteps(input, kept)
+  const busy = new Set(merges.flatMap((step) => step.sources))
+  const rewrites = rewriteSteps(
+    input,
+    kept.filter((block) => !busy.has(block)),
+  )
+  for (const step of rewrites) for (const block of step.sources) busy.add(block)
+  const deletes = rewrites.filter((step) => step.why === 'delete')
+  const rules = rewrites.filter((step) => step.why === 'retention')
+  return [
+    ...drops,
+    ...settleSteps(input),
+    ...deletes,
+    ...merges,
+    ...rules,
+    ...downsampleSteps(input, kept, busy, alignedRange),
+  ]
+}
+
+// ---- merging ----
+
+function mergeSteps(input: PlanInput, blocks: readonly BlockEntry[]): MergeStep[] {
+  const groups = new Map<string, BlockEntry[]>()
+  for (const block of blocks) {
+    if (block.resolutionMs !== 0 || input.isAside(block.ulid)) continue
+    const range = rangeOf(input, block)
+    if (range === undefined) continue
+    const key = `${range.startMs} ${range.endMs} ${pendingOf(input.manifest, block)}` // P1
+    const group = groups.get(key)
+    if (group === undefined) groups.set(key, [block])
+    else group.push(block)
+  }
+  return [...groups.values()]
+    .map((group) => worthMerging(group, input.settings))
+    .filter((sources) => sources.length > 1)
+    .sort((a, b) => newestOf(b) - newestOf(a)) // what is asked for most
+    .map((sources) => mergeStep(input, sources))
+}
+
+function mergeStep(input: PlanInput, sources: readonly BlockEntry[]): MergeStep {
+  const hasCompacted = sources.some(({ origin }) => origin.kind === 'compaction')
+  const hasFlushed = sources.some(({ origin }) => origin.kind === 'flush')
+  return rewriteOf(input, sources, hasCompacted && hasFlushed ? 'late' : 'small')
+}
+
+/** The largest complete range that holds the block; undefined when none is complete yet, or none holds it. */
+function rangeOf(input: PlanInput, block: BlockEntry): Range | undefined {
+  const { settings, nowMs } = input
+  const largest = settings.rangesMs.at(-1)!
+  for (const rangeMs of settings.rangesMs.toReversed()) {
+    const range = alignedRange(block, rangeMs)
+    if (range !== undefined && isComplete(input, range)) return range
+  }
+  if (alignedRange(block, largest) !== undefined) return undefined
+  return block.maxTime + settings.delayMs <= nowMs ? alignedRange(block, WIDE_MS) : undefined
+}
+
+export interface Range {
+  readonly startMs: number
+  readonly endMs: number
+}
+
+/** The aligned range of this length that holds all of the block. */
+export function alignedRange({ minTime, maxTime }: BlockEntry, rangeMs: number): Range | undefined {
+  const index = Math.floor(minTime / rangeMs)
+  const isInside = index === Math.floor((Math.max(maxTime, minTime + 1) - 1) / rangeMs)
+  return isInside ? { startMs: index * rangeMs, endMs: (index + 1) * rangeMs } : undefined
+}
+
+function isComplete({ manifest, settings, nowMs, flushed }: PlanInput, { startMs, endMs }: Range): boolean {
+  if (nowMs < endMs + settings.delayMs) return false
+  if (nowMs >= endMs + PATIENCE * settings.delayMs) return true
+  return manifest.blocks.every(({ minTime, maxTime, origin }) => {
+    if (origin.kind !== 'flush' || minTime >= endMs || maxTime <= startMs) return true
+    return Math.max(flushed(origin.partition), manifest.flushed[origin.partition] ?? 0) > origin.segment
+  })
+}
+
+/** The ids of the deletes that the block waits for. */
+function pendingOf({ deletes }: Manifest, { ulid }: BlockEntry): string {
+  return deletes
+    .filter((entry) => entry.blocks.includes(ulid))
+    .map(({ id }) => id)
+    .sort()
+    .join(' ')
+}
+
+/** The largest tail of a group, by size, whose largest block is not rewritten in vain (P2). */
+function worthMerging(group: readonly BlockEntry[], settings: PlanSettings): BlockEntry[] {
+  const bySize = group.toSorted((a, b) => b.bytes - a.bytes || (a.ulid < b.ulid ? -1 : 1))
+  let first = bySize.length
+  let tailBytes = 0
+  for (let i = bySize.length - 1; i >= 0 && bySize.length - i <= settings.sourcesMax; i--) {
+    const { bytes } = bySize[i]!
+    if (tailBytes + bytes > settings.mergeBytesMax) break
+    if (tailBytes > 0 && tailBytes >= settings.lateRatio * bytes) first = i
+    tailBytes += bytes
+  }
+  return bySize.slice(first)
+}
+
+const newestOf = (blocks: readonly BlockEntry[]): number => Math.max(...blocks.map(({ maxTime }) => maxTime))
+
+// ---- rewriting single blocks ----
+
+function rewriteSteps(input: PlanInput, blocks: readonly BlockEntry[]): MergeStep[] {
+  return blocks.flatMap((block) => {
+    if (input.isAside(block.ulid)) return []
+    const step = rewriteOf(input, [block], 'delete')
+    if (step.deletes.length > 0) return [step]
+    const isNew = step.rules.some((id) => !block.rules?.includes(id))
+    return isNew ? [{ ...step, why: 'retention' as const }] : []
+  })
+}
+
+function rewriteOf(input: PlanInput, sources: readonly BlockEntry[], why: MergeStep['why']): MergeStep {
+  const { manifest, nowMs, policy } = input
+  const first = sources[0]!
+  const deletes = manifest.deletes.filter((entry) => entry.undoUntilMs <= nowMs && entry.blocks.includes(first.ulid))
+  const endMs = newestOf(sources)
+  const keeps = policy.rules.map(({ matchers, keepMs }) => ({ matchers, beforeMs: hourBefore(nowMs, keepMs) }))
+  const isFinite = policy.keepMs !== Number.POSITIVE_INFINITY
+  const levels = sources.map(({ origin }) => (origin.kind === 'compaction' ? origin.level : 0))
+  return {
+    kind: 'merge',
+    why,
+    sources,
+    deletes,
+    keeps: isFinite ? [...keeps, { matchers: [], beforeMs: hourBefore(nowMs, policy.keepMs) }] : keeps,
+    rules: policy.ruleIds.filter((_, index) => keeps[index]!.beforeMs >= endMs),
+    level: sources.length === 1 ? Math.max(1, levels[0]!) : Math.max(...levels) + 1,
+  }
+}
+
+/** Whole hours, so that plans made within one agree. */
+function hourBefore(nowMs: number, keepMs: number): number {
+  return Math.floor((nowMs - keepMs) / HOUR_MS) * HOUR_MS
+}
+
+// ---- dropping ----
+
+function dropSteps({ manifest, nowMs, policy }: PlanInput): DropStep[] {
+  const beforeMs = hourBefore(nowMs, longestKeepMs(policy))
+  const old = manifest.blocks.filter(({ maxTime }) => maxTime <= beforeMs)
+  const left = manifest.blocks.filter((block) => !old.includes(block)).sort((a, b) => a.maxTime - b.maxTime)
+  let bytes = left.reduce((sum, block) => sum + block.bytes, 0)
+  const large: BlockEntry[] = []
+  for (const block of left) {
+    if (bytes <= policy.bytesMax) break
+    large.push(block)
+    bytes -= block.bytes
+  }
+  const steps: DropStep[] = [
+    { kind: 'drop', sources: old, why: 'age' },
+    { kind: 'drop', sources: large, why: 'size' },
+  ]
+  return steps.filter(({ sources }) => sources.length > 0)
+}
+
+// ---- deletes ----
+
+/** A delete is done when no block waits for it and none can join any more. */
+export function isSettled(entry: DeleteEntry, { manifest, nowMs, flushed }: Omit<PlanInput, 'settings'>): boolean {
+  if (entry.blocks.length > 0 || entry.undoUntilMs > nowMs) return false
+  return Object.entries(entry.upTo).every(
+    ([partition, segment]) => Math.max(flushed(Number(partition)), manifest.flushed[partition] ?? 0) >= segment,
+  )
+}
+
+function settleSteps(input: PlanInput): SettleStep[] {
+  const deleteIds = input.manifest.deletes.filter((entry) => isSettled(entry, input)).map(({ id }) => id)
+  return deleteIds.length === 0 ? [] : [{ kind: 'settle', deleteIds }]
+}
