@@ -40,7 +40,7 @@ export function downsampleSteps(
     for (const { resolutionMs, afterMs } of RESOLUTIONS) {
       if (nowMs < startMs + rangeMs + afterMs) continue
       const present = day.filter((block) => block.resolutionMs === resolutionMs)
-      if (present.length === 1 && isMadeOf(present[0]!, raw)) continue
+      if (present.some((block) => block.aggregate === 'last' && isMadeOf(block, raw))) continue // there is one wherever there is a sample
       if (input.mayDownsample?.({ startMs, resolutionMs }) === false) continue
       steps.push({ kind: 'downsample', sources: raw, resolutionMs, startMs, replaces: present })
     }

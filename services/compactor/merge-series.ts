@@ -1,0 +1,121 @@
+// One series out of the sources that hold it: its chunks as they are where that is as good, else its samples, merged.
+//
+// Chunks go over untouched when none overlaps another and they are about as few as 120 samples in each would need; then nothing is
+// decoded. Otherwise all samples are, merge by the total order (L11), and are cut into chunks anew by the writer.
+import type { Histogram } from '../../shared/model/histogram.ts'
+import type { BlockChunk } from '../../shared/tsdb/block/series.ts'
+import {
+  ENCODING_FLOAT_HISTOGRAM,
+  ENCODING_HISTOGRAM,
+  HistogramChunkReader,
+} from '../../shared/tsdb/chunk/histogram.ts'
+import { decodeXorWords, ENCODING_XOR } from '../../shared/tsdb/chunk/xor.ts'
+import { CorruptError } from '../../shared/base/errors.ts'
+import { SampleColumns, type SampleRun } from '../../shared/tsdb/columns.ts'
+import { mergeRuns } from '../../shared/tsdb/merge.ts'
+
+const CHUNK_SAMPLES = 120
+/** Chunks above what full ones would need, before a series is cut anew. */
+const LOOSE = 1.2
+const FLAG_RESET = 2
+
+interface Placed extends BlockChunk {
+  readonly source: number
+}
+
+/** All chunks in time order when they may stay as they are; undefined when the samples have to be merged. */
+export function passable(chunksOf: readonly (readonly BlockChunk[])[]): readonly BlockChunk[] | undefined {
+  if (chunksOf.length === 1 && isTight(chunksOf[0]!)) return chunksOf[0]!
+  const all: Placed[] = chunksOf.flatMap((chunks, source) => chunks.map((chunk) => ({ ...chunk, source })))
+  if (!isTight(all)) return undefined
+  all.sort((a, b) => a.minTime - b.minTime)
+  const seen = new Set<number>()
+  for (let i = 0; i < all.length; i++) {
+    const chunk = all[i]!
+    const before = all[i - 1]
+    if (before !== undefined && chunk.minTime <= before.maxTime) return undefined
+    // A reset announced against a sample of its own source is none against another's.
+    if (before !== undefined && before.source !== chunk.source && seen.has(chunk.source) && saysReset(chunk)) return undefined
+    seen.add(chunk.source)
+  }
+  return all
+}
+
+function isTight(chunks: readonly BlockChunk[]): boolean {
+  let floats = 0
+  let chunksOfFloats = 0
+  for (const { encoding, count } of chunks) {
+    if (encoding !== ENCODING_XOR) continue // histograms are cut where their layout changes
+    floats += count
+    chunksOfFloats++
+  }
+  return chunksOfFloats <= Math.max(1, Math.ceil(floats / CHUNK_SAMPLES) * LOOSE)
+}
+
+function saysReset({ encoding, bytes }: BlockChunk): boolean {
+  return encoding !== ENCODING_XOR && bytes[2]! >>> 6 === FLAG_RESET
+}
+
+/** Decodes and merges series; keeps its columns between calls. A result is valid until the next. */
+export class SeriesMerger {
+  private readonly columns: SampleColumns[] = []
+  private readonly merged = new SampleColumns(1024)
+
+  /** Of each source the chunks in time order. */
+  merge(chunksOf: readonly (readonly BlockChunk[])[]): SampleColumns {
+    const runs = chunksOf.map((chunks, index) => this.decode(chunks, index))
+    if (runs.length === 1) return this.columns[0]!
+    this.merged.clear()
+    const announced = announcedResets(runs)
+    mergeRuns(runs, this.merged)
+    if (announced.size > 0) forgetResets(this.merged, announced)
+    return this.merged
+  }
+
+  private decode(chunks: readonly BlockChunk[], index: number): SampleRun {
+    this.columns[index] ??= new SampleColumns(1024)
+    const columns = this.columns[index]!
+    columns.clear()
+    for (const chunk of chunks) decodeChunk(chunk, columns)
+    return columns.asRun()
+  }
+}
+
+/** Appends the samples of a chunk. */
+export function decodeChunk({ encoding, bytes, count }: BlockChunk, columns: SampleColumns): void {
+  if (encoding === ENCODING_XOR) {
+    columns.reserve(count)
+    const end = decodeXorWords(bytes, 0, bytes.length, columns.times, columns.words, columns.count)
+    columns.advance(end - columns.count)
+    return
+  }
+  if (encoding !== ENCODING_HISTOGRAM && encoding !== ENCODING_FLOAT_HISTOGRAM)
+    throw new CorruptError('err-carillon-corrupt', `a chunk has encoding ${encoding}, which is none`)
+  const reader = new HistogramChunkReader(encoding, bytes, 0, bytes.length)
+  while (reader.next()) columns.pushHistogram(reader.time, reader.histogram())
+}
+
+/** The time of the sample before each histogram that announces a reset; undefined for the first of its source. */
+function announcedResets(runs: readonly SampleRun[]): Map<Histogram, number | undefined> {
+  const found = new Map<Histogram, number | undefined>()
+  for (const { histograms, times, start, end } of runs) {
+    if (histograms === undefined) continue
+    for (let i = start; i < end; i++) {
+      const histogram = histograms[i]
+      if (histogram?.resetHint === 'reset') found.set(histogram, i > start ? times[i - 1] : undefined)
+    }
+  }
+  return found
+}
+
+/** What stood between the two now may be before or after the reset: readers look for it themselves. */
+function forgetResets(merged: SampleColumns, announced: ReadonlyMap<Histogram, number | undefined>): void {
+  const { histograms, times } = merged
+  if (histograms === undefined) return
+  for (let i = 1; i < merged.count; i++) {
+    const histogram = histograms[i]
+    if (histogram === undefined || !announced.has(histogram)) continue
+    const beforeMs = announced.get(histogram)
+    if (beforeMs !== undefined && beforeMs !== times[i - 1]) histograms[i] = { ...histogram, resetHint: 'unknown' }
+  }
+}
