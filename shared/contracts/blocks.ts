@@ -37,6 +37,10 @@ export type BlockOrigin =
   | { readonly kind: 'compaction'; readonly level: number }
   | { readonly kind: 'upload' }
 
+/** The values of a window, each in a block of its own. */
+export const AGGREGATES = ['count', 'sum', 'min', 'max', 'last', 'counter'] as const
+export type Aggregate = (typeof AGGREGATES)[number]
+
 export interface BlockEntry {
   readonly ulid: string
   /** Milliseconds; samples lie in [minTime, maxTime), as in meta.json. */
@@ -52,6 +56,8 @@ export interface BlockEntry {
   readonly origin: BlockOrigin
   /** 0: raw samples. Else the window in milliseconds of downsampled data. */
   readonly resolutionMs: number
+  /** Of a downsampled block: which value of each window it holds (docs/formats/downsampled.md). */
+  readonly aggregate?: Aggregate
   /** Of a downsampled block: the raw blocks that it was made of (L21). */
   readonly rawUlids?: readonly string[]
   /** Damage of the log that this block misses samples by, in words: shown as warnings. */
