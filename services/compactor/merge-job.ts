@@ -58,7 +58,19 @@ export interface MergeIo {
   write(output: OutputName, file: string, bytes: Uint8Array<ArrayBuffer>): Promise<void>
 }
 
-export type RunMerge = (job: MergeJob, io: MergeIo, signal: AbortSignal) => Promise<MergeReport>
+export interface BlockCount {
+  readonly seriesCount: number
+  readonly chunkCount: number
+  readonly sampleCount: number
+  readonly cpuSeconds: number
+}
+
+/** Where the work is done: in a thread of its own, so that leases and heartbeats go on, or here, where time is simulated. */
+export interface Merger {
+  merge(job: MergeJob, io: MergeIo, signal: AbortSignal): Promise<MergeReport>
+  /** Reads every byte of a block and counts. Throws DamagedSourceError. */
+  count(source: MergeSource, io: Pick<MergeIo, 'size' | 'read'>, signal: AbortSignal): Promise<BlockCount>
+}
 
 /** A source that cannot be read as it should: set aside, so that the rest goes on. */
 export class DamagedSourceError extends CorruptError {

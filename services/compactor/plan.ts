@@ -12,6 +12,7 @@
 //   P3  Every step leaves fewer blocks, fewer pending deletes, or fewer rules to apply: planning over and over ends.
 //   P4  Steps of one plan share no block.
 import type { BlockEntry, DeleteEntry, Manifest } from '../../shared/contracts/blocks.ts'
+import { hidersOf, isFinal, withEnded } from '../../shared/contracts/deletes.ts'
 import type { Matcher } from '../../shared/model/matcher.ts'
 import { downsampleSteps } from './plan-downsample.ts'
 import { longestKeepMs, type Policy } from './policy.ts'
@@ -34,6 +35,8 @@ export interface PlanInput {
   /** The newest segment of a partition that is in blocks, of all tenants. */
   readonly flushed: (partition: number) => number
   readonly isAside: (ulid: string) => boolean
+  /** Ranges count as complete at once. */
+  readonly isForced?: boolean
   /** Whether downsampled data of a range may be made again, now. */
   readonly mayDownsample?: (range: { startMs: number; resolutionMs: number }) => boolean
 }
@@ -72,10 +75,9 @@ export interface DropStep {
   readonly why: 'age' | 'size'
 }
 
-/** Delete entries that are done. */
+/** Delete entries that are done become history. */
 export interface SettleStep {
   readonly kind: 'settle'
-  readonly deleteIds: readonly string[]
 }
 
 export type Step = MergeStep | DownsampleStep | DropStep | SettleStep
@@ -145,7 +147,7 @@ function rangeOf(input: PlanInput, block: BlockEntry): Range | undefined {
     if (range !== undefined && isComplete(input, range)) return range
   }
   if (alignedRange(block, largest) !== undefined) return undefined
-  return block.maxTime + settings.delayMs <= nowMs ? alignedRange(block, WIDE_MS) : undefined
+  return input.isForced || block.maxTime + settings.delayMs <= nowMs ? alignedRange(block, WIDE_MS) : undefined
 }
 
 export interface Range {
@@ -160,7 +162,11 @@ export function alignedRange({ minTime, maxTime }: BlockEntry, rangeMs: number):
   return isInside ? { startMs: index * rangeMs, endMs: (index + 1) * rangeMs } : undefined
 }
 
-function isComplete({ manifest, settings, nowMs, flushed }: PlanInput, { startMs, endMs }: Range): boolean {
+function isComplete(
+  { manifest, settings, nowMs, flushed, isForced }: PlanInput,
+  { startMs, endMs }: Range,
+): boolean {
+  if (isForced) return true
   if (nowMs < endMs + settings.delayMs) return false
   if (nowMs >= endMs + PATIENCE * settings.delayMs) return true
   return manifest.blocks.every(({ minTime, maxTime, origin }) => {
@@ -169,10 +175,9 @@ function isComplete({ manifest, settings, nowMs, flushed }: PlanInput, { startMs
   })
 }
 
-/** The ids of the deletes that the block waits for. */
+/** The ids of the deletes that hide samples of the block. */
 function pendingOf({ deletes }: Manifest, { ulid }: BlockEntry): string {
-  return deletes
-    .filter((entry) => entry.blocks.includes(ulid))
+  return hidersOf(deletes, ulid)
     .map(({ id }) => id)
     .sort()
     .join(' ')
@@ -209,7 +214,7 @@ function rewriteSteps(input: PlanInput, blocks: readonly BlockEntry[]): MergeSte
 function rewriteOf(input: PlanInput, sources: readonly BlockEntry[], why: MergeStep['why']): MergeStep {
   const { manifest, nowMs, policy } = input
   const first = sources[0]!
-  const deletes = manifest.deletes.filter((entry) => entry.undoUntilMs <= nowMs && entry.blocks.includes(first.ulid))
+  const deletes = hidersOf(manifest.deletes, first.ulid).filter((entry) => isFinal(entry, nowMs))
   const endMs = newestOf(sources)
   const keeps = policy.rules.map(({ matchers, keepMs }) => ({ matchers, beforeMs: hourBefore(nowMs, keepMs) }))
   const isFinite = policy.keepMs !== Number.POSITIVE_INFINITY
@@ -252,15 +257,15 @@ function dropSteps({ manifest, nowMs, policy }: PlanInput): DropStep[] {
 
 // ---- deletes ----
 
-/** A delete is done when no block waits for it and none can join any more. */
-export function isSettled(entry: DeleteEntry, { manifest, nowMs, flushed }: Omit<PlanInput, 'settings'>): boolean {
-  if (entry.blocks.length > 0 || entry.undoUntilMs > nowMs) return false
-  return Object.entries(entry.upTo).every(
-    ([partition, segment]) => Math.max(flushed(Number(partition)), manifest.flushed[partition] ?? 0) >= segment,
-  )
+/** Entries that no block waits for, and that none can join any more. */
+function settleSteps(input: PlanInput): SettleStep[] {
+  const { deletes } = input.manifest
+  const left = withEnded(deletes, endingOf(input))
+  const isNew = left.length !== deletes.length || left.some((entry, index) => entry !== deletes[index])
+  return isNew ? [{ kind: 'settle' }] : []
 }
 
-function settleSteps(input: PlanInput): SettleStep[] {
-  const deleteIds = input.manifest.deletes.filter((entry) => isSettled(entry, input)).map(({ id }) => id)
-  return deleteIds.length === 0 ? [] : [{ kind: 'settle', deleteIds }]
+/** What `withEnded` asks for. */
+export function endingOf({ manifest, nowMs, flushed }: Pick<PlanInput, 'manifest' | 'nowMs' | 'flushed'>) {
+  return { nowMs, flushed: (partition: number) => Math.max(flushed(partition), manifest.flushed[partition] ?? 0) }
 }

@@ -1,0 +1,29 @@
+// What can be set about a compactor.
+import { bytes, type ConfigOf, defineSettings, duration, flag, integer, number, text } from '../../shared/config/settings.ts'
+
+export const compactorSettings = defineSettings({
+  compactEveryMs: duration('1m', 'how often a compactor looks for something to do', { min: '10ms' }),
+  compactDelayMs: duration('1h', 'time after the end of a range, until its blocks are merged: longer than a segment', {
+    min: '0ms',
+  }),
+  leaseMs: duration('30s', 'silence after which another compactor may take over a tenant', { min: '100ms' }),
+  lateRatio: number(0.25, 'how large late blocks must be together, beside the one they are merged with', {
+    min: 0.01,
+    max: 1,
+  }),
+  mergeSourcesMax: integer(64, 'blocks that one merge reads', { min: 2, max: 512 }),
+  mergeBytesMax: bytes('32GiB', 'bytes of all blocks that one merge reads', { min: '1MiB' }),
+  mergeHeapBytesMax: bytes('768MiB', 'heap of the thread that merges', { min: '64MiB' }),
+  retiredDelayMs: duration('1h', 'how long replaced blocks stay for queries that still read them', { min: '0ms' }),
+  orphanGraceMs: duration('1d', 'age at which files that belong to no block are deleted', { min: '0ms' }),
+  sweepEveryMs: duration('1h', 'how often the store is searched for files that belong to no block', { min: '10ms' }),
+  damagedRetryMs: duration('1h', 'time after which a block that was set aside as damaged is tried again', { min: '1s' }),
+  keepMs: duration('0', 'how long samples are kept; 0: for ever', { name: 'retention' }),
+  keepBytesMax: bytes('0B', 'size of all blocks of a tenant, above which the oldest go; 0: no bound', {
+    name: 'retention-bytes',
+  }),
+  downsample: flag(false, 'add windows of 5 m after 40 h, and of 1 h after 10 d'),
+  policyFile: text('', 'YAML file: retention, its rules and downsampling of single tenants'),
+})
+
+export type CompactorConfig = ConfigOf<typeof compactorSettings>

@@ -1,0 +1,6 @@
+// Merges in the thread of the caller: for simulations, where all that happens is on one clock.
+import { countBlock } from './count-block.ts'
+import { mergeBlocks } from './merge-blocks.ts'
+import type { Merger } from './merge-job.ts'
+
+export const inlineMerger: Merger = { merge: mergeBlocks, count: countBlock }
