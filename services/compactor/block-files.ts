@@ -19,7 +19,12 @@ export function nameOf({ tenant, fence, level, job }: Naming, output: OutputName
   const told = JSON.stringify([sources.map(({ ulid }) => ulid).sort(), removals, keeps, resolutionMs, output, fence])
   const minTime = Math.min(...sources.map(({ meta }) => meta.minTime))
   const sha256 = createHash('sha256').update(told).digest('hex')
-  return blockUlid({ tenant, minTime, origin: { kind: 'compaction', level }, files: [{ name: 'sources', size: 0, sha256 }] })
+  return blockUlid({
+    tenant,
+    minTime,
+    origin: { kind: 'compaction', level },
+    files: [{ name: 'sources', size: 0, sha256 }],
+  })
 }
 
 /** meta.json of a finished output, and its entry for the manifest. */

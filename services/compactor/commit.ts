@@ -64,7 +64,10 @@ export interface Downsampled {
 }
 
 /** New downsampled blocks beside their raw ones, in place of older ones. */
-export function withDownsampled(manifest: Manifest, { sources, replaces, results, nowMs }: Downsampled): Manifest | undefined {
+export function withDownsampled(
+  manifest: Manifest,
+  { sources, replaces, results, nowMs }: Downsampled,
+): Manifest | undefined {
   const listed = new Set(manifest.blocks.map(({ ulid }) => ulid))
   if (results.every(({ ulid }) => listed.has(ulid))) return undefined
   const gone = sources.find(({ ulid }) => !listed.has(ulid))

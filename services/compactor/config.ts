@@ -1,5 +1,14 @@
 // What can be set about a compactor.
-import { bytes, type ConfigOf, defineSettings, duration, flag, integer, number, text } from '../../shared/config/settings.ts'
+import {
+  bytes,
+  type ConfigOf,
+  defineSettings,
+  duration,
+  flag,
+  integer,
+  number,
+  text,
+} from '../../shared/config/settings.ts'
 
 export const compactorSettings = defineSettings({
   compactEveryMs: duration('1m', 'how often a compactor looks for something to do', { min: '10ms' }),
@@ -17,7 +26,9 @@ export const compactorSettings = defineSettings({
   retiredDelayMs: duration('1h', 'how long replaced blocks stay for queries that still read them', { min: '0ms' }),
   orphanGraceMs: duration('1d', 'age at which files that belong to no block are deleted', { min: '0ms' }),
   sweepEveryMs: duration('1h', 'how often the store is searched for files that belong to no block', { min: '10ms' }),
-  damagedRetryMs: duration('1h', 'time after which a block that was set aside as damaged is tried again', { min: '1s' }),
+  damagedRetryMs: duration('1h', 'time after which a block that was set aside as damaged is tried again', {
+    min: '1s',
+  }),
   keepMs: duration('0', 'how long samples are kept; 0: for ever', { name: 'retention' }),
   keepBytesMax: bytes('0B', 'size of all blocks of a tenant, above which the oldest go; 0: no bound', {
     name: 'retention-bytes',

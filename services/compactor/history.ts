@@ -42,7 +42,9 @@ export class History {
   }
 
   current(tenant?: string): CompactionStep[] {
-    return [...this.running].filter((step) => tenant === undefined || step.tenant === tenant).map(({ startedAt: _, ...step }) => step)
+    return [...this.running]
+      .filter((step) => tenant === undefined || step.tenant === tenant)
+      .map(({ startedAt: _, ...step }) => step)
   }
 
   list(tenant?: string): CompactionStep[] {

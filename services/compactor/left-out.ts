@@ -1,6 +1,6 @@
 // Which samples of a series are left out of a rewritten block: by deletes, and by what the tenant keeps.
-import { labelOf, type Labels } from '../../shared/model/labels.ts'
-import { SampleColumns } from '../../shared/tsdb/columns.ts'
+import { type Labels, labelOf } from '../../shared/model/labels.ts'
+import type { SampleColumns } from '../../shared/tsdb/columns.ts'
 import { type CompiledMatcher, compileMatchers } from '../../shared/tsdb/matcher-set.ts'
 import type { Removal } from './merge-job.ts'
 import type { Keep } from './plan.ts'
@@ -48,4 +48,3 @@ export function without(columns: SampleColumns, spans: readonly Span[], sink: Sa
     from = i + 1
   }
 }
-

@@ -25,18 +25,30 @@ export function compactorMeasures(metrics: Metrics): CompactorMeasures {
     STEP_SECONDS,
     ['why'],
   )
-  const samples = metrics.counter('carillon_compactor_samples_total', 'Samples that merges read, by what became of them.', [
-    'fate',
-  ])
+  const samples = metrics.counter(
+    'carillon_compactor_samples_total',
+    'Samples that merges read, by what became of them.',
+    ['fate'],
+  )
   const chunks = metrics.counter('carillon_compactor_chunks_total', 'Chunks that merges read, by how.', ['how'])
   const bytesIn = metrics.counter('carillon_compactor_read_bytes_total', 'Bytes of blocks that were merged.')
   const bytesOut = metrics.counter('carillon_compactor_written_bytes_total', 'Bytes of blocks that merges wrote.')
-  const cpu = metrics.counter('carillon_compactor_cpu_seconds_total', 'CPU time of merging threads, by what they did.', [
-    'what',
+  const cpu = metrics.counter(
+    'carillon_compactor_cpu_seconds_total',
+    'CPU time of merging threads, by what they did.',
+    ['what'],
+  )
+  const damaged = metrics.counter(
+    'carillon_compactor_damaged_blocks_total',
+    'Blocks set aside because they are damaged.',
+  )
+  const deleted = metrics.counter('carillon_compactor_deleted_blocks_total', 'Blocks whose objects were deleted.', [
+    'kind',
   ])
-  const damaged = metrics.counter('carillon_compactor_damaged_blocks_total', 'Blocks set aside because they are damaged.')
-  const deleted = metrics.counter('carillon_compactor_deleted_blocks_total', 'Blocks whose objects were deleted.', ['kind'])
-  const leases = metrics.counter('carillon_compactor_leases_lost_total', 'Leases that were lost while work was under way.')
+  const leases = metrics.counter(
+    'carillon_compactor_leases_lost_total',
+    'Leases that were lost while work was under way.',
+  )
 
   return {
     step({ why, outcome, tookMs = 0, bytesIn: read, bytesOut: written }) {

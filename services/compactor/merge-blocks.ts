@@ -6,14 +6,13 @@
 //       left out by a removal or a keep; the counts of the report add up to what was read.
 //   G2  What is written depends on the sources' samples and the job alone.
 import { assert } from '../../shared/base/assert.ts'
-import { AGGREGATES } from '../../shared/contracts/blocks.ts'
 import { compareLabels, type Labels } from '../../shared/model/labels.ts'
 import type { BlockChunk, BlockSeries } from '../../shared/tsdb/block/series.ts'
 import { BlockWriter } from '../../shared/tsdb/block/writer.ts'
 import { SampleColumns } from '../../shared/tsdb/columns.ts'
 import { windowsOf } from './downsample.ts'
 import { leftOut, type Span, touches, without } from './left-out.ts'
-import type { MergeIo, MergeJob, MergeReport, OutputName } from './merge-job.ts'
+import type { MergeIo, MergeJob, MergeOutput, MergeReport, OutputName } from './merge-job.ts'
 import { passable, SeriesMerger } from './merge-series.ts'
 import { SourceCursor } from './source-cursor.ts'
 
@@ -29,7 +28,7 @@ export async function mergeBlocks(job: MergeJob, io: MergeIo, signal: AbortSigna
     while (live.length > 0) {
       signal.throwIfAborted()
       const found = smallest(live)
-      merge.add(found.map(({ series }) => series!))
+      merge.add(found)
       const backlog = merge.backlog()
       if (backlog !== undefined) await backlog
       for (const cursor of found) {
@@ -72,7 +71,9 @@ function isSameSeries(a: BlockSeries, b: BlockSeries): boolean {
 
 class Merge {
   private readonly job: MergeJob
-  private readonly writers: ReadonlyMap<OutputName, BlockWriter>
+  private readonly io: MergeIo
+  /** Made with their first series: a block without any is none. */
+  private readonly writers = new Map<OutputName, BlockWriter>()
   private readonly spansOf: (labels: Labels) => readonly Span[]
   private readonly merger = new SeriesMerger()
   private readonly kept = new SampleColumns(1024)
@@ -86,18 +87,15 @@ class Merge {
 
   constructor(job: MergeJob, io: MergeIo) {
     this.job = job
-    const names: readonly OutputName[] = job.resolutionMs === 0 ? ['raw'] : AGGREGATES
-    this.writers = new Map(
-      names.map((name) => [name, new BlockWriter({ onFile: (file, bytes) => io.write(name, file, bytes) })]),
-    )
+    this.io = io
     const { removals, keeps } = job
     this.spansOf = removals.length + keeps.length === 0 ? () => NOTHING : leftOut(removals, keeps)
   }
 
-  /** One series as the sources hold it. */
-  add(series: readonly BlockSeries[]): void {
-    const { labels } = series[0]!
-    const chunksOf = series.map(({ chunks }) => chunks)
+  /** One series, on which all of the cursors stand. */
+  add(cursors: readonly SourceCursor[]): void {
+    const { labels } = cursors[0]!.series!
+    const chunksOf = cursors.map(({ series }) => series!.chunks)
     let samples = 0
     let minTime = Number.POSITIVE_INFINITY
     let maxTime = Number.NEGATIVE_INFINITY
@@ -113,24 +111,34 @@ class Merge {
     const spans = this.spansOf(labels)
     const isTouched = spans.length > 0 && touches(spans, minTime, maxTime)
     const chunks = isTouched || this.job.resolutionMs > 0 ? undefined : passable(chunksOf)
-    if (chunks === undefined) this.addSamples(labels, chunksOf, samples, isTouched ? spans : NOTHING)
+    if (chunks === undefined) this.addSamples(labels, this.merged(cursors), samples, isTouched ? spans : NOTHING)
     else if (chunks.length > 0) this.pass(labels, chunks, samples)
   }
 
+  private writerOf(name: OutputName): BlockWriter {
+    let writer = this.writers.get(name)
+    if (writer === undefined) {
+      writer = new BlockWriter({ onFile: (file, bytes) => this.io.write(name, file, bytes) })
+      this.writers.set(name, writer)
+    }
+    return writer
+  }
+
+  private merged(cursors: readonly SourceCursor[]): SampleColumns {
+    return this.merger.merge(
+      cursors.map(({ series }) => series!.chunks),
+      cursors.map(({ ulid }) => ulid),
+    )
+  }
+
   private pass(labels: Labels, chunks: readonly BlockChunk[], samples: number): void {
-    this.writers.get('raw')!.addChunks(labels, chunks)
+    this.writerOf('raw').addChunks(labels, chunks)
     this.chunksPassed += chunks.length
     this.samplesOut += samples
     this.seriesCount++
   }
 
-  private addSamples(
-    labels: Labels,
-    chunksOf: readonly (readonly BlockChunk[])[],
-    samples: number,
-    spans: readonly Span[],
-  ): void {
-    const merged = this.merger.merge(chunksOf)
+  private addSamples(labels: Labels, merged: SampleColumns, samples: number, spans: readonly Span[]): void {
     this.duplicates += samples - merged.count
     let left = merged
     if (spans.length > 0) {
@@ -142,10 +150,10 @@ class Merge {
     if (left.count === 0) return
     this.samplesOut += left.count
     this.seriesCount++
-    if (this.job.resolutionMs === 0) this.writers.get('raw')!.addSeries(labels, left.asRun())
+    if (this.job.resolutionMs === 0) this.writerOf('raw').addSeries(labels, left.asRun())
     else {
       for (const [aggregate, run] of windowsOf(left.asRun(), this.job.resolutionMs)) {
-        if (run.end > run.start) this.writers.get(aggregate)!.addSeries(labels, run)
+        if (run.end > run.start) this.writerOf(aggregate).addSeries(labels, run)
       }
     }
   }
@@ -154,16 +162,14 @@ class Merge {
     let waiting: Promise<void>[] | undefined
     for (const writer of this.writers.values()) {
       const backlog = writer.backlog()
-      if (backlog !== undefined) (waiting ??= []).push(backlog)
+      if (backlog !== undefined) waiting = [...(waiting ?? []), backlog]
     }
     return waiting && Promise.all(waiting)
   }
 
   async finish(cpuSeconds: number): Promise<MergeReport> {
-    const finished = await Promise.all(
-      [...this.writers].map(async ([name, writer]) => ({ name, stats: await writer.finish() })),
-    )
-    const outputs = finished.filter(({ stats }) => stats.sampleCount > 0)
+    const outputs: MergeOutput[] = []
+    for (const [name, writer] of this.writers) outputs.push({ name, stats: await writer.finish() })
     const { samplesIn, duplicates, removed, seriesCount, chunksPassed, chunksIn } = this
     assert(samplesIn === this.samplesOut + duplicates + removed, 'samples came in that did not come out') // G1
     if (this.job.resolutionMs === 0) {

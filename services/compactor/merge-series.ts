@@ -2,6 +2,7 @@
 //
 // Chunks go over untouched when none overlaps another and they are about as few as 120 samples in each would need; then nothing is
 // decoded. Otherwise all samples are, merge by the total order (L11), and are cut into chunks anew by the writer.
+import { CorruptError } from '../../shared/base/errors.ts'
 import type { Histogram } from '../../shared/model/histogram.ts'
 import type { BlockChunk } from '../../shared/tsdb/block/series.ts'
 import {
@@ -10,50 +11,60 @@ import {
   HistogramChunkReader,
 } from '../../shared/tsdb/chunk/histogram.ts'
 import { decodeXorWords, ENCODING_XOR } from '../../shared/tsdb/chunk/xor.ts'
-import { CorruptError } from '../../shared/base/errors.ts'
 import { SampleColumns, type SampleRun } from '../../shared/tsdb/columns.ts'
 import { mergeRuns } from '../../shared/tsdb/merge.ts'
+import { DamagedSourceError } from './merge-job.ts'
+import { named } from './source-cursor.ts'
 
 const CHUNK_SAMPLES = 120
 /** Chunks above what full ones would need, before a series is cut anew. */
 const LOOSE = 1.2
-const FLAG_RESET = 2
+/** The two bits in a histogram chunk's header; 0 is unknown, 3 a gauge. */
+const HINT_NO_RESET = 1
+const HINT_RESET = 2
 
-interface Placed extends BlockChunk {
+interface Placed {
+  readonly chunk: BlockChunk
   readonly source: number
 }
 
 /** All chunks in time order when they may stay as they are; undefined when the samples have to be merged. */
 export function passable(chunksOf: readonly (readonly BlockChunk[])[]): readonly BlockChunk[] | undefined {
-  if (chunksOf.length === 1 && isTight(chunksOf[0]!)) return chunksOf[0]!
-  const all: Placed[] = chunksOf.flatMap((chunks, source) => chunks.map((chunk) => ({ ...chunk, source })))
+  const all: Placed[] = []
+  for (let source = 0; source < chunksOf.length; source++)
+    for (const chunk of chunksOf[source]!) all.push({ chunk, source })
   if (!isTight(all)) return undefined
-  all.sort((a, b) => a.minTime - b.minTime)
+  all.sort((a, b) => a.chunk.minTime - b.chunk.minTime)
   const seen = new Set<number>()
   for (let i = 0; i < all.length; i++) {
-    const chunk = all[i]!
+    const { chunk, source } = all[i]!
     const before = all[i - 1]
-    if (before !== undefined && chunk.minTime <= before.maxTime) return undefined
-    // A reset announced against a sample of its own source is none against another's.
-    if (before !== undefined && before.source !== chunk.source && seen.has(chunk.source) && saysReset(chunk)) return undefined
-    seen.add(chunk.source)
+    if (before !== undefined) {
+      if (chunk.minTime <= before.chunk.maxTime) return undefined
+      if (before.source !== source && isHintWrong(chunk, seen.has(source))) return undefined
+    }
+    seen.add(source)
   }
-  return all
+  return all.map(({ chunk }) => chunk)
 }
 
-function isTight(chunks: readonly BlockChunk[]): boolean {
+function isTight(all: readonly Placed[]): boolean {
   let floats = 0
   let chunksOfFloats = 0
-  for (const { encoding, count } of chunks) {
-    if (encoding !== ENCODING_XOR) continue // histograms are cut where their layout changes
-    floats += count
+  for (const { chunk } of all) {
+    if (chunk.encoding !== ENCODING_XOR) continue // histograms are cut where their layout changes
+    floats += chunk.count
     chunksOfFloats++
   }
   return chunksOfFloats <= Math.max(1, Math.ceil(floats / CHUNK_SAMPLES) * LOOSE)
 }
 
-function saysReset({ encoding, bytes }: BlockChunk): boolean {
-  return encoding !== ENCODING_XOR && bytes[2]! >>> 6 === FLAG_RESET
+/** What a chunk says of the sample before it is said of its own source's, which is not the one that comes before it now. A reset at the
+ *  start of a source is said of what that source does not hold, and stays. */
+function isHintWrong({ encoding, bytes }: BlockChunk, hasBegun: boolean): boolean {
+  if (encoding === ENCODING_XOR) return false
+  const hint = bytes[2]! >>> 6
+  return hint === HINT_NO_RESET || (hint === HINT_RESET && hasBegun)
 }
 
 /** Decodes and merges series; keeps its columns between calls. A result is valid until the next. */
@@ -61,9 +72,9 @@ export class SeriesMerger {
   private readonly columns: SampleColumns[] = []
   private readonly merged = new SampleColumns(1024)
 
-  /** Of each source the chunks in time order. */
-  merge(chunksOf: readonly (readonly BlockChunk[])[]): SampleColumns {
-    const runs = chunksOf.map((chunks, index) => this.decode(chunks, index))
+  /** Of each source the chunks in time order. Throws DamagedSourceError. */
+  merge(chunksOf: readonly (readonly BlockChunk[])[], ulids: readonly string[]): SampleColumns {
+    const runs = chunksOf.map((chunks, index) => this.decode(chunks, index, ulids[index]!))
     if (runs.length === 1) return this.columns[0]!
     this.merged.clear()
     const announced = announcedResets(runs)
@@ -72,11 +83,19 @@ export class SeriesMerger {
     return this.merged
   }
 
-  private decode(chunks: readonly BlockChunk[], index: number): SampleRun {
+  private decode(chunks: readonly BlockChunk[], index: number, ulid: string): SampleRun {
     this.columns[index] ??= new SampleColumns(1024)
     const columns = this.columns[index]!
     columns.clear()
-    for (const chunk of chunks) decodeChunk(chunk, columns)
+    try {
+      for (const chunk of chunks) decodeChunk(chunk, columns)
+    } catch (error) {
+      throw named(ulid, error)
+    }
+    const { times, count } = columns
+    for (let i = 1; i < count; i++) {
+      if (times[i]! <= times[i - 1]!) throw new DamagedSourceError(ulid, 'the times of a series do not rise')
+    }
     return columns.asRun()
   }
 }

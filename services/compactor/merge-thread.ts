@@ -4,7 +4,14 @@ import { present } from '../../shared/base/assert.ts'
 import { countBlock } from './count-block.ts'
 import { mergeBlocks } from './merge-blocks.ts'
 import type { MergeIo } from './merge-job.ts'
-import { fromThread, type ThreadAsk, type ThreadMessage, type ThreadReply, type ThreadTask, toThread } from './thread-merger.ts'
+import {
+  fromThread,
+  type ThreadAsk,
+  type ThreadMessage,
+  type ThreadReply,
+  type ThreadTask,
+  toThread,
+} from './thread-merger.ts'
 
 const port = present(parentPort, 'the port of a worker thread')
 const waiting = new Map<number, PromiseWithResolvers<unknown>>()

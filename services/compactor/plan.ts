@@ -162,10 +162,7 @@ export function alignedRange({ minTime, maxTime }: BlockEntry, rangeMs: number):
   return isInside ? { startMs: index * rangeMs, endMs: (index + 1) * rangeMs } : undefined
 }
 
-function isComplete(
-  { manifest, settings, nowMs, flushed, isForced }: PlanInput,
-  { startMs, endMs }: Range,
-): boolean {
+function isComplete({ manifest, settings, nowMs, flushed, isForced }: PlanInput, { startMs, endMs }: Range): boolean {
   if (isForced) return true
   if (nowMs < endMs + settings.delayMs) return false
   if (nowMs >= endMs + PATIENCE * settings.delayMs) return true
@@ -217,14 +214,14 @@ function rewriteOf(input: PlanInput, sources: readonly BlockEntry[], why: MergeS
   const deletes = hidersOf(manifest.deletes, first.ulid).filter((entry) => isFinal(entry, nowMs))
   const endMs = newestOf(sources)
   const keeps = policy.rules.map(({ matchers, keepMs }) => ({ matchers, beforeMs: hourBefore(nowMs, keepMs) }))
-  const isFinite = policy.keepMs !== Number.POSITIVE_INFINITY
+  const hasEnd = policy.keepMs !== Number.POSITIVE_INFINITY
   const levels = sources.map(({ origin }) => (origin.kind === 'compaction' ? origin.level : 0))
   return {
     kind: 'merge',
     why,
     sources,
     deletes,
-    keeps: isFinite ? [...keeps, { matchers: [], beforeMs: hourBefore(nowMs, policy.keepMs) }] : keeps,
+    keeps: hasEnd ? [...keeps, { matchers: [], beforeMs: hourBefore(nowMs, policy.keepMs) }] : keeps,
     rules: policy.ruleIds.filter((_, index) => keeps[index]!.beforeMs >= endMs),
     level: sources.length === 1 ? Math.max(1, levels[0]!) : Math.max(...levels) + 1,
   }

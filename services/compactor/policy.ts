@@ -40,7 +40,10 @@ const policyShape = z.strictObject({
   keep: keep.optional(),
   bytes_max: z.union([z.string(), z.literal(0)]).optional(),
   downsample: z.boolean().optional(),
-  rules: z.array(z.strictObject({ selector: z.string(), keep })).max(RULES_MAX).optional(),
+  rules: z
+    .array(z.strictObject({ selector: z.string(), keep }))
+    .max(RULES_MAX)
+    .optional(),
 })
 const fileShape = z.strictObject({
   default: policyShape.optional(),

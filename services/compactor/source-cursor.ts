@@ -20,7 +20,11 @@ export class SourceCursor {
     this.coming = this.ahead()
   }
 
-  static async open(source: MergeSource, io: MergeIo, signal: AbortSignal): Promise<SourceCursor> {
+  static async open(
+    source: MergeSource,
+    io: Pick<MergeIo, 'size' | 'read'>,
+    signal: AbortSignal,
+  ): Promise<SourceCursor> {
     const { ulid, meta } = source
     const files = {
       size: (file: string) => io.size(ulid, file),
@@ -34,6 +38,10 @@ export class SourceCursor {
     } catch (error) {
       throw named(ulid, error)
     }
+  }
+
+  get ulid(): string {
+    return this.source.ulid
   }
 
   /** Moves to the next series; a promise where a batch has to be waited for. */
@@ -81,7 +89,8 @@ export class SourceCursor {
   }
 }
 
-function named(ulid: string, error: unknown): unknown {
+/** Damage of a source, named. */
+export function named(ulid: string, error: unknown): unknown {
   if (error instanceof DamagedSourceError || !(error instanceof CorruptError)) return error
   return new DamagedSourceError(ulid, error.message, { cause: error })
 }

@@ -7,11 +7,11 @@
 //   S1  Nothing is listed before every byte of it was read back and its samples counted.
 //   S2  A source that cannot be read as it should is named and set aside; the tenant's other blocks go on.
 //   S3  Every change carries the fence of the lease.
-import { assert } from '../../shared/base/assert.ts'
-import { ConflictError, CorruptError } from '../../shared/base/errors.ts'
-import { type BlockEntry, blockPrefix } from '../../shared/contracts/blocks.ts'
-import type { Blocks, StoredManifest } from '../../shared/blocks/port.ts'
+import { AssertionError, assert } from '../../shared/base/assert.ts'
 import type { Clock } from '../../shared/base/clock.ts'
+import { ConflictError, CorruptError, UnavailableError } from '../../shared/base/errors.ts'
+import type { Blocks, StoredManifest } from '../../shared/blocks/port.ts'
+import { type BlockEntry, blockPrefix } from '../../shared/contracts/blocks.ts'
 import { encodeTenant } from '../../shared/model/tenant.ts'
 import type { Log } from '../../shared/telemetry/log.ts'
 import { META_FILE } from '../../shared/tsdb/block/files.ts'
@@ -20,8 +20,15 @@ import { describe, type Naming, nameOf } from './block-files.ts'
 import { withDownsampled, withDropped, withNothingToRemove, withReplacement, withSettled } from './commit.ts'
 import type { History, Running } from './history.ts'
 import type { Lease } from './leases.ts'
-import { DamagedSourceError, type MergeIo, type MergeJob, type Merger, type MergeReport, type Removal } from './merge-job.ts'
 import type { CompactorMeasures } from './measures.ts'
+import {
+  DamagedSourceError,
+  type MergeIo,
+  type MergeJob,
+  type MergeReport,
+  type Merger,
+  type Removal,
+} from './merge-job.ts'
 import type { DownsampleStep, DropStep, Keep, MergeStep, Step } from './plan.ts'
 
 export interface StepDeps {
@@ -57,8 +64,13 @@ export function stepRunner(deps: StepDeps) {
       const text = error instanceof Error ? error.message : String(error)
       finish(running, isOvertaken ? 'overtaken' : 'failed', text)
       if (isOvertaken) return 'overtaken'
-      if (!(error instanceof DamagedSourceError)) throw error
-      deps.setAside(lease.tenant, error.ulid, error.message) // S2
+      if (error instanceof DamagedSourceError) {
+        deps.setAside(lease.tenant, error.ulid, error.message) // S2
+        return 'damaged'
+      }
+      const mayPass = signal.aborted || error instanceof UnavailableError || error instanceof ConflictError
+      if (mayPass || error instanceof AssertionError) throw error
+      for (const { ulid } of sources) deps.setAside(lease.tenant, ulid, `a merge with it failed: ${text}`)
       return 'damaged'
     }
   }
@@ -130,11 +142,22 @@ export function stepRunner(deps: StepDeps) {
     return true
   }
 
-  async function downsample(lease: Lease, step: DownsampleStep, running: Running, signal: AbortSignal): Promise<boolean> {
+  async function downsample(
+    lease: Lease,
+    step: DownsampleStep,
+    running: Running,
+    signal: AbortSignal,
+  ): Promise<boolean> {
     const { sources, resolutionMs, replaces } = step
     const job: MergeJob = { sources: await sourcesOf(lease.tenant, sources), removals: [], keeps: [], resolutionMs }
     const level = Math.max(1, ...sources.map(({ origin }) => (origin.kind === 'compaction' ? origin.level : 0)))
-    const { results } = await write({ tenant: lease.tenant, fence: lease.fence, level, job }, sources, [], running, signal)
+    const { results } = await write(
+      { tenant: lease.tenant, fence: lease.fence, level, job },
+      sources,
+      [],
+      running,
+      signal,
+    )
     await change(lease, signal, (manifest) =>
       withDownsampled(manifest, { sources, replaces, results, nowMs: clock.now() }),
     )

@@ -98,7 +98,9 @@ export function threadMerger({ heapBytesMax }: ThreadMergerOptions): Merger {
       else void answer(worker, io, message)
     })
     worker.on('error', (error) => ended.reject(error))
-    worker.on('exit', (code) => ended.reject(new UnavailableError('merge-thread', `the merging thread ended with ${code}`)))
+    worker.on('exit', (code) =>
+      ended.reject(new UnavailableError('merge-thread', `the merging thread ended with ${code}`)),
+    )
     try {
       return await ended.promise
     } finally {

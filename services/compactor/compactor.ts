@@ -1,0 +1,344 @@
+// The compactor merges small and overlapping blocks, removes what was deleted or is too old, adds windows for long ranges, and deletes
+// what nobody reads any more: one tenant after the other, under the tenant's lease.
+//
+// Invariants
+//   K1  What is done next is decided anew before each step, from the manifest that the step before left (plan.ts).
+//   K2  The compactor keeps nothing that matters: its death costs the step under way, whose files are deleted later (sweep.ts).
+//   K3  A tenant whose manifest or blocks are damaged holds up no other.
+//   L1-L3, P1-P4, C1-C4, S1-S3 and W1-W4 stand where they are kept: leases.ts, plan.ts, commit.ts, steps.ts, sweep.ts.
+import fs from 'node:fs'
+import { AssertionError } from '../../shared/base/assert.ts'
+import { sleep } from '../../shared/base/clock.ts'
+import { ConflictError, RefusedError, textOf } from '../../shared/base/errors.ts'
+import { openBlocks } from '../../shared/blocks/open.ts'
+import type { Blocks } from '../../shared/blocks/port.ts'
+import { type Actor, every, type HandlerContext, serve } from '../../shared/bus/actor.ts'
+import type { Manifest } from '../../shared/contracts/blocks.ts'
+import {
+  type CompactionAsk,
+  type CompactionStatus,
+  type CompactionTenant,
+  type CompactNowReply,
+  compactionStatus,
+  compactNow,
+} from '../../shared/contracts/compaction.ts'
+import type { ServiceDeps } from '../../shared/membership/deps.ts'
+import { SWEEP_AGE_MS_MIN } from '../../shared/objects/port.ts'
+import type { CompactorConfig } from './config.ts'
+import { History } from './history.ts'
+import { type Lease, Leases } from './leases.ts'
+import { compactorMeasures } from './measures.ts'
+import type { Merger } from './merge-job.ts'
+import { type PlanInput, plan, type Step } from './plan.ts'
+import { policiesFrom } from './policy.ts'
+import { stepRunner } from './steps.ts'
+import { Sweep } from './sweep.ts'
+import { threadMerger } from './thread-merger.ts'
+
+const HOUR_MS = 3_600_000
+/** The ranges of blocks. */
+export const RANGES_MS: readonly number[] = [2 * HOUR_MS, 12 * HOUR_MS, 24 * HOUR_MS]
+/** Steps of one tenant before the next tenant has its turn. */
+const STEPS_PER_TURN = 32
+/** Downsampled data of one range is made again at most this often: each late block asks for it. */
+const DOWNSAMPLE_GAP_MS = 6 * HOUR_MS
+const STORE_SWEEP_MS_MAX = 5 * 60_000
+/** Renewals of a lease within the time after which it is lost. */
+const RENEWALS = 4
+
+export interface CompactorDeps extends ServiceDeps {
+  readonly config: CompactorConfig
+  /** Where merges run; a thread by default. */
+  readonly merger?: Merger
+}
+
+interface Turn {
+  readonly steps: number
+  readonly note: string
+}
+
+export function compactor(deps: CompactorDeps): Actor {
+  const { clock, config, id, log } = deps
+  const policyOf = policiesFrom(config, config.policyFile === '' ? '' : fs.readFileSync(config.policyFile, 'utf8'))
+  const merger = deps.merger ?? threadMerger({ heapBytesMax: config.mergeHeapBytesMax })
+  const measures = compactorMeasures(deps.metrics)
+  const history = new History(clock)
+  const stopping = new AbortController()
+  /** Blocks that cannot be read, until when (monotonic), and why. Bound: as many as there are blocks. */
+  const aside = new Map<string, { tenant: string; ulid: string; reason: string; until: number }>()
+  /** When downsampled data was last made, monotonic. Bound: one per tenant, day and resolution of this process' life. */
+  const downsampledAt = new Map<string, number>()
+  const sweptAt = new Map<string, number>()
+  const errors = new Map<string, string>()
+  let blocks: Blocks
+  let leases: Leases
+  let sweep: Sweep
+  let run: ReturnType<typeof stepRunner>
+  /** One tenant at a time: whoever wants a turn waits for the one before. */
+  let turns: Promise<unknown> = Promise.resolve()
+  let isLooking = false
+  let storeSweptAt = Number.NEGATIVE_INFINITY
+
+  return {
+    name: 'compactor',
+    serves: [serve(compactionStatus, onStatus, { id }), serve(compactNow, onCompactNow)],
+    hears: [],
+    every: [
+      every(config.compactEveryMs, 'look for blocks to merge', look),
+      every(config.leaseMs / RENEWALS, 'renew leases', () => leases.renew()),
+    ],
+    start,
+    stop,
+  }
+
+  async function start(): Promise<void> {
+    blocks = await openBlocks(deps)
+    leases = new Leases({ ...deps, bucket: blocks.bucket, leaseMs: config.leaseMs })
+    await leases.start()
+    const setAside = (tenant: string, ulid: string, reason: string) => {
+      measures.damaged()
+      log.error({ tenant, ulid, reason }, 'a damaged block is set aside: it is not merged, the others are')
+      aside.set(ulid, { tenant, ulid, reason, until: clock.monotonic() + config.damagedRetryMs })
+    }
+    run = stepRunner({ blocks, merger, clock, log, history, measures, setAside })
+    sweep = new Sweep({ ...deps, blocks, measures, partitionCount: () => deps.membership.ring().partitionCount })
+    deps.metrics.gaugeOf(
+      'carillon_compactor_waiting_steps',
+      'Steps of compaction that could be done now, by tenant.',
+      () => blocks.tenants().map((tenant) => [{ tenant }, waitingOf(tenant).length] as const),
+      ['tenant'],
+    )
+    deps.metrics.gaugeOf(
+      'carillon_compactor_aside_blocks',
+      'Damaged blocks that are set aside.',
+      () => asideNow().length,
+    )
+  }
+
+  async function stop(): Promise<void> {
+    stopping.abort(new ConflictError('compactor-stopping', 'the compactor stops'))
+    await turns
+    await leases.stop()
+    blocks.close()
+  }
+
+  // ---- turns ----
+
+  /** Begins a round over all tenants, unless one is under way; a round may take longer than an interval. */
+  function look(): void {
+    if (isLooking) return
+    isLooking = true
+    void lookAtAll().finally(() => {
+      isLooking = false
+    })
+  }
+
+  async function lookAtAll(): Promise<void> {
+    await sweepStore()
+    for (const tenant of shuffled(blocks.tenants())) {
+      if (stopping.signal.aborted) return
+      await turn(tenant, false)
+    }
+  }
+
+  /** What broken writes have left in the store, of all tenants. */
+  async function sweepStore(): Promise<void> {
+    if (clock.monotonic() - storeSweptAt < config.sweepEveryMs) return
+    storeSweptAt = clock.monotonic()
+    try {
+      const olderThanMs = Math.max(config.orphanGraceMs, SWEEP_AGE_MS_MIN)
+      const { count, bytes } = await deps.objects.sweep(olderThanMs, { timeoutMs: STORE_SWEEP_MS_MAX })
+      if (count > 0) log.info({ count, bytes }, 'removed what broken writes had left in the store')
+    } catch (error) {
+      if (error instanceof AssertionError) throw error
+      log.warn({ reason: textOf(error) }, 'the store was not swept')
+    }
+  }
+
+  /** Others begin elsewhere, so that several compactors seldom want the same lease. */
+  function shuffled(tenants: readonly string[]): string[] {
+    const order = [...tenants]
+    for (let i = order.length - 1; i > 0; i--) {
+      const j = deps.random.below(i + 1)
+      ;[order[i], order[j]] = [order[j]!, order[i]!]
+    }
+    return order
+  }
+
+  function turn(tenant: string, isForced: boolean): Promise<Turn> {
+    const taken = turns.then(() => takeTurn(tenant, isForced))
+    turns = taken.catch(() => {}) // whoever asked for it hears it
+    return taken
+  }
+
+  /** K3: everything but a bug ends as a note. */
+  async function takeTurn(tenant: string, isForced: boolean): Promise<Turn> {
+    let lease: Lease | undefined
+    let steps = 0
+    try {
+      const stored = blocks.manifest(tenant)
+      if (stored === undefined || stopping.signal.aborted) return { steps, note: 'nothing there' }
+      const isSweepDue = clock.monotonic() - (sweptAt.get(tenant) ?? Number.NEGATIVE_INFINITY) >= config.sweepEveryMs
+      const hasRetired = sweep.dueRetired(stored.manifest).length > 0
+      if (!isSweepDue && !hasRetired && waitingOf(tenant, isForced).length === 0) {
+        errors.delete(tenant)
+        return { steps, note: 'nothing to do' }
+      }
+      lease = await leases.take(tenant, stored.manifest.fence)
+      if (lease === undefined) return { steps, note: `${leases.holderOf(tenant)?.holder ?? 'another'} holds the lease` }
+      const signal = AbortSignal.any([lease.signal, stopping.signal])
+      const raised = await blocks.update(
+        tenant,
+        (manifest) => (manifest.fence < lease!.fence ? { ...manifest } : undefined),
+        { fence: lease.fence, signal },
+      )
+      steps = await work(lease, raised.manifest, isForced, signal)
+      await clean(lease, isSweepDue, signal)
+      errors.delete(tenant)
+      return { steps, note: 'done' }
+    } catch (error) {
+      if (error instanceof AssertionError) throw error
+      const note = textOf(lease?.signal.aborted ? lease.signal.reason : error)
+      if (lease?.signal.aborted) measures.leaseLost()
+      if (!stopping.signal.aborted) {
+        errors.set(tenant, note)
+        log.warn({ tenant, reason: note }, 'a turn of compaction ended early')
+      }
+      return { steps, note }
+    } finally {
+      if (lease !== undefined && !lease.signal.aborted) await leases.release(lease)
+    }
+  }
+
+  async function work(lease: Lease, first: Manifest, isForced: boolean, signal: AbortSignal): Promise<number> {
+    let manifest = first
+    let steps = 0
+    for (let attempt = 0; attempt < STEPS_PER_TURN; attempt++) {
+      signal.throwIfAborted()
+      const step = stepsOf(manifest, isForced)[0] // K1
+      if (step === undefined) break
+      const outcome = await run(lease, step, signal)
+      noteDownsampled(lease.tenant, step)
+      if (outcome === 'done') steps++
+      manifest = (await blocks.update(lease.tenant, () => undefined, { fence: lease.fence, signal })).manifest
+    }
+    return steps
+  }
+
+  async function clean(lease: Lease, isSweepDue: boolean, signal: AbortSignal): Promise<void> {
+    const { tenant, fence } = lease
+    const { manifest } = await blocks.update(tenant, () => undefined, { fence, signal })
+    const due = sweep.dueRetired(manifest)
+    if (due.length > 0) await sweep.deleteRetired(lease, due, signal)
+    if (!isSweepDue) return
+    await sweep.deleteGarbage(lease, manifest, signal)
+    sweptAt.set(tenant, clock.monotonic())
+  }
+
+  // ---- planning ----
+
+  function waitingOf(tenant: string, isForced = false): Step[] {
+    try {
+      const stored = blocks.manifest(tenant)
+      return stored === undefined ? [] : stepsOf(stored.manifest, isForced)
+    } catch (error) {
+      errors.set(tenant, textOf(error)) // a damaged manifest: shown, and complained about at each turn
+      return []
+    }
+  }
+
+  function stepsOf(manifest: Manifest, isForced: boolean): Step[] {
+    const { tenant } = manifest
+    const input: PlanInput = {
+      manifest,
+      nowMs: clock.now(),
+      settings: {
+        rangesMs: RANGES_MS,
+        delayMs: config.compactDelayMs,
+        lateRatio: config.lateRatio,
+        sourcesMax: config.mergeSourcesMax,
+        mergeBytesMax: config.mergeBytesMax,
+      },
+      policy: policyOf(tenant),
+      flushed: (partition) => blocks.flushed(partition),
+      isAside: (ulid) => (aside.get(ulid)?.until ?? Number.NEGATIVE_INFINITY) > clock.monotonic(),
+      isForced,
+      mayDownsample({ startMs, resolutionMs }) {
+        const madeAt = downsampledAt.get(`${tenant} ${startMs} ${resolutionMs}`) ?? Number.NEGATIVE_INFINITY
+        return isForced || clock.monotonic() - madeAt >= DOWNSAMPLE_GAP_MS
+      },
+    }
+    return plan(input)
+  }
+
+  function noteDownsampled(tenant: string, step: Step): void {
+    if (step.kind === 'downsample')
+      downsampledAt.set(`${tenant} ${step.startMs} ${step.resolutionMs}`, clock.monotonic())
+  }
+
+  function asideNow(tenant?: string) {
+    return [...aside.values()].filter(
+      (each) => each.until > clock.monotonic() && (tenant === undefined || each.tenant === tenant),
+    )
+  }
+
+  // ---- questions ----
+
+  async function onStatus({ tenant }: CompactionAsk): Promise<CompactionStatus> {
+    const tenants = tenant === undefined ? blocks.tenants() : blocks.tenants().filter((each) => each === tenant)
+    return {
+      id,
+      tenants: tenants.map(statusOf),
+      current: history.current(tenant),
+      history: history.list(tenant),
+      aside: asideNow(tenant).map(({ until: _, ...each }) => each),
+    }
+  }
+
+  function statusOf(tenant: string): CompactionTenant {
+    const error = errors.get(tenant)
+    const holder = leases.holderOf(tenant)
+    const none = { blocks: 0, bytes: 0, retired: 0, pendingDeletes: 0 }
+    const waiting = waitingOf(tenant)
+    const waitingBytes = waiting
+      .flatMap((step) => (step.kind === 'settle' ? [] : step.sources))
+      .reduce((sum, { bytes }) => sum + bytes, 0)
+    const rest = { waitingSteps: waiting.length, waitingBytes, holder: holder?.holder ?? '', fence: holder?.fence ?? 0 }
+    try {
+      const manifest = blocks.manifest(tenant)?.manifest
+      if (manifest === undefined) return { tenant, ...none, ...rest }
+      return {
+        tenant,
+        blocks: manifest.blocks.length,
+        bytes: manifest.blocks.reduce((sum, { bytes }) => sum + bytes, 0),
+        retired: manifest.retired.length,
+        pendingDeletes: manifest.deletes.filter((entry) => entry.blocks.length > 0).length,
+        ...rest,
+        ...(error === undefined ? {} : { error }),
+      }
+    } catch (damage) {
+      return { tenant, ...none, ...rest, error: textOf(damage) }
+    }
+  }
+
+  async function onCompactNow({ tenant }: CompactionAsk, context: HandlerContext): Promise<CompactNowReply> {
+    const known = blocks.tenants()
+    if (tenant !== undefined && !known.includes(tenant))
+      throw new RefusedError('err-carillon-not-found', `tenant "${tenant}" has no blocks`, { status: 404 })
+    const tenants = tenant === undefined ? known : [tenant]
+    const answers: CompactNowReply['tenants'][number][] = []
+    const working = (async () => {
+      for (const each of tenants) answers.push({ tenant: each, ...(await turn(each, true)) })
+    })()
+    const leftMs = Math.max(0, context.deadline - clock.monotonic()) * 0.8
+    const patience = new AbortController()
+    const isDone = await Promise.race([
+      working.then(() => true),
+      sleep(clock, leftMs, patience.signal).then(
+        () => false,
+        () => true,
+      ),
+    ]).finally(() => patience.abort())
+    return { id, tenants: [...answers], isDone }
+  }
+}

@@ -1,0 +1,142 @@
+// Deletes the objects of blocks that nobody reads or will ever list.
+//
+// Invariants
+//   W1  Nothing that the manifest lists is deleted; the manifest is read after the lease's fence was written into it, so that no earlier
+//       holder can list what is deleted here.
+//   W2  A retired block stays for `retiredDelayMs` by the clock of whoever retired it, and for as long as a query can last since this process
+//       saw it retired, by the monotonic clock: a clock that jumps takes nothing from under a query.
+//   W3  An unlisted block goes only when it is older than the grace and nobody can list it any more (L17): a flushed one when its segment is
+//       behind `flushed.<p>`; one without meta.json, whose origin nobody knows, when every partition has flushed more than it had when
+//       the block was first seen here, so that whatever wrote it is done or was overtaken. What cannot be read stays.
+//   W4  A retired block leaves the manifest after its objects are gone.
+import type { Clock } from '../../shared/base/clock.ts'
+import { CorruptError, textOf } from '../../shared/base/errors.ts'
+import type { Blocks, FoundBlock } from '../../shared/blocks/port.ts'
+import { blockPrefix, type Manifest } from '../../shared/contracts/blocks.ts'
+import { encodeTenant } from '../../shared/model/tenant.ts'
+import type { Log } from '../../shared/telemetry/log.ts'
+import { META_FILE } from '../../shared/tsdb/block/files.ts'
+import { parseMeta } from '../../shared/tsdb/block/meta.ts'
+import { withoutRetired } from './commit.ts'
+import type { CompactorConfig } from './config.ts'
+import type { Lease } from './leases.ts'
+import type { CompactorMeasures } from './measures.ts'
+
+export interface SweepDeps {
+  readonly blocks: Blocks
+  readonly clock: Clock
+  readonly log: Log
+  readonly measures: CompactorMeasures
+  readonly config: Pick<CompactorConfig, 'retiredDelayMs' | 'orphanGraceMs'>
+  readonly partitionCount: () => number
+}
+
+/** As long as a query can last. */
+const QUERY_MS_MAX = 5 * 60_000
+/** Blocks that one sweep deletes. */
+const SWEEP_MAX = 500
+const READ_TIMEOUT_MS = 20_000
+
+export class Sweep {
+  private readonly deps: SweepDeps
+  /** Monotonic time at which a retired block was first seen. Bound: forgotten with the retired block. */
+  private readonly retiredSince = new Map<string, number>()
+  /** Watermarks of all partitions when an unfinished block was first seen. Bound: forgotten when it is gone. */
+  private readonly unfinished = new Map<string, readonly number[]>()
+
+  constructor(deps: SweepDeps) {
+    this.deps = deps
+  }
+
+  /** Retired blocks whose time has come. */
+  dueRetired({ tenant, retired, blocks }: Manifest): string[] {
+    const { clock, config } = this.deps
+    const listed = new Set(blocks.map(({ ulid }) => ulid))
+    const present = new Set(retired.map(({ ulid }) => `${tenant}/${ulid}`))
+    for (const key of this.retiredSince.keys())
+      if (key.startsWith(`${tenant}/`) && !present.has(key)) this.retiredSince.delete(key)
+    const due: string[] = []
+    for (const { ulid, retiredAtMs } of retired) {
+      const key = `${tenant}/${ulid}`
+      const since = this.retiredSince.get(key) ?? clock.monotonic()
+      this.retiredSince.set(key, since)
+      const isSeenLong = clock.monotonic() - since >= Math.min(QUERY_MS_MAX, config.retiredDelayMs) // W2
+      if (isSeenLong && clock.now() - retiredAtMs >= config.retiredDelayMs && !listed.has(ulid)) due.push(ulid) // W1
+    }
+    return due.slice(0, SWEEP_MAX)
+  }
+
+  async deleteRetired(lease: Lease, ulids: readonly string[], signal: AbortSignal): Promise<void> {
+    const { blocks, measures } = this.deps
+    for (const ulid of ulids) {
+      signal.throwIfAborted()
+      await blocks.deleteBlock(lease.tenant, ulid)
+    }
+    const { tenant, fence } = lease
+    await blocks.update(tenant, (manifest) => withoutRetired(manifest, ulids), { fence, signal }) // W4
+    measures.deleted('retired', ulids.length)
+  }
+
+  /** Answers the blocks that were deleted. `manifest`: read under the lease's fence (W1). */
+  async deleteGarbage(lease: Lease, manifest: Manifest, signal: AbortSignal): Promise<string[]> {
+    const { blocks, clock, config, log, measures } = this.deps
+    const { tenant } = lease
+    const found = await blocks.listBlocks(tenant)
+    const known = new Set([...manifest.blocks, ...manifest.retired].map(({ ulid }) => ulid))
+    const deleted: string[] = []
+    for (const block of found) {
+      signal.throwIfAborted()
+      const isOld = clock.now() - block.storedAtMs >= config.orphanGraceMs
+      if (known.has(block.ulid) || !isOld || deleted.length >= SWEEP_MAX) continue
+      if (!(block.isWhole ? await this.isGarbage(tenant, block) : this.isAbandoned(tenant, block))) continue
+      await blocks.deleteBlock(tenant, block.ulid)
+      deleted.push(block.ulid)
+    }
+    this.forget(tenant, new Set(found.map(({ ulid }) => ulid)), deleted)
+    if (deleted.length > 0) log.info({ tenant, blocks: deleted }, 'deleted files that belong to no block')
+    measures.deleted('garbage', deleted.length)
+    return deleted
+  }
+
+  /** A whole block that nobody lists. */
+  private async isGarbage(tenant: string, { ulid }: FoundBlock): Promise<boolean> {
+    const { blocks, log } = this.deps
+    const name = `${blockPrefix(encodeTenant(tenant), ulid)}${META_FILE}`
+    try {
+      const info = await blocks.objects.info(name, { timeoutMs: READ_TIMEOUT_MS })
+      if (info === undefined) return false
+      const bytes = await blocks.objects.read(name, { start: 0, end: info.size }, { timeoutMs: READ_TIMEOUT_MS })
+      const meta = parseMeta(bytes)
+      const { kind, partition, segment } = meta.carillon?.origin ?? { kind: 'upload' }
+      if (meta.ulid !== ulid) return false
+      if (kind === 'compaction' || kind === 'upload') return true
+      return (
+        kind === 'flush' &&
+        typeof partition === 'number' &&
+        typeof segment === 'number' &&
+        segment <= blocks.flushed(partition)
+      )
+    } catch (error) {
+      if (!(error instanceof CorruptError)) throw error
+      log.warn({ tenant, ulid, reason: textOf(error) }, 'files that belong to no block cannot be read: they stay')
+      return false
+    }
+  }
+
+  /** A block that was never finished. */
+  private isAbandoned(tenant: string, { ulid }: FoundBlock): boolean {
+    const { blocks, partitionCount } = this.deps
+    const key = `${tenant}/${ulid}`
+    const now = Array.from({ length: partitionCount() }, (_, partition) => blocks.flushed(partition))
+    const before = this.unfinished.get(key)
+    if (before === undefined) this.unfinished.set(key, now)
+    return before?.every((segment, partition) => (now[partition] ?? 0) > segment) ?? false
+  }
+
+  private forget(tenant: string, present: ReadonlySet<string>, deleted: readonly string[]): void {
+    for (const key of this.unfinished.keys()) {
+      const ulid = key.slice(tenant.length + 1)
+      if (key === `${tenant}/${ulid}` && (!present.has(ulid) || deleted.includes(ulid))) this.unfinished.delete(key)
+    }
+  }
+}
