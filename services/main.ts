@@ -8,7 +8,14 @@ import { type ConfigOf, type SettingsTable, toFlags } from '../shared/config/set
 import { nearest } from '../shared/config/units.ts'
 import type { ServiceDeps } from '../shared/membership/deps.ts'
 import type { ServiceActor } from './launcher/actor-process.ts'
-import { launcherSettings, oneServer, partitionsSettings, ringSettings, threeServers } from './launcher/config.ts'
+import {
+  compactSettings,
+  launcherSettings,
+  oneServer,
+  partitionsSettings,
+  ringSettings,
+  threeServers,
+} from './launcher/config.ts'
 import { SetupError } from './launcher/setup-error.ts'
 
 interface Role {
@@ -38,6 +45,11 @@ const roles = {
     settings: async () => (await import('./querier/config.ts')).querierSettings,
     make: async () => (await import('./querier/querier.ts')).querier,
   },
+  compactor: {
+    does: 'merges blocks, removes what is deleted or too old',
+    settings: async () => (await import('./compactor/config.ts')).compactorSettings,
+    make: async () => (await import('./compactor/compactor.ts')).compactor,
+  },
 } satisfies Record<string, Role>
 type RoleName = keyof typeof roles
 
@@ -51,6 +63,7 @@ Commands:
   setup         makes the logs and buckets in the nats-server of --nats, then ends
   ring          who is here and who owns what, in the system on --nats
   partitions    partitions add N: more partition logs for a running system
+  compact       compact --status, compact --now: how far the merging of blocks is, or do it now
 ${Object.entries(roles)
   .map(([name, { does }]) => `  ${name.padEnd(14)}${does}`)
   .join('\n')}
@@ -73,6 +86,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     if (name === 'setup') return wantsHelp ? print(setupHelp()) : await setUp(args)
     if (name === 'ring') return wantsHelp ? print(ringHelp()) : await showRing(args)
     if (name === 'partitions') return wantsHelp ? print(partitionsHelp()) : await changePartitions(args)
+    if (name === 'compact') return wantsHelp ? print(compactHelp()) : await compact(args)
     if (name in roles)
       return wantsHelp ? print(await roleHelp(name as RoleName)) : await startOne(name as RoleName, args)
     const near = nearest(name, [
@@ -81,6 +95,7 @@ export async function main(argv: readonly string[]): Promise<number> {
       'setup',
       'ring',
       'partitions',
+      'compact',
       'test',
       'check',
       'run',
@@ -156,6 +171,14 @@ async function showRing(argv: readonly string[]): Promise<number> {
   const { askRing, ringText } = await import('./launcher/ring-commands.ts')
   const reply = await askRing(common)
   return print(output === 'json' ? `${JSON.stringify(reply)}\n` : ringText(reply))
+}
+
+async function compact(argv: readonly string[]): Promise<number> {
+  const [common, config] = read([commonSettings, compactSettings], argv, await otherTables())
+  if (config.status === config.now)
+    throw new SetupError(2, 'compact wants --status or --now, such as: carillon compact --status --nats URL')
+  const { compactNowText, compactionText } = await import('./launcher/compact-command.ts')
+  return print(config.now ? await compactNowText(common, config) : await compactionText(common, config))
 }
 
 async function changePartitions([verb, count, ...argv]: readonly string[]): Promise<number> {
@@ -247,6 +270,18 @@ function ringHelp(): string {
     intro: 'Shows the members of a running system, and the owners of each partition.',
     sections: [
       { title: 'ring', table: ringSettings },
+      { title: 'every actor', table: commonSettings },
+    ],
+    after: exitCodes,
+  })
+}
+
+function compactHelp(): string {
+  return helpText({
+    usage: 'carillon compact --status|--now --nats URL [flags]',
+    intro: 'Shows what the compactors of a running system do and did, or has them merge blocks now.',
+    sections: [
+      { title: 'compact', table: compactSettings },
       { title: 'every actor', table: commonSettings },
     ],
     after: exitCodes,

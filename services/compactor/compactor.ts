@@ -7,7 +7,7 @@
 //   K3  A tenant whose manifest or blocks are damaged holds up no other.
 //   L1-L3, P1-P4, C1-C4, S1-S3 and W1-W4 stand where they are kept: leases.ts, plan.ts, commit.ts, steps.ts, sweep.ts.
 import fs from 'node:fs'
-import { AssertionError } from '../../shared/base/assert.ts'
+import { AssertionError, present } from '../../shared/base/assert.ts'
 import { sleep } from '../../shared/base/clock.ts'
 import { ConflictError, RefusedError, textOf } from '../../shared/base/errors.ts'
 import { openBlocks } from '../../shared/blocks/open.ts'
@@ -43,6 +43,8 @@ const STEPS_PER_TURN = 32
 /** Downsampled data of one range is made again at most this often: each late block asks for it. */
 const DOWNSAMPLE_GAP_MS = 6 * HOUR_MS
 const STORE_SWEEP_MS_MAX = 5 * 60_000
+/** The part of the time of who asked that is spent waiting for the outcome. */
+const PATIENCE = 0.8
 /** Renewals of a lease within the time after which it is lost. */
 const RENEWALS = 4
 
@@ -70,7 +72,7 @@ export function compactor(deps: CompactorDeps): Actor {
   const downsampledAt = new Map<string, number>()
   const sweptAt = new Map<string, number>()
   const errors = new Map<string, string>()
-  let blocks: Blocks
+  let opened: Blocks | undefined
   let leases: Leases
   let sweep: Sweep
   let run: ReturnType<typeof stepRunner>
@@ -78,6 +80,14 @@ export function compactor(deps: CompactorDeps): Actor {
   let turns: Promise<unknown> = Promise.resolve()
   let isLooking = false
   let storeSweptAt = Number.NEGATIVE_INFINITY
+
+  deps.metrics.gaugeOf(
+    'carillon_compactor_waiting_steps',
+    'Steps of compaction that could be done now, by tenant.',
+    () => (opened?.tenants() ?? []).map((tenant) => [{ tenant }, waitingOf(tenant).length] as const),
+    ['tenant'],
+  )
+  deps.metrics.gaugeOf('carillon_compactor_aside_blocks', 'Damaged blocks that are set aside.', () => asideNow().length)
 
   return {
     name: 'compactor',
@@ -92,7 +102,8 @@ export function compactor(deps: CompactorDeps): Actor {
   }
 
   async function start(): Promise<void> {
-    blocks = await openBlocks(deps)
+    const blocks = await openBlocks(deps)
+    opened = blocks
     leases = new Leases({ ...deps, bucket: blocks.bucket, leaseMs: config.leaseMs })
     await leases.start()
     const setAside = (tenant: string, ulid: string, reason: string) => {
@@ -101,25 +112,18 @@ export function compactor(deps: CompactorDeps): Actor {
       aside.set(ulid, { tenant, ulid, reason, until: clock.monotonic() + config.damagedRetryMs })
     }
     run = stepRunner({ blocks, merger, clock, log, history, measures, setAside })
-    sweep = new Sweep({ ...deps, blocks, measures, partitionCount: () => deps.membership.ring().partitionCount })
-    deps.metrics.gaugeOf(
-      'carillon_compactor_waiting_steps',
-      'Steps of compaction that could be done now, by tenant.',
-      () => blocks.tenants().map((tenant) => [{ tenant }, waitingOf(tenant).length] as const),
-      ['tenant'],
-    )
-    deps.metrics.gaugeOf(
-      'carillon_compactor_aside_blocks',
-      'Damaged blocks that are set aside.',
-      () => asideNow().length,
-    )
+    sweep = new Sweep({ ...deps, blocks, measures, partitionCount: () => deps.membership.partitionCount() })
   }
 
   async function stop(): Promise<void> {
     stopping.abort(new ConflictError('compactor-stopping', 'the compactor stops'))
     await turns
     await leases.stop()
-    blocks.close()
+    opened?.close()
+  }
+
+  function blocksOf(): Blocks {
+    return present(opened, 'what start opened')
   }
 
   // ---- turns ----
@@ -135,7 +139,7 @@ export function compactor(deps: CompactorDeps): Actor {
 
   async function lookAtAll(): Promise<void> {
     await sweepStore()
-    for (const tenant of shuffled(blocks.tenants())) {
+    for (const tenant of shuffled(blocksOf().tenants())) {
       if (stopping.signal.aborted) return
       await turn(tenant, false)
     }
@@ -176,7 +180,7 @@ export function compactor(deps: CompactorDeps): Actor {
     let lease: Lease | undefined
     let steps = 0
     try {
-      const stored = blocks.manifest(tenant)
+      const stored = blocksOf().manifest(tenant)
       if (stored === undefined || stopping.signal.aborted) return { steps, note: 'nothing there' }
       const isSweepDue = clock.monotonic() - (sweptAt.get(tenant) ?? Number.NEGATIVE_INFINITY) >= config.sweepEveryMs
       const hasRetired = sweep.dueRetired(stored.manifest).length > 0
@@ -187,7 +191,7 @@ export function compactor(deps: CompactorDeps): Actor {
       lease = await leases.take(tenant, stored.manifest.fence)
       if (lease === undefined) return { steps, note: `${leases.holderOf(tenant)?.holder ?? 'another'} holds the lease` }
       const signal = AbortSignal.any([lease.signal, stopping.signal])
-      const raised = await blocks.update(
+      const raised = await blocksOf().update(
         tenant,
         (manifest) => (manifest.fence < lease!.fence ? { ...manifest } : undefined),
         { fence: lease.fence, signal },
@@ -220,14 +224,14 @@ export function compactor(deps: CompactorDeps): Actor {
       const outcome = await run(lease, step, signal)
       noteDownsampled(lease.tenant, step)
       if (outcome === 'done') steps++
-      manifest = (await blocks.update(lease.tenant, () => undefined, { fence: lease.fence, signal })).manifest
+      manifest = (await blocksOf().update(lease.tenant, () => undefined, { fence: lease.fence, signal })).manifest
     }
     return steps
   }
 
   async function clean(lease: Lease, isSweepDue: boolean, signal: AbortSignal): Promise<void> {
     const { tenant, fence } = lease
-    const { manifest } = await blocks.update(tenant, () => undefined, { fence, signal })
+    const { manifest } = await blocksOf().update(tenant, () => undefined, { fence, signal })
     const due = sweep.dueRetired(manifest)
     if (due.length > 0) await sweep.deleteRetired(lease, due, signal)
     if (!isSweepDue) return
@@ -239,7 +243,7 @@ export function compactor(deps: CompactorDeps): Actor {
 
   function waitingOf(tenant: string, isForced = false): Step[] {
     try {
-      const stored = blocks.manifest(tenant)
+      const stored = blocksOf().manifest(tenant)
       return stored === undefined ? [] : stepsOf(stored.manifest, isForced)
     } catch (error) {
       errors.set(tenant, textOf(error)) // a damaged manifest: shown, and complained about at each turn
@@ -260,7 +264,7 @@ export function compactor(deps: CompactorDeps): Actor {
         mergeBytesMax: config.mergeBytesMax,
       },
       policy: policyOf(tenant),
-      flushed: (partition) => blocks.flushed(partition),
+      flushed: (partition) => blocksOf().flushed(partition),
       isAside: (ulid) => (aside.get(ulid)?.until ?? Number.NEGATIVE_INFINITY) > clock.monotonic(),
       isForced,
       mayDownsample({ startMs, resolutionMs }) {
@@ -285,7 +289,12 @@ export function compactor(deps: CompactorDeps): Actor {
   // ---- questions ----
 
   async function onStatus({ tenant }: CompactionAsk): Promise<CompactionStatus> {
-    const tenants = tenant === undefined ? blocks.tenants() : blocks.tenants().filter((each) => each === tenant)
+    const tenants =
+      tenant === undefined
+        ? blocksOf().tenants()
+        : blocksOf()
+            .tenants()
+            .filter((each) => each === tenant)
     return {
       id,
       tenants: tenants.map(statusOf),
@@ -305,7 +314,7 @@ export function compactor(deps: CompactorDeps): Actor {
       .reduce((sum, { bytes }) => sum + bytes, 0)
     const rest = { waitingSteps: waiting.length, waitingBytes, holder: holder?.holder ?? '', fence: holder?.fence ?? 0 }
     try {
-      const manifest = blocks.manifest(tenant)?.manifest
+      const manifest = blocksOf().manifest(tenant)?.manifest
       if (manifest === undefined) return { tenant, ...none, ...rest }
       return {
         tenant,
@@ -322,7 +331,7 @@ export function compactor(deps: CompactorDeps): Actor {
   }
 
   async function onCompactNow({ tenant }: CompactionAsk, context: HandlerContext): Promise<CompactNowReply> {
-    const known = blocks.tenants()
+    const known = blocksOf().tenants()
     if (tenant !== undefined && !known.includes(tenant))
       throw new RefusedError('err-carillon-not-found', `tenant "${tenant}" has no blocks`, { status: 404 })
     const tenants = tenant === undefined ? known : [tenant]
@@ -330,15 +339,15 @@ export function compactor(deps: CompactorDeps): Actor {
     const working = (async () => {
       for (const each of tenants) answers.push({ tenant: each, ...(await turn(each, true)) })
     })()
-    const leftMs = Math.max(0, context.deadline - clock.monotonic()) * 0.8
-    const patience = new AbortController()
+    const leftMs = Math.max(0, context.deadline - clock.monotonic()) * PATIENCE
+    const waited = new AbortController()
     const isDone = await Promise.race([
       working.then(() => true),
-      sleep(clock, leftMs, patience.signal).then(
+      sleep(clock, leftMs, AbortSignal.any([waited.signal, context.signal])).then(
         () => false,
-        () => true,
+        () => false, // the asker left, or we stop
       ),
-    ]).finally(() => patience.abort())
+    ]).finally(() => waited.abort())
     return { id, tenants: [...answers], isDone }
   }
 }

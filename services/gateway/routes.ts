@@ -1,6 +1,7 @@
 // Everything that the gateway answers over HTTP.
 
 import type { Metrics } from '../../shared/telemetry/metrics.ts'
+import { compactionRoutes } from './compaction.ts'
 import { type ElectionDeps, electionRoutes } from './elections.ts'
 import type { Route } from './exchange.ts'
 import { createLoad } from './load.ts'
@@ -40,5 +41,6 @@ export function gatewayRoutes(deps: RoutesDeps): readonly Route[] {
     ...queryRoutes({ ...deps, load: queryLoad }),
     ...pageRoutes(deps),
     ...ringRoutes(deps),
+    ...compactionRoutes(deps),
   ]
 }

@@ -5,6 +5,7 @@ import {
   choice,
   defineSettings,
   duration,
+  flag,
   integer,
   text,
   withDefaults,
@@ -20,6 +21,7 @@ export const launcherSettings = defineSettings({
   distributors: integer(1, 'distributors to run', actorCount),
   ingesters: integer(1, 'ingesters to run', actorCount),
   queriers: integer(1, 'queriers to run', actorCount),
+  compactors: integer(1, 'compactors to run', actorCount),
   stopWaitMs: duration('15s', 'how long an actor may take to finish its work before it is killed', { min: '100ms' }),
 })
 
@@ -28,13 +30,20 @@ export type LauncherConfig = ConfigOf<typeof launcherSettings>
 /** What `start` and `cluster` read, and where the two differ. */
 export const oneServer = { launcher: launcherSettings, common: commonSettings, logs: logSettings }
 export const threeServers = {
-  launcher: withDefaults(launcherSettings, { ingesters: 3, distributors: 2, gateways: 2, queriers: 2 }),
+  launcher: withDefaults(launcherSettings, { ingesters: 3, distributors: 2, gateways: 2, queriers: 2, compactors: 2 }),
   common: withDefaults(commonSettings, { replicationFactor: 3 }),
   logs: withDefaults(logSettings, { logReplicas: 3 }),
 }
 
 export const ringSettings = defineSettings({
   output: choice(['text', 'json'], 'text', 'what `ring` prints: tables for people, or one JSON line'),
+})
+
+export const compactSettings = defineSettings({
+  status: flag(false, 'show what compactors do and did'),
+  now: flag(false, 'merge what can be merged, complete ranges or not'),
+  tenant: text('', 'only this tenant'),
+  output: choice(['text', 'json'], 'text', 'tables for people, or one JSON line'),
 })
 
 export const partitionsSettings = defineSettings({

@@ -45,7 +45,8 @@ export function addOnline(
   })
 }
 
-async function withBus<T>(common: CommonConfig, command: string, work: (bus: Bus) => Promise<T>): Promise<T> {
+/** Runs `work` on a connection of its own. Throws SetupError when there is no way. */
+export async function withBus<T>(common: CommonConfig, command: string, work: (bus: Bus) => Promise<T>): Promise<T> {
   if (common.nats === '')
     throw new SetupError(2, `${command} wants --nats URL (CARILLON_NATS): the nats-server of the system`)
   const log = createLog({ role: command, id: command, level: common.logLevel })
@@ -106,7 +107,8 @@ export function ringText(reply: RingReply): string {
   ].join('\n')
 }
 
-function table(head: readonly string[], rows: readonly (readonly string[])[]): string[] {
+/** Columns as wide as their widest cell. */
+export function table(head: readonly string[], rows: readonly (readonly string[])[]): string[] {
   const widths = head.map((title, column) => Math.max(title.length, ...rows.map((row) => row[column]!.length)))
   return [head, ...rows].map((row) =>
     row

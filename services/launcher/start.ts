@@ -29,8 +29,8 @@ const mainFile = path.resolve(import.meta.dirname, '../main.ts')
 const failedStartsMax = 5
 /** Two signals closer than this are one: a terminal and a parent both pass Ctrl-C on. */
 const signalGapMs = 500
-const startOrder = ['ingester', 'querier', 'distributor', 'gateway'] as const
-const stopOrder = ['gateway', 'distributor', 'querier', 'ingester'] as const // P2
+const startOrder = ['ingester', 'querier', 'compactor', 'distributor', 'gateway'] as const
+const stopOrder = ['gateway', 'distributor', 'querier', 'compactor', 'ingester'] as const // P2
 
 export interface StartOptions {
   readonly launcher: LauncherConfig
@@ -128,6 +128,7 @@ async function startActors(
   const counts = {
     ingester: options.launcher.ingesters,
     querier: options.launcher.queriers,
+    compactor: options.launcher.compactors,
     distributor: options.launcher.distributors,
     gateway: options.launcher.gateways,
   }

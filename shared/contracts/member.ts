@@ -17,7 +17,7 @@ export const PARTITIONS_KEY = 'partitions'
 /** One watch for all of it: what is heard in it is in the order in which it was written. */
 export const RING_FILTER = '>'
 
-export type Role = 'gateway' | 'distributor' | 'ingester' | 'querier'
+export type Role = 'gateway' | 'distributor' | 'ingester' | 'querier' | 'compactor'
 export type MemberState = 'JOINING' | 'ACTIVE' | 'LEAVING'
 
 /** `member.{id}` */

@@ -19,5 +19,6 @@ test.skipIf(compose === undefined && !mustRun)('compose.yaml names services that
   expect(run.stderr).not.toMatch(/error|invalid/i)
   expect(run.status).toBe(0)
   const services = run.stdout.trim().split('\n')
-  for (const name of ['nats', 'gateway', 'distributor', 'querier', 'prometheus']) expect(services).toContain(name)
+  for (const name of ['nats', 'gateway', 'distributor', 'querier', 'compactor', 'prometheus'])
+    expect(services).toContain(name)
 })

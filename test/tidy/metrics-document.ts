@@ -1,4 +1,6 @@
 // docs/metrics.md: every metric, as the actors themselves register it when they are made (none of them is started).
+import { compactor } from '../../services/compactor/compactor.ts'
+import { compactorSettings } from '../../services/compactor/config.ts'
 import { distributorSettings } from '../../services/distributor/config.ts'
 import { distributor } from '../../services/distributor/distributor.ts'
 import { gatewaySettings } from '../../services/gateway/config.ts'
@@ -26,6 +28,7 @@ const roles: Readonly<Record<string, (deps: ServiceDeps) => unknown>> = {
   distributor: (deps) => distributor({ ...deps, config: defaultsOf(distributorSettings) }),
   ingester: (deps) => ingester({ ...deps, config: defaultsOf(ingesterSettings) }),
   querier: (deps) => querier({ ...deps, config: defaultsOf(querierSettings) }),
+  compactor: (deps) => compactor({ ...deps, config: defaultsOf(compactorSettings) }),
 }
 
 /** Rendered by the gateway's `/metrics` itself, for members that do not answer as well. */

@@ -31,7 +31,7 @@ export interface SystemOptions {
   readonly onPush?: (request: PushRequest, tenant: string) => Promise<PushReply> | PushReply
   readonly onQuery?: (params: QueryParams, kind: string, tenant: string) => Promise<string> | string
   /** Ids by role; one each unless told otherwise. */
-  readonly members?: Partial<Record<Exclude<Role, 'gateway'>, readonly string[]>>
+  readonly members?: Partial<Record<Exclude<Role, 'gateway' | 'compactor'>, readonly string[]>>
 }
 
 export interface System {
@@ -115,7 +115,7 @@ export async function startSystem(options: SystemOptions = {}): Promise<System> 
     return { id, bus, incarnation, membership }
   }
 
-  async function startStub(role: Exclude<Role, 'gateway'>, id: string): Promise<void> {
+  async function startStub(role: Exclude<Role, 'gateway' | 'compactor'>, id: string): Promise<void> {
     const { bus, incarnation } = await join(role, id)
     const meters = createMetrics()
     meters.counter('carillon_stub_total', 'What a stub counts.').inc(5)

@@ -43,6 +43,7 @@ describe.runIf(hasServer)('carillon start', () => {
     const facts = await ready(one)
     expect(facts).toMatchObject({ ready: true, durability: 'power-loss-safe', push: `${facts.query}/api/v1/push` })
     expect(facts.processes.map(({ role }) => role).sort()).toEqual([
+      'compactor',
       'distributor',
       'gateway',
       'ingester',
@@ -138,6 +139,7 @@ describe.runIf(hasServer)('carillon start', () => {
     const its = await ready(second)
     expect(its.nats).toBe(facts.nats)
     expect(its.processes.map(({ id }) => id).sort()).toEqual([
+      'compactor-1',
       'distributor-1',
       'gateway-1',
       'ingester-1',
