@@ -1,13 +1,13 @@
 // Deletes the objects of blocks that nobody reads or will ever list.
 //
 // Invariants
-//   W1  Nothing that the manifest lists is deleted; the manifest is read after the lease's fence was written into it, so that no earlier
-//       holder can list what is deleted here.
+//   W1  Nothing that the manifest lists is deleted. Before garbage goes the manifest is written under the lease's fence: what that write found
+//       is the newest, and no earlier holder can list anything after it.
 //   W2  A retired block stays for `retiredDelayMs` by the clock of whoever retired it, and for as long as a query can last since this process
 //       saw it retired, by the monotonic clock: a clock that jumps takes nothing from under a query.
 //   W3  An unlisted block goes only when it is older than the grace and nobody can list it any more (L17): a flushed one when its segment is
-//       behind `flushed.<p>`; one without meta.json, whose origin nobody knows, when every partition has flushed more than it had when
-//       the block was first seen here, so that whatever wrote it is done or was overtaken. What cannot be read stays.
+//       behind `flushed.<p>`; one without meta.json, whose origin nobody knows, when every partition has flushed what can have been under
+//       way when the block was first seen here. What cannot be read stays.
 //   W4  A retired block leaves the manifest after its objects are gone.
 import type { Clock } from '../../shared/base/clock.ts'
 import { CorruptError, textOf } from '../../shared/base/errors.ts'
@@ -33,6 +33,8 @@ export interface SweepDeps {
 
 /** As long as a query can last. */
 const QUERY_MS_MAX = 5 * 60_000
+/** Segments of a partition that may be flushed while its watermark is read: one, and one more because what the watch shows may be old. */
+const SEGMENTS_UNDER_WAY = 2
 /** Blocks that one sweep deletes. */
 const SWEEP_MAX = 500
 const READ_TIMEOUT_MS = 20_000
@@ -77,29 +79,41 @@ export class Sweep {
     measures.deleted('retired', ulids.length)
   }
 
-  /** Answers the blocks that were deleted. `manifest`: read under the lease's fence (W1). */
+  /** Answers the blocks that were deleted. The order is what makes it safe, however long this process stands still in between (W3):
+   *  watermarks, then what is there, then the manifest as a write of it finds it. */
   async deleteGarbage(lease: Lease, manifest: Manifest, signal: AbortSignal): Promise<string[]> {
-    const { blocks, clock, config, log, measures } = this.deps
-    const { tenant } = lease
+    const { blocks, clock, config, log, measures, partitionCount } = this.deps
+    const { tenant, fence } = lease
+    const nowMs = clock.now()
+    const flushed = Array.from({ length: partitionCount() }, (_, partition) => blocks.flushed(partition))
     const found = await blocks.listBlocks(tenant)
-    const known = new Set([...manifest.blocks, ...manifest.retired].map(({ ulid }) => ulid))
-    const deleted: string[] = []
-    for (const block of found) {
+    const suspects: string[] = []
+    for (const block of unlisted(found, manifest)) {
       signal.throwIfAborted()
-      const isOld = clock.now() - block.storedAtMs >= config.orphanGraceMs
-      if (known.has(block.ulid) || !isOld || deleted.length >= SWEEP_MAX) continue
-      if (!(block.isWhole ? await this.isGarbage(tenant, block) : this.isAbandoned(tenant, block))) continue
-      await blocks.deleteBlock(tenant, block.ulid)
-      deleted.push(block.ulid)
+      if (nowMs - block.storedAtMs < config.orphanGraceMs || suspects.length >= SWEEP_MAX) continue
+      const isGarbage = block.isWhole
+        ? await this.isGarbage(tenant, block, flushed)
+        : this.isAbandoned(tenant, block, flushed)
+      if (isGarbage) suspects.push(block.ulid)
+    }
+    let deleted: string[] = []
+    if (suspects.length > 0) {
+      const written = await blocks.update(tenant, (newest) => ({ ...newest }), { fence, signal }) // W1
+      const left = new Set(unlisted(found, written.manifest).map(({ ulid }) => ulid))
+      deleted = suspects.filter((ulid) => left.has(ulid))
+      for (const ulid of deleted) {
+        signal.throwIfAborted()
+        await blocks.deleteBlock(tenant, ulid)
+      }
+      log.info({ tenant, blocks: deleted }, 'deleted files that belong to no block')
+      measures.deleted('garbage', deleted.length)
     }
     this.forget(tenant, new Set(found.map(({ ulid }) => ulid)), deleted)
-    if (deleted.length > 0) log.info({ tenant, blocks: deleted }, 'deleted files that belong to no block')
-    measures.deleted('garbage', deleted.length)
     return deleted
   }
 
-  /** A whole block that nobody lists. */
-  private async isGarbage(tenant: string, { ulid }: FoundBlock): Promise<boolean> {
+  /** A whole block that nobody lists. `flushed`: read before it was listed. */
+  private async isGarbage(tenant: string, { ulid }: FoundBlock, flushed: readonly number[]): Promise<boolean> {
     const { blocks, log } = this.deps
     const name = `${blockPrefix(encodeTenant(tenant), ulid)}${META_FILE}`
     try {
@@ -110,12 +124,8 @@ export class Sweep {
       const { kind, partition, segment } = meta.carillon?.origin ?? { kind: 'upload' }
       if (meta.ulid !== ulid) return false
       if (kind === 'compaction' || kind === 'upload') return true
-      return (
-        kind === 'flush' &&
-        typeof partition === 'number' &&
-        typeof segment === 'number' &&
-        segment <= blocks.flushed(partition)
-      )
+      if (kind !== 'flush' || typeof partition !== 'number' || typeof segment !== 'number') return false
+      return segment <= (flushed[partition] ?? 0)
     } catch (error) {
       if (!(error instanceof CorruptError)) throw error
       log.warn({ tenant, ulid, reason: textOf(error) }, 'files that belong to no block cannot be read: they stay')
@@ -124,13 +134,11 @@ export class Sweep {
   }
 
   /** A block that was never finished. */
-  private isAbandoned(tenant: string, { ulid }: FoundBlock): boolean {
-    const { blocks, partitionCount } = this.deps
+  private isAbandoned(tenant: string, { ulid }: FoundBlock, flushed: readonly number[]): boolean {
     const key = `${tenant}/${ulid}`
-    const now = Array.from({ length: partitionCount() }, (_, partition) => blocks.flushed(partition))
     const before = this.unfinished.get(key)
-    if (before === undefined) this.unfinished.set(key, now)
-    return before?.every((segment, partition) => (now[partition] ?? 0) > segment) ?? false
+    if (before === undefined) this.unfinished.set(key, flushed)
+    return before?.every((segment, partition) => (flushed[partition] ?? 0) >= segment + SEGMENTS_UNDER_WAY) ?? false
   }
 
   private forget(tenant: string, present: ReadonlySet<string>, deleted: readonly string[]): void {
@@ -139,4 +147,9 @@ export class Sweep {
       if (key === `${tenant}/${ulid}` && (!present.has(ulid) || deleted.includes(ulid))) this.unfinished.delete(key)
     }
   }
+}
+
+function unlisted(found: readonly FoundBlock[], { blocks, retired }: Manifest): FoundBlock[] {
+  const known = new Set([...blocks, ...retired].map(({ ulid }) => ulid))
+  return found.filter(({ ulid }) => !known.has(ulid))
 }

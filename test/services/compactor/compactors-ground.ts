@@ -1,0 +1,288 @@
+// Compactors on one memory bus and one store in memory, in virtual time; a flusher that adds blocks; a reader that reads all of it all
+// the time. A compactor can be stopped before any of its operations: for good, or for a while.
+import { expect } from 'vitest'
+import { compactor } from '../../../services/compactor/compactor.ts'
+import { type CompactorConfig, compactorSettings } from '../../../services/compactor/config.ts'
+import { inlineMerger } from '../../../services/compactor/inline-merger.ts'
+import { leftOut } from '../../../services/compactor/left-out.ts'
+import { type Clock, sleep } from '../../../shared/base/clock.ts'
+import { seededRandom } from '../../../shared/base/random.ts'
+import { openBlocks } from '../../../shared/blocks/open.ts'
+import type { Blocks } from '../../../shared/blocks/port.ts'
+import { runActor } from '../../../shared/bus/actor.ts'
+import { createMemoryHub } from '../../../shared/bus/memory-bus.ts'
+import type { Bus, KvBucket } from '../../../shared/bus/port.ts'
+import { defaultsOf } from '../../../shared/config/settings.ts'
+import type { BlockEntry, Manifest } from '../../../shared/contracts/blocks.ts'
+import { hidersOf } from '../../../shared/contracts/deletes.ts'
+import type { Membership } from '../../../shared/membership/membership.ts'
+import { memoryObjects } from '../../../shared/objects/memory-objects.ts'
+import type { ObjectStore } from '../../../shared/objects/port.ts'
+import { silentLog } from '../../../shared/telemetry/log.ts'
+import { createMetrics } from '../../../shared/telemetry/metrics.ts'
+import { metaBytes } from '../../../shared/tsdb/block/meta.ts'
+import { VirtualClock } from '../../sim/virtual-clock.ts'
+import { naiveMerge, plainOf, readBlock, type SeriesMap, writeBlock } from './merge-ground.ts'
+
+export const TENANT = 'acme'
+const MINUTE = 60_000
+
+/** Short enough for minutes of virtual time. */
+const timing: Partial<CompactorConfig> = {
+  ...{ compactEveryMs: 2_000, compactDelayMs: 0, leaseMs: 10_000, retiredDelayMs: 10 * MINUTE },
+  ...{ orphanGraceMs: 60 * MINUTE, sweepEveryMs: 10 * MINUTE, lateRatio: 0.25 },
+}
+
+/** What happens before the n-th operation of a compactor, counted from 1. */
+export interface Fault {
+  readonly at: number
+  readonly kind: 'crash' | 'pause'
+  readonly pauseMs?: number
+}
+
+export class Ground {
+  readonly clock = new VirtualClock()
+  readonly objects = memoryObjects({ clock: this.clock })
+  readonly hub: ReturnType<typeof createMemoryHub>
+  readonly written: SeriesMap[] = []
+  /** Operations of each compactor so far. */
+  readonly operations = new Map<string, number>()
+  private readonly seed: number
+  private blocks!: Blocks
+  private reads = 0
+  private segment = 0
+  failure: unknown
+
+  constructor(seed: number) {
+    this.seed = seed
+    this.hub = createMemoryHub({
+      clock: this.clock,
+      random: seededRandom(seed),
+      faults: { delayMs: { minMs: 1, maxMs: 5 } },
+    })
+  }
+
+  async open(): Promise<void> {
+    const bus = this.hub.connect('flusher')
+    this.blocks = await this.until(openBlocks({ ...this.deps(bus), objects: this.objects }))
+  }
+
+  /** Waits for a promise while virtual time passes. */
+  async until<T>(promise: Promise<T>, withinMs = 30 * MINUTE): Promise<T> {
+    let settled: { value: T } | { error: unknown } | undefined
+    promise.then(
+      (value) => {
+        settled = { value }
+      },
+      (error: unknown) => {
+        settled = { error }
+      },
+    )
+    await this.clock.run(() => settled !== undefined || this.failure !== undefined, this.clock.monotonic() + withinMs)
+    if (this.failure !== undefined) throw this.failure
+    if (settled === undefined) throw new Error(`nothing within ${withinMs} ms of virtual time`)
+    if ('error' in settled) throw settled.error
+    return settled.value
+  }
+
+  pass(ms: number): Promise<void> {
+    return this.until(sleep(this.clock, ms), ms + MINUTE)
+  }
+
+  /** Adds a block as a flush does. */
+  async flush(series: SeriesMap, partition: number): Promise<BlockEntry> {
+    this.segment++
+    const { meta, files } = await writeBlock(series, this.segment)
+    const { stats, ulid, minTime, maxTime } = meta
+    const stored = await this.blocks.uploadBlock(TENANT, {
+      ulid,
+      files: [...files]
+        .map(([name, bytes]) => ({ name, bytes }))
+        .concat([{ name: 'meta.json', bytes: metaBytes(meta) }]),
+    })
+    const entry: BlockEntry = {
+      ...{ ulid, minTime, maxTime, ...stored, resolutionMs: 0 },
+      ...{ seriesCount: stats.numSeries!, sampleCount: stats.numSamples!, chunkCount: stats.numChunks! },
+      origin: { kind: 'flush', partition, segment: this.segment },
+    }
+    await this.blocks.update(TENANT, (manifest) => ({ ...manifest, blocks: [...manifest.blocks, entry] }))
+    this.written.push(series)
+    return entry
+  }
+
+  change(make: (manifest: Manifest) => Manifest | undefined): Promise<unknown> {
+    return this.blocks.update(TENANT, make)
+  }
+
+  async advanceFlushed(): Promise<void> {
+    this.segment++
+    for (const partition of [0, 1]) {
+      const from = this.blocks.flushed(partition)
+      for (let segment = from + 1; segment <= this.segment; segment++)
+        await this.blocks.advanceFlushed(partition, {
+          segment,
+          mark: { seq: 1, nonce: '', incarnation: '' },
+          digests: {},
+        })
+    }
+  }
+
+  async manifest(): Promise<Manifest> {
+    return (await this.blocks.update(TENANT, () => undefined)).manifest
+  }
+
+  found(): ReturnType<Blocks['listBlocks']> {
+    return this.blocks.listBlocks(TENANT)
+  }
+
+  /** Starts a compactor; a fault of its own, if any. Answers how to stop it. */
+  async start(name: string, fault?: Fault, jumps = false): Promise<() => Promise<void>> {
+    const bus = this.hub.connect(name)
+    let count = 0
+    const before = async () => {
+      count++
+      this.operations.set(name, count)
+      if (fault?.kind === 'crash' && count >= fault.at) {
+        if (count === fault.at) this.hub.crash(name)
+        await new Promise(() => {}) // nothing comes back to the dead
+      }
+      if (fault?.kind === 'pause' && count === fault.at) {
+        this.hub.pause(name)
+        this.clock.after(fault.pauseMs!, () => this.hub.resume(name))
+        await sleep(bus.clock, 1)
+      }
+    }
+    const random = seededRandom(this.seed + name.length)
+    const clock: Clock = jumps ? jumping(bus.clock, seededRandom(this.seed)) : bus.clock
+    const deps = {
+      ...this.deps(gatedBus(bus, before)),
+      ...{ random, clock, objects: gatedObjects(this.objects, before), metrics: createMetrics() },
+      ...{ id: name, incarnation: `${name}-${this.hub.has(name)}`, merger: inlineMerger },
+      membership: { partitionCount: () => 2 } as Membership,
+    }
+    const actor = compactor({ ...deps, config: defaultsOf(compactorSettings, timing) })
+    const running = runActor(actor, { ...deps, metrics: undefined, onFailed: (error) => this.fail(error) })
+    const isDead = () => fault?.kind === 'crash'
+    await this.until(Promise.race([running.ready, sleep(this.clock, MINUTE)]))
+    return async () => {
+      if (!isDead()) await this.until(running.stop(), 180 * MINUTE)
+    }
+  }
+
+  private fail(error: unknown): void {
+    this.failure ??= error
+  }
+
+  /** Reads everything again and again, slowly at times, and compares. Answers how to stop, with how often it read. */
+  async startReader(): Promise<() => Promise<number>> {
+    const bus = this.hub.connect('reader')
+    const random = seededRandom(this.seed + 7)
+    const blocks = await this.until(openBlocks({ ...this.deps(bus), objects: this.objects }))
+    let isStopping = false
+    const reading = (async () => {
+      while (!isStopping) {
+        const expected = plainOf(naiveMerge(this.written))
+        const before = this.written.length
+        const { manifest } = await blocks.update(TENANT, () => undefined)
+        const isQuiet = before === this.written.length
+        if (random.below(3) === 0) await sleep(this.clock, random.below(2 * MINUTE)) // a query that takes its time
+        const found = await this.samplesOf(blocks, manifest)
+        if (isQuiet && before === this.written.length) {
+          expect(found).toEqual(withoutHidden(expected))
+          this.reads++
+        }
+        await sleep(this.clock, this.reads < 25 ? 3_000 : 2 * MINUTE)
+      }
+    })()
+    reading.catch((error: unknown) => this.fail(error))
+    return async () => {
+      isStopping = true
+      await this.until(reading)
+      return this.reads
+    }
+  }
+
+  private async samplesOf(blocks: Blocks, manifest: Manifest): Promise<Record<string, string[]>> {
+    const held: SeriesMap[] = []
+    for (const entry of manifest.blocks) {
+      const stored = blocks.openBlock(TENANT, entry)
+      const meta = await stored.meta()
+      const files = new Map<string, Uint8Array>()
+      for (const { name, size } of meta.carillon!.files) files.set(name, await stored.read(name, 0, size))
+      const series = await readBlock({ meta, files })
+      const hidden = hidersOf(manifest.deletes, entry.ulid)
+      const spansOf = leftOut(
+        hidden.map(({ selectors, startMs, endMs }) => ({ selectors, startMs, endMs })),
+        [],
+      )
+      const shown = [...series].map(([key, { labels, samples }]) => {
+        const spans = spansOf(labels)
+        const left = samples.filter(({ time }) => !spans.some(({ startMs, endMs }) => time >= startMs && time <= endMs))
+        return [key, { labels, samples: left }] as const
+      })
+      held.push(new Map(shown.filter(([, { samples }]) => samples.length > 0)))
+    }
+    return plainOf(naiveMerge(held))
+  }
+
+  private deps(bus: Bus) {
+    return { bus, clock: bus.clock, random: seededRandom(this.seed), log: silentLog }
+  }
+}
+
+/** Set by tests that delete: what no read shows. */
+let hidden: (series: Record<string, string[]>) => Record<string, string[]> = (series) => series
+function withoutHidden(series: Record<string, string[]>): Record<string, string[]> {
+  return hidden(series)
+}
+export function hide(filter: typeof hidden): void {
+  hidden = filter
+}
+
+/** Wall time that jumps by up to five minutes either way, now and then. */
+function jumping(clock: Clock, random: ReturnType<typeof seededRandom>): Clock {
+  let offsetMs = 0
+  return {
+    now() {
+      if (random.below(20) === 0) offsetMs = (random.next() * 2 - 1) * 5 * MINUTE
+      return clock.now() + offsetMs
+    },
+    monotonic: () => clock.monotonic(),
+    after: (ms, fn) => clock.after(ms, fn),
+  }
+}
+
+function gatedBus(bus: Bus, before: () => Promise<void>): Bus {
+  const bucket = async (...args: Parameters<Bus['bucket']>): Promise<KvBucket> => {
+    const inner = await bus.bucket(...args)
+    return {
+      get: async (...of) => before().then(() => inner.get(...of)),
+      create: async (...of) => before().then(() => inner.create(...of)),
+      update: async (...of) => before().then(() => inner.update(...of)),
+      put: async (...of) => before().then(() => inner.put(...of)),
+      delete: async (...of) => before().then(() => inner.delete(...of)),
+      watch: (...of) => inner.watch(...of),
+    }
+  }
+  return new Proxy(bus, {
+    get: (target, key) => (key === 'bucket' ? bucket : bound(target, key)),
+  })
+}
+
+function bound(target: Bus, key: string | symbol): unknown {
+  const value = Reflect.get(target, key, target) as unknown
+  return typeof value === 'function' ? value.bind(target) : value
+}
+
+function gatedObjects(objects: ObjectStore, before: () => Promise<void>): ObjectStore {
+  return {
+    kind: objects.kind,
+    create: (...of) => before().then(() => objects.create(...of)),
+    info: (...of) => before().then(() => objects.info(...of)),
+    read: (...of) => before().then(() => objects.read(...of)),
+    list: (...of) => before().then(() => objects.list(...of)),
+    delete: (...of) => before().then(() => objects.delete(...of)),
+    sweep: (...of) => before().then(() => objects.sweep(...of)),
+    close: () => objects.close(),
+  }
+}
