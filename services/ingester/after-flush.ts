@@ -9,6 +9,7 @@ import { sleep } from '../../shared/base/clock.ts'
 import type { Random } from '../../shared/base/random.ts'
 import type { Bus } from '../../shared/bus/port.ts'
 import type { BlockEntry, Manifest } from '../../shared/contracts/blocks.ts'
+import { withFlushed } from '../../shared/contracts/deletes.ts'
 import { logName } from '../../shared/contracts/log.ts'
 import type { IngesterConfig } from './config.ts'
 import { buildAndUpload, digestOf, type FlushDeps } from './flush.ts'
@@ -95,11 +96,14 @@ async function supplement(owner: Owner, segment: number, deps: AfterFlushDeps): 
       ({ entry }): BlockEntry =>
         entry.origin.kind === 'flush' ? { ...entry, origin: { ...entry.origin, isSupplement: true } } : entry,
     )
+    const known = owner.state.deletionsOf(tenant)
     let addedCount = 0
     await deps.blocks.update(tenant, (manifest) => {
       const fresh = missingIn(manifest, entries)
       addedCount = fresh.length
-      return fresh.length === 0 ? undefined : { ...manifest, blocks: [...manifest.blocks, ...fresh] }
+      if (fresh.length === 0) return undefined
+      const deletes = withFlushed(manifest.deletes, { partition: owner.partition, segment, known, blocks: fresh })
+      return { ...manifest, blocks: [...manifest.blocks, ...fresh], deletes }
     })
     deps.metrics.supplements.inc(addedCount)
   }

@@ -6,6 +6,7 @@ export type DamageKind =
   | 'bad-checksum' // a message does not match its CRC, or is no batch
   | 'undefined-id' // a sample names a series that nobody defined
   | 'bad-reference' // a batch names a predecessor that is absent or lies ahead
+  | 'bad-delete' // a record of a deletion is unreadable
   | 'bad-mark' // a mark is unreadable or out of order
   | 'unknown-epoch' // a batch names a mark that the log does not hold
 

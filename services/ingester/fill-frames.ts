@@ -13,7 +13,7 @@ const STRINGS_PER_FRAME_MAX = 4096
 export async function* fillFrames(owner: Owner, strings: StringTable, segment: number): AsyncIterable<FillFrame> {
   const missing = owner.damages.filter((damage) => damage.segment === segment && damage.state !== 'filled')
   const stamp: OwnerStamp = { ...stampOf(owner), appliedSeq: owner.appliedMax, warnings: missing.map(describe) }
-  yield { stamp, held: owner.state.segments(), tenant: '', frame: NOTHING }
+  yield { stamp, held: owner.state.segments(), deletions: owner.state.deletionsHeld(), tenant: '', frame: NOTHING }
   const endReading = strings.reading()
   try {
     for (const [tenant, head] of owner.state.heads) {
@@ -38,7 +38,7 @@ function* sampleFrames(walk: Walk, { tenant, head, strings }: TenantHead, segmen
   const builder = new FrameBuilder(head, strings, 'all')
   try {
     for (let ref = walk.next(); ref >= 0; ref = walk.next()) {
-      builder.add(ref, ALL_TIME, segment)
+      builder.add(ref, ALL_TIME, { segment })
       if (!builder.isFull) continue
       yield { tenant, frame: builder.take() }
       walk.checkHeld(segment - 1)

@@ -91,6 +91,7 @@ class Fill {
 
   async take(other: string, bus: Bus): Promise<{ stamp: OwnerStamp; held: readonly number[] }> {
     const { partition, incarnation } = this.owner
+    const { state } = this.owner
     let stamp: OwnerStamp | undefined
     let held: readonly number[] = []
     for await (const part of askStream(
@@ -102,6 +103,7 @@ class Fill {
     )) {
       stamp ??= part.stamp
       held = part.held ?? held
+      for (const deletion of part.deletions ?? []) state.learnDelete(deletion)
       if (part.session !== undefined) this.applySession(part, part.session)
       else if (part.tenant !== '') this.applySamples(part)
     }
@@ -114,8 +116,14 @@ class Fill {
     const head = this.owner.state.head(tenant)
     let chunk = 0
     this.seriesOf(tenant, tenant, frame).forEach((ref, i) => {
-      for (let left = frame.chunkCounts?.[i] ?? 0; left > 0; left--) this.applyChunk(head, ref, frame, chunk++)
+      for (let left = frame.chunkCounts?.[i] ?? 0; left > 0; left--) {
+        const seq = frame.chunkSeqs?.[chunk] ?? 0
+        head.cut({ segment: this.segment, seq })
+        head.seek(seq)
+        this.applyChunk(head, ref, frame, chunk++)
+      }
     })
+    head.seek(Number.POSITIVE_INFINITY)
   }
 
   private applySession({ tenant, frame }: FillFrame, part: SessionPart): void {

@@ -9,7 +9,6 @@
 //   U2  `flushed.<p>` becomes k only after every tenant with samples in k has a manifest that says so.
 //   U3  What is uploaded is what the segment held at one moment: its digest is the same before and after it was read.
 import { createHash } from 'node:crypto'
-import { present } from '../../shared/base/assert.ts'
 import { type Clock, sleep } from '../../shared/base/clock.ts'
 import { UnavailableError } from '../../shared/base/errors.ts'
 import type { Blocks } from '../../shared/blocks/port.ts'
@@ -24,7 +23,7 @@ import type { BlockBuilder } from './block-builder.ts'
 import { describe } from './damage.ts'
 import type { BuiltBlock, FlushOrigin } from './flush-build.ts'
 import type { FlushMetrics } from './flush-metrics.ts'
-import { FrameBuilder } from './frames.ts'
+import { FrameBuilder, type StoredPart } from './frames.ts'
 import type { Owner } from './owner.ts'
 import type { PartitionState } from './partition-state.ts'
 
@@ -110,13 +109,14 @@ async function flushTenants(owner: Owner, segment: number, deps: FlushDeps): Pro
   const gaps = owner.damages.filter((damage) => damage.segment === segment && damage.state === 'missing')
   let failure: { readonly error: unknown } | undefined
   let sampleCount = 0
-  for (const tenant of tenantsIn(owner.state, segment)) {
+  for (const tenant of owner.state.tenantsIn(segment)) {
     try {
+      const known = owner.state.deletionsOf(tenant)
       const flushed = deps.blocks.manifest(tenant)?.manifest.flushed[String(partition)] ?? 0
       const built = flushed >= segment ? [] : await buildAndUpload(owner, { tenant, segment }, deps)
       const entries = built.map(({ entry }) => withGaps(entry, gaps.map(describe)))
       // Also where another was first: it may have died before its version was an object (L14).
-      await deps.blocks.update(tenant, (manifest) => listed(manifest, { partition, segment, entries }))
+      await deps.blocks.update(tenant, (manifest) => listed(manifest, { partition, segment, known, blocks: entries }))
       deps.onStep?.('listed')
       count(built, deps.metrics)
       sampleCount += entries.reduce((sum, entry) => sum + entry.sampleCount, 0)
@@ -129,22 +129,21 @@ async function flushTenants(owner: Owner, segment: number, deps: FlushDeps): Pro
   return sampleCount
 }
 
-function tenantsIn(state: PartitionState, segment: number): string[] {
-  const held = [...state.heads].filter(([, head]) => head.sampleCountOf(segment) > 0)
-  return held.map(([tenant]) => tenant).sort()
-}
-
-/** Builds, uploads and reads back the blocks of one tenant and segment. */
+/** Builds, uploads and reads back the blocks of one tenant and segment: of each part into which deletions cut it its own (X2). */
 export async function buildAndUpload(
   owner: Owner,
   { tenant, segment }: { tenant: string; segment: number },
   deps: FlushDeps,
 ): Promise<BuiltBlock[]> {
   const { state, partition } = owner
-  const head = present(state.heads.get(tenant), `the head of tenant ${tenant}`)
+  const head = state.heads.get(tenant)
+  if (head === undefined) return [] // nothing but records of deletions
   const before = head.digest(segment)
-  const origin: FlushOrigin = { kind: 'flush', partition, segment }
-  const built = await deps.builder.build({ tenant, origin }, segmentFrames(owner, { head, segment }, deps))
+  const built: BuiltBlock[] = []
+  for (const { cut, part } of state.partsOf(tenant, segment)) {
+    const origin: FlushOrigin = { kind: 'flush', partition, segment, ...(cut === undefined ? {} : { cut }) }
+    built.push(...(await deps.builder.build({ tenant, origin }, partFrames(owner, { head, part }, deps))))
+  }
   if (owner.state !== state || head.digest(segment) !== before || state.droppedUpTo >= segment) {
     throw new UnavailableError(
       'flush-changed',
@@ -159,10 +158,10 @@ export async function buildAndUpload(
   return built
 }
 
-/** The samples of a segment, in short stretches: in between the head goes on taking in and answering. */
-async function* segmentFrames(
+/** The samples of a part of a segment, in short stretches: in between the head goes on taking in and answering. */
+async function* partFrames(
   owner: Owner,
-  { head, segment }: { head: Head; segment: number },
+  { head, part }: { head: Head; part: StoredPart },
   { clock, strings }: FlushDeps,
 ): AsyncIterable<SelectFrame> {
   const builder = new FrameBuilder(head, strings, 'all')
@@ -170,12 +169,12 @@ async function* segmentFrames(
   let sinceMs = clock.monotonic()
   try {
     for (let ref = walk.next(), i = 1; ref >= 0; ref = walk.next(), i++) {
-      builder.add(ref, ALL_TIME, segment)
+      builder.add(ref, ALL_TIME, part)
       const isLate = i % STRIDE === 0 && clock.monotonic() - sinceMs >= SLICE_MS
       if (builder.isFull) yield builder.take()
       if (isLate) await sleep(clock, 0)
       if (isLate) sinceMs = clock.monotonic()
-      walk.checkHeld(segment - 1)
+      walk.checkHeld(part.segment - 1)
     }
     yield builder.take()
   } finally {
@@ -184,19 +183,16 @@ async function* segmentFrames(
 }
 
 /** The manifest with a flushed segment; undefined when another leader was first. */
-function listed(
-  manifest: Manifest,
-  { partition, segment, entries }: { partition: number; segment: number; entries: readonly BlockEntry[] },
-): Manifest | undefined {
+function listed(manifest: Manifest, flushed: FlushedSegment): Manifest | undefined {
+  const { partition, segment } = flushed
   if ((manifest.flushed[String(partition)] ?? 0) >= segment) return undefined
-  const known = new Set(manifest.blocks.map(({ ulid }) => ulid))
-  const blocks = entries.filter(({ ulid }) => !known.has(ulid))
-  const flushed: FlushedSegment = { partition, segment, known: new Map(), blocks }
+  const listedAlready = new Set(manifest.blocks.map(({ ulid }) => ulid))
+  const blocks = flushed.blocks.filter(({ ulid }) => !listedAlready.has(ulid))
   return {
     ...manifest,
     flushed: { ...manifest.flushed, [partition]: segment },
     blocks: [...manifest.blocks, ...blocks],
-    deletes: withFlushed(manifest.deletes, flushed),
+    deletes: withFlushed(manifest.deletes, { ...flushed, blocks }),
   }
 }
 

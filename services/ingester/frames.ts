@@ -17,6 +17,14 @@ interface Range {
 /** What a frame says of each series. */
 export type FrameMode = 'all' | 'last' | 'labels'
 
+/** What is stored of a segment, or of the part of it from one sequence of the log up to another. */
+export interface StoredPart {
+  readonly segment: number
+  readonly fromSeq?: number
+  /** Not included. */
+  readonly toSeq?: number
+}
+
 /** As in SelectAsk. */
 export interface LabelsAsked {
   readonly watermark?: number
@@ -64,10 +72,11 @@ export class FrameBuilder {
   private readonly samples = new SampleColumns(1024)
   private readonly histogramEnds = new Column()
   private readonly histograms = new Writer(1024)
-  /** The only segment whose chunks are added; undefined: all. */
-  private segment: number | undefined
   /** Chunks of segments up to this one are read from blocks. */
   private readonly watermark: number
+  /** The only chunks that are added; undefined: all that are not hidden. */
+  private only: StoredPart | undefined
+  private chunkSeqs: number[] = []
   private readonly names: LabelSets | undefined
   private readonly wantsHashes: boolean
   private readonly sets = new Column()
@@ -89,10 +98,11 @@ export class FrameBuilder {
     this.wantsHashes = wantsHashes
   }
 
-  /** Adds a series; one without samples in the range is left out. `segment` keeps only that segment's chunks. */
-  add(ref: number, range: Range, segment?: number): void {
+  /** Adds a series; one without samples in the range is left out. `only` keeps the chunks of one segment, or of a part of it, whole and with
+   *  what deletions hide. */
+  add(ref: number, range: Range, only?: StoredPart): void {
     if (this.mode === 'all') {
-      if (!this.addChunks(ref, range, segment)) return
+      if (!this.addChunks(ref, range, only)) return
     } else if (this.mode === 'last' && !this.addLast(ref, range)) return
     this.head.withLabelRefs(ref, this.addLabels)
     if (!this.wantsHashes) return
@@ -140,17 +150,23 @@ export class FrameBuilder {
     return frame
   }
 
-  private addChunks(ref: number, range: Range, segment: number | undefined): boolean {
+  private addChunks(ref: number, range: Range, only: StoredPart | undefined): boolean {
     const before = this.chunkEnds.length
-    this.segment = segment
-    this.head.chunksOf(ref, range, this.addChunk)
+    this.only = only
+    if (only === undefined) this.head.chunksOf(ref, range, this.addChunk)
+    else this.head.storedChunksOf(ref, only.segment, this.addChunk)
     const count = this.chunkEnds.length - before
     if (count > 0) this.chunkCounts.push(count)
     return count > 0
   }
 
-  private readonly addChunk: ChunkVisitor = (encoding, bytes, _minTime, _maxTime, sampleCount, segment) => {
-    if (segment <= this.watermark || (this.segment !== undefined && segment !== this.segment)) return
+  private readonly addChunk: ChunkVisitor = (encoding, bytes, _minTime, _maxTime, sampleCount, segment, seq) => {
+    if (segment <= this.watermark) return
+    if (this.only !== undefined) {
+      const { fromSeq = 0, toSeq = Number.POSITIVE_INFINITY } = this.only
+      if (seq < fromSeq || seq >= toSeq) return
+      this.chunkSeqs.push(seq)
+    }
     this.chunks.bytes(bytes)
     this.chunkEncodings.push(encoding)
     this.chunkSamples.push(sampleCount)
@@ -171,9 +187,11 @@ export class FrameBuilder {
       chunkEncodings: Uint8Array.from(this.chunkEncodings.taken()),
       chunkSamples: Uint16Array.from(this.chunkSamples.taken()),
       chunkEnds: this.chunkEnds.taken(),
+      ...(this.chunkSeqs.length > 0 && { chunkSeqs: Float64Array.from(this.chunkSeqs) }),
       chunks: this.chunks.finish(),
     }
     this.chunks.reset()
+    this.chunkSeqs = []
     return taken
   }
 

@@ -10,6 +10,7 @@ import { type Clock, sleep } from '../../shared/base/clock.ts'
 import { CorruptError, textOf, UnavailableError } from '../../shared/base/errors.ts'
 import type { Blocks } from '../../shared/blocks/port.ts'
 import type { Bus, BusSubscription, KvBucket, LogConsumer, LogMessage, LogState } from '../../shared/bus/port.ts'
+import { deletePrefix, undeletePrefix } from '../../shared/contracts/deletes.ts'
 import {
   batchSubject,
   type Checkpoint,
@@ -282,6 +283,7 @@ export class Owner {
   ): void {
     const { fromSeq, toSeq, segment = this.state.segment } = range
     const damage: Damage = { kind, fromSeq, toSeq, segment, text, state }
+    if (kind === 'gap') this.state.noteHole(toSeq + 1)
     this.deps.metrics.damage.with({ kind }).inc()
     this.deps.log.error({ partition: this.partition, kind, fromSeq, toSeq, segment }, `log damage: ${text}`)
     if (this.damages.length < DAMAGES_MAX) this.damages.push(damage)
@@ -359,6 +361,8 @@ export class Owner {
       this.state.applyMark(seq, payload)
       this.noteMark(seq)
     } else if (message.subject === batchSubject(this.partition)) this.state.applyBatch(seq, payload)
+    else if (message.subject.startsWith(deletePrefix(this.partition))) this.state.applyDelete(seq, payload)
+    else if (message.subject.startsWith(undeletePrefix(this.partition))) this.state.applyUndelete(seq, payload)
     else this.report('bad-checksum', { fromSeq: seq, toSeq: seq }, `message on unknown subject ${message.subject}`)
     if (!this.hasMetEnd) this.checkStored(message)
     this.checkCheckpoint(seq, crc)

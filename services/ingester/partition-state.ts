@@ -9,14 +9,17 @@
 //       that no series uses with it.
 import { CorruptError, RefusedError, textOf } from '../../shared/base/errors.ts'
 import { hex } from '../../shared/base/random.ts'
+import type { DeletePosition } from '../../shared/contracts/blocks.ts'
+import { decodeDelete, decodeUndelete } from '../../shared/contracts/deletes.ts'
 import { decodeMark, type Mark } from '../../shared/contracts/log.ts'
-import type { MetricMetadata } from '../../shared/contracts/read.ts'
+import type { AppliedDelete, MetricMetadata } from '../../shared/contracts/read.ts'
 import { Head } from '../../shared/tsdb/head/head.ts'
 import type { StringTable } from '../../shared/tsdb/head/string-table.ts'
 import { decodeCanonical } from '../../shared/wire/histogram.ts'
 import { decodeLogBatch, type LogBatch } from '../../shared/wire/log-batch.ts'
 import { Reader } from '../../shared/wire/varint.ts'
 import { DAMAGES_MAX, type DamageKind } from './damage.ts'
+import type { StoredPart } from './frames.ts'
 import { SessionDictionary } from './session-dictionary.ts'
 
 const METADATA_PER_TENANT_MAX = 50_000
@@ -54,6 +57,12 @@ export class PartitionState {
   /** Where reading began: what lies before it was not seen. */
   private firstSeq = 0
   private readonly sessions = new Map<string, SessionDictionary>()
+  /** Deletions by id, until all that they reach was dropped. */
+  private readonly deletions = new Map<string, AppliedDelete>()
+  /** The marks of the segments held, rising, and the one before. */
+  private marks: { readonly seq: number; readonly number: number }[] = []
+  /** The highest sequence applied: what comes again stands before it. */
+  private seqMax = 0
   private readonly options: PartitionStateOptions
 
   constructor(options: PartitionStateOptions) {
@@ -69,6 +78,7 @@ export class PartitionState {
     if (!head) {
       head = new Head(this.options.strings)
       this.heads.set(tenant, head)
+      for (const deletion of this.deletions.values()) this.applyTo(head, tenant, deletion)
     }
     return head
   }
@@ -86,6 +96,8 @@ export class PartitionState {
     if (upTo <= this.droppedUpTo) return
     this.droppedUpTo = upTo
     for (const head of this.heads.values()) head.dropSegments(upTo)
+    for (const [id, { segment }] of this.deletions) if (segment <= upTo) this.deletions.delete(id)
+    this.marks = this.marks.filter(({ number }, i) => number > upTo || i === this.marks.length - 1)
     this.forgetDead()
   }
 
@@ -109,6 +121,7 @@ export class PartitionState {
         head.dispose() // its exemplars and metadata go, too: the tenant has been silent for two epochs
         this.heads.delete(tenant)
         this.metadata.delete(tenant)
+        this.metadataSegments.delete(tenant)
         continue
       }
       const deadCount = head.deadCount(marks)
@@ -145,6 +158,7 @@ export class PartitionState {
       this.damagedFrom(this.mark.number + 1, mark.number - 1, { kind: 'bad-mark', seq, text })
     }
     this.mark = { ...mark, seq }
+    this.marks.push({ seq, number: mark.number })
     this.segmentBytes = 0
     for (const [session, dictionary] of this.sessions) {
       if (dictionary.epoch < mark.number - 1) this.sessions.delete(session) // P2
@@ -171,6 +185,111 @@ export class PartitionState {
       if (!(error instanceof CorruptError)) throw error
       this.damaged('bad-checksum', seq, textOf(error))
     }
+  }
+
+  /** Hides what the record takes of all that was applied before it (L12). */
+  applyDelete(seq: number, payload: Uint8Array): void {
+    this.firstSeq ||= seq
+    try {
+      const record = decodeDelete(payload)
+      this.learnDelete({ record, segment: this.segmentAt(seq), seq, isUndone: false })
+    } catch (error) {
+      if (!(error instanceof RefusedError)) throw error
+      this.noteHole(seq + 1)
+      this.damaged('bad-delete', seq, error.message)
+    }
+    this.seqMax = Math.max(this.seqMax, seq)
+  }
+
+  /** Shows again what a deletion hid. One that is not known reached only what was dropped. */
+  applyUndelete(seq: number, payload: Uint8Array): void {
+    this.firstSeq ||= seq
+    try {
+      const known = this.deletions.get(decodeUndelete(payload).id)
+      if (known !== undefined) this.learnDelete({ ...known, isUndone: true })
+    } catch (error) {
+      if (!(error instanceof RefusedError)) throw error
+      this.damaged('bad-delete', seq, error.message)
+    }
+    this.seqMax = Math.max(this.seqMax, seq)
+  }
+
+  /** A deletion of the log, or one that another owner has met there. Its first place counts, and once undone it stays so. */
+  learnDelete(deletion: AppliedDelete): void {
+    const { id, tenant, kind } = deletion.record
+    const known = this.deletions.get(id)
+    if (kind === 'tenant' && known === undefined && !deletion.isUndone) {
+      this.heads.get(tenant)?.forgetExemplars()
+      this.metadata.delete(tenant)
+      this.metadataSegments.delete(tenant)
+    }
+    if (deletion.segment <= this.droppedUpTo || (known !== undefined && (known.isUndone || !deletion.isUndone))) return
+    const next = { ...deletion, isUndone: deletion.isUndone || (known?.isUndone ?? false) }
+    this.deletions.set(id, next)
+    const head = this.heads.get(tenant)
+    if (head !== undefined) this.applyTo(head, tenant, next)
+  }
+
+  private applyTo(head: Head, tenant: string, { record, segment, seq, isUndone }: AppliedDelete): void {
+    if (record.tenant !== tenant) return
+    head.cut({ segment, seq })
+    if (isUndone) head.show(record.id)
+    else head.hide(record.id, record, { segment, seq })
+  }
+
+  /** What comes again is stored where it stood before: before the deletions that came after it. */
+  private inPlace(seq: number, apply: () => number): number {
+    const isAgain = seq <= this.seqMax
+    this.seqMax = Math.max(this.seqMax, seq)
+    if (!isAgain) return apply()
+    try {
+      for (const head of this.heads.values()) head.seek(seq)
+      return apply()
+    } finally {
+      for (const head of this.heads.values()) head.seek(Number.POSITIVE_INFINITY)
+    }
+  }
+
+  /** Something of the log is missing before this sequence, perhaps a deletion: what lies before can be told from what lies behind. */
+  noteHole(seq: number): void {
+    for (const head of this.heads.values()) head.cut({ segment: this.segment, seq })
+  }
+
+  /** The deletions that reach segments that are held. */
+  deletionsHeld(): AppliedDelete[] {
+    return [...this.deletions.values()]
+  }
+
+  /** Where the records of a tenant's deletions stand, by id: what a flush writes into the manifest (contracts/deletes.ts). */
+  deletionsOf(tenant: string): ReadonlyMap<string, DeletePosition> {
+    const own = [...this.deletions.values()].filter(({ record }) => record.tenant === tenant)
+    return new Map(own.map(({ record, segment, seq }) => [record.id, { segment, seq }]))
+  }
+
+  /** Tenants with samples in a segment, or records of deletions: a flush says of each that it is done. By name. */
+  tenantsIn(segment: number): string[] {
+    const held = [...this.heads].filter(([, head]) => head.sampleCountOf(segment) > 0).map(([tenant]) => tenant)
+    const deleted = [...this.deletions.values()].filter((each) => each.segment === segment)
+    return [...new Set([...held, ...deleted.map(({ record }) => record.tenant)])].sort()
+  }
+
+  /** The parts into which deletions cut a tenant's segment: a flush makes blocks of each of its own, with `cut` as their origin says. */
+  partsOf(tenant: string, segment: number): { readonly cut: number | undefined; readonly part: StoredPart }[] {
+    const cuts = [...this.deletions.values()]
+      .filter((each) => each.record.tenant === tenant && each.segment === segment)
+      .map(({ seq }) => seq)
+      .sort((a, b) => a - b)
+    return [undefined, ...cuts].map((cut, i) => {
+      const part = { segment, fromSeq: cut ?? 0 }
+      return { cut, part: i < cuts.length ? { ...part, toSeq: cuts[i]! } : part }
+    })
+  }
+
+  /** The segment of a message. One that is delivered again, of a log that is read again, lies where it lay before. */
+  private segmentAt(seq: number): number {
+    if (seq > (this.mark?.seq ?? 0)) return this.segment
+    const found = this.marks.findLast((mark) => mark.seq < seq)?.number ?? 0
+    return found > this.droppedUpTo ? found : this.segment
   }
 
   /** A batch of epoch k lies behind M(k): marks up to it were lost, and every segment that they opened misses something. */
@@ -201,11 +320,14 @@ export class PartitionState {
     session.remember(batch.counter, seq)
     this.defineStrings(batch, session)
     this.defineSeries(batch, session)
-    const segment = this.options.isForgetful ? seq : this.segment
-    const undefinedCount =
-      this.applyFloats(batch, session, segment) +
-      this.applyHistograms(batch, session, segment) +
-      this.applyExemplars(batch, session)
+    const segment = this.options.isForgetful ? seq : this.segmentAt(seq)
+    const undefinedCount = this.inPlace(
+      seq,
+      () =>
+        this.applyFloats(batch, session, segment) +
+        this.applyHistograms(batch, session, segment) +
+        this.applyExemplars(batch, session),
+    )
     this.applyMetadata(batch)
     this.segmentBytes += batch.values.length * 10 + batch.histograms.length
     if (undefinedCount > 0) {

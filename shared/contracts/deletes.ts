@@ -30,8 +30,10 @@ export const DELETE_BYTES_MAX = 64 * 1024
 export const TIME_MIN_MS = Number.MIN_SAFE_INTEGER
 export const TIME_MAX_MS = Number.MAX_SAFE_INTEGER
 
-export const deleteSubject = (partition: number, id: string): string => `log.${partition}.delete.${id}`
-export const undeleteSubject = (partition: number, id: string): string => `log.${partition}.undelete.${id}`
+export const deletePrefix = (partition: number): string => `log.${partition}.delete.`
+export const undeletePrefix = (partition: number): string => `log.${partition}.undelete.`
+export const deleteSubject = (partition: number, id: string): string => `${deletePrefix(partition)}${id}`
+export const undeleteSubject = (partition: number, id: string): string => `${undeletePrefix(partition)}${id}`
 
 /** What stands in the logs. */
 export interface DeleteRecord {

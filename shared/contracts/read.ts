@@ -12,6 +12,7 @@
 import { addressed, cbor, streamed, topic } from '../bus/contract.ts'
 import type { Labels } from '../model/labels.ts'
 import type { Matcher } from '../model/matcher.ts'
+import type { DeleteRecord } from './deletes.ts'
 
 export const FRAME_BYTES_MAX = 1024 * 1024
 export const FRAME_BYTES_TARGET = 256 * 1024
@@ -81,6 +82,8 @@ export interface SelectFrame {
   /** mode `all`: end of each chunk in `chunks`, bytes. */
   readonly chunkEnds?: Uint32Array
   readonly chunks?: Uint8Array
+  /** Only in fills: the sequence of the log at which the part of the segment begins that each chunk belongs to; 0: at the mark. */
+  readonly chunkSeqs?: Float64Array
   /** mode `last`: one each per series. */
   readonly times?: Float64Array
   readonly values?: Float64Array
@@ -146,9 +149,18 @@ export interface FillFrame {
   readonly stamp?: OwnerStamp
   /** With the stamp: the segments that the answering owner holds. */
   readonly held?: readonly number[]
+  /** With the stamp: the deletions that the answering owner has applied. */
+  readonly deletions?: readonly AppliedDelete[]
   readonly tenant: string
   readonly frame: SelectFrame
   readonly session?: SessionPart
+}
+/** A deletion as an owner has met it in its log. */
+export interface AppliedDelete {
+  readonly record: DeleteRecord
+  readonly segment: number
+  readonly seq: number
+  readonly isUndone: boolean
 }
 /** Part of a session's dictionary, so that its later batches can be read. */
 export interface SessionPart {

@@ -1,10 +1,11 @@
 // Reading a head's chunks by slot, whatever state they are in. The rows of open chunks are up to date (SeriesChunks.sync).
 import type { Histogram } from '../../model/histogram.ts'
 import { HistogramChunkReader } from '../chunk/histogram.ts'
-import { decodeXorWords } from '../chunk/xor.ts'
-import type { SampleColumns } from '../columns.ts'
+import { decodeXorWords, wordsOf } from '../chunk/xor.ts'
+import type { SampleColumns, SampleRun } from '../columns.ts'
 import { type ChunkTable, FINISHED_XOR, LATE_FLOATS, LATE_HISTOGRAMS, OPEN_HISTOGRAM, OPEN_XOR } from './chunk-table.ts'
-import { eachLateChunk, encodeLateFloats, readLateFloats } from './late-samples.ts'
+import { eachHistogramChunk, eachLateChunk, encodeFloats, encodeLateFloats, readLateFloats } from './late-samples.ts'
+import type { Place } from './parts.ts'
 
 export interface Range {
   readonly startMs: number
@@ -18,6 +19,8 @@ export type ChunkVisitor = (
   maxTime: number,
   count: number,
   segment: number,
+  /** Where in the segment its part begins (parts.ts). */
+  seq: number,
 ) => void
 
 export function holdsFloats(table: ChunkTable, slot: number): boolean {
@@ -79,12 +82,17 @@ export function readChunk(table: ChunkTable, slot: number, { startMs, endMs }: R
 
 /** Shows the bytes of a chunk, or those that it would have if it were finished now: views that are valid during the call. A buffer of
  *  late histograms may be several chunks. `scratch` is overwritten. */
-export function showChunk(table: ChunkTable, slot: number, scratch: SampleColumns, fn: ChunkVisitor): void {
+export function showChunk(
+  table: ChunkTable,
+  slot: number,
+  { scratch, place }: { scratch: SampleColumns; place: Place },
+  fn: ChunkVisitor,
+): void {
   const kind = table.kind[slot]!
-  const segment = table.segment[slot]!
+  const { segment, seq } = place
   if (kind === LATE_HISTOGRAMS) {
     eachLateChunk(table, slot, (writer, minTime, maxTime) =>
-      fn(writer.encoding, writer.finish(), minTime, maxTime, writer.count, segment),
+      fn(writer.encoding, writer.finish(), minTime, maxTime, writer.count, segment, seq),
     )
     return
   }
@@ -93,12 +101,27 @@ export function showChunk(table: ChunkTable, slot: number, scratch: SampleColumn
   const count = table.count[slot]!
   if (kind === OPEN_HISTOGRAM) {
     const writer = table.openHistograms.get(slot)!
-    fn(writer.encoding, writer.finish(), minTime, maxTime, count, segment)
+    fn(writer.encoding, writer.finish(), minTime, maxTime, count, segment, seq)
   } else if (kind === LATE_FLOATS) {
-    fn(FINISHED_XOR, encodeLateFloats(table, slot, scratch), minTime, maxTime, count, segment)
+    fn(FINISHED_XOR, encodeLateFloats(table, slot, scratch), minTime, maxTime, count, segment, seq)
   } else {
     const start = table.start(slot)
     const bytes = table.page(slot).subarray(start, start + table.byteLength[slot]!)
-    fn(kind === OPEN_XOR ? FINISHED_XOR : kind, bytes, minTime, maxTime, count, segment)
+    fn(kind === OPEN_XOR ? FINISHED_XOR : kind, bytes, minTime, maxTime, count, segment, seq)
   }
+}
+
+/** Encodes a run anew: floats as one chunk, histograms as one or more. Calls back with bytes that are valid during the call. */
+export function encodeRun(
+  run: SampleRun,
+  fn: (bytes: Uint8Array, encoding: number, first: number, end: number) => void,
+): void {
+  const { times, histograms, end } = run
+  if (histograms === undefined) {
+    fn(encodeFloats(times, wordsOf(run.values), end), FINISHED_XOR, 0, end)
+    return
+  }
+  eachHistogramChunk(times, histograms as readonly Histogram[], end, (writer, first, after) =>
+    fn(writer.finish(), writer.encoding, first, after),
+  )
 }

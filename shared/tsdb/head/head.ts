@@ -8,17 +8,20 @@
 import type { Histogram } from '../../model/histogram.ts'
 import { compareBytes, type Labels, labelOf } from '../../model/labels.ts'
 import type { Matcher } from '../../model/matcher.ts'
-import { SampleColumns } from '../columns.ts'
+import { SampleColumns, type SampleRun } from '../columns.ts'
+import { type Deletion, type Interval, reachOf } from '../delete-filter.ts'
 import { HASH_A_EMPTY, HASH_B_EMPTY, mixA, mixB } from '../label-hash.ts'
 import { compileMatchers } from '../matcher-set.ts'
 import { mergeRuns } from '../merge.ts'
 import type { ChunkVisitor, Range } from './chunk-reading.ts'
 import { digestText } from './digest.ts'
 import { type Exemplar, ExemplarRing } from './exemplars.ts'
+import { HiddenSamples } from './hidden-samples.ts'
+import { Parts, type Place } from './parts.ts'
 import { Postings } from './postings.ts'
 import { RefCursor } from './ref-cursor.ts'
 import { selectRefs } from './select.ts'
-import { SeriesChunks } from './series-chunks.ts'
+import { type Segment, SeriesChunks } from './series-chunks.ts'
 import { DEAD, SeriesTable } from './series-table.ts'
 import type { StringTable } from './string-table.ts'
 
@@ -29,14 +32,18 @@ export interface HeadOptions {
   readonly exemplarsMax?: number
 }
 
-export const EMPTY_DIGEST = '0000000000000000'
+const ALL_TIME = { startMs: Number.NEGATIVE_INFINITY, endMs: Number.POSITIVE_INFINITY }
+const NOTHING: readonly Interval[] = []
 
 export class Head {
   private readonly strings: StringTable
+  private readonly exemplarsMax: number
   private readonly table: SeriesTable
   private readonly postings = new Postings()
   private readonly samples: SeriesChunks
-  private readonly ring: ExemplarRing
+  private readonly parts = new Parts()
+  private readonly hidden: HiddenSamples
+  private ring: ExemplarRing
   /** Counts the compactions: what was remembered by ref of another generation is void. */
   generation = 0
   private readonly cursors = new Set<RefCursor>()
@@ -46,9 +53,11 @@ export class Head {
 
   constructor(strings: StringTable, { samplesPerChunkMax = 120, exemplarsMax = 10_000 }: HeadOptions = {}) {
     this.strings = strings
+    this.exemplarsMax = exemplarsMax
     this.table = new SeriesTable(strings)
     this.samples = new SeriesChunks(samplesPerChunkMax)
     this.ring = new ExemplarRing(exemplarsMax)
+    this.hidden = new HiddenSamples((selectors) => this.refsOf(selectors))
   }
 
   /** Finds or makes the series of a label set, given as string numbers [name#, value#, …] sorted by name bytes, and returns its dense
@@ -72,17 +81,17 @@ export class Head {
   /** Applies element `index` of `values` at `time` (ms), read in segment `segment`. Returns APPENDED_NEW, _EQUAL, _REPLACED or _KEPT
    *  (series-chunks.ts). */
   appendFloat(ref: number, segment: number, time: number, values: Float64Array, index: number): number {
-    return this.samples.appendFloat(ref, segment, time, values, index)
+    return this.samples.appendFloat(ref, this.parts.at(segment), time, values, index)
   }
 
   /** The same for a float given as its two words. */
   appendBits(ref: number, segment: number, time: number, low: number, high: number): number {
-    return this.samples.appendBits(ref, segment, time, low, high)
+    return this.samples.appendBits(ref, this.parts.at(segment), time, low, high)
   }
 
   /** The same for a histogram, which the head may keep: it must not change afterwards. */
   appendHistogram(ref: number, segment: number, time: number, histogram: Histogram): number {
-    return this.samples.appendHistogram(ref, segment, time, histogram)
+    return this.samples.appendHistogram(ref, this.parts.at(segment), time, histogram)
   }
 
   appendExemplar(ref: number, exemplar: Exemplar): void {
@@ -106,10 +115,9 @@ export class Head {
 
   /** The refs, rising, of the series that pass all matchers and have chunks in the range. Throws RefusedError for a bad pattern. */
   select(matchers: readonly Matcher[], range: Range): Uint32Array {
-    const index = { strings: this.strings, series: this.table, postings: this.postings }
-    const refs = selectRefs(index, compileMatchers(matchers))
+    const refs = selectRefs(this.index, compileMatchers(matchers))
     let count = 0
-    for (let i = 0; i < refs.length; i++) if (this.samples.overlaps(refs[i]!, range)) refs[count++] = refs[i]!
+    for (let i = 0; i < refs.length; i++) if (this.overlaps(refs[i]!, range)) refs[count++] = refs[i]!
     return count === refs.length ? refs : refs.slice(0, count)
   }
 
@@ -134,15 +142,36 @@ export class Head {
   }
 
   /** Calls back for each chunk that overlaps the range, by min time: encoding id, bytes (a view for the time of the call), min and max
-   *  time, sample count, segment. Chunks may overlap each other. */
+   *  time, sample count, segment and place in it. Chunks may overlap each other. What a deletion hides is left out. */
   chunksOf(ref: number, range: Range, fn: ChunkVisitor): void {
-    for (const slot of this.samples.overlapping(ref, range)) this.samples.show(slot, fn)
+    const { samples, parts, hidden } = this
+    const isTaken = hidden.takes(ref)
+    for (const slot of samples.overlapping(ref, range)) {
+      const place = parts.of(samples.chunks.segment[slot]!)
+      const intervals = isTaken ? hidden.intervals(ref, place) : NOTHING
+      const reach = isTaken ? this.reach(slot, intervals) : 'none'
+      if (reach === 'none') samples.show(slot, place, fn)
+      else if (reach === 'some') samples.showVisible(slot, { place, hidden: intervals }, fn)
+    }
+  }
+
+  /** The same for all chunks of one segment, with what is hidden: for those who keep or pass on what is stored. */
+  storedChunksOf(ref: number, segment: number, fn: ChunkVisitor): void {
+    const { samples, parts } = this
+    for (const slot of samples.overlapping(ref, ALL_TIME)) {
+      const place = parts.of(samples.chunks.segment[slot]!)
+      if (place.segment === segment) samples.show(slot, place, fn)
+    }
   }
 
   /** Appends the series' samples in the range, both ends included, merged by L11, to the sink. */
   readInto(ref: number, range: Range, sink: SampleColumns): void {
     const { samples } = this
     const slots = samples.overlapping(ref, range)
+    if (this.hidden.takes(ref)) {
+      mergeRuns(this.visibleRuns(ref, slots, range), sink)
+      return
+    }
     const { minTime, maxTime } = samples.chunks
     let areApart = true
     for (let i = 1; i < slots.length && areApart; i++) {
@@ -163,6 +192,7 @@ export class Head {
   /** Appends the newest sample in the range, if there is one, to the sink. */
   lastInto(ref: number, range: Range, sink: SampleColumns): boolean {
     const { samples } = this
+    if (this.hidden.takes(ref)) return this.lastVisibleInto(ref, range, sink)
     if (samples.lastOpenInto(ref, range, sink)) return true
     const slots = samples.overlapping(ref, range)
     const { maxTime } = samples.chunks
@@ -217,37 +247,70 @@ export class Head {
     return this.table.count
   }
 
-  /** Samples in all segments held; a time that stands in two segments counts twice. */
+  /** Samples in all parts of segments that are held, hidden ones too; a time that stands in two counts twice. */
   get sampleCount(): number {
     let count = 0
-    for (const segment of this.samples.segments.values()) count += segment.sampleCount
+    for (const part of this.samples.segments.values()) count += part.sampleCount
     return count
   }
 
   /** An estimate of the memory, without the shared strings. */
   get bytes(): number {
-    return this.table.bytes + this.postings.bytes + this.samples.bytes + this.ring.bytes
+    return this.table.bytes + this.postings.bytes + this.samples.bytes + this.ring.bytes + this.hidden.bytes
   }
 
-  /** 16 hex digits that depend on the set of samples applied in the segment, not on order or repeats. */
+  /** 16 hex digits that depend on the set of samples applied in the segment and on where deletions cut it, not on order or repeats. */
   digest(segment: number): string {
-    const held = this.samples.segments.get(segment)
-    return held === undefined ? EMPTY_DIGEST : digestText(held.sums)
+    const sums = new Int32Array(2)
+    for (const part of this.heldParts(segment)) {
+      sums[0] = sums[0]! + part.sums[0]!
+      sums[1] = sums[1]! + part.sums[1]!
+    }
+    return digestText(sums)
   }
 
   /** The samples of one segment. */
   sampleCountOf(segment: number): number {
-    return this.samples.segments.get(segment)?.sampleCount ?? 0
+    return this.heldParts(segment).reduce((sum, part) => sum + part.sampleCount, 0)
   }
 
   /** The segments that samples are held of, rising. */
   segments(): number[] {
-    return [...this.samples.segments.keys()].sort((a, b) => a - b)
+    return this.parts.segments().filter((segment) => this.heldParts(segment).length > 0)
   }
 
   /** Frees the samples of all segments up to this one, it included. The series stay until `compact`. */
   dropSegments(upTo: number): void {
-    this.samples.dropSegments(upTo)
+    this.samples.drop(this.parts.drop(upTo))
+    this.hidden.drop(upTo)
+  }
+
+  /** From this place on samples stand in another part of the segment: what lies before can be told from what lies behind. */
+  cut(place: Place): void {
+    this.parts.cut(place)
+  }
+
+  /** What is applied from now on stands at this sequence of the log; infinite: at its end, as usual. */
+  seek(seq: number): void {
+    this.parts.seek(seq)
+    if (seq === Number.POSITIVE_INFINITY) this.hidden.match() // series may be new that belong before a deletion
+  }
+
+  /** Hides what a deletion takes of all that stands before this place (L12). The same id again changes nothing. Throws RefusedError for a
+   *  bad pattern. */
+  hide(id: string, deletion: Deletion, place: Place): void {
+    this.parts.cut(place)
+    this.hidden.add(id, deletion, place)
+  }
+
+  /** Shows again what a deletion hid. */
+  show(id: string): void {
+    this.hidden.delete(id)
+  }
+
+  /** Forgets all exemplars. */
+  forgetExemplars(): void {
+    this.ring = new ExemplarRing(this.exemplarsMax)
   }
 
   /** How many series hold neither samples nor exemplars, and are not named by `isNamed` (by ref; 0: not). */
@@ -275,6 +338,7 @@ export class Head {
     this.postings.compact(refs)
     this.samples.compact(refs, count)
     this.ring.compact(refs)
+    this.hidden.compact(refs)
     for (const cursor of this.cursors) cursor.compact(refs)
     this.generation++
     return refs
@@ -296,6 +360,60 @@ export class Head {
     return cursor
   }
 
+  private get index() {
+    return { strings: this.strings, series: this.table, postings: this.postings }
+  }
+
+  /** The refs, rising, of the series that any of the selectors takes, whether or not samples of them are held. */
+  private refsOf(selectors: Deletion['selectors']): Uint32Array {
+    const refs = new Set<number>()
+    for (const matchers of selectors) {
+      for (const ref of selectRefs(this.index, compileMatchers(matchers))) refs.add(ref)
+    }
+    return Uint32Array.from(refs).sort()
+  }
+
+  private heldParts(segment: number): Segment[] {
+    return this.parts.inSegment(segment).flatMap(({ number }) => this.samples.segments.get(number) ?? [])
+  }
+
+  private reach(slot: number, intervals: readonly Interval[]): 'all' | 'some' | 'none' {
+    const { minTime, maxTime } = this.samples.chunks
+    return reachOf(intervals, minTime[slot]!, maxTime[slot]!)
+  }
+
+  /** Whether any chunk of the series overlaps the range, by what is not hidden of it. */
+  private overlaps(ref: number, range: Range): boolean {
+    const { samples, hidden, parts } = this
+    if (!hidden.takes(ref)) return samples.overlaps(ref, range)
+    return samples.overlapping(ref, range).some((slot) => {
+      const intervals = hidden.intervals(ref, parts.of(samples.chunks.segment[slot]!))
+      const reach = this.reach(slot, intervals)
+      if (reach !== 'some') return reach === 'none'
+      const { times, count } = samples.readVisible(slot, intervals)
+      return count > 0 && times[0]! <= range.endMs && times[count - 1]! >= range.startMs
+    })
+  }
+
+  private visibleRuns(ref: number, slots: readonly number[], range: Range): SampleRun[] {
+    const { samples, hidden, parts } = this
+    return slots.map((slot, i) => {
+      const columns = this.pooled(i)
+      const visible = samples.readVisible(slot, hidden.intervals(ref, parts.of(samples.chunks.segment[slot]!)))
+      columns.pushRange(visible.asRun(), 0, visible.count)
+      columns.clip(0, range.startMs, range.endMs)
+      return columns.asRun()
+    })
+  }
+
+  private lastVisibleInto(ref: number, range: Range, sink: SampleColumns): boolean {
+    const found = new SampleColumns()
+    this.readInto(ref, range, found)
+    if (found.count === 0) return false
+    sink.pushFrom(found.asRun(), found.words, found.count - 1)
+    return true
+  }
+
   private isDead(ref: number, isNamed: Uint8Array | undefined): boolean {
     return isNamed?.[ref] !== 1 && !this.samples.holds(ref) && !this.ring.holds(ref)
   }
@@ -311,7 +429,7 @@ export class Head {
   private valuesIn(name: number, range: Range, countMax: number): number[] {
     const values: number[] = []
     this.postings.eachValue(name, (value, refs) => {
-      if (values.length < countMax && refs.some((ref) => this.samples.overlaps(ref, range))) values.push(value)
+      if (values.length < countMax && refs.some((ref) => this.overlaps(ref, range))) values.push(value)
     })
     return values
   }

@@ -89,9 +89,14 @@ export function putLateHistogram(
 export function encodeLateFloats(table: ChunkTable, slot: number, scratch: SampleColumns): Uint8Array {
   scratch.clear()
   readLateFloats(table, slot, scratch)
-  const bytesMax = xorBytesMax(scratch.count)
+  return encodeFloats(scratch.times, scratch.words, scratch.count)
+}
+
+/** Floats as one chunk: a view, valid until the next call. */
+export function encodeFloats(times: Float64Array, words: Uint32Array, count: number): Uint8Array {
+  const bytesMax = xorBytesMax(count)
   if (encodeBytes.length < bytesMax) encodeBytes = new Uint8Array(bytesMax)
-  return encodeBytes.subarray(0, encodeXor(scratch.times, scratch.words, 0, scratch.count, encodeBytes, 0))
+  return encodeBytes.subarray(0, encodeXor(times, words, 0, count, encodeBytes, 0))
 }
 
 /** The chunks that a buffer of histograms would be now: one, or several where layouts change. */
@@ -101,15 +106,27 @@ export function eachLateChunk(
   fn: (writer: HistogramChunkWriter, minTime: number, maxTime: number) => void,
 ): void {
   const { times, histograms } = table.lateHistograms.get(slot)!
+  eachHistogramChunk(times, histograms, times.length, (writer, first, end) =>
+    fn(writer, times[first]!, times[end - 1]!),
+  )
+}
+
+/** Histograms as chunks: one, or several where layouts change or bytes are many. Calls back with the indexes [first, end) of each. */
+export function eachHistogramChunk(
+  times: ArrayLike<number>,
+  histograms: readonly Histogram[],
+  count: number,
+  fn: (writer: HistogramChunkWriter, first: number, end: number) => void,
+): void {
   let first = 0
-  while (first < times.length) {
+  while (first < count) {
     const writer = new HistogramChunkWriter(times[first]!, histograms[first]!)
     let i = first + 1
-    while (i < times.length && writer.byteCount < HISTOGRAM_CHUNK_BYTES_MAX && writer.accepts(histograms[i]!)) {
+    while (i < count && writer.byteCount < HISTOGRAM_CHUNK_BYTES_MAX && writer.accepts(histograms[i]!)) {
       writer.append(times[i]!, histograms[i]!)
       i++
     }
-    fn(writer, times[first]!, times[i - 1]!)
+    fn(writer, first, i)
     first = i
   }
 }

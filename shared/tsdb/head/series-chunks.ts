@@ -6,6 +6,8 @@
 //       sample that changes nothing stores nothing.
 //   H3  A record's last time is that of the newest sample written in order in the newest segment: a later one in that segment is new.
 //
+// What is called a segment here is a part of one (parts.ts): a number that grows with each new one.
+//
 // Hot kernel: a record is one cache line of 16 words (8 floats), so an append in order touches the record, the chunk's bytes and the
 // segment's sums, and calls nothing that allocates. Words 0 to 7 are the XOR writer's (chunk/xor.ts), then those below.
 
@@ -27,10 +29,12 @@ import {
   xorAppend,
 } from '../chunk/xor.ts'
 import { SampleColumns } from '../columns.ts'
+import { type Interval, pushVisible } from '../delete-filter.ts'
 import { canonicalBytes, compareHistograms } from '../histogram-order.ts'
 import {
   type ChunkVisitor,
   eachHistogram,
+  encodeRun,
   holdsFloats,
   type Range,
   readChunk,
@@ -40,6 +44,7 @@ import {
 import { ChunkTable, FINISHED_XOR, OPEN_HISTOGRAM, OPEN_XOR } from './chunk-table.ts'
 import { hashBytes, tally } from './digest.ts'
 import { HISTOGRAM_CHUNK_BYTES_MAX, putLateFloat, putLateHistogram } from './late-samples.ts'
+import type { Place } from './parts.ts'
 import { DEAD } from './series-table.ts'
 
 /** What an append did: a new time; nothing, the same bits stood there; took the place of a lesser; nothing, a greater stood there. */
@@ -78,6 +83,7 @@ export interface Segment {
 const timeScratch = new Float64Array(1)
 const timeWords = new Uint32Array(timeScratch.buffer)
 
+const ALL_TIME = { startMs: Number.NEGATIVE_INFINITY, endMs: Number.POSITIVE_INFINITY }
 const NOTHING = 0
 const FLOAT = 1
 const HISTOGRAM = 2
@@ -100,6 +106,7 @@ export class SeriesChunks {
   private foundHigh = 0
   private foundHistogram: Histogram | undefined
   private readonly scratch = new SampleColumns(256)
+  private readonly visible = new SampleColumns(256)
 
   constructor(samplesPerChunkMax: number) {
     assert(samplesPerChunkMax >= 1 && samplesPerChunkMax <= 0xffff, 'a chunk counts its samples in 16 bits')
@@ -395,9 +402,27 @@ export class SeriesChunks {
     readChunk(this.chunks, slot, range, sink)
   }
 
-  /** Shows a slot of `overlapping`. */
-  show(slot: number, fn: ChunkVisitor): void {
-    showChunk(this.chunks, slot, this.scratch, fn)
+  /** Shows a slot of `overlapping`, which lies at `place`. */
+  show(slot: number, place: Place, fn: ChunkVisitor): void {
+    showChunk(this.chunks, slot, { scratch: this.scratch, place }, fn)
+  }
+
+  /** Shows what intervals that are apart leave of a slot of `overlapping`: nothing, or a chunk or more. */
+  showVisible(slot: number, { place, hidden }: { place: Place; hidden: readonly Interval[] }, fn: ChunkVisitor): void {
+    const run = this.readVisible(slot, hidden).asRun()
+    if (run.end > 0)
+      encodeRun(run, (bytes, encoding, first, end) => {
+        fn(encoding, bytes, run.times[first]!, run.times[end - 1]!, end - first, place.segment, place.seq)
+      })
+  }
+
+  /** What intervals that are apart leave of the samples of a slot of `overlapping`; valid until the next call. */
+  readVisible(slot: number, hidden: readonly Interval[]): SampleColumns {
+    this.scratch.clear()
+    this.visible.clear()
+    readChunk(this.chunks, slot, ALL_TIME, this.scratch)
+    pushVisible(this.scratch.asRun(), hidden, this.visible)
+    return this.visible
   }
 
   /** The newest sample of the series if it is a float of an open chunk that no other chunk reaches and the range allows it: no
@@ -432,10 +457,10 @@ export class SeriesChunks {
     this.floats = new Float64Array(this.words.buffer)
   }
 
-  /** Frees the chunks of all segments up to this one, it included. */
-  dropSegments(upTo: number): void {
+  /** Frees the chunks of these parts. */
+  drop(parts: ReadonlySet<number>): void {
     const { chunks, words } = this
-    const dropped = [...this.segments.keys()].filter((segment) => segment <= upTo)
+    const dropped = [...this.segments.keys()].filter((part) => parts.has(part))
     if (dropped.length === 0) return
     for (let ref = 0; ref < this.count; ref++) {
       const w = ref * RECORD_WORDS
@@ -443,7 +468,7 @@ export class SeriesChunks {
       for (let at = words[w + FIRST]!; at !== 0; ) {
         const slot = at - 1
         at = chunks.next[slot]!
-        if (chunks.segment[slot]! > upTo) {
+        if (!parts.has(chunks.segment[slot]!)) {
           before = slot
           continue
         }
@@ -454,8 +479,8 @@ export class SeriesChunks {
       }
       if (words[w + FIRST] === 0) words[w + LATE] = 0
     }
-    for (const segment of dropped) this.segments.delete(segment)
-    if (this.current.number <= upTo) this.current = { number: -1, sums: new Int32Array(2), sampleCount: 0 }
+    for (const part of dropped) this.segments.delete(part)
+    if (parts.has(this.current.number)) this.current = { number: -1, sums: new Int32Array(2), sampleCount: 0 }
     chunks.slab.trim()
   }
 
