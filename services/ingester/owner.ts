@@ -99,7 +99,8 @@ export class Owner {
   private stalledSinceMs = 0
   private checkpoint: Checkpoint | undefined
   private savedSeq = 0
-  private isStopped = false
+  /** Stopped: its memory was given back. */
+  isGone = false
   private isMending = false
   /** The log was found to be another than the one applied: nothing is applied until it is known from where on. */
   private isRewound = false
@@ -116,11 +117,6 @@ export class Owner {
 
   get incarnation(): string {
     return this.end?.incarnation ?? ''
-  }
-
-  /** Stopped: its memory was given back. */
-  get isGone(): boolean {
-    return this.isStopped
   }
 
   get isCaughtUp(): boolean {
@@ -175,7 +171,7 @@ export class Owner {
   }
 
   async stop(): Promise<void> {
-    this.isStopped = true
+    this.isGone = true
     this.watch?.stop()
     await this.consumer?.stop()
     this.state.dispose()
@@ -189,7 +185,7 @@ export class Owner {
     const { appliedSeq } = this
     const storedBefore = this.newestStored()
     const end = await bus.logs.state(logName(partition))
-    if (this.isStopped) return
+    if (this.isGone) return
     const isSame = before === undefined || before.incarnation === end.incarnation
     if (isSame && !this.isRewound && end.lastSeq < appliedSeq && this.mayCatchUp(appliedSeq)) return
     if (end.lastSeq >= appliedSeq) this.behindSinceMs = undefined
@@ -317,7 +313,7 @@ export class Owner {
 
   /** O1: applies the next message; a sequence that is not the next one is damage, unless a purge explains it (O4). */
   private apply(message: LogMessage): void | Promise<void> {
-    if (this.isStopped || this.isMending || this.isRewound) return
+    if (this.isGone || this.isMending || this.isRewound) return
     const { seq } = message
     const crc = checkOf(message)
     if (seq <= this.appliedSeq) {
@@ -342,7 +338,7 @@ export class Owner {
     const { partition } = this.deps
     const { appliedSeq } = this
     await blocks.refresh({ partition }, REFRESH_MS)
-    if (this.isStopped || this.isMending || this.isRewound) return
+    if (this.isGone || this.isMending || this.isRewound) return
     if (appliedSeq !== this.appliedSeq) return this.apply(message)
     const flushed = blocks.flushedRecord(partition)
     const isPurged = flushed?.mark.incarnation === this.incarnation && message.seq <= flushed.mark.seq
@@ -471,7 +467,7 @@ export class Owner {
     } finally {
       this.isMending = false
     }
-    if (!this.isStopped) this.follow(this.appliedSeq + 1)
+    if (!this.isGone) this.follow(this.appliedSeq + 1)
   }
 
   private async lastAgreed(end: LogState, trustedMax: number): Promise<number> {
