@@ -34,7 +34,7 @@ async function* framesOf(state: PartitionState): AsyncIterable<SelectFrame> {
   const head = state.heads.get(TENANT)!
   const builder = new FrameBuilder(head, state['options'].strings, 'all')
   for (let ref = 0; ref < head.seriesCount; ref++) {
-    builder.add(ref, ALL_TIME, 1)
+    builder.add(ref, ALL_TIME, { segment: 1 })
     if (ref % 3 === 0) yield builder.take()
   }
   yield builder.take()
