@@ -1,10 +1,10 @@
 // What blocks answer to the questions that owners are asked: batches are counted against the query's budget as they come.
+
 import type { Matcher } from '../../shared/model/matcher.ts'
-import type { BlockSeries } from '../../shared/tsdb/block/series.ts'
+import type { BlockSeries, BlockSeriesLabels } from '../../shared/tsdb/block/series.ts'
+import type { Interval } from '../../shared/tsdb/delete-filter.ts'
 import { BlockAnswer } from './block-answer.ts'
 import type { Collected } from './frames.ts'
-import type { HiddenParts } from './hidden.ts'
-import type { Interval } from './series-columns.ts'
 import type { BlockCall, Reading } from './whole-reader.ts'
 
 export interface BlockSelect {
@@ -44,7 +44,7 @@ export async function seriesFrom(
     let count = 0
     for await (const batch of block.reader.series(matchers, asked.range, { signal })) {
       for (const series of batch) {
-        if (seen.has(series.ref) || isAllHidden(series, hidden, asked.range)) continue
+        if (seen.has(series.ref) || isAllHidden(series, call, asked.range)) continue
         seen.add(series.ref)
         answer.addBare(series)
         count++
@@ -60,21 +60,53 @@ export async function seriesFrom(
 /** Names or values of one block, of all selectors (of everything where there is none). */
 export async function stringsFrom(
   call: BlockCall,
-  selectors: readonly (readonly Matcher[])[],
-  read: (matchers: readonly Matcher[]) => Promise<readonly string[]>,
+  asked: { selectors: readonly (readonly Matcher[])[]; startMs: number; endMs: number },
+  name: string | undefined,
 ): Promise<readonly string[]> {
-  const lists: (readonly string[])[] = []
-  for (const matchers of selectors.length > 0 ? selectors : [[]]) {
-    lists.push(await read(matchers))
+  const { block, hidden, signal } = call
+  const found = new Set<string>()
+  for (const matchers of asked.selectors.length > 0 ? asked.selectors : [[]]) {
+    if (hidden.isEmpty) {
+      const { reader } = block
+      const listed =
+        name === undefined
+          ? await reader.labelNames(matchers, asked, { signal })
+          : await reader.labelValues(name, matchers, asked, { signal })
+      for (const text of listed) found.add(text)
+    } else await addShown(call, matchers, asked, name, found)
     await call.breathe()
   }
-  return lists.length === 1 ? lists[0]! : [...new Set(lists.flat())]
+  return [...found]
 }
 
-/** A delete that covers the whole range hides the series itself. */
-function isAllHidden(series: Pick<BlockSeries, 'labels' | 'ref'>, hidden: HiddenParts, range: Interval): boolean {
-  const intervals = hidden.of(series)
-  return intervals.some(({ startMs, endMs }) => startMs <= range.startMs && endMs >= range.endMs)
+/** Series by series, because not all of them are to be seen. */
+async function addShown(
+  call: BlockCall,
+  matchers: readonly Matcher[],
+  range: Interval,
+  name: string | undefined,
+  found: Set<string>,
+): Promise<void> {
+  for await (const batch of call.block.reader.series(matchers, range, { signal: call.signal })) {
+    for (const series of batch) {
+      if (isAllHidden(series, call, range)) continue
+      const { labels } = series
+      for (let i = 0; i < labels.length; i += 2) {
+        if (name === undefined) found.add(labels[i]!)
+        else if (labels[i] === name) found.add(labels[i + 1]!)
+      }
+    }
+    await call.breathe()
+  }
+}
+
+/** One deletion that covers all of the block's times that were asked for hides the series itself. */
+function isAllHidden(series: BlockSeriesLabels, { block, hidden }: BlockCall, range: Interval): boolean {
+  if (hidden.isEmpty) return false
+  const { minTime, maxTime } = block.reader.meta
+  const fromMs = Math.max(range.startMs, minTime)
+  const toMs = Math.min(range.endMs, maxTime - 1)
+  return hidden.of(series).some(({ startMs, endMs }) => startMs <= fromMs && endMs >= toMs)
 }
 
 /** Series count once for all blocks of a read, as far as they may be the same: by the block that has most. */

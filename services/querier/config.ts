@@ -1,5 +1,5 @@
 // What can be set about a querier.
-import { bytes, type ConfigOf, defineSettings, duration, integer, list } from '../../shared/config/settings.ts'
+import { bytes, type ConfigOf, defineSettings, duration, integer, list, text } from '../../shared/config/settings.ts'
 
 export const querierSettings = defineSettings({
   lookbackMs: duration('5m', 'how far back an instant selector looks for a sample', { min: '1ms' }),
@@ -11,6 +11,9 @@ export const querierSettings = defineSettings({
   blockReadsMax: integer(16, 'blocks that one query reads at the same time', { min: 1 }),
   openBlocksMax: integer(2_000, 'blocks of all tenants that are kept open', { min: 1 }),
   openBlocksBytesMax: bytes('256MiB', 'memory of blocks that are kept open', { min: '1MiB' }),
+  readCacheBytesMax: bytes('256MiB', 'memory for pieces of blocks that were read before'),
+  readCacheFolder: text('', 'folder of this querier alone for more of them; none when empty'),
+  readCacheFolderBytesMax: bytes('10GiB', 'bytes in that folder'),
   defaultStepMs: duration('1m', 'step of a subquery that names none', { min: '1ms' }),
   stepsMax: integer(11_000, 'steps of a range query', { min: 1 }),
   selectorsMax: integer(1_000, 'match[] parameters of one request', { min: 1 }),

@@ -1,8 +1,9 @@
 // Takes in the frames of one owner: counts them against the query's budget, decodes them, remembers what the owner warned of.
+
 import type { SelectFrame } from '../../shared/contracts/read.ts'
+import type { Interval } from '../../shared/tsdb/delete-filter.ts'
 import type { Account } from './budget.ts'
 import { OwnerAnswer, sizeOf } from './owner-answer.ts'
-import type { Interval } from './series-columns.ts'
 import type { Answer } from './union.ts'
 
 export interface Collected {

@@ -1,20 +1,21 @@
-// Which samples of a block must not be shown: those that a delete of the manifest covers (L12) or a tombstone of the block itself.
+// Which samples of a block must not be shown: those that a deletion of the manifest hides (L12), or a tombstone of the block itself.
 import type { DeleteEntry } from '../../shared/contracts/blocks.ts'
-import type { Labels } from '../../shared/model/labels.ts'
-import { labelOf } from '../../shared/model/labels.ts'
-import { type CompiledMatcher, compileMatchers } from '../../shared/tsdb/matcher-set.ts'
-import type { Interval } from './series-columns.ts'
+import { hidersOf } from '../../shared/contracts/deletes.ts'
+import type { BlockSeriesLabels } from '../../shared/tsdb/block/series.ts'
+import { DeleteFilter, hiddenIntervals, type Interval, joined } from '../../shared/tsdb/delete-filter.ts'
 
 export interface HiddenParts {
-  /** The intervals of one series that must not be shown, in no particular order; they may overlap. */
-  of(series: { readonly labels: Labels; readonly ref: number }): readonly Interval[]
+  /** Nothing of any series is. */
+  readonly isEmpty: boolean
+  /** The times at which samples of a series are hidden, by start, apart from each other. */
+  of(series: Pick<BlockSeriesLabels, 'labels' | 'ref'>): readonly Interval[]
 }
 
 /** By the series' number in the block. */
 export type Tombstones = ReadonlyMap<number, readonly Interval[]>
 
 const NONE: readonly Interval[] = []
-const NOTHING_HIDDEN: HiddenParts = { of: () => NONE }
+const NOTHING_HIDDEN: HiddenParts = { isEmpty: true, of: () => NONE }
 
 /** What is hidden of the block within the range. */
 export function hiddenOf(
@@ -23,23 +24,17 @@ export function hiddenOf(
   range: Interval,
 ): HiddenParts {
   const { ulid, tombstones } = block
-  const rules = deletes
-    .filter(({ blocks, startMs, endMs }) => startMs <= range.endMs && endMs >= range.startMs && blocks.includes(ulid))
-    .map(({ selectors, startMs, endMs }) => ({
-      selectors: selectors.map(compileMatchers),
-      interval: { startMs, endMs },
-    }))
-  if (rules.length === 0 && tombstones.size === 0) return NOTHING_HIDDEN
+  const filters = hidersOf(deletes, ulid)
+    .filter(({ startMs, endMs }) => startMs <= range.endMs && endMs >= range.startMs)
+    .map((entry) => new DeleteFilter(entry))
+  if (filters.length === 0 && tombstones.size === 0) return NOTHING_HIDDEN
   return {
+    isEmpty: false,
     of({ labels, ref }) {
       const own = tombstones.get(ref) ?? NONE
-      if (rules.length === 0) return own
-      const deleted = rules.filter(({ selectors }) => selectors.some((matchers) => matchAll(matchers, labels)))
-      return deleted.length === 0 ? own : [...own, ...deleted.map(({ interval }) => interval)]
+      if (filters.length === 0) return own
+      const deleted = hiddenIntervals(filters, labels)
+      return own.length === 0 ? deleted : joined([...own, ...deleted])
     },
   }
-}
-
-function matchAll(matchers: readonly CompiledMatcher[], labels: Labels): boolean {
-  return matchers.every(({ name, matches }) => matches(labelOf(labels, name)))
 }

@@ -5,7 +5,6 @@ import { ask, askStream } from '../../shared/bus/ask.ts'
 import type { Bus } from '../../shared/bus/port.ts'
 import * as read from '../../shared/contracts/read.ts'
 import { compareBytes, compareLabels, type Labels, labelsKey } from '../../shared/model/labels.ts'
-import type { Matcher } from '../../shared/model/matcher.ts'
 import { parse } from '../../shared/promql/parse/parser.ts'
 import type { Answer, AnswerKind, Asked } from './asked.ts'
 import { seriesFrom, stringsFrom } from './block-reading.ts'
@@ -24,7 +23,7 @@ import type { OwnerCall, ReadScope } from './partition-reader.ts'
 import { TRUNCATED } from './reply.ts'
 import { selectorsIn } from './selectors.ts'
 import { unite } from './union.ts'
-import type { BlockCall, WholeReader } from './whole-reader.ts'
+import type { WholeReader } from './whole-reader.ts'
 
 export interface LabelQueryDeps {
   readonly bus: Bus
@@ -67,7 +66,6 @@ export function labelQueries(deps: LabelQueryDeps): Readonly<Record<LabelKind, A
       strings(asked, scope, budget, {
         ofOwner: (call, account) =>
           ask(bus, read.labelNames, { id: call.owner }, selectorAsk(call, asked, account), call),
-        ofBlock: ({ block, signal }, matchers) => block.reader.labelNames(matchers, asked, { signal }),
       }),
     )
   }
@@ -79,7 +77,7 @@ export function labelQueries(deps: LabelQueryDeps): Readonly<Record<LabelKind, A
       strings(asked, scope, budget, {
         ofOwner: (call, account) =>
           ask(bus, read.labelValues, { id: call.owner }, { ...selectorAsk(call, asked, account), name }, call),
-        ofBlock: ({ block, signal }, matchers) => block.reader.labelValues(name, matchers, asked, { signal }),
+        name,
       }),
     )
   }
@@ -93,7 +91,7 @@ export function labelQueries(deps: LabelQueryDeps): Readonly<Record<LabelKind, A
         return spent(account, values)
       },
       async block(call, { account }) {
-        return spent(account, await stringsFrom(call, asked.selectors, (matchers) => of.ofBlock(call, matchers)))
+        return spent(account, await stringsFrom(call, asked, of.name))
       },
     })
     const sorted = [...new Set(lists.flat())].sort(compareBytes)
@@ -149,7 +147,8 @@ function selectorAsk(
 /** How names or values are asked for. */
 interface StringsOf {
   ofOwner(call: OwnerCall, account: Account): Promise<read.StringsReply>
-  ofBlock(call: BlockCall, matchers: readonly Matcher[]): Promise<readonly string[]>
+  /** Values of this label; names where absent. */
+  readonly name?: string
 }
 
 const ALL_TIME = { startMs: Number.NEGATIVE_INFINITY, endMs: Number.POSITIVE_INFINITY }

@@ -1,4 +1,5 @@
 // Blocks that are open: their readers are kept, the longest unused go first, bounded by number and by memory (named settings).
+
 import { LRUCache } from 'lru-cache'
 import type { Blocks } from '../../shared/blocks/port.ts'
 import type { BlockEntry } from '../../shared/contracts/blocks.ts'
@@ -6,8 +7,8 @@ import { type BlockFiles, TOMBSTONES_FILE } from '../../shared/tsdb/block/files.
 import type { BlockMeta } from '../../shared/tsdb/block/meta.ts'
 import { BlockReader } from '../../shared/tsdb/block/reader.ts'
 import { readTombstones } from '../../shared/tsdb/block/tombstones.ts'
+import type { Interval } from '../../shared/tsdb/delete-filter.ts'
 import type { Tombstones } from './hidden.ts'
-import type { Interval } from './series-columns.ts'
 import type { Views } from './views.ts'
 
 export interface OpenBlock {

@@ -9,10 +9,11 @@ import { CorruptError } from '../../shared/base/errors.ts'
 import type { SelectFrame } from '../../shared/contracts/read.ts'
 import type { Labels } from '../../shared/model/labels.ts'
 import type { SeriesSamples } from '../../shared/promql/source.ts'
+import type { Interval } from '../../shared/tsdb/delete-filter.ts'
 import { HASH_A_EMPTY, hashText, mixA } from '../../shared/tsdb/label-hash.ts'
 import { decodeCanonical } from '../../shared/wire/histogram.ts'
 import { decodeUtf8 } from '../../shared/wire/utf8.ts'
-import { type ChunkList, type Interval, NO_TIMES, SeriesColumns, SharedColumnSeries } from './series-columns.ts'
+import { type ChunkList, NO_TIMES, SeriesColumns, SharedColumnSeries } from './series-columns.ts'
 
 export interface FrameSize {
   readonly series: number

@@ -12,6 +12,9 @@ import { type Actor, type HandlerContext, serve } from '../../shared/bus/actor.t
 import { QUERY_KINDS, type QueryKind } from '../../shared/contracts/query.ts'
 import type { ServiceDeps } from '../../shared/membership/deps.ts'
 import { decodeTenant } from '../../shared/model/tenant.ts'
+import type { ObjectStore } from '../../shared/objects/port.ts'
+import { cachedObjects } from '../../shared/objects/read-cache.ts'
+import { readCacheMetrics } from '../../shared/objects/read-cache-metrics.ts'
 import { createEngine } from '../../shared/promql/engine.ts'
 import { createAdmission } from './admission.ts'
 import type { AnswerKind, Asked } from './asked.ts'
@@ -48,7 +51,8 @@ export function querier(deps: ServiceDeps & { config: QuerierConfig }): Actor {
       log.debug({ owner }, `an owner did not answer: ${textOf(error)}`)
     },
   })
-  const views = createViews({ open: () => openBlocks(deps), clock, log })
+  const objects = cached(deps)
+  const views = createViews({ open: () => openBlocks({ ...deps, objects }), clock, log })
   const kept = keepOpen(views, { countMax: config.openBlocksMax, bytesMax: config.openBlocksBytesMax })
   measured.blocksKept(kept)
   const reader = createWholeReader({
@@ -144,6 +148,17 @@ export function querier(deps: ServiceDeps & { config: QuerierConfig }): Actor {
       infos: notes?.infos ?? [],
     })
   }
+}
+
+/** What is read of blocks goes through a cache of this querier. */
+function cached({ objects, clock, metrics, config }: ServiceDeps & { config: QuerierConfig }): ObjectStore {
+  const { readCacheBytesMax, readCacheFolder, readCacheFolderBytesMax } = config
+  return cachedObjects(objects, {
+    memoryBytesMax: readCacheBytesMax,
+    ...(readCacheFolder !== '' && { directory: { path: readCacheFolder, bytesMax: readCacheFolderBytesMax } }),
+    metrics: readCacheMetrics(metrics),
+    clock,
+  })
 }
 
 function isKind(kind: string): kind is QueryKind {

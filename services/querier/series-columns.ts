@@ -11,16 +11,11 @@ import type { SeriesSamples } from '../../shared/promql/source.ts'
 import { HistogramChunkReader } from '../../shared/tsdb/chunk/histogram.ts'
 import { decodeXorWords, ENCODING_XOR, wordsOf, xorCount } from '../../shared/tsdb/chunk/xor.ts'
 import { SampleColumns, type SampleRun } from '../../shared/tsdb/columns.ts'
+import type { Interval } from '../../shared/tsdb/delete-filter.ts'
 import { mergeRuns } from '../../shared/tsdb/merge.ts'
 
 const ARENA_SAMPLES = 64 * 1024
 export const NO_TIMES = new Float64Array(0)
-
-/** Inclusive, ms. */
-export interface Interval {
-  readonly startMs: number
-  readonly endMs: number
-}
 
 /** Chunks by number, wherever their bytes stand. */
 export interface ChunkList {

@@ -5,14 +5,15 @@
 //        owner has dropped what it was asked for, or a block is no longer listed, all is read again by a newer view (L18).
 //   Q9   A block that cannot be read is an error, or with `partial_response` a warning; never a silently shorter answer.
 //   Q10  A range that ends before a block begins, or begins after it ends, does not touch it.
+
 import type { Clock } from '../../shared/base/clock.ts'
 import { CarillonError, CorruptError, RefusedError, textOf, UnavailableError } from '../../shared/base/errors.ts'
 import type { BlockEntry } from '../../shared/contracts/blocks.ts'
+import type { Interval } from '../../shared/tsdb/delete-filter.ts'
 import { type Account, Share } from './budget.ts'
 import { type HiddenParts, hiddenOf } from './hidden.ts'
 import type { OpenBlock, OpenBlocks } from './open-blocks.ts'
 import { DroppedError, type OwnerCall, type PartitionReader, type ReadScope } from './partition-reader.ts'
-import type { Interval } from './series-columns.ts'
 import type { View, Views } from './views.ts'
 
 export interface BlockCall {

@@ -11,6 +11,7 @@ import { defaultsOf } from '../../../shared/config/settings.ts'
 import { type QueryKind, type QueryParams, query } from '../../../shared/contracts/query.ts'
 import type { Membership } from '../../../shared/membership/membership.ts'
 import { memoryObjects } from '../../../shared/objects/memory-objects.ts'
+import type { ObjectStore } from '../../../shared/objects/port.ts'
 import { silentLog } from '../../../shared/telemetry/log.ts'
 import { createMetrics, type Metrics } from '../../../shared/telemetry/metrics.ts'
 
@@ -35,11 +36,12 @@ export async function startQuerier(
   hub: MemoryHub,
   membership: Membership,
   changes: Partial<QuerierConfig> = {},
+  objects: ObjectStore = memoryObjects(),
 ): Promise<Harness> {
   const bus = hub.connect('querier-1')
   const asker = hub.connect('asker')
   const metrics = createMetrics()
-  const base = { bus, objects: memoryObjects(), clock: systemClock, random: seededRandom(2), log: silentLog }
+  const base = { bus, objects, clock: systemClock, random: seededRandom(2), log: silentLog }
   const config = defaultsOf(querierSettings, changes)
   const actor = querier({ ...base, metrics, id: 'querier-1', incarnation: 'y', membership, config })
   const running = runActor(actor, { ...base, drainMs: 50 })

@@ -1,5 +1,4 @@
 // An ingester as far as its contract with queriers goes: it answers from a table, and does what a test tells it to do first.
-import { createHash } from 'node:crypto'
 import { systemClock } from '../../../shared/base/clock.ts'
 import { UnavailableError } from '../../../shared/base/errors.ts'
 import { seededRandom } from '../../../shared/base/random.ts'
@@ -11,12 +10,15 @@ import type { Member, Membership } from '../../../shared/membership/membership.t
 import { type Labels, labelsFrom } from '../../../shared/model/labels.ts'
 import { silentLog } from '../../../shared/telemetry/log.ts'
 import { ENCODING_XOR, encodeXor, wordsOf, xorBytesMax } from '../../../shared/tsdb/chunk/xor.ts'
+import { hashLabels } from '../../../shared/tsdb/label-hash.ts'
 import { compileMatchers } from '../../../shared/tsdb/matcher-set.ts'
 
 export interface StubSeries {
   readonly labels: Record<string, string>
   /** Each chunk: [time, value] pairs. */
   readonly chunks: readonly (readonly (readonly [number, number])[])[]
+  /** Of the log; absent: newer than any that is in blocks. */
+  readonly segment?: number
 }
 
 export type StubData = Readonly<Record<number, readonly StubSeries[]>>
@@ -45,8 +47,9 @@ export async function stubIngester(options: StubOptions): Promise<StubIngester> 
   const matching = (ask: read.OwnerAsk, selectors: readonly read.SelectAsk['matchers'][]) => {
     const compiled = selectors.map(compileMatchers)
     return (data[ask.partition] ?? []).filter(
-      ({ labels }) =>
-        compiled.length === 0 || compiled.some((set) => set.every((m) => m.matches(labels[m.name] ?? ''))),
+      ({ labels, segment = Number.POSITIVE_INFINITY }) =>
+        segment > ask.watermark &&
+        (compiled.length === 0 || compiled.some((set) => set.every((m) => m.matches(labels[m.name] ?? '')))),
     )
   }
 
@@ -151,7 +154,7 @@ export class FrameEncoder {
     })
     const projected = {
       sets: Uint32Array.from(setOf),
-      hashes: Uint32Array.from(series.flatMap(({ labels }) => hashOf(labelsFrom(labels)))),
+      hashes: Uint32Array.from(series.flatMap(({ labels }) => [...hashOf(labelsFrom(labels))])),
     }
     const labels = Uint32Array.from(sets.flatMap((set) => set.map(numberOf)))
     const bare = {
@@ -166,10 +169,10 @@ export class FrameEncoder {
   }
 }
 
-/** Two words that the label set decides. */
-function hashOf(labels: Labels): [number, number] {
-  const digest = createHash('sha1').update(labels.join('\0')).digest()
-  return [digest.readUInt32LE(0), digest.readUInt32LE(4)]
+function hashOf(labels: Labels): Uint32Array {
+  const words = new Uint32Array(2)
+  hashLabels(labels, words, 0)
+  return words
 }
 
 function lastOf(series: readonly StubSeries[]) {
