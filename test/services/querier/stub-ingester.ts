@@ -10,7 +10,7 @@ import type { Member, Membership } from '../../../shared/membership/membership.t
 import { type Labels, labelsFrom } from '../../../shared/model/labels.ts'
 import { silentLog } from '../../../shared/telemetry/log.ts'
 import { ENCODING_XOR, encodeXor, wordsOf, xorBytesMax } from '../../../shared/tsdb/chunk/xor.ts'
-import { hashLabels } from '../../../shared/tsdb/label-hash.ts'
+import { HASH_A_EMPTY, HASH_B_EMPTY, hashText, mixA, mixB } from '../../../shared/tsdb/label-hash.ts'
 import { compileMatchers } from '../../../shared/tsdb/matcher-set.ts'
 
 export interface StubSeries {
@@ -154,7 +154,7 @@ export class FrameEncoder {
     })
     const projected = {
       sets: Uint32Array.from(setOf),
-      hashes: Uint32Array.from(series.flatMap(({ labels }) => [...hashOf(labelsFrom(labels))])),
+      hashes: Uint32Array.from(series.flatMap(({ labels }) => hashOf(labelsFrom(labels)))),
     }
     const labels = Uint32Array.from(sets.flatMap((set) => set.map(numberOf)))
     const bare = {
@@ -169,10 +169,16 @@ export class FrameEncoder {
   }
 }
 
-function hashOf(labels: Labels): Uint32Array {
+function hashOf(labels: Labels): readonly [number, number] {
   const words = new Uint32Array(2)
-  hashLabels(labels, words, 0)
-  return words
+  let a = HASH_A_EMPTY
+  let b = HASH_B_EMPTY
+  for (const text of labels) {
+    hashText(text, words, 0)
+    a = mixA(a, words[0]!)
+    b = mixB(b, words[1]!)
+  }
+  return [a >>> 0, b >>> 0]
 }
 
 function lastOf(series: readonly StubSeries[]) {
