@@ -9,6 +9,7 @@
 import { spawn, spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import fs from 'node:fs'
+import module from 'node:module'
 import os from 'node:os'
 import path from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
@@ -34,9 +35,16 @@ async function command([name, ...args]) {
   else if (name === 'check') process.exit(await runChecks())
   else if (name === 'run') await runFile(args)
   else {
+    keepCompiled()
     const { main } = await import('./main.ts')
     process.exit(await main(process.argv.slice(2)))
   }
+}
+
+/** What Node makes of our files is kept for the next start, of this process and of those it starts: two fifths of what starting costs. */
+function keepCompiled() {
+  process.env['NODE_COMPILE_CACHE'] ??= path.join(root, '.cache', 'compiled')
+  module.enableCompileCache(process.env['NODE_COMPILE_CACHE']) // does without where that folder cannot be written
 }
 
 async function runFile([file, ...args]) {
