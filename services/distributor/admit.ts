@@ -13,6 +13,7 @@ import { decodeHistogram, encodeCanonical } from '../../shared/wire/histogram.ts
 import { decodeLabels } from '../../shared/wire/label-region.ts'
 import { readWriteV1, readWriteV2 } from '../../shared/wire/remote-write.ts'
 import { createDecompressor } from '../../shared/wire/snappy.ts'
+import { type UnwantedLabels, unwantedLabels } from '../../shared/wire/unwanted.ts'
 import { Writer } from '../../shared/wire/varint.ts'
 import type { WriteSink } from '../../shared/wire/write-sink.ts'
 import type { DistributorConfig } from './config.ts'
@@ -166,6 +167,8 @@ class Admission implements WriteSink {
   private readonly tenant: number
   private readonly timeMax: number
   private readonly timeMin: number
+  /** Series that follow with the labels of the claim just dropped are stepped over before they are looked up (A3). */
+  unwanted: UnwantedLabels | undefined
   private previous = NONE
   private ref = NONE
   /** Of the last series that was recognised before its labels were walked: where it starts, and its ref. */
@@ -204,6 +207,7 @@ class Admission implements WriteSink {
 
   series(labels: Uint8Array, start: number, end: number): boolean {
     this.refused = undefined
+    this.unwanted = undefined
     // A region put together elsewhere starts at 0, where no series of a body does.
     let ref =
       start === this.knownStart ? this.knownRef : this.dictionary.find(this.tenant, labels, start, end, this.previous)
@@ -297,7 +301,10 @@ class Admission implements WriteSink {
       this.staged.claims.push(claim)
     }
     this.claim = claim
-    if (claim.verdict === 'drop') return false
+    if (claim.verdict === 'drop') {
+      this.unwanted = claim.unwanted ??= this.unwantedOf(claim)
+      return false
+    }
     this.floor = Math.max(this.timeMin, claim.floorMs)
     this.ceiling = Math.min(this.timeMax, claim.ceilingMs)
     if (dictionary.counted[ref] === 0) {
@@ -305,6 +312,11 @@ class Admission implements WriteSink {
       this.staged.newRefs.push(ref)
     }
     return true
+  }
+
+  private unwantedOf({ election, replica }: Claim): UnwantedLabels {
+    const names = this.context.haLabels
+    return unwantedLabels([names.cluster, election.cluster], [names.replica, replica])
   }
 
   private leaveClaim(): void {

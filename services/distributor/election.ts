@@ -1,6 +1,7 @@
 // One election as this distributor knows it: the record, when it saw that change, how long it may be believed, and what it heard and
 // dropped of each replica. All times but those of the record are the distributor's own monotonic clock.
 import type { ElectionRecord } from '../../shared/contracts/elections.ts'
+import type { UnwantedLabels } from '../../shared/wire/unwanted.ts'
 
 const REPLICAS_MAX = 32
 /** Samples of a challenger may come that much sooner than time passes, as a share of the time it is watched. */
@@ -105,6 +106,8 @@ export class Claim {
   isBeyond = false
   newestMs = Number.NEGATIVE_INFINITY
   dropped = { samples: 0, histograms: 0, exemplars: 0 }
+  /** What the dropped series of this claim are known by, once it was asked for. */
+  unwanted: UnwantedLabels | undefined
 
   constructor(election: Election, replica: string) {
     this.election = election

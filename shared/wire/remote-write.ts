@@ -25,6 +25,7 @@ import {
   VARINT,
   wrongWireType,
 } from './protobuf.ts'
+import { type UnwantedLabels, unwantedEnd } from './unwanted.ts'
 import { decodeUtf8Leniently } from './utf8.ts'
 import { defaultWriteLimits, METRIC_TYPES, type WriteLimits, type WriteSink } from './write-sink.ts'
 
@@ -80,6 +81,7 @@ export function readWriteV2(bytes: Uint8Array, sink: WriteSink, limits: WriteLim
   const end = bytes.length
   let first = readSymbols(walk)
   metadataTold.clear()
+  unwantedFor = undefined
   while (first < end) {
     const tag = readTag(bytes, first, end)
     if (tag === 0x2a) {
@@ -98,6 +100,10 @@ function walkOf(bytes: Uint8Array, sink: WriteSink, limits: WriteLimits, version
 function readSeriesV1(walk: Walk, start: number, end: number): void {
   const { bytes, sink } = walk
   if (++walk.seriesCount > walk.limits.seriesMax) throw tooMany('series', walk.limits.seriesMax)
+  if (sink.unwanted !== undefined) {
+    const unwantedEnds = unwantedEnd(bytes, walk.view, start, end, sink.unwanted)
+    if (unwantedEnds >= 0) return skipSamples(walk, unwantedEnds, end)
+  }
   let labelsEnd = sink.knownEnd === undefined ? -1 : sink.knownEnd(bytes, start, end)
   if (labelsEnd < 0) labelsEnd = regionEnd(bytes, start, end)
   if (labelsEnd >= 0 && !hasField1(bytes, labelsEnd, end)) {
@@ -118,13 +124,18 @@ function readSeriesV1(walk: Walk, start: number, end: number): void {
 
 /** True when labels follow in what should be the rest of a series. */
 function hasField1(bytes: Uint8Array, at: number, end: number): boolean {
-  if (at + 1 < end && bytes[at] === 0x12 && at + 2 + bytes[at + 1]! === end && bytes[at + 1]! < 128) return false // one sample
+  if (isOneSample(bytes, at, end)) return false
   while (at < end) {
     const tag = readTag(bytes, at, end)
     if (tag >>> 3 === 1) return true
     at = skipField(tag, bytes, cursor.at, end)
   }
   return false
+}
+
+/** Field 2 and nothing else, which is what most series end with. */
+function isOneSample(bytes: Uint8Array, at: number, end: number): boolean {
+  return at + 1 < end && bytes[at] === 0x12 && at + 2 + bytes[at + 1]! === end && bytes[at + 1]! < 128
 }
 
 /** Adds all labels (field 1) of a message to a region. */
@@ -175,6 +186,11 @@ function readSamples(walk: Walk, start: number, end: number): void {
 /** Counts what a series holds that nobody wants: lengths are followed, contents are not looked at. */
 function skipSamples(walk: Walk, start: number, end: number): void {
   const { bytes, sink, limits, version } = walk
+  if (isOneSample(bytes, start, end) && walk.sampleCount < limits.samplesMax) {
+    walk.sampleCount++
+    sink.skipped?.(1, 0, 0)
+    return
+  }
   const exemplarField = EXEMPLAR_FIELD[version]
   let floats = 0
   let histograms = 0
@@ -381,23 +397,59 @@ function readSeriesV2(walk: Walk, start: number, end: number): void {
   const { bytes, sink, limits } = walk
   if (++walk.seriesCount > limits.seriesMax) throw tooMany('series', limits.seriesMax)
   const kinds = gatherRefs(bytes, start, end)
-  seriesRegion.reset()
-  addReferred(seriesRegion, walk)
-  countRegion(walk, seriesRegion)
-  const nameRef = (kinds & HAS_METADATA) === 0 ? -1 : metricNameRef(bytes)
+  const hasFloats = (kinds & HAS_FLOATS) !== 0
+  const hasHistograms = (kinds & HAS_HISTOGRAMS) !== 0
+  const isEmpty = (kinds & (HAS_FLOATS | HAS_HISTOGRAMS | HAS_EXEMPLARS)) === 0
+  const isLawful = !isEmpty && !(hasFloats && hasHistograms)
+  const isUnwanted = isLawful && sink.unwanted !== undefined && hasUnwantedRefs(sink.unwanted)
+  if (!isUnwanted) {
+    seriesRegion.reset()
+    addReferred(seriesRegion, walk)
+    countRegion(walk, seriesRegion)
+  }
+  const nameRef = isUnwanted || (kinds & HAS_METADATA) === 0 ? -1 : metricNameRef(bytes)
   // Prometheus sends exemplars apart from the samples of their series, though the specification asks for a sample in each.
-  if ((kinds & (HAS_FLOATS | HAS_HISTOGRAMS | HAS_EXEMPLARS)) === 0) {
-    throw refusedSeries('TimeSeries must contain at least one sample or histogram for series')
-  }
-  if ((kinds & HAS_FLOATS) !== 0 && (kinds & HAS_HISTOGRAMS) !== 0) {
-    throw refusedSeries('TimeSeries must contain either samples or histograms, not both, for series')
-  }
+  if (isEmpty) throw refusedSeries('TimeSeries must contain at least one sample or histogram for series')
+  if (!isLawful) throw refusedSeries('TimeSeries must contain either samples or histograms, not both, for series')
   walk.seriesStart = (kinds & HAS_START) === 0 ? 0 : createdTime(bytes, start, end)
-  const isWanted = sink.series(seriesRegion.bytes, 0, seriesRegion.length)
+  const isWanted = !isUnwanted && sink.series(seriesRegion.bytes, 0, seriesRegion.length)
   if (isWanted) readSamples(walk, start, end)
   else skipSamples(walk, start, end)
+  if (!isWanted && !isUnwanted && sink.unwanted !== undefined) noteUnwantedRefs(walk, sink.unwanted)
   if ((kinds & HAS_METADATA) !== 0) readMetadataV2(walk, start, end, nameRef, isWanted)
   if (isWanted) sink.seriesEnd()
+}
+
+/** Under which symbols the unwanted labels were last found: name and value of each. Of the request being read, by `unwantedFor`. */
+let unwantedFor: UnwantedLabels | undefined
+const unwantedRefs = new Int32Array(4)
+
+/** Looks among the references of the series just told for the labels that made it unwanted. */
+function noteUnwantedRefs({ bytes }: Walk, unwanted: UnwantedLabels): void {
+  if (unwanted === unwantedFor) return
+  unwantedRefs.fill(-1)
+  for (let i = 0; i < refCount; i += 2) {
+    const name = refs[i]!
+    const value = refs[i + 1]!
+    exemplarRegion.reset()
+    exemplarRegion.add(bytes, symbolStarts[name]!, symbolEnds[name]!, symbolStarts[value]!, symbolEnds[value]!)
+    for (const [at, sought] of [unwanted.first, unwanted.second].entries()) {
+      if (Buffer.compare(exemplarRegion.bytes.subarray(0, exemplarRegion.length), sought.region) !== 0) continue
+      unwantedRefs[2 * at] = name
+      unwantedRefs[2 * at + 1] = value
+    }
+  }
+  unwantedFor = unwantedRefs.includes(-1) ? undefined : unwanted
+}
+
+/** Whether both stand among `refs`, under the symbols that they had before; under others a series is told, and they are noted anew. */
+function hasUnwantedRefs(unwanted: UnwantedLabels): boolean {
+  if (unwanted !== unwantedFor || refCount % 2 !== 0) return false
+  let found = 0
+  for (let i = 0; i < refCount && found < 4; i += 2) {
+    if (refs[i] === unwantedRefs[found] && refs[i + 1] === unwantedRefs[found + 1]) found += 2
+  }
+  return found === 4
 }
 
 const HAS_FLOATS = 1

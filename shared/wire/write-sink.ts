@@ -1,5 +1,7 @@
 // What the readers of remote write tell, and the bounds they keep.
 
+import type { UnwantedLabels } from './unwanted.ts'
+
 /** What Prometheus calls a metric's type, in the words of the text format. */
 export type MetricType =
   | 'unknown'
@@ -31,6 +33,9 @@ export const METRIC_TYPES: readonly MetricType[] = [
  * labels of a series stay valid until its seriesEnd. Labels come as a region (label-region.ts) whatever the protocol.
  */
 export interface WriteSink {
+  /** Series with both labels are not told: what they hold is counted by `skipped`, as if `series` had said false. May change with each
+   *  series that is told. */
+  readonly unwanted?: UnwantedLabels | undefined
   /** Remote write 1.0: where the labels of the series at `start` end, when the sink knows these very bytes as a whole label region;
    *  −1: it does not. Saves the reader walking them. */
   knownEnd?(bytes: Uint8Array, start: number, end: number): number
