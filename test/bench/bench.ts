@@ -144,13 +144,13 @@ async function ownRuns(
   figures: Figures,
 ): Promise<void> {
   if (runs.has('scale') || runs.has('replicas') || runs.has('servers')) {
-    const workload = made(folder, 50_000, scrapes(40))
+    const workload = made(folder, 50_000, scrapes(120))
     if (runs.has('scale')) figures.scale = await growth(folder, workload, scaleShapes)
     if (runs.has('replicas')) figures.replicas = await growth(folder, workload, replicaShapes)
     if (runs.has('servers')) figures.servers = await growth(folder, workload, serverShapes)
     fs.rmSync(workload.file)
   }
-  if (runs.has('ha')) figures.pair = await pair(folder, scrapes(40))
+  if (runs.has('ha')) figures.pair = await pair(folder, scrapes(80))
   if (runs.has('replay'))
     figures.replays = [await replay(folder, 50_000, scrapes(40)), await replay(folder, 200_000, scrapes(20))]
 }
@@ -160,7 +160,7 @@ async function growth(folder: string, workload: Workload, shapes: readonly Shape
   for (const shape of shapes) {
     const figures = await alone(ownTarget(folder, argsOf(shape), shape.command), shape.name, async (target) => {
       await untilSpread(target, shape)
-      return ingest(target, workload, 0, folder)
+      return ingest(target, workload, 0, folder, { isHalved: true })
     })
     growths.push({ name: shape.name, figures })
   }

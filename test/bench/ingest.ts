@@ -1,10 +1,11 @@
 // One ingest run on a target: the first scrape and the steady state apart, each until the target is idle again.
 import fs from 'node:fs'
 import path from 'node:path'
+import type { LoadResult } from './load.ts'
 import { percentile, runLoad } from './loader.ts'
 import { MemoryWatch, treeUse, untilIdle } from './process-tree.ts'
 import type { Target } from './target.ts'
-import type { Workload } from './workload.ts'
+import type { Body, Workload } from './workload.ts'
 
 export interface IngestPart {
   readonly samples: number
@@ -25,7 +26,9 @@ export interface IngestFigures {
   readonly all: IngestPart
   readonly first: IngestPart
   readonly steady: IngestPart
-  /** CPU seconds per million samples of the whole run, by role. */
+  /** The second half of the steady state, where it was measured apart: by then every process has compiled what it needs. */
+  readonly settled?: IngestPart
+  /** CPU seconds per million samples, by role: of the settled half where there is one, else of the whole run. */
   readonly cpuByRole: Readonly<Record<string, number>>
   readonly ackMs: { readonly p50: number; readonly p99: number; readonly max: number }
   readonly retries: number
@@ -36,29 +39,35 @@ export interface IngestFigures {
   readonly log?: LogFigures
 }
 
-export async function ingest(target: Target, workload: Workload, rate: number, folder: string): Promise<IngestFigures> {
+export async function ingest(
+  target: Target,
+  workload: Workload,
+  rate: number,
+  folder: string,
+  { isHalved = false } = {},
+): Promise<IngestFigures> {
   const root = target.pid()
   const memory = new MemoryWatch(root)
   const before = cpuByPid(target)
   const idleBefore = await untilIdle(root, target.idleShareMax)
   const countsBefore = await logCounts(target, folder)
-  const send = (isFirst: boolean) =>
-    runLoad({
-      url: target.pushUrl(),
-      file: workload.file,
-      connectionCount: workload.connectionCount,
-      bodies: workload.bodies.filter(({ isFirstScrape }) => isFirstScrape === isFirst),
-      rate,
-    })
-  const first = await send(true)
+  const { file, connectionCount } = workload
+  const send = (bodies: readonly Body[]) => runLoad({ url: target.pushUrl(), file, connectionCount, bodies, rate })
+  const later = workload.bodies.filter(({ isFirstScrape }) => !isFirstScrape)
+  const half = isHalved ? later.length >> 1 : 0
+  const first = await send(workload.bodies.filter(({ isFirstScrape }) => isFirstScrape))
   const idleBetween = await untilIdle(root, target.idleShareMax)
   const countsBetween = await logCounts(target, folder)
-  const steady = await send(false)
+  const warming = half > 0 ? await send(later.slice(0, half)) : undefined
+  const idleHalfway = half > 0 ? await untilIdle(root, target.idleShareMax) : idleBetween
+  const halfway = half > 0 ? cpuByPid(target) : before
+  const last = await send(later.slice(half))
   const idleAfter = await untilIdle(root, target.idleShareMax)
   const countsAfter = await logCounts(target, folder)
+  const steady = warming === undefined ? last : joined(warming, last)
   const { rssBytes, pssBytes, perProcess } = memory.stop()
   const samples = first.samples + steady.samples
-  const millions = samples / 1e6
+  const millions = (half > 0 ? last.samples : samples) / 1e6
   return {
     all: {
       samples,
@@ -67,7 +76,8 @@ export async function ingest(target: Target, workload: Workload, rate: number, f
     },
     first: part(first, idleBetween - idleBefore),
     steady: part(steady, idleAfter - idleBetween),
-    cpuByRole: byRole(target, cpuByPid(target), (cpu, pid) => (cpu - (before.get(pid) ?? 0)) / millions),
+    ...(half > 0 && { settled: part(last, idleAfter - idleHalfway) }),
+    cpuByRole: byRole(target, cpuByPid(target), (cpu, pid) => (cpu - (halfway.get(pid) ?? 0)) / millions),
     ackMs: {
       p50: percentile(steady.latencies, 0.5),
       p99: percentile(steady.latencies, 0.99),
@@ -84,6 +94,17 @@ export async function ingest(target: Target, workload: Workload, rate: number, f
 
 function part({ samples, seconds }: { samples: number; seconds: number }, cpuSeconds: number): IngestPart {
   return { samples, cpuPerMillion: cpuSeconds / (samples / 1e6), samplesPerSecond: samples / seconds }
+}
+
+function joined(one: LoadResult, other: LoadResult): LoadResult {
+  return {
+    samples: one.samples + other.samples,
+    requests: one.requests + other.requests,
+    retries: one.retries + other.retries,
+    seconds: one.seconds + other.seconds,
+    behindMs: Math.max(one.behindMs, other.behindMs),
+    latencies: [...one.latencies, ...other.latencies].sort((a, b) => a - b),
+  }
 }
 
 function cpuByPid(target: Target): Map<number, number> {

@@ -17,9 +17,9 @@ export async function measurePair(
   { elected, other }: { readonly elected: Workload; readonly other: Workload },
   folder: string,
 ): Promise<PairFigures> {
-  const stored = await ingest(target, elected, 0, folder)
+  const stored = await ingest(target, elected, 0, folder, { isHalved: true })
   const before = await droppedSamples(target)
-  const dropped = await ingest(target, other, 0, folder)
+  const dropped = await ingest(target, other, 0, folder, { isHalved: true })
   const count = (await droppedSamples(target)) - before
   if (before !== 0 || count !== other.sampleCount) {
     throw new Error(
