@@ -5,10 +5,10 @@
 import { ENCODING_FLOAT_HISTOGRAM, ENCODING_HISTOGRAM, HistogramChunkWriter } from '../chunk/histogram.ts'
 import { ENCODING_XOR, encodeXor, wordsOf, xorBytesMax } from '../chunk/xor.ts'
 import type { SampleRun } from '../columns.ts'
+import { HISTOGRAM_CHUNK_BYTES_MAX } from '../head/late-samples.ts'
 import { continuesWithoutReset } from './counter-resets.ts'
 
 export const SAMPLES_PER_CHUNK = 120
-const HISTOGRAM_CHUNK_BYTES_MAX = 48 * 1024
 
 export type ChunkSink = (encoding: number, bytes: Uint8Array, minTime: number, maxTime: number, count: number) => void
 

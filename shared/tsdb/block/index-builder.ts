@@ -75,7 +75,7 @@ export class IndexBuilder {
     const postingsTable = out.length
     this.writePostingsTable(out, offsets, sorted)
     const toc = out.length
-    // sections of label indices are written by no Prometheus since 2.50; their positions are those of what follows
+    // label indices are written by no Prometheus of today; their positions are those of what follows
     for (const position of [symbols, series, postings, postingsTable, postings, postingsTable]) out.u64(position)
     out.u32(crc32c(out.buffer, toc, out.length))
     return out.take()
