@@ -10,6 +10,7 @@ import type { ServiceDeps } from '../shared/membership/deps.ts'
 import type { ServiceActor } from './launcher/actor-process.ts'
 import {
   compactSettings,
+  flushSettings,
   launcherSettings,
   oneServer,
   partitionsSettings,
@@ -63,6 +64,7 @@ Commands:
   setup         makes the logs and buckets in the nats-server of --nats, then ends
   ring          who is here and who owns what, in the system on --nats
   partitions    partitions add N: more partition logs for a running system
+  mark, flush   opens the next segments of a running system; brings the ones before into blocks
   compact       compact --status, compact --now: how far the merging of blocks is, or do it now
 ${Object.entries(roles)
   .map(([name, { does }]) => `  ${name.padEnd(14)}${does}`)
@@ -87,6 +89,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     if (name === 'ring') return wantsHelp ? print(ringHelp()) : await showRing(args)
     if (name === 'partitions') return wantsHelp ? print(partitionsHelp()) : await changePartitions(args)
     if (name === 'compact') return wantsHelp ? print(compactHelp()) : await compact(args)
+    if (name === 'mark' || name === 'flush') return wantsHelp ? print(flushHelp(name)) : await flushBlocks(name, args)
     if (name in roles)
       return wantsHelp ? print(await roleHelp(name as RoleName)) : await startOne(name as RoleName, args)
     const near = nearest(name, [
@@ -195,6 +198,14 @@ async function changePartitions([verb, count, ...argv]: readonly string[]): Prom
   return print(`${record.count} partitions take series\n`)
 }
 
+async function flushBlocks(kind: 'mark' | 'flush', argv: readonly string[]): Promise<number> {
+  const [common, { waitMs }] = read([commonSettings, flushSettings], argv, await otherTables())
+  const { askFlush, flushText } = await import('./launcher/ring-commands.ts')
+  const outcome = await askFlush(common, { kind, waitMs })
+  print(flushText(outcome))
+  return outcome.isDone ? 0 : 1
+}
+
 // ---- settings ----
 
 /** All sections, for the documents. */
@@ -282,6 +293,19 @@ function compactHelp(): string {
     intro: 'Shows what the compactors of a running system do and did, or has them merge blocks now.',
     sections: [
       { title: 'compact', table: compactSettings },
+      { title: 'every actor', table: commonSettings },
+    ],
+    after: exitCodes,
+  })
+}
+
+function flushHelp(kind: 'mark' | 'flush'): string {
+  const what = kind === 'mark' ? 'Opens the next segment' : 'Brings what was written so far into blocks'
+  return helpText({
+    usage: `carillon ${kind} --nats URL [flags]`,
+    intro: `${what} in every partition, as soon as the ingesters' segment-min allows.`,
+    sections: [
+      { title: kind, table: flushSettings },
       { title: 'every actor', table: commonSettings },
     ],
     after: exitCodes,

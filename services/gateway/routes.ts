@@ -4,6 +4,7 @@ import type { Metrics } from '../../shared/telemetry/metrics.ts'
 import { compactionRoutes } from './compaction.ts'
 import { type ElectionDeps, electionRoutes } from './elections.ts'
 import type { Route } from './exchange.ts'
+import { flushRoutes } from './flush-routes.ts'
 import { createLoad } from './load.ts'
 import { type PageDeps, pageRoutes } from './pages.ts'
 import { type PushDeps, pushRoutes } from './push.ts'
@@ -41,6 +42,7 @@ export function gatewayRoutes(deps: RoutesDeps): readonly Route[] {
     ...queryRoutes({ ...deps, load: queryLoad }),
     ...pageRoutes(deps),
     ...ringRoutes(deps),
+    ...flushRoutes(deps),
     ...compactionRoutes(deps),
   ]
 }

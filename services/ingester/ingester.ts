@@ -13,6 +13,7 @@ import type { Blocks } from '../../shared/blocks/port.ts'
 import { every, type HandlerContext, serve, serveStream } from '../../shared/bus/actor.ts'
 import { tell } from '../../shared/bus/ask.ts'
 import type { KvBucket } from '../../shared/bus/port.ts'
+import { type FlushAsk, type FlushReply, flushNow } from '../../shared/contracts/flush.ts'
 import { LOG_BUCKET } from '../../shared/contracts/log.ts'
 import type { PartitionStatus } from '../../shared/contracts/member.ts'
 import * as read from '../../shared/contracts/read.ts'
@@ -28,6 +29,7 @@ import { fillFrames } from './fill-frames.ts'
 import { fillDamage } from './filler.ts'
 import { type FlushStep, flushNext, unflushedAgeMs } from './flush.ts'
 import { flushMetrics } from './flush-metrics.ts'
+import { answerFlush } from './flush-now.ts'
 import { leadPartition } from './leader.ts'
 import { Owner } from './owner.ts'
 import { ownerMetrics } from './owner-metrics.ts'
@@ -101,6 +103,7 @@ export function ingester(deps: IngesterDeps): MemberActor & { owners(): readonly
       serve(read.exemplars, async (asked, context) => exemplarsOf(await ready(asked, context), asked), { id }),
       serve(read.known, async (asked) => knownOf(ownerOf(asked.partition), asked), { id }),
       serveStream(read.fill, onFill, { id }),
+      serve(flushNow, onFlush, { id }),
     ],
     hears: [],
     every: [
@@ -147,6 +150,11 @@ export function ingester(deps: IngesterDeps): MemberActor & { owners(): readonly
       )
     }
     yield* fillFrames(owner, strings, asked.segment)
+  }
+
+  function onFlush(asked: FlushAsk, { signal }: HandlerContext): Promise<FlushReply> {
+    const led = [...owners.values()].filter(({ partition }) => leaderOf(partition) === id)
+    return answerFlush(asked, { led, blocks, clock, signal })
   }
 
   function ownerOf(partition: number): Owner {

@@ -46,6 +46,10 @@ export const compactSettings = defineSettings({
   output: choice(['text', 'json'], 'text', 'tables for people, or one JSON line'),
 })
 
+export const flushSettings = defineSettings({
+  waitMs: duration('2m', 'how long `mark` and `flush` wait until it is done', { min: '0ms', max: '15m' }),
+})
+
 export const partitionsSettings = defineSettings({
   waitMs: duration('2m', 'how long `partitions add` waits until the new ones take series', { min: '1s' }),
 })

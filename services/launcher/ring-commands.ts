@@ -1,9 +1,10 @@
-// `carillon ring` and `carillon partitions add`: what a person asks of a running system's ring, from anywhere on its NATS.
+// `carillon ring`, `mark`, `flush` and `partitions add`: what a person asks of a running system's ring, from anywhere on its NATS.
 import { sleep, systemClock } from '../../shared/base/clock.ts'
 import { RefusedError, textOf, UnavailableError } from '../../shared/base/errors.ts'
 import { ask } from '../../shared/bus/ask.ts'
 import type { Bus } from '../../shared/bus/port.ts'
 import type { CommonConfig } from '../../shared/config/common.ts'
+import { type FlushAsk, type FlushOutcome, flushAll } from '../../shared/contracts/flush.ts'
 import { type PartitionsRecord, type RingReply, ring } from '../../shared/contracts/member.ts'
 import { addPartitions, readPartitions } from '../../shared/membership/bootstrap.ts'
 import { createLog } from '../../shared/telemetry/log.ts'
@@ -23,6 +24,23 @@ export function askRing(common: CommonConfig): Promise<RingReply> {
       throw new SetupError(1, text, { cause: error })
     }
   })
+}
+
+/** Opens the next segments now; with `flush` brings the ones before into blocks, too. */
+export function askFlush(common: CommonConfig, asked: FlushAsk): Promise<FlushOutcome> {
+  return withBus(common, asked.kind, async (bus) => {
+    const { members } = await ask(bus, ring, {}, {}, {})
+    const ids = members.filter(({ role, isHealthy }) => role === 'ingester' && isHealthy).map(({ id }) => id)
+    return flushAll(bus, ids, asked)
+  })
+}
+
+export function flushText({ partitions, failures }: FlushOutcome): string {
+  const lines = partitions.map(
+    ({ partition, leader, segment, flushed, isDone }) =>
+      `partition ${partition}  ${leader}  segment ${segment}  flushed ${flushed}  ${isDone ? 'done' : 'not yet'}`,
+  )
+  return `${[...lines, ...failures.map((failure) => `no answer from ${failure}`)].join('\n')}\n`
 }
 
 /** Adds partitions to a running system and waits until they take series. */

@@ -3,6 +3,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { Batch } from '../../../services/distributor/session.ts'
 import type { FlushStep } from '../../../services/ingester/flush.ts'
 import { ask } from '../../../shared/bus/ask.ts'
+import { flushAll } from '../../../shared/contracts/flush.ts'
 import { batchSubject } from '../../../shared/contracts/log.ts'
 import { labelNames, metadata } from '../../../shared/contracts/read.ts'
 import { BlockReader } from '../../../shared/tsdb/block/reader.ts'
@@ -264,4 +265,19 @@ describe('owners that were away', () => {
     expect(reply.metadata).toEqual([{ metric: 'm', type: 'counter', help: 'what it counts', unit: '' }])
     expect(ground.owner('i2').damages).toEqual([])
   })
+})
+
+test('L8: a flush by hand closes what is open as soon as segment-min allows, and says when it is in blocks', async () => {
+  await ground.mark(1)
+  await ground.start('i1')
+  await ground.batch([['a', START_MS, 1]])
+  const bus = ground.hub.connect('asker')
+  const soon = await ground.soon(flushAll(bus, ['i1'], { kind: 'flush', waitMs: 1_000 }))
+  expect(soon).toMatchObject({ isDone: false, partitions: [{ partition: 0, segment: 1, flushed: 0, leader: 'i1' }] })
+  const late = await ground.soon(flushAll(bus, ['i1'], { kind: 'flush', waitMs: 100_000 }))
+  expect(late).toMatchObject({ isDone: true, partitions: [{ segment: 2, flushed: 1 }] })
+  const again = await ground.soon(flushAll(bus, ['i1'], { kind: 'flush', waitMs: 0 }))
+  expect(again, 'nothing was written since').toMatchObject({ isDone: true, partitions: [{ segment: 2, flushed: 1 }] })
+  const nobody = await ground.soon(flushAll(bus, ['i9'], { kind: 'mark', waitMs: 0 }))
+  expect(nobody).toMatchObject({ isDone: false, failures: [expect.stringMatching(/^i9: /)] })
 })

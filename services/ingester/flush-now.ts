@@ -1,0 +1,45 @@
+// What an administrator asks for: the next segment now, and the one before in blocks. The work itself is done by the clock, as ever.
+import { type Clock, sleep } from '../../shared/base/clock.ts'
+import type { Blocks } from '../../shared/blocks/port.ts'
+import {
+  FLUSH_WAIT_MS_MAX,
+  type FlushAsk,
+  type FlushedPartition,
+  type FlushReply,
+} from '../../shared/contracts/flush.ts'
+import type { Owner } from './owner.ts'
+
+export interface FlushNowDeps {
+  readonly led: readonly Owner[]
+  readonly blocks: Pick<Blocks, 'flushed'>
+  readonly clock: Clock
+  readonly signal: AbortSignal
+}
+
+const STEP_MS = 50
+
+export async function answerFlush(asked: FlushAsk, deps: FlushNowDeps): Promise<FlushReply> {
+  const { led, clock, signal } = deps
+  const untilMs = clock.monotonic() + Math.min(asked.waitMs, FLUSH_WAIT_MS_MAX)
+  const wanted = led.map((owner) => wantedOf(owner, asked))
+  for (;;) {
+    const partitions = led.map((owner, i) => statusOf(owner, wanted[i]!, asked, deps))
+    if (partitions.every(({ isDone }) => isDone) || clock.monotonic() >= untilMs) return { partitions }
+    await sleep(clock, STEP_MS, signal)
+  }
+}
+
+/** The segment to be closed, or flushed. One that holds nothing stays open, unless a mark was asked for. */
+function wantedOf(owner: Owner, { kind }: FlushAsk): number {
+  const { segment, segmentBytes } = owner.state
+  const closes = kind === 'mark' || segmentBytes > 0
+  if (closes) owner.wantsMark = true
+  return closes ? segment : segment - 1
+}
+
+function statusOf(owner: Owner, wanted: number, { kind }: FlushAsk, { blocks }: FlushNowDeps): FlushedPartition {
+  const { partition } = owner
+  const { segment } = owner.state
+  const flushed = blocks.flushed(partition)
+  return { partition, segment, flushed, isDone: kind === 'mark' ? segment > wanted : flushed >= wanted }
+}
