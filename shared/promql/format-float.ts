@@ -63,8 +63,9 @@ export function formatShort(value: number, precision?: number): string {
   return withoutExponent(sign, digits, exponent)
 }
 
-/** As a label value of OpenMetrics: whole numbers keep a `.0`. */
+/** As a label value of OpenMetrics: whole numbers keep a `.0`, and zero has no sign. */
 export function formatOpenMetrics(value: number): string {
+  if (value === 0) return '0.0'
   const text = formatShort(value)
   return /^-?\d+$/.test(text) ? `${text}.0` : text
 }

@@ -21,6 +21,8 @@ export interface Pushed {
 export interface SenderOptions {
   readonly tenant?: string
   readonly protocol?: 1 | 2
+  /** `/api/v1/push` unless told. */
+  readonly path?: string
   readonly headers?: Readonly<Record<string, string>>
 }
 
@@ -31,7 +33,7 @@ const typeOf = {
 
 /** A body as it travels, compressed. */
 export async function pushBody(url: string, body: Uint8Array, options: SenderOptions = {}): Promise<Pushed> {
-  const response = await fetch(`${url}/api/v1/push`, {
+  const response = await fetch(`${url}${options.path ?? '/api/v1/push'}`, {
     method: 'POST',
     body: Buffer.from(body),
     headers: {

@@ -46,7 +46,12 @@ export interface Prometheus {
 export interface PrometheusOptions {
   /** job → host:port of its targets. */
   readonly jobs: Readonly<Record<string, readonly string[]>>
-  readonly remoteWriteUrl: string
+  /** Absent: it writes to nobody. */
+  readonly remoteWriteUrl?: string
+  /** Further flags. */
+  readonly args?: readonly string[]
+  /** Further features. */
+  readonly features?: readonly string[]
   readonly externalLabels?: Readonly<Record<string, string>>
 }
 
@@ -59,7 +64,8 @@ export async function startPrometheus(found: FoundPrometheus, options: Prometheu
     `--storage.tsdb.path=${join(dir, 'data')}`,
     `--web.listen-address=${address}`,
     '--log.level=warn',
-    `--enable-feature=exemplar-storage,native-histograms${found.major >= 3 ? ',metadata-wal-records' : ''}`,
+    `--enable-feature=${['exemplar-storage', 'native-histograms', ...(found.major >= 3 ? ['metadata-wal-records'] : []), ...(options.features ?? [])].join(',')}`,
+    ...(options.args ?? []),
   ]
   const child = spawn(found.path, args, { stdio: ['ignore', 'ignore', 'pipe'] })
   let said = ''
@@ -85,7 +91,7 @@ function hasHistogramSetting({ major, version }: FoundPrometheus): boolean {
 
 function configText(found: FoundPrometheus, options: PrometheusOptions, address: string): string {
   const { jobs, remoteWriteUrl, externalLabels = {} } = options
-  const targets = { ...jobs, prometheus: [address] }
+  const targets = remoteWriteUrl === undefined ? jobs : { ...jobs, prometheus: [address] }
   return stringify({
     global: { scrape_interval: '1s', scrape_timeout: '1s', external_labels: externalLabels },
     scrape_configs: Object.entries(targets).map(([job, addresses]) => ({
@@ -94,16 +100,14 @@ function configText(found: FoundPrometheus, options: PrometheusOptions, address:
       ...(found.major >= 3 && { always_scrape_classic_histograms: true }),
       ...(hasHistogramSetting(found) && { scrape_native_histograms: true }),
     })),
-    remote_write: [
-      {
-        url: remoteWriteUrl,
-        send_exemplars: true,
-        send_native_histograms: true,
-        ...(found.major >= 3 && { protobuf_message: 'io.prometheus.write.v2.Request' }),
-        queue_config: { batch_send_deadline: '500ms', max_shards: 2, min_backoff: '100ms' },
-        metadata_config: { send: true, send_interval: '2s' },
-      },
-    ],
+    remote_write: (remoteWriteUrl === undefined ? [] : [remoteWriteUrl]).map((url) => ({
+      url,
+      send_exemplars: true,
+      send_native_histograms: true,
+      ...(found.major >= 3 && { protobuf_message: 'io.prometheus.write.v2.Request' }),
+      queue_config: { batch_send_deadline: '500ms', max_shards: 2, min_backoff: '100ms' },
+      metadata_config: { send: true, send_interval: '2s' },
+    })),
   })
 }
 

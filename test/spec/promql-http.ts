@@ -9,7 +9,8 @@ import { STALE } from '../../shared/model/sample.ts'
 import type { MatrixSeries, QueryResult, VectorSample } from '../../shared/promql/engine.ts'
 import type { PlainSeries } from '../../shared/wire/remote-write-encode.ts'
 import { pushUntilTaken } from '../cluster/client.ts'
-import { floatOf, type LoadedSeries, type Question, type ScriptGround, type ShownHistogram } from './promql-script.ts'
+import { floatOf, type ShownHistogram } from './promql-check.ts'
+import type { LoadedSeries, Question, ScriptGround } from './promql-script.ts'
 
 const SERIES_PER_PUSH = 1_000
 const NO_VALUES = new Float64Array(0)

@@ -5,7 +5,7 @@ import { type Labels, labelOf, labelsKey } from '../../model/labels.ts'
 import type { VectorMatching } from '../ast.ts'
 import type { PlanBinary } from '../plan/plan.ts'
 import { ABSENT, type Column, FLOAT, type Grid, isEmpty, mergeSameLabels, newColumn } from './column.ts'
-import { elementOperation, type Operands } from './element.ts'
+import { elementOperation, LastNotes, type Operands } from './element.ts'
 import { ExecutionError } from './errors.ts'
 import {
   describeLabels,
@@ -51,7 +51,8 @@ function withScalar(
   state: Evaluation,
 ): Column[] {
   const changesMetric = CHANGES_METRIC.has(node.op) || node.returnBool
-  const operate = elementOperation(node, state.annotations, { keepsVector: isSwapped && COMPARISONS.has(node.op) })
+  const notes = new LastNotes()
+  const operate = elementOperation(node, notes, { keepsVector: isSwapped && COMPARISONS.has(node.op) })
   const cannotMeet = stayDistinct(columns)
   const dropName = metadataDropper()
   const results: Column[] = []
@@ -68,6 +69,7 @@ function withScalar(
     }
     if (!isEmpty(column)) results.push(column)
   }
+  notes.tell(state.annotations, node.position)
   return changesMetric && !state.delaysNameRemoval && !cannotMeet ? mergeSameLabels(results) : results
 }
 
@@ -111,7 +113,8 @@ function join(
   const one = isSwapped ? left : right
   const groups = matchGroups(many, one, signatureOf(matching))
   refuseDuplicates(groups, many, matching, isSwapped, grid.steps)
-  const operate = elementOperation(node, state.annotations, { keepsVector: false })
+  const notes = new LastNotes()
+  const operate = elementOperation(node, notes, { keepsVector: false })
   const labelsFor = resultLabels(node, matching, state)
   const results: Column[] = []
   const pair = (group: MatchGroup, a: Column, b: Column) => {
@@ -138,6 +141,7 @@ function join(
     }
   }
   for (const group of groups) refuseSeveralMatches(group, matching, grid.steps)
+  notes.tell(state.annotations, node.position)
   return mergeSameLabels(results.filter((column) => !isEmpty(column)))
 }
 

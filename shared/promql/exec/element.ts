@@ -1,6 +1,7 @@
 // One operator over two columns (or a column and a scalar), step by step. Hot kernel: floats take a plain loop; histograms, where
 // there are any, take the slow one.
 import type { Histogram } from '../../model/histogram.ts'
+import type { Position } from '../ast.ts'
 import { add, compact, equals, scale, scaleDown, subtract, trim } from '../functions/histogram-math.ts'
 import { type HistogramNotes, IncompatibleSchemas } from '../functions/histogram-shape.ts'
 import type { PlanBinary } from '../plan/plan.ts'
@@ -19,19 +20,35 @@ export interface Operands {
 /** Writes into `result` (which may be one of the operands) and, where given, marks in `met` the steps where both had a value. */
 export type ElementOperation = (operands: Operands, result: Column, met: Uint8Array | undefined) => void
 
+/** What was odd about the pairs of one operator: of each step only the last one is told. Rule: Prometheus keeps one per evaluation. */
+export class LastNotes {
+  private readonly bySteps = new Map<number, { readonly isWarning: boolean; readonly text: string }>()
+
+  inform(step: number, text: string): undefined {
+    this.bySteps.set(step, { isWarning: false, text })
+  }
+
+  warn(step: number, text: string): undefined {
+    this.bySteps.set(step, { isWarning: true, text })
+  }
+
+  tell(annotations: Annotations, position: Position): void {
+    for (const { isWarning, text } of this.bySteps.values()) {
+      if (isWarning) annotations.warn(text, position)
+      else annotations.inform(text, position)
+    }
+  }
+}
+
 interface Options {
   /** A comparison whose right side is the vector: that value is kept. */
   readonly keepsVector: boolean
 }
 
-export function elementOperation(
-  node: PlanBinary,
-  annotations: Annotations,
-  { keepsVector }: Options,
-): ElementOperation {
+export function elementOperation(node: PlanBinary, notes: LastNotes, { keepsVector }: Options): ElementOperation {
   const compare = comparison(node.op)
   const compute = compare === undefined && !isTrim(node.op) ? arithmetic(node.op) : undefined
-  const slow = mixedOperation(node, annotations, keepsVector)
+  const slow = mixedOperation(node, notes, keepsVector)
   return (operands, result, met) => {
     const { a, b, scalarA, scalarB } = operands
     if (a.histograms !== undefined || b.histograms !== undefined || isTrim(node.op)) return slow(operands, result, met)
@@ -117,8 +134,8 @@ type Outcome =
   | { readonly kind: 'histogram'; readonly histogram: Histogram; readonly keep: boolean }
   | undefined
 
-function mixedOperation(node: PlanBinary, annotations: Annotations, keepsVector: boolean): ElementOperation {
-  const compute = mixedElement(node, annotations)
+function mixedOperation(node: PlanBinary, notes: LastNotes, keepsVector: boolean): ElementOperation {
+  const compute = mixedElement(node, notes)
   return ({ a, b, scalarA, scalarB }, result, met) => {
     for (let i = 0; i < result.values.length; i++) {
       const kindX = scalarA === undefined ? a.kinds[i]! : FLOAT
@@ -129,7 +146,7 @@ function mixedOperation(node: PlanBinary, annotations: Annotations, keepsVector:
       const x = (scalarA ?? a.values)[i]!
       const y = (scalarB ?? b.values)[i]!
       result.kinds[i] = ABSENT
-      const outcome = isThere ? compute(x, y, histogramX, histogramY) : undefined
+      const outcome = isThere ? compute(i, x, y, histogramX, histogramY) : undefined
       if (outcome === undefined) continue
       if (met !== undefined) met[i] = 1
       if (node.returnBool) setFloat(result, i, outcome.keep ? 1 : 0)
@@ -145,16 +162,13 @@ function setFloat(column: Column, step: number, value: number): void {
   column.kinds[step] = FLOAT
 }
 
-type Element = (x: number, y: number, a: Histogram | undefined, b: Histogram | undefined) => Outcome
+type Element = (step: number, x: number, y: number, a: Histogram | undefined, b: Histogram | undefined) => Outcome
 
-function mixedElement({ op, position }: PlanBinary, annotations: Annotations): Element {
+function mixedElement({ op }: PlanBinary, notes: LastNotes): Element {
   const compare = comparison(op)
-  const incompatible = (left: string, right: string): undefined => {
-    annotations.inform(TEXTS.incompatibleTypes(left, op, right), position)
-    return undefined
-  }
   const kept = (histogram: Histogram): Outcome => ({ kind: 'histogram', histogram, keep: true })
-  return (x, y, a, b) => {
+  return (step, x, y, a, b) => {
+    const incompatible = (left: string, right: string) => notes.inform(step, TEXTS.incompatibleTypes(left, op, right))
     if (a === undefined && b === undefined) {
       if (isTrim(op)) return incompatible('float', 'float')
       if (compare !== undefined) return { kind: 'float', value: x, keep: compare(x, y) }
@@ -170,21 +184,20 @@ function mixedElement({ op, position }: PlanBinary, annotations: Annotations): E
     if (op === '==') return { kind: 'histogram', histogram: a, keep: equals(a, b) }
     if (op === '!=') return { kind: 'histogram', histogram: a, keep: !equals(a, b) }
     if (op !== '+' && op !== '-') return incompatible('histogram', 'histogram')
-    return combine(op, a, b)
+    return combine(step, op, a, b)
   }
 
-  function combine(sign: '+' | '-', a: Histogram, b: Histogram): Outcome {
-    const notes: HistogramNotes = { collided: false, reconciled: false }
+  function combine(step: number, sign: '+' | '-', a: Histogram, b: Histogram): Outcome {
+    const found: HistogramNotes = { collided: false, reconciled: false }
     const operation = sign === '+' ? 'addition' : 'subtraction'
     try {
-      const sum = sign === '+' ? add(a, b, notes) : { ...subtract(a, b, notes), resetHint: 'gauge' as const }
-      if (notes.collided) annotations.warn(TEXTS.resetCollision(operation), position)
-      if (notes.reconciled) annotations.inform(TEXTS.boundsReconciled(operation), position)
-      return notes.collided ? undefined : kept(sum)
+      const sum = sign === '+' ? add(a, b, found) : { ...subtract(a, b, found), resetHint: 'gauge' as const }
+      if (found.collided) return notes.warn(step, TEXTS.resetCollision(operation))
+      if (found.reconciled) notes.inform(step, TEXTS.boundsReconciled(operation))
+      return kept(sum)
     } catch (error) {
       if (!(error instanceof IncompatibleSchemas)) throw error
-      annotations.warn(TEXTS.incompatibleLayout(sign), position)
-      return undefined
+      return notes.warn(step, TEXTS.incompatibleLayout(sign))
     }
   }
 }

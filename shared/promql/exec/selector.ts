@@ -27,7 +27,17 @@ export function samplesOf(node: PlanSelector, state: QueryState): readonly Serie
   return node.readsTotals ? series.map(withFoundResets) : series
 }
 
-/** Native histograms that say nothing of resets are compared with the one before. */
+const NO_BUCKETS = {
+  zeroThreshold: 0,
+  zeroCount: 0,
+  positiveSpans: [],
+  positiveBuckets: [],
+  negativeSpans: [],
+  negativeBuckets: [],
+  customValues: [],
+}
+
+/** Native histograms without their buckets. Those that say nothing of resets are compared with the one before. */
 function withFoundResets(samples: SeriesSamples): SeriesSamples {
   if (samples.histograms === undefined) return samples
   let before: Histogram | undefined
@@ -36,7 +46,7 @@ function withFoundResets(samples: SeriesSamples): SeriesSamples {
     const isUnknown = histogram.resetHint === 'unknown' && before !== undefined
     const resetHint = isUnknown ? (isHistogramReset(histogram, before!) ? 'reset' : 'no-reset') : histogram.resetHint
     before = histogram
-    return resetHint === histogram.resetHint ? histogram : { ...histogram, resetHint }
+    return { ...histogram, ...NO_BUCKETS, resetHint }
   })
   return { ...samples, histograms }
 }

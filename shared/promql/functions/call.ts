@@ -140,9 +140,10 @@ async function callRange(node: PlanCall, kernel: KernelFactory, grid: Grid, stat
   const { range, input, args, heldByInput } = await rangeOperands(node, grid, state)
   const list = new ColumnList()
   await evaluateRangeCall(node, input, args, kernel, grid, state, list)
-  if (mayMeet(input, state)) refuseSameLabels(list.columns)
   state.release(heldByInput)
-  return node.name === 'absent_over_time' ? absentOverTime(list.columns, range, grid) : list.columns
+  if (node.name === 'absent_over_time') return absentOverTime(list.columns, range, grid)
+  if (mayMeet(input, state)) refuseSameLabels(list.columns)
+  return list.columns
 }
 
 /** Shows the columns of a call one after the other. False when they must stand side by side: then nothing was shown. */
@@ -198,10 +199,9 @@ function absentLabels(node: PlanNode): readonly string[] {
   const seen = new Set<string>()
   for (const { name, operator, value } of matchers ?? []) {
     if (name === '__name__') continue
-    if (operator === '=' && !seen.has(name)) {
-      labels = withLabel(labels, name, value)
-      seen.add(name)
-    } else labels = withoutLabels(labels, new Set([name]))
+    if (operator === '=' && !seen.has(name)) labels = withLabel(labels, name, value)
+    else labels = withoutLabels(labels, new Set([name])) // for good: what is pinned again later does not come back
+    seen.add(name)
   }
   return labels
 }

@@ -14,8 +14,8 @@ function warnInRange(node: PlanCall, grid: Grid, state: Evaluation): void {
 /** By value, NaN last either way. Histograms fall out. */
 export function sortByValue(isDescending: boolean): VectorFunction {
   return async (node, grid, state) => {
-    warnInRange(node, grid, state)
     const columns = await state.vector(node.args[0]!, grid)
+    warnInRange(node, grid, state) // of nested sorts the outer one is named
     for (const { kinds, histograms } of columns) {
       if (histograms === undefined) continue
       for (let i = 0; i < kinds.length; i++) if (kinds[i] === HISTOGRAM) kinds[i] = ABSENT
@@ -35,8 +35,8 @@ export function sortByValue(isDescending: boolean): VectorFunction {
 export function sortByLabel(isDescending: boolean): VectorFunction {
   const direction = isDescending ? -1 : 1
   return async (node, grid, state) => {
-    warnInRange(node, grid, state)
     const columns = await state.vector(node.args[0]!, grid)
+    warnInRange(node, grid, state) // of nested sorts the outer one is named
     const names = node.args.slice(1).map((arg) => (arg.kind === 'string' ? arg.value : ''))
     return columns.sort((a, b) => {
       for (const name of names) {

@@ -1,6 +1,6 @@
 // Durations that are written as expressions (`[step() * 2]`), computed once the query's range and step are known.
-import type { DurationValue, Expr } from '../ast.ts'
-import { ExecutionError } from '../exec/errors.ts'
+import type { DurationValue, Expr, Position } from '../ast.ts'
+import { PromqlError } from '../errors.ts'
 import { power } from '../functions/go-math.ts'
 
 const SECONDS_MAX = 2 ** 63 / 1e9
@@ -14,9 +14,9 @@ export function durationMs(
   if (typeof value === 'number') return value
   const seconds = secondsOf(value, times)
   const at = `${value.position.start}:${value.position.end}`
-  if (!Number.isFinite(seconds)) throw new ExecutionError(`${at}: duration is NaN or infinite`)
-  if (seconds <= 0 && !mayBeNegative) throw new ExecutionError(`${at}: duration must be greater than 0`)
-  if (Math.abs(seconds) > SECONDS_MAX) throw new ExecutionError(`${at}: duration is out of range`)
+  if (!Number.isFinite(seconds)) throw new PromqlError(`${at}: duration is NaN or infinite`, value.position)
+  if (seconds <= 0 && !mayBeNegative) throw new PromqlError(`${at}: duration must be greater than 0`, value.position)
+  if (Math.abs(seconds) > SECONDS_MAX) throw new PromqlError(`${at}: duration is out of range`, value.position)
   return Math.trunc(seconds * 1000)
 }
 
@@ -32,23 +32,21 @@ function secondsOf(expr: Expr, times: { startMs: number; endMs: number; stepMs: 
     }
     case 'duration': {
       const [left = 0, right] = expr.args.map((arg) => secondsOf(arg, times))
-      const at = `${expr.position.start}:${expr.position.end}`
       if (expr.op === 'step') return times.stepMs / 1000
       if (expr.op === 'range') return (times.endMs - times.startMs) / 1000
       if (right === undefined) return expr.op === '-' ? -left : left
-      return combine(expr.op, left, right, at)
+      return combine(expr.op, { left, right, position: expr.position })
     }
     default:
-      throw new ExecutionError(`unexpected duration expression type ${expr.kind}`)
+      throw new PromqlError(`unexpected duration expression type ${expr.kind}`, expr.position)
   }
 }
 
 function combine(
   op: 'min' | 'max' | '+' | '-' | '*' | '/' | '%' | '^',
-  left: number,
-  right: number,
-  at: string,
+  { left, right, position }: { left: number; right: number; position: Position },
 ): number {
+  const at = `${position.start}:${position.end}`
   switch (op) {
     case 'min':
       return Math.min(left, right)
@@ -61,10 +59,10 @@ function combine(
     case '*':
       return left * right
     case '/':
-      if (right === 0) throw new ExecutionError(`${at}: division by zero`)
+      if (right === 0) throw new PromqlError(`${at}: division by zero`, position)
       return left / right
     case '%':
-      if (right === 0) throw new ExecutionError(`${at}: modulo by zero`)
+      if (right === 0) throw new PromqlError(`${at}: modulo by zero`, position)
       return left % right
     case '^':
       return power(left, right)
