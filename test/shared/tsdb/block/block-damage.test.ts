@@ -24,7 +24,10 @@ const QUESTIONS: Matcher[][] = [
 
 /** Everything that a reader can be asked, as one text. */
 async function answers(bytes: ReadonlyMap<string, Uint8Array>, meta: BlockMeta): Promise<string> {
-  const reader = await BlockReader.open(memoryFiles(bytes), meta)
+  return answersOf(await BlockReader.open(memoryFiles(bytes), meta))
+}
+
+async function answersOf(reader: BlockReader): Promise<string> {
   const list: unknown[] = [await allOf(reader.allSeries()), await reader.labelNames([], EVER)]
   for (const question of QUESTIONS) list.push(await allOf(reader.select(question, EVER)))
   for (const name of ['pod', 'job']) list.push(await reader.labelValues(name, [], EVER))
@@ -84,6 +87,25 @@ describe.each(['ours', 'foreign'])('a block, %s', async (kind) => {
     without.delete(file)
     await expectFound(block, without, block.meta, wanted)
   })
+})
+
+test('a bit that turns after the block was opened', async () => {
+  const block = await buildBlock(SERIES)
+  const wanted = await answers(block.bytes, block.meta)
+  const good = block.bytes.get('index')!
+  let found = 0
+  for (let at = 0; at < good.length; at++) {
+    const bytes = new Map(block.bytes).set('index', good.slice())
+    const reader = await BlockReader.open(memoryFiles(bytes), block.meta)
+    bytes.get('index')![at]! ^= 1 << (at % 8)
+    try {
+      expect(await answersOf(reader)).toBe(wanted)
+    } catch (error) {
+      if (!(error instanceof BlockCorruptError)) throw error
+      found++
+    }
+  }
+  expect(found).toBeGreaterThan(good.length / 2)
 })
 
 describe('rules that no checksum covers', () => {
