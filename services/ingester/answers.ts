@@ -32,14 +32,12 @@ const STRIDE = 1024
 export class Walk {
   private readonly state: PartitionState
   private readonly partition: number
-  private readonly droppedUpTo: number
   private readonly cursor: RefCursor
   private readonly endReading: () => void
 
   constructor(owner: Owner, strings: StringTable, head: Head, refs: Uint32Array) {
     this.state = owner.state
     this.partition = owner.partition
-    this.droppedUpTo = owner.state.droppedUpTo
     this.cursor = head.cursor(refs)
     this.endReading = strings.reading()
   }
@@ -49,10 +47,10 @@ export class Walk {
     return this.cursor.next()
   }
 
-  /** After an await: an answer of which one half was given before a segment was dropped and the other after it would have a hole. */
+  /** Before the first series and after each await: an answer that was half given when a segment was dropped would have a hole. */
   checkHeld(watermark: number): void {
     const { droppedUpTo } = this.state
-    if (droppedUpTo === this.droppedUpTo || droppedUpTo <= watermark) return
+    if (droppedUpTo <= watermark) return
     const text = `partition ${this.partition}: segments up to ${droppedUpTo} went to blocks while they were read`
     throw new RefusedError('err-carillon-dropped', text)
   }
@@ -100,6 +98,7 @@ export async function* selectFrames(
   const builder = new FrameBuilder(head, strings, asked.mode, asked)
   const walk = new Walk(owner, strings, head, refs)
   try {
+    walk.checkHeld(asked.watermark)
     for (let ref = walk.next(), i = 0; ref >= 0; ref = walk.next(), i++) {
       builder.add(ref, range)
       if (i % STRIDE === 0) signal.throwIfAborted()
@@ -131,6 +130,7 @@ export async function* seriesFrames(owner: Owner, strings: StringTable, asked: S
   const refs = refsOf(head, asked)
   const walk = new Walk(owner, strings, head, asked.limit > 0 ? refs.slice(0, asked.limit) : refs)
   try {
+    walk.checkHeld(asked.watermark)
     for (let ref = walk.next(); ref >= 0; ref = walk.next()) {
       builder.add(ref, ALL_TIME)
       if (!builder.isFull) continue

@@ -171,6 +171,10 @@ export function ingester(deps: IngesterDeps): MemberActor & { owners(): readonly
       throw new UnavailableError('err-carillon-owner-behind', text)
     }
     if (!owner.isCaughtUp || owner.appliedSeq < asked.minSeq) await owner.waitFor(asked.minSeq, asked.waitMs, signal)
+    if (asked.watermark > 0 && owner.state.segment <= asked.watermark) {
+      const text = `partition ${asked.partition}: segment ${asked.watermark} is in blocks, and this owner has not seen its end`
+      throw new UnavailableError('err-carillon-owner-behind', text) // L18
+    }
     if (asked.watermark >= owner.state.droppedUpTo) return owner
     const text = `partition ${asked.partition}: segments up to ${owner.state.droppedUpTo} are in blocks, those above ${asked.watermark} were asked for`
     throw new RefusedError('err-carillon-dropped', text)
