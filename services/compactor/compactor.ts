@@ -22,9 +22,11 @@ import {
   compactionStatus,
   compactNow,
 } from '../../shared/contracts/compaction.ts'
+import * as deletes from '../../shared/contracts/deletes.ts'
 import type { ServiceDeps } from '../../shared/membership/deps.ts'
 import { SWEEP_AGE_MS_MIN } from '../../shared/objects/port.ts'
 import type { CompactorConfig } from './config.ts'
+import { Deletions } from './deletions.ts'
 import { History } from './history.ts'
 import { type Lease, Leases } from './leases.ts'
 import { compactorMeasures } from './measures.ts'
@@ -45,6 +47,7 @@ const DOWNSAMPLE_GAP_MS = 6 * HOUR_MS
 const STORE_SWEEP_MS_MAX = 5 * 60_000
 /** The part of the time of who asked that is spent waiting for the outcome. */
 const PATIENCE = 0.8
+const HALF_DONE_MS = 15_000
 /** Renewals of a lease within the time after which it is lost. */
 const RENEWALS = 4
 
@@ -76,6 +79,10 @@ export function compactor(deps: CompactorDeps): Actor {
   let leases: Leases
   let sweep: Sweep
   let run: ReturnType<typeof stepRunner>
+  const deletions = new Deletions({
+    ...{ bus: deps.bus, membership: deps.membership, clock, log, config, blocks: blocksOf },
+    onCleaned: (tenant) => void turn(tenant, false),
+  })
   /** One tenant at a time: whoever wants a turn waits for the one before. */
   let turns: Promise<unknown> = Promise.resolve()
   let isLooking = false
@@ -91,11 +98,19 @@ export function compactor(deps: CompactorDeps): Actor {
 
   return {
     name: 'compactor',
-    serves: [serve(compactionStatus, onStatus, { id }), serve(compactNow, onCompactNow)],
+    serves: [
+      serve(compactionStatus, onStatus, { id }),
+      serve(compactNow, onCompactNow),
+      serve(deletes.remove, (asked) => deletions.remove(asked)),
+      serve(deletes.undo, (asked) => deletions.undo(asked)),
+      serve(deletes.clean, (asked) => deletions.clean(asked)),
+      serve(deletes.list, (asked) => deletions.list(asked)),
+    ],
     hears: [],
     every: [
       every(config.compactEveryMs, 'look for blocks to merge', look),
       every(config.leaseMs / RENEWALS, 'renew leases', () => leases.renew()),
+      every(HALF_DONE_MS, 'complete deletions that were left half done', () => deletions.completeAbandoned()),
     ],
     start,
     stop,

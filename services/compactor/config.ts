@@ -23,6 +23,9 @@ export const compactorSettings = defineSettings({
   mergeSourcesMax: integer(64, 'blocks that one merge reads', { min: 2, max: 512 }),
   mergeBytesMax: bytes('32GiB', 'bytes of all blocks that one merge reads', { min: '1MiB' }),
   mergeHeapBytesMax: bytes('768MiB', 'heap of the thread that merges', { min: '64MiB' }),
+  undoMs: duration('1d', 'how long a deletion can be taken back; its samples are removed after that', {
+    name: 'delete-undo',
+  }),
   retiredDelayMs: duration('1h', 'how long replaced blocks stay for queries that still read them', { min: '0ms' }),
   orphanGraceMs: duration('1d', 'age at which files that belong to no block are deleted', { min: '0ms' }),
   sweepEveryMs: duration('1h', 'how often the store is searched for files that belong to no block', { min: '10ms' }),

@@ -87,12 +87,18 @@ export function queryRoutes({ bus, config, load, version }: QueryDeps): readonly
   }
 }
 
-async function readParams(exchange: Exchange, formBytesMax: number): Promise<QueryParams> {
-  const { request, params, search } = exchange
+/** The parameters of a form and of the URL, what the form says first. */
+export async function readPairs(exchange: Exchange, formBytesMax: number): Promise<[string, string][]> {
+  const { request, search } = exchange
   const isForm = /^application\/x-www-form-urlencoded\s*(;|$)/i.test(request.headers['content-type'] ?? '')
-  const form =
-    request.method === 'POST' ? Buffer.from(await readBody(exchange, { bytesMax: formBytesMax })).toString() : ''
-  const given = [...(isForm ? parsePairs(form) : []), ...parsePairs(search)] // what the form says comes first
+  const hasForm = request.method === 'POST' || request.method === 'PUT'
+  const form = hasForm ? Buffer.from(await readBody(exchange, { bytesMax: formBytesMax })).toString() : ''
+  return [...(isForm ? parsePairs(form) : []), ...parsePairs(search)]
+}
+
+async function readParams(exchange: Exchange, formBytesMax: number): Promise<QueryParams> {
+  const { request, params } = exchange
+  const given = await readPairs(exchange, formBytesMax)
   const single: Record<string, string> = {}
   const match: string[] = []
   for (const [name, value] of given) {

@@ -2,6 +2,7 @@
 
 import type { Metrics } from '../../shared/telemetry/metrics.ts'
 import { compactionRoutes } from './compaction.ts'
+import { type DeletionDeps, deletionRoutes } from './deletions.ts'
 import { type ElectionDeps, electionRoutes } from './elections.ts'
 import type { Route } from './exchange.ts'
 import { flushRoutes } from './flush-routes.ts'
@@ -13,6 +14,7 @@ import { ringRoutes } from './ring-page.ts'
 
 export type RoutesDeps = PageDeps &
   ElectionDeps &
+  DeletionDeps &
   Omit<PushDeps, 'load' | 'bytesTaken' | 'assertDurable'> &
   Omit<QueryDeps, 'load'> & { readonly metrics: Metrics }
 
@@ -44,5 +46,6 @@ export function gatewayRoutes(deps: RoutesDeps): readonly Route[] {
     ...ringRoutes(deps),
     ...flushRoutes(deps),
     ...compactionRoutes(deps),
+    ...deletionRoutes(deps),
   ]
 }

@@ -3,9 +3,6 @@ import { RefusedError } from '../../shared/base/errors.ts'
 import type { QueryParams } from '../../shared/contracts/query.ts'
 import { type LogPosition, parsePosition } from '../../shared/contracts/write.ts'
 import type { Matcher } from '../../shared/model/matcher.ts'
-import { quote } from '../../shared/promql/parse/go-text.ts'
-import { parseSelector } from '../../shared/promql/parse/parser.ts'
-import { compileMatcher } from '../../shared/tsdb/matcher-set.ts'
 import {
   badData,
   invalidParameter,
@@ -15,7 +12,10 @@ import {
   parseTime,
   TIME_MAX_MS,
   TIME_MIN_MS,
-} from './go-values.ts'
+} from '../../shared/promql/go-values.ts'
+import { quote } from '../../shared/promql/parse/go-text.ts'
+import { parseSelector } from '../../shared/promql/parse/parser.ts'
+import { compileMatcher } from '../../shared/tsdb/matcher-set.ts'
 
 const textParams = [
   'query',

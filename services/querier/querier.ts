@@ -16,12 +16,13 @@ import type { ObjectStore } from '../../shared/objects/port.ts'
 import { cachedObjects } from '../../shared/objects/read-cache.ts'
 import { readCacheMetrics } from '../../shared/objects/read-cache-metrics.ts'
 import { createEngine } from '../../shared/promql/engine.ts'
+import { badData } from '../../shared/promql/go-values.ts'
 import { createAdmission } from './admission.ts'
 import type { AnswerKind, Asked } from './asked.ts'
 import { Budget } from './budget.ts'
 import { anyQuery, bodyIn, formOf, readParams } from './codec.ts'
 import type { QuerierConfig } from './config.ts'
-import { badData } from './go-values.ts'
+import { deletePreview } from './delete-preview.ts'
 import { labelQueries } from './label-queries.ts'
 import { type Measures, measures } from './measures.ts'
 import { keepOpen } from './open-blocks.ts'
@@ -78,6 +79,7 @@ export function querier(deps: ServiceDeps & { config: QuerierConfig }): Actor {
   const kinds: Readonly<Record<QueryKind, AnswerKind>> = {
     ...promqlQueries({ bus, clock, engine, reader, config, enabledFeatures }),
     ...labelQueries({ bus, reader, selectorsMax: config.selectorsMax, enabledFeatures }),
+    delete_preview: deletePreview({ bus, reader, selectorsMax: config.selectorsMax }),
   }
 
   return {

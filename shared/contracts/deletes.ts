@@ -2,7 +2,7 @@
 //
 // log.{p}.delete.{id}       in each partition log: hides what was applied before it; written once, by compare-and-set on its own subject
 // log.{p}.undelete.{id}     takes it back, in the same way
-// remove, undo, clean       questions, answered by any distributor
+// remove, undo, clean, list  questions, answered by any compactor
 //
 // A deletion is an entry of the tenant's manifest, too (contracts/blocks.ts). In this order: entry `pending` with all blocks that are listed;
 // records in all logs; entry `active`. A block that is committed in between joins by `withFlushed`. So from the first commit on no block
@@ -222,7 +222,7 @@ export function withState(
 
 export interface RemoveAsk {
   readonly tenant: string
-  /** Made by the asker, so that asking again is the same deletion: [0-9A-Za-z]{1,40}. */
+  /** Made by the asker, so that asking again is the same deletion: ID_SHAPE. */
   readonly id: string
   readonly kind: DeleteEntry['kind']
   readonly selectors: readonly (readonly Matcher[])[]
@@ -230,6 +230,8 @@ export interface RemoveAsk {
   readonly endMs: number
   readonly askedBy: string
 }
+export const ID_SHAPE = /^[0-9A-Za-z]{1,40}$/
+
 export interface DeleteReply {
   readonly entry: DeleteEntry
   /** Where the records stand: a read that waits for it does not see what was deleted (L20). */
@@ -244,12 +246,24 @@ export interface CleanAsk {
   readonly tenant: string
   readonly askedBy: string
 }
+export interface CleanReply {
+  /** Deletions whose window was ended. */
+  readonly endedCount: number
+}
+export interface ListAsk {
+  readonly tenant: string
+}
+export interface ListReply {
+  /** By age; those that are history, too. */
+  readonly deletes: readonly DeleteEntry[]
+  readonly deletedAtMs?: number
+}
 
 const asked = {
   timeoutMs: 60_000,
   requestBytesMax: DELETE_BYTES_MAX,
-  replyBytesMax: 1024 * 1024,
-  queue: 'distributor',
+  replyBytesMax: 8 * 1024 * 1024,
+  queue: 'compactor',
 }
 
 export const remove = question({
@@ -273,6 +287,14 @@ export const clean = question({
   subject: 'deletes.clean',
   ...asked,
   request: cbor<CleanAsk>(),
-  reply: cbor<{ readonly ended: number }>(),
-  doc: 'end the undo windows of a tenant, so that the compactor removes what is hidden',
+  reply: cbor<CleanReply>(),
+  doc: 'end the undo windows of a tenant, so that what is hidden is removed',
+})
+export const list = question({
+  name: 'list',
+  subject: 'deletes.list',
+  ...asked,
+  request: cbor<ListAsk>(),
+  reply: cbor<ListReply>(),
+  doc: 'the deletions of a tenant, past ones too',
 })

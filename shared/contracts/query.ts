@@ -1,6 +1,7 @@
 // query: PromQL and its neighbours as questions anyone with NATS credentials may ask; the gateway's HTTP API is made of them.
 //
 // query.{tenant}.{kind}   question, queue `querier`. kind: instant range series labels label_values metadata exemplars format
+//                         delete_preview (match[], start, end: {series, samples} that a deletion would hide)
 // Request: JSON (CBOR when the header `Content-Type: application/cbor` says so) with the parameters of the HTTP API of the same
 // name, as strings: {"query":"up","time":"1700000000"}; `match` is a list. Reply: the body that the HTTP API answers
 // ({"status":"success","data":…}), in the form of the request, so that nothing between the querier and the caller has to look into it.
@@ -8,7 +9,16 @@
 import { RefusedError } from '../base/errors.ts'
 import { type Codec, question } from '../bus/contract.ts'
 
-export type QueryKind = 'instant' | 'range' | 'series' | 'labels' | 'label_values' | 'metadata' | 'exemplars' | 'format'
+export type QueryKind =
+  | 'instant'
+  | 'range'
+  | 'series'
+  | 'labels'
+  | 'label_values'
+  | 'metadata'
+  | 'exemplars'
+  | 'format'
+  | 'delete_preview'
 
 export const QUERY_KINDS: readonly QueryKind[] = [
   'instant',
@@ -19,6 +29,7 @@ export const QUERY_KINDS: readonly QueryKind[] = [
   'metadata',
   'exemplars',
   'format',
+  'delete_preview',
 ]
 
 /** Parameters as HTTP brings them. `match` holds every `match[]`; `name` the label of label_values. */

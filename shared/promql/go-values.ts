@@ -3,8 +3,8 @@
 // Invariants
 //   P1  What Prometheus accepts is accepted with the same meaning, what it refuses is refused with the same text. Known differences:
 //       times that are not finite, hexadecimal floats (both refused), and times beyond ±2^53 ms, which are cut to that.
-import { RefusedError } from '../../shared/base/errors.ts'
-import { quote } from '../../shared/promql/parse/go-text.ts'
+import { RefusedError } from '../base/errors.ts'
+import { quote } from './parse/go-text.ts'
 
 export const TIME_MIN_MS = Number.MIN_SAFE_INTEGER
 export const TIME_MAX_MS = Number.MAX_SAFE_INTEGER

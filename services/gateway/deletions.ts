@@ -1,0 +1,180 @@
+// Deleting over HTTP: Prometheus' admin API, and beside it a preview, a list, taking back, and the deletion of a whole tenant. A deletion is
+// for administrators; the tenant is named by `?tenant=` or X-Scope-OrgID.
+//
+// Answers 204 when the deletion stands in every partition log and hides all blocks, with where it stands in X-Carillon-Log-Position: a read that
+// waits for that position does not see what was deleted.
+import { createHash } from 'node:crypto'
+import type { Clock } from '../../shared/base/clock.ts'
+import { RefusedError, UnavailableError } from '../../shared/base/errors.ts'
+import { hex, type Random } from '../../shared/base/random.ts'
+import { ask } from '../../shared/bus/ask.ts'
+import type { Question } from '../../shared/bus/contract.ts'
+import type { Bus } from '../../shared/bus/port.ts'
+import * as deletes from '../../shared/contracts/deletes.ts'
+import { query } from '../../shared/contracts/query.ts'
+import { formatPosition } from '../../shared/contracts/write.ts'
+import type { Matcher } from '../../shared/model/matcher.ts'
+import { encodeTenant, parseTenant } from '../../shared/model/tenant.ts'
+import { isFault, parseTime } from '../../shared/promql/go-values.ts'
+import { parseSelector } from '../../shared/promql/parse/parser.ts'
+import { compileMatcher } from '../../shared/tsdb/matcher-set.ts'
+import type { GatewayConfig } from './config.ts'
+import { type Answer, type Exchange, isUnheard, JSON_TYPE, jsonAnswer, type Route } from './exchange.ts'
+import { ANONYMOUS } from './identity.ts'
+import { readPairs, statusOf } from './queries.ts'
+
+export interface DeletionDeps {
+  readonly bus: Bus
+  readonly clock: Clock
+  readonly random: Random
+  readonly config: GatewayConfig
+}
+
+const POSITION_HEADER = 'X-Carillon-Log-Position'
+
+type Pairs = readonly (readonly [string, string])[]
+
+export function deletionRoutes({ bus, clock, random, config }: DeletionDeps): readonly Route[] {
+  const route = (methods: readonly string[], path: string, answer: Route['answer']): Route[] =>
+    ['', '/prometheus'].map((root) => {
+      return {
+        name: 'deletions',
+        methods,
+        path: `${root}/api/v1/admin/${path}`,
+        access: 'admin',
+        errors: 'json',
+        answer,
+      }
+    })
+  return [
+    ...route(['POST', 'PUT'], 'tsdb/delete_series', deleteSeries),
+    ...route(['POST', 'GET'], 'tsdb/delete_series/preview', async (exchange) =>
+      preview(exchange, await read(exchange)),
+    ),
+    ...route(['POST', 'PUT'], 'tsdb/clean_tombstones', cleanTombstones),
+    ...route(['GET'], 'tsdb/deletions', listDeletions),
+    ...route(['POST'], 'tsdb/deletions/{id}/undo', undoDeletion),
+    ...route(['POST'], 'tenant/delete', deleteTenant),
+    ...route(['GET'], 'tenant/delete_status', tenantStatus),
+  ]
+
+  function read(exchange: Exchange): Promise<Pairs> {
+    return readPairs(exchange, config.formBytesMax)
+  }
+
+  async function deleteSeries(exchange: Exchange): Promise<Answer> {
+    const pairs = await read(exchange)
+    if (single(pairs, 'preview') === 'true') return preview(exchange, pairs)
+    const startMs = timeOf(pairs, 'start', deletes.TIME_MIN_MS)
+    const endMs = timeOf(pairs, 'end', deletes.TIME_MAX_MS)
+    return remove(exchange, pairs, { kind: 'series', selectors: selectorsOf(pairs), startMs, endMs })
+  }
+
+  async function deleteTenant(exchange: Exchange): Promise<Answer> {
+    const times = { startMs: deletes.TIME_MIN_MS, endMs: deletes.TIME_MAX_MS }
+    return remove(exchange, await read(exchange), { kind: 'tenant', selectors: [[]], ...times })
+  }
+
+  async function remove(
+    exchange: Exchange,
+    pairs: Pairs,
+    what: Pick<deletes.RemoveAsk, 'kind' | 'selectors' | 'startMs' | 'endMs'>,
+  ): Promise<Answer> {
+    const id = single(pairs, 'id') ?? `${clock.now().toString(36)}${hex(random.bytes(8))}` // by age where they are listed
+    const request = { tenant: tenantOf(exchange, pairs), id, ...what, askedBy: askerOf(exchange) }
+    const { position } = await asked(exchange, deletes.remove, request)
+    const headers = { 'X-Carillon-Deletion': id, [POSITION_HEADER]: formatPosition(position) }
+    return { status: 204, headers }
+  }
+
+  async function preview(exchange: Exchange, pairs: Pairs): Promise<Answer> {
+    const tenant = encodeTenant(tenantOf(exchange, pairs))
+    const match = pairs.filter(([name]) => name === 'match[]').map(([, value]) => value)
+    const times = { start: single(pairs, 'start') ?? '', end: single(pairs, 'end') ?? '' }
+    const { requestId, signal } = exchange
+    const params = { match, ...times, read_consistency: 'strong' }
+    const body = await ask(bus, query, { tenant, kind: 'delete_preview' }, params, { requestId, signal })
+    return { status: statusOf(body), headers: { 'Content-Type': JSON_TYPE }, body }
+  }
+
+  async function cleanTombstones(exchange: Exchange): Promise<Answer> {
+    const request = { tenant: tenantOf(exchange, await read(exchange)), askedBy: askerOf(exchange) }
+    await asked(exchange, deletes.clean, request)
+    return { status: 204 }
+  }
+
+  async function listDeletions(exchange: Exchange): Promise<Answer> {
+    const tenant = tenantOf(exchange, await read(exchange))
+    const listed = await asked(exchange, deletes.list, { tenant })
+    return jsonAnswer({ deletions: listed.deletes.map(({ positions: _, ...entry }) => entry) })
+  }
+
+  async function undoDeletion(exchange: Exchange): Promise<Answer> {
+    const tenant = tenantOf(exchange, await read(exchange))
+    const request = { tenant, id: exchange.params['id']!, askedBy: askerOf(exchange) }
+    const { position } = await asked(exchange, deletes.undo, request)
+    return { status: 204, headers: { [POSITION_HEADER]: formatPosition(position) } }
+  }
+
+  async function tenantStatus(exchange: Exchange): Promise<Answer> {
+    const tenant = tenantOf(exchange, await read(exchange))
+    const listed = await asked(exchange, deletes.list, { tenant })
+    const newest = listed.deletes.findLast(({ kind }) => kind === 'tenant')
+    const isRemoved = newest?.state === 'removed'
+    return jsonAnswer({
+      tenant,
+      deletion: newest?.id ?? null,
+      state: newest?.state ?? 'none',
+      blocks_deleted: isRemoved,
+    })
+  }
+
+  async function asked<Req, Rep>(
+    { requestId, signal }: Exchange,
+    contract: Question<never, Req, Rep>,
+    request: Req,
+  ): Promise<Rep> {
+    try {
+      return await ask(bus, contract, {}, request, { requestId, signal })
+    } catch (error) {
+      if (!isUnheard(error)) throw error
+      throw new UnavailableError('err-carillon-no-compactor', 'no compactor answers at the moment', { cause: error })
+    }
+  }
+
+  function tenantOf({ request }: Exchange, pairs: Pairs): string {
+    const header = request.headers['x-scope-orgid']
+    const named = single(pairs, 'tenant') ?? (typeof header === 'string' && header !== '' ? header : undefined)
+    if (named !== undefined) return parseTenant(named)
+    if (!config.requireTenant) return ANONYMOUS
+    throw new RefusedError('err-carillon-no-tenant', 'say which tenant: ?tenant=', { status: 400 })
+  }
+}
+
+function single(pairs: Pairs, name: string): string | undefined {
+  return pairs.find(([given, value]) => given === name && value !== '')?.[1]
+}
+
+function timeOf(pairs: Pairs, name: 'start' | 'end', absent: number): number {
+  const text = single(pairs, name)
+  if (text === undefined) return absent
+  const time = parseTime(text)
+  if (!isFault(time)) return time
+  throw new RefusedError('err-carillon-bad-request', `invalid parameter "${name}": ${time.fault}`)
+}
+
+function selectorsOf(pairs: Pairs): readonly (readonly Matcher[])[] {
+  const selectors = pairs.filter(([name]) => name === 'match[]').map(([, text]) => parseSelector(text))
+  if (selectors.length === 0) throw new RefusedError('err-carillon-bad-request', 'no match[] parameter provided')
+  if (selectors.every((matchers) => matchers.some((matcher) => !compileMatcher(matcher).matchesEmpty))) return selectors
+  throw new RefusedError('err-carillon-bad-request', 'match[] must contain at least one non-empty matcher')
+}
+
+/** For the record: the credential, which was checked before, and where it came from. */
+function askerOf({ request, remoteAddress }: Exchange): string {
+  const [, scheme = '', value = ''] = /^(\S+) +(\S+)$/.exec(request.headers.authorization ?? '') ?? []
+  const user = Buffer.from(value, 'base64').toString().split(':')[0]!.slice(0, 100)
+  if (scheme.toLowerCase() === 'basic') return `user ${user} at ${remoteAddress}`
+  if (scheme.toLowerCase() !== 'bearer') return remoteAddress
+  return `token ${createHash('sha256').update(value).digest('hex').slice(0, 8)} at ${remoteAddress}`
+}

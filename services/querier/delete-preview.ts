@@ -1,0 +1,33 @@
+// What a deletion would hide: how many series and samples there are now, in owners and blocks, counted as a query would see them.
+import type { Bus } from '../../shared/bus/port.ts'
+import { labelsKey } from '../../shared/model/labels.ts'
+import type { AnswerKind } from './asked.ts'
+import { seriesParams } from './params.ts'
+import type { WholeReader } from './whole-reader.ts'
+import { wholeSource } from './whole-source.ts'
+
+export interface DeletePreviewDeps {
+  readonly bus: Bus
+  readonly reader: WholeReader
+  readonly selectorsMax: number
+}
+
+/** Data: {"series":…,"samples":…}. Refused like any query that reads too much. */
+export function deletePreview({ bus, reader, selectorsMax }: DeletePreviewDeps): AnswerKind {
+  return ({ params, budget, run }) => {
+    const { selectors, startMs, endMs } = seriesParams(params, { selectorsMax })
+    return run(undefined, async (scope) => {
+      const source = wholeSource({ bus, reader, scope, budget })
+      const seen = new Set<string>()
+      let sampleCount = 0
+      for (const matchers of selectors) {
+        for (const { labels, times } of await source.select(matchers, { startMs, endMs, mode: 'all' }, scope)) {
+          const key = labelsKey(labels)
+          if (!seen.has(key)) sampleCount += times.length // several selectors may take one series
+          seen.add(key)
+        }
+      }
+      return { data: [JSON.stringify({ series: seen.size, samples: sampleCount })] }
+    })
+  }
+}
