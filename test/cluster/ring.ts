@@ -17,10 +17,19 @@ export interface Actor {
   stop(): Promise<number | null>
 }
 
+export interface ActorOptions {
+  readonly nats: string
+  readonly id: string
+  readonly args?: readonly string[]
+  /** Put before the command, as to run it in a network namespace. */
+  readonly within?: readonly string[]
+}
+
 /** One more actor on the system's NATS, as anybody would start it. */
-export function startActor(role: string, options: { nats: string; id: string; args?: readonly string[] }): Actor {
-  const { nats, id, args = [] } = options
-  const child = spawn(process.execPath, ['services/carillon.mjs', role, '--nats', nats, '--id', id, ...args], {
+export function startActor(role: string, options: ActorOptions): Actor {
+  const { nats, id, args = [], within = [] } = options
+  const line = [...within, process.execPath, 'services/carillon.mjs', role, '--nats', nats, '--id', id, ...args]
+  const child = spawn(line[0]!, line.slice(1), {
     cwd: ROOT,
     stdio: ['ignore', 'ignore', 'pipe'],
   })

@@ -53,7 +53,8 @@ export class Pair {
     const queue: Scrape[] = []
     let wakesAtMs = 0
     let reachesUsAtMs = 0
-    for (let scrapedMs = random.below(SCRAPE_MS); clock.monotonic() < untilMs; ) {
+    let isUnderWay = false // it ends with nothing of it on the way
+    for (let scrapedMs = random.below(SCRAPE_MS); clock.monotonic() < untilMs || isUnderWay; ) {
       const nowMs = clock.monotonic()
       for (; scrapedMs <= nowMs; scrapedMs += SCRAPE_MS) {
         if (scrapedMs < wakesAtMs) continue // it is down and scrapes nothing
@@ -62,6 +63,7 @@ export class Pair {
       }
       const some = nowMs < Math.max(wakesAtMs, reachesUsAtMs) ? [] : queue.slice(0, SCRAPES_PER_PUSH_MAX)
       const isAnswered = some.length > 0 && (await this.isPushed(number, bus, some))
+      isUnderWay = some.length > 0 && !isAnswered
       if (isAnswered) queue.splice(0, some.length)
       const chance = random.next()
       if (chance < 0.03) wakesAtMs = clock.monotonic() + 300 + random.below(2_000)
