@@ -3,9 +3,9 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, describe, expect, test } from 'vitest'
 import { checkAll } from './check.ts'
 import { type Load, startLoad } from './load.ts'
-import { until } from './processes.ts'
+import { killOne, until } from './processes.ts'
 import { type Actor, carillon, ringOf, ringServedBy, startActor, startReaders } from './ring.ts'
-import { endProcess, type System, startSystem } from './system.ts'
+import { endProcess, freePort, type System, startSystem } from './system.ts'
 
 const actors: Actor[] = []
 const systems: System[] = []
@@ -14,8 +14,8 @@ afterAll(async () => {
   await Promise.all(systems.map((system) => system.stop()))
 }, 60_000)
 
-async function started(args: readonly string[]): Promise<System> {
-  const system = await startSystem({ args })
+async function started(args: readonly string[], port = 0): Promise<System> {
+  const system = await startSystem({ args, port })
   systems.push(system)
   return system
 }
@@ -106,6 +106,65 @@ test('distributors and queriers come and go; no push and no query notices', asyn
 }, 90_000)
 
 describe('with two owners each', () => {
+  test('gateways come and go, gateways and distributors are killed in the middle of pushes: a sender with several addresses loses and doubles nothing', async () => {
+    const shape = [
+      '--partitions=2',
+      '--ingesters=2',
+      '--replication-factor=2',
+      '--distributors=2',
+      '--log-bytes-max=256MiB',
+    ]
+    const system = await started(shape, await freePort())
+    const urls = [system.url]
+    let turn = 0
+    const load = startLoad({ url: () => urls[turn++ % urls.length]!, seed: 4, senders: 4 })
+    const readers = startReaders(urls, load.ledger)
+    const more = async (id: string): Promise<Actor> => {
+      const address = `127.0.0.1:${await freePort()}`
+      const actor = startActor('gateway', { nats: system.ready.nats, id, args: [`--listen=${address}`] })
+      actors.push(actor)
+      await until(`${id} is ready`, async () => (await fetch(`http://${address}/ready`)).ok)
+      urls.push(`http://${address}`)
+      return actor
+    }
+    const goesOn = async (what: string) => {
+      const fromMs = performance.now()
+      const since = () => load.acknowledgedAtMs().filter((atMs) => atMs > fromMs)
+      await until(`pushes get through after ${what}`, () => since().length > 60)
+    }
+    try {
+      for (const id of ['gateway-2', 'gateway-3']) {
+        const actor = await more(id)
+        await goesOn(`${id} came`)
+        expect(await actor.stop()).toBe(0) // its address stays in the sender's list for a while
+        await goesOn(`${id} went`)
+        urls.pop()
+      }
+      expect(Object.keys(load.outcomes()).sort()).toEqual(['204', 'connection'])
+      await readers.stop()
+      const victim = await more('gateway-4')
+      await goesOn('gateway-4 came')
+      const brokenBefore = load.outcomes()['connection'] ?? 0
+      victim.process.kill('SIGKILL')
+      await goesOn('a gateway was killed')
+      expect(load.outcomes()['connection']).toBeGreaterThan(brokenBefore)
+      urls.pop()
+      for (const id of ['distributor-1', 'distributor-2', 'gateway-1']) {
+        killOne(system, id)
+        await goesOn(`${id} was killed`)
+      }
+    } finally {
+      await load.stop()
+      await readers.end()
+    }
+    console.log(`gateways come and go: ${JSON.stringify(load.outcomes())}`)
+    const lost = load.answers.filter(({ text }) => /err-carillon-distributor-(gone|silent)/.test(text ?? ''))
+    expect(lost.length, 'pushes whose distributor was killed').toBeGreaterThan(0)
+    const { partitions } = await checkAll({ url: system.url, nats: system.ready.nats }, load.ledger)
+    for (const { digestsAgree } of partitions.partitions) expect(digestsAgree).toBe(true)
+    await retired(system)
+  }, 90_000)
+
   test('a rolling restart of all ingesters fails no query, and owners stay equal', async () => {
     const system = await started([
       '--partitions',

@@ -160,9 +160,10 @@ export class World {
     await this.heal()
     await Promise.all([...senders, ...replicas])
     await growth
+    await this.rest('distributor') // what was given up by its asker may still be on its way to a log
     await this.converge()
     await this.pair.readTakeovers(admin)
-    await this.rest()
+    await this.rest('ingester')
     this.check(await this.stored(admin))
     await this.readLateCounts()
   }
@@ -405,9 +406,9 @@ export class World {
     if (!this.purged.has(partition)) this.clock.after(5, () => this.archiveSoon(partition))
   }
 
-  /** Ingesters stand still, so that what they hold and what blocks hold belongs to one moment. */
-  private async rest(): Promise<void> {
-    for (const { id, role } of this.actors) if (role === 'ingester') this.hub.pause(id)
+  /** All of a role stand still: with ingesters that do, what they hold and what blocks hold belongs to one moment. */
+  private async rest(resting: Running['role']): Promise<void> {
+    for (const { id, role, isDown } of this.actors) if (role === resting && !isDown) this.hub.pause(id)
     await this.sleep(1_000)
   }
 
