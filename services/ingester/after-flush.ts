@@ -2,7 +2,7 @@
 //
 // Invariants
 //   G1  Only what lies strictly before M(f), f = `flushed.<p>`, is purged, and only while the message there still is M(f).
-//   G2  Metadata that stands only in what is purged is stated again before.
+//   G2  Metadata, and the newest exemplars, that stand only in what is purged are stated again before.
 //   G3  A segment leaves memory when the flush was seen `drop-after` ago; an owner that holds something else than what was flushed uploads it
 //       as a supplement before.
 import { sleep } from '../../shared/base/clock.ts'
@@ -14,8 +14,8 @@ import { logName } from '../../shared/contracts/log.ts'
 import type { IngesterConfig } from './config.ts'
 import { buildAndUpload, digestOf, type FlushDeps } from './flush.ts'
 import { isMark } from './log-checks.ts'
-import { restateMetadata } from './metadata.ts'
 import type { Owner } from './owner.ts'
+import { restate } from './restate.ts'
 
 export interface AfterFlushDeps extends FlushDeps {
   readonly bus: Bus
@@ -35,7 +35,7 @@ export async function purgeLog(owner: Owner, deps: AfterFlushDeps): Promise<void
   const mark = blocks.flushedRecord(partition)?.mark
   if (mark === undefined || mark.nonce === '' || mark.incarnation !== incarnation || !owner.isCaughtUp) return
   if ((owner.end?.firstSeq ?? 0) >= mark.seq) return
-  if (await restateMetadata(owner, deps)) return // G2: it is applied first
+  if (await restate(owner, deps)) return // G2: it is applied first
   const boundary = await bus.logs.get(logName(partition), mark.seq, LOG_TIMEOUT_MS)
   if (boundary === undefined || !isMark(boundary, partition, mark.nonce)) {
     log.error({ partition, seq: mark.seq }, 'nothing is purged: the mark of the flushed segment is not where it was')

@@ -447,7 +447,7 @@ export class PartitionState {
       reader.check('exemplars')
       const head = session.heads[id]
       if (head === undefined) undefinedCount++
-      else head.appendExemplar(session.refs[id]!, { time, value, labels })
+      else head.appendExemplar(session.refs[id]!, { time, value, labels }, this.segment)
     }
     return undefinedCount
   }

@@ -2,6 +2,10 @@
 // the bits, and from the partition logs themselves.
 import { OwnerAnswer } from '../../services/querier/owner-answer.ts'
 import { systemClock } from '../../shared/base/clock.ts'
+import { RefusedError } from '../../shared/base/errors.ts'
+import { systemRandom } from '../../shared/base/random.ts'
+import { openBlocks } from '../../shared/blocks/open.ts'
+import type { Blocks } from '../../shared/blocks/port.ts'
 import { askStream } from '../../shared/bus/ask.ts'
 import { connectNats } from '../../shared/bus/nats-bus.ts'
 import type { Bus, LogMessage } from '../../shared/bus/port.ts'
@@ -10,6 +14,13 @@ import type { PartitionStatus } from '../../shared/contracts/member.ts'
 import { select } from '../../shared/contracts/read.ts'
 import type { Histogram } from '../../shared/model/histogram.ts'
 import { labelsKey } from '../../shared/model/labels.ts'
+import { natsObjects } from '../../shared/objects/nats-objects.ts'
+import { silentLog } from '../../shared/telemetry/log.ts'
+import { BlockReader } from '../../shared/tsdb/block/reader.ts'
+import { HistogramChunkReader } from '../../shared/tsdb/chunk/histogram.ts'
+import { decodeXorWords, ENCODING_XOR } from '../../shared/tsdb/chunk/xor.ts'
+import { SampleColumns, type SampleRun } from '../../shared/tsdb/columns.ts'
+import { mergeRuns } from '../../shared/tsdb/merge.ts'
 import { type LogModel, readLog } from '../sim/log-model.ts'
 import { type HeldSeries, type Ledger, labelsOf } from './ledger.ts'
 import { until } from './processes.ts'
@@ -73,7 +84,7 @@ export async function checkAll(system: { url: string; nats: string }, ledger: Le
     const faults = await faultsOverHttp(system.url, ledger)
     let owners = 0
     for (const owner of new Set(partitions.partitions.flatMap(({ assignedTo }) => assignedTo))) owners += owner ? 1 : 0
-    faults.push(...(await faultsOfOwners(bus, partitions, ledger)))
+    faults.push(...(await faultsOfOwners({ bus, nats: system.nats }, partitions, ledger)))
     let batches = 0
     for (let partition = 0; partition < partitions.partitionCount; partition++) {
       const model = await readPartition(bus, partition)
@@ -208,41 +219,100 @@ function keyOf(metric: Record<string, string>): string {
 
 // ---- from the owners ----
 
-/** Each owner of a partition is asked for all it has; together, one of each partition, they hold everything. */
-export async function faultsOfOwners(bus: Bus, page: PartitionsPage, ledger: Ledger): Promise<string[]> {
+/** Each owner of a partition is asked for all that is not in blocks; with the blocks, together, one of each partition, they hold everything. */
+export async function faultsOfOwners(
+  { bus, nats }: { bus: Bus; nats: string },
+  page: PartitionsPage,
+  ledger: Ledger,
+): Promise<string[]> {
   const faults: string[] = []
   const replicas = Math.max(...page.partitions.map(({ assignedTo }) => assignedTo.length))
   for (let replica = 0; replica < replicas; replica++) {
-    const held: HeldSeries[] = []
-    for (const { partition, assignedTo } of page.partitions) {
-      held.push(...(await heldBy(bus, assignedTo[replica % assignedTo.length]!, partition)))
-    }
+    const held = await withStored(bus, nats, async (blocks) => {
+      const rows: HeldSeries[] = []
+      for (const { partition, assignedTo } of page.partitions) {
+        rows.push(...(await heldBy(bus, assignedTo[replica % assignedTo.length]!, partition, blocks)))
+      }
+      return [...rows, ...(await heldInBlocks(blocks))]
+    })
     faults.push(...ledger.faultsIn(joined(held), 'bits').map((fault) => `by owners no. ${replica + 1}: ${fault}`))
   }
   return faults
 }
 
-/** A series that has moved to an added partition stands in two of them: its samples are put together. */
+async function withStored<T>(bus: Bus, nats: string, use: (blocks: Blocks) => Promise<T>): Promise<T> {
+  const objects = await natsObjects({ servers: nats.split(','), prefix: 'cln', name: 'test', clock: systemClock })
+  const blocks = await openBlocks({ bus, objects, clock: systemClock, random: systemRandom, log: silentLog })
+  try {
+    return await use(blocks)
+  } finally {
+    blocks.close()
+    await objects.close()
+  }
+}
+
+/** A series that has moved to an added partition, or whose samples lie in memory and in blocks, stands in several rows: of equal times the
+ *  greater stays. */
 function joined(held: readonly HeldSeries[]): HeldSeries[] {
   return [...Map.groupBy(held, ({ labels }) => labelsKey(labels)).values()].map((rows) => {
     if (rows.length === 1) return rows[0]!
-    const values = new Float64Array(rows.reduce((sum, row) => sum + row.values.length, 0))
-    let at = 0
-    for (const row of rows) {
-      values.set(row.values, at)
-      at += row.values.length
-    }
-    const histograms = rows.flatMap((row) => row.histograms ?? Array.from(row.values, () => undefined))
-    return { labels: rows[0]!.labels, times: rows.flatMap((row) => Array.from(row.times)), values, histograms }
+    const merged = new SampleColumns()
+    mergeRuns(rows.map(runOf), merged)
+    const { times, values, histograms } = merged.asRun()
+    const column = { times: times.slice(0, merged.count), values: values.slice(0, merged.count) }
+    return { labels: rows[0]!.labels, ...column, ...(histograms && { histograms }) }
   })
 }
 
-export async function heldBy(bus: Bus, owner: string, partition: number): Promise<HeldSeries[]> {
-  const asked = { partition, tenant: TENANT, watermark: 0, minSeq: 0, incarnation: '', waitMs: 10_000 }
-  const answer = new OwnerAnswer(ALL_TIME, { isHashed: false, isProjected: false })
-  const request = { ...asked, matchers: [], ...ALL_TIME, mode: 'all' as const, seriesMax: 1_000_000 }
-  for await (const frame of askStream(bus, select, { id: owner }, request, {})) answer.add(frame)
-  return answer.series
+function runOf({ times, values, histograms }: HeldSeries): SampleRun {
+  const column = times instanceof Float64Array ? times : Float64Array.from(times)
+  return { times: column, values, histograms, start: 0, end: column.length }
+}
+
+/** What an owner holds of the segments that are not in blocks. When it has dropped more meanwhile, the watermark is read again. */
+export async function heldBy(bus: Bus, owner: string, partition: number, blocks?: Blocks): Promise<HeldSeries[]> {
+  for (let attempt = 0; ; attempt++) {
+    const watermark = blocks?.watermark(TENANT, partition) ?? 0
+    const asked = { partition, tenant: TENANT, watermark, minSeq: 0, incarnation: '', waitMs: 10_000 }
+    const answer = new OwnerAnswer(ALL_TIME, { isHashed: false, isProjected: false })
+    const request = { ...asked, matchers: [], ...ALL_TIME, mode: 'all' as const, seriesMax: 1_000_000 }
+    try {
+      for await (const frame of askStream(bus, select, { id: owner }, request, {})) answer.add(frame)
+      return answer.series
+    } catch (error) {
+      const isDropped = error instanceof RefusedError && error.code === 'err-carillon-dropped'
+      if (!isDropped || blocks === undefined || attempt === 20) throw error
+      await new Promise((resolve) => setTimeout(resolve, 100))
+    }
+  }
+}
+
+async function heldInBlocks(blocks: Blocks): Promise<HeldSeries[]> {
+  const held: HeldSeries[] = []
+  for (const entry of blocks.manifest(TENANT)?.manifest.blocks ?? []) {
+    const files = blocks.openBlock(TENANT, entry)
+    const reader = await BlockReader.open(files, await files.meta(), { isThorough: true })
+    for await (const batch of reader.allSeries()) {
+      for (const { labels, chunks } of batch) {
+        const columns = new SampleColumns()
+        for (const { encoding, bytes, count } of chunks) readChunk(encoding, bytes, count, columns)
+        const { times, values, histograms } = columns.asRun()
+        const column = { times: times.slice(0, columns.count), values: values.slice(0, columns.count) }
+        held.push({ labels, ...column, ...(histograms && { histograms }) })
+      }
+    }
+  }
+  return held
+}
+
+function readChunk(encoding: number, bytes: Uint8Array, count: number, sink: SampleColumns): void {
+  if (encoding === ENCODING_XOR) {
+    sink.reserve(count)
+    decodeXorWords(bytes, 0, bytes.length, sink.times, sink.words, sink.count)
+    return sink.advance(count)
+  }
+  const reader = new HistogramChunkReader(encoding, bytes, 0, bytes.length)
+  while (reader.next()) sink.pushHistogram(reader.time, reader.histogram())
 }
 
 // ---- from the logs ----

@@ -109,7 +109,7 @@ async function powerCut({ syncAlways }: { syncAlways: boolean }) {
   const again = await startServer({ syncAlways, storeDir: join(mounted(copy), 'store'), maxFile: '4GB' })
   const after = await startOn(again, shortArgs)
   const faults = await withBus(again.url, async (bus) =>
-    faultsOfOwners(bus, await settled(after.url, bus), load.ledger),
+    faultsOfOwners({ bus, nats: again.url }, await settled(after.url, bus), load.ledger),
   )
   return { ready: system.ready, faults, acknowledged: kept.size }
 }

@@ -87,7 +87,7 @@ describe.skipIf(isSkipped)('faults of the log', () => {
       return damage.length > 0 && damage.every((text) => text.endsWith('(filled)'))
     })
     await withBus(server.url, async (bus) => {
-      expect(await faultsOfOwners(bus, await settled(system.url, bus), load.ledger)).toEqual([])
+      expect(await faultsOfOwners({ bus, nats: server.url }, await settled(system.url, bus), load.ledger)).toEqual([])
     })
   }, 180_000)
 
@@ -248,7 +248,7 @@ async function readsAll(
   ledger: Parameters<typeof faultsOfOwners>[2],
 ): Promise<void> {
   await withBus(server.url, async (bus) => {
-    const faults = await faultsOfOwners(bus, await settled(system.url, bus), ledger)
+    const faults = await faultsOfOwners({ bus, nats: server.url }, await settled(system.url, bus), ledger)
     expect(faults).toEqual([])
   })
 }

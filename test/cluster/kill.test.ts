@@ -24,7 +24,14 @@ afterEach(async () => {
   for (const cleanup of cleanups.splice(0).reverse()) await cleanup()
 })
 
-const short = ['--segment=3s', '--segment-min=1s', '--high-water=1s', '--checkpoint=1s', '--linger=2ms']
+const short = [
+  '--segment=3s',
+  '--segment-min=1s',
+  '--high-water=1s',
+  '--checkpoint=1s',
+  '--linger=2ms',
+  '--drop-after=2s',
+]
 const replicated = [...short, '--partitions=2', '--ingesters=2', '--replication-factor=2']
 
 describe.skipIf(isSkipped)('killed processes', () => {
@@ -41,6 +48,9 @@ describe.skipIf(isSkipped)('killed processes', () => {
     const checked = await finish(run)
     expect(checked.partitions.partitions.every(({ owners }) => owners.length === 2)).toBe(true)
     expect(checked.partitions.partitions.every(({ owners }) => owners.every(({ mark }) => mark >= 3))).toBe(true)
+    const flushed = checked.partitions.partitions.flatMap(({ owners }) => owners.map((owner) => owner.flushed))
+    console.log(`flushed segments: ${flushed.join(' ')}`)
+    expect(Math.min(...flushed), 'leaders died between flushes, and the next ones went on').toBeGreaterThanOrEqual(2)
   }, 240_000)
 
   test('as npm start runs it: actors, nats-server and everything are killed, and it goes on on the same data', async () => {

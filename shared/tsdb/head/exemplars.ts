@@ -12,12 +12,14 @@ interface Held {
   readonly ref: number
   readonly exemplar: Exemplar
   readonly key: string
+  /** The segment in which it was last told. */
+  segment: number
 }
 
 export class ExemplarRing {
   private readonly capacity: number
   private readonly ring: Held[] = []
-  private readonly keys = new Set<string>()
+  private readonly keys = new Map<string, Held>()
   /** Those of each series, in order of arrival. */
   private readonly byRef = new Map<number, Exemplar[]>()
   private at = 0
@@ -26,12 +28,15 @@ export class ExemplarRing {
     this.capacity = capacity
   }
 
-  add(ref: number, exemplar: Exemplar): void {
+  add(ref: number, exemplar: Exemplar, segment: number): void {
     const key = keyOf(ref, exemplar)
-    if (this.capacity === 0 || this.keys.has(key)) return
+    const known = this.keys.get(key)
+    if (known !== undefined) known.segment = Math.max(known.segment, segment)
+    if (this.capacity === 0 || known !== undefined) return
     this.evict(this.ring[this.at])
-    this.ring[this.at] = { ref, exemplar, key }
-    this.keys.add(key)
+    const held = { ref, exemplar, key, segment }
+    this.ring[this.at] = held
+    this.keys.set(key, held)
     const list = this.byRef.get(ref)
     if (list === undefined) this.byRef.set(ref, [exemplar])
     else list.push(exemplar)
@@ -44,6 +49,13 @@ export class ExemplarRing {
     return list
       .filter(({ time }) => time >= startMs && time <= endMs)
       .sort((a, b) => a.time - b.time || a.value - b.value)
+  }
+
+  /** Of the newest `countMax`, those that were last told before a segment. */
+  toldBefore(segment: number, countMax: number): { ref: number; exemplar: Exemplar }[] {
+    const byArrival = [...this.ring.slice(this.at), ...this.ring.slice(0, this.at)]
+    const newest = this.ring.length < this.capacity ? this.ring : byArrival
+    return newest.slice(-countMax).filter((held) => held.segment < segment)
   }
 
   /** Whether any of a series are held. */
@@ -64,9 +76,9 @@ export class ExemplarRing {
     this.keys.clear()
     for (const [i, held] of this.ring.entries()) {
       const ref = refs[held.ref]!
-      const key = keyOf(ref, held.exemplar)
-      this.ring[i] = { ref, exemplar: held.exemplar, key }
-      this.keys.add(key)
+      const moved = { ...held, ref, key: keyOf(ref, held.exemplar) }
+      this.ring[i] = moved
+      this.keys.set(moved.key, moved)
     }
   }
 

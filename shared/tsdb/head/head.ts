@@ -94,8 +94,14 @@ export class Head {
     return this.samples.appendHistogram(ref, this.parts.at(segment), time, histogram)
   }
 
-  appendExemplar(ref: number, exemplar: Exemplar): void {
-    this.ring.add(ref, exemplar)
+  /** Told in segment `segment`; telling one again changes nothing but that. */
+  appendExemplar(ref: number, exemplar: Exemplar, segment = 0): void {
+    this.ring.add(ref, exemplar, segment)
+  }
+
+  /** Of the newest `countMax` exemplars those that were last told before a segment. */
+  exemplarsStatedBefore(segment: number, countMax: number): { ref: number; exemplar: Exemplar }[] {
+    return this.ring.toldBefore(segment, countMax)
   }
 
   /** The refs, rising, of the series that pass all matchers and have exemplars, whether or not samples of them are held. */

@@ -5,7 +5,7 @@ import type { FlushStep } from '../../../services/ingester/flush.ts'
 import { ask } from '../../../shared/bus/ask.ts'
 import { flushAll } from '../../../shared/contracts/flush.ts'
 import { batchSubject } from '../../../shared/contracts/log.ts'
-import { labelNames, metadata } from '../../../shared/contracts/read.ts'
+import { exemplars, labelNames, metadata } from '../../../shared/contracts/read.ts'
 import { BlockReader } from '../../../shared/tsdb/block/reader.ts'
 import { FlushGround, HOUR_MS } from './flush-ground.ts'
 import { TENANT } from './log-writer.ts'
@@ -238,9 +238,16 @@ describe('owners that were away', () => {
     expect(ground.manifest(TENANT)!.blocks[0]!.gaps).toBeUndefined()
   })
 
-  test('G2: metadata outlives the part of the log in which it was stated', async () => {
+  test('G2: metadata and exemplars outlive the part of the log in which they were stated', async () => {
     await ground.mark(1)
     const stated = new Batch(ground.writer.session!)
+    stated.addFloat(ground.writer.refOf('a'), START_MS, new Uint32Array(2), 0)
+    stated.addExemplar({
+      ref: ground.writer.refOf('a'),
+      time: START_MS,
+      value: Float64Array.of(-0.5),
+      labels: ['trace_id', 'é1'],
+    })
     stated.addMetadata({ tenant: TENANT, metric: 'm', type: 'counter', help: 'what it counts', unit: '' })
     await ground.append(batchSubject(0), stated.seal())
     for (const number of [2, 3, 4]) {
@@ -263,6 +270,11 @@ describe('owners that were away', () => {
     }
     const reply = await ground.soon(ask(ground.hub.connect('asker'), metadata, { id: 'i2' }, asked, {}))
     expect(reply.metadata).toEqual([{ metric: 'm', type: 'counter', help: 'what it counts', unit: '' }])
+    const ofSeries = { ...asked, selectors: [], startMs: 0, endMs: 9e15 }
+    const found = await ground.soon(ask(ground.hub.connect('asker-2'), exemplars, { id: 'i2' }, ofSeries, {}))
+    expect(found.series).toEqual([
+      { labels: ['__name__', 'a'], exemplars: [{ labels: ['trace_id', 'é1'], time: START_MS, value: -0.5 }] },
+    ])
     expect(ground.owner('i2').damages).toEqual([])
   })
 })

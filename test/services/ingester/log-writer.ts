@@ -24,12 +24,13 @@ export class LogWriter {
   ): Batch {
     const batch = new Batch(session)
     samples.forEach(([name, time, value]) => {
-      batch.addFloat(this.ref(name, tenantId), time, new Uint32Array(new Float64Array([value]).buffer), 0)
+      batch.addFloat(this.refOf(name, tenantId), time, new Uint32Array(new Float64Array([value]).buffer), 0)
     })
     return batch
   }
 
-  private ref(name: string, tenantId: string): number {
+  /** The writer's number of a series. */
+  refOf(name: string, tenantId = TENANT): number {
     const tenant = this.dictionary.intern(tenantId)
     const bytes = Buffer.from(name)
     const found = this.dictionary.find(tenant, bytes, 0, bytes.length, NONE)
