@@ -4,8 +4,9 @@
 // Invariants
 //   A1  A malformed body stages nothing.
 //   A2  A refused series or sample never holds back an accepted one of the same body.
-//   A3  Each (election, replica) of a body is judged once. Series of a replica that is not elected are stepped over; what the elections
-//       have yet to decide is staged, and taken out again when they decide against it (`applyClaim`).
+//   A3  Each (election, replica) of a body is judged once. Series of a replica that is not elected are stepped over, those that follow
+//       each other without being looked up (wire/unwanted.ts); what the elections have yet to decide is staged, and taken out again
+//       when they decide against it (`applyClaim`).
 import { RefusedError } from '../../shared/base/errors.ts'
 import { formatLabels, type Labels, labelOf, METRIC_NAME } from '../../shared/model/labels.ts'
 import { seriesHashOf } from '../../shared/ring/series-hash.ts'
