@@ -11,7 +11,7 @@ import {
   HistogramChunkReader,
 } from '../../shared/tsdb/chunk/histogram.ts'
 import { decodeXorWords, ENCODING_XOR } from '../../shared/tsdb/chunk/xor.ts'
-import { SampleColumns, type SampleRun } from '../../shared/tsdb/columns.ts'
+import { SampleColumns } from '../../shared/tsdb/columns.ts'
 import { mergeRuns } from '../../shared/tsdb/merge.ts'
 import { DamagedSourceError } from './merge-job.ts'
 import { named } from './source-cursor.ts'
@@ -67,36 +67,67 @@ function isHintWrong({ encoding, bytes }: BlockChunk, hasBegun: boolean): boolea
   return hint === HINT_NO_RESET || (hint === HINT_RESET && hasBegun)
 }
 
+/** A histogram that announces a reset: the time of the sample before it in its source, undefined for the first one there. */
+type Announced = Map<Histogram, number | undefined>
+
 /** Decodes and merges series; keeps its columns between calls. A result is valid until the next. */
 export class SeriesMerger {
-  private readonly columns: SampleColumns[] = []
+  /** One for each row of sources that follow each other in time. */
+  private readonly rows: SampleColumns[] = []
   private readonly merged = new SampleColumns(1024)
 
   /** Of each source the chunks in time order. Throws DamagedSourceError. */
   merge(chunksOf: readonly (readonly BlockChunk[])[], ulids: readonly string[]): SampleColumns {
-    const runs = chunksOf.map((chunks, index) => this.decode(chunks, index, ulids[index]!))
-    if (runs.length === 1) return this.columns[0]!
+    const announced: Announced = new Map()
+    const used: SampleColumns[] = []
+    for (const index of byStart(chunksOf)) {
+      const chunks = chunksOf[index]!
+      if (chunks.length === 0) continue
+      const row = this.rowFor(used, chunks[0]!.minTime)
+      decodeSource(chunks, row, ulids[index]!, announced)
+    }
     this.merged.clear()
-    const announced = announcedResets(runs)
-    mergeRuns(runs, this.merged)
+    if (used.length < 2) return used[0] ?? this.merged
+    mergeRuns(
+      used.map((row) => row.asRun()),
+      this.merged,
+    )
     if (announced.size > 0) forgetResets(this.merged, announced)
     return this.merged
   }
 
-  private decode(chunks: readonly BlockChunk[], index: number, ulid: string): SampleRun {
-    this.columns[index] ??= new SampleColumns(1024)
-    const columns = this.columns[index]!
-    columns.clear()
-    try {
-      for (const chunk of chunks) decodeChunk(chunk, columns)
-    } catch (error) {
-      throw named(ulid, error)
-    }
-    const { times, count } = columns
-    for (let i = 1; i < count; i++) {
-      if (times[i]! <= times[i - 1]!) throw new DamagedSourceError(ulid, 'the times of a series do not rise')
-    }
-    return columns.asRun()
+  /** A row that ends before this time, else a new one. */
+  private rowFor(used: SampleColumns[], startMs: number): SampleColumns {
+    for (const row of used) if (row.times[row.count - 1]! < startMs) return row
+    this.rows[used.length] ??= new SampleColumns(1024)
+    const row = this.rows[used.length]!
+    row.clear()
+    used.push(row)
+    return row
+  }
+}
+
+/** The sources in the order of their first samples. */
+function byStart(chunksOf: readonly (readonly BlockChunk[])[]): number[] {
+  const startOf = (index: number): number => chunksOf[index]![0]?.minTime ?? 0
+  return chunksOf.map((_, index) => index).sort((a, b) => startOf(a) - startOf(b))
+}
+
+function decodeSource(chunks: readonly BlockChunk[], row: SampleColumns, ulid: string, announced: Announced): void {
+  const from = row.count
+  try {
+    for (const chunk of chunks) decodeChunk(chunk, row)
+  } catch (error) {
+    throw named(ulid, error)
+  }
+  const { times, count, histograms } = row
+  for (let i = Math.max(1, from); i < count; i++) {
+    if (times[i]! <= times[i - 1]!) throw new DamagedSourceError(ulid, 'the times of a series do not rise')
+  }
+  if (histograms === undefined) return
+  for (let i = from; i < count; i++) {
+    const histogram = histograms[i]
+    if (histogram?.resetHint === 'reset') announced.set(histogram, i > from ? times[i - 1] : undefined)
   }
 }
 
@@ -114,21 +145,8 @@ export function decodeChunk({ encoding, bytes, count }: BlockChunk, columns: Sam
   while (reader.next()) columns.pushHistogram(reader.time, reader.histogram())
 }
 
-/** The time of the sample before each histogram that announces a reset; undefined for the first of its source. */
-function announcedResets(runs: readonly SampleRun[]): Map<Histogram, number | undefined> {
-  const found = new Map<Histogram, number | undefined>()
-  for (const { histograms, times, start, end } of runs) {
-    if (histograms === undefined) continue
-    for (let i = start; i < end; i++) {
-      const histogram = histograms[i]
-      if (histogram?.resetHint === 'reset') found.set(histogram, i > start ? times[i - 1] : undefined)
-    }
-  }
-  return found
-}
-
 /** What stood between the two now may be before or after the reset: readers look for it themselves. */
-function forgetResets(merged: SampleColumns, announced: ReadonlyMap<Histogram, number | undefined>): void {
+function forgetResets(merged: SampleColumns, announced: Announced): void {
   const { histograms, times } = merged
   if (histograms === undefined) return
   for (let i = 1; i < merged.count; i++) {

@@ -4,6 +4,9 @@ import { wordsOf } from './chunk/xor.ts'
 import type { SampleColumns, SampleRun } from './columns.ts'
 import { compareHistograms } from './histogram-order.ts'
 
+/** Samples that are copied one by one faster than in one piece. */
+const SHORT = 24
+
 interface Cursor {
   readonly run: SampleRun
   readonly words: Uint32Array
@@ -21,7 +24,8 @@ export function mergeRuns(runs: readonly SampleRun[], sink: SampleColumns): void
     if (timeAt(first) < limit) {
       let to = first.at + 1 // a stretch that no other run touches goes over in one piece
       while (to < run.end && run.times[to]! < limit) to++
-      sink.pushRange(run, first.at, to)
+      if (to - first.at < SHORT) for (let i = first.at; i < to; i++) sink.pushFrom(run, first.words, i)
+      else sink.pushRange(run, first.at, to)
       first.at = to
     } else {
       pushGreatest(open, limit, sink)
@@ -36,14 +40,17 @@ function timeAt(cursor: Cursor): number {
 
 function earliest(cursors: readonly Cursor[]): Cursor {
   let best = cursors[0]!
-  for (const cursor of cursors) if (timeAt(cursor) < timeAt(best)) best = cursor
+  for (let i = 1; i < cursors.length; i++) if (timeAt(cursors[i]!) < timeAt(best)) best = cursors[i]!
   return best
 }
 
 /** The earliest time of any other cursor. */
 function earliestBeside(cursors: readonly Cursor[], except: Cursor): number {
   let time = Number.POSITIVE_INFINITY
-  for (const cursor of cursors) if (cursor !== except) time = Math.min(time, timeAt(cursor))
+  for (let i = 0; i < cursors.length; i++) {
+    const cursor = cursors[i]!
+    if (cursor !== except && timeAt(cursor) < time) time = timeAt(cursor)
+  }
   return time
 }
 
