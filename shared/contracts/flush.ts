@@ -64,6 +64,6 @@ export async function flushAll(bus: Bus, ids: readonly string[], asked: FlushAsk
   }
   await Promise.all(ids.map(one))
   partitions.sort((a, b) => a.partition - b.partition)
-  const isDone = failures.length === 0 && partitions.every((partition) => partition.isDone)
+  const isDone = failures.length === 0 && partitions.length > 0 && partitions.every((partition) => partition.isDone)
   return { isDone, partitions, failures }
 }

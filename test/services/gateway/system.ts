@@ -8,6 +8,7 @@ import { type Actor, type HandlerContext, runActor, serve } from '../../../share
 import { createMemoryHub } from '../../../shared/bus/memory-bus.ts'
 import type { Bus, Durability } from '../../../shared/bus/port.ts'
 import { defaultsOf } from '../../../shared/config/settings.ts'
+import { flushNow } from '../../../shared/contracts/flush.ts'
 import {
   metrics as metricsOf,
   type PartitionStatus,
@@ -141,7 +142,15 @@ export async function startSystem(options: SystemOptions = {}): Promise<System> 
     const serves = {
       distributor: [serve(push, takePush), serve(pushTo, takePush, { params: { id } })],
       querier: [serve(query, onQuery)],
-      ingester: [],
+      ingester: [
+        serve(
+          flushNow,
+          async ({ kind }) => ({
+            partitions: [0, 1].map((partition) => ({ partition, segment: 5, flushed: 3, isDone: kind === 'mark' })),
+          }),
+          { params: { id } },
+        ),
+      ],
     }[role]
     const actor: Actor = {
       name: role,
