@@ -21,6 +21,8 @@ import type { LogPosition } from './write.ts'
 
 /** Entries of one manifest that hide samples; more are refused. */
 export const DELETES_MAX = 500
+/** What all entries of one manifest take there: history goes first, then more are refused. Flushes add to it only while records are written. */
+export const DELETES_BYTES_MAX = 1024 * 1024
 /** Entries of one manifest that are history. */
 export const PAST_DELETES_MAX = 200
 export const SELECTORS_MAX = 64
@@ -191,17 +193,22 @@ export function withDelete(
   partitions: readonly number[],
 ): Manifest | undefined {
   if (manifest.deletes.some(({ id }) => id === entry.id)) return undefined
-  if (manifest.deletes.filter(isHiding).length >= DELETES_MAX) {
-    const text = `${DELETES_MAX} deletions wait to be removed; clean_tombstones ends their undo windows`
-    throw new RefusedError('err-carillon-too-many-deletes', text, { status: 429 })
-  }
   const blocks = manifest.blocks
     .filter(({ minTime, maxTime }) => minTime <= entry.endMs && maxTime > entry.startMs)
     .map(({ ulid }) => ulid)
   const positions = Object.fromEntries(partitions.map((partition) => [String(partition), null]))
   const added: DeleteEntry = { ...entry, state: 'pending', positions, blocks }
+  const deletes = [...manifest.deletes, added]
+  while (deletes.filter(isHiding).length > DELETES_MAX || JSON.stringify(deletes).length > DELETES_BYTES_MAX) {
+    const oldest = deletes.findIndex((each) => !isHiding(each))
+    if (oldest < 0) {
+      const text = `${deletes.length - 1} deletions wait to be removed; clean_tombstones ends their undo windows`
+      throw new RefusedError('err-carillon-too-many-deletes', text, { status: 429 })
+    }
+    deletes.splice(oldest, 1)
+  }
   const deletedAt = entry.kind === 'tenant' ? { deletedAtMs: entry.askedAtMs } : {}
-  return { ...manifest, deletes: [...manifest.deletes, added], ...deletedAt }
+  return { ...manifest, deletes, ...deletedAt }
 }
 
 /** The manifest with one deletion in another state; undefined when it is in none of `from`. */

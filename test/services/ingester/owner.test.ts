@@ -12,6 +12,7 @@ import { runActor, serveStream } from '../../../shared/bus/actor.ts'
 import { createMemoryHub, type MemoryHub } from '../../../shared/bus/memory-bus.ts'
 import type { Bus, KvBucket, LogMessage, LogStore } from '../../../shared/bus/port.ts'
 import { defaultsOf } from '../../../shared/config/settings.ts'
+import { deleteSubject, encodeDelete, encodeUndelete, undeleteSubject } from '../../../shared/contracts/deletes.ts'
 import {
   batchSubject,
   encodeRecord,
@@ -23,6 +24,7 @@ import {
 import { fill } from '../../../shared/contracts/read.ts'
 import { silentLog } from '../../../shared/telemetry/log.ts'
 import { createMetrics } from '../../../shared/telemetry/metrics.ts'
+import { SampleColumns } from '../../../shared/tsdb/columns.ts'
 import { StringTable } from '../../../shared/tsdb/head/string-table.ts'
 import { VirtualClock } from '../../sim/virtual-clock.ts'
 import { LogWriter, TENANT } from './log-writer.ts'
@@ -318,6 +320,51 @@ test('L10: what a gap swallowed, a mark and a dictionary among it, is filled fro
   expect(owner.damages, 'the dictionary came along').toHaveLength(4)
   expect(owner.state.digest(2)).toBe(whole.state.digest(2))
 })
+
+test('X1, L10: a deletion that a gap swallowed is filled from another owner, and hides what it hides there', async () => {
+  const selectors = [[{ name: '__name__', operator: '=' as const, value: 'a' }]]
+  const record = { id: 'd', tenant: TENANT, kind: 'series' as const, selectors, startMs: 0, endMs: 100 }
+  await append(markSubject(0), writer.mark(1))
+  await appendSample('a', 1)
+  await append(deleteSubject(0, 'd'), encodeDelete(record))
+  await appendSample('a', 2)
+  await appendSample('a', 3)
+  const whole = ownerOn(bus)
+  await soon(whole.start())
+  const other = hub.connect('other')
+  const serves = [serveStream(fill, (asked) => fillFrames(whole, wholeStrings, asked.segment), { id: 'i2' })]
+  const actor = { name: 'other', serves, hears: [], every: [], start: async () => {}, stop: async () => {} }
+  await soon(runActor(actor, { bus: other, clock, random: seededRandom(4), log: silentLog }).ready)
+  const hidden = (message: LogMessage) => message.seq === 3 || message.seq === 4
+  const owner = ownerOn(
+    lying({
+      consume: (log, from, onMessage, onError) =>
+        bus.logs.consume(log, from, (message) => (hidden(message) ? undefined : onMessage(message)), onError),
+    }),
+  )
+  await soon(owner.start())
+  await pass(1_000)
+  expect(shownBy(owner)).toEqual([1, 3])
+  const deps = { bus, log: silentLog, metrics: ownerMetrics(createMetrics()), strings: ownStrings, others: ['i2'] }
+  expect(await soon(fillDamage(owner, deps))).toBe(true)
+  expect(shownBy(owner)).toEqual([2, 3])
+  expect(shownBy(whole)).toEqual([2, 3])
+  expect(owner.state.deletionsOf(TENANT)).toEqual(whole.state.deletionsOf(TENANT))
+  await append(undeleteSubject(0, 'd'), encodeUndelete(record))
+  await pass(1_000)
+  expect(shownBy(owner)).toEqual([1, 2, 3])
+})
+
+/** The times of the samples of `a` that an owner shows. */
+function shownBy(owner: Owner): number[] {
+  const columns = new SampleColumns()
+  const range = { startMs: 0, endMs: 1000 }
+  const head = owner.state.heads.get(TENANT)!
+  for (const ref of head.select([{ name: '__name__', operator: '=', value: 'a' }], range)) {
+    head.readInto(ref, range, columns)
+  }
+  return [...columns.times.subarray(0, columns.count)]
+}
 
 test('O3: an owner that cannot read the end of its log stops answering', async () => {
   await append(markSubject(0), writer.mark(1))

@@ -199,6 +199,51 @@ describe('H2: a segment is the set of its samples', () => {
     )
   })
 
+  test('X1: what is hidden is what stood before the deletion, by reads, chunks and selection alike, until it is shown again', () => {
+    const range = fc.tuple(times, times).map(([a, b]) => ({ startMs: Math.min(a, b), endMs: Math.max(a, b) }))
+    const before = fc.array(sample, { maxLength: 60 })
+    fc.assert(
+      fc.property(
+        before,
+        before,
+        fc.integer({ min: 2, max: 8 }),
+        range,
+        range,
+        (first, then, chunkMax, gone, range) => {
+          const strings = new StringTable()
+          const head = new Head(strings, { samplesPerChunkMax: chunkMax })
+          for (const one of first) apply(head, strings, { ...one, segment: 3 })
+          const selectors = [[{ name: '__name__', operator: '=' as const, value: 'series_1' }]]
+          head.hide('d', { selectors, ...gone }, { segment: 3, seq: 10 })
+          for (const one of then) apply(head, strings, { ...one, segment: Math.max(3, one.segment - 1) })
+          const isLeft = ({ series, time }: Sample) => series !== 1 || time < gone.startMs || time > gone.endMs
+          for (const samples of [
+            [...first.filter(isLeft), ...then],
+            [...first, ...then],
+          ]) {
+            for (const series of [0, 1]) {
+              const wanted = model(samples, series, range.startMs, range.endMs)
+              expect(refOf(head, series) !== undefined).toBe(samples.some((one) => one.series === series))
+              const ref = refOf(head, series)
+              if (ref === undefined) continue
+              const [sink, last, merged] = [new SampleColumns(), new SampleColumns(), new SampleColumns()]
+              const runs: SampleRun[] = []
+              head.readInto(ref, range, sink)
+              head.lastInto(ref, range, last)
+              head.chunksOf(ref, EVERYTHING, (encoding, bytes) => runs.push(decoded(encoding, bytes.slice()).asRun()))
+              mergeRuns(runs, merged)
+              expect(textsOf(sink)).toEqual(wanted)
+              expect(textsOf(last)).toEqual(wanted.slice(-1))
+              expect(textsOf(merged)).toEqual(model(samples, series, EVERYTHING.startMs, EVERYTHING.endMs))
+            }
+            head.show('d')
+          }
+        },
+      ),
+      { numRuns: 300 },
+    )
+  })
+
   test('any order with any repeats gives the same digests and counts', () => {
     fc.assert(
       fc.property(
