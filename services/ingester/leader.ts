@@ -32,6 +32,10 @@ export interface LeaderDeps {
 const APPEND_TIMEOUT_MS = 5_000
 /** Marks of different partitions are spread over this share of a segment. */
 const JITTER = 0.1
+/** No segment grows beyond this share of its log: two of them stay when the rest is flushed and purged. */
+const SEGMENT_SHARE = 1 / 8
+/** A log that is this full is cut as often as it may be, so that it can be purged before it takes no more batches (L7). */
+const FILLING_SHARE = 0.7
 
 /** Writes the next mark of a partition that this ingester leads, if one is due. */
 export async function leadPartition(owner: Owner, deps: LeaderDeps): Promise<void> {
@@ -51,7 +55,11 @@ function isDue(owner: Owner, { clock, config }: LeaderDeps): boolean {
   if (ageMs < config.segmentMinMs) return false
   if (owner.wantsMark) return true
   const spread = 1 + (JITTER * (owner.partition % 16)) / 16
-  return ageMs >= config.segmentMs * spread || owner.state.segmentBytes >= config.segmentBytesMax
+  if (ageMs >= config.segmentMs * spread) return true
+  const { bytes = 0, bytesMax: logBytesMax = 0 } = owner.end ?? {}
+  if (logBytesMax <= 0) return owner.state.segmentBytes >= config.segmentBytesMax
+  const bytesMax = Math.min(config.segmentBytesMax, logBytesMax * SEGMENT_SHARE)
+  return owner.state.segmentBytes >= bytesMax || bytes >= logBytesMax * FILLING_SHARE
 }
 
 /** One above the newest mark, also above one that only the bucket remembers: a log that lost its end would accept a number again. */

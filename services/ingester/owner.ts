@@ -162,11 +162,14 @@ export class Owner {
     return this.appliedSeq + 1
   }
 
-  /** Frees what is in blocks by now. Damage of it stands in the manifest, if it was there to stay. */
+  /** Frees what is in blocks by now. Damage that nobody could fill stands beside its blocks; where there are none it stays here. */
   drop(upTo: number): void {
+    const held = this.state.segments()
     this.state.dropSegments(upTo)
     for (const number of [...this.marks.keys()]) if (number < upTo) this.marks.delete(number)
-    const kept = this.damages.filter(({ segment }) => segment > upTo)
+    const kept = this.damages.filter(
+      ({ segment, state }) => segment > upTo || (state === 'missing' && !held.includes(segment)),
+    )
     this.damages.splice(0, this.damages.length, ...kept)
   }
 

@@ -58,9 +58,9 @@ export class FlushGround {
     void this.clock.run(() => this.isOver, Number.POSITIVE_INFINITY)
   }
 
-  async open(): Promise<void> {
+  async open(logBytesMax = 1 << 24): Promise<void> {
     this.admin = this.hub.connect('admin')
-    const options = { partitions: 1, replicationFactor: 2, logBytesMax: 1 << 24, logReplicas: 1 }
+    const options = { partitions: 1, replicationFactor: 2, logBytesMax, logReplicas: 1 }
     await this.soon(bootstrap(this.admin, options))
     const { admin: bus, objects, clock, random } = this
     this.blocks = await this.soon(openBlocks({ bus, objects, clock, random, log: silentLog }))

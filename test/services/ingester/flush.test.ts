@@ -293,3 +293,19 @@ test('L8: a flush by hand closes what is open as soon as segment-min allows, and
   const nobody = await ground.soon(flushAll(bus, ['i9'], { kind: 'mark', waitMs: 0 }))
   expect(nobody).toMatchObject({ isDone: false, failures: [expect.stringMatching(/^i9: /)] })
 })
+
+test('L7: a log that is nearly full is cut, flushed and purged before it takes no more', async () => {
+  const small = new FlushGround()
+  await small.open(32 * 1024)
+  try {
+    await small.start('i1')
+    await small.mark(1)
+    const stateOf = () => small.hub.log('log-0')!.state()
+    while (stateOf().bytes < 0.75 * 32 * 1024) await small.batch([['a', START_MS + stateOf().lastSeq, 1]])
+    await small.until(() => stateOf().bytes < 0.1 * 32 * 1024, 'an empty log')
+    expect(small.owner('i1').damages).toEqual([])
+    expect(await heldWith(small, 'i1')).toBe(stateOf().lastSeq - small.owner('i1').state.segment)
+  } finally {
+    small.close()
+  }
+})
