@@ -67,17 +67,17 @@ export async function ingest(
   const steady = warming === undefined ? last : joined(warming, last)
   const { rssBytes, pssBytes, perProcess } = memory.stop()
   const samples = first.samples + steady.samples
-  const millions = (half > 0 ? last.samples : samples) / 1e6
+  const byRoleMillions = (half > 0 ? last.samples : samples) / 1e6
   return {
     all: {
       samples,
-      cpuPerMillion: (idleAfter - idleBefore) / millions,
+      cpuPerMillion: (idleAfter - idleBefore) / (samples / 1e6),
       samplesPerSecond: samples / (first.seconds + steady.seconds),
     },
     first: part(first, idleBetween - idleBefore),
     steady: part(steady, idleAfter - idleBetween),
     ...(half > 0 && { settled: part(last, idleAfter - idleHalfway) }),
-    cpuByRole: byRole(target, cpuByPid(target), (cpu, pid) => (cpu - (halfway.get(pid) ?? 0)) / millions),
+    cpuByRole: byRole(target, cpuByPid(target), (cpu, pid) => (cpu - (halfway.get(pid) ?? 0)) / byRoleMillions),
     ackMs: {
       p50: percentile(steady.latencies, 0.5),
       p99: percentile(steady.latencies, 0.99),
