@@ -31,9 +31,12 @@ interface Running {
   readonly owners: () => readonly Owner[]
 }
 
+/** Steps of a leader, and two within `listed`: the manifest stands in the bucket, but not as an object; as an object, but not in the registry. */
+export type DeathStep = FlushStep | 'not-copied' | 'not-registered'
+
 interface StartOptions {
   /** Dies when it has done this step so many times. */
-  readonly diesAt?: { readonly step: FlushStep; readonly times: number }
+  readonly diesAt?: { readonly step: DeathStep; readonly times: number }
   /** Sequences that its log does not deliver. */
   readonly hides?: readonly number[]
 }
@@ -116,14 +119,17 @@ export class FlushGround {
       }),
     )
     const metrics = createMetrics()
-    const objects = this.objectsOf(id)
+    let count = 0
+    const reached = (step: DeathStep) => {
+      if (diesAt && step === diesAt.step && ++count === diesAt.times) this.kill(id)
+    }
+    const objects = this.objectsOf(id, reached)
     const deps = { bus, clock, random, log: silentLog, metrics, id, incarnation, membership, objects }
     const config = defaultsOf(ingesterSettings, {
       ...{ segmentMinMs: 60_000, segmentMs: 3_600_000, endReadMs: 200, flushMs: 200, dropAfterMs: 1_000 },
     })
-    let count = 0
     const onStep = (step: FlushStep) => {
-      if (diesAt && step === diesAt.step && ++count === diesAt.times) this.kill(id)
+      reached(step)
       if (this.dead.has(id)) throw new UnavailableError('killed', `${id} was killed after ${step}`)
     }
     const made = ingester({ ...deps, config, onStep })
@@ -165,14 +171,18 @@ export class FlushGround {
   }
 
   /** The store as one process sees it: a dead one reaches nothing. */
-  private objectsOf(id: string): MemoryObjects {
+  private objectsOf(id: string, reached: (step: DeathStep) => void): MemoryObjects {
     return new Proxy(this.objects, {
       get: (target, key) => {
         const value = Reflect.get(target, key)
         if (typeof value !== 'function') return value
-        return (...args: unknown[]) => {
-          if (this.dead.has(id)) return Promise.reject(new UnavailableError('killed', `${id} was killed`))
-          return value.apply(target, args)
+        return async (...args: unknown[]) => {
+          const isManifest = key === 'create' && String(args[0]).includes('/manifest/')
+          if (isManifest) reached('not-copied')
+          if (this.dead.has(id)) throw new UnavailableError('killed', `${id} was killed`)
+          const answer = await value.apply(target, args)
+          if (isManifest) reached('not-registered')
+          return answer
         }
       },
     })

@@ -1,13 +1,12 @@
 // Flush, purge and drop with the real actors: what a leader leaves when it dies at any step, what owners that were away make of it.
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { Batch } from '../../../services/distributor/session.ts'
-import type { FlushStep } from '../../../services/ingester/flush.ts'
 import { ask } from '../../../shared/bus/ask.ts'
 import { flushAll } from '../../../shared/contracts/flush.ts'
 import { batchSubject } from '../../../shared/contracts/log.ts'
 import { exemplars, labelNames, metadata } from '../../../shared/contracts/read.ts'
 import { BlockReader } from '../../../shared/tsdb/block/reader.ts'
-import { FlushGround, HOUR_MS } from './flush-ground.ts'
+import { type DeathStep, FlushGround, HOUR_MS } from './flush-ground.ts'
 import { TENANT } from './log-writer.ts'
 
 let ground: FlushGround
@@ -100,7 +99,11 @@ test('a block is one that Prometheus would cut: series in order, one aligned ran
 })
 
 describe('U2: whoever leads next completes what a leader left, byte by byte the same', () => {
-  const steps: readonly [FlushStep, number][] = [
+  const steps: readonly [DeathStep, number][] = [
+    ['not-copied', 1],
+    ['not-copied', 3],
+    ['not-registered', 1],
+    ['not-registered', 4],
     ['built', 1],
     ['built', 2],
     ['uploaded', 1],
