@@ -1,7 +1,8 @@
 // What is looked at in single messages of a log when it is checked.
 import { RefusedError } from '../../shared/base/errors.ts'
 import type { LogMessage } from '../../shared/bus/port.ts'
-import { decodeMark, markSubject } from '../../shared/contracts/log.ts'
+import { deletePrefix, undeletePrefix } from '../../shared/contracts/deletes.ts'
+import { batchSubject, decodeMark, markSubject } from '../../shared/contracts/log.ts'
 import { crc32c } from '../../shared/wire/crc32c.ts'
 import { checksumOf } from '../../shared/wire/log-batch.ts'
 
@@ -11,6 +12,17 @@ export interface StoredBatch {
   readonly seq: number
   readonly messageId: string
   readonly incarnation: string
+}
+
+/** What a message of a partition's log is; undefined: nothing that is known. */
+export function kindOf(
+  { subject }: LogMessage,
+  partition: number,
+): 'mark' | 'batch' | 'delete' | 'undelete' | undefined {
+  if (subject === batchSubject(partition)) return 'batch'
+  if (subject === markSubject(partition)) return 'mark'
+  if (subject.startsWith(deletePrefix(partition))) return 'delete'
+  return subject.startsWith(undeletePrefix(partition)) ? 'undelete' : undefined
 }
 
 /** Whether the message is the mark with this nonce. */

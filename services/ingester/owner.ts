@@ -10,22 +10,19 @@ import { type Clock, sleep } from '../../shared/base/clock.ts'
 import { CorruptError, textOf, UnavailableError } from '../../shared/base/errors.ts'
 import type { Blocks } from '../../shared/blocks/port.ts'
 import type { Bus, BusSubscription, KvBucket, LogConsumer, LogMessage, LogState } from '../../shared/bus/port.ts'
-import { deletePrefix, undeletePrefix } from '../../shared/contracts/deletes.ts'
 import {
-  batchSubject,
   type Checkpoint,
   checkpointKey,
   encodeRecord,
   highWaterFilter,
   logName,
-  markSubject,
   parseRecord,
 } from '../../shared/contracts/log.ts'
 import type { Log } from '../../shared/telemetry/log.ts'
 import type { StringTable } from '../../shared/tsdb/head/string-table.ts'
 import type { IngesterConfig } from './config.ts'
 import { DAMAGES_MAX, type Damage, type DamageKind } from './damage.ts'
-import { checkOf, isMark, type StoredBatch } from './log-checks.ts'
+import { checkOf, isMark, kindOf, type StoredBatch } from './log-checks.ts'
 import type { OwnerMetrics } from './owner-metrics.ts'
 import { PartitionState } from './partition-state.ts'
 
@@ -356,12 +353,13 @@ export class Owner {
 
   private applyNext(message: LogMessage, crc: number): void {
     const { seq, payload } = message
-    if (message.subject === markSubject(this.partition)) {
+    const kind = kindOf(message, this.partition)
+    if (kind === 'mark') {
       this.state.applyMark(seq, payload)
       this.noteMark(seq)
-    } else if (message.subject === batchSubject(this.partition)) this.state.applyBatch(seq, payload)
-    else if (message.subject.startsWith(deletePrefix(this.partition))) this.state.applyDelete(seq, payload)
-    else if (message.subject.startsWith(undeletePrefix(this.partition))) this.state.applyUndelete(seq, payload)
+    } else if (kind === 'batch') this.state.applyBatch(seq, payload)
+    else if (kind === 'delete') this.state.applyDelete(seq, payload)
+    else if (kind === 'undelete') this.state.applyUndelete(seq, payload)
     else this.report('bad-checksum', { fromSeq: seq, toSeq: seq }, `message on unknown subject ${message.subject}`)
     if (!this.hasMetEnd) this.checkStored(message)
     this.checkCheckpoint(seq, crc)
