@@ -14,11 +14,16 @@ export interface StoredBatch {
   readonly incarnation: string
 }
 
-/** What a message of a partition's log is; undefined: nothing that is known. */
-export function kindOf(
-  { subject }: LogMessage,
-  partition: number,
-): 'mark' | 'batch' | 'delete' | 'undelete' | undefined {
+/** What of the state applies each kind of message. */
+export const APPLIED_BY = {
+  mark: 'applyMark',
+  batch: 'applyBatch',
+  delete: 'applyDelete',
+  undelete: 'applyUndelete',
+} as const
+
+/** The kind of a message of a partition's log; undefined: none that is known. */
+export function kindOf({ subject }: LogMessage, partition: number): keyof typeof APPLIED_BY | undefined {
   if (subject === batchSubject(partition)) return 'batch'
   if (subject === markSubject(partition)) return 'mark'
   if (subject.startsWith(deletePrefix(partition))) return 'delete'

@@ -22,7 +22,7 @@ import type { Log } from '../../shared/telemetry/log.ts'
 import type { StringTable } from '../../shared/tsdb/head/string-table.ts'
 import type { IngesterConfig } from './config.ts'
 import { DAMAGES_MAX, type Damage, type DamageKind } from './damage.ts'
-import { checkOf, isMark, kindOf, type StoredBatch } from './log-checks.ts'
+import { APPLIED_BY, checkOf, isMark, kindOf, type StoredBatch } from './log-checks.ts'
 import type { OwnerMetrics } from './owner-metrics.ts'
 import { PartitionState } from './partition-state.ts'
 
@@ -354,13 +354,9 @@ export class Owner {
   private applyNext(message: LogMessage, crc: number): void {
     const { seq, payload } = message
     const kind = kindOf(message, this.partition)
-    if (kind === 'mark') {
-      this.state.applyMark(seq, payload)
-      this.noteMark(seq)
-    } else if (kind === 'batch') this.state.applyBatch(seq, payload)
-    else if (kind === 'delete') this.state.applyDelete(seq, payload)
-    else if (kind === 'undelete') this.state.applyUndelete(seq, payload)
+    if (kind !== undefined) this.state[APPLIED_BY[kind]](seq, payload)
     else this.report('bad-checksum', { fromSeq: seq, toSeq: seq }, `message on unknown subject ${message.subject}`)
+    if (kind === 'mark') this.noteMark(seq)
     if (!this.hasMetEnd) this.checkStored(message)
     this.checkCheckpoint(seq, crc)
     this.appliedSeq = seq
