@@ -45,6 +45,7 @@ const singles = [
   'limit_per_metric',
   'partial_response',
   'read_consistency',
+  'no_store',
 ] as const
 
 export interface QueryDeps {
@@ -107,6 +108,7 @@ async function readParams(exchange: Exchange, formBytesMax: number): Promise<Que
   }
   const consistency = request.headers['x-read-consistency']
   if (typeof consistency === 'string') single['read_consistency'] = consistency
+  if (/(^|[\s,])no-store\s*(,|$)/i.test(request.headers['cache-control'] ?? '')) single['no_store'] = 'true'
   if (params['name'] !== undefined) single['name'] = unescapeName(params['name'])
   return match.length > 0 ? { ...single, match } : single
 }

@@ -4,6 +4,7 @@ import { latencyBuckets, type Metrics } from '../../shared/telemetry/metrics.ts'
 import type { Admission } from './admission.ts'
 import type { Budget } from './budget.ts'
 import type { OpenBlocks } from './open-blocks.ts'
+import type { PartCache } from './part-cache.ts'
 
 export interface Measures {
   begin(kind: string): { end(outcome: string, read: Budget): void }
@@ -12,6 +13,8 @@ export interface Measures {
   viewRetried(): void
   blockFailed(reason: string): void
   blocksKept(open: OpenBlocks): void
+  partsKept(cache: PartCache): void
+  part(from: 'cache' | 'evaluation'): void
 }
 
 export function measures(metrics: Metrics, admission: Admission, clock: Clock): Measures {
@@ -34,6 +37,11 @@ export function measures(metrics: Metrics, admission: Admission, clock: Clock): 
   const retries = metrics.counter(
     'carillon_querier_view_retries_total',
     'Reads that began again because owners or the manifest had gone on meanwhile.',
+  )
+  const parts = metrics.counter(
+    'carillon_querier_parts_total',
+    'Parts of split range queries, by where their results came from: cache, evaluation.',
+    ['from'],
   )
   const blockFailures = metrics.counter(
     'carillon_querier_block_failures_total',
@@ -62,6 +70,15 @@ export function measures(metrics: Metrics, admission: Admission, clock: Clock): 
     ownerFailed: () => failures.inc(),
     viewRetried: () => retries.inc(),
     blockFailed: (reason) => blockFailures.with({ reason }).inc(),
+    part: (from) => parts.with({ from }).inc(),
+    partsKept(cache) {
+      metrics.gaugeOf('carillon_querier_part_cache_parts', 'Results of parts that are kept.', () => cache.count)
+      metrics.gaugeOf(
+        'carillon_querier_part_cache_bytes',
+        'Memory of results of parts that are kept.',
+        () => cache.bytes,
+      )
+    },
     blocksKept(open) {
       metrics.gaugeOf('carillon_querier_open_blocks', 'Blocks that are kept open.', () => open.count)
       metrics.gaugeOf('carillon_querier_open_blocks_bytes', 'Memory of blocks that are kept open.', () => open.bytes)

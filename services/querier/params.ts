@@ -32,6 +32,7 @@ const textParams = [
   'name',
   'partial_response',
   'read_consistency',
+  'no_store',
 ] as const
 
 /** The parameters that may be relied on: texts are texts, `match` is a list of texts. A number counts as its text, and one selector

@@ -2,6 +2,7 @@
 import type { Clock } from '../../shared/base/clock.ts'
 import { RefusedError } from '../../shared/base/errors.ts'
 import type { Bus } from '../../shared/bus/port.ts'
+import type { Expr } from '../../shared/promql/ast.ts'
 import type { Engine, QueryResult } from '../../shared/promql/engine.ts'
 import { badData, invalidParameter } from '../../shared/promql/go-values.ts'
 import { typeOf } from '../../shared/promql/parse/check.ts'
@@ -13,6 +14,8 @@ import type { Answer, AnswerKind, Asked } from './asked.ts'
 import type { QuerierConfig } from './config.ts'
 import { type InstantParams, instantParams, rangeParams, statsWarning } from './params.ts'
 import { type BodyPart, TRUNCATED, tooLarge } from './reply.ts'
+import { splitOf } from './split.ts'
+import type { AnswerInParts } from './split-range.ts'
 import type { WholeReader } from './whole-reader.ts'
 import { wholeSource } from './whole-source.ts'
 
@@ -21,6 +24,7 @@ export interface PromqlQueryDeps {
   readonly clock: Clock
   readonly engine: Engine
   readonly reader: WholeReader
+  readonly inParts: AnswerInParts
   readonly config: QuerierConfig
   readonly enabledFeatures: ReadonlySet<string>
 }
@@ -32,7 +36,7 @@ interface Times {
 }
 
 export function promqlQueries(deps: PromqlQueryDeps): Readonly<Record<'instant' | 'range' | 'format', AnswerKind>> {
-  const { bus, clock, engine, reader, config, enabledFeatures } = deps
+  const { bus, clock, engine, reader, inParts, config, enabledFeatures } = deps
   return { instant, range, format }
 
   function instant(asked: Asked): Promise<Answer> {
@@ -50,27 +54,30 @@ export function promqlQueries(deps: PromqlQueryDeps): Readonly<Record<'instant' 
     return { data: [renderText(prettify(tree))] }
   }
 
-  function checkQuery(text: string, { stepMs }: Times): void {
-    const type = typeOf(parse(text, { enabledFeatures }))
-    if (stepMs === 0 || type === 'scalar' || type === 'vector') return
+  function checkQuery(text: string, { stepMs }: Times): Expr {
+    const expr = parse(text, { enabledFeatures })
+    const type = typeOf(expr)
+    if (stepMs === 0 || type === 'scalar' || type === 'vector') return expr
     const named = typeNames[type]
     throw badData(`invalid expression type "${named}" for range query, must be Scalar or instant Vector`)
   }
 
   async function evaluate(asked: Asked, params: Omit<InstantParams, 'timeMs'>, times: Times): Promise<Answer> {
-    namingQuery(() => checkQuery(params.query, times)) // refused before it waits for its turn
+    const expr = namingQuery(() => checkQuery(params.query, times)) // refused before it waits for its turn
+    const lookbackMs = params.lookbackMs ?? config.lookbackMs
+    const whole = { ...times, lookbackMs, defaultStepMs: config.defaultStepMs }
+    const split = times.stepMs === 0 ? undefined : namingQuery(() => splitOf(expr, whole, config.queryPartMs))
     const askedAtMs = clock.monotonic()
     return asked.run(params.timeoutMs, async (scope) => {
       const startedAtMs = clock.monotonic()
       const read = timed(clock, wholeSource({ bus, reader, scope, budget: asked.budget }))
-      const { lookbackMs } = params
-      const request = {
-        text: params.query,
-        ...times,
-        signal: scope.signal,
-        ...(lookbackMs !== undefined && { lookbackMs }),
+      const request = { text: params.query, ...times, signal: scope.signal, lookbackMs }
+      const answer = () => {
+        if (split === undefined) return engine.query(request, read.source)
+        const mayKeep = config.partCacheBytesMax > 0 && asked.params.no_store !== 'true'
+        return inParts({ query: params.query, ...times, lookbackMs, split, mayKeep }, scope, asked.budget)
       }
-      const result = cut(await namingQuery(() => engine.query(request, read.source)), params.limit)
+      const result = cut(await namingQuery<Promise<QueryResult>>(answer), params.limit)
       const warning = statsWarning(params.stats)
       const timings = {
         queuedMs: startedAtMs - askedAtMs,

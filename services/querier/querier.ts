@@ -10,6 +10,7 @@ import { textOf } from '../../shared/base/errors.ts'
 import { openBlocks } from '../../shared/blocks/open.ts'
 import { type Actor, type HandlerContext, serve } from '../../shared/bus/actor.ts'
 import { QUERY_KINDS, type QueryKind } from '../../shared/contracts/query.ts'
+import { type QueryPartAsk, type QueryPartReply, queryPart } from '../../shared/contracts/query-part.ts'
 import type { ServiceDeps } from '../../shared/membership/deps.ts'
 import { decodeTenant } from '../../shared/model/tenant.ts'
 import type { ObjectStore } from '../../shared/objects/port.ts'
@@ -27,11 +28,14 @@ import { labelQueries } from './label-queries.ts'
 import { type Measures, measures } from './measures.ts'
 import { keepOpen } from './open-blocks.ts'
 import { checkedParams, consistencyOf } from './params.ts'
+import { createPartCache } from './part-cache.ts'
+import { evaluatePart } from './part-evaluation.ts'
 import { createPartitionReader } from './partition-reader.ts'
 import { placesOf } from './positions.ts'
 import { promqlQueries } from './promql-queries.ts'
 import { errorBody, failureOf, successBody } from './reply.ts'
 import { lifetime, Warnings } from './scope.ts'
+import { splitRange } from './split-range.ts'
 import { createViews } from './views.ts'
 import { createWholeReader } from './whole-reader.ts'
 
@@ -76,15 +80,27 @@ export function querier(deps: ServiceDeps & { config: QuerierConfig }): Actor {
     defaultStepMs: config.defaultStepMs,
     enabledFeatures,
   })
+  const partAdmission = createAdmission({
+    concurrentMax: config.concurrentQueriesMax,
+    queuedMax: config.queuedQueriesMax,
+  })
+  const evaluation = { bus, engine, reader, config, enabledFeatures }
+  const cache = createPartCache(config.partCacheBytesMax)
+  measured.partsKept(cache)
+  const inParts = splitRange({
+    ...{ bus, clock, membership, reader, cache, partsAtOnceMax: config.partsAtOnceMax },
+    evaluate: (asked, scope) => evaluatePart(evaluation, asked, scope),
+    onPart: (from) => measured.part(from),
+  })
   const kinds: Readonly<Record<QueryKind, AnswerKind>> = {
-    ...promqlQueries({ bus, clock, engine, reader, config, enabledFeatures }),
+    ...promqlQueries({ bus, clock, engine, reader, inParts, config, enabledFeatures }),
     ...labelQueries({ bus, reader, selectorsMax: config.selectorsMax, enabledFeatures }),
     delete_preview: deletePreview({ bus, reader, selectorsMax: config.selectorsMax }),
   }
 
   return {
     name: 'querier',
-    serves: [serve(anyQuery, onQuery)],
+    serves: [serve(anyQuery, onQuery), serve(queryPart, onPart)],
     hears: [],
     every: [],
     start: async () => views.start(),
@@ -106,6 +122,28 @@ export function querier(deps: ServiceDeps & { config: QuerierConfig }): Actor {
       if (failure.isUnexpected) log.error({ kind, requestId: context.requestId, error }, 'a query failed unexpectedly')
       measuring.end(failure.errorType, budget)
       return bodyIn(form, errorBody(failure))
+    }
+  }
+
+  /** Parts have places of their own: a query that waits for its parts keeps its place. */
+  async function onPart(asked: QueryPartAsk, context: HandlerContext<'tenant'>): Promise<QueryPartReply> {
+    const leftMs = Math.min(config.queryTimeoutMs, context.deadline - clock.monotonic())
+    const life = lifetime(clock, context.signal, Math.max(0, leftMs))
+    const scope = {
+      tenant: decodeTenant(context.params.tenant),
+      requestId: context.requestId,
+      signal: life.signal,
+      deadlineMs: life.deadlineMs,
+      waitUntilMs: clock.monotonic() + config.ownerWaitMs,
+      places: asked.places.map((place) => place ?? undefined),
+      allowsPartial: asked.allowsPartial,
+    }
+    try {
+      return await partAdmission.run(life.signal, () => evaluatePart(evaluation, asked, scope))
+    } catch (error) {
+      throw life.signal.aborted && !(error instanceof AssertionError) ? life.signal.reason : error
+    } finally {
+      life.end()
     }
   }
 

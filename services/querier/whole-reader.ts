@@ -27,6 +27,8 @@ export interface BlockCall {
 /** What one attempt at reading counts, and how much there is to unite. */
 export interface Reading {
   readonly account: Account
+  /** What this attempt goes by. */
+  readonly view: View
   readonly sourceCount: number
   /** The most series that any block had so far: blocks of one tenant hold mostly the same ones. */
   readonly blockSeries: { peak: number }
@@ -41,6 +43,8 @@ export interface HowToRead<T> {
 export interface WholeReader {
   /** One answer per partition and block that could be read. Spends of `budget`. */
   readAll<T>(scope: ReadScope, range: Interval, budget: Account, how: HowToRead<T>): Promise<T[]>
+  /** The newest view there is, for what is looked up before anything is read. */
+  view(scope: ReadScope): Promise<View>
   partitionCount(): number
 }
 
@@ -63,7 +67,7 @@ class OutdatedError extends UnavailableError {}
 
 export function createWholeReader(deps: WholeReaderDeps): WholeReader {
   const { clock, partitions, views, blockReadsMax } = deps
-  return { readAll, partitionCount: () => partitions.partitionCount() }
+  return { readAll, view: viewFor, partitionCount: () => partitions.partitionCount() }
 
   async function readAll<T>(scope: ReadScope, range: Interval, budget: Account, how: HowToRead<T>): Promise<T[]> {
     for (let attempt = 1; ; attempt++) {
@@ -103,6 +107,7 @@ export function createWholeReader(deps: WholeReaderDeps): WholeReader {
     const entries = readBlock === undefined ? [] : view.blocks.filter(isRead)
     const reading = {
       account,
+      view,
       sourceCount: partitions.partitionCount() + entries.length,
       blockSeries: { peak: 0 },
     }

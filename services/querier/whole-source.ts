@@ -9,6 +9,7 @@ import { type Collected, collect } from './frames.ts'
 import type { ReadScope } from './partition-reader.ts'
 import { newestOnly } from './series-columns.ts'
 import { sortedByHashes, unite } from './union.ts'
+import type { View } from './views.ts'
 import type { WholeReader } from './whole-reader.ts'
 
 export interface WholeSourceDeps {
@@ -16,10 +17,19 @@ export interface WholeSourceDeps {
   readonly reader: WholeReader
   readonly scope: ReadScope
   readonly budget: Budget
+  /** Told what is read from where. */
+  readonly trace?: ReadTrace
+}
+
+/** From where a query was read. */
+export class ReadTrace {
+  /** Series that owners answered; those of attempts that came to nothing count as well. */
+  ownerSeries = 0
+  readonly views = new Set<View>()
 }
 
 /** A source for one query; what it reads is counted in `budget`. */
-export function wholeSource({ bus, reader, scope, budget }: WholeSourceDeps): SeriesSource {
+export function wholeSource({ bus, reader, scope, budget, trace }: WholeSourceDeps): SeriesSource {
   return {
     projects: true,
     async select(matchers, { startMs, endMs, mode, projection }, { signal, warn }) {
@@ -27,7 +37,7 @@ export function wholeSource({ bus, reader, scope, budget }: WholeSourceDeps): Se
       const names = projection?.names
       const selectScope = { ...scope, warn, signal: AbortSignal.any([scope.signal, signal]) }
       const answers = await reader.readAll<Collected>(selectScope, range, budget, {
-        owner(call, { account, sourceCount }) {
+        async owner(call, { account, sourceCount, view }) {
           const isHashed = sourceCount > 1 || projection?.isOrdered === true
           const request = {
             ...call.ask,
@@ -40,7 +50,11 @@ export function wholeSource({ bus, reader, scope, budget }: WholeSourceDeps): Se
           }
           const frames = askStream(bus, select, { id: call.owner }, request, call)
           const isProjected = names !== undefined
-          return collect(frames, { range, isHashed, isProjected, budget: account, onFirst: call.onFirst })
+          const how = { range, isHashed, isProjected, budget: account, onFirst: call.onFirst }
+          const collected = await collect(frames, how)
+          trace?.views.add(view)
+          if (trace !== undefined) trace.ownerSeries += collected.answer.series.length
+          return collected
         },
         block: (call, reading) => selectFrom(call, { matchers, range, mode, names }, reading),
       })

@@ -51,6 +51,8 @@ export interface QueryParams {
   readonly partial_response?: string
   /** `strong`, or a log position that a push returned. */
   readonly read_consistency?: string
+  /** `true`: no result that was kept is used, and none is kept. */
+  readonly no_store?: string
 }
 
 const jsonRequest: Codec<QueryParams> = {

@@ -32,18 +32,21 @@ export interface Harness {
   stop(): Promise<void>
 }
 
+let startedCount = 0
+
 export async function startQuerier(
   hub: MemoryHub,
   membership: Membership,
   changes: Partial<QuerierConfig> = {},
   objects: ObjectStore = memoryObjects(),
 ): Promise<Harness> {
-  const bus = hub.connect('querier-1')
-  const asker = hub.connect('asker')
+  const id = `querier-${++startedCount}`
+  const bus = hub.connect(id)
+  const asker = hub.connect(`asker of ${id}`)
   const metrics = createMetrics()
   const base = { bus, objects, clock: systemClock, random: seededRandom(2), log: silentLog }
   const config = defaultsOf(querierSettings, changes)
-  const actor = querier({ ...base, metrics, id: 'querier-1', incarnation: 'y', membership, config })
+  const actor = querier({ ...base, metrics, id, incarnation: 'y', membership, config })
   const running = runActor(actor, { ...base, drainMs: 50 })
   await running.ready
 

@@ -86,12 +86,19 @@ export async function stubIngester(options: StubOptions): Promise<StubIngester> 
     serves: [
       serveStream(
         read.select,
-        (ask, { signal }) => frames(ask, matching(ask, [ask.matchers]), ask.mode, signal, ask.names),
+        (ask, { signal }) => {
+          const series = matching(ask, [ask.matchers])
+          return frames(ask, ask.mode === 'last' ? newestOf(series, ask) : series, ask.mode, signal, ask.names)
+        },
         {
           id,
         },
       ),
-      serveStream(read.series, (ask, { signal }) => frames(ask, matching(ask, ask.selectors), 'bare', signal), { id }),
+      serveStream(
+        read.series,
+        (ask, { signal }) => frames(ask, newestOf(matching(ask, ask.selectors), ask), 'bare', signal),
+        { id },
+      ),
       serve(read.labelNames, (ask, { signal }) => values(ask, signal, ({ labels }) => Object.keys(labels)), { id }),
       serve(
         read.labelValues,
@@ -179,6 +186,18 @@ function hashOf(labels: Labels): readonly [number, number] {
     b = mixB(b, words[1]!)
   }
   return [a >>> 0, b >>> 0]
+}
+
+/** Each series with its newest sample up to the end of the range alone; without those that have none within it. */
+function newestOf(
+  all: readonly StubSeries[],
+  { startMs, endMs }: read.SelectAsk | read.SeriesAsk,
+): readonly StubSeries[] {
+  return all.flatMap((series) => {
+    const within = series.chunks.flat().filter(([time]) => time >= startMs && time <= endMs)
+    if (within.length === 0) return []
+    return [{ ...series, chunks: [[within.reduce((a, b) => (b[0] >= a[0] ? b : a))]] }]
+  })
 }
 
 function lastOf(series: readonly StubSeries[]) {

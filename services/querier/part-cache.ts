@@ -1,0 +1,68 @@
+// Parts of range queries that were evaluated before (L21): bounded by bytes, the longest unused go first.
+//
+// Invariants
+//   Q11  A part is kept only when it was read from blocks alone, and found again only by the very same blocks and deletions. Whoever
+//        uses it has made sure that owners hold nothing of it now.
+import { createHash } from 'node:crypto'
+import { LRUCache } from 'lru-cache'
+import { isHiding } from '../../shared/contracts/deletes.ts'
+import type { QueryPartReply } from '../../shared/contracts/query-part.ts'
+import type { Interval } from '../../shared/tsdb/delete-filter.ts'
+import { sizeOfPart } from './part-result.ts'
+import type { Part } from './split.ts'
+import type { View } from './views.ts'
+import { overlaps } from './whole-reader.ts'
+
+export interface PartCache {
+  get(key: string, query: string): QueryPartReply | undefined
+  set(key: string, query: string, reply: QueryPartReply): void
+  readonly count: number
+  readonly bytes: number
+}
+
+interface Kept {
+  readonly reply: QueryPartReply
+  /** The text asked: notes say where in it they arose. */
+  readonly query: string
+}
+
+/** @param bytesMax 0: nothing is kept */
+export function createPartCache(bytesMax: number): PartCache {
+  const kept = new LRUCache<string, Kept>({
+    maxSize: Math.max(1, bytesMax),
+    sizeCalculation: ({ reply, query }, key) => sizeOfPart(reply) + 2 * (query.length + key.length),
+  })
+  return {
+    get(key, query) {
+      const found = kept.get(key)
+      if (found === undefined) return undefined
+      return found.reply.annotations.length > 0 && found.query !== query ? undefined : found.reply
+    },
+    set(key, query, reply) {
+      kept.set(key, { reply, query })
+    },
+    get count() {
+      return kept.size
+    },
+    get bytes() {
+      return kept.calculatedSize
+    },
+  }
+}
+
+export function partKey(tenant: string, identity: string, { startMs, endMs }: Part, state: string): string {
+  return JSON.stringify([tenant, identity, startMs, endMs, state])
+}
+
+/** A hash of the blocks and deletions of a view that a range of time is read from. */
+export function stateOf({ blocks, deletes }: View, range: Interval): string {
+  const read = blocks.filter((entry) => overlaps(entry, range))
+  const ulids = new Set(read.map(({ ulid }) => ulid))
+  const hiding = deletes
+    .filter((entry) => isHiding(entry) && entry.startMs <= range.endMs && entry.endMs >= range.startMs)
+    .map(({ id, blocks: hidden }) => [id, ...hidden.filter((ulid) => ulids.has(ulid)).sort()])
+  const listed = read.map(({ ulid, metaSha256 }) => [ulid, metaSha256]).sort()
+  return createHash('sha256')
+    .update(JSON.stringify([listed, hiding.sort()]))
+    .digest('hex')
+}

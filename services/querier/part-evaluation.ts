@@ -1,0 +1,55 @@
+// Evaluates some steps of a range query, for the querier that answers the whole.
+import type { Bus } from '../../shared/bus/port.ts'
+import type { QueryPartAsk, QueryPartReply } from '../../shared/contracts/query-part.ts'
+import type { Engine } from '../../shared/promql/engine.ts'
+import { parse } from '../../shared/promql/parse/parser.ts'
+import { Budget, type BudgetBounds } from './budget.ts'
+import { stateOf } from './part-cache.ts'
+import { packed } from './part-result.ts'
+import type { ReadScope } from './partition-reader.ts'
+import { reachOfSteps } from './split.ts'
+import type { WholeReader } from './whole-reader.ts'
+import { ReadTrace, wholeSource } from './whole-source.ts'
+
+export interface PartEvaluationDeps {
+  readonly bus: Bus
+  readonly engine: Engine
+  readonly reader: WholeReader
+  readonly config: BudgetBounds & { readonly lookbackMs: number; readonly defaultStepMs: number }
+  readonly enabledFeatures: ReadonlySet<string>
+}
+
+export async function evaluatePart(
+  deps: PartEvaluationDeps,
+  asked: QueryPartAsk,
+  scope: Omit<ReadScope, 'warn'>,
+): Promise<QueryPartReply> {
+  const { bus, engine, reader, config, enabledFeatures } = deps
+  const { query, startMs, endMs, stepMs, partStartMs, partEndMs } = asked
+  const lookbackMs = asked.lookbackMs || config.lookbackMs
+  const part = { startMs: partStartMs, endMs: partEndMs }
+  const budget = new Budget(config)
+  const trace = new ReadTrace()
+  const warnings: string[] = []
+  const warn = (text: string) => void warnings.push(text)
+  const source = wholeSource({ bus, reader, scope: { ...scope, warn }, budget, trace })
+  const request = { text: query, startMs, endMs, stepMs, part, lookbackMs, signal: scope.signal }
+  const result = await engine.query(request, source)
+  const times = { startMs, endMs, stepMs, lookbackMs, defaultStepMs: config.defaultStepMs }
+  const reach = reachOfSteps(parse(query, { enabledFeatures }), times, part)
+  const [view] = trace.views
+  const isOfBlocks = trace.ownerSeries === 0 && trace.views.size > 0 && reach !== undefined
+  const states = isOfBlocks ? new Set([...trace.views].map((each) => stateOf(each, reach))) : new Set<string>()
+  return {
+    series: packed(result, { ...part, stepMs }),
+    annotations: result.annotations,
+    warnings: [...new Set([...result.sourceWarnings, ...warnings])],
+    read: {
+      series: budget.seriesCount,
+      samples: budget.sampleCount,
+      bytes: budget.bytes,
+      blockBytes: budget.blockBytes,
+    },
+    state: view !== undefined && states.size === 1 ? [...states][0]! : '',
+  }
+}

@@ -1,0 +1,102 @@
+// Results of parts: as they travel and are kept, and as one answer again.
+import type { PartSeries, QueryPartReply } from '../../shared/contracts/query-part.ts'
+import type { Histogram } from '../../shared/model/histogram.ts'
+import { compareLabels, labelsKey } from '../../shared/model/labels.ts'
+import type { EvaluatedResult, MatrixSeries, QueryResult } from '../../shared/promql/engine.ts'
+import { annotationTexts, uniteAnnotations } from '../../shared/promql/exec/annotations.ts'
+import { decodeCanonical, encodeCanonical } from '../../shared/wire/histogram.ts'
+import { Writer } from '../../shared/wire/varint.ts'
+
+interface Steps {
+  readonly startMs: number
+  readonly endMs: number
+  readonly stepMs: number
+}
+
+const countOf = ({ startMs, endMs, stepMs }: Steps) => Math.floor((endMs - startMs) / stepMs) + 1
+
+/** The series of a part's matrix. */
+export function packed({ value }: EvaluatedResult, steps: Steps): readonly PartSeries[] {
+  if (value.type !== 'matrix') throw new TypeError(`a part of a range query is no ${value.type}`)
+  return value.series.map(({ labels, times, values, histograms }) => ({
+    labels,
+    ...(times.length !== countOf(steps) && { times: times.slice() }),
+    values: values.slice(),
+    ...(histograms !== undefined && packedHistograms(histograms)),
+  }))
+}
+
+function packedHistograms(histograms: readonly (Histogram | undefined)[]) {
+  const writer = new Writer(1024)
+  const ends = new Uint32Array(histograms.length)
+  histograms.forEach((histogram, i) => {
+    if (histogram !== undefined) encodeCanonical({ ...histogram, isFloat: true }, writer) // results may have fractions
+    ends[i] = writer.length
+  })
+  return { histogramEnds: ends, histograms: writer.finish() }
+}
+
+function unpacked(series: PartSeries, times: Float64Array): MatrixSeries {
+  const { labels, values, histogramEnds, histograms } = series
+  const plain = { labels, times: series.times ?? times, values }
+  if (histogramEnds === undefined || histograms === undefined) return plain
+  const decoded = Array.from(histogramEnds, (end, i) => {
+    const start = i === 0 ? 0 : histogramEnds[i - 1]!
+    return end === start ? undefined : decodeCanonical(histograms.subarray(start, end))
+  })
+  return { ...plain, histograms: decoded }
+}
+
+/** Bytes that a part takes in memory, about. */
+export function sizeOfPart({ series, annotations }: QueryPartReply): number {
+  let bytes = 1_000 + annotations.length * 500
+  for (const { labels, times, values, histograms, histogramEnds } of series) {
+    bytes += 300 + values.byteLength + (times?.byteLength ?? 0) + (histograms?.length ?? 0)
+    bytes += histogramEnds?.byteLength ?? 0
+    for (const text of labels) bytes += 16 + 2 * text.length
+  }
+  return bytes
+}
+
+/** The parts, in order of time, as the answer to the whole query. */
+export function united(
+  parts: readonly { readonly steps: Steps; readonly reply: QueryPartReply }[],
+  query: string,
+): QueryResult {
+  const byLabels = new Map<string, MatrixSeries[]>()
+  for (const { steps, reply } of parts) {
+    const times = new Float64Array(countOf(steps))
+    for (let i = 0; i < times.length; i++) times[i] = steps.startMs + i * steps.stepMs
+    for (const one of reply.series) {
+      const key = labelsKey(one.labels)
+      const pieces = byLabels.get(key)
+      if (pieces === undefined) byLabels.set(key, [unpacked(one, times)])
+      else pieces.push(unpacked(one, times))
+    }
+  }
+  const series = [...byLabels.values()].map(joined).sort((a, b) => compareLabels(a.labels, b.labels))
+  const annotations = uniteAnnotations(parts.map(({ reply }) => reply.annotations))
+  const texts = annotationTexts(annotations, query)
+  const warnings = new Set(parts.flatMap(({ reply }) => reply.warnings))
+  return { value: { type: 'matrix', series }, warnings: [...warnings, ...texts.warnings], infos: texts.infos }
+}
+
+function joined(pieces: readonly MatrixSeries[]): MatrixSeries {
+  const [first] = pieces
+  if (pieces.length === 1) return first!
+  const count = pieces.reduce((sum, { times }) => sum + times.length, 0)
+  const times = new Float64Array(count)
+  const values = new Float64Array(count)
+  const hasHistograms = pieces.some(({ histograms }) => histograms !== undefined)
+  const histograms: (Histogram | undefined)[] = []
+  let at = 0
+  for (const piece of pieces) {
+    times.set(piece.times, at)
+    values.set(piece.values, at)
+    at += piece.times.length
+    if (!hasHistograms) continue
+    for (let i = 0; i < piece.times.length; i++) histograms.push(piece.histograms?.[i])
+  }
+  const plain = { labels: first!.labels, times, values }
+  return hasHistograms ? { ...plain, histograms } : plain
+}

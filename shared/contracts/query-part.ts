@@ -1,0 +1,60 @@
+// query_part: some of the steps of a range query, asked by the querier that answers the whole of any querier.
+//
+// query_part.{tenant}   question, queue `querier`. The steps from partStartMs, which is one of them, to partEndMs.
+// The reply holds what the whole query has for these steps, bit by bit. Bound: `replyBytesMax`.
+// Errors: as of `query`, but thrown: RefusedError with the codes of PromQL and of limits, UnavailableError, CorruptError.
+import { cbor, question } from '../bus/contract.ts'
+import type { Annotation } from '../promql/exec/annotations.ts'
+
+export interface QueryPartAsk {
+  readonly query: string
+  /** Of the whole query, ms: what start(), end() and range() mean. */
+  readonly startMs: number
+  readonly endMs: number
+  readonly stepMs: number
+  readonly partStartMs: number
+  readonly partEndMs: number
+  /** 0: the querier's own. */
+  readonly lookbackMs: number
+  /** Per partition what to wait for (L20); null where nothing has to be waited for. */
+  readonly places: readonly ({ readonly minSeq: number; readonly incarnation: string } | null)[]
+  readonly allowsPartial: boolean
+}
+
+/** One series of the part. */
+export interface PartSeries {
+  readonly labels: readonly string[]
+  /** Milliseconds; absent: every step of the part. */
+  readonly times?: Float64Array
+  readonly values: Float64Array
+  /** Only with native histograms: canonical ones, end offsets per value (equal to the one before: a float). */
+  readonly histogramEnds?: Uint32Array
+  readonly histograms?: Uint8Array
+}
+
+export interface QueryPartReply {
+  readonly series: readonly PartSeries[]
+  readonly annotations: readonly Annotation[]
+  /** What reading warned of. */
+  readonly warnings: readonly string[]
+  readonly read: {
+    readonly series: number
+    readonly samples: number
+    readonly bytes: number
+    readonly blockBytes: number
+  }
+  /** A hash of all blocks and deletions that the part was read from; '' when owners held something of it, or views changed (L21). */
+  readonly state: string
+}
+
+export const queryPart = question({
+  name: 'queryPart',
+  subject: 'query_part.{tenant}',
+  queue: 'querier',
+  request: cbor<QueryPartAsk>(),
+  reply: cbor<QueryPartReply>(),
+  timeoutMs: 130_000,
+  requestBytesMax: 10 * 1024 * 1024,
+  replyBytesMax: 256 * 1024 * 1024,
+  doc: 'some steps of a range query',
+})
