@@ -5,7 +5,13 @@ import { gzip } from 'node:zlib'
 import { RefusedError, UnavailableError } from '../../shared/base/errors.ts'
 import { ask } from '../../shared/bus/ask.ts'
 import type { Bus } from '../../shared/bus/port.ts'
-import { type QueryKind, type QueryParams, query, STATUS_OF_ERROR_TYPE } from '../../shared/contracts/query.ts'
+import {
+  QUERY_TEXTS,
+  type QueryKind,
+  type QueryParams,
+  query,
+  STATUS_OF_ERROR_TYPE,
+} from '../../shared/contracts/query.ts'
 import { encodeTenant } from '../../shared/model/tenant.ts'
 import { readBody } from './body.ts'
 import type { GatewayConfig } from './config.ts'
@@ -31,22 +37,8 @@ const kinds: readonly { path: string; kind: QueryKind; methods: readonly string[
   { path: 'metadata', kind: 'metadata', methods: ['GET', 'POST'] },
 ]
 
-const singles = [
-  'query',
-  'time',
-  'start',
-  'end',
-  'step',
-  'timeout',
-  'limit',
-  'lookback_delta',
-  'stats',
-  'metric',
-  'limit_per_metric',
-  'partial_response',
-  'read_consistency',
-  'no_store',
-] as const
+/** `name` stands in the path. */
+const inUrl: ReadonlySet<string> = new Set(QUERY_TEXTS.filter((name) => name !== 'name'))
 
 export interface QueryDeps {
   readonly bus: Bus
@@ -104,7 +96,7 @@ async function readParams(exchange: Exchange, formBytesMax: number): Promise<Que
   const match: string[] = []
   for (const [name, value] of given) {
     if (name === 'match[]') match.push(value)
-    else if ((singles as readonly string[]).includes(name)) single[name] ??= value
+    else if (inUrl.has(name)) single[name] ??= value
   }
   const consistency = request.headers['x-read-consistency']
   if (typeof consistency === 'string') single['read_consistency'] = consistency

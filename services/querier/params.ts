@@ -1,6 +1,6 @@
 // From the parameters of a request to what is asked: each parameter read and refused in the order that Prometheus' HTTP API does it.
 import { RefusedError } from '../../shared/base/errors.ts'
-import type { QueryParams } from '../../shared/contracts/query.ts'
+import { QUERY_TEXTS, type QueryParams } from '../../shared/contracts/query.ts'
 import { type LogPosition, parsePosition } from '../../shared/contracts/write.ts'
 import type { Matcher } from '../../shared/model/matcher.ts'
 import {
@@ -17,24 +17,6 @@ import { quote } from '../../shared/promql/parse/go-text.ts'
 import { parseSelector } from '../../shared/promql/parse/parser.ts'
 import { compileMatcher } from '../../shared/tsdb/matcher-set.ts'
 
-const textParams = [
-  'query',
-  'time',
-  'start',
-  'end',
-  'step',
-  'timeout',
-  'limit',
-  'lookback_delta',
-  'stats',
-  'metric',
-  'limit_per_metric',
-  'name',
-  'partial_response',
-  'read_consistency',
-  'no_store',
-] as const
-
 /** The parameters that may be relied on: texts are texts, `match` is a list of texts. A number counts as its text, and one selector
  *  as a list of one, because people type these. */
 export function checkedParams(given: unknown): QueryParams {
@@ -43,7 +25,7 @@ export function checkedParams(given: unknown): QueryParams {
   }
   const from = given as Record<string, unknown>
   const params: Record<string, string | string[]> = {}
-  for (const name of textParams) {
+  for (const name of QUERY_TEXTS) {
     const value = from[name]
     if (value !== undefined && value !== null) params[name] = textParam(name, value)
   }

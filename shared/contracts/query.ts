@@ -55,6 +55,25 @@ export interface QueryParams {
   readonly no_store?: string
 }
 
+/** Those that are one text each: all but `match`. */
+export const QUERY_TEXTS = [
+  'query',
+  'time',
+  'start',
+  'end',
+  'step',
+  'timeout',
+  'limit',
+  'lookback_delta',
+  'stats',
+  'metric',
+  'limit_per_metric',
+  'name',
+  'partial_response',
+  'read_consistency',
+  'no_store',
+] as const satisfies readonly (keyof QueryParams)[]
+
 const jsonRequest: Codec<QueryParams> = {
   encode: (params) => Buffer.from(JSON.stringify(params)),
   decode(bytes) {
