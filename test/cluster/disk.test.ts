@@ -1,8 +1,6 @@
 // Disks that fail: a power cut (the image of a real file system is copied while the server writes, and mounted again), and a full disk.
 // Needs root and loop devices; skips by name where they are missing.
-import { execFileSync } from 'node:child_process'
-import { mkdirSync, mkdtempSync, rmSync, statfsSync, truncateSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { describe, expect, test } from 'vitest'
@@ -10,6 +8,7 @@ import { systemClock } from '../../shared/base/clock.ts'
 import { systemRandom } from '../../shared/base/random.ts'
 import { natsObjects } from '../../shared/objects/nats-objects.ts'
 import { checkAll, faultsOfOwners, settled, withBus } from './check.ts'
+import { fillUp, makeImage, mounted, run, whyNoLoopDevices } from './disks.ts'
 import { afterwards, cleanUpAfterEach, isSkipped, loadOn, shortArgs, startOn, startServer } from './fault-ground.ts'
 import type { Load } from './load.ts'
 import { killEverything, signal, until } from './processes.ts'
@@ -112,54 +111,4 @@ async function powerCut({ syncAlways }: { syncAlways: boolean }) {
     faultsOfOwners({ bus, nats: again.url }, await settled(after.url, bus), load.ledger),
   )
   return { ready: system.ready, faults, acknowledged: kept.size }
-}
-
-// ---- disks in files ----
-
-function makeImage(megabytes: number): string {
-  const dir = mkdtempSync(join(tmpdir(), 'carillon-disk-'))
-  afterwards(() => rmSync(dir, { recursive: true, force: true }))
-  const image = join(dir, 'image')
-  writeFileSync(image, '')
-  truncateSync(image, megabytes * 1024 * 1024)
-  run('mkfs.ext4', ['-q', '-F', '-m', '0', image])
-  return image
-}
-
-/** Mounted so that the file system itself writes nothing to the disk for five minutes, unless told to. */
-function mounted(image: string): string {
-  const dir = `${image}.mnt`
-  mkdirSync(dir)
-  run('mount', ['-o', 'loop,commit=300', image, dir])
-  afterwards(async () => {
-    for (let attempt = 0; ; attempt++) {
-      try {
-        return run('umount', [dir])
-      } catch (error) {
-        if (attempt === 20) throw error // somebody still works on it
-        await sleep(100)
-      }
-    }
-  })
-  return dir
-}
-
-function fillUp(disk: string, file: string, left: number): void {
-  const { bavail, bsize } = statfsSync(disk)
-  writeFileSync(file, Buffer.alloc(Math.max(0, bavail * bsize - left)))
-}
-
-function run(tool: string, args: readonly string[]): void {
-  execFileSync(tool, args, { stdio: 'ignore' })
-}
-
-function whyNoLoopDevices(): string | undefined {
-  if (process.getuid?.() !== 0) return 'only root may mount'
-  try {
-    run('losetup', ['-f'])
-    run('mkfs.ext4', ['-V'])
-    return undefined
-  } catch {
-    return 'there are no loop devices, or no mkfs.ext4'
-  }
 }

@@ -19,6 +19,19 @@ export async function leaderOf({ ready }: System, partition = 0): Promise<string
   })
 }
 
+/** Has a server lead a partition's log, as soon as it has all of it. */
+export async function leadBy(system: System, server: string, partition = 0): Promise<void> {
+  await withNats(system.ready.nats, {}, async (nats) => {
+    const wanted = JSON.stringify({ placement: { preferred: server } })
+    await until(`${server} leads partition ${partition}`, async () => {
+      if ((await leaderOf(system, partition)) === server) return true
+      await nats.request(`$JS.API.STREAM.LEADER.STEPDOWN.cln-log-${partition}`, wanted)
+      await sleep(500)
+      return false
+    })
+  })
+}
+
 /** The server that an actor is connected to. */
 export async function serverOf({ ready }: System, id: string): Promise<string> {
   const [user, pass] = readFileSync(join(ready.data, 'nats', 'system-user'), 'utf8')
