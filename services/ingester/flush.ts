@@ -46,6 +46,9 @@ const REFRESH_MS = 5_000
 const SLICE_MS = 5
 const STRIDE = 64
 const GAPS_MAX = 20
+/** Tenants with few samples in a segment wait for answers rather than for work: so many at once. */
+const SMALL_TENANTS_AT_ONCE = 4
+const SMALL_TENANT_SAMPLES_MAX = 100_000
 
 /** Flushes the oldest segment that can be. Answers whether there was one. */
 export async function flushNext(owner: Owner, deps: FlushDeps): Promise<boolean> {
@@ -109,7 +112,7 @@ async function flushTenants(owner: Owner, segment: number, deps: FlushDeps): Pro
   const gaps = owner.damages.filter((damage) => damage.segment === segment && damage.state === 'missing')
   let failure: { readonly error: unknown } | undefined
   let sampleCount = 0
-  for (const tenant of owner.state.tenantsIn(segment)) {
+  const flushTenant = async (tenant: string): Promise<void> => {
     try {
       const known = owner.state.deletionsOf(tenant)
       const flushed = deps.blocks.manifest(tenant)?.manifest.flushed[String(partition)] ?? 0
@@ -125,6 +128,15 @@ async function flushTenants(owner: Owner, segment: number, deps: FlushDeps): Pro
       failure ??= { error }
     }
   }
+  const tenants = owner.state.tenantsIn(segment)
+  const isSmall = (tenant: string) =>
+    (owner.state.heads.get(tenant)?.sampleCountOf(segment) ?? 0) <= SMALL_TENANT_SAMPLES_MAX
+  const small = tenants.filter(isSmall)
+  const takeSmall = async (): Promise<void> => {
+    for (let tenant = small.shift(); tenant !== undefined; tenant = small.shift()) await flushTenant(tenant)
+  }
+  for (const tenant of tenants.filter((each) => !isSmall(each))) await flushTenant(tenant)
+  await Promise.all(Array.from({ length: SMALL_TENANTS_AT_ONCE }, takeSmall))
   if (failure !== undefined) throw failure.error
   return sampleCount
 }

@@ -92,9 +92,9 @@ describe.skipIf('reason' in found && process.env['CARILLON_CI'] !== '1').each(['
     test('no subject is outside the prefix but those of NATS itself and private inboxes', () => {
       const subjects = new Set(everything.map(({ subject }) => subject.split('.', 2).join('.')))
       const isOurs = (subject: string) => subject.startsWith(`${prefix}.`)
-      const isOfNats = (subject: string) => /^(_INBOX\.|\$KV\.|\$JS\.)/.test(subject)
+      const isOfNats = (subject: string) => /^(_INBOX\.|\$KV\.|\$O\.|\$JS\.)/.test(subject)
       expect([...subjects].filter((subject) => !isOurs(subject) && !isOfNats(subject))).toEqual([])
-      const names = everything.flatMap(({ subject }) => /^\$KV\.([^.]+)/.exec(subject)?.[1] ?? [])
+      const names = everything.flatMap(({ subject }) => /^\$(?:KV|O)\.([^.]+)/.exec(subject)?.[1] ?? [])
       expect(names.filter((name) => !name.startsWith(`${prefix}-`))).toEqual([])
     })
   },
