@@ -10,10 +10,17 @@ import { seededRandom } from '../../../shared/base/random.ts'
 import { openBlocks } from '../../../shared/blocks/open.ts'
 import type { Blocks } from '../../../shared/blocks/port.ts'
 import { runActor } from '../../../shared/bus/actor.ts'
+import { ask } from '../../../shared/bus/ask.ts'
 import { createMemoryHub } from '../../../shared/bus/memory-bus.ts'
 import type { Bus, KvBucket } from '../../../shared/bus/port.ts'
 import { defaultsOf } from '../../../shared/config/settings.ts'
 import type { BlockEntry, Manifest } from '../../../shared/contracts/blocks.ts'
+import {
+  type CompactionStatus,
+  type CompactNowReply,
+  compactionStatus,
+  compactNow,
+} from '../../../shared/contracts/compaction.ts'
 import { hidersOf } from '../../../shared/contracts/deletes.ts'
 import type { Membership } from '../../../shared/membership/membership.ts'
 import { memoryObjects } from '../../../shared/objects/memory-objects.ts'
@@ -51,6 +58,9 @@ export class Ground {
   private blocks!: Blocks
   private reads = 0
   private segment = 0
+  private asker: Bus | undefined
+  /** What of all samples a reader sees: for tests that delete. */
+  shown = (all: SeriesMap): SeriesMap => all
   failure: unknown
 
   constructor(seed: number) {
@@ -136,7 +146,14 @@ export class Ground {
   }
 
   /** Starts a compactor; a fault of its own, if any. Answers how to stop it. */
-  async start(name: string, fault?: Fault, jumps = false): Promise<() => Promise<void>> {
+  async start(
+    name: string,
+    {
+      fault,
+      jumps = false,
+      config = {},
+    }: { fault?: Fault | undefined; jumps?: boolean; config?: Partial<CompactorConfig> } = {},
+  ): Promise<() => Promise<void>> {
     const bus = this.hub.connect(name)
     let count = 0
     const before = async () => {
@@ -160,13 +177,32 @@ export class Ground {
       ...{ id: name, incarnation: `${name}-${this.hub.has(name)}`, merger: inlineMerger },
       membership: { partitionCount: () => 2 } as Membership,
     }
-    const actor = compactor({ ...deps, config: defaultsOf(compactorSettings, timing) })
+    const actor = compactor({ ...deps, config: defaultsOf(compactorSettings, { ...timing, ...config }) })
     const running = runActor(actor, { ...deps, metrics: undefined, onFailed: (error) => this.fail(error) })
     const isDead = () => fault?.kind === 'crash'
     await this.until(Promise.race([running.ready, sleep(this.clock, MINUTE)]))
     return async () => {
       if (!isDead()) await this.until(running.stop(), 180 * MINUTE)
     }
+  }
+
+  /** What a compactor says of itself. */
+  async status(name: string): Promise<CompactionStatus> {
+    this.asker ??= this.hub.connect('asker')
+    return this.until(ask(this.asker, compactionStatus, { id: name }, {}, {}))
+  }
+
+  compactNow(): Promise<CompactNowReply> {
+    this.asker ??= this.hub.connect('asker')
+    return this.until(ask(this.asker, compactNow, {}, {}, {}))
+  }
+
+  /** All samples of blocks of one kind that the manifest lists, no deletion applied. */
+  async stored(isWanted: (entry: BlockEntry) => boolean): Promise<SeriesMap[]> {
+    const { blocks } = await this.until(this.manifest())
+    const found: SeriesMap[] = []
+    for (const entry of blocks.filter(isWanted)) found.push(await this.until(this.read(this.blocks, entry)))
+    return found
   }
 
   private fail(error: unknown): void {
@@ -181,14 +217,14 @@ export class Ground {
     let isStopping = false
     const reading = (async () => {
       while (!isStopping) {
-        const expected = plainOf(naiveMerge(this.written))
+        const expected = plainOf(this.shown(naiveMerge(this.written)))
         const before = this.written.length
         const { manifest } = await blocks.update(TENANT, () => undefined)
         const isQuiet = before === this.written.length
         if (random.below(3) === 0) await sleep(this.clock, random.below(2 * MINUTE)) // a query that takes its time
         const found = await this.samplesOf(blocks, manifest)
         if (isQuiet && before === this.written.length) {
-          expect(found).toEqual(withoutHidden(expected))
+          expect(found).toEqual(expected)
           this.reads++
         }
         await sleep(this.clock, this.reads < 25 ? 3_000 : 2 * MINUTE)
@@ -205,11 +241,7 @@ export class Ground {
   private async samplesOf(blocks: Blocks, manifest: Manifest): Promise<Record<string, string[]>> {
     const held: SeriesMap[] = []
     for (const entry of manifest.blocks) {
-      const stored = blocks.openBlock(TENANT, entry)
-      const meta = await stored.meta()
-      const files = new Map<string, Uint8Array>()
-      for (const { name, size } of meta.carillon!.files) files.set(name, await stored.read(name, 0, size))
-      const series = await readBlock({ meta, files })
+      const series = await this.read(blocks, entry)
       const hidden = hidersOf(manifest.deletes, entry.ulid)
       const spansOf = leftOut(
         hidden.map(({ selectors, startMs, endMs }) => ({ selectors, startMs, endMs })),
@@ -225,18 +257,17 @@ export class Ground {
     return plainOf(naiveMerge(held))
   }
 
+  private async read(blocks: Blocks, entry: BlockEntry): Promise<SeriesMap> {
+    const stored = blocks.openBlock(TENANT, entry)
+    const meta = await stored.meta()
+    const files = new Map<string, Uint8Array>()
+    for (const { name, size } of meta.carillon!.files) files.set(name, await stored.read(name, 0, size))
+    return readBlock({ meta, files })
+  }
+
   private deps(bus: Bus) {
     return { bus, clock: bus.clock, random: seededRandom(this.seed), log: silentLog }
   }
-}
-
-/** Set by tests that delete: what no read shows. */
-let hidden: (series: Record<string, string[]>) => Record<string, string[]> = (series) => series
-function withoutHidden(series: Record<string, string[]>): Record<string, string[]> {
-  return hidden(series)
-}
-export function hide(filter: typeof hidden): void {
-  hidden = filter
 }
 
 /** Wall time that jumps by up to five minutes either way, now and then. */

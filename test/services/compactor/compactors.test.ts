@@ -55,8 +55,8 @@ async function finish(ground: Ground, blocksMax: number): Promise<void> {
 async function scenario(seed: number, fault: Fault | undefined, jumps = false): Promise<Ground> {
   const ground = await withData(seed)
   const stopReader = await ground.startReader()
-  const stopFirst = await ground.start('first', fault, jumps)
-  const stopSecond = await ground.start('second', undefined, jumps)
+  const stopFirst = await ground.start('first', { fault, jumps })
+  const stopSecond = await ground.start('second', { jumps })
   await ground.pass(20_000)
   await ground.until(ground.flush(series(seed * 100 + 50, day0 + HOUR), 0)) // late
   await ground.until(ground.flush(series(seed * 100 + 51, day0 + 3 * HOUR), 1))
