@@ -2,7 +2,7 @@
 //
 // A window holds the samples with times in [k·R, (k + 1)·R). Its values stand at the time of the last sample in it, each in the block of its
 // aggregate: count, sum, min, max and last of what is not stale; counter: the sum of all increases since the block's first sample, added
-// to that sample, so it never falls. A window that ends stale has the stale marker as `last`. In a window with floats and histograms,
+// to that sample, so it never falls, and before all windows that first sample itself, so that days can be joined. A window that ends stale has the stale marker as `last`. In a window with floats and histograms,
 // those of the last one's kind count.
 //
 // Histograms have count (a float), sum, last and counter (histograms of float counts); a gauge among them has no counter.
@@ -85,7 +85,9 @@ function floatWindow(run: SampleRun, words: Uint32Array, from: number, to: numbe
     sum = next
     if (!(value >= min)) min = Number.isNaN(value) && !Number.isNaN(min) ? min : value
     if (!(value <= max)) max = Number.isNaN(value) && !Number.isNaN(max) ? max : value
+    const isFirst = !counter.isBegun
     counter.take(value)
+    if (isFirst && counter.isBegun && i < to - 1) push('counter', run.times[i]!, value)
   }
   if (count === 0) return
   push('count', time, count)
@@ -124,7 +126,10 @@ function histogramWindow(run: SampleRun, from: number, to: number, counter: Hist
     count++
     isGauge ||= histogram.resetHint === 'gauge'
     sum = sum !== undefined && isAlike(sum, histogram) ? add(sum, histogram, notes()) : scale(histogram, 1)
-    if (!isGauge) counter.take(histogram)
+    if (isGauge) continue
+    const isFirst = counter.total === undefined
+    counter.take(histogram)
+    if (isFirst && i < to - 1) columns.counter.pushHistogram(run.times[i]!, counter.total!)
   }
   if (count === 0 || sum === undefined) return
   push('count', time, count)

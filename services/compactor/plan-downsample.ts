@@ -2,6 +2,7 @@
 //
 // Downsampled data names the raw blocks it was made of; a raw block that is not among them (late data, deleted samples) switches it off
 // for readers (L21) until it is made again here. Merging raw blocks that are all among them only changes the names (commit.ts).
+import { isMadeOf, reachesInto } from '../../shared/blocks/downsampled.ts'
 import type { BlockEntry } from '../../shared/contracts/blocks.ts'
 import type { DownsampleStep, PlanInput, Range } from './plan.ts'
 
@@ -36,7 +37,10 @@ export function downsampleSteps(
   for (const [startMs, day] of days) {
     const raw = day.filter((block) => block.resolutionMs === 0)
     const isSettled = raw.every(({ ulid }) => !waiting.has(ulid) && !input.isAside(ulid))
-    if (raw.length === 0 || !isSettled || day.some((block) => busy.has(block))) continue
+    const isStraddled = blocks.some(
+      (block) => block.resolutionMs === 0 && reachesInto(block, startMs, startMs + rangeMs) && !raw.includes(block),
+    )
+    if (raw.length === 0 || !isSettled || isStraddled || day.some((block) => busy.has(block))) continue
     for (const { resolutionMs, afterMs } of RESOLUTIONS) {
       if (nowMs < startMs + rangeMs + afterMs) continue
       const present = day.filter((block) => block.resolutionMs === resolutionMs)
@@ -46,9 +50,4 @@ export function downsampleSteps(
     }
   }
   return steps.sort((a, b) => b.startMs - a.startMs)
-}
-
-/** Whether every raw block is among those that the downsampled one was made of. */
-export function isMadeOf({ rawUlids = [] }: BlockEntry, raw: readonly BlockEntry[]): boolean {
-  return raw.every(({ ulid }) => rawUlids.includes(ulid))
 }

@@ -1,0 +1,246 @@
+// Windows: what they hold, and how far a function over them is from the same over the samples.
+import fc from 'fast-check'
+import { describe, expect, it } from 'vitest'
+import { windowsOf } from '../../../services/compactor/downsample.ts'
+import { type DayRuns, overWindows, windowDays, windowFor } from '../../../shared/blocks/downsampled.ts'
+import type { BlockEntry, Manifest } from '../../../shared/contracts/blocks.ts'
+import { isStaleAt, STALE_HIGH, STALE_LOW } from '../../../shared/model/sample.ts'
+import { wordsOf } from '../../../shared/tsdb/chunk/xor.ts'
+import { SampleColumns, type SampleRun } from '../../../shared/tsdb/columns.ts'
+import { histogramOf } from './merge-ground.ts'
+
+const MINUTE = 60_000
+const HOUR = 60 * MINUTE
+const DAY = 24 * HOUR
+const R = 5 * MINUTE
+const day0 = 19_000 * DAY
+
+interface Point {
+  readonly time: number
+  readonly value: number | 'stale'
+}
+
+function runOf(points: readonly Point[]): SampleRun {
+  const columns = new SampleColumns(16)
+  for (const { time, value } of points) {
+    columns.pushBits(time, STALE_LOW, STALE_HIGH)
+    if (value !== 'stale') columns.values[columns.count - 1] = value
+  }
+  return columns.asRun()
+}
+
+/** Copies that outlive the next call. */
+function made(points: readonly Point[], resolutionMs = R): DayRuns {
+  const copy = (run: SampleRun): SampleRun => ({ ...run, times: run.times.slice(), values: run.values.slice() })
+  return Object.fromEntries(windowsOf(runOf(points), resolutionMs).map(([name, run]) => [name, copy(run)]))
+}
+
+const valuesOf = (run: SampleRun | undefined): number[] =>
+  run === undefined ? [] : [...run.values.slice(run.start, run.end)]
+const timesOf = (run: SampleRun | undefined): number[] =>
+  run === undefined ? [] : [...run.times.slice(run.start, run.end)]
+
+const anyPoints = fc
+  .array(
+    fc.record({
+      stepMs: fc.integer({ min: 1, max: 3 * MINUTE }),
+      value: fc.oneof({ weight: 12, arbitrary: fc.integer({ min: -50, max: 50 }) }, fc.constant('stale' as const)),
+    }),
+    { minLength: 1, maxLength: 200 },
+  )
+  .map((steps) => {
+    let time = day0
+    return steps.map(({ stepMs, value }): Point => {
+      time += stepMs
+      return { time, value }
+    })
+  })
+
+/** A counter scraped about every half minute, with resets. */
+const anyCounter = fc
+  .array(
+    fc.record({
+      stepMs: fc.integer({ min: 20_000, max: 40_000 }),
+      growth: fc.integer({ min: 0, max: 20 }),
+      resets: fc.integer({ min: 0, max: 60 }),
+    }),
+    {
+      minLength: 200,
+      maxLength: 400,
+    },
+  )
+  .map((steps) => {
+    let time = day0 + 22 * HOUR
+    let value = 1000
+    return steps.map(({ stepMs, growth, resets }): Point => {
+      time += stepMs
+      value = resets === 0 ? growth : value + growth
+      return { time, value }
+    })
+  })
+
+function days(points: readonly Point[]): DayRuns[] {
+  const split = [points.filter(({ time }) => time < day0 + DAY), points.filter(({ time }) => time >= day0 + DAY)]
+  return split.filter((part) => part.length > 0).map((part) => made(part))
+}
+
+function trueIncrease(points: readonly Point[], startMs: number, endMs: number): number {
+  let total = 0
+  for (let i = 1; i < points.length; i++) {
+    const [before, after] = [points[i - 1]!, points[i]!]
+    if (before.time < startMs || after.time > endMs) continue
+    const [a, b] = [before.value as number, after.value as number]
+    total += b < a ? b : b - a
+  }
+  return total
+}
+
+describe('making windows', () => {
+  it('each holds count, sum, min, max and last of its samples, at the time of its last one', () => {
+    fc.assert(
+      fc.property(anyPoints, (points) => {
+        const { count, sum, min, max, last } = made(points)
+        const windows = Map.groupBy(points, ({ time }) => Math.floor(time / R))
+        const full = [...windows.values()].map((list) => ({
+          time: list.at(-1)!.time,
+          list,
+          live: list.flatMap(({ value }) => (value === 'stale' ? [] : value)),
+        }))
+        const live = full.filter((window) => window.live.length > 0)
+        expect(timesOf(last)).toEqual(full.map(({ time }) => time))
+        expect(timesOf(count)).toEqual(live.map(({ time }) => time))
+        expect(valuesOf(count)).toEqual(live.map((window) => window.live.length))
+        expect(valuesOf(sum)).toEqual(live.map((window) => window.live.reduce((a, b) => a + b, 0)))
+        expect(valuesOf(min)).toEqual(live.map((window) => Math.min(...window.live)))
+        expect(valuesOf(max)).toEqual(live.map((window) => Math.max(...window.live)))
+        const words = wordsOf(last!.values)
+        expect(full.map((_, i) => isStaleAt(words, i))).toEqual(full.map(({ list }) => list.at(-1)!.value === 'stale'))
+      }),
+      { numRuns: 100 },
+    )
+  })
+
+  it('a counter never falls, begins with the first sample, and ends with all increases', () => {
+    fc.assert(
+      fc.property(anyCounter, (points) => {
+        const { counter } = made(points)
+        const values = valuesOf(counter)
+        expect(values[0]).toBe(points[0]!.value)
+        expect(values).toEqual(values.toSorted((a, b) => a - b))
+        expect(values.at(-1)! - values[0]!).toBe(trueIncrease(points, 0, Infinity))
+      }),
+      { numRuns: 50 },
+    )
+  })
+
+  it('histograms have count, sum, last and counter; gauges no counter', () => {
+    const columns = new SampleColumns(16)
+    for (const [i, counts] of [
+      [1, 2],
+      [2, 4],
+      [1, 1],
+      [3, 3],
+    ].entries())
+      columns.pushHistogram(day0 + i * MINUTE, histogramOf(counts))
+    const windows = Object.fromEntries(windowsOf(columns.asRun(), R))
+    expect(valuesOf(windows['count'])).toEqual([4])
+    expect(windows['sum']!.histograms![0]).toMatchObject({ isFloat: true, count: 17, positiveBuckets: [7, 10] })
+    expect(windows['last']!.histograms![0]).toMatchObject({ count: 6 })
+    expect(windows['counter']!.histograms!.slice(0, 2)).toMatchObject([{ count: 3 }, { count: 3 + 3 + 2 + 4 }])
+    const gauges = new SampleColumns(16)
+    gauges.pushHistogram(day0, histogramOf([1], { resetHint: 'gauge' }))
+    expect(Object.fromEntries(windowsOf(gauges.asRun(), R))['counter']!.end).toBe(0)
+  })
+})
+
+describe('reading windows', () => {
+  it('count, sum, min and max are those of the samples but for one window at either end', () => {
+    fc.assert(
+      fc.property(
+        anyPoints,
+        fc.integer({ min: 0, max: 6 * 60 }),
+        fc.integer({ min: 25, max: 300 }),
+        (points, from, minutes) => {
+          const startMs = day0 + from * MINUTE
+          const range = { startMs, endMs: startMs + minutes * MINUTE, resolutionMs: R }
+          const list = [made(points)]
+          const within = (a: number, b: number) =>
+            points.flatMap(({ time, value }) => (time > a && time <= b && value !== 'stale' ? value : []))
+          const inner = within(range.startMs, range.endMs - R)
+          const outer = within(range.startMs - R, range.endMs)
+          const count = overWindows('count', list, range) ?? 0
+          expect(count).toBeGreaterThanOrEqual(inner.length)
+          expect(count).toBeLessThanOrEqual(outer.length)
+          const min = overWindows('min', list, range) ?? Infinity
+          expect(min).toBeGreaterThanOrEqual(Math.min(...outer))
+          expect(min).toBeLessThanOrEqual(Math.min(...inner))
+          const max = overWindows('max', list, range) ?? -Infinity
+          expect(max).toBeLessThanOrEqual(Math.max(...outer))
+          expect(max).toBeGreaterThanOrEqual(Math.max(...inner))
+          if (count > 0)
+            expect(overWindows('avg', list, range)).toBeCloseTo(overWindows('sum', list, range)! / count, 12)
+        },
+      ),
+      { numRuns: 200 },
+    )
+  })
+
+  it('an increase is off by at most what the counter grew in two windows, also across midnight and resets', () => {
+    fc.assert(
+      fc.property(
+        anyCounter,
+        fc.integer({ min: 0, max: 60 }),
+        fc.integer({ min: 25, max: 120 }),
+        (points, from, minutes) => {
+          const startMs = points[0]!.time + 2 * R + from * MINUTE
+          const endMs = Math.min(startMs + minutes * MINUTE, points.at(-1)!.time - R)
+          if (endMs - startMs < 5 * R) return
+          const found = overWindows('increase', days(points), { startMs, endMs, resolutionMs: R })!
+          const inner = trueIncrease(points, startMs, endMs)
+          const outer = trueIncrease(points, startMs - R - MINUTE, endMs + R + MINUTE)
+          const share = (endMs - startMs) / (endMs - startMs - R) // the rate of a shorter stretch over all of the range
+          expect(found).toBeGreaterThanOrEqual((inner - mostIn(points, 2 * R)) * (1 - 1e-9))
+          expect(found).toBeLessThanOrEqual(outer * share * (1 + 1e-9))
+        },
+      ),
+      { numRuns: 150 },
+    )
+  })
+
+  it('a steady counter has its exact rate', () => {
+    const points = Array.from({ length: 2 * 24 * 60 * 2 }, (_, i): Point => ({ time: day0 + i * 30_000, value: 3 * i }))
+    const range = { startMs: day0 + 20 * HOUR, endMs: day0 + 28 * HOUR, resolutionMs: R }
+    expect(overWindows('rate', days(points), range)).toBeCloseTo(0.1, 12)
+    expect(overWindows('increase', days(points), range)).toBeCloseTo(2880, 8)
+  })
+
+  function mostIn(points: readonly Point[], spanMs: number): number {
+    return Math.max(...points.map(({ time }) => trueIncrease(points, time, time + spanMs)))
+  }
+})
+
+describe('choosing', () => {
+  it('windows no longer than the step and a fifth of the range', () => {
+    expect(windowFor({ stepMs: MINUTE })).toBe(0)
+    expect(windowFor({ stepMs: R })).toBe(R)
+    expect(windowFor({ stepMs: 2 * HOUR })).toBe(HOUR)
+    expect(windowFor({ stepMs: 2 * HOUR, rangeMs: HOUR })).toBe(R)
+    expect(windowFor({ stepMs: 2 * HOUR, rangeMs: R })).toBe(0)
+  })
+
+  it('L21: a raw block that the windows were not made of switches the day off', () => {
+    const entry = (ulid: string, change: Partial<BlockEntry>): BlockEntry => ({
+      ...{ ulid, minTime: day0, maxTime: day0 + HOUR, seriesCount: 1, sampleCount: 1, chunkCount: 1, bytes: 1 },
+      ...{ metaSha256: '', origin: { kind: 'upload' }, resolutionMs: 0 },
+      ...change,
+    })
+    const windows = entry('w', { resolutionMs: R, aggregate: 'last', rawUlids: ['a', 'b'] })
+    const daysOf = (...raw: BlockEntry[]) =>
+      windowDays({ blocks: [windows, ...raw], deletes: [] } as unknown as Manifest, R).map(({ startMs }) => startMs)
+    expect(daysOf(entry('a', {}), entry('b', {}))).toEqual([day0])
+    expect(daysOf()).toEqual([day0])
+    expect(daysOf(entry('a', {}), entry('late', {}))).toEqual([])
+    expect(daysOf(entry('a', {}), entry('other-day', { minTime: day0 + DAY, maxTime: day0 + 2 * DAY }))).toEqual([day0])
+    expect(daysOf(entry('wide', { minTime: day0 - DAY, maxTime: day0 + 2 * DAY }))).toEqual([])
+  })
+})
