@@ -90,7 +90,9 @@ export class World {
   /** Draws of its own, so that a history is the same with right clocks. */
   private readonly clockRandom: Random
   private readonly processes: { readonly metrics: Metrics }[] = []
-  private readonly objects = memoryObjects({ clock: this.clock })
+  private readonly objects = memoryObjects({ clock: this.clock, before: () => this.delayObject() })
+  /** Draws of its own. */
+  private readonly objectRandom: Random
   private incarnationCount = 0
   private pushCount = 0
   private flushedCount = 0
@@ -102,6 +104,7 @@ export class World {
     this.options = options
     this.random = seededRandom(options.seed)
     this.clockRandom = seededRandom(options.seed ^ 0x5eed)
+    this.objectRandom = seededRandom(options.seed ^ 0x0b1ec7)
     this.partitionCount = 1 + this.random.below(2)
     this.hub = createMemoryHub({ clock: this.clock, random: this.random })
     this.pair = new Pair(TENANT, this.clock, options.seed)
@@ -385,6 +388,13 @@ export class World {
       await this.sleep(100)
     }
     this.faults.push('owners did not reach the ends of their logs')
+  }
+
+  /** While all goes wrong the object store is slow, and now and then away. */
+  private async delayObject(): Promise<void> {
+    if (this.clock.monotonic() >= CHAOS_MS) return
+    await this.sleep(this.objectRandom.below(15))
+    if (this.objectRandom.next() < 0.05) throw new UnavailableError('objects-unavailable', 'the object store is away')
   }
 
   /** What a purge takes out of a log is kept here, for the judge. */

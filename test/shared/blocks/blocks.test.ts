@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { systemClock } from '../../../shared/base/clock.ts'
 import { systemRandom } from '../../../shared/base/random.ts'
-import { encodeManifest } from '../../../shared/blocks/codec.ts'
+import { encodeFlushed, encodeManifest } from '../../../shared/blocks/codec.ts'
 import { openBlocks } from '../../../shared/blocks/open.ts'
 import type { Blocks } from '../../../shared/blocks/port.ts'
 import { createMemoryHub } from '../../../shared/bus/memory-bus.ts'
@@ -12,6 +12,7 @@ import {
   BLOCKS_BUCKET,
   type BlockEntry,
   type Flushed,
+  flushedKey,
   type Manifest,
   manifestKey,
   manifestObject,
@@ -252,6 +253,15 @@ for (const [name, make] of [
       await blocks.refresh({ partition }, 5_000)
       expect(blocks.flushed(partition)).toBe(6)
       expect(blocks.flushedRecord(partition)).toEqual({ ...flushedTo(6), digests: { 5: 'd5', 6: 'd6' } })
+    })
+
+    test('a watermark that went back, because the bucket lost its end, is damage', async () => {
+      const partition = 100 + count++
+      await blocks.advanceFlushed(partition, flushedTo(5))
+      await blocks.refresh({ partition }, 5_000)
+      await bucket.put(flushedKey(partition), encodeFlushed(flushedTo(3)))
+      await until(() => codeOf(() => blocks.flushed(partition)) === 'flushed-back', 'the damage')
+      expect(codeOf(() => blocks.watermark(fresh(), partition))).toBe('flushed-back')
     })
 
     test('L15: the larger of watermark and manifest counts, and a watermark is never seen before its manifest', async () => {
