@@ -1,4 +1,5 @@
-// L15, L16, L18: while segments go from logs and memory into blocks, every read has everything, once, and none fails.
+// L15, L16, L18: while segments go from logs and memory into blocks, and blocks into larger ones whose sources are deleted at once, every read
+// has everything, once, and none fails.
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { systemClock } from '../../shared/base/clock.ts'
@@ -141,13 +142,14 @@ describe.skipIf(isSkipped)('two owners of each partition, segments of a second',
       args: [
         ...['--ingesters', '2', '--replication-factor', '2', '--queriers', '2', '--partitions', String(PARTITIONS)],
         ...['--segment', '1s', '--segment-min', '300ms', '--flush', '50ms', '--drop-after', '300ms'],
+        ...['--compact-every', '300ms', '--compact-delay', '0ms', '--retired-delay', '0ms', '--late-ratio', '0.01'],
       ],
     })
   }, 60_000)
   afterAll(() => system?.stop())
 
-  test('no gap, no double, no failed query, while segments are flushed, purged and dropped', async () => {
-    const t0 = Math.floor(Date.now() / 1000) * 1000 - 600_000
+  test('no gap, no double, no failed query, while segments are flushed, purged and dropped, and blocks merged', async () => {
+    const t0 = Math.floor(Date.now() / 1000) * 1000 - 5 * 3_600_000 // old enough for blocks to be merged
     const sent: Sent = { t0, acknowledged: 0, sent: 0 }
     const reads: Reads = { count: 0, faults: [] }
     let isDone = false
@@ -168,6 +170,8 @@ describe.skipIf(isSkipped)('two owners of each partition, segments of a second',
       await Promise.all(work)
       expect(reads.faults.slice(0, 10)).toEqual([])
       expect(partitions.map((partition) => blocks.flushed(partition) >= SEGMENTS_MIN)).toEqual([true, true])
+      const { manifest } = blocks.manifest('anonymous')!
+      expect(manifest.blocks.some(({ origin }) => origin.kind === 'compaction')).toBe(true)
       for (const partition of partitions) {
         expect((await bus.logs.state(logName(partition))).firstSeq).toBeGreaterThan(1) // purged
         await expect(refusalOf(bus, partition)).resolves.toBe('err-carillon-dropped')
