@@ -118,10 +118,8 @@ export class PartitionState {
     for (const [tenant, head] of this.heads) {
       const marks = isNamed.get(head)!
       if (head.sampleCount === 0 && !marks.includes(1)) {
-        head.dispose() // its exemplars and metadata go, too: the tenant has been silent for two epochs
+        head.dispose() // its exemplars go, too: nothing came for two epochs
         this.heads.delete(tenant)
-        this.metadata.delete(tenant)
-        this.metadataSegments.delete(tenant)
         continue
       }
       const deadCount = head.deadCount(marks)

@@ -50,6 +50,7 @@ function* batchesOf(state: PartitionState, flushed: number): Iterable<RestatedBa
     }
   }
   for (const [tenant, head] of state.heads) {
+    if (head.sampleCount === 0) continue // a tenant that is silent for long is forgotten, not stated again for ever
     for (const { ref, exemplar } of head.exemplarsStatedBefore(flushed, EXEMPLARS_MAX)) {
       const { exemplars } = batch
       exemplars.uvarint(batch.idOf(tenant, head.labelsOf(ref)))
