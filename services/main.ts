@@ -4,7 +4,7 @@ import { textOf } from '../shared/base/errors.ts'
 import { beatFaults, type CommonConfig, commonSettings, logSettings } from '../shared/config/common.ts'
 import { helpText, type SettingsSection } from '../shared/config/help.ts'
 import { faultsText, readSettings } from '../shared/config/read.ts'
-import { type ConfigOf, type SettingsTable, toFlags } from '../shared/config/settings.ts'
+import { type ConfigOf, flagName, type SettingsTable, toFlags } from '../shared/config/settings.ts'
 import { nearest } from '../shared/config/units.ts'
 import type { ServiceDeps } from '../shared/membership/deps.ts'
 import type { ServiceActor } from './launcher/actor-process.ts'
@@ -66,6 +66,7 @@ Commands:
   partitions    partitions add N: more partition logs for a running system
   mark, flush   opens the next segments of a running system; brings the ones before into blocks
   compact       compact --status, compact --now: how far the merging of blocks is, or do it now
+  blocks        blocks {list,inspect,download,verify,upload}: the blocks of a tenant, over a gateway
 ${Object.entries(roles)
   .map(([name, { does }]) => `  ${name.padEnd(14)}${does}`)
   .join('\n')}
@@ -88,6 +89,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     if (name === 'setup') return wantsHelp ? print(setupHelp()) : await setUp(args)
     if (name === 'ring') return wantsHelp ? print(ringHelp()) : await showRing(args)
     if (name === 'partitions') return wantsHelp ? print(partitionsHelp()) : await changePartitions(args)
+    if (name === 'blocks') return wantsHelp ? print(await blocksHelp()) : await blocks(args)
     if (name === 'compact') return wantsHelp ? print(compactHelp()) : await compact(args)
     if (name === 'mark' || name === 'flush') return wantsHelp ? print(flushHelp(name)) : await flushBlocks(name, args)
     if (name in roles)
@@ -99,6 +101,7 @@ export async function main(argv: readonly string[]): Promise<number> {
       'ring',
       'partitions',
       'compact',
+      'blocks',
       'test',
       'check',
       'run',
@@ -182,6 +185,35 @@ async function compact(argv: readonly string[]): Promise<number> {
     throw new SetupError(2, 'compact wants --status or --now, such as: carillon compact --status --nats URL')
   const { compactNowText, compactionText } = await import('./launcher/compact-command.ts')
   return print(config.now ? await compactNowText(common, config) : await compactionText(common, config))
+}
+
+async function blocks([verb = '', ...args]: readonly string[]): Promise<number> {
+  const { blockSettings, runBlocks } = await import('./launcher/block-commands.ts')
+  const { flags, operands } = parted(blockSettings, args)
+  const [config] = read([blockSettings], flags, [commonSettings, ...(await otherTables())])
+  const { text, exitCode } = await runBlocks(verb, operands, config)
+  process.stdout.write(text)
+  return exitCode
+}
+
+/** Flags with their values, and what stands between them. */
+function parted(table: SettingsTable, argv: readonly string[]): { flags: string[]; operands: string[] } {
+  const isSwitch = (name: string) =>
+    Object.entries(table).some(([key, setting]) => setting.kind === 'flag' && flagName(key, setting) === name)
+  const flags: string[] = []
+  const operands: string[] = []
+  for (let index = 0; index < argv.length; index++) {
+    const argument = argv[index]!
+    if (!argument.startsWith('--')) operands.push(argument)
+    else {
+      flags.push(argument)
+      const next = argv[index + 1]
+      if (argument.includes('=') || isSwitch(argument.slice(2)) || next === undefined) continue
+      flags.push(next)
+      index++
+    }
+  }
+  return { flags, operands }
 }
 
 async function changePartitions([verb, count, ...argv]: readonly string[]): Promise<number> {
@@ -283,6 +315,16 @@ function ringHelp(): string {
       { title: 'ring', table: ringSettings },
       { title: 'every actor', table: commonSettings },
     ],
+    after: exitCodes,
+  })
+}
+
+async function blocksHelp(): Promise<string> {
+  const { blockSettings, blockVerbs } = await import('./launcher/block-commands.ts')
+  return helpText({
+    usage: 'carillon blocks {list|inspect|download|verify|upload} [DIR|ULID] [flags]',
+    intro: `Works on the blocks of one tenant, over a gateway.\n  ${Object.values(blockVerbs).join('\n  ')}`,
+    sections: [{ title: 'blocks', table: blockSettings }],
     after: exitCodes,
   })
 }

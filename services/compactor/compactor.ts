@@ -1,11 +1,11 @@
 // The compactor merges small and overlapping blocks, removes what was deleted or is too old, adds windows for long ranges, and deletes
-// what nobody reads any more: one tenant after the other, under the tenant's lease.
+// what nobody reads any more: one tenant after the other, under the tenant's lease. It also takes in blocks that were uploaded (uploads.ts).
 //
 // Invariants
 //   K1  What is done next is decided anew before each step, from the manifest that the step before left (plan.ts).
 //   K2  The compactor keeps nothing that matters: its death costs the step under way, whose files are deleted later (sweep.ts).
 //   K3  A tenant whose manifest or blocks are damaged holds up no other.
-//   L1-L3, P1-P4, C1-C4, S1-S3 and W1-W4 stand where they are kept: leases.ts, plan.ts, commit.ts, steps.ts, sweep.ts.
+//   L1-L3, P1-P4, C1-C4, S1-S3, W1-W4 and V1-V3 stand where they are kept: leases.ts, plan.ts, commit.ts, steps.ts, sweep.ts, uploads.ts.
 import fs from 'node:fs'
 import { AssertionError, present } from '../../shared/base/assert.ts'
 import { sleep } from '../../shared/base/clock.ts'
@@ -28,6 +28,7 @@ import { SWEEP_AGE_MS_MIN } from '../../shared/objects/port.ts'
 import type { CompactorConfig } from './config.ts'
 import { Deletions } from './deletions.ts'
 import { History } from './history.ts'
+import type { Importer } from './import-job.ts'
 import { type Lease, Leases } from './leases.ts'
 import { compactorMeasures } from './measures.ts'
 import type { Merger } from './merge-job.ts'
@@ -36,6 +37,7 @@ import { policiesFrom } from './policy.ts'
 import { stepRunner } from './steps.ts'
 import { Sweep } from './sweep.ts'
 import { threadMerger } from './thread-merger.ts'
+import { Uploads } from './uploads.ts'
 
 const HOUR_MS = 3_600_000
 /** The ranges of blocks. */
@@ -48,13 +50,14 @@ const STORE_SWEEP_MS_MAX = 5 * 60_000
 /** The part of the time of who asked that is spent waiting for the outcome. */
 const PATIENCE = 0.8
 const HALF_DONE_MS = 15_000
+const UPLOADS_LOOK_MS = 500
 /** Renewals of a lease within the time after which it is lost. */
 const RENEWALS = 4
 
 export interface CompactorDeps extends ServiceDeps {
   readonly config: CompactorConfig
-  /** Where merges run; a thread by default. */
-  readonly merger?: Merger
+  /** Where merges and imports run; a thread by default. */
+  readonly merger?: Merger & Importer
 }
 
 interface Turn {
@@ -78,6 +81,7 @@ export function compactor(deps: CompactorDeps): Actor {
   let opened: Blocks | undefined
   let leases: Leases
   let sweep: Sweep
+  let uploads: Uploads
   let run: ReturnType<typeof stepRunner>
   const deletions = new Deletions({
     ...{ bus: deps.bus, membership: deps.membership, clock, log, config, blocks: blocksOf },
@@ -111,6 +115,9 @@ export function compactor(deps: CompactorDeps): Actor {
       every(config.compactEveryMs, 'look for blocks to merge', look),
       every(config.leaseMs / RENEWALS, 'renew leases', () => leases.renew()),
       every(HALF_DONE_MS, 'complete deletions that were left half done', () => deletions.completeAbandoned()),
+      every(UPLOADS_LOOK_MS, 'look for uploads to validate', () => uploads.look()),
+      every(config.leaseMs / RENEWALS, 'say which uploads are validated here', () => uploads.beat()),
+      every(config.sweepEveryMs, 'forget old uploads', () => uploads.sweep()),
     ],
     start,
     stop,
@@ -127,12 +134,15 @@ export function compactor(deps: CompactorDeps): Actor {
       aside.set(ulid, { tenant, ulid, reason, until: clock.monotonic() + config.damagedRetryMs })
     }
     run = stepRunner({ blocks, merger, clock, log, history, measures, setAside })
+    uploads = new Uploads({ ...deps, blocks, importer: merger, measures })
+    await uploads.start()
     sweep = new Sweep({ ...deps, blocks, measures, partitionCount: () => deps.membership.partitionCount() })
   }
 
   async function stop(): Promise<void> {
     stopping.abort(new ConflictError('compactor-stopping', 'the compactor stops'))
     await turns
+    await uploads.stop()
     await leases.stop()
     opened?.close()
   }

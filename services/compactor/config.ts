@@ -1,4 +1,5 @@
 // What can be set about a compactor.
+import { labelSettings } from '../../shared/config/common.ts'
 import {
   bytes,
   type ConfigOf,
@@ -37,6 +38,11 @@ export const compactorSettings = defineSettings({
     name: 'retention-bytes',
   }),
   downsample: flag(false, 'add windows of 5 m after 40 h, and of 1 h after 10 d'),
+  uploadKeepMs: duration('1d', 'time after which an upload that nobody finished, or the outcome of one, is forgotten', {
+    min: '1s',
+  }),
+  uploadsValidatingMax: integer(1, 'uploaded blocks that are validated at the same time', { min: 1, max: 16 }),
+  ...labelSettings,
   policyFile: text('', 'YAML file: retention, its rules and downsampling of single tenants'),
 })
 

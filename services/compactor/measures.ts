@@ -10,6 +10,7 @@ export interface CompactorMeasures {
   damaged(): void
   deleted(kind: 'retired' | 'garbage', blocks: number): void
   leaseLost(): void
+  uploaded(outcome: 'complete' | 'failed'): void
 }
 
 const STEP_SECONDS = [0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600]
@@ -49,6 +50,9 @@ export function compactorMeasures(metrics: Metrics): CompactorMeasures {
     'carillon_compactor_leases_lost_total',
     'Leases that were lost while work was under way.',
   )
+  const uploads = metrics.counter('carillon_compactor_uploads_total', 'Uploaded blocks, by what came of them.', [
+    'outcome',
+  ])
 
   return {
     step({ why, outcome, tookMs = 0, bytesIn: read, bytesOut: written }) {
@@ -69,5 +73,6 @@ export function compactorMeasures(metrics: Metrics): CompactorMeasures {
     damaged: () => damaged.inc(),
     deleted: (kind, blocks) => deleted.with({ kind }).inc(blocks),
     leaseLost: () => leases.inc(),
+    uploaded: (outcome) => uploads.with({ outcome }).inc(),
   }
 }

@@ -1,9 +1,9 @@
-// The thread that merges (thread-merger.ts): one task, then it ends.
+// The thread that merges and imports (thread-merger.ts): one task, then it ends.
 import { parentPort, workerData } from 'node:worker_threads'
 import { present } from '../../shared/base/assert.ts'
 import { countBlock } from './count-block.ts'
+import { importBlock } from './import-block.ts'
 import { mergeBlocks } from './merge-blocks.ts'
-import type { MergeIo } from './merge-job.ts'
 import {
   fromThread,
   type ThreadAsk,
@@ -24,10 +24,12 @@ port.on('message', (reply: ThreadReply) => {
   else asker?.resolve(reply.value)
 })
 
-const io: MergeIo = {
-  size: (ulid, file) => ask((id) => ({ kind: 'size', id, ulid, file })),
-  read: (ulid, file, start, end) => ask((id) => ({ kind: 'read', id, ulid, file, start, end })),
-  write: (output, file, bytes) => ask((id) => ({ kind: 'write', id, output, file, bytes }), [bytes.buffer]),
+const io = {
+  size: (ulid: string, file: string): Promise<number> => ask((id) => ({ kind: 'size', id, ulid, file })),
+  read: (ulid: string, file: string, start: number, end: number): Promise<Uint8Array> =>
+    ask((id) => ({ kind: 'read', id, ulid, file, start, end })),
+  write: (output: string, file: string, bytes: Uint8Array<ArrayBuffer>): Promise<void> =>
+    ask((id) => ({ kind: 'write', id, output, file, bytes }), [bytes.buffer]),
 }
 
 function ask<T>(make: (id: number) => ThreadAsk, transfer: ArrayBuffer[] = []): Promise<T> {
@@ -41,11 +43,20 @@ function ask<T>(make: (id: number) => ThreadAsk, transfer: ArrayBuffer[] = []): 
 async function run(task: ThreadTask): Promise<ThreadMessage> {
   const { signal } = new AbortController() // aborting ends the thread
   try {
-    const report =
-      task.kind === 'merge' ? await mergeBlocks(task.job, io, signal) : await countBlock(task.source, io, signal)
-    return { kind: 'done', report }
+    return { kind: 'done', report: await carryOut(task, signal) }
   } catch (error) {
     return { kind: 'failed', error: toThread(error) }
+  }
+}
+
+function carryOut(task: ThreadTask, signal: AbortSignal): Promise<unknown> {
+  switch (task.kind) {
+    case 'merge':
+      return mergeBlocks(task.job, io, signal)
+    case 'count':
+      return countBlock(task.source, io, signal)
+    case 'import':
+      return importBlock(task.job, io, signal)
   }
 }
 

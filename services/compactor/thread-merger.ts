@@ -1,13 +1,29 @@
-// Merges in a worker thread. The thread computes; every byte it reads or writes passes through here, where the connections are.
+// Merges and imports in a worker thread. The thread computes; every byte it reads or writes passes through here, where the connections are.
 import { Worker } from 'node:worker_threads'
 import { AssertionError } from '../../shared/base/assert.ts'
-import { CorruptError, UnavailableError } from '../../shared/base/errors.ts'
-import { DamagedSourceError, type MergeIo, type MergeJob, type Merger, type MergeSource } from './merge-job.ts'
+import { CorruptError, RefusedError, UnavailableError } from '../../shared/base/errors.ts'
+import type { Importer, ImportJob, ImportReport } from './import-job.ts'
+import {
+  type BlockCount,
+  DamagedSourceError,
+  type MergeJob,
+  type MergeReport,
+  type Merger,
+  type MergeSource,
+} from './merge-job.ts'
 
 /** What the thread is told first. */
 export type ThreadTask =
   | { readonly kind: 'merge'; readonly job: MergeJob }
   | { readonly kind: 'count'; readonly source: MergeSource }
+  | { readonly kind: 'import'; readonly job: ImportJob }
+
+/** What is done for the thread: MergeIo and ImportIo are such. */
+interface ThreadIo {
+  size(ulid: string, file: string): Promise<number>
+  read(ulid: string, file: string, start: number, end: number): Promise<Uint8Array>
+  write(output: string, file: string, bytes: Uint8Array<ArrayBuffer>): Promise<void>
+}
 
 /** What the thread asks for, numbered. */
 export type ThreadAsk =
@@ -23,7 +39,7 @@ export type ThreadAsk =
   | {
       readonly kind: 'write'
       readonly id: number
-      readonly output: Parameters<MergeIo['write']>[0]
+      readonly output: string
       readonly file: string
       readonly bytes: Uint8Array<ArrayBuffer>
     }
@@ -39,7 +55,7 @@ export type ThreadReply =
 
 /** An error on its way between threads. */
 export interface ThreadError {
-  readonly family: 'damaged' | 'corrupt' | 'unavailable' | 'assertion' | 'other'
+  readonly family: 'refused' | 'damaged' | 'corrupt' | 'unavailable' | 'assertion' | 'other'
   readonly code: string
   readonly text: string
   readonly ulid: string
@@ -53,12 +69,15 @@ export function toThread(error: unknown): ThreadError {
   const rest = { code, text: isError ? error.message : String(error), stack, ulid: '' }
   if (error instanceof DamagedSourceError) return { ...rest, family: 'damaged', ulid: error.ulid }
   if (error instanceof CorruptError) return { ...rest, family: 'corrupt' }
+  if (error instanceof RefusedError) return { ...rest, family: 'refused' }
   if (error instanceof UnavailableError) return { ...rest, family: 'unavailable' }
   return { ...rest, family: error instanceof AssertionError ? 'assertion' : 'other' }
 }
 
 export function fromThread({ family, code, text, ulid, stack }: ThreadError): Error {
   switch (family) {
+    case 'refused':
+      return new RefusedError(code, text)
     case 'damaged':
       return new DamagedSourceError(ulid, text.replace(`block ${ulid}: `, ''))
     case 'corrupt':
@@ -77,13 +96,14 @@ export interface ThreadMergerOptions {
   readonly heapBytesMax: number
 }
 
-export function threadMerger({ heapBytesMax }: ThreadMergerOptions): Merger {
+export function threadMerger({ heapBytesMax }: ThreadMergerOptions): Merger & Importer {
   return {
-    merge: (job, io, signal) => run({ kind: 'merge', job }, io, signal),
-    count: (source, io, signal) => run({ kind: 'count', source }, { ...io, write: async () => {} }, signal),
+    merge: (job, io, signal) => run<MergeReport>({ kind: 'merge', job }, io, signal),
+    count: (source, io, signal) => run<BlockCount>({ kind: 'count', source }, { ...io, write: async () => {} }, signal),
+    import: (job, io, signal) => run<ImportReport>({ kind: 'import', job }, io, signal),
   }
 
-  async function run<T>(task: ThreadTask, io: MergeIo, signal: AbortSignal): Promise<T> {
+  async function run<T>(task: ThreadTask, io: ThreadIo, signal: AbortSignal): Promise<T> {
     signal.throwIfAborted()
     const worker = new Worker(new URL('./merge-thread.ts', import.meta.url), {
       workerData: task,
@@ -110,7 +130,7 @@ export function threadMerger({ heapBytesMax }: ThreadMergerOptions): Merger {
   }
 }
 
-async function answer(worker: Worker, io: MergeIo, ask: ThreadAsk): Promise<void> {
+async function answer(worker: Worker, io: ThreadIo, ask: ThreadAsk): Promise<void> {
   const { id } = ask
   let reply: ThreadReply
   const moved: ArrayBuffer[] = []
@@ -128,7 +148,7 @@ async function answer(worker: Worker, io: MergeIo, ask: ThreadAsk): Promise<void
   worker.postMessage(reply, moved)
 }
 
-function carryOut(io: MergeIo, ask: ThreadAsk): Promise<number | Uint8Array | undefined | void> {
+function carryOut(io: ThreadIo, ask: ThreadAsk): Promise<number | Uint8Array | undefined | void> {
   switch (ask.kind) {
     case 'size':
       return io.size(ask.ulid, ask.file)

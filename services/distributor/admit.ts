@@ -8,6 +8,7 @@
 //       each other without being looked up (wire/unwanted.ts); what the elections have yet to decide is staged, and taken out again
 //       when they decide against it (`applyClaim`).
 import { RefusedError } from '../../shared/base/errors.ts'
+import { canonical, checkLabels, echo, type Refusal, refusal, without } from '../../shared/model/label-rules.ts'
 import { formatLabels, type Labels, labelOf, METRIC_NAME } from '../../shared/model/labels.ts'
 import { seriesHashOf } from '../../shared/ring/series-hash.ts'
 import { decodeHistogram, encodeCanonical } from '../../shared/wire/histogram.ts'
@@ -22,7 +23,6 @@ import { type Dictionary, NONE } from './dictionary.ts'
 import { Claim, type Election } from './election.ts'
 import type { HaLabels } from './ha-labels.ts'
 import type { StagedExemplar, StagedHistogram, StagedMetadata } from './session.ts'
-import { canonical, checkLabels, echo, type Refusal, refusal, without } from './validate.ts'
 
 /** What one body brings, until it is handed to the partition writers. */
 export class Staged {

@@ -1,4 +1,5 @@
 // The distributor's settings.
+import { labelSettings } from '../../shared/config/common.ts'
 import {
   bytes,
   type ConfigOf,
@@ -26,9 +27,7 @@ export const distributorSettings = defineSettings({
   }),
   highWaterMs: duration('5s', 'how often the newest stored batch of each session is written down'),
   decodedBytesMax: bytes('32MiB', 'limit: declared size of a decompressed body'),
-  labelNamesPerSeriesMax: integer(30, 'limit: labels of one series', { min: 1 }),
-  labelNameBytesMax: integer(1024, 'limit: bytes of a label name', { min: 1 }),
-  labelValueBytesMax: integer(2048, 'limit: bytes of a label value', { min: 1 }),
+  ...labelSettings,
   metadataBytesMax: integer(1024, 'limit: bytes of a metric name, help or unit in metadata; a longer help is cut', {
     min: 1,
   }),
@@ -36,7 +35,6 @@ export const distributorSettings = defineSettings({
   samplesPerSecondMax: number(2_000_000, 'limit: samples per second and tenant, over all distributors', { min: 0 }),
   samplesBurstMax: integer(10_000_000, 'limit: samples that a tenant may send at once beyond its rate', { min: 1 }),
   seriesPerTenantMax: integer(5_000_000, 'limit: series in memory per tenant', { min: 1 }),
-  futureMs: duration('10m', 'limit: how far ahead of now a sample may lie'),
   pastMs: duration('0s', 'limit: how far behind now a sample may lie; 0 is no limit'),
   dictionarySeriesMax: integer(
     4_000_000,

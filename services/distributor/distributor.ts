@@ -26,6 +26,7 @@ import {
 import { known, ownerCounted } from '../../shared/contracts/read.ts'
 import { type LogPosition, type PushReply, type PushRequest, push, pushTo } from '../../shared/contracts/write.ts'
 import type { ServiceDeps } from '../../shared/membership/deps.ts'
+import { type Refusal, refusal } from '../../shared/model/label-rules.ts'
 import { decodeTenant } from '../../shared/model/tenant.ts'
 import { type Pie, partitionOf, pieOf } from '../../shared/ring/pie.ts'
 import { type AdmitContext, admit, applyClaim, Staged } from './admit.ts'
@@ -35,7 +36,6 @@ import { Elections } from './elections.ts'
 import { haLabelsOf } from './ha-labels.ts'
 import { OwnerNews, RateLimiter } from './limits.ts'
 import { PartitionWriter } from './partition-writer.ts'
-import { type Refusal, refusal } from './validate.ts'
 import { writerMetrics } from './writer-metrics.ts'
 
 export type DistributorDeps = ServiceDeps & {

@@ -6,6 +6,7 @@
 //       the next request, and the client gets to read the answer.
 //   H3  What no parser understands is answered too (400, 408, 431), and touches no other connection. It is never answered in the middle
 //       of another answer: then the connection is cut.
+import { once } from 'node:events'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import type { Duplex } from 'node:stream'
@@ -182,11 +183,11 @@ export function createDoor(deps: DoorDeps): Door {
   async function send(
     request: IncomingMessage,
     response: ServerResponse,
-    { status, headers, body = '' }: Answer,
+    { status, headers, body = '', stream }: Answer,
     signal: AbortSignal,
   ): Promise<boolean> {
     if (signal.aborted || request.socket.destroyed) return false
-    const length = typeof body === 'string' ? Buffer.byteLength(body) : body.length
+    const length = stream?.length ?? (typeof body === 'string' ? Buffer.byteLength(body) : body.length)
     const isUnread = !request.complete // H2
     const watchReader = () => request.socket.setTimeout(config.answerStallMs) // whoever does not read is cut
     if (response.socket === null)
@@ -197,7 +198,8 @@ export function createDoor(deps: DoorDeps): Door {
       ...(status === 204 ? {} : { 'Content-Length': length }),
       ...(isUnread ? { Connection: 'close' } : {}),
     })
-    if (isUnread && request.method !== 'HEAD') {
+    if (stream !== undefined && request.method !== 'HEAD') await pour(stream.chunks, response, signal)
+    else if (isUnread && request.method !== 'HEAD') {
       if (length > 0) response.write(body)
       else response.flushHeaders()
       await drained(request)
@@ -208,6 +210,20 @@ export function createDoor(deps: DoorDeps): Door {
       response.once('finish', () => resolve(true))
       signal.addEventListener('abort', () => resolve(response.writableFinished), { once: true })
     })
+  }
+
+  /** H3: what fails halfway ends the connection. */
+  async function pour(chunks: AsyncIterable<Uint8Array>, response: ServerResponse, signal: AbortSignal): Promise<void> {
+    try {
+      for await (const chunk of chunks) {
+        signal.throwIfAborted()
+        if (!response.write(chunk)) await once(response, 'drain', { signal })
+      }
+      response.end()
+    } catch (error) {
+      if (!signal.aborted) warn({ reason: textOf(error) }, 'an answer broke off')
+      response.destroy()
+    }
   }
 
   function drained(request: IncomingMessage): Promise<void> {

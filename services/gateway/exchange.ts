@@ -1,6 +1,6 @@
 // One request and what it is answered: the words that all files of this room share.
 import type { IncomingMessage } from 'node:http'
-import { RefusedError, UnavailableError } from '../../shared/base/errors.ts'
+import { CorruptError, RefusedError, UnavailableError } from '../../shared/base/errors.ts'
 import { STATUS_OF_ERROR_TYPE } from '../../shared/contracts/query.ts'
 
 export interface Exchange {
@@ -26,6 +26,8 @@ export interface Answer {
   readonly headers?: Readonly<Record<string, string>>
   /** Text is sent as UTF-8; absent: an empty body. */
   readonly body?: string | Uint8Array
+  /** Instead of a body: what is too large to be held. When it fails halfway the connection is cut. */
+  readonly stream?: { readonly length: number; readonly chunks: AsyncIterable<Uint8Array> }
 }
 
 /** Who may come in: anyone, or a credential with that right. Only `write` and `read` belong to a tenant. */
@@ -68,6 +70,8 @@ export function faultOf(error: unknown): Fault {
   }
   if (error instanceof UnavailableError)
     return { status: 503, code: stableId(error.code), text: error.message, retryAfterS: 0 }
+  if (error instanceof CorruptError)
+    return { status: 500, code: stableId(error.code), text: error.message, retryAfterS: undefined }
   return { status: 500, code: 'err-carillon-internal', text: 'internal error', retryAfterS: undefined }
 }
 

@@ -1,22 +1,26 @@
 // Everything that the gateway answers over HTTP.
 
 import type { Metrics } from '../../shared/telemetry/metrics.ts'
+import { type BlockDeps, blockRoutes } from './blocks.ts'
 import { compactionRoutes } from './compaction.ts'
 import { type DeletionDeps, deletionRoutes } from './deletions.ts'
 import { type ElectionDeps, electionRoutes } from './elections.ts'
 import type { Route } from './exchange.ts'
 import { flushRoutes } from './flush-routes.ts'
-import { createLoad } from './load.ts'
+import { createLoad, type Load } from './load.ts'
 import { type PageDeps, pageRoutes } from './pages.ts'
 import { type PushDeps, pushRoutes } from './push.ts'
 import { type QueryDeps, queryRoutes } from './queries.ts'
 import { ringRoutes } from './ring-page.ts'
+import { type UploadDeps, uploadRoutes } from './uploads.ts'
 
 export type RoutesDeps = PageDeps &
   ElectionDeps &
   DeletionDeps &
   Omit<PushDeps, 'load' | 'bytesTaken' | 'assertDurable'> &
-  Omit<QueryDeps, 'load'> & { readonly metrics: Metrics }
+  Omit<QueryDeps, 'load'> &
+  Omit<BlockDeps, 'load'> &
+  Omit<UploadDeps, 'load'> & { readonly metrics: Metrics }
 
 export function gatewayRoutes(deps: RoutesDeps): readonly Route[] {
   const { config, metrics, durability } = deps
@@ -47,5 +51,11 @@ export function gatewayRoutes(deps: RoutesDeps): readonly Route[] {
     ...flushRoutes(deps),
     ...compactionRoutes(deps),
     ...deletionRoutes(deps),
+    ...uploadRoutes({ ...deps, load: requestsOnly('upload', config.uploadRequestsInFlightMax) }),
+    ...blockRoutes({ ...deps, load: requestsOnly('block', config.blockReadsInFlightMax) }),
   ]
+}
+
+function requestsOnly(what: string, requestsMax: number): Load {
+  return createLoad({ what, requestsMax, tenantRequestsMax: requestsMax, bytesMax: Number.POSITIVE_INFINITY })
 }

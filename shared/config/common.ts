@@ -55,6 +55,14 @@ export const commonSettings = defineSettings({
   logLevel: choice(['debug', 'info', 'warn', 'error'], 'info', 'least level of the log lines on stderr'),
 })
 
+/** What is let in, by a push or in a block. */
+export const labelSettings = defineSettings({
+  labelNamesPerSeriesMax: integer(30, 'limit: labels of one series', { min: 1 }),
+  labelNameBytesMax: integer(1024, 'limit: bytes of a label name', { min: 1 }),
+  labelValueBytesMax: integer(2048, 'limit: bytes of a label value', { min: 1 }),
+  futureMs: duration('10m', 'limit: how far ahead of now a sample may lie'),
+})
+
 const BEATS_MIN = 3
 
 /** What is wrong with times that are sound one by one. */

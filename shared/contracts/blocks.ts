@@ -35,7 +35,8 @@ export type BlockOrigin =
       readonly cut?: number
     }
   | { readonly kind: 'compaction'; readonly level: number }
-  | { readonly kind: 'upload' }
+  /** `source`: as the uploader named the block that it was cut from. */
+  | { readonly kind: 'upload'; readonly source?: string }
 
 /** The values of a window, each in a block of its own. */
 export const AGGREGATES = ['count', 'sum', 'min', 'max', 'last', 'counter'] as const

@@ -18,6 +18,7 @@ import {
   RING_BUCKET,
   RING_FILTER,
 } from '../contracts/member.ts'
+import { UPLOADS_BUCKET } from '../contracts/uploads.ts'
 import { PARTITIONS_MAX } from '../ring/pie.ts'
 
 export interface LogOptions {
@@ -38,7 +39,7 @@ const TRIES_MAX = 20
 export async function bootstrap(bus: Bus, options: BootstrapOptions): Promise<PartitionsRecord> {
   const ring = await bus.bucket(RING_BUCKET, { replicas: options.logReplicas })
   const replicas = options.logReplicas
-  for (const name of [LOG_BUCKET, ELECTIONS_BUCKET, BLOCKS_BUCKET]) await bus.bucket(name, { replicas })
+  for (const name of [LOG_BUCKET, ELECTIONS_BUCKET, BLOCKS_BUCKET, UPLOADS_BUCKET]) await bus.bucket(name, { replicas })
   return grow(bus, ring, options, ({ count }) => ({
     count: Math.max(count, options.partitions), // B2
     replicationFactor: options.replicationFactor,

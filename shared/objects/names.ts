@@ -14,9 +14,11 @@ export function checkName(name: string): void {
   assert(name.length <= nameLengthMax && wellFormed.test(name), `"${name}" is no name of an object`)
 }
 
-/** `meta`, or the number of the 28 days since 1970 that the time part of the ULID in the name's second part lies in. */
+/** `meta`; `uploads` for what is staged under that name; or the number of the 28 days since 1970 that the time part of the ULID in the
+ *  name's second part lies in. */
 export function bucketOf(name: string): string {
   const id = name.split('/')[1] ?? ''
+  if (id === 'uploads') return id
   if (!ulid.test(id)) return 'meta'
   let ms = 0
   for (const letter of id.slice(0, 10)) ms = ms * 32 + crockford.indexOf(letter)

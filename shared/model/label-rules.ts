@@ -1,7 +1,12 @@
-// What a series and a sample must be like to be let in. Texts and reasons follow Cortex, ids are our own and never change.
-import type { Labels } from '../../shared/model/labels.ts'
-import { compareBytes, formatLabels, METRIC_NAME } from '../../shared/model/labels.ts'
-import type { DistributorConfig } from './config.ts'
+// What the labels of a series must be like to be let in, by a push or in a block. Texts and reasons follow Cortex, ids are our own and never
+// change.
+import { compareBytes, formatLabels, type Labels, METRIC_NAME } from './labels.ts'
+
+export interface LabelLimits {
+  readonly labelNamesPerSeriesMax: number
+  readonly labelNameBytesMax: number
+  readonly labelValueBytesMax: number
+}
 
 export interface Refusal {
   readonly status: number
@@ -26,7 +31,7 @@ export function refusal(id: string, reason: string, text: string, flag?: string)
 }
 
 /** The reason to refuse a label set as it came (unsorted, with empty values), or undefined. */
-export function checkLabels(labels: Labels, limits: DistributorConfig): Refusal | undefined {
+export function checkLabels(labels: Labels, limits: LabelLimits): Refusal | undefined {
   const metric = labels[labels.indexOf(METRIC_NAME) + 1]
   if (!labels.some((name, i) => i % 2 === 0 && name === METRIC_NAME) || !metric) {
     return refusal('missing-metric-name', 'missing_metric_name', 'sample missing metric name')
@@ -43,7 +48,7 @@ export function checkLabels(labels: Labels, limits: DistributorConfig): Refusal 
   return undefined
 }
 
-function checkLabel(at: { labels: Labels; i: number; metric: string }, limits: DistributorConfig): Refusal | undefined {
+function checkLabel(at: { labels: Labels; i: number; metric: string }, limits: LabelLimits): Refusal | undefined {
   const name = at.labels[at.i]!
   const value = at.labels[at.i + 1]!
   if (name === '') {

@@ -1,8 +1,8 @@
 // What a series must be like to be let in: one case a line, texts and ids as documented.
 import { expect, test } from 'vitest'
 import { distributorSettings } from '../../../services/distributor/config.ts'
-import { canonical, checkLabels } from '../../../services/distributor/validate.ts'
 import { defaultsOf } from '../../../shared/config/settings.ts'
+import { canonical, checkLabels } from '../../../shared/model/label-rules.ts'
 
 const limits = defaultsOf(distributorSettings)
 const many = (count: number) => Array.from({ length: count }, (_, i) => [`l${String(i).padStart(5, '0')}`, 'v']).flat()

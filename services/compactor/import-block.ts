@@ -1,0 +1,235 @@
+// Takes in a block that was made elsewhere: looks at every byte of it, then writes it anew, in chunk files of our size, cut at aligned times.
+//
+// Invariants
+//   I1  Nothing is written before the whole block was found sound.
+//   I2  Every sample comes out once, unless a tombstone of the block takes it; chunks go over as they are where they may.
+//   I3  Every output lies within one aligned range, so that compaction never has to cut one.
+import { assert } from '../../shared/base/assert.ts'
+import { RefusedError } from '../../shared/base/errors.ts'
+import { checkLabels } from '../../shared/model/label-rules.ts'
+import { type BlockFiles, META_FILE, readExactly, TOMBSTONES_FILE } from '../../shared/tsdb/block/files.ts'
+import { type BlockMeta, parseMeta } from '../../shared/tsdb/block/meta.ts'
+import { BlockReader } from '../../shared/tsdb/block/reader.ts'
+import type { BlockChunk, BlockSeries } from '../../shared/tsdb/block/series.ts'
+import { readTombstones, type Tombstone } from '../../shared/tsdb/block/tombstones.ts'
+import { type BlockProblem, verifyBlock } from '../../shared/tsdb/block/verify.ts'
+import { BlockWriter } from '../../shared/tsdb/block/writer.ts'
+import { ENCODING_XOR } from '../../shared/tsdb/chunk/xor.ts'
+import { SampleColumns } from '../../shared/tsdb/columns.ts'
+import type { ImportIo, ImportJob, ImportReport } from './import-job.ts'
+import { without } from './left-out.ts'
+import { decodeChunk, passable } from './merge-series.ts'
+
+const HOUR_MS = 3_600_000
+const DAY_MS = 24 * HOUR_MS
+/** Widths of aligned ranges: the first that holds all of a block, else days, else four weeks. */
+const WIDTHS_MS = [2 * HOUR_MS, 12 * HOUR_MS, DAY_MS]
+const WIDE_MS = 28 * DAY_MS
+/** Outputs that are written at the same time: each holds a chunk file and an index in memory. */
+const OUTPUTS_MAX = 64
+/** The farthest time that dates reach. */
+const TIME_MAX = 8.64e15
+const PROBLEMS_TOLD = 10
+
+const NO_STONES: readonly Tombstone[] = []
+
+export async function importBlock(job: ImportJob, io: ImportIo, signal: AbortSignal): Promise<ImportReport> {
+  const cpuBefore = process.threadCpuUsage()
+  const files: BlockFiles = {
+    size: (file) => io.size(job.ulid, file),
+    read: (file, start, end) => io.read(job.ulid, file, start, end),
+  }
+  await assertSound(files, signal) // I1
+  const meta = parseMeta(await readExactly(files, META_FILE, 0, await files.size(META_FILE)))
+  assertFits(meta, job)
+  const stones = job.hasTombstones ? await stonesOf(files) : new Map<number, Tombstone[]>()
+  const reader = await BlockReader.open(files, meta, { signal })
+  await assertLabels(reader, job, signal) // I1
+  const cut = new Cut(widthOf(meta), io)
+  for await (const batch of reader.allSeries({ signal })) {
+    for (const series of batch) {
+      cut.add(series, stones.get(series.ref) ?? NO_STONES)
+      const backlog = cut.backlog()
+      if (backlog !== undefined) await backlog
+    }
+    signal.throwIfAborted()
+  }
+  const outputs = await cut.finish()
+  const { user, system } = process.threadCpuUsage(cpuBefore)
+  const { samplesIn, removed } = cut
+  return { meta, outputs, samplesIn, removed, cpuSeconds: (user + system) / 1e6 }
+}
+
+async function assertSound(files: BlockFiles, signal: AbortSignal): Promise<void> {
+  const problems: BlockProblem[] = []
+  let count = 0
+  for await (const problem of verifyBlock(files, { signal })) {
+    count++
+    if (problems.length < PROBLEMS_TOLD) problems.push(problem)
+  }
+  if (count === 0) return
+  const told = problems.map(({ file, offset, text }) => `${file || 'block'} at byte ${offset}: ${text}`).join('; ')
+  const more = count > problems.length ? `; and ${count - problems.length} more` : ''
+  const isOutOfOrder = problems.every(({ text }) => /overlaps the one before|out of order|is not behind/.test(text))
+  throw new RefusedError(isOutOfOrder ? 'err-carillon-upload-out-of-order' : 'err-carillon-upload-damaged', told + more)
+}
+
+function assertFits(meta: BlockMeta, { ulid, latestMs }: ImportJob): void {
+  if (meta.ulid !== ulid)
+    throw new RefusedError(
+      'err-carillon-upload-ulid',
+      `meta.json is that of block ${meta.ulid}, the upload is of ${ulid}`,
+    )
+  if ((meta.stats.numSamples ?? 0) === 0)
+    throw new RefusedError('err-carillon-upload-empty', 'the block holds no samples')
+  if ((meta.carillon?.resolutionMs ?? 0) > 0) {
+    const text = 'the block holds windows instead of samples: upload the blocks that it was made of'
+    throw new RefusedError('err-carillon-upload-downsampled', text)
+  }
+  const { minTime, maxTime } = meta
+  if (Math.max(Math.abs(minTime), Math.abs(maxTime)) > TIME_MAX)
+    throw new RefusedError('err-carillon-upload-times', `times from ${minTime} to ${maxTime} are no dates`)
+  if (maxTime - 1 > latestMs) {
+    const text = `the block reaches to ${new Date(maxTime).toISOString()}, which is too far ahead`
+    throw new RefusedError('err-carillon-upload-times', text)
+  }
+  if (rangesIn(meta, WIDE_MS) > OUTPUTS_MAX) {
+    const text = `the block spans ${Math.round((maxTime - minTime) / DAY_MS)} days, at most ${(OUTPUTS_MAX * WIDE_MS) / DAY_MS} are taken`
+    throw new RefusedError('err-carillon-upload-times', text)
+  }
+}
+
+async function assertLabels(reader: BlockReader, { limits }: ImportJob, signal: AbortSignal): Promise<void> {
+  const everything = { startMs: Number.NEGATIVE_INFINITY, endMs: Number.POSITIVE_INFINITY }
+  for await (const batch of reader.series([], everything, { signal })) {
+    for (const { labels } of batch) {
+      const fault = checkLabels(labels, limits)
+      if (fault !== undefined) throw new RefusedError(fault.code, fault.text)
+    }
+  }
+}
+
+async function stonesOf(files: BlockFiles): Promise<Map<number, Tombstone[]>> {
+  const bytes = await readExactly(files, TOMBSTONES_FILE, 0, await files.size(TOMBSTONES_FILE))
+  const found = new Map<number, Tombstone[]>()
+  for (const stone of readTombstones(bytes)) {
+    const list = found.get(stone.ref)
+    if (list === undefined) found.set(stone.ref, [stone])
+    else list.push(stone)
+  }
+  return found
+}
+
+const startOf = (time: number, widthMs: number): number => Math.floor(time / widthMs) * widthMs
+
+function rangesIn({ minTime, maxTime }: BlockMeta, widthMs: number): number {
+  return (startOf(Math.max(minTime, maxTime - 1), widthMs) - startOf(minTime, widthMs)) / widthMs + 1
+}
+
+function widthOf(meta: BlockMeta): number {
+  const whole = WIDTHS_MS.find((widthMs) => rangesIn(meta, widthMs) === 1)
+  return whole ?? (rangesIn(meta, DAY_MS) <= OUTPUTS_MAX ? DAY_MS : WIDE_MS)
+}
+
+/** Deals series out to one writer per aligned range. */
+class Cut {
+  samplesIn = 0
+  removed = 0
+  private readonly widthMs: number
+  private readonly io: ImportIo
+  private readonly writers = new Map<number, BlockWriter>()
+  private readonly decoded = new SampleColumns(1024)
+  private readonly kept = new SampleColumns(1024)
+  private samplesOut = 0
+
+  constructor(widthMs: number, io: ImportIo) {
+    this.widthMs = widthMs
+    this.io = io
+  }
+
+  add({ labels, chunks }: BlockSeries, stones: readonly Tombstone[]): void {
+    for (const { count } of chunks) this.samplesIn += count
+    const last = startOf(chunks.at(-1)!.maxTime, this.widthMs)
+    const hasOneRange = startOf(chunks[0]!.minTime, this.widthMs) === last
+    for (const startMs of hasOneRange ? [last] : this.startsOf(chunks)) {
+      const endMs = startMs + this.widthMs
+      const own = hasOneRange ? chunks : chunks.filter(({ minTime, maxTime }) => minTime < endMs && maxTime >= startMs)
+      const isWhole = own[0]!.minTime >= startMs && own.at(-1)!.maxTime < endMs
+      const isTouched = stones.some((stone) =>
+        own.some((chunk) => stone.startMs <= chunk.maxTime && stone.endMs >= chunk.minTime),
+      )
+      const isFirst = own[0] === chunks[0]
+      const mayPass = isWhole && !isTouched && (isFirst || own[0]!.encoding === ENCODING_XOR)
+      const passed = mayPass ? passable([own]) : undefined
+      if (passed === undefined) this.addSamples(labels, own, { startMs, endMs, isFirst }, stones)
+      else {
+        this.writerOf(startMs).addChunks(labels, passed)
+        for (const { count } of passed) this.samplesOut += count
+      }
+    }
+  }
+
+  private startsOf(chunks: readonly BlockChunk[]): number[] {
+    const starts = new Set<number>()
+    for (const { minTime, maxTime } of chunks) {
+      const last = startOf(maxTime, this.widthMs)
+      for (let at = startOf(minTime, this.widthMs); at <= last; at += this.widthMs) starts.add(at)
+    }
+    return [...starts].sort((a, b) => a - b)
+  }
+
+  private addSamples(
+    labels: BlockSeries['labels'],
+    chunks: readonly BlockChunk[],
+    { startMs, endMs, isFirst }: { startMs: number; endMs: number; isFirst: boolean },
+    stones: readonly Tombstone[],
+  ): void {
+    const { decoded, kept } = this
+    decoded.clear()
+    for (const chunk of chunks) decodeChunk(chunk, decoded)
+    const isCut = decoded.times[0]! < startMs || !isFirst
+    decoded.clip(0, startMs, endMs - 1)
+    if (isCut) forgetFirstReset(decoded)
+    let left = decoded
+    if (stones.length > 0) {
+      kept.clear()
+      without(decoded, stones, kept)
+      this.removed += decoded.count - kept.count
+      left = kept
+    }
+    this.samplesOut += left.count
+    if (left.count > 0) this.writerOf(startMs).addSeries(labels, left.asRun())
+  }
+
+  private writerOf(startMs: number): BlockWriter {
+    let writer = this.writers.get(startMs)
+    if (writer === undefined) {
+      writer = new BlockWriter({ onFile: (file, bytes) => this.io.write(String(startMs), file, bytes) })
+      this.writers.set(startMs, writer)
+    }
+    return writer
+  }
+
+  backlog(): Promise<unknown> | undefined {
+    for (const writer of this.writers.values()) {
+      const waiting = writer.backlog()
+      if (waiting !== undefined) return waiting
+    }
+    return undefined
+  }
+
+  async finish(): Promise<ImportReport['outputs']> {
+    const outputs: ImportReport['outputs'][number][] = []
+    for (const [startMs, writer] of this.writers) outputs.push({ startMs, stats: await writer.finish() })
+    const written = outputs.reduce((sum, { stats }) => sum + stats.sampleCount, 0)
+    assert(this.samplesIn === this.samplesOut + this.removed, 'samples came in that did not come out') // I2
+    assert(written === this.samplesOut, `${this.samplesOut} samples were given to the writers, they wrote ${written}`)
+    return outputs.sort((a, b) => a.startMs - b.startMs)
+  }
+}
+
+/** What a histogram says of the sample before it would be said of one in another block. */
+function forgetFirstReset({ histograms }: SampleColumns): void {
+  const first = histograms?.[0]
+  if (first !== undefined && first.resetHint !== 'gauge') histograms![0] = { ...first, resetHint: 'unknown' }
+}

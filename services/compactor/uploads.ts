@@ -1,0 +1,358 @@
+// Takes in blocks that were uploaded: claims what waits, checks all of it, writes blocks, lists them in the manifest, and forgets what is old.
+//
+// Invariants
+//   U1 to U3 stand in contracts/uploads.ts.
+//   V1  An upload is validated by whoever wrote its record last as its validator; it is taken from another only after `leaseMs` without a change of
+//       the record, by the own monotonic clock. Each claim counts, and its number stands in the names of its blocks: two validators never
+//       write the same objects.
+//   V2  What is listed was written since half the age at which files of no block are deleted: the manifest is written before those go
+//       (sweep.ts, W1), so a validator that stood still for long finds out before it lists what may be gone.
+//   V3  Each upload is listed once: entries name it (`origin.source`), and whoever finds them lists nothing.
+import { createHash } from 'node:crypto'
+import { AssertionError } from '../../shared/base/assert.ts'
+import type { Clock } from '../../shared/base/clock.ts'
+import { ConflictError, CorruptError, RefusedError, textOf, UnavailableError } from '../../shared/base/errors.ts'
+import type { Blocks } from '../../shared/blocks/port.ts'
+import type { Bus, BusSubscription, KvBucket, KvEntry } from '../../shared/bus/port.ts'
+import { type BlockEntry, blockPrefix, type Manifest } from '../../shared/contracts/blocks.ts'
+import { isHiding } from '../../shared/contracts/deletes.ts'
+import {
+  decodeUpload,
+  encodeUpload,
+  stagedPrefix,
+  UPLOAD_ERROR_LENGTH_MAX,
+  UPLOADS_BUCKET,
+  UPLOADS_FILTER,
+  type UploadRecord,
+  uploadKey,
+} from '../../shared/contracts/uploads.ts'
+import { encodeTenant } from '../../shared/model/tenant.ts'
+import type { ObjectStore } from '../../shared/objects/port.ts'
+import type { Log } from '../../shared/telemetry/log.ts'
+import { META_FILE, TOMBSTONES_FILE } from '../../shared/tsdb/block/files.ts'
+import { blockMeta, blockUlid, metaBytes } from '../../shared/tsdb/block/meta.ts'
+import type { CompactorConfig } from './config.ts'
+import type { Importer, ImportIo, ImportJob, ImportReport } from './import-job.ts'
+import type { CompactorMeasures } from './measures.ts'
+import { StagedFiles } from './staged-files.ts'
+
+const OBJECT_TIMEOUT_MS = 60_000
+const LIST_TIMEOUT_MS = 60_000
+/** Claims of one upload that ended without an outcome, before it is given up. */
+const ATTEMPTS_MAX = 8
+const SWEEP_GAP_MS = 60_000
+
+export interface UploadsDeps {
+  readonly bus: Bus
+  readonly objects: ObjectStore
+  readonly blocks: Blocks
+  readonly importer: Importer
+  readonly clock: Clock
+  readonly log: Log
+  readonly incarnation: string
+  readonly config: CompactorConfig
+  readonly measures: Pick<CompactorMeasures, 'uploaded'>
+}
+
+interface Seen {
+  readonly record: UploadRecord
+  readonly revision: number
+  /** Monotonic. */
+  readonly since: number
+}
+
+/** An upload that is being validated here. */
+interface Claim {
+  record: UploadRecord
+  revision: number
+  readonly startedAt: number
+  readonly lost: AbortController
+}
+
+export class Uploads {
+  private readonly deps: UploadsDeps
+  private bucket!: KvBucket
+  private watch: BusSubscription | undefined
+  /** Bound: records are deleted `uploadKeepMs` after their last change. */
+  private readonly seen = new Map<string, Seen>()
+  private readonly claims = new Map<string, Claim>()
+  private readonly works = new Set<Promise<void>>()
+  private sweptAt = Number.NEGATIVE_INFINITY
+  private isStopping = false
+
+  constructor(deps: UploadsDeps) {
+    this.deps = deps
+  }
+
+  async start(): Promise<void> {
+    this.bucket = await this.deps.bus.bucket(UPLOADS_BUCKET)
+    await new Promise<void>((resolve) => {
+      this.watch = this.bucket.watch(UPLOADS_FILTER, (entry) => this.show(entry), resolve)
+    })
+  }
+
+  async stop(): Promise<void> {
+    this.isStopping = true
+    this.watch?.stop()
+    for (const { lost } of this.claims.values())
+      lost.abort(new UnavailableError('compactor-stopping', 'the compactor stops'))
+    await Promise.all(this.works)
+  }
+
+  /** Begins to validate what waits. To be called often. */
+  async look(): Promise<void> {
+    for (const [key, { record, revision, since }] of this.seen) {
+      if (this.isStopping || this.claims.size >= this.deps.config.uploadsValidatingMax) return
+      const isSilent = this.deps.clock.monotonic() - since >= this.deps.config.leaseMs
+      const isFree = record.state === 'waiting' || (record.state === 'validating' && isSilent) // V1
+      if (!isFree || this.claims.has(key)) continue
+      const claim = await this.claim(record, revision)
+      if (claim === undefined) continue
+      this.claims.set(key, claim)
+      const work: Promise<void> = this.work(claim).finally(() => {
+        this.claims.delete(key)
+        this.works.delete(work)
+      })
+      this.works.add(work)
+    }
+  }
+
+  /** Says that it goes on; to be called several times within `leaseMs`. */
+  async beat(): Promise<void> {
+    for (const claim of this.claims.values()) {
+      try {
+        await this.write(claim, { beat: claim.record.beat + 1 })
+      } catch (error) {
+        if (error instanceof ConflictError)
+          claim.lost.abort(error) // V1
+        else if (!(error instanceof UnavailableError)) throw error
+      }
+    }
+  }
+
+  /** Forgets what was not changed for long. */
+  async sweep(): Promise<void> {
+    const { clock, config, log } = this.deps
+    if (clock.monotonic() - this.sweptAt < SWEEP_GAP_MS) return
+    this.sweptAt = clock.monotonic()
+    for (const [key, { record, revision, since }] of [...this.seen]) {
+      const isIdle = record.state !== 'validating' && record.state !== 'waiting'
+      const isOld = clock.now() - record.changedAtMs >= config.uploadKeepMs
+      const isSeenLong = clock.monotonic() - since >= Math.min(config.uploadKeepMs, SWEEP_GAP_MS)
+      if (!isIdle || !isOld || !isSeenLong) continue
+      try {
+        await this.unstage(record) // U3
+        await this.bucket.delete(key, revision)
+        log.info({ tenant: record.tenant, ulid: record.ulid, state: record.state }, 'an old upload is forgotten')
+      } catch (error) {
+        if (!(error instanceof ConflictError || error instanceof UnavailableError)) throw error
+        log.warn(
+          { tenant: record.tenant, ulid: record.ulid, reason: textOf(error) },
+          'an old upload could not be forgotten',
+        )
+      }
+    }
+  }
+
+  private show({ key, value, revision }: KvEntry): void {
+    if (value === undefined) {
+      this.seen.delete(key)
+      return
+    }
+    try {
+      this.seen.set(key, { record: decodeUpload(value), revision, since: this.deps.clock.monotonic() })
+    } catch (error) {
+      if (!(error instanceof RefusedError)) throw error
+      this.deps.log.warn({ key, reason: textOf(error) }, 'a record of an upload is not readable')
+      this.seen.delete(key)
+    }
+  }
+
+  private async claim(record: UploadRecord, revision: number): Promise<Claim | undefined> {
+    const { clock, incarnation } = this.deps
+    const claim: Claim = { record, revision, startedAt: clock.monotonic(), lost: new AbortController() }
+    try {
+      await this.write(claim, { state: 'validating', incarnation, beat: record.beat + 1, attempt: record.attempt + 1 })
+      return claim
+    } catch (error) {
+      if (error instanceof ConflictError || error instanceof UnavailableError) return undefined // another has it, or later
+      throw error
+    }
+  }
+
+  private async write(claim: Claim, change: Partial<UploadRecord>): Promise<void> {
+    const next: UploadRecord = { ...claim.record, ...change, changedAtMs: this.deps.clock.now() }
+    claim.revision = await this.bucket.update(uploadKey(next.tenant, next.ulid), encodeUpload(next), claim.revision)
+    claim.record = next
+  }
+
+  /** Ends with an outcome in the record, or leaves it to another. */
+  private async work(claim: Claim): Promise<void> {
+    const { clock, log, measures } = this.deps
+    const { tenant, ulid, attempt } = claim.record
+    try {
+      const blocks = await this.validate(claim)
+      await this.write(claim, { state: 'complete', incarnation: '', blocks })
+      measures.uploaded('complete')
+      log.info(
+        { tenant, ulid, blocks, tookMs: Math.round(clock.monotonic() - claim.startedAt) },
+        'an upload is complete',
+      )
+    } catch (error) {
+      if (error instanceof AssertionError) throw error
+      const isLost = claim.lost.signal.aborted
+      const mayPass = isLost || error instanceof UnavailableError || error instanceof ConflictError
+      if (mayPass && attempt < ATTEMPTS_MAX) {
+        log.warn(
+          { tenant, ulid, reason: textOf(isLost ? claim.lost.signal.reason : error) },
+          'an upload is validated again',
+        )
+        await this.tell(claim, { state: 'waiting', incarnation: '' })
+        return
+      }
+      const code =
+        error instanceof RefusedError || error instanceof UnavailableError ? error.code : 'err-carillon-upload-damaged'
+      const failure = {
+        code: code.startsWith('err-') ? code : `err-carillon-${code}`,
+        text: textOf(error).slice(0, UPLOAD_ERROR_LENGTH_MAX),
+      }
+      measures.uploaded('failed')
+      log.warn({ tenant, ulid, ...failure }, 'an upload is refused')
+      await this.tell(claim, { state: 'failed', incarnation: '', error: failure })
+    }
+    if (claim.record.state === 'complete' || claim.record.state === 'failed') await this.unstageSoon(claim.record)
+  }
+
+  private async tell(claim: Claim, change: Partial<UploadRecord>): Promise<void> {
+    try {
+      await this.write(claim, change)
+    } catch (error) {
+      if (!(error instanceof ConflictError || error instanceof UnavailableError)) throw error // silence tells it, too
+    }
+  }
+
+  // ---- validating ----
+
+  private async validate(claim: Claim): Promise<readonly string[]> {
+    const { blocks, objects, importer, clock, config } = this.deps
+    const { record, lost } = claim
+    const { tenant, ulid } = record
+    const { signal } = lost
+    assertMayCome(blocks.manifest(tenant)?.manifest)
+    const staged = await StagedFiles.open(objects, record, signal)
+    const job: ImportJob = {
+      ulid,
+      hasTombstones: staged.has(TOMBSTONES_FILE),
+      limits: {
+        labelNamesPerSeriesMax: config.labelNamesPerSeriesMax,
+        labelNameBytesMax: config.labelNameBytesMax,
+        labelValueBytesMax: config.labelValueBytesMax,
+      },
+      latestMs: clock.now() + config.futureMs,
+    }
+    const token = encodeTenant(tenant)
+    const put = (startMs: number, file: string, bytes: Uint8Array) =>
+      objects.create(`${blockPrefix(token, nameOf(record, startMs))}${file}`, bytes, {
+        ...{ timeoutMs: OBJECT_TIMEOUT_MS, signal, readBack: true }, // U1
+      })
+    const io: ImportIo = {
+      size: async (_, file) => staged.size(file),
+      read: (_, file, start, end) => staged.read(file, start, end, signal),
+      write: async (startMs, file, bytes) => void (await put(Number(startMs), file, bytes)),
+    }
+    const report = await importer.import(job, io, signal)
+    const entries: BlockEntry[] = []
+    for (const output of report.outputs) {
+      const { entry, bytes } = describe(record, report, output)
+      await put(output.startMs, META_FILE, bytes)
+      entries.push(entry)
+    }
+    signal.throwIfAborted()
+    return await this.list(claim, entries)
+  }
+
+  private async list(claim: Claim, entries: readonly BlockEntry[]): Promise<readonly string[]> {
+    const { blocks, clock, config } = this.deps
+    const { tenant, ulid } = claim.record
+    let ulids: readonly string[] = []
+    await blocks.update(
+      tenant,
+      (manifest) => {
+        claim.lost.signal.throwIfAborted()
+        assertMayCome(manifest)
+        if (clock.monotonic() - claim.startedAt > config.orphanGraceMs / 2)
+          // V2
+          throw new UnavailableError('upload-too-old', 'the upload took longer to validate than its files are kept')
+        const known = manifest.blocks.filter(({ origin }) => origin.kind === 'upload' && origin.source === ulid) // V3
+        ulids = (known.length > 0 ? known : entries).map((entry) => entry.ulid)
+        return known.length > 0 || entries.length === 0
+          ? undefined
+          : { ...manifest, blocks: [...manifest.blocks, ...entries] }
+      },
+      { signal: claim.lost.signal },
+    )
+    return ulids
+  }
+
+  // ---- cleaning ----
+
+  private async unstage({ tenant, ulid }: UploadRecord): Promise<void> {
+    const { objects } = this.deps
+    for (const { name } of await objects.list(stagedPrefix(tenant, ulid), { timeoutMs: LIST_TIMEOUT_MS }))
+      await objects.delete(name, { timeoutMs: OBJECT_TIMEOUT_MS })
+  }
+
+  /** At once where it works; else when the record is forgotten. */
+  private async unstageSoon(record: UploadRecord): Promise<void> {
+    try {
+      await this.unstage(record)
+    } catch (error) {
+      if (!(error instanceof UnavailableError || error instanceof CorruptError)) throw error
+      const { tenant, ulid } = record
+      this.deps.log.warn({ tenant, ulid, reason: textOf(error) }, 'files of a finished upload stay for now')
+    }
+  }
+}
+
+/** Nothing is added to a tenant while it is being deleted. */
+function assertMayCome(manifest: Manifest | undefined): void {
+  const deletion = manifest?.deletes.find((entry) => entry.kind === 'tenant' && isHiding(entry))
+  if (deletion === undefined) return
+  const text = `tenant "${manifest!.tenant}" is being deleted (${deletion.id}): upload when that is done or taken back`
+  throw new RefusedError('err-carillon-upload-tenant-deleted', text, { status: 409 })
+}
+
+/** The name of an output must be known before its content is: it is made of what decides the content, and of the claim (V1). */
+function nameOf({ tenant, ulid, nonce, attempt }: UploadRecord, startMs: number): string {
+  const told = JSON.stringify([ulid, nonce, attempt, startMs])
+  const sha256 = createHash('sha256').update(told).digest('hex')
+  const files = [{ name: 'source', size: 0, sha256 }]
+  return blockUlid({ tenant, minTime: startMs, origin: { kind: 'upload' }, files })
+}
+
+function describe(
+  record: UploadRecord,
+  { meta: given }: ImportReport,
+  { startMs, stats }: ImportReport['outputs'][number],
+): { entry: BlockEntry; bytes: Uint8Array<ArrayBuffer> } {
+  const { tenant, ulid: source } = record
+  const ulid = nameOf(record, startMs)
+  const parent = { ulid: given.ulid, minTime: given.minTime, maxTime: given.maxTime }
+  const level = Math.max(1, given.compaction.level)
+  const origin = { kind: 'upload', source }
+  const described = blockMeta({ tenant, stats, origin, level, sources: [source], parents: [parent] })
+  const bytes = metaBytes({ ...described, ulid })
+  const entry: BlockEntry = {
+    ulid,
+    minTime: stats.minTime,
+    maxTime: stats.maxTime,
+    seriesCount: stats.seriesCount,
+    sampleCount: stats.sampleCount,
+    chunkCount: stats.chunkCount,
+    bytes: stats.bytes + bytes.length,
+    metaSha256: createHash('sha256').update(bytes).digest('hex'),
+    origin: { kind: 'upload', source },
+    resolutionMs: 0,
+  }
+  return { entry, bytes }
+}

@@ -1,0 +1,301 @@
+// Blocks made elsewhere come in: start, files, finish, check, as Mimir has it. Files are staged in the object store, part by part; a compactor
+// validates them (contracts/uploads.ts). Nothing of it is kept here.
+import { createHash } from 'node:crypto'
+import { LRUCache } from 'lru-cache'
+import type { Clock } from '../../shared/base/clock.ts'
+import { ConflictError, RefusedError, textOf, UnavailableError } from '../../shared/base/errors.ts'
+import { hex, type Random } from '../../shared/base/random.ts'
+import { readManifest } from '../../shared/blocks/read-manifest.ts'
+import type { Bus, KvBucket } from '../../shared/bus/port.ts'
+import { BLOCKS_BUCKET } from '../../shared/contracts/blocks.ts'
+import {
+  decodePlan,
+  decodeUpload,
+  encodePlan,
+  encodeUpload,
+  partName,
+  planName,
+  stagedFolder,
+  ULID,
+  UPLOAD_PART_BYTES,
+  UPLOADS_BUCKET,
+  type UploadFile,
+  type UploadRecord,
+  uploadFilter,
+  uploadKey,
+} from '../../shared/contracts/uploads.ts'
+import type { ObjectStore } from '../../shared/objects/port.ts'
+import { META_FILE } from '../../shared/tsdb/block/files.ts'
+import { readBody } from './body.ts'
+import type { GatewayConfig } from './config.ts'
+import { type Answer, type Exchange, JSON_TYPE, type Route } from './exchange.ts'
+import type { Load } from './load.ts'
+import { readParts } from './parts.ts'
+import { META_BYTES_MAX, planOf } from './upload-plan.ts'
+
+export interface UploadDeps {
+  readonly bus: Bus
+  readonly objects: ObjectStore
+  readonly clock: Clock
+  readonly random: Random
+  readonly config: GatewayConfig
+  readonly load: Load
+}
+
+const OBJECT_TIMEOUT_MS = 60_000
+const NONCE_BYTES = 8
+const CAS_TRIES_MAX = 10
+/** Plans remembered; each is read again when it was forgotten. */
+const PLANS_MAX = 16
+
+/** What a caller is told of an upload. */
+type Result = 'uploading' | 'validating' | 'complete' | 'failed'
+const resultOf: Readonly<Record<UploadRecord['state'], Result>> = {
+  uploading: 'uploading',
+  waiting: 'validating',
+  validating: 'validating',
+  complete: 'complete',
+  failed: 'failed',
+}
+
+interface Known {
+  readonly record: UploadRecord
+  readonly revision: number
+}
+
+export function uploadRoutes(deps: UploadDeps): readonly Route[] {
+  const { bus, objects, clock, random, config, load } = deps
+  const plans = new LRUCache<string, ReadonlyMap<string, number>>({ max: PLANS_MAX })
+  const path = '/api/v1/upload/block/{ulid}'
+  const write = { name: 'upload', methods: ['POST'], access: 'write', errors: 'text' } as const
+  return [
+    { ...write, path: `${path}/start`, answer: loaded(start) },
+    { ...write, path: `${path}/files`, answer: loaded(file) },
+    { ...write, path: `${path}/finish`, answer: finish },
+    { ...write, methods: ['GET'], path: `${path}/check`, answer: check },
+  ]
+
+  function loaded(answer: (exchange: Exchange) => Promise<Answer>): Route['answer'] {
+    return async (exchange) => {
+      const lease = load.enter(exchange.tenant)
+      try {
+        return await answer(exchange)
+      } finally {
+        lease.end()
+      }
+    }
+  }
+
+  async function start(exchange: Exchange): Promise<Answer> {
+    const { tenant, signal } = exchange
+    const ulid = ulidOf(exchange)
+    const meta = await readBody(exchange, { bytesMax: META_BYTES_MAX })
+    const files = planOf(ulid, meta, config.uploadBytesMax)
+    const metaSha256 = createHash('sha256').update(meta).digest('hex')
+    const bytes = files.reduce((sum, { size }) => sum + size, 0)
+    const bucket = await bus.bucket(UPLOADS_BUCKET)
+    const known = await read(bucket, tenant, ulid)
+    await assertNew(tenant, ulid, known?.record)
+    if (known?.record.state === 'uploading' && known.record.metaSha256 === metaSha256) {
+      await stage(known.record, files, meta, signal)
+      return done(known.record) // goes on where it was
+    }
+    if (known === undefined) await assertFew(bucket, tenant)
+    const nowMs = clock.now()
+    const record: UploadRecord = {
+      ...{ v: 1, tenant, ulid, nonce: hex(random.bytes(NONCE_BYTES)), metaSha256, bytes, state: 'uploading' },
+      ...{ beganAtMs: nowMs, changedAtMs: nowMs, incarnation: '', beat: 0, attempt: 0, blocks: [] },
+    }
+    await put(bucket, record, known?.revision)
+    await stage(record, files, meta, signal)
+    return done(record)
+  }
+
+  /** The plan is the last: files are taken when it is there. */
+  async function stage(record: UploadRecord, files: readonly UploadFile[], meta: Uint8Array, signal: AbortSignal) {
+    const folder = stagedFolder(record)
+    for (let at = 0; at < meta.length; at += UPLOAD_PART_BYTES)
+      await create(partName(folder, META_FILE, at), meta.subarray(at, at + UPLOAD_PART_BYTES), signal)
+    await create(planName(folder), encodePlan(files), signal)
+  }
+
+  async function file(exchange: Exchange): Promise<Answer> {
+    const { tenant, signal, search, request } = exchange
+    const ulid = ulidOf(exchange)
+    const bucket = await bus.bucket(UPLOADS_BUCKET)
+    const { record } = await uploading(bucket, tenant, ulid)
+    const asked = new URLSearchParams(search)
+    const name = asked.get('path') ?? ''
+    const size = (await planFor(record)).get(name)
+    if (size === undefined || name === META_FILE) {
+      const text = `"${name.slice(0, 100)}" is none of the files that meta.json named at the start`
+      throw new RefusedError('err-carillon-upload-file', text)
+    }
+    const offset = asked.has('offset') ? Number(asked.get('offset')) : 0
+    const length = Number(request.headers['content-length'] ?? Number.NaN)
+    if (!Number.isSafeInteger(length))
+      throw new RefusedError('err-carillon-upload-length', 'a file is sent with its Content-Length', { status: 411 })
+    const isAligned = Number.isSafeInteger(offset) && offset >= 0 && offset % UPLOAD_PART_BYTES === 0
+    const isWhole = offset + length === size || (asked.has('offset') && length > 0 && length % UPLOAD_PART_BYTES === 0)
+    if (!isAligned || !isWhole || offset + length > size) {
+      const text = `${name} has ${size} bytes; ${length} came from byte ${asked.get('offset') ?? '0'} on. Pieces begin and end at multiples of ${UPLOAD_PART_BYTES} or at the end`
+      throw new RefusedError('err-carillon-upload-size', text)
+    }
+    const folder = stagedFolder(record)
+    const names: string[] = []
+    let at = offset
+    for await (const part of readParts(exchange, { length, partBytes: UPLOAD_PART_BYTES })) {
+      const object = partName(folder, name, at)
+      await create(object, part, signal)
+      names.push(object)
+      at += part.length
+    }
+    const now = await read(bucket, tenant, ulid)
+    if (now?.record.nonce === record.nonce) return done(record)
+    for (const each of names) await objects.delete(each, { timeoutMs: OBJECT_TIMEOUT_MS }) // U3
+    throw notStarted(ulid)
+  }
+
+  async function finish(exchange: Exchange): Promise<Answer> {
+    const { tenant } = exchange
+    const ulid = ulidOf(exchange)
+    const bucket = await bus.bucket(UPLOADS_BUCKET)
+    for (let attempt = 0; attempt < CAS_TRIES_MAX; attempt++) {
+      const known = await read(bucket, tenant, ulid)
+      if (known === undefined) throw notStarted(ulid)
+      const { record, revision } = known
+      if (record.state !== 'uploading') return done(record) // asked again
+      const next: UploadRecord = { ...record, state: 'waiting', changedAtMs: clock.now() }
+      try {
+        await bucket.update(uploadKey(tenant, ulid), encodeUpload(next), revision)
+        return done(next)
+      } catch (error) {
+        if (!(error instanceof ConflictError)) throw error
+      }
+    }
+    throw new UnavailableError('err-carillon-upload-busy', `the upload of ${ulid} keeps changing, try again`)
+  }
+
+  async function check(exchange: Exchange): Promise<Answer> {
+    const { tenant } = exchange
+    const ulid = ulidOf(exchange)
+    const known = await read(await bus.bucket(UPLOADS_BUCKET), tenant, ulid)
+    if (known !== undefined) return done(known.record)
+    const blocks = await blocksFrom(tenant, ulid)
+    if (blocks.length > 0) return answer({ result: 'complete', blocks })
+    throw notStarted(ulid)
+  }
+
+  // ---- what is there ----
+
+  async function uploading(bucket: KvBucket, tenant: string, ulid: string): Promise<Known> {
+    const known = await read(bucket, tenant, ulid)
+    if (known === undefined) throw notStarted(ulid)
+    if (known.record.state === 'uploading') return known
+    const text = `the upload of ${ulid} was finished: it is ${resultOf[known.record.state]}`
+    throw new RefusedError('err-carillon-upload-finished', text, { status: 409 })
+  }
+
+  async function assertNew(tenant: string, ulid: string, record: UploadRecord | undefined): Promise<void> {
+    if (record?.state === 'waiting' || record?.state === 'validating')
+      throw new RefusedError('err-carillon-upload-busy', `block ${ulid} is being validated`, { status: 409 })
+    const blocks = record?.state === 'complete' ? record.blocks : await blocksFrom(tenant, ulid)
+    if (record?.state !== 'complete' && blocks.length === 0) return
+    const text = `block already exists: ${ulid} became ${blocks.join(', ') || 'no block, it was all tombstones'}`
+    throw new RefusedError('err-carillon-upload-exists', text, { status: 409 })
+  }
+
+  /** What the tenant's manifest still lists of a block, under its own name or as made from it. */
+  async function blocksFrom(tenant: string, ulid: string): Promise<string[]> {
+    const manifest = await readManifest(await bus.bucket(BLOCKS_BUCKET), tenant)
+    return (manifest?.blocks ?? [])
+      .filter(({ ulid: own, origin }) => own === ulid || (origin.kind === 'upload' && origin.source === ulid))
+      .map((block) => block.ulid)
+  }
+
+  async function assertFew(bucket: KvBucket, tenant: string): Promise<void> {
+    let count = 0
+    await new Promise<void>((resolve) => {
+      const watch = bucket.watch(
+        uploadFilter(tenant),
+        ({ value }) => {
+          if (value !== undefined && isOpen(value)) count++
+        },
+        () => {
+          watch.stop()
+          resolve()
+        },
+      )
+    })
+    if (count < config.uploadsOpenMax) return
+    const text = `${count} uploads of this tenant are under way; finish them, or raise --uploads-open-max`
+    throw new RefusedError('err-carillon-upload-too-many', text, { status: 429 })
+  }
+
+  async function planFor(record: UploadRecord): Promise<ReadonlyMap<string, number>> {
+    const folder = stagedFolder(record)
+    const known = plans.get(folder)
+    if (known !== undefined) return known
+    const call = { timeoutMs: OBJECT_TIMEOUT_MS }
+    const info = await objects.info(planName(folder), call)
+    if (info === undefined) throw notStarted(record.ulid)
+    const files = decodePlan(await objects.read(planName(folder), { start: 0, end: info.size }, call))
+    const plan = new Map(files.map(({ name, size }) => [name, size]))
+    plans.set(folder, plan)
+    return plan
+  }
+
+  async function put(bucket: KvBucket, record: UploadRecord, revision: number | undefined): Promise<void> {
+    const key = uploadKey(record.tenant, record.ulid)
+    try {
+      if (revision === undefined) await bucket.create(key, encodeUpload(record))
+      else await bucket.update(key, encodeUpload(record), revision)
+    } catch (cause) {
+      if (!(cause instanceof ConflictError)) throw cause
+      const text = `another upload of ${record.ulid} has just begun`
+      throw new RefusedError('err-carillon-upload-busy', text, { status: 409, cause })
+    }
+  }
+
+  async function create(name: string, bytes: Uint8Array, signal: AbortSignal): Promise<void> {
+    try {
+      await objects.create(name, bytes, { timeoutMs: OBJECT_TIMEOUT_MS, signal })
+    } catch (cause) {
+      if (!(cause instanceof ConflictError)) throw cause
+      const text = `other bytes came for this file before: ${textOf(cause)}; start the upload anew with another meta.json`
+      throw new RefusedError('err-carillon-upload-changed', text, { status: 409, cause })
+    }
+  }
+}
+
+async function read(bucket: KvBucket, tenant: string, ulid: string): Promise<Known | undefined> {
+  const entry = await bucket.get(uploadKey(tenant, ulid))
+  return entry?.value === undefined ? undefined : { record: decodeUpload(entry.value), revision: entry.revision }
+}
+
+function isOpen(value: Uint8Array): boolean {
+  const { state } = decodeUpload(value)
+  return state !== 'complete' && state !== 'failed'
+}
+
+function ulidOf({ params }: Exchange): string {
+  const ulid = params['ulid'] ?? ''
+  if (ULID.test(ulid)) return ulid
+  throw new RefusedError('err-carillon-upload-ulid', `"${ulid.slice(0, 40)}" is no ULID`)
+}
+
+function notStarted(ulid: string): RefusedError {
+  return new RefusedError('err-carillon-not-found', `there is no upload of block ${ulid}`, { status: 404 })
+}
+
+function done({ state, blocks, error }: UploadRecord): Answer {
+  return answer({
+    result: resultOf[state],
+    ...(state === 'complete' ? { blocks } : {}),
+    ...(error === undefined ? {} : { error: `${error.text} (${error.code})`, error_id: error.code }),
+  })
+}
+
+function answer(body: object): Answer {
+  return { status: 200, headers: { 'Content-Type': JSON_TYPE }, body: JSON.stringify(body) }
+}

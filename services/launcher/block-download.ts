@@ -1,0 +1,181 @@
+// `carillon blocks download`: the blocks of a tenant as a Prometheus data directory.
+//
+// A block is written beside its place, compared with the SHA-256 of every file, and moved there whole. What stands there already is kept, so a
+// download that broke off goes on. At the end the folder holds the blocks of one version of the manifest: when compaction replaces some
+// meanwhile, the list is read again. Samples that a deletion hides are hidden by tombstones.
+import { createHash } from 'node:crypto'
+import fs from 'node:fs/promises'
+import path from 'node:path'
+import type { BlockEntry, DeleteEntry } from '../../shared/contracts/blocks.ts'
+import { hidersOf } from '../../shared/contracts/deletes.ts'
+import { META_FILE, TOMBSTONES_FILE } from '../../shared/tsdb/block/files.ts'
+import { type BlockFile, type BlockMeta, metaBytes, parseMeta } from '../../shared/tsdb/block/meta.ts'
+import { BlockReader } from '../../shared/tsdb/block/reader.ts'
+import { readTombstones, type Tombstone, writeTombstones } from '../../shared/tsdb/block/tombstones.ts'
+import { folderFiles, hasFile } from './block-folders.ts'
+import { type GatewayClient, GatewayError } from './gateway-client.ts'
+import type { Progress } from './progress.ts'
+import { SetupError } from './setup-error.ts'
+
+export interface BlockList {
+  readonly tenant: string
+  readonly version: number
+  readonly blocks: readonly BlockEntry[]
+  /** Deletions that hide samples of some. */
+  readonly deletes: readonly DeleteEntry[]
+}
+
+export interface DownloadReport {
+  readonly tenant: string
+  /** Of the manifest. */
+  readonly version: number
+  readonly blocks: readonly string[]
+  readonly bytes: number
+}
+
+const PIECE_BYTES = 8 * 1024 * 1024
+/** Lists that are read because compaction was faster. */
+const ROUNDS_MAX = 20
+
+/** `ulids`: only these; empty: all. */
+export async function downloadBlocks(
+  client: GatewayClient,
+  folder: string,
+  ulids: readonly string[],
+  progress: Progress,
+): Promise<DownloadReport> {
+  await fs.mkdir(folder, { recursive: true })
+  const own = new Set<string>()
+  for (let round = 0; round < ROUNDS_MAX; round++) {
+    const list = await client.data<BlockList>('/api/v1/blocks')
+    const wanted = wantedOf(list, ulids)
+    for (const ulid of own) if (!wanted.some((block) => block.ulid === ulid)) await remove(folder, ulid)
+    const left = await fetchAll(client, folder, { list, wanted, own, progress })
+    if (left.length > 0) continue
+    await fs.mkdir(path.join(folder, 'wal'), { recursive: true }) // promtool looks for it
+    const bytes = wanted.reduce((sum, block) => sum + block.bytes, 0)
+    return { tenant: list.tenant, version: list.version, blocks: wanted.map(({ ulid }) => ulid), bytes }
+  }
+  throw new SetupError(1, 'blocks keep being replaced while they are downloaded: try again')
+}
+
+/** What was made of samples only: windows are made of them again. */
+function wantedOf({ blocks, tenant }: BlockList, ulids: readonly string[]): readonly BlockEntry[] {
+  const missing = ulids.filter((ulid) => blocks.every((block) => block.ulid !== ulid))
+  if (missing.length > 0) throw new SetupError(1, `tenant "${tenant}" has no block ${missing.join(', ')}`)
+  return blocks.filter(({ ulid, resolutionMs }) => (ulids.length > 0 ? ulids.includes(ulid) : resolutionMs === 0))
+}
+
+interface Fetching {
+  readonly list: BlockList
+  readonly wanted: readonly BlockEntry[]
+  /** Blocks that this download put there. */
+  readonly own: Set<string>
+  readonly progress: Progress
+}
+
+/** Answers the blocks that are gone. */
+async function fetchAll(
+  client: GatewayClient,
+  folder: string,
+  { list, wanted, own, progress }: Fetching,
+): Promise<readonly string[]> {
+  const gone: string[] = []
+  for (const [index, { ulid, bytes }] of wanted.entries()) {
+    const title = `${index + 1} of ${wanted.length} ${ulid}`
+    const target = path.join(folder, ulid)
+    try {
+      if (!(await isThere(target, ulid))) {
+        progress.begin(title, bytes)
+        await fetchBlock(client, target, ulid, progress)
+        own.add(ulid)
+        progress.end(`${title}: ${bytes} bytes`)
+      }
+    } catch (error) {
+      if (!(error instanceof GatewayError && error.status === 404)) throw error
+      gone.push(ulid)
+      continue
+    }
+    await hide(target, hidersOf(list.deletes, ulid))
+  }
+  return gone
+}
+
+async function isThere(target: string, ulid: string): Promise<boolean> {
+  if (!(await hasFile(path.join(target, META_FILE)))) return false
+  const meta = parseMeta(await fs.readFile(path.join(target, META_FILE)))
+  if (meta.ulid === ulid) return true
+  throw new SetupError(1, `${target} holds block ${meta.ulid}: choose another folder`)
+}
+
+async function fetchBlock(client: GatewayClient, target: string, ulid: string, progress: Progress): Promise<void> {
+  const beside = `${target}.tmp-for-creation` // Prometheus removes what is named so
+  await fs.rm(beside, { recursive: true, force: true })
+  await fs.mkdir(path.join(beside, 'chunks'), { recursive: true })
+  const url = `/api/v1/blocks/${ulid}/files`
+  const bytes = await client.bytes(`${url}/${META_FILE}`)
+  const meta = parseMeta(bytes)
+  if (meta.carillon === undefined) throw new SetupError(1, `meta.json of block ${ulid} lists no files`)
+  for (const file of meta.carillon.files)
+    await fetchFile(client, `${url}/${file.name}`, path.join(beside, file.name), file, progress)
+  await fs.writeFile(path.join(beside, META_FILE), bytes)
+  await fs.rename(beside, target)
+}
+
+async function fetchFile(
+  client: GatewayClient,
+  url: string,
+  target: string,
+  { name, size, sha256 }: BlockFile,
+  progress: Progress,
+): Promise<void> {
+  const hash = createHash('sha256')
+  const handle = await fs.open(target, 'w')
+  try {
+    for (let at = 0; at < size; at += PIECE_BYTES) {
+      const end = Math.min(size, at + PIECE_BYTES)
+      const piece = await client.bytes(url, { headers: { Range: `bytes=${at}-${end - 1}` } })
+      if (piece.length !== end - at)
+        throw new SetupError(1, `${name}: ${piece.length} bytes came where ${end - at} were asked for`)
+      hash.update(piece)
+      await handle.write(piece)
+      progress.add(piece.length)
+    }
+    await handle.sync()
+  } finally {
+    await handle.close()
+  }
+  if (hash.digest('hex') !== sha256) throw new SetupError(1, `${name} came with another SHA-256 than meta.json has`)
+}
+
+async function remove(folder: string, ulid: string): Promise<void> {
+  await fs.rm(path.join(folder, ulid), { recursive: true, force: true })
+}
+
+/** Tombstones for what the deletions hide of a block; none without any. */
+async function hide(target: string, deletes: readonly DeleteEntry[]): Promise<void> {
+  const meta = parseMeta(await fs.readFile(path.join(target, META_FILE)))
+  const stones = await stonesFor(target, meta, deletes)
+  const { numTombstones, ...stats } = meta.stats
+  if (stones.length === 0 && numTombstones === undefined) return
+  const bytes = writeTombstones(stones)
+  const count = readTombstones(bytes).length
+  await fs.writeFile(path.join(target, TOMBSTONES_FILE), bytes)
+  const next: BlockMeta = { ...meta, stats: count > 0 ? { ...stats, numTombstones: count } : stats }
+  await fs.writeFile(path.join(target, META_FILE), metaBytes(next))
+}
+
+async function stonesFor(target: string, meta: BlockMeta, deletes: readonly DeleteEntry[]): Promise<Tombstone[]> {
+  const stones: Tombstone[] = []
+  if (deletes.length === 0) return stones
+  const reader = await BlockReader.open(folderFiles(target), meta)
+  for (const { kind, selectors, ...range } of deletes) {
+    const startMs = Math.max(range.startMs, meta.minTime)
+    const endMs = Math.min(range.endMs, meta.maxTime - 1)
+    for (const matchers of kind === 'tenant' ? [[]] : selectors) {
+      for await (const batch of reader.series(matchers, { startMs, endMs }))
+        for (const { ref } of batch) stones.push({ ref, startMs, endMs })
+    }
+  }
+  return stones
+}

@@ -1,0 +1,63 @@
+// Blocks as folders of a Prometheus data directory.
+import fs from 'node:fs/promises'
+import path from 'node:path'
+import { ULID } from '../../shared/contracts/uploads.ts'
+import { type BlockFiles, corruptAt, INDEX_FILE, META_FILE, TOMBSTONES_FILE } from '../../shared/tsdb/block/files.ts'
+import { SetupError } from './setup-error.ts'
+
+/** The blocks of a data directory, oldest first, or the one block that the folder itself is. */
+export async function blockFolders(folder: string): Promise<readonly string[]> {
+  const names = await fs.readdir(folder).catch((cause: unknown) => {
+    throw new SetupError(2, `${folder} is no folder that can be read`, { cause })
+  })
+  if (names.includes(META_FILE)) return [folder]
+  return names
+    .filter((name) => ULID.test(name))
+    .sort()
+    .map((name) => path.join(folder, name))
+}
+
+/** The files of one block but meta.json, with their sizes. */
+export async function filesOf(folder: string): Promise<readonly { name: string; size: number }[]> {
+  const chunks = await fs.readdir(path.join(folder, 'chunks')).catch(() => []) // the gateway says what is missing
+  const tombstones = (await hasFile(path.join(folder, TOMBSTONES_FILE))) ? [TOMBSTONES_FILE] : []
+  const names = [...chunks.sort().map((name) => `chunks/${name}`), INDEX_FILE, ...tombstones]
+  return await Promise.all(names.map(async (name) => ({ name, size: await sizeOf(folder, name) })))
+}
+
+export async function hasFile(file: string): Promise<boolean> {
+  return await fs.stat(file).then(
+    () => true,
+    () => false,
+  )
+}
+
+async function sizeOf(folder: string, name: string): Promise<number> {
+  try {
+    return (await fs.stat(path.join(folder, name))).size
+  } catch (cause) {
+    throw new SetupError(1, `${folder} is no whole block: ${name} cannot be read`, { cause })
+  }
+}
+
+export function folderFiles(folder: string): BlockFiles {
+  return {
+    async size(file) {
+      const found = await fs.stat(path.join(folder, file)).catch(() => undefined)
+      if (found === undefined) throw corruptAt(file, 0, 'there is no such file')
+      return found.size
+    },
+    async read(file, start, end) {
+      const handle = await fs.open(path.join(folder, file)).catch(() => undefined)
+      if (handle === undefined) throw corruptAt(file, 0, 'there is no such file')
+      try {
+        const bytes = new Uint8Array(end - start)
+        const { bytesRead } = await handle.read(bytes, 0, bytes.length, start)
+        if (bytesRead < bytes.length) throw corruptAt(file, start + bytesRead, `ends before byte ${end}`)
+        return bytes
+      } finally {
+        await handle.close()
+      }
+    },
+  }
+}

@@ -1,0 +1,117 @@
+// Asks a gateway over HTTP, on behalf of one tenant: for the commands that work from outside.
+import fs from 'node:fs'
+import { backoffMs } from '../../shared/base/backoff.ts'
+import { sleep, systemClock } from '../../shared/base/clock.ts'
+import { textOf } from '../../shared/base/errors.ts'
+import { systemRandom } from '../../shared/base/random.ts'
+import { SetupError } from './setup-error.ts'
+
+export interface GatewayOptions {
+  /** http://host:port */
+  readonly gateway: string
+  /** '': whatever the gateway makes of it. */
+  readonly tenant: string
+  /** A file with `user:password` or a token; '': none. */
+  readonly credentialsFile: string
+}
+
+/** What a gateway refused, with its stable id. */
+export class GatewayError extends Error {
+  readonly status: number
+  readonly code: string
+
+  constructor(status: number, code: string, text: string) {
+    super(text)
+    this.name = 'GatewayError'
+    this.status = status
+    this.code = code
+  }
+}
+
+export interface Call {
+  readonly method?: 'GET' | 'POST'
+  readonly body?: Uint8Array
+  readonly headers?: Readonly<Record<string, string>>
+}
+
+/** Tries of one call that meets a closed door or 503. */
+const TRIES_MAX = 8
+const BACKOFF = { firstMs: 200, maxMs: 5_000 }
+const CALL_MS_MAX = 120_000
+
+export class GatewayClient {
+  private readonly origin: string
+  private readonly headers: Readonly<Record<string, string>>
+
+  constructor({ gateway, tenant, credentialsFile }: GatewayOptions) {
+    if (!/^https?:\/\//.test(gateway) || !URL.canParse(gateway))
+      throw new SetupError(2, `--gateway "${gateway}" is no address such as http://127.0.0.1:9009`)
+    this.origin = gateway.replace(/\/+$/, '')
+    this.headers = {
+      ...(tenant === '' ? {} : { 'X-Scope-OrgID': tenant }),
+      ...(credentialsFile === '' ? {} : { Authorization: authorization(credentialsFile) }),
+    }
+  }
+
+  /** The `data` of an answer in Prometheus' shape. */
+  async data<T>(path: string): Promise<T> {
+    return ((await this.json(path)) as { data: T }).data
+  }
+
+  async json(path: string, call: Call = {}): Promise<unknown> {
+    return JSON.parse(Buffer.from(await this.bytes(path, call)).toString())
+  }
+
+  /** The whole body. Throws GatewayError for a refusal, SetupError when nobody answers. */
+  async bytes(path: string, call: Call = {}): Promise<Uint8Array<ArrayBuffer>> {
+    for (let tryNumber = 1; ; tryNumber++) {
+      try {
+        return await this.once(path, call)
+      } catch (error) {
+        const mayPass = !(error instanceof GatewayError) || error.status === 503 || error.status === 429
+        if (!mayPass || tryNumber === TRIES_MAX) throw this.named(error)
+        await sleep(systemClock, backoffMs(tryNumber - 1, BACKOFF, systemRandom))
+      }
+    }
+  }
+
+  private async once(path: string, { method = 'GET', body, headers = {} }: Call): Promise<Uint8Array<ArrayBuffer>> {
+    const response = await fetch(`${this.origin}${path}`, {
+      method,
+      headers: { ...this.headers, ...headers },
+      signal: AbortSignal.timeout(CALL_MS_MAX),
+      ...(body === undefined ? {} : { body: Buffer.from(body.buffer, body.byteOffset, body.byteLength) }),
+    })
+    const bytes = new Uint8Array(await response.arrayBuffer())
+    if (response.ok) return bytes
+    const text = Buffer.from(bytes).toString().trim()
+    const code = response.headers.get('X-Carillon-Error-Id') ?? `http-${response.status}`
+    throw new GatewayError(response.status, code, errorIn(text))
+  }
+
+  private named(error: unknown): Error {
+    if (error instanceof GatewayError) return error
+    const cause = error instanceof Error && error.cause !== undefined ? ` (${textOf(error.cause)})` : ''
+    return new SetupError(1, `no gateway answers at ${this.origin}: ${textOf(error)}${cause}`, { cause: error })
+  }
+}
+
+function errorIn(text: string): string {
+  if (!text.startsWith('{')) return text
+  try {
+    const { error } = JSON.parse(text) as { error?: unknown }
+    return typeof error === 'string' ? error : text
+  } catch {
+    return text // it only looked like JSON
+  }
+}
+
+function authorization(file: string): string {
+  let text: string
+  try {
+    text = fs.readFileSync(file, 'utf8').trim()
+  } catch (cause) {
+    throw new SetupError(2, `--credentials-file ${file}: ${textOf(cause)}`, { cause })
+  }
+  return text.includes(':') ? `Basic ${Buffer.from(text).toString('base64')}` : `Bearer ${text}`
+}

@@ -1,0 +1,98 @@
+// uploads: how a block that was made elsewhere comes in, and how far it is.
+//
+// Bucket `uploads`:  {tenant}.{ulid}   JSON UploadRecord; changed by compare-and-set only. A gateway makes it and says when all files are there;
+//                                      a compactor checks them, writes blocks and says what came of it. Compactors watch all of it.
+// Objects:  {tenant}/uploads/{ulid}-{nonce}/plan                   JSON UploadFile[]: what will come
+//           {tenant}/uploads/{ulid}-{nonce}/{file}/{offset}        the files in parts of UPLOAD_PART_BYTES; offset has 12 digits
+//
+//   uploading → waiting → validating → complete | failed
+//                  ↑          │  (its compactor fell silent, or could not reach the store)
+//                  └──────────┘
+//
+// Invariants
+//   U1  Nothing of an upload is visible to queries before a compactor has looked at every byte and listed its blocks in the manifest by one
+//       compare-and-set.
+//   U2  Parts are written before the record says `waiting`; nobody writes any after that. Each start has a nonce, each check a number, and both
+//       stand in the names of what they write: what a former one left half done is never taken for one's own.
+//   U3  Staged objects exist only as long as the record does, and for the minutes that a late writer of one part takes to notice.
+
+import { RefusedError } from '../base/errors.ts'
+import { encodeTenant } from '../model/tenant.ts'
+import { encodeRecord, parseRecord } from './log.ts'
+
+export const UPLOADS_BUCKET = 'uploads'
+export const UPLOADS_FILTER = '>'
+export const UPLOAD_PART_BYTES = 4 * 1024 * 1024
+/** Files of one block. */
+export const UPLOAD_FILES_MAX = 100_000
+export const UPLOAD_ERROR_LENGTH_MAX = 2_000
+
+export const ULID = /^[0-7][0-9A-HJKMNP-TV-Z]{25}$/
+export const UPLOAD_FILE_NAME = /^(?:index|tombstones|chunks\/\d{6})$/
+
+export type UploadState = 'uploading' | 'waiting' | 'validating' | 'complete' | 'failed'
+
+export interface UploadRecord {
+  readonly v: 1
+  readonly tenant: string
+  /** As the uploader named the block. */
+  readonly ulid: string
+  /** New with each start, hex. */
+  readonly nonce: string
+  /** Of meta.json as it came: the same start again goes on where it was. */
+  readonly metaSha256: string
+  /** Of all files. */
+  readonly bytes: number
+  readonly state: UploadState
+  readonly beganAtMs: number
+  readonly changedAtMs: number
+  /** Who validates; '' otherwise. */
+  readonly incarnation: string
+  /** Grows while it is being validated, so that silence can be told from work. */
+  readonly beat: number
+  /** Checks that were begun. */
+  readonly attempt: number
+  /** What the block became, when it is complete: cut at aligned times, under names of ours. */
+  readonly blocks: readonly string[]
+  /** When it failed. */
+  readonly error?: { readonly code: string; readonly text: string }
+}
+
+export interface UploadFile {
+  readonly name: string
+  readonly size: number
+}
+
+export const uploadKey = (tenant: string, ulid: string): string => `${encodeTenant(tenant)}.${ulid}`
+export const uploadFilter = (tenant: string): string => `${encodeTenant(tenant)}.*`
+
+/** All that was ever staged for this block. */
+export const stagedPrefix = (tenant: string, ulid: string): string => `${encodeTenant(tenant)}/uploads/${ulid}-`
+/** What was staged since one start. */
+export const stagedFolder = ({ tenant, ulid, nonce }: Pick<UploadRecord, 'tenant' | 'ulid' | 'nonce'>): string =>
+  `${stagedPrefix(tenant, ulid)}${nonce}/`
+export const planName = (folder: string): string => `${folder}plan`
+export const partName = (folder: string, file: string, offset: number): string =>
+  `${folder}${file}/${String(offset).padStart(12, '0')}`
+
+export const encodeUpload = (record: UploadRecord): Uint8Array => encodeRecord(record)
+
+/** Throws RefusedError `err-carillon-bad-record`. */
+export function decodeUpload(bytes: Uint8Array): UploadRecord {
+  const record = parseRecord(bytes, 'upload')
+  const texts = [record['tenant'], record['ulid'], record['nonce'], record['state']]
+  const numbers = [record['beganAtMs'], record['changedAtMs'], record['beat'], record['attempt'], record['bytes']]
+  const isSound =
+    record['v'] === 1 &&
+    texts.every((text) => typeof text === 'string' && text !== '') &&
+    numbers.every(Number.isSafeInteger) &&
+    Array.isArray(record['blocks'])
+  if (isSound) return record as unknown as UploadRecord
+  throw new RefusedError('err-carillon-bad-record', 'an upload holds v 1, tenant, ulid, nonce, state and whole numbers')
+}
+
+export const encodePlan = (files: readonly UploadFile[]): Uint8Array => encodeRecord({ v: 1, files })
+
+export function decodePlan(bytes: Uint8Array): readonly UploadFile[] {
+  return parseRecord(bytes, 'plan of an upload')['files'] as readonly UploadFile[]
+}
