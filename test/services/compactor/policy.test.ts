@@ -1,0 +1,49 @@
+// What a tenant keeps: settings, the file's default, the tenant's own words, in this order.
+import { expect, it } from 'vitest'
+import { longestKeepMs, policiesFrom } from '../../../services/compactor/policy.ts'
+
+const DAY = 86_400_000
+const settings = { keepMs: 0, keepBytesMax: 0, downsample: false }
+
+it('keeps for ever unless told otherwise', () => {
+  expect(policiesFrom(settings, '')('any')).toMatchObject({
+    keepMs: Infinity,
+    bytesMax: Infinity,
+    downsample: false,
+    rules: [],
+  })
+})
+
+it('a tenant has what it says, then what the file says for all, then the settings', () => {
+  const text = `
+default: { keep: 30d, rules: [{ selector: 'up', keep: 1d }] }
+tenants: { a: { keep: 0, bytes_max: 1GiB }, b: { rules: [] } }`
+  const policyOf = policiesFrom({ ...settings, downsample: true }, text)
+  expect(policyOf('a')).toMatchObject({
+    keepMs: Infinity,
+    bytesMax: 2 ** 30,
+    downsample: true,
+    rules: [{ keepMs: DAY }],
+  })
+  expect(policyOf('b')).toMatchObject({ keepMs: 30 * DAY, rules: [] })
+  expect(policyOf('other')).toMatchObject({ keepMs: 30 * DAY, bytesMax: Infinity })
+  expect(longestKeepMs(policyOf('other'))).toBe(30 * DAY)
+})
+
+it('the id of a rule changes with it and with those before it, which take series from it', () => {
+  const ids = (rules: string) => policiesFrom(settings, `default: { rules: [${rules}] }`)('a').ruleIds
+  const [up, down] = [`{ selector: 'up', keep: 1d }`, `{ selector: 'down', keep: 1d }`]
+  expect(ids(`${up}, ${down}`)[0]).toBe(ids(up)[0])
+  expect(ids(`${up}, ${down}`)[1]).not.toBe(ids(down)[0])
+  expect(ids(`{ selector: 'up', keep: 2d }`)).not.toEqual(ids(up))
+})
+
+it.each([
+  ['not a list', 'tenants: [1]'],
+  ['an unknown word', 'default: { kept: 1d }'],
+  ['no duration', 'default: { keep: soon }'],
+  ['no selector', `default: { rules: [{ selector: '{', keep: 1d }] }`],
+  ['no YAML', 'default: {'],
+])('%s is refused with the reason', (_, text) => {
+  expect(() => policiesFrom(settings, text)).toThrow(expect.objectContaining({ code: 'err-carillon-policy-file' }))
+})
