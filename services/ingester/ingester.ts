@@ -306,6 +306,7 @@ export function ingester(deps: IngesterDeps): MemberActor & { owners(): readonly
     return {
       ...{ bus, blocks, builder, clock, random, config, log, strings, metrics: flushing },
       ...(onStep && { onStep }),
+      ...(deps.without && { without: deps.without }),
     }
   }
 

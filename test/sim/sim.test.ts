@@ -49,7 +49,7 @@ describe('simulation', () => {
     }
   }, 120_000)
 
-  test.each(['ack-rule', 'define-until-stored', 'idempotence', 'election-bound'])(
+  test.each(['ack-rule', 'define-until-stored', 'idempotence', 'election-bound', 'flush-order', 'replay-bound'])(
     'without %s the simulation fails',
     async (part) => {
       for (let seed = 1; seed <= COUNTER_PROOFS; seed++) {

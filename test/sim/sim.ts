@@ -1,4 +1,4 @@
-// npm run sim -- [--seed N] [--runs N] [--without ack-rule|define-until-stored|idempotence|election-bound]
+// npm run sim -- [--seed N] [--runs N] [--without ack-rule|define-until-stored|idempotence|election-bound|flush-order|replay-bound]
 // Runs simulated histories; prints each that fails with the seed that repeats it. Exit code 1 when one failed.
 import { parseArgs } from 'node:util'
 import { World } from './world.ts'
