@@ -12,7 +12,7 @@ export const querierSettings = defineSettings({
   openBlocksMax: integer(2_000, 'blocks of all tenants that are kept open', { min: 1 }),
   openBlocksBytesMax: bytes('256MiB', 'memory of blocks that are kept open', { min: '1MiB' }),
   readCacheBytesMax: bytes('256MiB', 'memory for pieces of blocks that were read before'),
-  readCacheFolder: text('', 'folder of this querier alone for more of them; none when empty'),
+  readCacheFolder: text('', 'folder for more of them, in which each querier has its own by its id; none when empty'),
   readCacheFolderBytesMax: bytes('10GiB', 'bytes in that folder'),
   queryPartMs: duration('1d', 'aligned length of the parts that longer range queries are split into; 0s: never split'),
   partsAtOnceMax: integer(8, 'parts of one query that are evaluated at the same time', { min: 1 }),

@@ -5,6 +5,7 @@
 //   Q1-Q5 and Q8-Q10 stand where they are kept: owner-race.ts, partition-reader.ts, whole-reader.ts.
 //   Q6  Every question is answered in Prometheus' shape, whatever goes wrong; only a bug (a failed assertion) is thrown.
 //   Q7  The querier keeps nothing that could not be read again: its death costs the queries that it was answering.
+import path from 'node:path'
 import { AssertionError } from '../../shared/base/assert.ts'
 import { textOf } from '../../shared/base/errors.ts'
 import { openBlocks } from '../../shared/blocks/open.ts'
@@ -191,11 +192,13 @@ export function querier(deps: ServiceDeps & { config: QuerierConfig }): Actor {
 }
 
 /** What is read of blocks goes through a cache of this querier. */
-function cached({ objects, clock, metrics, config }: ServiceDeps & { config: QuerierConfig }): ObjectStore {
+function cached({ objects, clock, metrics, id, config }: ServiceDeps & { config: QuerierConfig }): ObjectStore {
   const { readCacheBytesMax, readCacheFolder, readCacheFolderBytesMax } = config
   return cachedObjects(objects, {
     memoryBytesMax: readCacheBytesMax,
-    ...(readCacheFolder !== '' && { directory: { path: readCacheFolder, bytesMax: readCacheFolderBytesMax } }),
+    ...(readCacheFolder !== '' && {
+      directory: { path: path.join(readCacheFolder, id), bytesMax: readCacheFolderBytesMax },
+    }),
     metrics: readCacheMetrics(metrics),
     clock,
   })
