@@ -7,6 +7,9 @@ export interface Question {
   readonly name: string
   readonly text: string
   readonly isRange?: true
+  /** Of a range: how far back from the end, and the step. The whole workload and 15 s unless told. */
+  readonly backMs?: number
+  readonly stepS?: number
 }
 
 const errorShare = `sum by (job) (rate(http_server_requests_total{code=~"5.."}[2m])) / sum by (job) (rate(http_server_requests_total[2m]))`
@@ -53,15 +56,19 @@ export interface QueryFigures {
 const RUNS_MAX = 15
 const RUNS_MS_MAX = 3_000
 
-export async function askBoth(targets: readonly Target[], workload: Workload): Promise<QueryFigures[]> {
+export async function askBoth(
+  targets: readonly Target[],
+  workload: Workload,
+  asked = questions,
+): Promise<QueryFigures[]> {
   const figures: QueryFigures[] = []
-  for (const question of questions) {
-    const asked: Asked[] = []
-    for (const target of targets) asked.push(await measure(target, urlOf(target, question, workload)))
+  for (const question of asked) {
+    const took: Asked[] = []
+    for (const target of targets) took.push(await measure(target, urlOf(target, question, workload)))
     const names = targets.map(({ name }) => name)
     const each = (of: (one: Asked) => number) =>
-      Object.fromEntries(names.map((name, i) => [name, of(asked[i]!)])) as Record<Target['name'], number>
-    const [a, b] = asked
+      Object.fromEntries(names.map((name, i) => [name, of(took[i]!)])) as Record<Target['name'], number>
+    const [a, b] = took
     figures.push({
       name: question.name,
       rows: a!.rows.size,
@@ -73,16 +80,21 @@ export async function askBoth(targets: readonly Target[], workload: Workload): P
   return figures
 }
 
-function urlOf(target: Target, { text, isRange }: Question, { endMs, scrapeCount }: Workload): string {
+export function urlOf(
+  target: Target,
+  question: Question,
+  { endMs, scrapeCount, scrapeMs = SCRAPE_MS }: Workload,
+): string {
+  const { text, isRange, backMs = scrapeCount * scrapeMs, stepS = 15 } = question
   const time = endMs / 1000
   const url = new URL(`${target.queryUrl()}/api/v1/${isRange ? 'query_range' : 'query'}`)
   url.searchParams.set('query', text)
   if (!isRange) url.searchParams.set('time', String(time))
   else {
-    const startMs = Math.max(FIRST_SCRAPE_MS + 2 * SCRAPE_MS, endMs - scrapeCount * SCRAPE_MS)
+    const startMs = Math.max(FIRST_SCRAPE_MS + 2 * scrapeMs, endMs - backMs)
     url.searchParams.set('start', String(startMs / 1000))
     url.searchParams.set('end', String(time))
-    url.searchParams.set('step', '15')
+    url.searchParams.set('step', String(stepS))
   }
   return url.href
 }
@@ -90,24 +102,26 @@ function urlOf(target: Target, { text, isRange }: Question, { endMs, scrapeCount
 /** Values of each row, by its labels. */
 type Rows = ReadonlyMap<string, readonly string[]>
 
-interface Asked {
+export interface Asked {
   readonly rows: Rows
   readonly ms: number
   readonly cpuMs: number
 }
 
-async function measure(target: Target, url: string): Promise<Asked> {
-  const rows = rowsOf(JSON.parse(await answerOf(url)) as Answer)
+/** With `runsMax` 1 the very first answer is measured. */
+export async function measure(target: Target, url: string, runsMax = RUNS_MAX): Promise<Asked> {
+  const rows = runsMax === 1 ? undefined : rowsOf(JSON.parse(await answerOf(url)) as Answer)
+  let last = ''
   const took: number[] = []
   const cpuBefore = treeCpuSeconds(target.pid())
-  for (const endMs = performance.now() + RUNS_MS_MAX; took.length < RUNS_MAX && performance.now() < endMs; ) {
+  for (const endMs = performance.now() + RUNS_MS_MAX; took.length < runsMax && performance.now() < endMs; ) {
     const startMs = performance.now()
-    await answerOf(url)
+    last = await answerOf(url)
     took.push(performance.now() - startMs)
   }
   const cpuMs = ((treeCpuSeconds(target.pid()) - cpuBefore) * 1000) / took.length
   took.sort((a, b) => a - b)
-  return { rows, ms: took[took.length >> 1]!, cpuMs }
+  return { rows: rows ?? rowsOf(JSON.parse(last) as Answer), ms: took[took.length >> 1]!, cpuMs }
 }
 
 async function answerOf(url: string): Promise<string> {
@@ -136,7 +150,7 @@ function rowsOf({ data }: Answer): Rows {
   )
 }
 
-function compare(a: Rows, b: Rows): string {
+export function compare(a: Rows, b: Rows): string {
   if (a.size !== b.size) return `${a.size} rows and ${b.size}`
   let worst = 0
   for (const [key, values] of a) {

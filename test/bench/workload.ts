@@ -21,6 +21,8 @@ export interface WorkloadOptions {
   readonly connectionCount: number
   /** The bodies of one Prometheus of an HA pair: this label on every series. The values are those of its twin. */
   readonly replica?: string
+  /** Between two samples of a series; SCRAPE_MS unless told. */
+  readonly scrapeMs?: number
 }
 
 export interface Body {
@@ -76,7 +78,7 @@ const JOBS = 20
 
 /** Writes the bodies to a file in `folder`. */
 export function makeWorkload(folder: string, options: WorkloadOptions): Workload {
-  const { seriesCount, scrapeCount, connectionCount, replica } = options
+  const { seriesCount, scrapeCount, connectionCount, replica, scrapeMs = SCRAPE_MS } = options
   const random = seededRandom(SEED)
   const fleet = makeFleet(seriesCount, random, replica === undefined ? {} : { __replica__: replica })
   const values = fleet.map(({ motion, pace }) =>
@@ -107,7 +109,7 @@ export function makeWorkload(folder: string, options: WorkloadOptions): Workload
       if (scrape > 0) values[i] = moved(values[i]!, series, random)
       const connection = i % connectionCount
       const writer = writers[connection]!
-      writer.add(series.labels, values[i]!, FIRST_SCRAPE_MS + scrape * SCRAPE_MS + series.offsetMs)
+      writer.add(series.labels, values[i]!, FIRST_SCRAPE_MS + scrape * scrapeMs + series.offsetMs)
       if (writer.samples === SAMPLES_PER_BODY_MAX) flush(connection, scrape === 0)
     }
     if (scrape === 0) for (let connection = 0; connection < connectionCount; connection++) flush(connection, true)
@@ -116,7 +118,7 @@ export function makeWorkload(folder: string, options: WorkloadOptions): Workload
   fs.closeSync(out)
   const metricNames = [...new Set(fleet.map(({ name }) => name))]
   const sampleCount = fleet.length * scrapeCount
-  const endMs = FIRST_SCRAPE_MS + scrapeCount * SCRAPE_MS
+  const endMs = FIRST_SCRAPE_MS + scrapeCount * scrapeMs
   return { ...options, file, bodies, sampleCount, rawBytes, metricNames, endMs }
 }
 
