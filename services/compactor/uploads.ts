@@ -133,12 +133,13 @@ export class Uploads {
   /** Forgets what was not changed for long. */
   async sweep(): Promise<void> {
     const { clock, config, log } = this.deps
-    if (clock.monotonic() - this.sweptAt < SWEEP_GAP_MS) return
+    const gapMs = Math.min(SWEEP_GAP_MS, config.uploadKeepMs)
+    if (clock.monotonic() - this.sweptAt < gapMs) return
     this.sweptAt = clock.monotonic()
     for (const [key, { record, revision, since }] of [...this.seen]) {
       const isIdle = record.state !== 'validating' && record.state !== 'waiting'
       const isOld = clock.now() - record.changedAtMs >= config.uploadKeepMs
-      const isSeenLong = clock.monotonic() - since >= Math.min(config.uploadKeepMs, SWEEP_GAP_MS)
+      const isSeenLong = clock.monotonic() - since >= gapMs
       if (!isIdle || !isOld || !isSeenLong) continue
       try {
         await this.unstage(record) // U3

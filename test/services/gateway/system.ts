@@ -22,6 +22,7 @@ import { asMember } from '../../../shared/membership/member-actor.ts'
 import { joinRing } from '../../../shared/membership/membership.ts'
 import { decodeTenant } from '../../../shared/model/tenant.ts'
 import { memoryObjects } from '../../../shared/objects/memory-objects.ts'
+import type { ObjectStore } from '../../../shared/objects/port.ts'
 import { silentLog } from '../../../shared/telemetry/log.ts'
 import { createMetrics } from '../../../shared/telemetry/metrics.ts'
 
@@ -29,6 +30,7 @@ export interface SystemOptions {
   readonly config?: Partial<GatewayConfig>
   readonly durability?: Durability
   readonly unhealthyAfterMs?: number
+  readonly objects?: ObjectStore
   readonly onPush?: (request: PushRequest, tenant: string) => Promise<PushReply> | PushReply
   readonly onQuery?: (params: QueryParams, kind: string, tenant: string) => Promise<string> | string
   /** Ids by role; one each unless told otherwise. */
@@ -72,7 +74,7 @@ export async function startSystem(options: SystemOptions = {}): Promise<System> 
   const own = await join('gateway', 'gateway-1')
   const deps = {
     ...own,
-    objects: memoryObjects(),
+    objects: options.objects ?? memoryObjects(),
     clock: systemClock,
     random,
     log: silentLog,

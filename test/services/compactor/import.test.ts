@@ -1,0 +1,128 @@
+// What comes out of an uploaded block is what went in, cut at aligned times.
+import fc from 'fast-check'
+import { describe, expect, test } from 'vitest'
+import { importBlock } from '../../../services/compactor/import-block.ts'
+import type { ImportIo, ImportReport } from '../../../services/compactor/import-job.ts'
+import { labelsFrom, labelsKey, METRIC_NAME } from '../../../shared/model/labels.ts'
+import { META_FILE, memoryFiles, TOMBSTONES_FILE } from '../../../shared/tsdb/block/files.ts'
+import { type BlockMeta, blockMeta, metaBytes } from '../../../shared/tsdb/block/meta.ts'
+import { BlockReader } from '../../../shared/tsdb/block/reader.ts'
+import { type Tombstone, writeTombstones } from '../../../shared/tsdb/block/tombstones.ts'
+import { verifyBlock } from '../../../shared/tsdb/block/verify.ts'
+import { anyBlock, naiveMerge, plainOf, readBlock, type SeriesMap, type TestBlock, writeBlock } from './merge-ground.ts'
+
+const HOUR_MS = 3_600_000
+const BASE = 1_700_000_000_000
+const limits = { labelNamesPerSeriesMax: 30, labelNameBytesMax: 100, labelValueBytesMax: 100 }
+
+/** Random series whose times are `factor` times as far apart. */
+const anyLongBlock = fc.tuple(anyBlock, fc.constantFrom(1, 7, 40, 600)).map(([block, factor]) => {
+  const stretched: SeriesMap = new Map()
+  for (const { labels, samples } of block.values()) {
+    const named = labelsFrom([
+      ...Array.from({ length: labels.length / 2 }, (_, i) => [labels[2 * i]!, labels[2 * i + 1]!] as const).filter(
+        ([name]) => name !== METRIC_NAME,
+      ),
+      [METRIC_NAME, 'm'] as const,
+    ])
+    const later = samples.map(({ time, value }) => ({ time: BASE + (time - BASE) * factor, value }))
+    stretched.set(labelsKey(named), { labels: named, samples: later })
+  }
+  return stretched
+})
+
+async function imported(
+  { meta, files }: TestBlock,
+  change: { ulid?: string; latestMs?: number } = {},
+): Promise<{ report: ImportReport; results: TestBlock[] }> {
+  const local = memoryFiles(new Map([...files, [META_FILE, metaBytes(meta)]]))
+  const written = new Map<string, Map<string, Uint8Array>>()
+  const io: ImportIo = {
+    size: (_, file) => local.size(file),
+    read: (_, file, start, end) => local.read(file, start, end),
+    async write(startMs, file, bytes) {
+      const own = written.get(startMs) ?? new Map<string, Uint8Array>()
+      written.set(startMs, own.set(file, bytes))
+    },
+  }
+  const job = {
+    ...{ ulid: meta.ulid, hasTombstones: files.has(TOMBSTONES_FILE), limits, latestMs: BASE * 2, ...change },
+  }
+  const report = await importBlock(job, io, new AbortController().signal)
+  const results = report.outputs.map(({ startMs, stats }): TestBlock => {
+    const own = blockMeta({ tenant: 'acme', stats, origin: { kind: 'upload' }, level: 1 })
+    return { meta: own, files: written.get(String(startMs))! }
+  })
+  return { report, results }
+}
+
+/** Without Carillon's section, as others write it. */
+function foreign({ meta, files }: TestBlock, change: Partial<BlockMeta> = {}): TestBlock {
+  const { carillon: _, ...rest } = meta
+  return { meta: { ...rest, ...change }, files }
+}
+
+describe('an import', () => {
+  test('I2, I3: any block comes out whole, each part within one aligned range', async () => {
+    await fc.assert(
+      fc.asyncProperty(anyLongBlock, async (series) => {
+        const block = await writeBlock(series)
+        const { report, results } = await imported(foreign(block))
+        const parts: SeriesMap[] = []
+        for (const result of results) {
+          const all = memoryFiles(new Map([...result.files, [META_FILE, metaBytes(result.meta)]]))
+          expect(await Array.fromAsync(verifyBlock(all, { tenant: 'acme' }))).toEqual([])
+          parts.push(await readBlock(result))
+          const { minTime, maxTime } = result.meta
+          const isAligned = [2, 12, 24, 24 * 28].some(
+            (hours) => Math.floor(minTime / (hours * HOUR_MS)) === Math.floor((maxTime - 1) / (hours * HOUR_MS)),
+          )
+          expect(isAligned).toBe(true)
+        }
+        expect(plainOf(naiveMerge(parts))).toEqual(plainOf(series))
+        expect(report.samplesIn).toBe(block.meta.stats.numSamples)
+      }),
+      { numRuns: 60 },
+    )
+  }, 50_000)
+
+  test('I2: what tombstones take stays out, and nothing else', async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        anyLongBlock,
+        fc.array(fc.tuple(fc.nat(5), fc.nat(900), fc.nat(900)), { minLength: 1, maxLength: 4 }),
+        async (series, cuts) => {
+          const block = await writeBlock(series)
+          const refs: { ref: number; key: string }[] = []
+          const reader = await BlockReader.open(memoryFiles(block.files), block.meta)
+          for await (const batch of reader.allSeries())
+            for (const { ref, labels } of batch) refs.push({ ref, key: labelsKey(labels) })
+          const stones = cuts.map(([index, start, length]): Tombstone & { key: string } => {
+            const startMs = BASE + start * 1000
+            return { ...refs[index % refs.length]!, startMs, endMs: startMs + length * 1000 }
+          })
+          const files = new Map([...block.files, [TOMBSTONES_FILE, writeTombstones(stones)]])
+          const { report, results } = await imported({ ...foreign(block), files })
+          const left: SeriesMap = new Map()
+          for (const [key, { labels, samples }] of series) {
+            const own = stones.filter((stone) => stone.key === key)
+            const kept = samples.filter(
+              ({ time }) => !own.some(({ startMs, endMs }) => time >= startMs && time <= endMs),
+            )
+            if (kept.length > 0) left.set(key, { labels, samples: kept })
+          }
+          expect(plainOf(naiveMerge(await Promise.all(results.map(readBlock))))).toEqual(plainOf(left))
+          const keptCount = [...left.values()].reduce((sum, { samples }) => sum + samples.length, 0)
+          expect(report.removed).toBe(report.samplesIn - keptCount)
+        },
+      ),
+      { numRuns: 40 },
+    )
+  }, 50_000)
+
+  test('a block of ours that says where it is from comes in as others do', async () => {
+    const series = fc.sample(anyLongBlock, { numRuns: 1, seed: 7 })[0]!
+    const { results } = await imported(await writeBlock(series))
+    expect(plainOf(naiveMerge(await Promise.all(results.map(readBlock))))).toEqual(plainOf(series))
+  })
+})
