@@ -251,6 +251,16 @@ describe('a query', () => {
   })
 
   test.each([
+    ['no-store', 'true'],
+    ['no-cache, No-Store', 'true'],
+    ['no-cache', undefined],
+  ])('with Cache-Control: %s asks for what was not kept: %s', async (control, wanted) => {
+    await start()
+    await fetch(`${system.url}/api/v1/query_range?query=up`, { headers: { 'Cache-Control': control } })
+    expect(system.queries.at(-1)?.params.no_store).toBe(wanted)
+  })
+
+  test.each([
     ['query_range', 'range'],
     ['query_exemplars', 'exemplars'],
     ['format_query', 'format'],

@@ -4,8 +4,9 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { QuerierConfig } from '../../../services/querier/config.ts'
 import type { QueryParams } from '../../../shared/contracts/query.ts'
 import type { Membership } from '../../../shared/membership/membership.ts'
+import type { Histogram } from '../../../shared/model/histogram.ts'
 import { type Harness, startQuerier } from './harness.ts'
-import { openStore, type Store, TENANT } from './stored.ts'
+import { openStore, type Store, type StoredSeries, TENANT } from './stored.ts'
 import { fixedMembership, memoryHub, type StubIngester, type StubSeries, stubIngester } from './stub-ingester.ts'
 
 const T0 = 1_700_000_400 // not a multiple of the parts' length
@@ -38,6 +39,26 @@ function samplesOf(series: number, fromS: number, toS: number): [number, number]
 
 const enableFeature = ['promql-experimental-functions', 'promql-duration-expr', 'promql-delayed-name-removal']
 
+/** Native histograms that grow, and begin anew now and then. */
+function histogramsOf(series: number, fromS: number, toS: number): [number, Histogram][] {
+  return samplesOf(series, fromS, toS).map(([time]) => {
+    const i = Math.round(time / 1000 / SCRAPE_S) % 90
+    const buckets = [i + series, 2 * i, 3 * i + 1]
+    return [
+      time,
+      {
+        ...{ isFloat: false, resetHint: 'unknown', schema: 1, zeroThreshold: 0.001, zeroCount: i, sum: i / 3 },
+        count: i + buckets.reduce((a, b) => a + b, 0),
+        positiveSpans: [{ offset: 0, length: 3 }],
+        positiveBuckets: buckets,
+        negativeSpans: [],
+        negativeBuckets: [],
+        customValues: [],
+      },
+    ]
+  })
+}
+
 const all = Array.from({ length: 17 }, (_, series) => series)
 
 const queries = [
@@ -60,6 +81,11 @@ const queries = [
   'histogram_quantile(0.5, load)',
   'deriv(load[90s])',
   'rate(load[step() * 2])',
+  'latency',
+  'histogram_quantile(0.9, sum(rate(latency[2m])))',
+  'sum by (job) (latency) or load',
+  'histogram_count(increase(latency[3m]))',
+  'sum by (job) ({__name__=~"load|latency"})',
 ]
 
 interface Ground {
@@ -80,7 +106,11 @@ async function ground(): Promise<Ground> {
   for (let k = 0; k < 5; k++) {
     const from = k * 1_800
     const to = from + 1_800 + (k === 2 ? 400 : 0)
-    const series = all.map((s) => ({ labels: labelsOf(s), samples: samplesOf(s, from, Math.min(to, 8_400)) }))
+    const end = Math.min(to, 8_400)
+    const series: StoredSeries[] = all.map((s) => ({ labels: labelsOf(s), samples: samplesOf(s, from, end) }))
+    for (const s of [1, 2, 3]) {
+      series.push({ labels: { ...labelsOf(s), __name__: 'latency' }, samples: histogramsOf(s, from, end) })
+    }
     entries.push(await store.upload(series, { segment: k + 1 }))
   }
   await store.commit(entries, { partition: 0, segment: 5 })

@@ -6,6 +6,7 @@ import { openBlocks } from '../../../shared/blocks/open.ts'
 import type { Blocks } from '../../../shared/blocks/port.ts'
 import type { MemoryHub } from '../../../shared/bus/memory-bus.ts'
 import type { BlockEntry, Manifest } from '../../../shared/contracts/blocks.ts'
+import type { Histogram } from '../../../shared/model/histogram.ts'
 import { compareLabels, labelsFrom } from '../../../shared/model/labels.ts'
 import { type MemoryObjects, memoryObjects, type ObjectOperation } from '../../../shared/objects/memory-objects.ts'
 import { silentLog } from '../../../shared/telemetry/log.ts'
@@ -13,13 +14,14 @@ import { META_FILE, TOMBSTONES_FILE } from '../../../shared/tsdb/block/files.ts'
 import { blockMeta, fileOf, metaBytes } from '../../../shared/tsdb/block/meta.ts'
 import { type Tombstone, writeTombstones } from '../../../shared/tsdb/block/tombstones.ts'
 import { BlockWriter } from '../../../shared/tsdb/block/writer.ts'
+import { SampleColumns } from '../../../shared/tsdb/columns.ts'
 
 export const TENANT = 'anonymous'
 
 export interface StoredSeries {
   readonly labels: Record<string, string>
   /** [time, value] in order of time. */
-  readonly samples: readonly (readonly [number, number])[]
+  readonly samples: readonly (readonly [number, number | Histogram])[]
 }
 
 export interface StoreOptions {
@@ -89,12 +91,18 @@ async function upload(
     .map(({ labels, samples }) => ({ labels: labelsFrom(labels), samples }))
     .sort((a, b) => compareLabels(a.labels, b.labels))
   for (const { labels, samples } of sorted) {
-    const times = Float64Array.from(samples, ([time]) => time)
-    const values = new Float64Array(samples.length)
-    samples.forEach(([, value], i) => {
-      values[i] = value
-    })
-    writer.addSeries(labels, { times, values, start: 0, end: times.length })
+    const columns = new SampleColumns()
+    for (const [time, value] of samples) {
+      if (typeof value !== 'number') {
+        columns.pushHistogram(time, value)
+        continue
+      }
+      columns.reserve(1)
+      columns.times[columns.count] = time
+      columns.values[columns.count] = value
+      columns.advance(1)
+    }
+    writer.addSeries(labels, { ...columns.asRun(), end: columns.count })
   }
   const stats = await writer.finish()
   const origin = { kind: 'flush' as const, partition: 0, segment }
