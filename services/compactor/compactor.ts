@@ -77,6 +77,9 @@ export function compactor(deps: CompactorDeps): Actor {
   /** When downsampled data was last made, monotonic. Bound: one per tenant, day and resolution of this process' life. */
   const downsampledAt = new Map<string, number>()
   const sweptAt = new Map<string, number>()
+  const startedAt = clock.monotonic()
+  /** Steps that waited when a tenant was last looked at. */
+  const waiting = new Map<string, number>()
   const errors = new Map<string, string>()
   let opened: Blocks | undefined
   let leases: Leases
@@ -90,13 +93,12 @@ export function compactor(deps: CompactorDeps): Actor {
   /** One tenant at a time: whoever wants a turn waits for the one before. */
   let turns: Promise<unknown> = Promise.resolve()
   let isLooking = false
-  let storeSweptAt = Number.NEGATIVE_INFINITY
+  let storeSweptAt = startedAt
 
   deps.metrics.gaugeOf(
     'carillon_compactor_waiting_steps',
-    'Steps of compaction that could be done now, by tenant.',
-    () => (opened?.tenants() ?? []).map((tenant) => [{ tenant }, waitingOf(tenant).length] as const),
-    ['tenant'],
+    'Steps of compaction that could be done when their tenants were last looked at.',
+    () => waiting.values().reduce((sum, count) => sum + count, 0),
   )
   deps.metrics.gaugeOf('carillon_compactor_aside_blocks', 'Damaged blocks that are set aside.', () => asideNow().length)
 
@@ -207,9 +209,11 @@ export function compactor(deps: CompactorDeps): Actor {
     try {
       const stored = blocksOf().manifest(tenant)
       if (stored === undefined || stopping.signal.aborted) return { steps, note: 'nothing there' }
-      const isSweepDue = clock.monotonic() - (sweptAt.get(tenant) ?? Number.NEGATIVE_INFINITY) >= config.sweepEveryMs
+      const isSweepDue = clock.monotonic() - (sweptAt.get(tenant) ?? startedAt) >= config.sweepEveryMs
       const hasRetired = sweep.dueRetired(stored.manifest).length > 0
-      if (!isSweepDue && !hasRetired && waitingOf(tenant, isForced).length === 0) {
+      const waitingCount = waitingOf(tenant, isForced).length
+      waiting.set(tenant, waitingCount)
+      if (!isSweepDue && !hasRetired && waitingCount === 0) {
         errors.delete(tenant)
         return { steps, note: 'nothing to do' }
       }
@@ -333,11 +337,11 @@ export function compactor(deps: CompactorDeps): Actor {
     const error = errors.get(tenant)
     const holder = leases.holderOf(tenant)
     const none = { blocks: 0, bytes: 0, retired: 0, pendingDeletes: 0 }
-    const waiting = waitingOf(tenant)
-    const waitingBytes = waiting
+    const steps = waitingOf(tenant)
+    const waitingBytes = steps
       .flatMap((step) => (step.kind === 'settle' ? [] : step.sources))
       .reduce((sum, { bytes }) => sum + bytes, 0)
-    const rest = { waitingSteps: waiting.length, waitingBytes, holder: holder?.holder ?? '', fence: holder?.fence ?? 0 }
+    const rest = { waitingSteps: steps.length, waitingBytes, holder: holder?.holder ?? '', fence: holder?.fence ?? 0 }
     try {
       const manifest = blocksOf().manifest(tenant)?.manifest
       if (manifest === undefined) return { tenant, ...none, ...rest }

@@ -29,7 +29,7 @@ export const compactorSettings = defineSettings({
   }),
   retiredDelayMs: duration('1h', 'how long replaced blocks stay for queries that still read them', { min: '0ms' }),
   orphanGraceMs: duration('1d', 'age at which files that belong to no block are deleted', { min: '0ms' }),
-  sweepEveryMs: duration('1h', 'how often the store is searched for files that belong to no block', { min: '10ms' }),
+  sweepEveryMs: duration('6h', 'how often the store is searched for files that belong to no block', { min: '10ms' }),
   damagedRetryMs: duration('1h', 'time after which a block that was set aside as damaged is tried again', {
     min: '1s',
   }),

@@ -12,7 +12,7 @@
 //   P3  Every step leaves fewer blocks, fewer pending deletes, or fewer rules to apply: planning over and over ends.
 //   P4  Steps of one plan share no block.
 import type { BlockEntry, DeleteEntry, Manifest } from '../../shared/contracts/blocks.ts'
-import { hidersOf, isFinal, withEnded } from '../../shared/contracts/deletes.ts'
+import { isFinal, isHiding, withEnded } from '../../shared/contracts/deletes.ts'
 import type { Matcher } from '../../shared/model/matcher.ts'
 import { downsampleSteps } from './plan-downsample.ts'
 import { longestKeepMs, type Policy } from './policy.ts'
@@ -93,10 +93,12 @@ export function plan(input: PlanInput): Step[] {
   const drops = dropSteps(input)
   const dropped = new Set(drops.flatMap((step) => step.sources))
   const kept = input.manifest.blocks.filter((block) => !dropped.has(block))
-  const merges = mergeSteps(input, kept)
+  const hiders = hidersIn(input.manifest)
+  const merges = mergeSteps(input, hiders, kept)
   const busy = new Set(merges.flatMap((step) => step.sources))
   const rewrites = rewriteSteps(
     input,
+    hiders,
     kept.filter((block) => !busy.has(block)),
   )
   for (const step of rewrites) for (const block of step.sources) busy.add(block)
@@ -114,13 +116,13 @@ export function plan(input: PlanInput): Step[] {
 
 // ---- merging ----
 
-function mergeSteps(input: PlanInput, blocks: readonly BlockEntry[]): MergeStep[] {
+function mergeSteps(input: PlanInput, hiders: Hiders, blocks: readonly BlockEntry[]): MergeStep[] {
   const groups = new Map<string, BlockEntry[]>()
   for (const block of blocks) {
     if (block.resolutionMs !== 0 || input.isAside(block.ulid)) continue
     const range = rangeOf(input, block)
     if (range === undefined) continue
-    const key = `${range.startMs} ${range.endMs} ${pendingOf(input.manifest, block)}` // P1
+    const key = `${range.startMs} ${range.endMs} ${pendingOf(hiders, block)}` // P1
     const group = groups.get(key)
     if (group === undefined) groups.set(key, [block])
     else group.push(block)
@@ -129,13 +131,13 @@ function mergeSteps(input: PlanInput, blocks: readonly BlockEntry[]): MergeStep[
     .map((group) => worthMerging(group, input.settings))
     .filter((sources) => sources.length > 1)
     .sort((a, b) => newestOf(b) - newestOf(a)) // what is asked for most
-    .map((sources) => mergeStep(input, sources))
+    .map((sources) => mergeStep(input, hiders, sources))
 }
 
-function mergeStep(input: PlanInput, sources: readonly BlockEntry[]): MergeStep {
+function mergeStep(input: PlanInput, hiders: Hiders, sources: readonly BlockEntry[]): MergeStep {
   const hasCompacted = sources.some(({ origin }) => origin.kind === 'compaction')
   const hasFlushed = sources.some(({ origin }) => origin.kind === 'flush')
-  return rewriteOf(input, sources, hasCompacted && hasFlushed ? 'late' : 'small')
+  return rewriteOf(input, hiders, sources, hasCompacted && hasFlushed ? 'late' : 'small')
 }
 
 /** The largest complete range that holds the block; undefined when none is complete yet, or none holds it. */
@@ -173,11 +175,24 @@ function isComplete({ manifest, settings, nowMs, flushed, isForced }: PlanInput,
 }
 
 /** The ids of the deletes that hide samples of the block. */
-function pendingOf({ deletes }: Manifest, { ulid }: BlockEntry): string {
-  return hidersOf(deletes, ulid)
-    .map(({ id }) => id)
-    .sort()
-    .join(' ')
+function pendingOf(hiders: Hiders, { ulid }: BlockEntry): string {
+  const ids = hiders.get(ulid)?.map(({ id }) => id) ?? []
+  return ids.sort().join(' ')
+}
+
+/** The deletions that hide samples of each block. */
+type Hiders = ReadonlyMap<string, readonly DeleteEntry[]>
+
+function hidersIn({ deletes }: Manifest): Hiders {
+  const hiders = new Map<string, DeleteEntry[]>()
+  for (const entry of deletes.filter(isHiding)) {
+    for (const ulid of entry.blocks) {
+      const known = hiders.get(ulid)
+      if (known === undefined) hiders.set(ulid, [entry])
+      else known.push(entry)
+    }
+  }
+  return hiders
 }
 
 /** The largest tail of a group, by size, whose largest block is not rewritten in vain (P2). */
@@ -198,20 +213,20 @@ const newestOf = (blocks: readonly BlockEntry[]): number => Math.max(...blocks.m
 
 // ---- rewriting single blocks ----
 
-function rewriteSteps(input: PlanInput, blocks: readonly BlockEntry[]): MergeStep[] {
+function rewriteSteps(input: PlanInput, hiders: Hiders, blocks: readonly BlockEntry[]): MergeStep[] {
   return blocks.flatMap((block) => {
     if (input.isAside(block.ulid)) return []
-    const step = rewriteOf(input, [block], 'delete')
+    const step = rewriteOf(input, hiders, [block], 'delete')
     if (step.deletes.length > 0) return [step]
     const isNew = step.rules.some((id) => !block.rules?.includes(id))
     return isNew ? [{ ...step, why: 'retention' as const }] : []
   })
 }
 
-function rewriteOf(input: PlanInput, sources: readonly BlockEntry[], why: MergeStep['why']): MergeStep {
-  const { manifest, nowMs, policy } = input
+function rewriteOf(input: PlanInput, hiders: Hiders, sources: readonly BlockEntry[], why: MergeStep['why']): MergeStep {
+  const { nowMs, policy } = input
   const first = sources[0]!
-  const deletes = hidersOf(manifest.deletes, first.ulid).filter((entry) => isFinal(entry, nowMs))
+  const deletes = (hiders.get(first.ulid) ?? []).filter((entry) => isFinal(entry, nowMs))
   const endMs = newestOf(sources)
   const keeps = policy.rules.map(({ matchers, keepMs }) => ({ matchers, beforeMs: hourBefore(nowMs, keepMs) }))
   const hasEnd = policy.keepMs !== Number.POSITIVE_INFINITY
@@ -237,7 +252,7 @@ function hourBefore(nowMs: number, keepMs: number): number {
 function dropSteps({ manifest, nowMs, policy }: PlanInput): DropStep[] {
   const beforeMs = hourBefore(nowMs, longestKeepMs(policy))
   const old = manifest.blocks.filter(({ maxTime }) => maxTime <= beforeMs)
-  const left = manifest.blocks.filter((block) => !old.includes(block)).sort((a, b) => a.maxTime - b.maxTime)
+  const left = manifest.blocks.filter(({ maxTime }) => maxTime > beforeMs).sort((a, b) => a.maxTime - b.maxTime)
   let bytes = left.reduce((sum, block) => sum + block.bytes, 0)
   const large: BlockEntry[] = []
   for (const block of left) {

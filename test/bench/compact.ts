@@ -183,10 +183,11 @@ async function prometheus(folder: string): Promise<void> {
     samples += parseMeta(fs.readFileSync(path.join(folder, ulid, 'meta.json'))).stats.numSamples ?? 0
   }
   const idle = await runPrometheus(path.join(folder, 'idle'), () => true)
-  const hours24 = `${hours}h`
-  const busy = await runPrometheus(data, () => blocksIn(data).length === 1 || !hasNewer(data), [
-    `--storage.tsdb.min-block-duration=${hours24}`,
-    `--storage.tsdb.max-block-duration=${hours24}`,
+  // Blocks that overlap are merged as they are; others by its own ranges, 2 h, 6 h and 18 h.
+  const range = overlap > 1 ? `${hours}h` : '2h'
+  const busy = await runPrometheus(data, () => true, [
+    `--storage.tsdb.min-block-duration=${range}`,
+    `--storage.tsdb.max-block-duration=${hours}h`,
   ])
   const rewritten = writtenBy(data)
   const cpuSeconds = busy.cpuSeconds - idle.cpuSeconds * (busy.seconds / idle.seconds)
@@ -207,9 +208,9 @@ function metasIn(data: string) {
   return blocksIn(data).map((ulid) => parseMeta(fs.readFileSync(path.join(data, ulid, 'meta.json'))))
 }
 
-const hasNewer = (data: string): boolean => metasIn(data).every(({ compaction }) => compaction.level < 2)
+/** A block of level n went through n − 1 merges. */
 const writtenBy = (data: string): number =>
-  metasIn(data).reduce((sum, { compaction, stats }) => sum + (compaction.level > 1 ? (stats.numSamples ?? 0) : 0), 0)
+  metasIn(data).reduce((sum, { compaction, stats }) => sum + (compaction.level - 1) * (stats.numSamples ?? 0), 0)
 
 async function runPrometheus(
   data: string,

@@ -36,7 +36,7 @@ const MINUTE = 60_000
 
 /** Short enough for minutes of virtual time. */
 const timing: Partial<CompactorConfig> = {
-  ...{ compactEveryMs: 2_000, compactDelayMs: 0, leaseMs: 10_000, retiredDelayMs: 10 * MINUTE },
+  ...{ compactEveryMs: 8_000, compactDelayMs: 0, leaseMs: 24_000, retiredDelayMs: 10 * MINUTE },
   ...{ orphanGraceMs: 60 * MINUTE, sweepEveryMs: 10 * MINUTE, lateRatio: 0.25 },
 }
 

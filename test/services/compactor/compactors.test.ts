@@ -57,7 +57,7 @@ async function scenario(seed: number, fault: Fault | undefined, jumps = false): 
   const stopReader = await ground.startReader()
   const stopFirst = await ground.start('first', { fault, jumps })
   const stopSecond = await ground.start('second', { jumps })
-  await ground.pass(20_000)
+  await ground.pass(30_000)
   await ground.until(ground.flush(series(seed * 100 + 50, day0 + HOUR), 0)) // late
   await ground.until(ground.flush(series(seed * 100 + 51, day0 + 3 * HOUR), 1))
   await finish(ground, 2)
@@ -82,7 +82,7 @@ describe('two compactors', () => {
   it('L1: one that stands still before any of its operations, until another has taken over, changes nothing wrongly', async () => {
     const count = (await scenario(3, undefined)).operations.get('first')!
     for (const at of stops(count))
-      await scenario(3, { at, kind: 'pause', pauseMs: at % 2 === 0 ? 25_000 : 90 * MINUTE })
+      await scenario(3, { at, kind: 'pause', pauseMs: at % 2 === 0 ? 40_000 : 90 * MINUTE })
   }, 60_000)
 
   it('clocks that jump by five minutes either way harm nothing', async () => {
@@ -92,5 +92,5 @@ describe('two compactors', () => {
 
 /** Every operation of the first merge, then some of what follows. */
 function stops(count: number): number[] {
-  return Array.from({ length: count }, (_, i) => i + 1).filter((at) => at <= 24 || (at < 150 && at % 11 === 0))
+  return Array.from({ length: count }, (_, i) => i + 1).filter((at) => at <= 20 || (at < 100 && at % 11 === 0))
 }
