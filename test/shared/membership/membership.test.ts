@@ -102,6 +102,22 @@ test('M2: a pause as long as a change of leader (9 s) neither makes anybody sile
   })
 })
 
+test('who has missed heartbeats is no heir any more, long before it counts as silent', async () => {
+  await story(1, async ({ hub, join, wait }) => {
+    const a = await join('a')
+    await join('b')
+    await wait(6_000)
+    const freshOf = () => a.members().map(({ id, isFresh }) => `${id}${isFresh ? '' : ' late'}`)
+    expect(freshOf()).toEqual(['a', 'b'])
+    hub.crash('b')
+    await wait(11_000)
+    expect([freshOf(), health(a)]).toEqual([
+      ['a', 'b late'],
+      ['a', 'b'],
+    ])
+  })
+})
+
 test('M2: who was suspended for minutes judges nobody when it goes on', async () => {
   await story(1, async ({ hub, join, wait }) => {
     const a = await join('a')
