@@ -6,13 +6,14 @@ import { tmpdir } from 'node:os'
 import { join, relative } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { checkAll } from './check.ts'
+import { RING_BUCKET } from '../../shared/contracts/member.ts'
+import { checkAll, withBus } from './check.ts'
 import { type Load, startLoad } from './load.ts'
 import { createNetwork, type Network, type Node, whyNoNamespaces } from './namespaces.ts'
 import { findNatsServer } from './nats-server.ts'
 import { until } from './processes.ts'
 import { type Actor, carillon, type Readers, ringOf, ringServedBy, startActor, startReaders } from './ring.ts'
-import { ackGap } from './three-servers.ts'
+import { ackGap, leaderOf } from './three-servers.ts'
 
 const nats = findNatsServer()
 const lack = 'reason' in nats ? nats.reason : whyNoNamespaces()
@@ -134,7 +135,8 @@ describe.skipIf(isSkipped)('cables are pulled', () => {
   }, 90_000)
 
   test('row 11: a nats-server: the other two go on, it catches up, nothing acknowledged is lost', async () => {
-    const server = servers.get('b')!
+    const leader = await leaderOf({ ready: { nats: natsUrl } })
+    const server = servers.get(leader.slice('nats-'.length))!
     server.cut()
     const gapMs = await ackGap('a nats-server is cut off', load)
     await sleep(6_000)
@@ -142,10 +144,11 @@ describe.skipIf(isSkipped)('cables are pulled', () => {
     await sleep(2_000)
     await load.stop()
     await readers.end()
+    await until('JetStream has a leader', () => withBus(natsUrl, (bus) => bus.bucket(RING_BUCKET).then(() => true)))
     console.log(
       `a nats-server is cut off: ${Math.round(gapMs)} ms without an acknowledgement; outcomes ${JSON.stringify(load.outcomes())}`,
     )
-    expect(gapMs).toBeLessThan(ELECTION_MS_MAX)
+    expect(gapMs).toBeLessThan(MOVED_MS_MAX) // views of the ring are believed for 5 s here, less than an election may take
     expect(readers.faults.filter(({ kind, consistency }) => kind === 'incomplete' && consistency === 'strong')).toEqual(
       [],
     )

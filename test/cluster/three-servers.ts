@@ -5,12 +5,12 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Load } from './load.ts'
 import { connectPlain, type PlainNats } from './nats-plain.ts'
 import { until } from './processes.ts'
-import type { System } from './system.ts'
+import type { Ready, System } from './system.ts'
 
 export const serverIds = ['nats-a', 'nats-b', 'nats-c']
 
 /** The server that leads a partition's log. */
-export async function leaderOf({ ready }: System, partition = 0): Promise<string> {
+export async function leaderOf({ ready }: { ready: Pick<Ready, 'nats'> }, partition = 0): Promise<string> {
   return withNats(ready.nats, {}, async (nats) => {
     const { bytes } = await nats.request(`$JS.API.STREAM.INFO.cln-log-${partition}`, '')
     const { cluster } = JSON.parse(Buffer.from(bytes).toString()) as { cluster?: { leader?: string } }
