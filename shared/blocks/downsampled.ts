@@ -77,7 +77,7 @@ export const AGGREGATES_OF: Readonly<Record<WindowFunction, readonly Aggregate[]
   rate: ['counter', 'last'],
 }
 
-/** The floats of one series in one day, by aggregate. */
+/** What one series has in one day, by aggregate. */
 export type DayRuns = Readonly<Partial<Record<Aggregate, SampleRun>>>
 
 export interface WindowRange {
@@ -106,9 +106,9 @@ export function overWindows(name: WindowFunction, days: readonly DayRuns[], rang
       return count === undefined || sum === undefined ? undefined : sum / count
     }
     case 'increase':
-      return increaseOver(days, range)
+      return increaseOf(floats, days, range)
     case 'rate': {
-      const increase = increaseOver(days, range)
+      const increase = increaseOf(floats, days, range)
       return increase === undefined ? undefined : increase / ((range.endMs - range.startMs) / 1000)
     }
   }
@@ -132,44 +132,65 @@ function folded(
   return result
 }
 
+/** What increases are made of: floats, or native histograms (downsampled-histograms.ts). */
+export interface Amounts<T> {
+  readonly at: (run: SampleRun, index: number) => T | undefined
+  readonly isReset: (value: T, before: T) => boolean
+  readonly minus: (value: T, before: T) => T
+  readonly plus: (a: T, b: T) => T
+  readonly times: (value: T, factor: number) => T
+}
+
+const floats: Amounts<number> = {
+  at: (run, index) => (Number.isNaN(run.values[index]!) ? undefined : run.values[index]!),
+  isReset: (value, before) => value < before,
+  minus: (value, before) => value - before,
+  plus: (a, b) => a + b,
+  times: (value, factor) => value * factor,
+}
+
 /** Walks the counters of all days as one: within a day they only grow; between two days the raw values tell of a reset. */
-function increaseOver(days: readonly DayRuns[], { startMs, endMs, resolutionMs }: WindowRange): number | undefined {
-  let total = 0
+export function increaseOf<T>(
+  amounts: Amounts<T>,
+  days: readonly DayRuns[],
+  { startMs, endMs, resolutionMs }: WindowRange,
+): T | undefined {
+  let total: T | undefined
   let fromMs: number | undefined
   let toMs = Number.NaN
-  let rawBefore: number | undefined
+  let rawBefore: T | undefined
   for (const { counter, last } of days) {
     if (counter === undefined || counter.start >= counter.end) continue
-    let before: number | undefined
-    for (let i = counter.start; i < counter.end; i++) {
+    let before: T | undefined
+    for (let i = counter.start; i < counter.end && counter.times[i]! <= endMs; i++) {
       const time = counter.times[i]!
-      const value = counter.values[i]!
-      if (time > endMs) break
-      const gain = gainOf(value, before, rawBefore)
+      const value = amounts.at(counter, i)
+      if (value === undefined) continue
+      const gain = before === undefined ? acrossDays(amounts, value, rawBefore) : amounts.minus(value, before)
       before = value
-      if (fromMs !== undefined && time > startMs) total += gain
       // What lies before the range only says where the counter stood; too long ago, it says nothing.
       if (time <= startMs) fromMs = time > startMs - 2 * resolutionMs ? time : undefined
       else {
+        if (fromMs !== undefined && gain !== undefined) total = total === undefined ? gain : amounts.plus(total, gain)
         fromMs ??= time
         toMs = time
       }
     }
-    rawBefore = lastFloat(last) ?? rawBefore
+    rawBefore = lastOf(amounts, last) ?? rawBefore
   }
-  if (fromMs === undefined || !(toMs > fromMs)) return undefined
-  const rangeMs = endMs - startMs
-  return (total * Math.min(rangeMs, toMs - fromMs + resolutionMs)) / (toMs - fromMs)
+  if (fromMs === undefined || !(toMs > fromMs) || total === undefined) return undefined
+  return amounts.times(total, Math.min(endMs - startMs, toMs - fromMs + resolutionMs) / (toMs - fromMs))
 }
 
-function gainOf(value: number, before: number | undefined, rawBefore: number | undefined): number {
-  if (before !== undefined) return value - before
-  if (rawBefore === undefined) return 0
-  return value < rawBefore ? value : value - rawBefore
+function acrossDays<T>(amounts: Amounts<T>, value: T, rawBefore: T | undefined): T | undefined {
+  if (rawBefore === undefined) return undefined
+  return amounts.isReset(value, rawBefore) ? value : amounts.minus(value, rawBefore)
 }
 
-function lastFloat(run: SampleRun | undefined): number | undefined {
-  if (run === undefined) return undefined
-  for (let i = run.end - 1; i >= run.start; i--) if (!Number.isNaN(run.values[i]!)) return run.values[i]!
+function lastOf<T>(amounts: Amounts<T>, run: SampleRun | undefined): T | undefined {
+  for (let i = (run?.end ?? 0) - 1; run !== undefined && i >= run.start; i--) {
+    const value = amounts.at(run, i)
+    if (value !== undefined) return value
+  }
   return undefined
 }

@@ -2,7 +2,15 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { windowsOf } from '../../../services/compactor/downsample.ts'
-import { type DayRuns, overWindows, windowDays, windowFor } from '../../../shared/blocks/downsampled.ts'
+import {
+  AGGREGATES_OF,
+  type DayRuns,
+  overWindows,
+  type WindowFunction,
+  windowDays,
+  windowFor,
+} from '../../../shared/blocks/downsampled.ts'
+import { overHistogramWindows } from '../../../shared/blocks/downsampled-histograms.ts'
 import type { BlockEntry, Manifest } from '../../../shared/contracts/blocks.ts'
 import { isStaleAt, STALE_HIGH, STALE_LOW } from '../../../shared/model/sample.ts'
 import { wordsOf } from '../../../shared/tsdb/chunk/xor.ts'
@@ -178,7 +186,10 @@ describe('reading windows', () => {
           expect(max).toBeLessThanOrEqual(Math.max(...outer))
           expect(max).toBeGreaterThanOrEqual(Math.max(...inner))
           if (count > 0)
-            expect(overWindows('avg', list, range)).toBeCloseTo(overWindows('sum', list, range)! / count, 12)
+            expect(overWindows('avg', only('avg', list), range)).toBeCloseTo(
+              overWindows('sum', list, range)! / count,
+              12,
+            )
         },
       ),
       { numRuns: 200 },
@@ -195,7 +206,7 @@ describe('reading windows', () => {
           const startMs = points[0]!.time + 2 * R + from * MINUTE
           const endMs = Math.min(startMs + minutes * MINUTE, points.at(-1)!.time - R)
           if (endMs - startMs < 5 * R) return
-          const found = overWindows('increase', days(points), { startMs, endMs, resolutionMs: R })!
+          const found = overWindows('increase', only('increase', days(points)), { startMs, endMs, resolutionMs: R })!
           const inner = trueIncrease(points, startMs, endMs)
           const outer = trueIncrease(points, startMs - R - MINUTE, endMs + R + MINUTE)
           const share = (endMs - startMs) / (endMs - startMs - R) // the rate of a shorter stretch over all of the range
@@ -218,6 +229,50 @@ describe('reading windows', () => {
     return Math.max(...points.map(({ time }) => trueIncrease(points, time, time + spanMs)))
   }
 })
+
+describe('reading windows of histograms', () => {
+  const at = (i: number, total: number) => ({
+    time: day0 + 23 * HOUR + i * MINUTE,
+    value: histogramOf([total, 2 * total]),
+  })
+  const points = Array.from({ length: 120 }, (_, i) => at(i, i < 90 ? i + 1 : i - 89)) // begins anew half an hour past midnight
+  const histogramDays = [points.slice(0, 60), points.slice(60)].map((part): DayRuns => {
+    const columns = new SampleColumns(16)
+    for (const { time, value } of part) columns.pushHistogram(time, value)
+    return Object.fromEntries(
+      windowsOf(columns.asRun(), R).map(([name, run]) => [
+        name,
+        { ...run, times: run.times.slice(), values: run.values.slice(), histograms: run.histograms?.slice() },
+      ]),
+    )
+  })
+  const range = { startMs: day0 + 23 * HOUR + 30 * MINUTE - 1, endMs: day0 + 23 * HOUR + 119 * MINUTE, resolutionMs: R }
+
+  it('increase and rate go through a reset and midnight', () => {
+    const increase = overHistogramWindows('increase', histogramDays, range)!
+    expect(increase.positiveBuckets[0]).toBeCloseTo(89, 3)
+    expect(increase.positiveBuckets[1]! / increase.positiveBuckets[0]!).toBeCloseTo(2, 9)
+    const rate = overHistogramWindows('rate', histogramDays, range)!
+    expect(rate.count).toBeCloseTo((3 * 89) / (89 * 60), 5)
+  })
+
+  it('sum, avg and last are those of the samples', () => {
+    const within = points
+      .filter(({ time }) => time > range.startMs && time <= range.endMs)
+      .map(({ value }) => value.count)
+    const sum = within.reduce((a, b) => a + b, 0)
+    expect(overHistogramWindows('sum', histogramDays, range)!.count).toBe(sum)
+    expect(overHistogramWindows('avg', histogramDays, range)!.count).toBeCloseTo(sum / within.length, 9)
+    expect(overHistogramWindows('last', histogramDays, range)!.count).toBe(within.at(-1))
+  })
+})
+
+/** Nothing but what the function says that it reads. */
+function only(name: WindowFunction, list: readonly DayRuns[]): DayRuns[] {
+  return list.map(
+    (day) => Object.fromEntries(AGGREGATES_OF[name].map((aggregate) => [aggregate, day[aggregate]])) as DayRuns,
+  )
+}
 
 describe('choosing', () => {
   it('windows no longer than the step and a fifth of the range', () => {
