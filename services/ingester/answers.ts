@@ -3,11 +3,13 @@
 import { RefusedError, UnavailableError } from '../../shared/base/errors.ts'
 import type {
   ExemplarsReply,
+  HeadStatsReply,
   KnownAsk,
   KnownReply,
   LabelValuesAsk,
   MetadataAsk,
   MetadataReply,
+  OwnerAsk,
   OwnerStamp,
   SelectAsk,
   SelectFrame,
@@ -182,6 +184,13 @@ export function exemplarsOf(owner: Owner, asked: SeriesAsk): ExemplarsReply {
   const refs = [...new Set(selectors.flatMap((matchers) => [...head.selectExemplars(matchers)]))].sort((a, b) => a - b)
   const rows = refs.map((ref) => ({ labels: head.labelsOf(ref), exemplars: head.exemplarsOf(ref, range) }))
   return { stamp, series: rows.filter(({ exemplars }) => exemplars.length > 0) }
+}
+
+export function headStatsOf(owner: Owner, asked: OwnerAsk): HeadStatsReply {
+  const stamp = stampOf(owner)
+  const head = owner.state.heads.get(asked.tenant)
+  if (!head) return { stamp, seriesCount: 0, chunkCount: 0 }
+  return { stamp, seriesCount: head.seriesCount, ...head.chunkStats() }
 }
 
 /** Hashes of the series held, per owner and tenant, grown as series come: asked only when a tenant is at its limit. */

@@ -21,7 +21,16 @@ import type { ServiceDeps } from '../../shared/membership/deps.ts'
 import type { MemberActor } from '../../shared/membership/member-actor.ts'
 import { StringTable } from '../../shared/tsdb/head/string-table.ts'
 import { type AfterFlushDeps, dropFlushed, FlushedSeen, purgeLog } from './after-flush.ts'
-import { exemplarsOf, knownOf, labelNamesOf, labelValuesOf, metadataOf, selectFrames, seriesFrames } from './answers.ts'
+import {
+  exemplarsOf,
+  headStatsOf,
+  knownOf,
+  labelNamesOf,
+  labelValuesOf,
+  metadataOf,
+  selectFrames,
+  seriesFrames,
+} from './answers.ts'
 import { inlineBuilder, threadBuilder } from './block-builder.ts'
 import type { IngesterConfig } from './config.ts'
 import { describe } from './damage.ts'
@@ -101,6 +110,7 @@ export function ingester(deps: IngesterDeps): MemberActor & { owners(): readonly
       serve(read.labelValues, async (asked, context) => labelValuesOf(await ready(asked, context), asked), { id }),
       serve(read.metadata, async (asked, context) => metadataOf(await ready(asked, context), asked), { id }),
       serve(read.exemplars, async (asked, context) => exemplarsOf(await ready(asked, context), asked), { id }),
+      serve(read.headStats, async (asked, context) => headStatsOf(await ready(asked, context), asked), { id }),
       serve(read.known, async (asked) => knownOf(ownerOf(asked.partition), asked), { id }),
       serveStream(read.fill, onFill, { id }),
       serve(flushNow, onFlush, { id }),

@@ -16,6 +16,8 @@ export interface Asked {
 export interface Answer {
   readonly data: readonly BodyPart[] | undefined
   readonly notes?: Notes
+  /** The whole body, of kinds with a shape of their own. */
+  readonly raw?: readonly Uint8Array[]
 }
 
 export type AnswerKind = (asked: Asked) => Promise<Answer>

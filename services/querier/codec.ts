@@ -30,10 +30,12 @@ export function readParams(bytes: Uint8Array, form: Form): unknown {
   }
 }
 
-/** The body in the asker's own form. */
+/** The body in the asker's own form; what is not JSON stays as it is. */
 export function bodyIn(form: Form, body: Uint8Array): Uint8Array {
-  return form === 'cbor' ? cbor.encode(JSON.parse(textOfBytes(body))) : body
+  return form === 'cbor' && body[0] === OPENING_BRACE ? cbor.encode(JSON.parse(textOfBytes(body))) : body
 }
+
+const OPENING_BRACE = 0x7b
 
 function textOfBytes(bytes: Uint8Array): string {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString()

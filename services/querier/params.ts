@@ -29,9 +29,10 @@ export function checkedParams(given: unknown): QueryParams {
     const value = from[name]
     if (value !== undefined && value !== null) params[name] = textParam(name, value)
   }
-  const match = from['match'] ?? from['match[]']
-  if (match !== undefined && match !== null) {
-    params['match'] = (Array.isArray(match) ? match : [match]).map((each: unknown) => textParam('match[]', each))
+  for (const name of ['match', 'label_names']) {
+    const list = from[name] ?? from[`${name}[]`]
+    if (list === undefined || list === null) continue
+    params[name] = (Array.isArray(list) ? list : [list]).map((each: unknown) => textParam(`${name}[]`, each))
   }
   return params
 }
@@ -164,6 +165,11 @@ export function consistencyOf({ read_consistency: text = '' }: QueryParams): Con
 export function statsWarning(stats: string): string | undefined {
   if (stats === '' || stats === 'true' || stats === 'all') return undefined
   return `value ${quote(stats)} for parameter "stats" is deprecated and will be rejected in the next major release, use "true" or "all"`
+}
+
+/** The selectors of `match[]`, of which there may be none, refused with the parser's own words. */
+export function selectorTexts(params: QueryParams, selectorsMax: number): readonly (readonly Matcher[])[] {
+  return selectorsOf(params, selectorsMax)
 }
 
 function limitParam(params: QueryParams): number {

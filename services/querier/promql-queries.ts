@@ -8,6 +8,7 @@ import { badData, invalidParameter } from '../../shared/promql/go-values.ts'
 import { typeOf } from '../../shared/promql/parse/check.ts'
 import { parse } from '../../shared/promql/parse/parser.ts'
 import { prettify } from '../../shared/promql/parse/printer.ts'
+import { toJson } from '../../shared/promql/parse/to-json.ts'
 import { renderJson, renderText } from '../../shared/promql/render.ts'
 import type { SeriesSource } from '../../shared/promql/source.ts'
 import type { Answer, AnswerKind, Asked } from './asked.ts'
@@ -35,9 +36,11 @@ interface Times {
   readonly stepMs: number
 }
 
-export function promqlQueries(deps: PromqlQueryDeps): Readonly<Record<'instant' | 'range' | 'format', AnswerKind>> {
+export function promqlQueries(
+  deps: PromqlQueryDeps,
+): Readonly<Record<'instant' | 'range' | 'format' | 'parse', AnswerKind>> {
   const { bus, clock, engine, reader, inParts, config, enabledFeatures } = deps
-  return { instant, range, format }
+  return { instant, range, format, parse: parsed }
 
   function instant(asked: Asked): Promise<Answer> {
     const params = instantParams(asked.params, clock.now())
@@ -52,6 +55,11 @@ export function promqlQueries(deps: PromqlQueryDeps): Readonly<Record<'instant' 
   async function format({ params }: Asked): Promise<Answer> {
     const tree = namingQuery(() => parse(params.query ?? '', { enabledFeatures }))
     return { data: [renderText(prettify(tree))] }
+  }
+
+  async function parsed({ params }: Asked): Promise<Answer> {
+    const tree = namingQuery(() => parse(params.query ?? '', { enabledFeatures }))
+    return { data: [JSON.stringify(toJson(tree))] }
   }
 
   function checkQuery(text: string, { stepMs }: Times): Expr {

@@ -22,9 +22,12 @@ import { badData } from '../../shared/promql/go-values.ts'
 import { createAdmission } from './admission.ts'
 import type { AnswerKind, Asked } from './asked.ts'
 import { Budget } from './budget.ts'
+import { cardinalityQueries } from './cardinality.ts'
 import { anyQuery, bodyIn, formOf, readParams } from './codec.ts'
 import type { QuerierConfig } from './config.ts'
 import { deletePreview } from './delete-preview.ts'
+import { featuresOf } from './features.ts'
+import { federateQueries } from './federate.ts'
 import { labelQueries } from './label-queries.ts'
 import { type Measures, measures } from './measures.ts'
 import { keepOpen } from './open-blocks.ts'
@@ -34,7 +37,8 @@ import { evaluatePart } from './part-evaluation.ts'
 import { createPartitionReader } from './partition-reader.ts'
 import { placesOf } from './positions.ts'
 import { promqlQueries } from './promql-queries.ts'
-import { errorBody, failureOf, successBody } from './reply.ts'
+import { remoteReadQueries } from './remote-read.ts'
+import { errorBody, failureOf, rawBody, successBody } from './reply.ts'
 import { lifetime, Warnings } from './scope.ts'
 import { splitRange } from './split-range.ts'
 import { createViews } from './views.ts'
@@ -96,6 +100,10 @@ export function querier(deps: ServiceDeps & { config: QuerierConfig }): Actor {
   const kinds: Readonly<Record<QueryKind, AnswerKind>> = {
     ...promqlQueries({ bus, clock, engine, reader, inParts, config, enabledFeatures }),
     ...labelQueries({ bus, reader, selectorsMax: config.selectorsMax, enabledFeatures }),
+    ...federateQueries({ bus, clock, reader, lookbackMs: config.lookbackMs, selectorsMax: config.selectorsMax }),
+    ...remoteReadQueries({ bus, reader, selectorsMax: config.selectorsMax }),
+    ...cardinalityQueries({ bus, clock, reader }),
+    features: async () => ({ data: [JSON.stringify(featuresOf(enabledFeatures))] }),
     delete_preview: deletePreview({ bus, reader, selectorsMax: config.selectorsMax }),
   }
 
@@ -183,7 +191,8 @@ export function querier(deps: ServiceDeps & { config: QuerierConfig }): Actor {
         life.end()
       }
     }
-    const { data, notes } = await kinds[kind]({ params, budget, run })
+    const { data, notes, raw } = await kinds[kind]({ params, budget, run })
+    if (raw !== undefined) return rawBody(raw)
     return successBody(data, {
       warnings: [...new Set([...(notes?.warnings ?? []), ...warnings.list()])],
       infos: notes?.infos ?? [],

@@ -27,6 +27,13 @@ export function successBody(data: readonly BodyPart[] | undefined, { warnings, i
   return body
 }
 
+/** A body that has its own shape. */
+export function rawBody(parts: readonly Uint8Array[]): Uint8Array {
+  const body = parts.length === 1 ? parts[0]! : Buffer.concat(parts)
+  if (body.length > query.replyBytesMax) throw tooLarge()
+  return body
+}
+
 function shown(texts: readonly string[], kind: 'warning' | 'info'): readonly string[] {
   if (texts.length <= annotationsMax) return texts
   return [...texts.slice(0, annotationsMax), `${texts.length - annotationsMax} more ${kind} annotations omitted`]

@@ -1,6 +1,6 @@
 // query: PromQL and its neighbours as questions anyone with NATS credentials may ask; the gateway's HTTP API is made of them.
 //
-// query.{tenant}.{kind}   question, queue `querier`. kind: instant range series labels label_values metadata exemplars format
+// query.{tenant}.{kind}   question, queue `querier`. kind: one of QUERY_KINDS
 //                         delete_preview (match[], start, end: {series, samples} that a deletion would hide)
 // Request: JSON (CBOR when the header `Content-Type: application/cbor` says so) with the parameters of the HTTP API of the same
 // name, as strings: {"query":"up","time":"1700000000"}; `match` is a list. Reply: the body that the HTTP API answers
@@ -9,18 +9,7 @@
 import { RefusedError } from '../base/errors.ts'
 import { type Codec, question } from '../bus/contract.ts'
 
-export type QueryKind =
-  | 'instant'
-  | 'range'
-  | 'series'
-  | 'labels'
-  | 'label_values'
-  | 'metadata'
-  | 'exemplars'
-  | 'format'
-  | 'delete_preview'
-
-export const QUERY_KINDS: readonly QueryKind[] = [
+export const QUERY_KINDS = [
   'instant',
   'range',
   'series',
@@ -30,7 +19,30 @@ export const QUERY_KINDS: readonly QueryKind[] = [
   'exemplars',
   'format',
   'delete_preview',
-]
+  'parse',
+  'federate',
+  'read',
+  'tsdb',
+  'cardinality_label_names',
+  'cardinality_label_values',
+  'cardinality_active_series',
+  'features',
+] as const
+export type QueryKind = (typeof QUERY_KINDS)[number]
+
+/** Those that are answered with something else than `{"status":"success",…}`. None of them ever begins like an error. */
+export const RAW_KINDS: ReadonlySet<QueryKind> = new Set<QueryKind>([
+  'federate',
+  'read',
+  'cardinality_label_names',
+  'cardinality_label_values',
+  'cardinality_active_series',
+])
+export const ERROR_START = '{"status":"error"'
+
+/** How names that older parsers do not take are written. */
+export const FEDERATE_ESCAPINGS = ['underscores', 'dots', 'values', 'allow-utf-8'] as const
+export type FederateEscaping = (typeof FEDERATE_ESCAPINGS)[number]
 
 /** Parameters as HTTP brings them. `match` holds every `match[]`; `name` the label of label_values. */
 export interface QueryParams {
@@ -47,6 +59,14 @@ export interface QueryParams {
   readonly limit_per_metric?: string
   readonly name?: string
   readonly match?: readonly string[]
+  /** federate: one of FEDERATE_ESCAPINGS. */
+  readonly escaping?: string
+  /** read: a snappy-compressed ReadRequest in base64. */
+  readonly body?: string
+  /** cardinality: which series, and the labels that label_values counts. */
+  readonly selector?: string
+  readonly count_method?: string
+  readonly label_names?: readonly string[]
   /** `true`: a partition without a live owner is left out with a warning. */
   readonly partial_response?: string
   /** `strong`, or a log position that a push returned. */
@@ -55,7 +75,7 @@ export interface QueryParams {
   readonly no_store?: string
 }
 
-/** Those that are one text each: all but `match`. */
+/** Those that are one text each: all but lists. */
 export const QUERY_TEXTS = [
   'query',
   'time',
@@ -72,6 +92,10 @@ export const QUERY_TEXTS = [
   'partial_response',
   'read_consistency',
   'no_store',
+  'escaping',
+  'body',
+  'selector',
+  'count_method',
 ] as const satisfies readonly (keyof QueryParams)[]
 
 const jsonRequest: Codec<QueryParams> = {

@@ -6,6 +6,7 @@
 // labelValues  addressed   ingester.{id}.label_values
 // metadata     addressed   ingester.{id}.metadata
 // exemplars    addressed   ingester.{id}.exemplars
+// headStats    addressed   ingester.{id}.head_stats    how much an owner holds in memory
 // fill         streamed    ingester.{id}.fill          what another owner misses (L10)
 // Errors: UnavailableError `err-carillon-owner-behind` (not caught up, position not reached in time), `err-carillon-not-owner`;
 //         RefusedError `err-carillon-dropped` (the segment is in a block by now: read the watermark again, L18).
@@ -135,6 +136,15 @@ export interface ExemplarRow {
   readonly value: number
 }
 
+/** What an owner holds of a tenant in one partition. */
+export interface HeadStatsReply {
+  readonly stamp: OwnerStamp
+  readonly seriesCount: number
+  readonly chunkCount: number
+  /** Of the oldest and the newest sample; absent where there is none. */
+  readonly times?: { readonly minMs: number; readonly maxMs: number }
+}
+
 /** Asks for what a position range of the log held, by an owner that cannot read it. */
 export interface FillAsk {
   readonly partition: number
@@ -231,6 +241,14 @@ export const exemplars = addressed({
   request: cbor<SeriesAsk>(),
   reply: cbor<ExemplarsReply>(),
   doc: 'exemplars of one partition',
+})
+export const headStats = addressed({
+  name: 'headStats',
+  subject: 'ingester.{id}.head_stats',
+  ...addressedTo,
+  request: cbor<OwnerAsk>(),
+  reply: cbor<HeadStatsReply>(),
+  doc: 'how many series and chunks an owner holds of a tenant, and from when to when',
 })
 export const fill = streamed({
   name: 'fill',

@@ -135,6 +135,18 @@ export class ChunkTable {
     return bytes + this.openHistograms.size * OPEN_HISTOGRAM_BYTES
   }
 
+  stats(): { chunkCount: number; times?: { minMs: number; maxMs: number } } {
+    let minMs = Number.POSITIVE_INFINITY
+    let maxMs = Number.NEGATIVE_INFINITY
+    for (let slot = 0; slot < this.slotCount; slot++) {
+      if (this.kind[slot] === 0) continue
+      minMs = Math.min(minMs, this.minTime[slot]!)
+      maxMs = Math.max(maxMs, this.maxTime[slot]!)
+    }
+    const chunkCount = this.usedCount
+    return chunkCount === 0 ? { chunkCount } : { chunkCount, times: { minMs, maxMs } }
+  }
+
   private grow(needed: number): void {
     this.next = grownU32(this.next, needed)
     this.kind = grownU8(this.kind, needed)

@@ -260,6 +260,11 @@ export class Head {
     return count
   }
 
+  /** Looks at every series once. */
+  chunkStats(): { chunkCount: number; times?: { minMs: number; maxMs: number } } {
+    return this.samples.stats()
+  }
+
   /** An estimate of the memory, without the shared strings. */
   get bytes(): number {
     return this.table.bytes + this.postings.bytes + this.samples.bytes + this.ring.bytes + this.hidden.bytes

@@ -293,6 +293,12 @@ export class SeriesChunks {
     return -1
   }
 
+  /** Of all series: how many chunks, and from when to when their samples are. */
+  stats(): { chunkCount: number; times?: { minMs: number; maxMs: number } } {
+    for (let ref = 0; ref < this.count; ref++) this.sync(ref)
+    return this.chunks.stats()
+  }
+
   /** Brings the table's row, and the header, of a series' open chunk up to what was appended. */
   private sync(ref: number): void {
     const { chunks, words } = this

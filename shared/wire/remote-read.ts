@@ -1,0 +1,240 @@
+// Remote read as Prometheus speaks it: the request, and the two shapes of an answer.
+//
+//   SAMPLES              ReadResponse { results 1: { timeseries 1: TimeSeries } }, compressed with snappy as a whole
+//   STREAMED_XOR_CHUNKS  frames of [uvarint length][CRC-32C of the message, big endian][message], each message a
+//                        ChunkedReadResponse { chunked_series 1: { labels 1, chunks 2 }, query_index 2 } of one series
+//
+// Rules: Prometheus' remote.proto, types.proto and chunked.go. Value bits stay as they are.
+import { RefusedError } from '../base/errors.ts'
+import type { Histogram } from '../model/histogram.ts'
+import type { Labels } from '../model/labels.ts'
+import type { Matcher, MatchOperator } from '../model/matcher.ts'
+import { crc32c } from './crc32c.ts'
+import {
+  cursor,
+  LENGTH,
+  malformed,
+  readInt64,
+  readLength,
+  readTag,
+  readUvarint,
+  skipField,
+  VARINT,
+} from './protobuf.ts'
+import { encodeProto } from './remote-write-encode.ts'
+import { decodeUtf8 } from './utf8.ts'
+import { Writer } from './varint.ts'
+
+export type ReadShape = 'samples' | 'chunks'
+
+export interface ReadQuery {
+  readonly matchers: readonly Matcher[]
+  /** Inclusive, ms. */
+  readonly startMs: number
+  readonly endMs: number
+}
+
+export interface ReadRequest {
+  readonly queries: readonly ReadQuery[]
+  /** The first of those that the asker takes and that exist. */
+  readonly shape: ReadShape
+}
+
+/** Series with samples, as an answer takes them. */
+export interface ReadSeries {
+  readonly labels: Labels
+  readonly times: Float64Array
+  readonly values: Float64Array
+  readonly histograms?: readonly (Histogram | undefined)[]
+}
+
+export interface ReadChunk {
+  /** 1 XOR, 2 integer histogram, 3 float histogram. */
+  readonly encoding: number
+  readonly bytes: Uint8Array
+  readonly minTime: number
+  readonly maxTime: number
+}
+
+const OPERATORS: readonly MatchOperator[] = ['=', '!=', '=~', '!~']
+const SHAPES: readonly ReadShape[] = ['samples', 'chunks']
+
+/** Refuses what is not a ReadRequest with `err-carillon-protobuf`, and one whose shapes are all unknown. */
+export function decodeReadRequest(bytes: Uint8Array, { queriesMax }: { queriesMax: number }): ReadRequest {
+  const queries: ReadQuery[] = []
+  const accepted: number[] = []
+  eachField(bytes, 0, bytes.length, (field, type, start, end) => {
+    if (field === 1 && type === LENGTH) {
+      if (queries.length === queriesMax) {
+        throw new RefusedError('err-carillon-read-queries', `a remote read has at most ${queriesMax} queries`)
+      }
+      queries.push(decodeQuery(bytes, start, end))
+    } else if (field === 2 && type === VARINT) accepted.push(readUvarint(bytes, start, end))
+    else if (field === 2 && type === LENGTH) {
+      for (let at = start; at < end; at = cursor.at) accepted.push(readUvarint(bytes, at, end))
+    }
+  })
+  const shape = accepted.length === 0 ? 'samples' : accepted.map((number) => SHAPES[number]).find((known) => known)
+  if (shape !== undefined) return { queries, shape }
+  const text = `server does not support any of the requested response types: [${accepted.join(' ')}]; supported: map[SAMPLES:{} STREAMED_XOR_CHUNKS:{}]`
+  throw new RefusedError('err-carillon-read-shape', text)
+}
+
+function decodeQuery(bytes: Uint8Array, start: number, end: number): ReadQuery {
+  const matchers: Matcher[] = []
+  let startMs = 0
+  let endMs = 0
+  eachField(bytes, start, end, (field, type, from, to) => {
+    if (field === 1 && type === VARINT) startMs = readInt64(bytes, from, to)
+    else if (field === 2 && type === VARINT) endMs = readInt64(bytes, from, to)
+    else if (field === 3 && type === LENGTH) matchers.push(decodeMatcher(bytes, from, to))
+  })
+  return { matchers, startMs, endMs }
+}
+
+function decodeMatcher(bytes: Uint8Array, start: number, end: number): Matcher {
+  let operator: MatchOperator | undefined = '='
+  let name = ''
+  let value = ''
+  eachField(bytes, start, end, (field, type, from, to) => {
+    if (field === 1 && type === VARINT) operator = OPERATORS[readUvarint(bytes, from, to)]
+    else if (field === 2 && type === LENGTH) name = textIn(bytes, from, to)
+    else if (field === 3 && type === LENGTH) value = textIn(bytes, from, to)
+  })
+  if (operator === undefined) throw malformed('invalid matcher type')
+  return { name, operator, value }
+}
+
+function textIn(bytes: Uint8Array, start: number, end: number): string {
+  const text = decodeUtf8(bytes, start, end)
+  if (text === undefined) throw malformed('a string is not UTF-8')
+  return text
+}
+
+type OnField = (field: number, type: number, start: number, end: number) => void
+
+/** Each field with the place of its value (of a length-delimited one: of what it holds). */
+function eachField(bytes: Uint8Array, start: number, end: number, onField: OnField): void {
+  for (let at = start; at < end; ) {
+    const tag = readTag(bytes, at, end)
+    const valueAt = cursor.at
+    const next = skipField(tag, bytes, valueAt, end)
+    cursor.at = valueAt
+    if ((tag & 7) === LENGTH) readLength(bytes, valueAt, end)
+    onField(tag >>> 3, tag & 7, cursor.at, next)
+    at = next
+  }
+}
+
+/** Puts one QueryResult into a ReadResponse. */
+export function putResult(out: Writer, series: readonly ReadSeries[]): void {
+  const result = new Writer(64 * 1024)
+  const part = new Writer(4096)
+  for (const each of series) {
+    part.reset()
+    putLabels(part, each.labels)
+    putSamples(part, each)
+    putMessage(result, 1, part)
+  }
+  putMessage(out, 1, result)
+}
+
+function putSamples(out: Writer, { times, values, histograms }: ReadSeries): void {
+  for (let i = 0; i < times.length; i++) {
+    const time = times[i]!
+    const histogram = histograms?.[i]
+    if (histogram !== undefined) {
+      putMessage(out, 4, encodeProto(histogram, time))
+      continue
+    }
+    out.u8(0x12) // samples 2
+    out.u8(10 + int64Bytes(time))
+    out.u8(0x09) // value 1
+    out.f64(values, i)
+    out.u8(0x10) // timestamp 2
+    putInt64(out, time)
+  }
+}
+
+/** Yields the frames of one series; a new one begins when the chunks of one pass `bytesMax`. */
+export function* chunkFrames(
+  { labels, chunks }: { labels: Labels; chunks: readonly ReadChunk[] },
+  { queryIndex, bytesMax }: { queryIndex: number; bytesMax: number },
+): Generator<Uint8Array> {
+  const head = new Writer(256)
+  putLabels(head, labels)
+  const series = new Writer(1024)
+  const part = new Writer(512)
+  series.bytes(head.view())
+  for (let i = 0; i < chunks.length; i++) {
+    const { minTime, maxTime, encoding, bytes } = chunks[i]!
+    part.reset()
+    putInt(part, 1, minTime)
+    putInt(part, 2, maxTime)
+    putInt(part, 3, encoding)
+    part.u8(0x22) // data 4
+    part.uvarint(bytes.length)
+    part.bytes(bytes)
+    putMessage(series, 2, part)
+    if (series.length < bytesMax && i < chunks.length - 1) continue
+    yield frameOf(series, queryIndex)
+    series.reset()
+    series.bytes(head.view())
+  }
+}
+
+function frameOf(series: Writer, queryIndex: number): Uint8Array {
+  const message = new Writer(series.length + 16)
+  putMessage(message, 1, series)
+  putInt(message, 2, queryIndex)
+  const out = new Writer(message.length + 16)
+  out.uvarint(message.length)
+  const sum = crc32c(message.view())
+  for (let shift = 24; shift >= 0; shift -= 8) out.u8((sum >>> shift) & 255)
+  out.bytes(message.view())
+  return out.finish()
+}
+
+function putLabels(out: Writer, labels: Labels): void {
+  for (let i = 0; i < labels.length; i += 2) {
+    const name = Buffer.byteLength(labels[i]!)
+    const value = Buffer.byteLength(labels[i + 1]!)
+    out.u8(0x0a) // labels 1
+    out.uvarint(2 + uvarintBytes(name) + name + uvarintBytes(value) + value)
+    out.u8(0x0a)
+    out.text(labels[i]!)
+    out.u8(0x12)
+    out.text(labels[i + 1]!)
+  }
+}
+
+function putMessage(out: Writer, field: number, message: Writer): void {
+  out.uvarint(field * 8 + LENGTH)
+  out.uvarint(message.length)
+  out.bytes(message.view())
+}
+
+/** Left out when it is zero, as Prometheus does. */
+function putInt(out: Writer, field: number, value: number): void {
+  if (value === 0) return
+  out.uvarint(field * 8)
+  putInt64(out, value)
+}
+
+function putInt64(out: Writer, value: number): void {
+  if (value >= 0) {
+    out.uvarint(value)
+    return
+  }
+  let rest = BigInt.asUintN(64, BigInt(value))
+  for (; rest >= 128n; rest >>= 7n) out.u8(Number(rest & 127n) | 128)
+  out.u8(Number(rest))
+}
+
+const int64Bytes = (value: number): number => (value < 0 ? 10 : uvarintBytes(value))
+
+function uvarintBytes(value: number): number {
+  let count = 1
+  for (let rest = value; rest >= 128; rest = Math.floor(rest / 128)) count++
+  return count
+}
