@@ -21,7 +21,8 @@ import { compileMatcher } from '../../shared/tsdb/matcher-set.ts'
 import type { GatewayConfig } from './config.ts'
 import { type Answer, type Exchange, isUnheard, JSON_TYPE, jsonAnswer, type Route } from './exchange.ts'
 import { ANONYMOUS } from './identity.ts'
-import { readPairs, statusOf } from './queries.ts'
+import { readPairs } from './queries.ts'
+import { statusOf } from './query-body.ts'
 
 export interface DeletionDeps {
   readonly bus: Bus

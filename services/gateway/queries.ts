@@ -1,40 +1,59 @@
 // Prometheus' query API: HTTP parameters become the question `query`, the answer's body passes through as it is.
 
-import { promisify } from 'node:util'
-import { gzip } from 'node:zlib'
 import { RefusedError, UnavailableError } from '../../shared/base/errors.ts'
 import { ask } from '../../shared/bus/ask.ts'
 import type { Bus } from '../../shared/bus/port.ts'
 import {
+  FEDERATE_ESCAPINGS,
+  type FederateEscaping,
   QUERY_TEXTS,
   type QueryKind,
   type QueryParams,
   query,
-  STATUS_OF_ERROR_TYPE,
+  RAW_KINDS,
+  READ_CHUNKS,
 } from '../../shared/contracts/query.ts'
 import { encodeTenant } from '../../shared/model/tenant.ts'
 import { readBody } from './body.ts'
 import type { GatewayConfig } from './config.ts'
 import { type Answer, type Exchange, isUnheard, JSON_TYPE, jsonAnswer, type Route } from './exchange.ts'
 import type { Load } from './load.ts'
+import { failedAnswer, isError, maybeCompressed, statusOf } from './query-body.ts'
 
-const GZIP_BYTES_MIN = 4096
-const GZIP_LEVEL = 1
 const PARAMETERS_MAX = 20_000
-const ERROR_BYTES_MAX = 1024 * 1024
 
 /** Where the API hangs: Prometheus' place, Mimir's, Cortex'. */
 export const API_ROOTS = ['', '/prometheus', '/api/prom']
 
-const kinds: readonly { path: string; kind: QueryKind; methods: readonly string[] }[] = [
-  { path: 'query', kind: 'instant', methods: ['GET', 'POST'] },
-  { path: 'query_range', kind: 'range', methods: ['GET', 'POST'] },
-  { path: 'query_exemplars', kind: 'exemplars', methods: ['GET', 'POST'] },
-  { path: 'format_query', kind: 'format', methods: ['GET', 'POST'] },
-  { path: 'series', kind: 'series', methods: ['GET', 'POST'] },
-  { path: 'labels', kind: 'labels', methods: ['GET', 'POST'] },
-  { path: 'label/{name}/values', kind: 'label_values', methods: ['GET', 'POST'] },
-  { path: 'metadata', kind: 'metadata', methods: ['GET', 'POST'] },
+interface KindRoute {
+  readonly path: string
+  readonly kind: QueryKind
+  readonly methods: readonly string[]
+  /** Other than JSON and Prometheus' errors. */
+  readonly errors?: 'text'
+  readonly headers?: (params: QueryParams) => Readonly<Record<string, string>>
+}
+
+const both = ['GET', 'POST']
+const cardinality = { methods: both, errors: 'text' } as const
+
+const kinds: readonly KindRoute[] = [
+  { path: 'api/v1/query', kind: 'instant', methods: both },
+  { path: 'api/v1/query_range', kind: 'range', methods: both },
+  { path: 'api/v1/query_exemplars', kind: 'exemplars', methods: both },
+  { path: 'api/v1/format_query', kind: 'format', methods: both },
+  { path: 'api/v1/parse_query', kind: 'parse', methods: both },
+  { path: 'api/v1/series', kind: 'series', methods: both },
+  { path: 'api/v1/labels', kind: 'labels', methods: both },
+  { path: 'api/v1/label/{name}/values', kind: 'label_values', methods: both },
+  { path: 'api/v1/metadata', kind: 'metadata', methods: both },
+  { path: 'api/v1/features', kind: 'features', methods: ['GET'] },
+  { path: 'api/v1/status/tsdb', kind: 'tsdb', methods: ['GET'] },
+  { path: 'api/v1/cardinality/label_names', kind: 'cardinality_label_names', ...cardinality },
+  { path: 'api/v1/cardinality/label_values', kind: 'cardinality_label_values', ...cardinality },
+  { path: 'api/v1/cardinality/active_series', kind: 'cardinality_active_series', ...cardinality },
+  { path: 'api/v1/read', kind: 'read', methods: ['POST'], errors: 'text' },
+  { path: 'federate', kind: 'federate', methods: ['GET'], errors: 'text', headers: federateHeaders },
 ]
 
 /** `name` stands in the path. */
@@ -52,32 +71,68 @@ export function queryRoutes({ bus, config, load, version }: QueryDeps): readonly
     API_ROOTS.map((root) => ({
       name,
       methods,
-      path: `${root}/api/v1/${path}`,
+      path: `${root}/${path}`,
       access: 'read',
       errors: 'json',
       hasCors: true,
+      headers: NOT_KEPT,
       answer,
     }))
+  const kindRoutes = kinds.flatMap((each) =>
+    route(each.kind, each.methods, each.path, (exchange) => answer(each, exchange)).map((made) => ({
+      ...made,
+      errors: each.errors ?? made.errors,
+    })),
+  )
   return [
-    ...kinds.flatMap(({ path, kind, methods }) => route(kind, methods, path, (exchange) => answer(kind, exchange))),
-    ...route('rules', ['GET'], 'rules', () => jsonAnswer({ groups: [] })),
-    ...route('alerts', ['GET'], 'alerts', () => jsonAnswer({ alerts: [] })),
-    ...route('buildinfo', ['GET'], 'status/buildinfo', () => jsonAnswer(buildInfo(version()))),
+    ...kindRoutes,
+    ...route('rules', ['GET'], 'api/v1/rules', () => jsonAnswer({ groups: [] })),
+    ...route('alerts', ['GET'], 'api/v1/alerts', () => jsonAnswer({ alerts: [] })),
+    ...route('buildinfo', ['GET'], 'api/v1/status/buildinfo', () => jsonAnswer(buildInfo(version()))),
   ]
 
-  async function answer(kind: QueryKind, exchange: Exchange): Promise<Answer> {
+  async function answer(to: KindRoute, exchange: Exchange): Promise<Answer> {
     const lease = load.enter(exchange.tenant)
     exchange.holdUntilAnswered(lease.end)
-    const params = await readParams(exchange, config.formBytesMax)
+    const params = await paramsOf(to, exchange, config)
     const { requestId, signal, tenant } = exchange
+    const { kind } = to
     const asked = ask(bus, query, { tenant: encodeTenant(tenant), kind }, params, { requestId, signal })
     const body = await asked.catch((error: unknown) => {
       if (!isUnheard(error)) throw error
       throw new UnavailableError('err-carillon-no-querier', 'no querier answers at the moment', { cause: error })
     })
     lease.grow(body.length)
-    return await maybeGzipped({ status: statusOf(body), headers: { 'Content-Type': JSON_TYPE }, body }, exchange)
+    const status = RAW_KINDS.has(kind) && !isError(body) ? 200 : statusOf(body)
+    if (status !== 200) return failedAnswer(status, body, to.errors ?? 'json')
+    if (kind === 'read') return readAnswer(body)
+    const headers = to.headers?.(params) ?? { 'Content-Type': JSON_TYPE }
+    return await maybeCompressed({ status, headers, body }, exchange.request)
   }
+}
+
+/** What a tenant was answered is nobody else's, and soon no longer true. */
+const NOT_KEPT = { 'Cache-Control': 'no-store' }
+
+function readAnswer(marked: Uint8Array): Answer {
+  const headers =
+    marked[0] === READ_CHUNKS
+      ? { 'Content-Type': 'application/x-streamed-protobuf; proto=prometheus.ChunkedReadResponse' }
+      : { 'Content-Type': 'application/x-protobuf', 'Content-Encoding': 'snappy' }
+  return { status: 200, headers, body: marked.subarray(1) }
+}
+
+function federateHeaders({ escaping = 'underscores' }: QueryParams): Record<string, string> {
+  return { 'Content-Type': `text/plain; version=0.0.4; charset=utf-8; escaping=${escaping}` }
+}
+
+async function paramsOf({ kind }: KindRoute, exchange: Exchange, config: GatewayConfig): Promise<QueryParams> {
+  if (kind === 'read') {
+    const body = await readBody(exchange, { bytesMax: config.formBytesMax })
+    return { body: Buffer.from(body.buffer, body.byteOffset, body.length).toString('base64') }
+  }
+  const params = await readParams(exchange, config.formBytesMax)
+  return kind === 'federate' ? { ...params, escaping: escapingOf(exchange.request.headers.accept) } : params
 }
 
 /** The parameters of a form and of the URL, what the form says first. */
@@ -94,15 +149,26 @@ async function readParams(exchange: Exchange, formBytesMax: number): Promise<Que
   const given = await readPairs(exchange, formBytesMax)
   const single: Record<string, string> = {}
   const match: string[] = []
+  const names: string[] = []
   for (const [name, value] of given) {
     if (name === 'match[]') match.push(value)
+    else if (name === 'label_names[]' || name === 'label_names') names.push(value)
     else if (inUrl.has(name)) single[name] ??= value
   }
   const consistency = request.headers['x-read-consistency']
   if (typeof consistency === 'string') single['read_consistency'] = consistency
   if (/(^|[\s,])no-store\s*(,|$)/i.test(request.headers['cache-control'] ?? '')) single['no_store'] = 'true'
   if (params['name'] !== undefined) single['name'] = unescapeName(params['name'])
-  return match.length > 0 ? { ...single, match } : single
+  return { ...single, ...(match.length > 0 && { match }), ...(names.length > 0 && { label_names: names }) }
+}
+
+/** What the scraper wants to have done to names that older parsers do not take. */
+function escapingOf(accept: string | undefined): FederateEscaping {
+  for (const [, wanted] of (accept ?? '').matchAll(/;\s*escaping\s*=\s*"?([a-z0-9-]+)"?/g)) {
+    const known = FEDERATE_ESCAPINGS.find((name) => name === wanted)
+    if (known !== undefined) return known
+  }
+  return 'underscores'
 }
 
 function parsePairs(text: string): [string, string][] {
@@ -136,40 +202,6 @@ export function unescapeName(name: string): string {
     at = end
   }
   return out
-}
-
-const successStart = Buffer.from('{"status":"success"')
-
-/** The HTTP status of a querier's answer, looked up by its first bytes and, when it failed, its error type. */
-export function statusOf(body: Uint8Array): number {
-  const bytes = Buffer.from(body.buffer, body.byteOffset, body.length)
-  if (bytes.subarray(0, successStart.length).equals(successStart)) return 200
-  if (bytes.length > ERROR_BYTES_MAX) return 500
-  let errorType: unknown
-  try {
-    errorType = (JSON.parse(bytes.toString()) as { errorType?: unknown } | null)?.errorType
-  } catch (cause) {
-    throw new Error('the querier answered something that is not JSON', { cause })
-  }
-  const status = typeof errorType === 'string' ? STATUS_OF_ERROR_TYPE[errorType] : undefined
-  return status === 499 ? 503 : (status ?? 500) // whoever reads this has not hung up: the querier gave up by itself
-}
-
-const gzipped = promisify(gzip)
-
-async function maybeGzipped(answer: Answer & { body: Uint8Array }, { request }: Exchange): Promise<Answer> {
-  const headers = { ...answer.headers, Vary: 'Accept-Encoding, Origin' }
-  if (answer.body.length < GZIP_BYTES_MIN || !acceptsGzip(request.headers['accept-encoding']))
-    return { ...answer, headers }
-  const body = await gzipped(answer.body, { level: GZIP_LEVEL })
-  return { ...answer, headers: { ...headers, 'Content-Encoding': 'gzip' }, body }
-}
-
-function acceptsGzip(header: string | string[] | undefined): boolean {
-  return String(header ?? '')
-    .toLowerCase()
-    .split(',')
-    .some((part) => /^\s*(gzip|\*)\s*(;\s*q=(1(\.0*)?|0?\.\d*[1-9]\d*))?\s*$/.test(part))
 }
 
 /** Grafana reads `version` to learn what the API can do, and takes an answer without `features` for Prometheus itself. */

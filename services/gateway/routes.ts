@@ -12,12 +12,14 @@ import { type PageDeps, pageRoutes } from './pages.ts'
 import { type PushDeps, pushRoutes } from './push.ts'
 import { type QueryDeps, queryRoutes } from './queries.ts'
 import { ringRoutes } from './ring-page.ts'
+import { type StatusApiDeps, statusApiRoutes } from './status-api.ts'
 import { type UploadDeps, uploadRoutes } from './uploads.ts'
 
 export type RoutesDeps = PageDeps &
   ElectionDeps &
   DeletionDeps &
   Omit<PushDeps, 'load' | 'bytesTaken' | 'assertDurable'> &
+  StatusApiDeps &
   Omit<QueryDeps, 'load'> &
   Omit<BlockDeps, 'load'> &
   Omit<UploadDeps, 'load'> & { readonly metrics: Metrics }
@@ -46,6 +48,7 @@ export function gatewayRoutes(deps: RoutesDeps): readonly Route[] {
     ...pushRoutes({ ...deps, load: pushLoad, bytesTaken, assertDurable: durability.assertDurable }),
     ...electionRoutes(deps),
     ...queryRoutes({ ...deps, load: queryLoad }),
+    ...statusApiRoutes(deps),
     ...pageRoutes(deps),
     ...ringRoutes(deps),
     ...flushRoutes(deps),

@@ -1,7 +1,7 @@
 // Remote read (`/api/v1/read`): samples of several selectors in Prometheus' protobuf, as one message or as a row of frames of chunks.
 import { RefusedError } from '../../shared/base/errors.ts'
 import type { Bus } from '../../shared/bus/port.ts'
-import { query } from '../../shared/contracts/query.ts'
+import { query, READ_CHUNKS, READ_SAMPLES } from '../../shared/contracts/query.ts'
 import { compareLabels } from '../../shared/model/labels.ts'
 import type { SeriesSamples } from '../../shared/promql/source.ts'
 import { cutChunks } from '../../shared/tsdb/block/chunk-cutting.ts'
@@ -38,9 +38,9 @@ export function remoteReadQueries({ bus, reader, selectorsMax }: RemoteReadDeps)
   async function read(asked: Asked): Promise<Answer> {
     const request = requestIn(asked.params.body ?? '', selectorsMax)
     return asked.run(undefined, async (scope) => {
-      const raw =
-        request.shape === 'chunks' ? await streamed(asked, request, scope) : await whole(asked, request, scope)
-      return { data: undefined, raw }
+      const isStreamed = request.shape === 'chunks'
+      const parts = isStreamed ? await streamed(asked, request, scope) : await whole(asked, request, scope)
+      return { data: undefined, raw: [Uint8Array.of(isStreamed ? READ_CHUNKS : READ_SAMPLES), ...parts] }
     })
   }
 

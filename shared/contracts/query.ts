@@ -38,6 +38,9 @@ export const RAW_KINDS: ReadonlySet<QueryKind> = new Set<QueryKind>([
   'cardinality_label_values',
   'cardinality_active_series',
 ])
+/** The answer of `read` begins with one of these bytes; the body that HTTP has follows. */
+export const READ_SAMPLES = 0
+export const READ_CHUNKS = 1
 export const ERROR_START = '{"status":"error"'
 
 /** How names that older parsers do not take are written. */
