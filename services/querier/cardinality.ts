@@ -77,7 +77,7 @@ export function cardinalityQueries(deps: CardinalityDeps): Readonly<Record<Cardi
         ),
         memoryInBytesByLabelName: top(
           limit,
-          [...counts].map(([name, values]) => [name, valueBytes(values)]),
+          [...counts].map(([name, values]) => [name, labelBytes(name, values)]),
         ),
         seriesCountByLabelValuePair: top(limit, pairsOf(counts)),
       })
@@ -205,10 +205,11 @@ function countsOf(series: readonly Labels[]): Counts {
   return counts
 }
 
-/** What the values of a label would take if each series had its own copy. */
-function valueBytes(values: ReadonlyMap<string, number>): number {
+/** What a label would take if each series had its own copy of name and value, two lengths included. */
+function labelBytes(name: string, values: ReadonlyMap<string, number>): number {
+  const nameBytes = Buffer.byteLength(name) + 2
   let bytes = 0
-  for (const [value, count] of values) bytes += Buffer.byteLength(value) * count
+  for (const [value, count] of values) bytes += (nameBytes + Buffer.byteLength(value)) * count
   return bytes
 }
 

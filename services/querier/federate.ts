@@ -14,7 +14,7 @@ import type { SeriesSamples } from '../../shared/promql/source.ts'
 import { wordsOf } from '../../shared/tsdb/chunk/xor.ts'
 import type { Answer, AnswerKind, Asked } from './asked.ts'
 import { escapeName, isPlainName } from './escape-name.ts'
-import { selectorTexts } from './params.ts'
+import { anySelectors } from './params.ts'
 import type { WholeReader } from './whole-reader.ts'
 import { wholeSource } from './whole-source.ts'
 
@@ -33,7 +33,7 @@ export function federateQueries(deps: FederateDeps): Readonly<Record<'federate',
   return { federate }
 
   async function federate({ params, budget, run }: Asked): Promise<Answer> {
-    const selectors = selectorTexts(params, selectorsMax)
+    const selectors = anySelectors(params, selectorsMax)
     const escaping = FEDERATE_ESCAPINGS.find((known) => known === (params.escaping ?? 'underscores'))
     if (escaping === undefined) throw badData(`there is no escaping "${params.escaping}"`)
     if (selectors.length === 0) return { data: undefined, raw: [] }

@@ -167,9 +167,10 @@ export function statsWarning(stats: string): string | undefined {
   return `value ${quote(stats)} for parameter "stats" is deprecated and will be rejected in the next major release, use "true" or "all"`
 }
 
-/** The selectors of `match[]`, of which there may be none, refused with the parser's own words. */
-export function selectorTexts(params: QueryParams, selectorsMax: number): readonly (readonly Matcher[])[] {
-  return selectorsOf(params, selectorsMax)
+/** The selectors of `match[]` as the parser takes them: there may be none, and one may select everything. */
+export function anySelectors({ match = [] }: QueryParams, selectorsMax: number): readonly (readonly Matcher[])[] {
+  if (match.length > selectorsMax) throw tooManySelectors(match.length, selectorsMax)
+  return match.map((text) => parseSelector(text))
 }
 
 function limitParam(params: QueryParams): number {
@@ -207,18 +208,17 @@ function lookbackParam({ lookback_delta: text }: QueryParams): number | undefine
   return ns > 0 ? Math.trunc(ns / 1e6) || undefined : undefined
 }
 
-function selectorsOf({ match = [] }: QueryParams, selectorsMax: number): readonly (readonly Matcher[])[] {
-  if (match.length > selectorsMax) {
-    throw new RefusedError(
-      'err-carillon-selectors',
-      `${match.length} match[] parameters came, at most ${selectorsMax} are answered`,
-    )
-  }
-  const selectors = match.map((text) => parseSelector(text))
+function selectorsOf(params: QueryParams, selectorsMax: number): readonly (readonly Matcher[])[] {
+  const selectors = anySelectors(params, selectorsMax)
   for (const selector of selectors) {
     if (selector.every((matcher) => compileMatcher(matcher).matchesEmpty)) {
       throw badData('match[] must contain at least one non-empty matcher')
     }
   }
   return selectors
+}
+
+function tooManySelectors(count: number, max: number): RefusedError {
+  const text = `${count} match[] parameters came, at most ${max} are answered`
+  return new RefusedError('err-carillon-selectors', text)
 }

@@ -48,6 +48,8 @@ export interface PrometheusOptions {
   readonly jobs: Readonly<Record<string, readonly string[]>>
   /** Absent: it writes to nobody. */
   readonly remoteWriteUrl?: string
+  /** Absent: it reads from nobody. */
+  readonly remoteReadUrl?: string
   /** Further flags. */
   readonly args?: readonly string[]
   /** Further features. */
@@ -90,7 +92,7 @@ function hasHistogramSetting({ major, version }: FoundPrometheus): boolean {
 }
 
 function configText(found: FoundPrometheus, options: PrometheusOptions, address: string): string {
-  const { jobs, remoteWriteUrl, externalLabels = {} } = options
+  const { jobs, remoteWriteUrl, remoteReadUrl, externalLabels = {} } = options
   const targets = remoteWriteUrl === undefined ? jobs : { ...jobs, prometheus: [address] }
   return stringify({
     global: { scrape_interval: '1s', scrape_timeout: '1s', external_labels: externalLabels },
@@ -100,6 +102,7 @@ function configText(found: FoundPrometheus, options: PrometheusOptions, address:
       ...(found.major >= 3 && { always_scrape_classic_histograms: true }),
       ...(hasHistogramSetting(found) && { scrape_native_histograms: true }),
     })),
+    remote_read: remoteReadUrl === undefined ? [] : [{ url: remoteReadUrl, read_recent: true }],
     remote_write: (remoteWriteUrl === undefined ? [] : [remoteWriteUrl]).map((url) => ({
       url,
       send_exemplars: true,
