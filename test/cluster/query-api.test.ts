@@ -16,6 +16,8 @@ const nats = findNatsServer()
 const missing = 'reason' in found ? found.reason : 'reason' in nats ? nats.reason : undefined
 const mustRun = process.env['CARILLON_CI'] === '1'
 const isNew = 'reason' in found || found.major >= 3
+/** With all that is compared to the letter. A build that does not know its version is one. */
+const isNewest = 'reason' in found || /^(3|3\.(8|9|[1-9]\d).*|[4-9].*|[1-9]\d.*)$/.test(found.version)
 
 const SAMPLES = 40
 const endMs = Math.floor(Date.now() / 1000) * 1000 - 1000
@@ -55,15 +57,15 @@ describe.skipIf(missing !== undefined && !mustRun)('the query API', () => {
   }
 
   it.each(expressions)('parse_query of %s is as there', async (query) => {
-    if (!isNew) return
+    if (!isNewest) return
     const [ours, theirs] = await both(`/api/v1/parse_query?${new URLSearchParams({ query })}`)
     expect([ours!.status, JSON.parse(ours!.text)]).toEqual([theirs!.status, JSON.parse(theirs!.text)])
   })
 
   it.each(federated())('federate %s is as there', async (search, accept) => {
     const [ours, theirs] = await both(`/federate?${search}`, { headers: accept === '' ? {} : { Accept: accept } })
-    if (isNew) expect(ours!.text).toBe(theirs!.text)
-    if (isNew) expect(ours!.answer.headers.get('content-type')).toBe(theirs!.answer.headers.get('content-type'))
+    if (isNewest) expect(ours!.text).toBe(theirs!.text)
+    if (isNewest) expect(ours!.answer.headers.get('content-type')).toBe(theirs!.answer.headers.get('content-type'))
     expect([ours!.status, ours!.text.length > 0]).toEqual([theirs!.status, theirs!.text.length > 0])
   })
 
@@ -93,7 +95,12 @@ describe.skipIf(missing !== undefined && !mustRun)('the query API', () => {
   })
 
   it('a Prometheus that reads from us answers what we answer', async () => {
-    const queries = ['{job="shop"}', 'sum by (handler) (rate(shop_requests_total[10s]))', 'shop_latency', 'shop_gone']
+    const queries = [
+      '{job="shop",__name__!~"shop_[ls].*"}',
+      'sum by (handler) (rate(shop_requests_total[10s]))',
+      'shop_latency',
+      'shop_gone',
+    ]
     for (const query of [
       ...queries,
       'histogram_quantile(0.9, rate(shop_latency[10s]))',
@@ -120,7 +127,8 @@ describe.skipIf(missing !== undefined && !mustRun)('the query API', () => {
     const [ours, theirs] = (await both('/api/v1/status/tsdb?limit=10000')).map(({ text }) => JSON.parse(text).data)
     const inOrder = (rows: readonly { name: string; value: number }[]) =>
       rows.map(({ name, value }) => `${name} ${value}`).sort()
-    for (const list of Object.keys(theirs).filter((key) => key !== 'headStats')) {
+    const isCompared = (list: string) => list !== 'headStats' && (isNewest || list !== 'memoryInBytesByLabelName')
+    for (const list of Object.keys(theirs).filter(isCompared)) {
       expect(inOrder(ours[list]), list).toEqual(inOrder(theirs[list]))
     }
     expect({ ...ours.headStats, chunkCount: 0 }).toEqual({ ...theirs.headStats, chunkCount: 0 })
