@@ -50,6 +50,10 @@ export interface PrometheusOptions {
   readonly remoteWriteUrl?: string
   /** Absent: it reads from nobody. */
   readonly remoteReadUrl?: string
+  /** Default: when it writes to somebody. */
+  readonly scrapesItself?: boolean
+  /** Blocks that are there from the start; the folder stays the caller's. */
+  readonly dataDir?: string
   /** Further flags. */
   readonly args?: readonly string[]
   /** Further features. */
@@ -63,7 +67,7 @@ export async function startPrometheus(found: FoundPrometheus, options: Prometheu
   writeFileSync(join(dir, 'prometheus.yml'), configText(found, options, address))
   const args = [
     `--config.file=${join(dir, 'prometheus.yml')}`,
-    `--storage.tsdb.path=${join(dir, 'data')}`,
+    `--storage.tsdb.path=${options.dataDir ?? join(dir, 'data')}`,
     `--web.listen-address=${address}`,
     '--log.level=warn',
     `--enable-feature=${['exemplar-storage', 'native-histograms', ...(found.major >= 3 ? ['metadata-wal-records'] : []), ...(options.features ?? [])].join(',')}`,
@@ -93,7 +97,8 @@ function hasHistogramSetting({ major, version }: FoundPrometheus): boolean {
 
 function configText(found: FoundPrometheus, options: PrometheusOptions, address: string): string {
   const { jobs, remoteWriteUrl, remoteReadUrl, externalLabels = {} } = options
-  const targets = remoteWriteUrl === undefined ? jobs : { ...jobs, prometheus: [address] }
+  const scrapesItself = options.scrapesItself ?? remoteWriteUrl !== undefined
+  const targets = scrapesItself ? { ...jobs, prometheus: [address] } : jobs
   return stringify({
     global: { scrape_interval: '1s', scrape_timeout: '1s', external_labels: externalLabels },
     scrape_configs: Object.entries(targets).map(([job, addresses]) => ({
