@@ -70,7 +70,7 @@ export class BlockWriter {
     if (chunks.length === 0) return
     this.begin(labels)
     for (const { encoding, bytes, minTime, maxTime, count } of chunks) {
-      assert(isKnownEncoding(encoding), `a chunk of ${formatLabels(labels)} has the encoding ${encoding}`)
+      if (!isKnownEncoding(encoding)) assert(false, `a chunk of ${formatLabels(labels)} has the encoding ${encoding}`)
       this.putChunk(encoding, bytes, minTime, maxTime, count)
     }
     this.end(labels)
