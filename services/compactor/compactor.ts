@@ -8,6 +8,7 @@
 //   L1-L3, P1-P4, C1-C4, S1-S3, W1-W4 and V1-V3 stand where they are kept: leases.ts, plan.ts, commit.ts, steps.ts, sweep.ts, uploads.ts.
 import fs from 'node:fs'
 import { AssertionError, present } from '../../shared/base/assert.ts'
+import { backoffMs } from '../../shared/base/backoff.ts'
 import { sleep } from '../../shared/base/clock.ts'
 import { ConflictError, RefusedError, textOf } from '../../shared/base/errors.ts'
 import { openBlocks } from '../../shared/blocks/open.ts'
@@ -47,6 +48,7 @@ const STEPS_PER_TURN = 32
 /** Downsampled data of one range is made again at most this often: each late block asks for it. */
 const DOWNSAMPLE_GAP_MS = 6 * HOUR_MS
 const STORE_SWEEP_MS_MAX = 5 * 60_000
+const RETRY_MS_MAX = HOUR_MS
 /** The part of the time of who asked that is spent waiting for the outcome. */
 const PATIENCE = 0.8
 const HALF_DONE_MS = 15_000
@@ -81,6 +83,7 @@ export function compactor(deps: CompactorDeps): Actor {
   /** Steps that waited when a tenant was last looked at. */
   const waiting = new Map<string, number>()
   const errors = new Map<string, string>()
+  const failures = new Map<string, { count: number; until: number }>()
   let opened: Blocks | undefined
   let leases: Leases
   let sweep: Sweep
@@ -211,6 +214,8 @@ export function compactor(deps: CompactorDeps): Actor {
       if (stored === undefined || stopping.signal.aborted) return { steps, note: 'nothing there' }
       const isSweepDue = clock.monotonic() - (sweptAt.get(tenant) ?? startedAt) >= config.sweepEveryMs
       const hasRetired = sweep.dueRetired(stored.manifest).length > 0
+      const isPutOff = !isForced && (failures.get(tenant)?.until ?? 0) > clock.monotonic()
+      if (isPutOff) return { steps, note: errors.get(tenant) ?? '' }
       const waitingCount = waitingOf(tenant, isForced).length
       waiting.set(tenant, waitingCount)
       if (!isSweepDue && !hasRetired && waitingCount === 0) {
@@ -228,6 +233,7 @@ export function compactor(deps: CompactorDeps): Actor {
       steps = await work(lease, raised.manifest, isForced, signal)
       await clean(lease, isSweepDue, signal)
       errors.delete(tenant)
+      failures.delete(tenant)
       return { steps, note: 'done' }
     } catch (error) {
       if (error instanceof AssertionError) throw error
@@ -235,12 +241,20 @@ export function compactor(deps: CompactorDeps): Actor {
       if (lease?.signal.aborted) measures.leaseLost()
       if (!stopping.signal.aborted) {
         errors.set(tenant, note)
+        if (!lease?.signal.aborted) putOff(tenant)
         log.warn({ tenant, reason: note }, 'a turn of compaction ended early')
       }
       return { steps, note }
     } finally {
       if (lease !== undefined && !lease.signal.aborted) await leases.release(lease)
     }
+  }
+
+  /** What failed is tried again ever more slowly: a merge that breaks off has read and written a lot for nothing. */
+  function putOff(tenant: string): void {
+    const count = failures.get(tenant)?.count ?? 0
+    const waitMs = backoffMs(count, { firstMs: config.compactEveryMs, maxMs: RETRY_MS_MAX }, deps.random)
+    failures.set(tenant, { count: count + 1, until: clock.monotonic() + waitMs })
   }
 
   async function work(lease: Lease, first: Manifest, isForced: boolean, signal: AbortSignal): Promise<number> {

@@ -9,7 +9,7 @@
 //   S3  Every change carries the fence of the lease.
 import { AssertionError, assert } from '../../shared/base/assert.ts'
 import type { Clock } from '../../shared/base/clock.ts'
-import { ConflictError, CorruptError, UnavailableError } from '../../shared/base/errors.ts'
+import { ConflictError, CorruptError, textOf, UnavailableError } from '../../shared/base/errors.ts'
 import type { Blocks, StoredManifest } from '../../shared/blocks/port.ts'
 import { type BlockEntry, blockPrefix } from '../../shared/contracts/blocks.ts'
 import { encodeTenant } from '../../shared/model/tenant.ts'
@@ -204,7 +204,9 @@ export function stepRunner(deps: StepDeps) {
     running: Running,
     signal: AbortSignal,
   ): Promise<{ report: MergeReport; results: BlockEntry[] }> {
-    const { tenant, job } = naming
+    const { tenant } = naming
+    /** Blocks and the writes of their files. */
+    const begun = new Map<string, Promise<void>[]>()
     const token = encodeTenant(tenant)
     const stored = new Map(sources.map((entry) => [entry.ulid, blocks.openBlock(tenant, entry)]))
     const io: MergeIo = {
@@ -214,16 +216,48 @@ export function stepRunner(deps: StepDeps) {
         running.bytesRead += bytes.length
         return bytes
       },
-      async write(output, file, bytes) {
-        const { length } = bytes
-        await blocks.objects.create(`${blockPrefix(token, nameOf(naming, output))}${file}`, bytes, {
-          timeoutMs: WRITE_TIMEOUT_MS,
-          signal,
-        })
-        running.bytesOut += length
+      write(output, file, bytes) {
+        const ulid = nameOf(naming, output)
+        const writing = create(`${blockPrefix(token, ulid)}${file}`, bytes, running, signal)
+        begun.set(ulid, [...(begun.get(ulid) ?? []), writing])
+        return writing
       },
     }
-    const report = await merger.merge(job, io, signal)
+    try {
+      return await writeWith(io, naming, sources, rules, running, signal)
+    } catch (error) {
+      if (!signal.aborted) await discard(tenant, begun)
+      throw error
+    }
+  }
+
+  async function create(name: string, bytes: Uint8Array, running: Running, signal: AbortSignal): Promise<void> {
+    const { length } = bytes
+    await blocks.objects.create(name, bytes, { timeoutMs: WRITE_TIMEOUT_MS, signal })
+    running.bytesOut += length
+  }
+
+  /** What a failed step has written goes at once, so that a store that is full does not fill up with the tries. Else it is garbage. */
+  async function discard(tenant: string, begun: ReadonlyMap<string, readonly Promise<void>[]>): Promise<void> {
+    try {
+      for (const [ulid, writes] of begun) {
+        await Promise.allSettled(writes)
+        await blocks.deleteBlock(tenant, ulid)
+      }
+    } catch (error) {
+      log.warn({ tenant, reason: textOf(error) }, 'what a failed step has written stays until the next sweep')
+    }
+  }
+
+  async function writeWith(
+    io: MergeIo,
+    naming: Naming,
+    sources: readonly BlockEntry[],
+    rules: readonly string[],
+    running: Running,
+    signal: AbortSignal,
+  ): Promise<{ report: MergeReport; results: BlockEntry[] }> {
+    const report = await merger.merge(naming.job, io, signal)
     running.samplesIn = report.samplesIn
     running.duplicates = report.duplicates
     running.removed = report.removed
@@ -232,7 +266,7 @@ export function stepRunner(deps: StepDeps) {
     for (const output of report.outputs) {
       const { entry, meta, bytes } = describe(naming, output, sources, rules)
       await io.write(output.name, META_FILE, bytes)
-      await readBack(tenant, entry, meta, signal)
+      await readBack(naming.tenant, entry, meta, signal)
       results.push(entry)
     }
     running.samplesOut = results.reduce((sum, { sampleCount }) => sum + sampleCount, 0)

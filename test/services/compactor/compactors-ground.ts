@@ -152,7 +152,14 @@ export class Ground {
       fault,
       jumps = false,
       config = {},
-    }: { fault?: Fault | undefined; jumps?: boolean; config?: Partial<CompactorConfig> } = {},
+      onObject = () => {},
+    }: {
+      fault?: Fault | undefined
+      jumps?: boolean
+      config?: Partial<CompactorConfig>
+      /** Before each operation on an object; may throw what a store would. */
+      onObject?: (operation: string, name: string) => void
+    } = {},
   ): Promise<() => Promise<void>> {
     const bus = this.hub.connect(name)
     let count = 0
@@ -173,7 +180,7 @@ export class Ground {
     const clock: Clock = jumps ? jumping(bus.clock, seededRandom(this.seed)) : bus.clock
     const deps = {
       ...this.deps(gatedBus(bus, before)),
-      ...{ random, clock, objects: gatedObjects(this.objects, before), metrics: createMetrics() },
+      ...{ random, clock, objects: gatedObjects(this.objects, before, onObject), metrics: createMetrics() },
       ...{ id: name, incarnation: `${name}-${this.hub.has(name)}`, merger: inlineMerger },
       membership: { partitionCount: () => 2 } as Membership,
     }
@@ -305,15 +312,20 @@ function bound(target: Bus, key: string | symbol): unknown {
   return typeof value === 'function' ? value.bind(target) : value
 }
 
-function gatedObjects(objects: ObjectStore, before: () => Promise<void>): ObjectStore {
+function gatedObjects(
+  objects: ObjectStore,
+  gate: () => Promise<void>,
+  onObject: (operation: string, name: string) => void,
+): ObjectStore {
+  const before = (operation: string, name: unknown) => gate().then(() => onObject(operation, String(name)))
   return {
     kind: objects.kind,
-    create: (...of) => before().then(() => objects.create(...of)),
-    info: (...of) => before().then(() => objects.info(...of)),
-    read: (...of) => before().then(() => objects.read(...of)),
-    list: (...of) => before().then(() => objects.list(...of)),
-    delete: (...of) => before().then(() => objects.delete(...of)),
-    sweep: (...of) => before().then(() => objects.sweep(...of)),
+    create: (...of) => before('create', of[0]).then(() => objects.create(...of)),
+    info: (...of) => before('info', of[0]).then(() => objects.info(...of)),
+    read: (...of) => before('read', of[0]).then(() => objects.read(...of)),
+    list: (...of) => before('list', of[0]).then(() => objects.list(...of)),
+    delete: (...of) => before('delete', of[0]).then(() => objects.delete(...of)),
+    sweep: (...of) => before('sweep', of[0]).then(() => objects.sweep(...of)),
     close: () => objects.close(),
   }
 }

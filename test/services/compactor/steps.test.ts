@@ -3,6 +3,7 @@ import fs from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
 import { describe, expect, it } from 'vitest'
+import { UnavailableError } from '../../../shared/base/errors.ts'
 import type { DeleteEntry } from '../../../shared/contracts/blocks.ts'
 import { labelOf, labelsFrom, labelsKey } from '../../../shared/model/labels.ts'
 import { Ground, TENANT } from './compactors-ground.ts'
@@ -163,6 +164,33 @@ describe('windows', () => {
       expect(rawUlids).toEqual(raw.sort())
     const again = await ground.stored(({ aggregate }) => aggregate === 'count')
     expect([...again[0]!.values()].map(({ samples }) => samples.length)).toEqual([48, 48])
+    await stop()
+  })
+})
+
+describe('a store that is full', () => {
+  it('leaves nothing of the tries, which come ever more slowly; once there is room the blocks are merged', async () => {
+    const ground = await opened([0, 1, 2, 3])
+    let isFull = true
+    let tries = 0
+    const stop = await ground.start('one', {
+      onObject(operation, name) {
+        if (operation !== 'create' || !name.endsWith('/index') || !isFull) return
+        tries++
+        throw new UnavailableError('objects-full', 'no room')
+      },
+    })
+    await ground.pass(40 * MINUTE)
+    expect(tries).toBeGreaterThan(3)
+    expect(tries).toBeLessThan(20)
+    const { blocks } = await ground.until(ground.manifest())
+    expect(blocks).toHaveLength(4)
+    expect((await ground.until(ground.found())).map(({ ulid }) => ulid).sort()).toEqual(
+      blocks.map(({ ulid }) => ulid).sort(),
+    )
+    isFull = false
+    await ground.compactNow()
+    expect((await ground.until(ground.manifest())).blocks).toHaveLength(1)
     await stop()
   })
 })
