@@ -18,6 +18,7 @@ import { newEvaluation } from './exec/evaluate.ts'
 import { dropMetadata, sortedByLabels, stayDistinct } from './exec/labels.ts'
 import { type Evaluation, newQueryState, refuseWhenOver } from './exec/query-state.ts'
 import { rawRange } from './exec/raw-range.ts'
+import { HeldMemory, type QueryMemory, SAMPLE_BYTES, SERIES_BYTES } from './memory.ts'
 import { typeOf } from './parse/check.ts'
 import { parse } from './parse/parser.ts'
 import { buildPlan } from './plan/build.ts'
@@ -55,6 +56,9 @@ export interface QueryRequest {
   readonly lookbackMs?: number
   readonly timeoutMs?: number
   readonly signal: AbortSignal
+  /** Told what evaluation takes before it takes it, the source's own aside. What the answer takes stays charged: the caller settles that.
+   *  Without it memory has no bound. */
+  readonly memory?: QueryMemory
 }
 
 export interface ScalarResult {
@@ -152,6 +156,7 @@ async function runQuery(options: EngineOptions, request: QueryRequest, source: S
         lookbackMs,
         samplesMax: options.samplesMax,
         enabledFeatures: options.enabledFeatures,
+        memory: new HeldMemory(request.memory),
         series,
         annotations,
         select: async (matchers, hints) => sortedByLabels(await select(matchers, hints)),
@@ -194,6 +199,7 @@ function withDeadline(signal: AbortSignal, clock: Clock, timeoutMs: number): { s
   return {
     signal: own.signal,
     end() {
+      own.abort(new QueryCancelledError()) // whatever still reads for it
       timer.cancel()
       signal.removeEventListener('abort', onAbort)
     },
@@ -228,10 +234,10 @@ async function evaluate({ root }: Plan, request: QueryRequest, evaluation: Evalu
   const grid = isInstant ? gridOf(endMs, endMs, 1) : gridOf(steps.startMs, steps.endMs, request.stepMs)
   const inner = root.kind === 'invariant' ? root.expr : root
   if (inner.kind === 'string') return { type: 'string', timeMs: grid.startMs, value: inner.value }
-  if (inner.kind === 'matrix') return matrixOf(await rawRange(inner, grid, evaluation), gridTimes(grid))
+  if (inner.kind === 'matrix') return matrixOf(await rawRange(inner, grid, evaluation), gridTimes(grid), evaluation)
   if (inner.kind === 'subquery') {
     const subquery = await evaluation.subquery(inner, grid)
-    return matrixOf(settleNames(subquery.columns, evaluation), gridTimes(subquery.grid))
+    return matrixOf(settleNames(subquery.columns, evaluation), gridTimes(subquery.grid), evaluation)
   }
   if (root.type === 'scalar') {
     const values = await evaluation.scalar(root, grid)
@@ -239,7 +245,7 @@ async function evaluate({ root }: Plan, request: QueryRequest, evaluation: Evalu
     return { type: 'matrix', series: values.length === 0 ? [] : [{ labels: [], times: gridTimes(grid), values }] }
   }
   const columns = settleNames(await evaluation.vector(root, grid), evaluation)
-  if (!isInstant) return matrixOf(columns, gridTimes(grid))
+  if (!isInstant) return matrixOf(columns, gridTimes(grid), evaluation)
   const samples: VectorSample[] = []
   for (const { labels, values, kinds, histograms } of columns) {
     if (kinds[0] === ABSENT) continue
@@ -262,19 +268,28 @@ function settleNames(columns: Column[], { delaysNameRemoval }: Evaluation): Colu
   return mergeSameLabels(columns)
 }
 
-function matrixOf(columns: readonly (Column | MatrixSeries)[], times: Float64Array): MatrixResult {
+function matrixOf(
+  columns: readonly (Column | MatrixSeries)[],
+  times: Float64Array,
+  { memory }: Evaluation,
+): MatrixResult {
   const series: MatrixSeries[] = []
   for (const column of columns) {
-    const one = 'kinds' in column ? seriesOf(column, times) : column
+    const one = 'kinds' in column ? seriesOf(column, times, memory) : column
     if (one.times.length > 0) series.push(one)
   }
   return { type: 'matrix', series: sortedByLabels(series) }
 }
 
-function seriesOf({ labels, values, kinds, histograms }: Column, times: Float64Array): MatrixSeries {
+function seriesOf(
+  { labels, values, kinds, histograms }: Column,
+  times: Float64Array,
+  memory: HeldMemory,
+): MatrixSeries {
   let count = 0
   for (let i = 0; i < kinds.length; i++) if (kinds[i] !== ABSENT) count++
   if (count === kinds.length && histograms === undefined) return { labels, times, values }
+  memory.charge(SERIES_BYTES + SAMPLE_BYTES * count + (histograms === undefined ? 0 : 8 * count))
   const keptTimes = new Float64Array(count)
   const keptValues = new Float64Array(count)
   const keptHistograms: (Histogram | undefined)[] = []

@@ -5,7 +5,17 @@ import { labelsHash } from '../functions/labels-hash.ts'
 import type { PlanAggregation } from '../plan/plan.ts'
 import type { Group } from './aggregate.ts'
 import { TEXTS } from './annotations.ts'
-import { ABSENT, type Column, FLOAT, type Grid, HISTOGRAM, isEmpty, newColumn, setHistogram } from './column.ts'
+import {
+  ABSENT,
+  type Column,
+  columnBytes,
+  FLOAT,
+  type Grid,
+  HISTOGRAM,
+  isEmpty,
+  newColumn,
+  setHistogram,
+} from './column.ts'
 import { ExecutionError } from './errors.ts'
 import type { Evaluation } from './query-state.ts'
 
@@ -35,6 +45,7 @@ export function evaluateSelection(
         const from = group.columns[index]!
         let to = kept.get(from)
         if (to === undefined) {
+          state.memory.charge(columnBytes(grid.steps))
           to = newColumn(from.labels, grid.steps, from.dropsName)
           kept.set(from, to)
         }

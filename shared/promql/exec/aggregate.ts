@@ -5,10 +5,21 @@ import { formatPlain } from '../format-float.ts'
 import { aggregateHistograms } from '../functions/aggregate-histograms.ts'
 import { describeHistogram } from '../functions/histogram-buckets.ts'
 import { quantileOf } from '../functions/quantile.ts'
+import { textBytes } from '../memory.ts'
 import type { PlanAggregation } from '../plan/plan.ts'
 import { evaluateSelection, isSelection } from './aggregate-k.ts'
 import { TEXTS } from './annotations.ts'
-import { ABSENT, type Column, FLOAT, type Grid, HISTOGRAM, isEmpty, mergeSameLabels, newColumn } from './column.ts'
+import {
+  ABSENT,
+  type Column,
+  columnBytes,
+  FLOAT,
+  type Grid,
+  HISTOGRAM,
+  isEmpty,
+  mergeSameLabels,
+  newColumn,
+} from './column.ts'
 import { ExecutionError } from './errors.ts'
 import { keyIgnoring, keyOn, NO_LABELS, onlyLabels, quote, sortedByLabels, withLabel, withoutLabels } from './labels.ts'
 import type { Evaluation } from './query-state.ts'
@@ -34,6 +45,7 @@ export async function evaluateAggregation(node: PlanAggregation, grid: Grid, sta
   const results: Column[] = []
   for (const group of groupBy(columns, node)) {
     await state.breathe()
+    state.memory.charge(columnBytes(grid.steps))
     const result = newColumn(group.labels, grid.steps)
     result.dropsName = group.columns.some((column) => column.dropsName)
     aggregate(node, group, result, param, state)
@@ -51,6 +63,7 @@ async function aggregateStream(node: PlanAggregation, grid: Grid, state: Evaluat
   const results: Column[] = []
   const groups: Accumulator[] = []
   const numberOf = groupNumbers(node, (labels) => {
+    state.memory.charge(4 * columnBytes(grid.steps)) // with what an accumulator keeps
     const result = newColumn(labels, grid.steps)
     groups.push(newAccumulator(result))
     return results.push(result) - 1
@@ -304,6 +317,7 @@ async function countValues(node: PlanAggregation, grid: Grid, state: Evaluation)
   const names = node.isWithout ? new Set([...grouping, '__name__']) : new Set(grouping)
   const byKey = new Map<string, Column>()
   for (const column of columns) {
+    await state.breathe()
     const texts = new Map<string, Column>() // of this series: one lookup by its whole labels per distinct value
     for (let i = 0; i < grid.steps; i++) {
       if (column.kinds[i] === ABSENT) continue
@@ -313,8 +327,13 @@ async function countValues(node: PlanAggregation, grid: Grid, state: Evaluation)
       if (counts === undefined) {
         const labels = groupLabels(withLabel(column.labels, name, text), names, node.isWithout)
         const key = labels.join('\xff')
-        counts = byKey.get(key) ?? newColumn(labels, grid.steps)
-        byKey.set(key, counts)
+        counts = byKey.get(key)
+        if (counts === undefined) {
+          state.memory.charge(columnBytes(grid.steps))
+          if (isHistogram) state.memory.keep(textBytes(text))
+          counts = newColumn(labels, grid.steps)
+          byKey.set(key, counts)
+        }
         texts.set(text, counts)
       }
       counts.kinds[i] = FLOAT

@@ -3,8 +3,9 @@
 // several series.
 import { type Labels, labelOf, labelsKey } from '../../model/labels.ts'
 import type { VectorMatching } from '../ast.ts'
+import { histogramListBytes } from '../memory.ts'
 import type { PlanBinary } from '../plan/plan.ts'
-import { ABSENT, type Column, FLOAT, type Grid, isEmpty, mergeSameLabels, newColumn } from './column.ts'
+import { ABSENT, type Column, columnBytes, FLOAT, type Grid, isEmpty, mergeSameLabels, newColumn } from './column.ts'
 import { elementOperation, LastNotes, type Operands } from './element.ts'
 import { ExecutionError } from './errors.ts'
 import {
@@ -117,10 +118,13 @@ function join(
   const operate = elementOperation(node, notes, { keepsVector: false })
   const labelsFor = resultLabels(node, matching, state)
   const results: Column[] = []
+  const bytes = columnBytes(grid.steps) + grid.steps // with the steps where two met
   const pair = (group: MatchGroup, a: Column, b: Column) => {
+    state.memory.charge(bytes)
     const result = newColumn(labelsFor(a.labels, b.labels), grid.steps, node.returnBool)
     const met = new Uint8Array(grid.steps)
     operate({ a: isSwapped ? b : a, b: isSwapped ? a : b, scalarA: undefined, scalarB: undefined }, result, met)
+    if (result.histograms !== undefined) state.memory.charge(histogramListBytes(result.histograms))
     group.pairs.push({ result, met })
     results.push(result)
   }
@@ -130,11 +134,13 @@ function join(
     const group = groupOf.get(column)!
     for (const other of group.one) pair(group, column, other)
     if (matching.fillRight !== undefined) {
+      state.memory.charge(columnBytes(grid.steps))
       pair(group, column, filling(column, group.one, matching.fillRight, matching, grid.steps))
     }
   }
   if (matching.fillLeft !== undefined) {
     const fill = matching.fillLeft
+    state.memory.charge(one.length * columnBytes(grid.steps))
     for (const group of groups) {
       const unmatched = unmatchedSteps(group, grid.steps)
       for (const column of group.one) pair(group, fillingAt(column, unmatched, fill, matching), column)

@@ -7,6 +7,7 @@
 //       projected, under one full label set, of which the columns show a part.
 import type { Histogram } from '../../model/histogram.ts'
 import { type Labels, labelsKey } from '../../model/labels.ts'
+import { type HeldMemory, histogramListBytes, SERIES_BYTES, STEP_BYTES } from '../memory.ts'
 import { sameLabelset } from './errors.ts'
 
 /** The moments an expression is evaluated at. */
@@ -49,15 +50,44 @@ export interface ColumnSink {
   take(column: Column): void
 }
 
+/** What a column takes that holds no histogram. */
+export function columnBytes(steps: number): number {
+  return SERIES_BYTES + STEP_BYTES * steps
+}
+
+export function bytesOfColumns(columns: readonly Column[]): number {
+  let bytes = 0
+  for (const { values, histograms } of columns) bytes += columnBytes(values.length) + histogramListBytes(histograms)
+  return bytes
+}
+
+/** Keeps the columns, each charged before it is made. */
 export class ColumnList implements ColumnSink {
   readonly columns: Column[] = []
+  private readonly memory: HeldMemory
+  /** Made and not taken: it has no value, so it serves again. */
+  private spare: Column | undefined
+
+  constructor(memory: HeldMemory) {
+    this.memory = memory
+  }
 
   make(labels: Labels, steps: number, dropsName = false): Column {
-    return newColumn(labels, steps, dropsName)
+    const { spare } = this
+    if (spare === undefined) {
+      this.memory.charge(columnBytes(steps))
+      this.spare = newColumn(labels, steps, dropsName)
+      return this.spare
+    }
+    spare.labels = labels
+    spare.dropsName = dropsName
+    return spare
   }
 
   take(column: Column): void {
+    if (column.histograms !== undefined) this.memory.charge(histogramListBytes(column.histograms))
     this.columns.push(column)
+    this.spare = undefined
   }
 }
 

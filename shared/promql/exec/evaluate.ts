@@ -7,7 +7,17 @@ import type { PlanInvariant, PlanNode, PlanSubquery, PlanUnary } from '../plan/p
 import { evaluateAggregation } from './aggregate.ts'
 import { scalarOperation } from './arithmetic.ts'
 import { evaluateBinary } from './binary.ts'
-import { broadcast, type Column, ColumnStream, type Grid, gridOf, HISTOGRAM, mergeSameLabels } from './column.ts'
+import {
+  broadcast,
+  bytesOfColumns,
+  type Column,
+  ColumnStream,
+  columnBytes,
+  type Grid,
+  gridOf,
+  HISTOGRAM,
+  mergeSameLabels,
+} from './column.ts'
 import { ExecutionError } from './errors.ts'
 import { metadataDropper, stayDistinct } from './labels.ts'
 import type { Evaluation, QueryState } from './query-state.ts'
@@ -26,9 +36,18 @@ export function newEvaluation(state: QueryState): Evaluation {
   return evaluation
 }
 
+/** Of the memory that was taken meanwhile only the columns are still held afterwards. */
 async function evaluateVector(node: PlanNode, grid: Grid, state: Evaluation): Promise<Column[]> {
   await state.breathe()
   if (grid.steps === 0) return []
+  const { memory } = state
+  const heldBefore = memory.bytes
+  const columns = await columnsOf(node, grid, state)
+  memory.settle(heldBefore + bytesOfColumns(columns))
+  return columns
+}
+
+function columnsOf(node: PlanNode, grid: Grid, state: Evaluation): Promise<Column[]> {
   switch (node.kind) {
     case 'selector':
       if (node.modifier === 'smoothed') return evaluateSmoothed(node, grid, state)
@@ -99,6 +118,7 @@ async function evaluateInvariant(node: PlanInvariant, grid: Grid, state: Evaluat
   const columns = await evaluateVector(node.expr, firstStep(grid), state)
   if (grid.steps === 1) return columns
   state.hold(columns.length * (grid.steps - 1))
+  state.memory.charge(columns.length * columnBytes(grid.steps))
   return columns.map((column) => broadcast(column, grid.steps))
 }
 

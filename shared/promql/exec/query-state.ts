@@ -1,6 +1,7 @@
 // What one running query carries along: its samples, its limits, its annotations, and the pauses that let others run.
 import type { Clock } from '../../base/clock.ts'
 import type { Matcher } from '../../model/matcher.ts'
+import type { HeldMemory } from '../memory.ts'
 import type { PlanNode, PlanSubquery } from '../plan/plan.ts'
 import type { SelectHints, SeriesSamples } from '../source.ts'
 import type { Annotations, newAnnotations } from './annotations.ts'
@@ -16,6 +17,7 @@ export interface QueryState {
   readonly usesStartTimestamps: boolean
   readonly usesTypeLabels: boolean
   readonly annotations: Annotations
+  readonly memory: HeldMemory
   /** Series of planned select number `index`, sorted by labels. */
   series(index: number): readonly SeriesSamples[]
   /** A select that only evaluation can ask (info). Sorted by labels. */
@@ -47,13 +49,15 @@ export interface QueryStateDeps {
   readonly lookbackMs: number
   readonly samplesMax: number
   readonly enabledFeatures: ReadonlySet<string>
+  readonly memory: HeldMemory
   readonly series: readonly (readonly SeriesSamples[])[]
   readonly annotations: ReturnType<typeof newAnnotations>
   select(matchers: readonly Matcher[], hints: SelectHints): Promise<readonly SeriesSamples[]>
 }
 
 export function newQueryState(deps: QueryStateDeps): QueryState {
-  const { clock, signal, deadlineMs, lookbackMs, samplesMax, enabledFeatures, series, annotations, select } = deps
+  const { clock, signal, deadlineMs, lookbackMs, samplesMax, enabledFeatures, memory, series, annotations, select } =
+    deps
   let heldCount = 0
   let pausedMs = clock.monotonic()
   return {
@@ -62,6 +66,7 @@ export function newQueryState(deps: QueryStateDeps): QueryState {
     usesStartTimestamps: enabledFeatures.has('use-start-timestamps'),
     usesTypeLabels: enabledFeatures.has('type-and-unit-labels'),
     annotations,
+    memory,
     select,
     series: (index) => series[index]!,
     hold(count) {

@@ -2,6 +2,7 @@
 import type { Histogram } from '../../model/histogram.ts'
 import type { Labels } from '../../model/labels.ts'
 import { boundedFloats } from '../functions/extended-range.ts'
+import { histogramListBytes, SAMPLE_BYTES, SERIES_BYTES } from '../memory.ts'
 import type { PlanMatrix } from '../plan/plan.ts'
 import type { Grid } from './column.ts'
 import { ExecutionError } from './errors.ts'
@@ -32,6 +33,8 @@ export async function rawRange(node: PlanMatrix, grid: Grid, state: QueryState):
         ? within(series, startMs, endMs)
         : { labels: series.labels, ...boundedFloats(series, { startMs, endMs }, selector.modifier, state.lookbackMs) }
     state.hold(cut.times.length)
+    if (cut.times.length > 0) state.memory.charge(SERIES_BYTES + SAMPLE_BYTES * cut.times.length)
+    if (cut.histograms !== undefined) state.memory.charge(histogramListBytes(cut.histograms))
     if (cut.times.length > 0) raw.push(cut)
   }
   return raw

@@ -16,7 +16,7 @@ export async function evaluateSelector(
   state: QueryState,
   take: Take = 'value',
 ): Promise<Column[]> {
-  const list = new ColumnList()
+  const list = new ColumnList(state.memory)
   await lookUp(samplesOf(node, state), { ...node, take }, grid, state, list)
   return list.columns
 }

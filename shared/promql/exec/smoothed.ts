@@ -6,7 +6,7 @@ import { usesCustomBuckets } from '../functions/histogram-buckets.ts'
 import { IncompatibleSchemas } from '../functions/histogram-shape.ts'
 import type { PlanSelector } from '../plan/plan.ts'
 import { TEXTS } from './annotations.ts'
-import { type Column, FLOAT, type Grid, isEmpty, newColumn, setHistogram } from './column.ts'
+import { type Column, columnBytes, FLOAT, type Grid, isEmpty, newColumn, setHistogram } from './column.ts'
 import type { QueryState } from './query-state.ts'
 import { type RangeSeries, rangeSeriesOf } from './range.ts'
 import { samplesOf } from './selector.ts'
@@ -28,6 +28,7 @@ export async function evaluateSmoothed(node: PlanSelector, grid: Grid, state: Qu
     }
     if (isEmpty(column)) continue
     state.hold(grid.steps)
+    state.memory.charge(columnBytes(grid.steps))
     columns.push(column)
   }
   return columns

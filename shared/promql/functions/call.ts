@@ -138,7 +138,7 @@ function withoutHistograms(columns: Column[]): Column[] {
 
 async function callRange(node: PlanCall, kernel: KernelFactory, grid: Grid, state: Evaluation): Promise<Column[]> {
   const { range, input, args, heldByInput } = await rangeOperands(node, grid, state)
-  const list = new ColumnList()
+  const list = new ColumnList(state.memory)
   await evaluateRangeCall(node, input, args, kernel, grid, state, list)
   state.release(heldByInput)
   if (node.name === 'absent_over_time') return absentOverTime(list.columns, range, grid)

@@ -6,6 +6,7 @@ import { TEXTS } from '../exec/annotations.ts'
 import {
   ABSENT,
   type Column,
+  columnBytes,
   FLOAT,
   type Grid,
   HISTOGRAM,
@@ -149,6 +150,7 @@ function readHistograms({ natives, classics }: Sorted, reader: Reader, grid: Gri
   const results: Column[] = []
   const bare = (labels: Labels) => (state.delaysNameRemoval ? labels : dropMetadata(labels))
   for (const { labels, kinds, histograms } of natives) {
+    state.memory.charge(columnBytes(grid.steps))
     const result = newColumn(bare(labels), grid.steps, true)
     const name = labelOf(result.labels, METRIC_NAME)
     for (let i = 0; i < grid.steps; i++) {
@@ -159,6 +161,7 @@ function readHistograms({ natives, classics }: Sorted, reader: Reader, grid: Gri
     if (!isEmpty(result)) results.push(result)
   }
   for (const { labels, bounds } of classics) {
+    state.memory.charge(columnBytes(grid.steps))
     const result = newColumn(bare(labels), grid.steps, true)
     for (let i = 0; i < grid.steps; i++) {
       const buckets: Bucket[] = []
@@ -213,20 +216,21 @@ export const histogramQuantiles: VectorFunction = async (node, grid, state) => {
     const qs = await state.scalar(arg, grid)
     checkQuantiles(qs, arg.position, state)
     for (const column of readHistograms(sorted, quantileReader(qs, position, grid, state), grid, state)) {
-      results.push(...splitByQuantile(column, qs, label))
+      results.push(...splitByQuantile(column, qs, label, state))
     }
   }
   return merged(results, state)
 }
 
 /** The quantile may differ from step to step, and with it the label. */
-function splitByQuantile(column: Column, qs: Float64Array, label: string): Column[] {
+function splitByQuantile(column: Column, qs: Float64Array, label: string, { memory }: Evaluation): Column[] {
   const byText = new Map<string, Column>()
   for (let i = 0; i < qs.length; i++) {
     if (column.kinds[i] === ABSENT) continue
     const text = formatOpenMetrics(qs[i]!)
     let part = byText.get(text)
     if (part === undefined) {
+      memory.charge(columnBytes(qs.length))
       part = newColumn(withLabel(column.labels, label, text), qs.length, true)
       byText.set(text, part)
     }

@@ -6,6 +6,7 @@ import {
   ABSENT,
   type Column,
   ColumnList,
+  columnBytes,
   FLOAT,
   type Grid,
   HISTOGRAM,
@@ -32,7 +33,7 @@ export async function evaluateInfo(node: PlanCall, grid: Grid, state: Evaluation
   const ignored = new Set(base.filter(({ labels }) => isInfo(labelOf(labels, METRIC_NAME))))
   const plain = base.filter((column) => !ignored.has(column))
   const infos = await infoColumns(node.args[0]!, plain, [...dataMatchers, ...nameMatchers], grid, state)
-  return mergeSameLabels([...ignored, ...plain.flatMap((column) => enrich(column, infos, dataMatchers, grid))])
+  return mergeSameLabels([...ignored, ...plain.flatMap((column) => enrich(column, infos, dataMatchers, grid, state))])
 }
 
 function effectiveNames(matchers: readonly Matcher[]): Matcher[] {
@@ -115,7 +116,7 @@ async function infoColumns(
     mode: 'all' as const,
   }
   const series = await state.select([...wanted, ...matchers], hints)
-  const list = new ColumnList()
+  const list = new ColumnList(state.memory)
   await lookUp(series, { atMs, offsetMs, take: 'millis' }, grid, state, list)
   return list.columns.map((times) => {
     const { labels } = times
@@ -128,7 +129,13 @@ function signatureOf(labels: Labels, infoName: string): string {
 }
 
 /** One series may take different labels at different steps: one column per label set that comes out. */
-function enrich(column: Column, infos: readonly InfoColumn[], dataMatchers: readonly Matcher[], grid: Grid): Column[] {
+function enrich(
+  column: Column,
+  infos: readonly InfoColumn[],
+  dataMatchers: readonly Matcher[],
+  grid: Grid,
+  { memory }: Evaluation,
+): Column[] {
   const names = new Set(infos.map(({ labels }) => labelOf(labels, METRIC_NAME)))
   const bySignature = new Map<string, InfoColumn[]>()
   for (const name of names) bySignature.set(signatureOf(column.labels, name), [])
@@ -152,8 +159,12 @@ function enrich(column: Column, infos: readonly InfoColumn[], dataMatchers: read
       combinations.set(key, labels)
     }
     const resultKey = labelsKey(labels)
-    const result = results.get(resultKey) ?? newColumn(labels, grid.steps, column.dropsName)
-    results.set(resultKey, result)
+    let result = results.get(resultKey)
+    if (result === undefined) {
+      memory.charge(columnBytes(grid.steps))
+      result = newColumn(labels, grid.steps, column.dropsName)
+      results.set(resultKey, result)
+    }
     if (column.kinds[step] === HISTOGRAM) setHistogram(result, step, column.histograms![step]!)
     else {
       result.kinds[step] = FLOAT

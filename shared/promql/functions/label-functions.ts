@@ -5,6 +5,7 @@ import { type Column, type Grid, mergeSameLabels } from '../exec/column.ts'
 import { ExecutionError } from '../exec/errors.ts'
 import { withLabel } from '../exec/labels.ts'
 import type { Evaluation } from '../exec/query-state.ts'
+import { textBytes } from '../memory.ts'
 import type { PlanCall } from '../plan/plan.ts'
 
 function textOf(node: PlanCall, at: number): string {
@@ -17,7 +18,8 @@ function isLabelName(name: string): boolean {
   return name !== '' && name.isWellFormed()
 }
 
-function setLabel(column: Column, name: string, value: string): void {
+function setLabel(column: Column, name: string, value: string, { memory }: Evaluation): void {
+  memory.keep(textBytes(value))
   column.labels = withLabel(column.labels, name, value)
   if (name === METRIC_NAME) column.dropsName = false
 }
@@ -39,7 +41,7 @@ export async function labelReplace(node: PlanCall, grid: Grid, state: Evaluation
       const at = named ?? (/^\d+$/.test(name) ? Number(name) : -1)
       return at >= 0 && at <= matcher.groupCount() ? (matcher.group(at) ?? '') : ''
     }
-    setLabel(column, target, expand(replacement, groupOf))
+    setLabel(column, target, expand(replacement, groupOf), state)
   }
   return mergeSameLabels(columns)
 }
@@ -73,7 +75,7 @@ export async function labelJoin(node: PlanCall, grid: Grid, state: Evaluation): 
   if (!isLabelName(target)) throw new ExecutionError(`invalid destination label name in label_join(): ${target}`)
   const columns = await state.vector(node.args[0]!, grid)
   for (const column of columns) {
-    setLabel(column, target, sources.map((source) => labelOf(column.labels, source)).join(separator))
+    setLabel(column, target, sources.map((source) => labelOf(column.labels, source)).join(separator), state)
   }
   return mergeSameLabels(columns)
 }

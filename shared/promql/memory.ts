@@ -1,0 +1,84 @@
+// What memory a query takes: the port behind which a service keeps its accounts, and what things weigh.
+import type { Histogram } from '../model/histogram.ts'
+
+export interface QueryMemory {
+  /** Called before the memory is taken. Throws RefusedError when the query may not have it; then nothing is charged. */
+  charge(bytes: number): void
+  release(bytes: number): void
+}
+
+/** Of a label set with its array, of a typed array's object: what V8 has on its heap beside the numbers themselves. */
+export const SERIES_BYTES = 400
+export const STEP_BYTES = 9
+export const SAMPLE_BYTES = 16
+
+/** A histogram as an object with its arrays. */
+export function histogramBytes(histogram: Histogram): number {
+  const { positiveSpans, positiveBuckets, negativeSpans, negativeBuckets, customValues } = histogram
+  const numbers = positiveBuckets.length + negativeBuckets.length + customValues.length
+  return 200 + 40 * (positiveSpans.length + negativeSpans.length) + 8 * numbers
+}
+
+export function histogramListBytes(list: readonly (Histogram | undefined)[] | undefined): number {
+  if (list === undefined) return 0
+  let bytes = 8 * list.length
+  for (const histogram of list) if (histogram !== undefined) bytes += histogramBytes(histogram)
+  return bytes
+}
+
+/** A text that a query made, and the keys that it becomes part of. */
+export function textBytes(text: string): number {
+  return 4 * text.length
+}
+
+/** Drawn from the account at once: evaluation counts by the column, the account is asked seldom. */
+const QUANTUM_BYTES = 64 * 1024
+
+/** What evaluation holds at the moment, drawn from an account in large pieces. */
+export class HeldMemory {
+  private readonly account: QueryMemory | undefined
+  private heldBytes = 0
+  private keptBytes = 0
+  private drawnBytes = 0
+
+  /** @param account undefined: memory without a bound */
+  constructor(account: QueryMemory | undefined) {
+    this.account = account
+  }
+
+  get bytes(): number {
+    return this.heldBytes
+  }
+
+  /** Throws what the account throws. */
+  charge(bytes: number): void {
+    this.heldBytes += bytes
+    if (this.heldBytes + this.keptBytes > this.drawnBytes) this.draw()
+  }
+
+  /** Charges what stays until the query has ended. */
+  keep(bytes: number): void {
+    this.keptBytes += bytes
+    if (this.heldBytes + this.keptBytes > this.drawnBytes) this.draw()
+  }
+
+  /** From now on so much is held, beside what is kept: the rest has been let go. */
+  settle(bytes: number): void {
+    this.heldBytes = bytes
+    const wanted = rounded(bytes + this.keptBytes)
+    if (wanted > this.drawnBytes) return this.draw()
+    if (wanted === this.drawnBytes) return
+    this.account?.release(this.drawnBytes - wanted)
+    this.drawnBytes = wanted
+  }
+
+  private draw(): void {
+    const wanted = rounded(this.heldBytes + this.keptBytes)
+    this.account?.charge(wanted - this.drawnBytes)
+    this.drawnBytes = wanted
+  }
+}
+
+function rounded(bytes: number): number {
+  return Math.ceil(bytes / QUANTUM_BYTES) * QUANTUM_BYTES
+}
