@@ -6,10 +6,12 @@ import { sleep, systemClock } from '../../shared/base/clock.ts'
 import { seededRandom } from '../../shared/base/random.ts'
 import { openBlocks } from '../../shared/blocks/open.ts'
 import type { DeleteEntry } from '../../shared/contracts/blocks.ts'
-import { stagedPrefix } from '../../shared/contracts/uploads.ts'
+import { stagedPrefix, UPLOAD_PART_BYTES } from '../../shared/contracts/uploads.ts'
 import { silentLog } from '../../shared/telemetry/log.ts'
 import { IndexBuilder } from '../../shared/tsdb/block/index-builder.ts'
-import { parseMeta } from '../../shared/tsdb/block/meta.ts'
+import { blockMeta, parseMeta } from '../../shared/tsdb/block/meta.ts'
+import { BlockWriter } from '../../shared/tsdb/block/writer.ts'
+import { SampleColumns } from '../../shared/tsdb/columns.ts'
 import { plainOf, readBlock, type TestBlock, writeBlock } from './compactor/merge-ground.ts'
 import {
   call,
@@ -74,6 +76,35 @@ describe('an upload', () => {
     }
     return { meta, files }
   }
+
+  test('I2: with a chunk file as large as others make them is cut into small ones', async () => {
+    const files = new Map<string, Uint8Array>()
+    const writer = new BlockWriter({
+      onFile: (name, bytes) => void files.set(name, bytes),
+      chunkFileBytesMax: 512 * 1024 * 1024,
+    })
+    const random = seededRandom(5)
+    for (let which = 0; which < 40; which++) {
+      const columns = new SampleColumns(30_000)
+      for (let i = 0; i < 30_000; i++) columns.pushBits(DAY + i * 1_000, random.below(2 ** 32), random.below(2 ** 30))
+      writer.addSeries(named('noise', ['n', String(which).padStart(2, '0')]), columns.asRun())
+    }
+    const stats = await writer.finish()
+    expect(files.get('chunks/000001')!.length).toBeGreaterThan(2 * UPLOAD_PART_BYTES)
+    const sent = sendable({
+      meta: blockMeta({ tenant: 'else', stats, origin: { kind: 'upload' }, level: 1 }),
+      files,
+    })
+    await send(ground.url, sent)
+    await ground.compactor('compactor-1')
+    const { json } = await outcome(ground.url, sent.ulid)
+    expect(json).toMatchObject({ result: 'complete' })
+    const block = await fetched(json.blocks[0])
+    const sizes = [...block.files].filter(([name]) => name.startsWith('chunks/')).map(([, { length }]) => length)
+    expect(sizes.length).toBeGreaterThan(8)
+    expect(Math.max(...sizes)).toBeLessThanOrEqual(1024 * 1024)
+    expect(block.meta.stats.numSamples).toBe(40 * 30_000)
+  })
 
   test('comes once: a second start is told what the first became', async () => {
     await ground.compactor('compactor-1')
