@@ -1,20 +1,21 @@
 // What an owner answers: series, samples, names, values, metadata, exemplars of one partition and tenant.
 
 import { RefusedError, UnavailableError } from '../../shared/base/errors.ts'
-import type {
-  ExemplarsReply,
-  HeadStatsReply,
-  KnownAsk,
-  KnownReply,
-  LabelValuesAsk,
-  MetadataAsk,
-  MetadataReply,
-  OwnerAsk,
-  OwnerStamp,
-  SelectAsk,
-  SelectFrame,
-  SeriesAsk,
-  StringsReply,
+import {
+  type ExemplarsReply,
+  type HeadStatsReply,
+  type KnownAsk,
+  type KnownReply,
+  type LabelValuesAsk,
+  type MetadataAsk,
+  type MetadataReply,
+  type OwnerAsk,
+  type OwnerStamp,
+  type SelectAsk,
+  type SelectFrame,
+  type SeriesAsk,
+  type StringsReply,
+  WHATEVER_IS_HELD,
 } from '../../shared/contracts/read.ts'
 import { compareBytes } from '../../shared/model/labels.ts'
 import { seriesHashOf } from '../../shared/ring/series-hash.ts'
@@ -52,7 +53,7 @@ export class Walk {
   /** Before the first series and after each await: an answer that was half given when a segment was dropped would have a hole. */
   checkHeld(watermark: number): void {
     const { droppedUpTo } = this.state
-    if (droppedUpTo <= watermark) return
+    if (droppedUpTo <= watermark || watermark === WHATEVER_IS_HELD) return
     const text = `partition ${this.partition}: segments up to ${droppedUpTo} went to blocks while they were read`
     throw new RefusedError('err-carillon-dropped', text)
   }

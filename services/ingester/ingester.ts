@@ -185,7 +185,7 @@ export function ingester(deps: IngesterDeps): MemberActor & { owners(): readonly
       const text = `partition ${asked.partition}: segment ${asked.watermark} is in blocks, and this owner has not seen its end`
       throw new UnavailableError('err-carillon-owner-behind', text) // L18
     }
-    if (asked.watermark >= owner.state.droppedUpTo) return owner
+    if (asked.watermark >= owner.state.droppedUpTo || asked.watermark === read.WHATEVER_IS_HELD) return owner
     const text = `partition ${asked.partition}: segments up to ${owner.state.droppedUpTo} are in blocks, those above ${asked.watermark} were asked for`
     throw new RefusedError('err-carillon-dropped', text)
   }

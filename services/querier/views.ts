@@ -17,7 +17,7 @@ export interface Views {
   /** Throws CorruptError where a manifest must exist and is missing, older than it was, or damaged; UnavailableError
    *  `err-carillon-blocks-unknown` while the bucket has not been read. */
   take(tenant: string, partitionCount: number, signal: AbortSignal): Promise<View>
-  /** Resolves when what is taken next is at least as new as the bucket is now. */
+  /** Resolves when what is taken next is at least as new as the bucket is now. At once before the first reading. */
   refresh(tenant: string, partition?: number): Promise<void>
   /** What gives the bytes of the blocks of a view that was taken. */
   opened(): Blocks
@@ -52,8 +52,10 @@ export function createViews({ open, clock, log }: ViewsDeps): Views {
       const watermarks = Array.from({ length: partitionCount }, (_, partition) => stored.watermark(tenant, partition))
       return { blocks: manifest?.blocks ?? [], deletes: manifest?.deletes ?? [], watermarks }
     },
-    refresh: (tenant, partition) =>
-      opened().refresh({ tenant, ...(partition !== undefined && { partition }) }, REFRESH_MS),
+    async refresh(tenant, partition) {
+      if (blocks !== undefined)
+        await blocks.refresh({ tenant, ...(partition !== undefined && { partition }) }, REFRESH_MS)
+    },
     opened,
     start() {
       opening ??= tryToOpen()

@@ -9,6 +9,7 @@
 import type { Clock } from '../../shared/base/clock.ts'
 import { CarillonError, CorruptError, RefusedError, textOf, UnavailableError } from '../../shared/base/errors.ts'
 import type { BlockEntry } from '../../shared/contracts/blocks.ts'
+import { WHATEVER_IS_HELD } from '../../shared/contracts/read.ts'
 import type { Interval } from '../../shared/tsdb/delete-filter.ts'
 import { type Account, Share } from './budget.ts'
 import { type HiddenParts, hiddenOf } from './hidden.ts'
@@ -67,11 +68,12 @@ class OutdatedError extends UnavailableError {}
 
 export function createWholeReader(deps: WholeReaderDeps): WholeReader {
   const { clock, partitions, views, blockReadsMax } = deps
-  return { readAll, view: viewFor, partitionCount: () => partitions.partitionCount() }
+  return { readAll, view: (scope) => viewFor(scope, false), partitionCount: () => partitions.partitionCount() }
 
   async function readAll<T>(scope: ReadScope, range: Interval, budget: Account, how: HowToRead<T>): Promise<T[]> {
+    const isStrong = scope.places.length > 0
     for (let attempt = 1; ; attempt++) {
-      const view = await viewFor(scope)
+      const view = await viewFor(scope, isStrong && attempt === 1)
       const share = new Share(budget)
       try {
         return await readBy(view, scope, range, share, how)
@@ -85,13 +87,16 @@ export function createWholeReader(deps: WholeReaderDeps): WholeReader {
     }
   }
 
-  async function viewFor(scope: ReadScope): Promise<View> {
+  /** What was deleted before a strong read began must not show in it: the watch may not have told of it yet (L20). */
+  async function viewFor(scope: ReadScope, mustBeNew: boolean): Promise<View> {
     try {
+      if (mustBeNew) await views.refresh(scope.tenant)
       return await views.take(scope.tenant, partitions.partitionCount(), scope.signal)
     } catch (error) {
       if (!scope.allowsPartial || !(error instanceof CarillonError) || scope.signal.aborted) throw error
       scope.warn(`no blocks are read: ${error.message} (${error.code})`)
-      return { blocks: [], deletes: [], watermarks: [] }
+      const watermarks = new Array<number>(partitions.partitionCount()).fill(WHATEVER_IS_HELD)
+      return { blocks: [], deletes: [], watermarks }
     }
   }
 

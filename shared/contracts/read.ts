@@ -19,6 +19,8 @@ export const FRAME_BYTES_MAX = 1024 * 1024
 export const FRAME_BYTES_TARGET = 256 * 1024
 const REPLY_BYTES_MAX = 64 * 1024 * 1024
 
+export const WHATEVER_IS_HELD = -1
+
 /** What every question to an owner says. */
 export interface OwnerAsk {
   readonly partition: number

@@ -4,6 +4,7 @@ import type { QuerierConfig } from '../../../services/querier/config.ts'
 import { RefusedError } from '../../../shared/base/errors.ts'
 import { BLOCKS_BUCKET, type BlockEntry, type DeleteEntry, manifestKey } from '../../../shared/contracts/blocks.ts'
 import type { QueryParams } from '../../../shared/contracts/query.ts'
+import type { OwnerAsk } from '../../../shared/contracts/read.ts'
 import { type Harness, startQuerier } from './harness.ts'
 import { openStore, type Store, type StoredSeries, TENANT } from './stored.ts'
 import {
@@ -185,11 +186,16 @@ describe('one view of owners and blocks', () => {
 
 describe('what is stored of blocks is damaged or missing', () => {
   async function withBlock(changes: Partial<QuerierConfig> = {}): Promise<System & { entry: BlockEntry }> {
-    const made = await system({ data: { 0: [held('live', ago(30, 5))] } }, changes)
+    const before = ({ watermark }: OwnerAsk) => {
+      if (watermark >= 0 && watermark < flushed) throw new RefusedError('err-carillon-dropped', 'in blocks')
+    }
+    let flushed = 0
+    const made = await system({ data: { 0: [held('live', ago(30, 5))] }, before }, changes)
     const entry = await made.store.upload([stored('x', ago(60, 1))], {
       gaps: ['partition 0 lost 3 messages of segment 1'],
     })
     await made.store.commit([entry], { partition: 0, segment: 1 })
+    flushed = 1
     return { ...made, entry }
   }
 
