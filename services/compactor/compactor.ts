@@ -6,7 +6,6 @@
 //   K2  The compactor keeps nothing that matters: its death costs the step under way, whose files are deleted later (sweep.ts).
 //   K3  A tenant whose manifest or blocks are damaged holds up no other.
 //   L1-L3, P1-P4, C1-C4, S1-S3, W1-W4 and V1-V3 stand where they are kept: leases.ts, plan.ts, commit.ts, steps.ts, sweep.ts, uploads.ts.
-import fs from 'node:fs'
 import { AssertionError, present } from '../../shared/base/assert.ts'
 import { backoffMs } from '../../shared/base/backoff.ts'
 import { sleep } from '../../shared/base/clock.ts'
@@ -34,7 +33,7 @@ import { type Lease, Leases } from './leases.ts'
 import { compactorMeasures } from './measures.ts'
 import type { Merger } from './merge-job.ts'
 import { type PlanInput, plan, type Step } from './plan.ts'
-import { policiesFrom } from './policy.ts'
+import { policiesFrom, readPolicyFile } from './policy.ts'
 import { stepRunner } from './steps.ts'
 import { Sweep } from './sweep.ts'
 import { threadMerger } from './thread-merger.ts'
@@ -69,7 +68,7 @@ interface Turn {
 
 export function compactor(deps: CompactorDeps): Actor {
   const { clock, config, id, log } = deps
-  const policyOf = policiesFrom(config, config.policyFile === '' ? '' : fs.readFileSync(config.policyFile, 'utf8'))
+  const policyOf = policiesFrom(config, readPolicyFile(config.policyFile))
   const merger = deps.merger ?? threadMerger({ heapBytesMax: config.mergeHeapBytesMax })
   const measures = compactorMeasures(deps.metrics)
   const history = new History(clock)

@@ -5,6 +5,7 @@
 //
 // The first rule whose selector matches a series decides over it; `keep: 0` is for ever.
 import { createHash } from 'node:crypto'
+import fs from 'node:fs'
 import { parse } from 'yaml'
 import { z } from 'zod'
 import { RefusedError, textOf } from '../../shared/base/errors.ts'
@@ -54,6 +55,16 @@ export interface PolicyDefaults {
   readonly keepMs: number
   readonly keepBytesMax: number
   readonly downsample: boolean
+}
+
+/** The text of the file, '' for none. Throws RefusedError `err-carillon-policy-file`. */
+export function readPolicyFile(path: string): string {
+  if (path === '') return ''
+  try {
+    return fs.readFileSync(path, 'utf8')
+  } catch (error) {
+    throw new RefusedError(FILE_CODE, `--policy-file ${path}: ${textOf(error)}`, { cause: error })
+  }
 }
 
 /** The policy of each tenant. Throws RefusedError `err-carillon-policy-file` with all that is wrong with the file. */

@@ -1,6 +1,6 @@
 // What a tenant keeps: settings, the file's default, the tenant's own words, in this order.
 import { expect, it } from 'vitest'
-import { longestKeepMs, policiesFrom } from '../../../services/compactor/policy.ts'
+import { longestKeepMs, policiesFrom, readPolicyFile } from '../../../services/compactor/policy.ts'
 
 const DAY = 86_400_000
 const settings = { keepMs: 0, keepBytesMax: 0, downsample: false }
@@ -36,6 +36,11 @@ it('the id of a rule changes with it and with those before it, which take series
   expect(ids(`${up}, ${down}`)[0]).toBe(ids(up)[0])
   expect(ids(`${up}, ${down}`)[1]).not.toBe(ids(down)[0])
   expect(ids(`{ selector: 'up', keep: 2d }`)).not.toEqual(ids(up))
+})
+
+it('a file that is not there is refused by name', () => {
+  expect(readPolicyFile('')).toBe('')
+  expect(() => readPolicyFile('/nowhere/policy.yaml')).toThrow(/--policy-file .*policy\.yaml/)
 })
 
 it.each([
