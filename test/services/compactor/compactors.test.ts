@@ -52,8 +52,9 @@ async function finish(ground: Ground, blocksMax: number): Promise<void> {
   )
 }
 
-async function scenario(seed: number, fault: Fault | undefined, jumps = false): Promise<Ground> {
+async function scenario(seed: number, fault: Fault | undefined, jumps = false, kvLoseAck = 0): Promise<Ground> {
   const ground = await withData(seed)
+  ground.hub.faults.kvLoseAck = kvLoseAck
   const stopReader = await ground.startReader()
   const stopFirst = await ground.start('first', { fault, jumps })
   const stopSecond = await ground.start('second', { jumps })
@@ -84,6 +85,10 @@ describe('two compactors', () => {
     for (const at of stops(count))
       await scenario(3, { at, kind: 'pause', pauseMs: at % 2 === 0 ? 40_000 : 90 * MINUTE })
   }, 60_000)
+
+  it('writes of the bucket whose answer is lost are found out', async () => {
+    for (const seed of [7, 8, 9]) await scenario(seed, undefined, false, 0.1)
+  }, 30_000)
 
   it('clocks that jump by five minutes either way harm nothing', async () => {
     for (const seed of [4, 5, 6]) await scenario(seed, undefined, true)
