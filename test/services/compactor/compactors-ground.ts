@@ -6,6 +6,7 @@ import { type CompactorConfig, compactorSettings } from '../../../services/compa
 import { inlineMerger } from '../../../services/compactor/inline-merger.ts'
 import { leftOut } from '../../../services/compactor/left-out.ts'
 import { type Clock, sleep } from '../../../shared/base/clock.ts'
+import { UnavailableError } from '../../../shared/base/errors.ts'
 import { seededRandom } from '../../../shared/base/random.ts'
 import { openBlocks } from '../../../shared/blocks/open.ts'
 import type { Blocks } from '../../../shared/blocks/port.ts'
@@ -58,6 +59,8 @@ export class Ground {
   private blocks!: Blocks
   private reads = 0
   private segment = 0
+  /** Blocks that may be listed and do not stand in `written` yet. */
+  private flushing = 0
   private asker: Bus | undefined
   /** What of all samples a reader sees: for tests that delete. */
   shown = (all: SeriesMap): SeriesMap => all
@@ -115,8 +118,15 @@ export class Ground {
       ...{ seriesCount: stats.numSeries!, sampleCount: stats.numSamples!, chunkCount: stats.numChunks! },
       origin: { kind: 'flush', partition, segment: this.segment },
     }
-    await this.blocks.update(TENANT, (manifest) => ({ ...manifest, blocks: [...manifest.blocks, entry] }))
+    this.flushing++
+    await this.again(() =>
+      this.blocks.update(TENANT, (manifest) => {
+        const isListed = [...manifest.blocks, ...manifest.retired].some((each) => each.ulid === ulid)
+        return isListed ? undefined : { ...manifest, blocks: [...manifest.blocks, entry] }
+      }),
+    )
     this.written.push(series)
+    this.flushing--
     return entry
   }
 
@@ -128,17 +138,26 @@ export class Ground {
     this.segment++
     for (const partition of [0, 1]) {
       const from = this.blocks.flushed(partition)
-      for (let segment = from + 1; segment <= this.segment; segment++)
-        await this.blocks.advanceFlushed(partition, {
-          segment,
-          mark: { seq: 1, nonce: '', incarnation: '' },
-          digests: {},
-        })
+      for (let segment = from + 1; segment <= this.segment; segment++) {
+        const next = { segment, mark: { seq: 1, nonce: '', incarnation: '' }, digests: {} }
+        await this.again(() => this.blocks.advanceFlushed(partition, next))
+      }
+    }
+  }
+
+  /** As whoever flushes does when an answer is lost. */
+  private async again<T>(write: () => Promise<T>): Promise<T> {
+    for (;;) {
+      try {
+        return await write()
+      } catch (error) {
+        if (!(error instanceof UnavailableError)) throw error
+      }
     }
   }
 
   async manifest(): Promise<Manifest> {
-    return (await this.blocks.update(TENANT, () => undefined)).manifest
+    return (await this.again(() => this.blocks.update(TENANT, () => undefined))).manifest
   }
 
   found(): ReturnType<Blocks['listBlocks']> {
@@ -226,8 +245,8 @@ export class Ground {
       while (!isStopping) {
         const expected = plainOf(this.shown(naiveMerge(this.written)))
         const before = this.written.length
-        const { manifest } = await blocks.update(TENANT, () => undefined)
-        const isQuiet = before === this.written.length
+        const { manifest } = await this.again(() => blocks.update(TENANT, () => undefined))
+        const isQuiet = before === this.written.length && this.flushing === 0
         if (random.below(3) === 0) await sleep(this.clock, random.below(2 * MINUTE)) // a query that takes its time
         const found = await this.samplesOf(blocks, manifest)
         if (isQuiet && before === this.written.length) {

@@ -86,6 +86,18 @@ describe('two compactors', () => {
       await scenario(3, { at, kind: 'pause', pauseMs: at % 2 === 0 ? 40_000 : 90 * MINUTE })
   }, 60_000)
 
+  it('any of it together, wherever it strikes', async () => {
+    for (let seed = 100; seed < 112; seed++) {
+      const random = seededRandom(seed)
+      const at = 1 + random.below(70)
+      const pauseMs = 30_000 + random.below(100 * MINUTE)
+      const fault: Fault = random.below(2) === 0 ? { at, kind: 'crash' } : { at, kind: 'pause', pauseMs }
+      await scenario(seed, fault, random.below(2) === 0, random.below(2) * 0.2).catch((error: unknown) => {
+        throw new Error(`seed ${seed}, ${JSON.stringify(fault)}`, { cause: error })
+      })
+    }
+  }, 30_000)
+
   it('writes of the bucket whose answer is lost are found out', async () => {
     for (const seed of [7, 8, 9]) await scenario(seed, undefined, false, 0.1)
   }, 30_000)
