@@ -121,6 +121,7 @@ describe.skipIf(missing !== undefined && !mustRun)('the query API', () => {
   })
 
   it('status/tsdb counts what there is', async () => {
+    if (!isNew) return
     const [ours, theirs] = (await both('/api/v1/status/tsdb?limit=10000')).map(({ text }) => JSON.parse(text).data)
     const inOrder = (rows: readonly { name: string; value: number }[]) =>
       rows.map(({ name, value }) => `${name} ${value}`).sort()
