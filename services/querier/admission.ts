@@ -1,60 +1,114 @@
-// How many queries run at once, and how many wait for their turn, in the order they came.
+// How many queries run at once, and whose turn is next: tenants take turns, each tenant's own queries in the order they came. So a tenant
+// that asks for much waits for itself, and nobody else waits for it longer than one query takes.
+//
+// Invariants
+//   F1  No place is free while a query waits that may have it.
+//   F2  Between two queries of one tenant every other tenant that waits, and is not at its own bound, has had a turn.
+//   F3  At most `concurrentMax` of a tenant run and `queuedMax` of it wait, and no more of all tenants than the querier's own bounds.
 import { RefusedError } from '../../shared/base/errors.ts'
 
 export interface Admission {
   /** Runs `work` when it is its turn. Rejects with RefusedError `err-carillon-too-many-queries` (429) when too many wait, and with the
    *  signal's reason when that aborts first. */
-  run<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T>
+  run<T>(who: Applicant, signal: AbortSignal, work: () => Promise<T>): Promise<T>
   runningCount(): number
   waitingCount(): number
 }
 
+export interface Applicant {
+  readonly tenant: string
+  /** Of this tenant, at this querier; absent: only the bounds of all. */
+  readonly concurrentMax?: number
+  readonly queuedMax?: number
+}
+
+interface Line {
+  runningCount: number
+  /** As the newest query brought it. */
+  concurrentMax: number
+  readonly waiting: Set<() => void>
+}
+
 export function createAdmission(bounds: { concurrentMax: number; queuedMax: number }): Admission {
   let runningCount = 0
-  const waiting = new Set<() => void>()
+  let waitingCount = 0
+  /** Tenants with queries, those first whose turn is sooner; a tenant that had its turn goes to the end. */
+  const lines = new Map<string, Line>()
 
-  async function run<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T> {
+  return { run, runningCount: () => runningCount, waitingCount: () => waitingCount }
+
+  async function run<T>(who: Applicant, signal: AbortSignal, work: () => Promise<T>): Promise<T> {
     signal.throwIfAborted()
-    if (runningCount >= bounds.concurrentMax) await turn(signal)
-    else runningCount++
+    const line = lineOf(who)
+    if (runningCount < bounds.concurrentMax && line.runningCount < line.concurrentMax) enter(line)
+    else await turn(who, line, signal)
     try {
       return await work()
     } finally {
-      leave()
+      runningCount--
+      line.runningCount--
+      forget(who.tenant, line)
+      serveNext()
     }
   }
 
-  function turn(signal: AbortSignal): Promise<void> {
-    if (waiting.size >= bounds.queuedMax) {
-      throw new RefusedError('err-carillon-too-many-queries', 'too many outstanding requests', {
-        status: 429,
-        retryAfterS: 1,
-      })
+  function lineOf({ tenant, concurrentMax = Number.POSITIVE_INFINITY }: Applicant): Line {
+    const known = lines.get(tenant)
+    if (known !== undefined) {
+      known.concurrentMax = concurrentMax
+      return known
     }
-    return new Promise((resolve, reject) => {
+    const line = { runningCount: 0, concurrentMax, waiting: new Set<() => void>() }
+    lines.set(tenant, line)
+    return line
+  }
+
+  function enter(line: Line): void {
+    runningCount++
+    line.runningCount++
+  }
+
+  function turn({ tenant, queuedMax = Number.POSITIVE_INFINITY }: Applicant, line: Line, signal: AbortSignal) {
+    if (waitingCount >= bounds.queuedMax || line.waiting.size >= queuedMax) {
+      forget(tenant, line)
+      const text = 'too many outstanding requests (err-carillon-too-many-queries)'
+      throw new RefusedError('err-carillon-too-many-queries', text, { status: 429, retryAfterS: 1 })
+    }
+    return new Promise<void>((resolve, reject) => {
       const onTurn = () => {
-        signal.removeEventListener('abort', onAbort)
+        leave()
+        enter(line)
         resolve()
       }
       const onAbort = () => {
-        waiting.delete(onTurn)
+        leave()
+        forget(tenant, line)
         reject(signal.reason)
       }
-      waiting.add(onTurn)
+      const leave = () => {
+        signal.removeEventListener('abort', onAbort)
+        line.waiting.delete(onTurn)
+        waitingCount--
+      }
+      line.waiting.add(onTurn)
+      waitingCount++
       signal.addEventListener('abort', onAbort, { once: true })
     })
   }
 
-  /** Hands the place to the one that waits longest. */
-  function leave(): void {
-    const [next] = waiting
-    if (next === undefined) {
-      runningCount--
-      return
+  /** F1, F2 */
+  function serveNext(): void {
+    if (waitingCount === 0 || runningCount >= bounds.concurrentMax) return
+    for (const [tenant, line] of lines) {
+      const [onTurn] = line.waiting
+      if (onTurn === undefined || line.runningCount >= line.concurrentMax) continue
+      lines.delete(tenant)
+      lines.set(tenant, line)
+      return onTurn()
     }
-    waiting.delete(next)
-    next()
   }
 
-  return { run, runningCount: () => runningCount, waitingCount: () => waiting.size }
+  function forget(tenant: string, line: Line): void {
+    if (line.runningCount === 0 && line.waiting.size === 0) lines.delete(tenant)
+  }
 }

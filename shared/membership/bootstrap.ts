@@ -8,6 +8,7 @@ import { ConflictError, RefusedError } from '../base/errors.ts'
 import type { Bus, KvBucket } from '../bus/port.ts'
 import { BLOCKS_BUCKET } from '../contracts/blocks.ts'
 import { ELECTIONS_BUCKET } from '../contracts/elections.ts'
+import { LIMITS_BUCKET } from '../contracts/limits.ts'
 import { LOG_BUCKET, logConfig, logName } from '../contracts/log.ts'
 import {
   MEMBER_PREFIX,
@@ -39,7 +40,8 @@ const TRIES_MAX = 20
 export async function bootstrap(bus: Bus, options: BootstrapOptions): Promise<PartitionsRecord> {
   const ring = await bus.bucket(RING_BUCKET, { replicas: options.logReplicas })
   const replicas = options.logReplicas
-  for (const name of [LOG_BUCKET, ELECTIONS_BUCKET, BLOCKS_BUCKET, UPLOADS_BUCKET]) await bus.bucket(name, { replicas })
+  const names = [LOG_BUCKET, ELECTIONS_BUCKET, BLOCKS_BUCKET, UPLOADS_BUCKET, LIMITS_BUCKET]
+  for (const name of names) await bus.bucket(name, { replicas })
   return grow(bus, ring, options, ({ count }) => ({
     count: Math.max(count, options.partitions), // B2
     replicationFactor: options.replicationFactor,

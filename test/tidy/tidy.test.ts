@@ -19,6 +19,7 @@ const stairs: Readonly<Record<string, { readonly stair: number; readonly also?: 
   contracts: { stair: 3 },
   membership: { stair: 3, also: ['contracts'] },
   blocks: { stair: 3, also: ['contracts'] },
+  limits: { stair: 3, also: ['contracts'] },
 }
 
 const linesMax = 500

@@ -1,0 +1,116 @@
+// limits: what one tenant may do, where that differs from the settings of the actors; changed while everything runs.
+//
+// Bucket `limits`:  {tenant}     JSON LimitsRecord; changed by compare-and-set only, by gateways and the command line; watched by all who
+//                                keep limits
+//                   __default    the same, for tenants without a value of their own (no encoded tenant has two `_` in a row)
+// Precedence: the tenant's record, then `__default`, then the actor's flags. A limit that is not known here is kept and means nothing, so
+// that records outlive an older version beside them.
+import { RefusedError } from '../base/errors.ts'
+import { parseBytes, parseDuration, showBytes, showDuration } from '../config/units.ts'
+import { encodeTenant } from '../model/tenant.ts'
+import { encodeRecord, parseRecord } from './log.ts'
+
+export const LIMITS_BUCKET = 'limits'
+export const DEFAULT_LIMITS_KEY = '__default'
+/** Changes that a record remembers. */
+export const LIMITS_HISTORY_MAX = 50
+
+interface LimitKind {
+  readonly unit: 'count' | 'bytes' | 'duration'
+  readonly doc: string
+}
+
+/** Every limit with the one value that it has; counts are whole numbers, durations milliseconds. */
+export const LIMITS = {
+  query_samples_max: { unit: 'count', doc: 'samples that one query may read' },
+  query_series_max: { unit: 'count', doc: 'series that one query may read' },
+  query_fetched_bytes_max: { unit: 'bytes', doc: 'bytes that one query may read from owners' },
+  query_block_bytes_max: { unit: 'bytes', doc: 'bytes of chunks that one query may read from blocks' },
+  query_points_max: { unit: 'count', doc: 'points that one series of a range query may have' },
+  query_range_max: { unit: 'duration', doc: 'time between start and end of a query' },
+  query_timeout_max: { unit: 'duration', doc: 'time after which a query is given up' },
+  query_concurrent_max: { unit: 'count', doc: 'queries that run at the same time, at each querier' },
+  query_queued_max: { unit: 'count', doc: 'queries that wait for their turn, at each querier; more are answered 429' },
+} as const satisfies Readonly<Record<string, LimitKind>>
+
+export type LimitName = keyof typeof LIMITS
+export type Limits = Readonly<Partial<Record<LimitName, number>>>
+
+export interface LimitsVersion {
+  /** 1, 2, 3, … */
+  readonly version: number
+  readonly changedAtMs: number
+  readonly changedBy: string
+  readonly limits: Readonly<Record<string, number>>
+}
+
+export interface LimitsRecord extends LimitsVersion {
+  readonly v: 1
+  /** Newest first, without the present one. */
+  readonly history: readonly LimitsVersion[]
+}
+
+/** `undefined`: the default of all tenants. */
+export const limitsKey = (tenant: string | undefined): string =>
+  tenant === undefined ? DEFAULT_LIMITS_KEY : encodeTenant(tenant)
+
+export const encodeLimits = (record: LimitsRecord): Uint8Array => encodeRecord(record)
+
+/** Throws RefusedError `err-carillon-bad-record`. */
+export function decodeLimits(bytes: Uint8Array): LimitsRecord {
+  const record = parseRecord(bytes, 'limits')
+  const limits = record['limits']
+  const isSound =
+    record['v'] === 1 &&
+    Number.isSafeInteger(record['version']) &&
+    Array.isArray(record['history']) &&
+    typeof limits === 'object' &&
+    limits !== null &&
+    Object.values(limits).every((value) => Number.isSafeInteger(value) && (value as number) >= 0)
+  if (isSound) return record as unknown as LimitsRecord
+  throw new RefusedError('err-carillon-bad-record', 'limits hold v 1, a version, whole numbers and a history')
+}
+
+/** The next version: values of `change` are set, those that are null are taken away. */
+export function changedLimits(
+  before: LimitsRecord | undefined,
+  change: Readonly<Record<string, number | null>>,
+  by: { readonly changedBy: string; readonly nowMs: number },
+): LimitsRecord {
+  const merged = { ...before?.limits, ...change }
+  const limits: Record<string, number> = {}
+  for (const [name, value] of Object.entries(merged)) if (value !== null) limits[name] = value
+  const past = before === undefined ? [] : [versionOf(before), ...before.history].slice(0, LIMITS_HISTORY_MAX)
+  const version = (before?.version ?? 0) + 1
+  return { v: 1, version, changedAtMs: by.nowMs, changedBy: by.changedBy, limits, history: past }
+}
+
+function versionOf({ version, changedAtMs, changedBy, limits }: LimitsRecord): LimitsVersion {
+  return { version, changedAtMs, changedBy, limits }
+}
+
+export const isLimit = (name: string): name is LimitName => Object.hasOwn(LIMITS, name)
+
+/** A value as a person writes it. Throws RefusedError `err-carillon-bad-limit` for an unknown name or a value that is none. */
+export function parseLimit(name: string, text: string): number {
+  if (!isLimit(name)) {
+    const known = Object.keys(LIMITS).join(', ')
+    throw new RefusedError('err-carillon-bad-limit', `there is no limit "${name.slice(0, 100)}"; there are ${known}`)
+  }
+  const { unit } = LIMITS[name]
+  const value = readers[unit](text)
+  if (value !== undefined && Number.isSafeInteger(value) && value >= 0) return value
+  throw new RefusedError('err-carillon-bad-limit', `${name} wants ${wants[unit]}, not "${text.slice(0, 100)}"`)
+}
+
+export function showLimit(name: string, value: number): string {
+  const unit = isLimit(name) ? LIMITS[name].unit : 'count'
+  return unit === 'bytes' ? showBytes(value) : unit === 'duration' ? showDuration(value) : String(value)
+}
+
+const readers: Readonly<Record<LimitKind['unit'], (text: string) => number | undefined>> = {
+  count: (text) => (/^\d{1,15}$/.test(text) ? Number(text) : undefined),
+  bytes: parseBytes,
+  duration: parseDuration,
+}
+const wants = { count: 'a whole number', bytes: 'bytes such as 512MiB', duration: 'a duration such as 90s or 30d' }
