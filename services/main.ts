@@ -12,6 +12,7 @@ import {
   compactSettings,
   flushSettings,
   launcherSettings,
+  limitsSettings,
   oneServer,
   partitionsSettings,
   ringSettings,
@@ -67,6 +68,7 @@ Commands:
   mark, flush   opens the next segments of a running system; brings the ones before into blocks
   compact       compact --status, compact --now: how far the merging of blocks is, or do it now
   blocks        blocks {list,inspect,download,verify,upload}: the blocks of a tenant, over a gateway
+  limits        limits {get,set,history}: what one tenant may do, or all; holds at once
 ${Object.entries(roles)
   .map(([name, { does }]) => `  ${name.padEnd(14)}${does}`)
   .join('\n')}
@@ -91,6 +93,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     if (name === 'partitions') return wantsHelp ? print(partitionsHelp()) : await changePartitions(args)
     if (name === 'blocks') return wantsHelp ? print(await blocksHelp()) : await blocks(args)
     if (name === 'compact') return wantsHelp ? print(compactHelp()) : await compact(args)
+    if (name === 'limits') return wantsHelp ? print(limitsHelp()) : await limits(args)
     if (name === 'mark' || name === 'flush') return wantsHelp ? print(flushHelp(name)) : await flushBlocks(name, args)
     if (name in roles)
       return wantsHelp ? print(await roleHelp(name as RoleName)) : await startOne(name as RoleName, args)
@@ -102,6 +105,7 @@ export async function main(argv: readonly string[]): Promise<number> {
       'partitions',
       'compact',
       'blocks',
+      'limits',
       'test',
       'check',
       'run',
@@ -214,6 +218,15 @@ function parted(table: SettingsTable, argv: readonly string[]): { flags: string[
     }
   }
   return { flags, operands }
+}
+
+async function limits([verb, ...rest]: readonly string[]): Promise<number> {
+  if (verb !== 'get' && verb !== 'set' && verb !== 'history')
+    throw new SetupError(2, 'limits wants get, set or history, such as: carillon limits get --tenant acme --nats URL')
+  const { flags, operands: changes } = parted({ ...commonSettings, ...limitsSettings }, rest)
+  const [common, config] = read([commonSettings, limitsSettings], flags, await otherTables())
+  const { limitsText } = await import('./launcher/limits-command.ts')
+  return print(await limitsText(verb, changes, common, config))
 }
 
 async function changePartitions([verb, count, ...argv]: readonly string[]): Promise<number> {
@@ -335,6 +348,18 @@ function compactHelp(): string {
     intro: 'Shows what the compactors of a running system do and did, or has them merge blocks now.',
     sections: [
       { title: 'compact', table: compactSettings },
+      { title: 'every actor', table: commonSettings },
+    ],
+    after: exitCodes,
+  })
+}
+
+function limitsHelp(): string {
+  return helpText({
+    usage: 'carillon limits {get|set|history} [NAME=VALUE …] --nats URL [flags]',
+    intro: 'Shows and changes what one tenant may do, in a running system. NAME= without a value takes a limit away.',
+    sections: [
+      { title: 'limits', table: limitsSettings },
       { title: 'every actor', table: commonSettings },
     ],
     after: exitCodes,

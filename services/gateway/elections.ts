@@ -163,7 +163,7 @@ function rowOf(tenant: string, record: ElectionRecord, heard: ElectionNews['elec
   return { ...record, tenant, frozen: record.frozen ?? false, lastHeardMs, dropped, replicas }
 }
 
-function htmlAnswer(body: string): Answer {
+export function htmlAnswer(body: string): Answer {
   const headers = {
     'Content-Type': 'text/html; charset=utf-8',
     'Content-Security-Policy': "default-src 'none'; style-src 'unsafe-inline'",
@@ -195,6 +195,6 @@ ${body.map((row) => `<tr>${cells('td', row)}</tr>\n`).join('')}</table>
 
 const ago = (ms: number): string => `${(ms / 1000).toFixed(1)} s ago`
 
-function escaped(text: string): string {
+export function escaped(text: string): string {
   return text.replace(/[&<>"']/g, (character) => `&#${character.charCodeAt(0)};`)
 }

@@ -1,12 +1,14 @@
 // Everything that the gateway answers over HTTP.
 
 import type { Metrics } from '../../shared/telemetry/metrics.ts'
+import { activeQueryRoutes } from './active-queries.ts'
 import { type BlockDeps, blockRoutes } from './blocks.ts'
 import { compactionRoutes } from './compaction.ts'
 import { type DeletionDeps, deletionRoutes } from './deletions.ts'
 import { type ElectionDeps, electionRoutes } from './elections.ts'
 import type { Route } from './exchange.ts'
 import { flushRoutes } from './flush-routes.ts'
+import { limitsRoutes } from './limits.ts'
 import { createLoad, type Load } from './load.ts'
 import { type PageDeps, pageRoutes } from './pages.ts'
 import { type PushDeps, pushRoutes } from './push.ts'
@@ -49,6 +51,8 @@ export function gatewayRoutes(deps: RoutesDeps): readonly Route[] {
     ...electionRoutes(deps),
     ...queryRoutes({ ...deps, load: queryLoad }),
     ...statusApiRoutes(deps),
+    ...activeQueryRoutes(deps),
+    ...limitsRoutes(deps),
     ...pageRoutes(deps),
     ...ringRoutes(deps),
     ...flushRoutes(deps),

@@ -46,6 +46,12 @@ export const compactSettings = defineSettings({
   output: choice(['text', 'json'], 'text', 'tables for people, or one JSON line'),
 })
 
+export const limitsSettings = defineSettings({
+  tenant: text('', 'whose limits; of all tenants without a value of their own when empty'),
+  by: text('carillon limits', 'who changes them, for the history'),
+  output: choice(['text', 'json'], 'text', 'tables for people, or one JSON line'),
+})
+
 export const flushSettings = defineSettings({
   waitMs: duration('2m', 'how long `mark` and `flush` wait until it is done', { min: '0ms', max: '15m' }),
 })

@@ -98,13 +98,16 @@ export function createAdmission(bounds: { concurrentMax: number; queuedMax: numb
 
   /** F1, F2 */
   function serveNext(): void {
-    if (waitingCount === 0 || runningCount >= bounds.concurrentMax) return
-    for (const [tenant, line] of lines) {
-      const [onTurn] = line.waiting
-      if (onTurn === undefined || line.runningCount >= line.concurrentMax) continue
+    while (waitingCount > 0 && runningCount < bounds.concurrentMax) {
+      const next = [...lines].find(([, line]) => line.waiting.size > 0 && line.runningCount < line.concurrentMax)
+      if (next === undefined) return
+      const [tenant, line] = next
       lines.delete(tenant)
       lines.set(tenant, line)
-      return onTurn()
+      for (const onTurn of line.waiting) {
+        onTurn()
+        break
+      }
     }
   }
 

@@ -1,5 +1,6 @@
 // What a kind of query is given, and what it gives back.
 import type { QueryParams } from '../../shared/contracts/query.ts'
+import type { QueryBounds } from './bounds.ts'
 import type { Budget } from './budget.ts'
 import type { ReadScope } from './partition-reader.ts'
 import type { BodyPart, Notes } from './reply.ts'
@@ -8,6 +9,7 @@ import type { BodyPart, Notes } from './reply.ts'
 export interface Asked {
   readonly params: QueryParams
   readonly budget: Budget
+  readonly bounds: QueryBounds
   /** Runs `work` when it is this query's turn, with what reading needs to know. Parameters are read before. */
   run<T>(timeoutMs: number | undefined, work: (scope: ReadScope) => Promise<T>): Promise<T>
 }

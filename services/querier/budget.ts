@@ -1,11 +1,14 @@
 // What one query may read, counted over all its selects, partitions and blocks.
 import { RefusedError } from '../../shared/base/errors.ts'
+import { showDuration } from '../../shared/config/units.ts'
 
 export interface BudgetBounds {
   readonly seriesMax: number
   readonly samplesMax: number
   readonly queryBytesMax: number
   readonly blockBytesMax: number
+  /** Time between start and end of what is read; absent: any. */
+  readonly rangeMaxMs?: number
 }
 
 export interface Amount {
@@ -51,6 +54,12 @@ export class Budget implements Account {
     if (this.sampleCount > samplesMax) throw tooMuch('samples', samplesMax, 'samples')
     if (this.bytes > queryBytesMax) throw tooMuch('bytes', queryBytesMax, 'bytes from owners')
     if (this.blockBytes > blockBytesMax) throw tooMuch('block-bytes', blockBytesMax, 'bytes of blocks')
+  }
+
+  /** Refuses to look at more time than one query may. */
+  checkRange(startMs: number, endMs: number): void {
+    const { rangeMaxMs = Number.POSITIVE_INFINITY } = this.bounds
+    if (endMs - startMs > rangeMaxMs) throw tooLong(rangeMaxMs)
   }
 
   /** Takes back what an attempt had read that came to nothing. */
@@ -100,6 +109,11 @@ export class Share implements Account {
     this.spent.bytes += sign * bytes
     this.spent.blockBytes += sign * blockBytes
   }
+}
+
+function tooLong(rangeMaxMs: number): RefusedError {
+  const text = `the query looks at more time than ${showDuration(rangeMaxMs)}; ask for less at a time`
+  return new RefusedError('err-carillon-query-range', `${text} (err-carillon-query-range)`, { status: 422 })
 }
 
 function tooMuch(limit: string, max: number, unit: string): RefusedError {

@@ -19,9 +19,12 @@ export const querierSettings = defineSettings({
   partCacheBytesMax: bytes('128MiB', 'memory for results of parts that were read from blocks alone; 0: none are kept'),
   defaultStepMs: duration('1m', 'step of a subquery that names none', { min: '1ms' }),
   stepsMax: integer(11_000, 'steps of a range query', { min: 1 }),
+  queryRangeMaxMs: duration('0s', 'time between start and end of a query; 0s: any'),
   selectorsMax: integer(1_000, 'match[] parameters of one request', { min: 1 }),
   concurrentQueriesMax: integer(20, 'queries that run at the same time', { min: 1 }),
   queuedQueriesMax: integer(200, 'queries that wait for their turn; more are answered 429', { min: 0 }),
+  tenantQueriesMax: integer(20, 'of these, queries of one tenant that run at the same time', { min: 1 }),
+  tenantQueuedQueriesMax: integer(100, 'of these, queries of one tenant that wait for their turn', { min: 0 }),
   partitionAsksMax: integer(64, 'partitions that one query asks at the same time', { min: 1 }),
   ownerWaitMs: duration('5s', 'how long a strong read waits until owners have applied what was written', {
     min: '1ms',

@@ -17,7 +17,7 @@ export function deletePreview({ bus, reader, selectorsMax }: DeletePreviewDeps):
   return ({ params, budget, run }) => {
     const { selectors, startMs, endMs } = seriesParams(params, { selectorsMax })
     return run(undefined, async (scope) => {
-      const source = wholeSource({ bus, reader, scope, budget })
+      const source = wholeSource({ bus, reader, scope, budget, isOfAllTime: true })
       const seen = new Set<string>()
       let sampleCount = 0
       for (const matchers of selectors) {

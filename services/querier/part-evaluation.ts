@@ -15,7 +15,7 @@ export interface PartEvaluationDeps {
   readonly bus: Bus
   readonly engine: Engine
   readonly reader: WholeReader
-  readonly config: BudgetBounds & { readonly lookbackMs: number; readonly defaultStepMs: number }
+  readonly config: { readonly lookbackMs: number; readonly defaultStepMs: number }
   readonly enabledFeatures: ReadonlySet<string>
 }
 
@@ -23,12 +23,13 @@ export async function evaluatePart(
   deps: PartEvaluationDeps,
   asked: QueryPartAsk,
   scope: Omit<ReadScope, 'warn'>,
+  bounds: BudgetBounds,
 ): Promise<QueryPartReply> {
   const { bus, engine, reader, config, enabledFeatures } = deps
   const { query, startMs, endMs, stepMs, partStartMs, partEndMs } = asked
   const lookbackMs = asked.lookbackMs || config.lookbackMs
   const part = { startMs: partStartMs, endMs: partEndMs }
-  const budget = new Budget(config)
+  const budget = new Budget(bounds)
   const trace = new ReadTrace()
   const warnings: string[] = []
   const warn = (text: string) => void warnings.push(text)

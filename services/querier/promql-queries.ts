@@ -48,7 +48,8 @@ export function promqlQueries(
   }
 
   function range(asked: Asked): Promise<Answer> {
-    const { startMs, endMs, stepMs, ...params } = rangeParams(asked.params, config)
+    const { startMs, endMs, stepMs, ...params } = rangeParams(asked.params, asked.bounds)
+    asked.budget.checkRange(startMs, endMs)
     return evaluate(asked, params, { startMs, endMs, stepMs })
   }
 

@@ -10,8 +10,10 @@ import { AssertionError } from '../../shared/base/assert.ts'
 import { textOf } from '../../shared/base/errors.ts'
 import { openBlocks } from '../../shared/blocks/open.ts'
 import { type Actor, type HandlerContext, serve } from '../../shared/bus/actor.ts'
+import { activeQueries, cancelQuery } from '../../shared/contracts/active-queries.ts'
 import { QUERY_KINDS, type QueryKind } from '../../shared/contracts/query.ts'
 import { type QueryPartAsk, type QueryPartReply, queryPart } from '../../shared/contracts/query-part.ts'
+import { watchLimits } from '../../shared/limits/limits.ts'
 import type { ServiceDeps } from '../../shared/membership/deps.ts'
 import { decodeTenant } from '../../shared/model/tenant.ts'
 import type { ObjectStore } from '../../shared/objects/port.ts'
@@ -19,8 +21,10 @@ import { cachedObjects } from '../../shared/objects/read-cache.ts'
 import { readCacheMetrics } from '../../shared/objects/read-cache-metrics.ts'
 import { createEngine } from '../../shared/promql/engine.ts'
 import { badData } from '../../shared/promql/go-values.ts'
+import { ActiveQueries } from './active.ts'
 import { createAdmission } from './admission.ts'
 import type { AnswerKind, Asked } from './asked.ts'
+import { boundsOf, type QueryBounds } from './bounds.ts'
 import { Budget } from './budget.ts'
 import { cardinalityQueries } from './cardinality.ts'
 import { anyQuery, bodyIn, formOf, readParams } from './codec.ts'
@@ -45,8 +49,10 @@ import { createViews } from './views.ts'
 import { createWholeReader } from './whole-reader.ts'
 
 export function querier(deps: ServiceDeps & { config: QuerierConfig }): Actor {
-  const { bus, clock, config, log, membership } = deps
+  const { bus, clock, config, id, log, membership } = deps
   const enabledFeatures: ReadonlySet<string> = new Set(config.enableFeature)
+  const limits = watchLimits(deps)
+  const active = new ActiveQueries(deps)
   const admission = createAdmission({ concurrentMax: config.concurrentQueriesMax, queuedMax: config.queuedQueriesMax })
   const measured: Measures = measures(deps.metrics, admission, clock)
   const partitions = createPartitionReader({
@@ -94,7 +100,7 @@ export function querier(deps: ServiceDeps & { config: QuerierConfig }): Actor {
   measured.partsKept(cache)
   const inParts = splitRange({
     ...{ bus, clock, membership, reader, cache, partsAtOnceMax: config.partsAtOnceMax },
-    evaluate: (asked, scope) => evaluatePart(evaluation, asked, scope),
+    evaluate: (asked, scope) => evaluatePart(evaluation, asked, scope, boundsOf(config, limits.of(scope.tenant))),
     onPart: (from) => measured.part(from),
   })
   const kinds: Readonly<Record<QueryKind, AnswerKind>> = {
@@ -109,20 +115,34 @@ export function querier(deps: ServiceDeps & { config: QuerierConfig }): Actor {
 
   return {
     name: 'querier',
-    serves: [serve(anyQuery, onQuery), serve(queryPart, onPart)],
+    serves: [
+      serve(anyQuery, onQuery),
+      serve(queryPart, onPart),
+      serve(activeQueries, async ({ tenant }) => ({ queries: active.list(tenant) }), { id }),
+      serve(cancelQuery, async ({ query, tenant }) => ({ isCancelled: active.cancel(query, tenant) }), { id }),
+    ],
     hears: [],
     every: [],
-    start: async () => views.start(),
-    stop: async () => views.stop(), // Q7
+    async start() {
+      await limits.start()
+      await views.start()
+    },
+    async stop() {
+      limits.stop()
+      await views.stop() // Q7
+    },
   }
 
   async function onQuery(question: Uint8Array, context: HandlerContext<'tenant' | 'kind'>): Promise<Uint8Array> {
     const { kind } = context.params
     const form = formOf(context.headers)
     const measuring = measured.begin(isKind(kind) ? kind : 'unknown')
-    const budget = new Budget(config)
+    let budget = new Budget(config)
     try {
-      const body = await answer(readParams(question, form), context, budget)
+      const tenant = decodeTenant(context.params.tenant)
+      const bounds = boundsOf(config, limits.of(tenant))
+      budget = new Budget(bounds)
+      const body = await answer(readParams(question, form), context, { tenant, bounds, budget })
       measuring.end('success', budget)
       return bodyIn(form, body)
     } catch (error) {
@@ -148,7 +168,8 @@ export function querier(deps: ServiceDeps & { config: QuerierConfig }): Actor {
       allowsPartial: asked.allowsPartial,
     }
     try {
-      return await partAdmission.run(life.signal, () => evaluatePart(evaluation, asked, scope))
+      const bounds = boundsOf(config, limits.of(scope.tenant))
+      return await partAdmission.run(scope, life.signal, () => evaluatePart(evaluation, asked, scope, bounds))
     } catch (error) {
       throw life.signal.aborted && !(error instanceof AssertionError) ? life.signal.reason : error
     } finally {
@@ -159,23 +180,26 @@ export function querier(deps: ServiceDeps & { config: QuerierConfig }): Actor {
   async function answer(
     given: unknown,
     context: HandlerContext<'tenant' | 'kind'>,
-    budget: Budget,
+    { tenant, bounds, budget }: { tenant: string; bounds: QueryBounds; budget: Budget },
   ): Promise<Uint8Array> {
-    const { kind, tenant } = context.params
+    const { kind } = context.params
     if (!isKind(kind)) throw badData(`there is no query of the kind "${kind}"; there are ${QUERY_KINDS.join(', ')}`)
     const params = checkedParams(given)
     const warnings = new Warnings()
     const run: Asked['run'] = async (timeoutMs, work) => {
       const consistency = consistencyOf(params)
-      const leftMs = Math.min(config.queryTimeoutMs, timeoutMs ?? Infinity, context.deadline - clock.monotonic())
-      const life = lifetime(clock, context.signal, Math.max(0, leftMs))
+      const leftMs = Math.min(bounds.timeoutMs, timeoutMs ?? Infinity, context.deadline - clock.monotonic())
+      const { requestId } = context
+      const entry = active.begin({ tenant, kind, params, requestId, timeoutMs: Math.max(0, leftMs), budget })
+      const life = lifetime(clock, AbortSignal.any([context.signal, entry.cancelled]), Math.max(0, leftMs))
       try {
-        return await admission.run(life.signal, async () => {
+        return await admission.run({ tenant, ...bounds }, life.signal, async () => {
+          entry.runs()
           const waitUntilMs = clock.monotonic() + config.ownerWaitMs
           const places = await placesOf(consistency, bus.logs, reader.partitionCount())
           return work({
-            tenant: decodeTenant(tenant),
-            requestId: context.requestId,
+            tenant,
+            requestId,
             signal: life.signal,
             deadlineMs: life.deadlineMs,
             waitUntilMs,
@@ -186,12 +210,14 @@ export function querier(deps: ServiceDeps & { config: QuerierConfig }): Actor {
         })
       } catch (error) {
         // Why the query was ended tells more than what that broke.
+        if (entry.cancelled.aborted && !(error instanceof AssertionError)) throw entry.cancelled.reason
         throw life.signal.aborted && !(error instanceof AssertionError) ? life.signal.reason : error
       } finally {
         life.end()
+        entry.end()
       }
     }
-    const { data, notes, raw } = await kinds[kind]({ params, budget, run })
+    const { data, notes, raw } = await kinds[kind]({ params, budget, bounds, run })
     if (raw !== undefined) return rawBody(raw)
     return successBody(data, {
       warnings: [...new Set([...(notes?.warnings ?? []), ...warnings.list()])],

@@ -19,6 +19,8 @@ export interface WholeSourceDeps {
   readonly budget: Budget
   /** Told what is read from where. */
   readonly trace?: ReadTrace
+  /** The bound on time does not hold. */
+  readonly isOfAllTime?: boolean
 }
 
 /** From where a query was read. */
@@ -29,11 +31,12 @@ export class ReadTrace {
 }
 
 /** A source for one query; what it reads is counted in `budget`. */
-export function wholeSource({ bus, reader, scope, budget, trace }: WholeSourceDeps): SeriesSource {
+export function wholeSource({ bus, reader, scope, budget, trace, isOfAllTime }: WholeSourceDeps): SeriesSource {
   return {
     projects: true,
     async select(matchers, { startMs, endMs, mode, projection }, { signal, warn }) {
       const range = { startMs, endMs }
+      if (!isOfAllTime) budget.checkRange(startMs, endMs)
       const names = projection?.names
       const selectScope = { ...scope, warn, signal: AbortSignal.any([scope.signal, signal]) }
       const answers = await reader.readAll<Collected>(selectScope, range, budget, {

@@ -5,6 +5,7 @@ import { LRUCache } from 'lru-cache'
 import { RE2JS } from 're2js'
 import { RefusedError, textOf } from '../base/errors.ts'
 import type { Matcher } from '../model/matcher.ts'
+import { compilePattern, literalAlternatives } from '../model/pattern.ts'
 
 /** The patterns kept compiled, for all tenants together. */
 const PATTERNS_MAX = 1024
@@ -34,11 +35,11 @@ export function compileMatcher({ name, operator, value }: Matcher): CompiledMatc
     case '!=':
       return { name, matches: (text) => text !== value, matchesEmpty: value !== '' }
     case '=~': {
-      const pattern = compilePattern(value)
+      const pattern = patternOf(value)
       return { name, ...pattern, matchesEmpty: pattern.matches('') }
     }
     case '!~': {
-      const { matches } = compilePattern(value)
+      const { matches } = patternOf(value)
       return { name, matches: (text) => !matches(text), matchesEmpty: !matches('') }
     }
   }
@@ -48,7 +49,7 @@ export function compileMatchers(matchers: readonly Matcher[]): CompiledMatcher[]
   return matchers.map(compileMatcher)
 }
 
-function compilePattern(source: string): Pattern {
+function patternOf(source: string): Pattern {
   const known = patterns.get(source)
   if (known !== undefined) return known
   const pattern = shapeOf(source) ?? automatonOf(source)
@@ -58,28 +59,31 @@ function compilePattern(source: string): Pattern {
 
 /** The patterns that need no automaton. */
 function shapeOf(source: string): Pattern | undefined {
-  if (isLiteral(source, true)) {
-    const values = [...new Set(source.split('|'))]
-    if (values.length === 1) return { matches: (value) => value === source, onlyValues: values }
-    const set = new Set(values)
+  const literals = literalAlternatives(source)
+  if (literals !== undefined) {
+    const set = new Set(literals)
+    const values = [...set]
+    const [only] = values
+    if (values.length === 1) return { matches: (value) => value === only, onlyValues: values }
     return { matches: (value) => set.has(value), onlyValues: values }
   }
   const prefix = source.slice(0, -2)
-  if (!isLiteral(prefix, false)) return undefined
+  if (!isLiteral(prefix)) return undefined
   if (source.endsWith('.*')) return { matches: (value) => value.startsWith(prefix) }
   if (source.endsWith('.+')) return { matches: (value) => value.length > prefix.length && value.startsWith(prefix) }
   return undefined
 }
 
-function isLiteral(text: string, withBars: boolean): boolean {
-  return withBars ? !/[\\^$.[\](){}*+?]/.test(text) : !/[\\^$.[\](){}*+?|]/.test(text)
+function isLiteral(text: string): boolean {
+  return !/[\\^$.[\](){}*+?|]/.test(text)
 }
 
 function automatonOf(source: string): Pattern {
   try {
-    const automaton = RE2JS.compile(source, RE2JS.DOTALL)
+    const automaton = compilePattern(source, RE2JS.DOTALL)
     return { matches: (value) => automaton.matches(value) }
   } catch (error) {
+    if (error instanceof RefusedError) throw error
     throw new RefusedError('err-carillon-bad-matcher', `pattern "${source}" is not RE2: ${textOf(error)}`, {
       cause: error,
     })

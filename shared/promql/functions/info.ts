@@ -2,6 +2,7 @@
 import { RE2JS } from 're2js'
 import { type Labels, labelOf, labelsKey, METRIC_NAME } from '../../model/labels.ts'
 import type { Matcher } from '../../model/matcher.ts'
+import { compilePattern } from '../../model/pattern.ts'
 import {
   ABSENT,
   type Column,
@@ -46,7 +47,7 @@ function allMatch(matchers: readonly Matcher[]): (value: string) => boolean {
   const tests = matchers.map(({ operator, value: wanted }) => {
     if (operator === '=') return (value: string) => value === wanted
     if (operator === '!=') return (value: string) => value !== wanted
-    const pattern = RE2JS.compile(`^(?s:${wanted})$`)
+    const pattern = compilePattern(`^(?s:${wanted})$`)
     return (value: string) => pattern.matches(value) === (operator === '=~')
   })
   return (value) => tests.every((test) => test(value))

@@ -1,6 +1,7 @@
 // label_replace and label_join: they work on series, never on values.
-import { RE2JS, RE2JSSyntaxException } from 're2js'
+import { type RE2JS, RE2JSSyntaxException } from 're2js'
 import { labelOf, METRIC_NAME } from '../../model/labels.ts'
+import { compilePattern } from '../../model/pattern.ts'
 import { type Column, type Grid, mergeSameLabels } from '../exec/column.ts'
 import { ExecutionError } from '../exec/errors.ts'
 import { withLabel } from '../exec/labels.ts'
@@ -48,7 +49,7 @@ export async function labelReplace(node: PlanCall, grid: Grid, state: Evaluation
 
 function compile(text: string): RE2JS {
   try {
-    return RE2JS.compile(`^(?s:${text})$`)
+    return compilePattern(`^(?s:${text})$`)
   } catch (error) {
     if (!(error instanceof RE2JSSyntaxException)) throw error
     throw new ExecutionError(`invalid regular expression in label_replace(): ${text}`, { cause: error })

@@ -1,7 +1,8 @@
 // Selectors: `name{label="value"}`, the matchers in braces, and the regular expressions among them.
-import { RE2JS, RE2JSException } from 're2js'
+import { type RE2JS, RE2JSException } from 're2js'
 import { METRIC_NAME } from '../../model/labels.ts'
 import type { Matcher, MatchOperator } from '../../model/matcher.ts'
+import { compilePattern, literalAlternatives } from '../../model/pattern.ts'
 import type { VectorSelector } from '../ast.ts'
 import { LiteralError, stringFrom } from './literals.ts'
 import { IDENTIFIER, MATCH_OPERATORS, METRIC_NAMES, STRING, type Token, textOf } from './token.ts'
@@ -65,7 +66,7 @@ const goodPatterns = new Set<string>()
 const goodPatternsMax = 1000
 
 function checkPattern(tokens: TokenStream, pattern: string, first: Token, last: Token): void {
-  if (goodPatterns.has(pattern)) return
+  if (goodPatterns.has(pattern) || literalAlternatives(pattern) !== undefined) return
   tokens.literal(() => compile(pattern), { start: first.start, end: last.end })
   if (goodPatterns.size >= goodPatternsMax) goodPatterns.clear()
   goodPatterns.add(pattern)
@@ -73,7 +74,7 @@ function checkPattern(tokens: TokenStream, pattern: string, first: Token, last: 
 
 function compile(pattern: string): RE2JS {
   try {
-    return RE2JS.compile(pattern)
+    return compilePattern(pattern)
   } catch (error) {
     // Go quotes the part at fault even where it is empty.
     if (error instanceof RE2JSException) {

@@ -25,7 +25,11 @@ export interface Body {
 }
 
 export interface Harness {
-  ask(kind: QueryKind, params: QueryParams, signal?: AbortSignal): Promise<Body>
+  readonly id: string
+  /** `tenant`: as one subject token, `anonymous` unless told. */
+  ask(kind: QueryKind, params: QueryParams, signal?: AbortSignal, tenant?: string): Promise<Body>
+  /** Handlers at work. */
+  inFlight(): number
   /** Labels as text → value, of an instant answer. */
   instant(params: QueryParams): Promise<Record<string, string>>
   readonly metrics: Metrics
@@ -50,13 +54,15 @@ export async function startQuerier(
   const running = runActor(actor, { ...base, drainMs: 50 })
   await running.ready
 
-  const askBody = async (kind: QueryKind, params: QueryParams, signal?: AbortSignal): Promise<Body> => {
-    const body = await ask(asker, query, { tenant: 'anonymous', kind }, params, { signal })
+  const askBody: Harness['ask'] = async (kind, params, signal, tenant = 'anonymous') => {
+    const body = await ask(asker, query, { tenant, kind }, params, { signal })
     return JSON.parse(Buffer.from(body).toString()) as Body
   }
   return {
+    id,
     metrics,
     ask: askBody,
+    inFlight: () => running.inFlight(),
     async instant(params) {
       const body = await askBody('instant', params)
       if (body.status !== 'success') throw new Error(`${body.errorType}: ${body.error}`)

@@ -37,6 +37,8 @@ export interface StubOptions {
 
 export interface StubIngester {
   readonly asks: read.OwnerAsk[]
+  /** Handlers at work. */
+  inFlight(): number
   stop(): Promise<void>
 }
 
@@ -121,7 +123,7 @@ export async function stubIngester(options: StubOptions): Promise<StubIngester> 
     drainMs: 50,
   })
   await running.ready
-  return { asks, stop: () => running.stop() }
+  return { asks, inFlight: () => running.inFlight(), stop: () => running.stop() }
 }
 
 type FrameMode = 'all' | 'last' | 'bare'

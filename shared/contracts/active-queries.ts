@@ -1,0 +1,57 @@
+// active queries: what queriers are answering now, and how one of these queries is ended.
+//
+// activeQueries   addressed   querier.{id}.active   of one tenant, or of all; only what waits for its turn or runs
+// cancelQuery     addressed   querier.{id}.cancel   ends one; isCancelled is false where that tenant has no such query here
+import { addressed, cbor } from '../bus/contract.ts'
+
+/** Characters of a query that are shown. */
+export const QUERY_SHOWN_MAX = 2_000
+
+export interface ActiveQuery {
+  /** Unique over all queriers and restarts. */
+  readonly id: string
+  readonly tenant: string
+  readonly kind: string
+  /** The expression, or the selectors; cut at QUERY_SHOWN_MAX. */
+  readonly query: string
+  readonly querier: string
+  /** As whoever asked named it; '' where nobody did. */
+  readonly requestId: string
+  /** Wall clock of the querier, ms. */
+  readonly sinceMs: number
+  readonly tookMs: number
+  readonly timeoutMs: number
+  readonly isRunning: boolean
+  readonly readSeries: number
+  readonly readSamples: number
+}
+
+export interface ActiveAsk {
+  /** Absent: of all tenants. */
+  readonly tenant?: string
+}
+
+export interface CancelAsk extends ActiveAsk {
+  readonly query: string
+}
+
+const common = { timeoutMs: 2_000, requestBytesMax: 8 * 1024 } as const
+
+export const activeQueries = addressed({
+  name: 'activeQueries',
+  subject: 'querier.{id}.active',
+  ...common,
+  replyBytesMax: 16 * 1024 * 1024,
+  request: cbor<ActiveAsk>(),
+  reply: cbor<{ readonly queries: readonly ActiveQuery[] }>(),
+  doc: 'the queries that one querier is answering',
+})
+export const cancelQuery = addressed({
+  name: 'cancelQuery',
+  subject: 'querier.{id}.cancel',
+  ...common,
+  replyBytesMax: 1024,
+  request: cbor<CancelAsk>(),
+  reply: cbor<{ readonly isCancelled: boolean }>(),
+  doc: 'ends one query of a tenant',
+})
