@@ -319,7 +319,7 @@ describe('bounds', () => {
     expect(await querier.ask('instant', slow)).toEqual({
       status: 'error',
       errorType: 'too_many_requests',
-      error: 'too many outstanding requests',
+      error: 'too many outstanding requests (err-carillon-too-many-queries)',
     })
     expect((await first).errorType).toBe('timeout')
     expect((await second).errorType).toBe('timeout')
