@@ -7,15 +7,13 @@
 //       write the same objects.
 //   V2  What is listed was written since half the age at which files of no block are deleted: the manifest is written before those go
 //       (sweep.ts, W1), so a validator that stood still for long finds out before it lists what may be gone.
-//   V3  Each upload is listed once: entries name it (`origin.source`), and whoever finds them lists nothing.
-import { createHash } from 'node:crypto'
+//   V3  Each upload is listed once: entries name it (`origin.nonce`), and whoever finds them lists nothing.
 import { AssertionError } from '../../shared/base/assert.ts'
 import type { Clock } from '../../shared/base/clock.ts'
 import { ConflictError, CorruptError, RefusedError, textOf, UnavailableError } from '../../shared/base/errors.ts'
 import type { Blocks } from '../../shared/blocks/port.ts'
 import type { Bus, BusSubscription, KvBucket, KvEntry } from '../../shared/bus/port.ts'
-import { type BlockEntry, blockPrefix, type Manifest } from '../../shared/contracts/blocks.ts'
-import { isHiding } from '../../shared/contracts/deletes.ts'
+import { type BlockEntry, blockPrefix } from '../../shared/contracts/blocks.ts'
 import {
   decodeUpload,
   encodeUpload,
@@ -30,11 +28,11 @@ import { encodeTenant } from '../../shared/model/tenant.ts'
 import type { ObjectStore } from '../../shared/objects/port.ts'
 import type { Log } from '../../shared/telemetry/log.ts'
 import { META_FILE, TOMBSTONES_FILE } from '../../shared/tsdb/block/files.ts'
-import { blockMeta, blockUlid, metaBytes } from '../../shared/tsdb/block/meta.ts'
 import type { CompactorConfig } from './config.ts'
-import type { Importer, ImportIo, ImportJob, ImportReport } from './import-job.ts'
+import type { Importer, ImportIo, ImportJob } from './import-job.ts'
 import type { CompactorMeasures } from './measures.ts'
 import { StagedFiles } from './staged-files.ts'
+import { assertMayCome, describe, nameOf, withUploaded } from './upload-blocks.ts'
 
 const OBJECT_TIMEOUT_MS = 60_000
 const LIST_TIMEOUT_MS = 60_000
@@ -274,7 +272,7 @@ export class Uploads {
 
   private async list(claim: Claim, entries: readonly BlockEntry[]): Promise<readonly string[]> {
     const { blocks, clock, config } = this.deps
-    const { tenant, ulid } = claim.record
+    const { tenant } = claim.record
     let ulids: readonly string[] = []
     await blocks.update(
       tenant,
@@ -284,11 +282,9 @@ export class Uploads {
         if (clock.monotonic() - claim.startedAt > config.orphanGraceMs / 2)
           // V2
           throw new UnavailableError('upload-too-old', 'the upload took longer to validate than its files are kept')
-        const known = manifest.blocks.filter(({ origin }) => origin.kind === 'upload' && origin.source === ulid) // V3
-        ulids = (known.length > 0 ? known : entries).map((entry) => entry.ulid)
-        return known.length > 0 || entries.length === 0
-          ? undefined
-          : { ...manifest, blocks: [...manifest.blocks, ...entries] }
+        const listed = withUploaded(manifest, { record: claim.record, entries, nowMs: clock.now() }) // V3
+        ulids = listed.ulids
+        return listed.manifest
       },
       { signal: claim.lost.signal },
     )
@@ -313,47 +309,4 @@ export class Uploads {
       this.deps.log.warn({ tenant, ulid, reason: textOf(error) }, 'files of a finished upload stay for now')
     }
   }
-}
-
-/** Nothing is added to a tenant while it is being deleted. */
-function assertMayCome(manifest: Manifest | undefined): void {
-  const deletion = manifest?.deletes.find((entry) => entry.kind === 'tenant' && isHiding(entry))
-  if (deletion === undefined) return
-  const text = `tenant "${manifest!.tenant}" is being deleted (${deletion.id}): upload when that is done or taken back`
-  throw new RefusedError('err-carillon-upload-tenant-deleted', text, { status: 409 })
-}
-
-/** The name of an output must be known before its content is: it is made of what decides the content, and of the claim (V1). */
-function nameOf({ tenant, ulid, nonce, attempt }: UploadRecord, startMs: number): string {
-  const told = JSON.stringify([ulid, nonce, attempt, startMs])
-  const sha256 = createHash('sha256').update(told).digest('hex')
-  const files = [{ name: 'source', size: 0, sha256 }]
-  return blockUlid({ tenant, minTime: startMs, origin: { kind: 'upload' }, files })
-}
-
-function describe(
-  record: UploadRecord,
-  { meta: given }: ImportReport,
-  { startMs, stats }: ImportReport['outputs'][number],
-): { entry: BlockEntry; bytes: Uint8Array<ArrayBuffer> } {
-  const { tenant, ulid: source } = record
-  const ulid = nameOf(record, startMs)
-  const parent = { ulid: given.ulid, minTime: given.minTime, maxTime: given.maxTime }
-  const level = Math.max(1, given.compaction.level)
-  const origin = { kind: 'upload', source }
-  const described = blockMeta({ tenant, stats, origin, level, sources: [source], parents: [parent] })
-  const bytes = metaBytes({ ...described, ulid })
-  const entry: BlockEntry = {
-    ulid,
-    minTime: stats.minTime,
-    maxTime: stats.maxTime,
-    seriesCount: stats.seriesCount,
-    sampleCount: stats.sampleCount,
-    chunkCount: stats.chunkCount,
-    bytes: stats.bytes + bytes.length,
-    metaSha256: createHash('sha256').update(bytes).digest('hex'),
-    origin: { kind: 'upload', source },
-    resolutionMs: 0,
-  }
-  return { entry, bytes }
 }

@@ -95,15 +95,16 @@ export function uploadRoutes(deps: UploadDeps): readonly Route[] {
     const bytes = files.reduce((sum, { size }) => sum + size, 0)
     const bucket = await bus.bucket(UPLOADS_BUCKET)
     const known = await read(bucket, tenant, ulid)
-    await assertNew(tenant, ulid, known?.record)
-    if (known?.record.state === 'uploading' && known.record.metaSha256 === metaSha256) {
+    const replaces = new URLSearchParams(exchange.search).get('replace') === 'true'
+    await assertNew(tenant, ulid, known?.record, replaces)
+    if (known !== undefined && isSame(known.record, metaSha256, replaces)) {
       await stage(known.record, files, meta, signal)
       return done(known.record) // goes on where it was
     }
     if (known === undefined) await assertFew(bucket, tenant)
     const nowMs = clock.now()
     const record: UploadRecord = {
-      ...{ v: 1, tenant, ulid, nonce: hex(random.bytes(NONCE_BYTES)), metaSha256, bytes, state: 'uploading' },
+      ...{ v: 1, tenant, ulid, nonce: hex(random.bytes(NONCE_BYTES)), metaSha256, bytes, replaces, state: 'uploading' },
       ...{ beganAtMs: nowMs, changedAtMs: nowMs, incarnation: '', beat: 0, attempt: 0, blocks: [] },
     }
     await put(bucket, record, known?.revision)
@@ -196,9 +197,15 @@ export function uploadRoutes(deps: UploadDeps): readonly Route[] {
     throw new RefusedError('err-carillon-upload-finished', text, { status: 409 })
   }
 
-  async function assertNew(tenant: string, ulid: string, record: UploadRecord | undefined): Promise<void> {
+  async function assertNew(
+    tenant: string,
+    ulid: string,
+    record: UploadRecord | undefined,
+    replaces: boolean,
+  ): Promise<void> {
     if (record?.state === 'waiting' || record?.state === 'validating')
       throw new RefusedError('err-carillon-upload-busy', `block ${ulid} is being validated`, { status: 409 })
+    if (replaces) return
     const blocks = record?.state === 'complete' ? record.blocks : await blocksFrom(tenant, ulid)
     if (record?.state !== 'complete' && blocks.length === 0) return
     const text = `block already exists: ${ulid} became ${blocks.join(', ') || 'no block, it was all tombstones'}`
@@ -271,6 +278,11 @@ export function uploadRoutes(deps: UploadDeps): readonly Route[] {
 async function read(bucket: KvBucket, tenant: string, ulid: string): Promise<Known | undefined> {
   const entry = await bucket.get(uploadKey(tenant, ulid))
   return entry?.value === undefined ? undefined : { record: decodeUpload(entry.value), revision: entry.revision }
+}
+
+/** Whether a start asks for what is under way already. */
+function isSame(record: UploadRecord, metaSha256: string, replaces: boolean): boolean {
+  return record.state === 'uploading' && record.metaSha256 === metaSha256 && record.replaces === replaces
 }
 
 function isOpen(value: Uint8Array): boolean {

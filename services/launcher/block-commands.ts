@@ -1,5 +1,5 @@
 // `carillon blocks …`: what a person does with the blocks of a tenant, from anywhere that reaches a gateway.
-import { type ConfigOf, choice, defineSettings, duration, list, text } from '../../shared/config/settings.ts'
+import { type ConfigOf, choice, defineSettings, duration, flag, list, text } from '../../shared/config/settings.ts'
 import { showBytes } from '../../shared/config/units.ts'
 import type { BlockEntry, DeleteEntry } from '../../shared/contracts/blocks.ts'
 import type { BlockFiles } from '../../shared/tsdb/block/files.ts'
@@ -19,6 +19,7 @@ export const blockSettings = defineSettings({
   tenant: text('', 'whose blocks; empty: the tenant of the credential, or "anonymous"'),
   credentialsFile: text('', 'file with "user:password" or a token, where the gateway asks for one'),
   block: list([], 'only these blocks, for download and verify'),
+  replace: flag(false, 'upload: what is listed of the same blocks goes when they come, e.g. because it is damaged'),
   waitMs: duration('30m', 'how long `blocks upload` waits for a block to be validated'),
   output: choice(['text', 'json'], 'text', 'text for people, or one JSON document'),
 })
@@ -67,7 +68,7 @@ async function carryOut(verb: string, operands: readonly string[], config: Block
     const count = `${report.blocks.length} blocks of tenant "${report.tenant}", ${showBytes(report.bytes)}`
     return shown(config, report, `${count}, as of version ${report.version} of its manifest, are in ${operand}\n`)
   }
-  const outcomes = await uploadBlocks(client, operand, { waitMs: config.waitMs, progress })
+  const outcomes = await uploadBlocks(client, operand, { waitMs: config.waitMs, replaces: config.replace, progress })
   const rows = outcomes.map(({ ulid, outcome, blocks, error }) => [ulid, outcome, error ?? blocks.join(' ')])
   const exitCode = outcomes.some(({ outcome }) => outcome === 'failed') ? 1 : 0
   return {

@@ -2,12 +2,14 @@
 //
 // A block is written beside its place, compared with the SHA-256 of every file, and moved there whole. What stands there already is kept, so a
 // download that broke off goes on. At the end the folder holds the blocks of one version of the manifest: when compaction replaces some
-// meanwhile, the list is read again. Samples that a deletion hides are hidden by tombstones.
+// meanwhile, the list is read again; what an earlier download put there and is not listed any more goes, for it may hold what was deleted since.
+// Samples that a deletion hides are hidden by tombstones.
 import { createHash } from 'node:crypto'
 import fs from 'node:fs/promises'
 import path from 'node:path'
 import type { BlockEntry, DeleteEntry } from '../../shared/contracts/blocks.ts'
 import { hidersOf } from '../../shared/contracts/deletes.ts'
+import { ULID } from '../../shared/contracts/uploads.ts'
 import { META_FILE, TOMBSTONES_FILE } from '../../shared/tsdb/block/files.ts'
 import { type BlockFile, type BlockMeta, metaBytes, parseMeta } from '../../shared/tsdb/block/meta.ts'
 import { BlockReader } from '../../shared/tsdb/block/reader.ts'
@@ -33,6 +35,8 @@ export interface DownloadReport {
   readonly bytes: number
 }
 
+/** Says whose blocks a folder holds, and which of them are downloads. */
+const NOTE_FILE = 'carillon-download.json'
 const PIECE_BYTES = 8 * 1024 * 1024
 /** Lists that are read because compaction was faster. */
 const ROUNDS_MAX = 20
@@ -45,13 +49,17 @@ export async function downloadBlocks(
   progress: Progress,
 ): Promise<DownloadReport> {
   await fs.mkdir(folder, { recursive: true })
-  const own = new Set<string>()
+  let own: Set<string> | undefined
   for (let round = 0; round < ROUNDS_MAX; round++) {
     const list = await client.data<BlockList>('/api/v1/blocks')
     const wanted = wantedOf(list, ulids)
-    for (const ulid of own) if (!wanted.some((block) => block.ulid === ulid)) await remove(folder, ulid)
-    const left = await fetchAll(client, folder, { list, wanted, own, progress })
+    own ??= await ownIn(folder, list.tenant)
+    for (const { ulid } of wanted) own.add(ulid)
+    await note(folder, list.tenant, own)
+    const left = await fetchAll(client, folder, { list, wanted, progress })
     if (left.length > 0) continue
+    if (ulids.length === 0) await prune(folder, own, wanted)
+    await note(folder, list.tenant, own)
     await fs.mkdir(path.join(folder, 'wal'), { recursive: true }) // promtool looks for it
     const bytes = wanted.reduce((sum, block) => sum + block.bytes, 0)
     return { tenant: list.tenant, version: list.version, blocks: wanted.map(({ ulid }) => ulid), bytes }
@@ -69,8 +77,6 @@ function wantedOf({ blocks, tenant }: BlockList, ulids: readonly string[]): read
 interface Fetching {
   readonly list: BlockList
   readonly wanted: readonly BlockEntry[]
-  /** Blocks that this download put there. */
-  readonly own: Set<string>
   readonly progress: Progress
 }
 
@@ -78,7 +84,7 @@ interface Fetching {
 async function fetchAll(
   client: GatewayClient,
   folder: string,
-  { list, wanted, own, progress }: Fetching,
+  { list, wanted, progress }: Fetching,
 ): Promise<readonly string[]> {
   const gone: string[] = []
   for (const [index, { ulid, bytes }] of wanted.entries()) {
@@ -88,7 +94,6 @@ async function fetchAll(
       if (!(await isThere(target, ulid))) {
         progress.begin(title, bytes)
         await fetchBlock(client, target, ulid, progress)
-        own.add(ulid)
         progress.end(`${title}: ${bytes} bytes`)
       }
     } catch (error) {
@@ -99,6 +104,30 @@ async function fetchAll(
     await hide(target, hidersOf(list.deletes, ulid))
   }
   return gone
+}
+
+/** The blocks that downloads put there. Throws SetupError when they were those of another tenant. */
+async function ownIn(folder: string, tenant: string): Promise<Set<string>> {
+  const file = path.join(folder, NOTE_FILE)
+  if (!(await hasFile(file))) return new Set()
+  const noted = JSON.parse(await fs.readFile(file, 'utf8')) as { tenant?: unknown; blocks?: unknown }
+  if (noted.tenant !== tenant || !Array.isArray(noted.blocks))
+    throw new SetupError(2, `${folder} holds blocks of tenant "${String(noted.tenant)}": choose another folder`)
+  return new Set(noted.blocks.filter((ulid): ulid is string => typeof ulid === 'string' && ULID.test(ulid)))
+}
+
+/** Last, so that what breaks off leaves too much rather than too little. */
+async function prune(folder: string, own: Set<string>, wanted: readonly BlockEntry[]): Promise<void> {
+  for (const ulid of own) {
+    if (wanted.some((block) => block.ulid === ulid)) continue
+    await fs.rm(path.join(folder, ulid), { recursive: true, force: true })
+    own.delete(ulid)
+  }
+}
+
+/** Written before the blocks are, so that none is forgotten. */
+async function note(folder: string, tenant: string, own: ReadonlySet<string>): Promise<void> {
+  await fs.writeFile(path.join(folder, NOTE_FILE), `${JSON.stringify({ v: 1, tenant, blocks: [...own].sort() })}\n`)
 }
 
 async function isThere(target: string, ulid: string): Promise<boolean> {
@@ -148,10 +177,6 @@ async function fetchFile(
   if (hash.digest('hex') !== sha256) throw new SetupError(1, `${name} came with another SHA-256 than meta.json has`)
 }
 
-async function remove(folder: string, ulid: string): Promise<void> {
-  await fs.rm(path.join(folder, ulid), { recursive: true, force: true })
-}
-
 /** Tombstones for what the deletions hide of a block; none without any. */
 async function hide(target: string, deletes: readonly DeleteEntry[]): Promise<void> {
   const meta = parseMeta(await fs.readFile(path.join(target, META_FILE)))
@@ -160,9 +185,9 @@ async function hide(target: string, deletes: readonly DeleteEntry[]): Promise<vo
   if (stones.length === 0 && numTombstones === undefined) return
   const bytes = writeTombstones(stones)
   const count = readTombstones(bytes).length
-  await fs.writeFile(path.join(target, TOMBSTONES_FILE), bytes)
+  await replaceFile(path.join(target, TOMBSTONES_FILE), bytes)
   const next: BlockMeta = { ...meta, stats: count > 0 ? { ...stats, numTombstones: count } : stats }
-  await fs.writeFile(path.join(target, META_FILE), metaBytes(next))
+  await replaceFile(path.join(target, META_FILE), metaBytes(next))
 }
 
 async function stonesFor(target: string, meta: BlockMeta, deletes: readonly DeleteEntry[]): Promise<Tombstone[]> {
@@ -178,4 +203,10 @@ async function stonesFor(target: string, meta: BlockMeta, deletes: readonly Dele
     }
   }
   return stones
+}
+
+/** Never in place: copies may be hard links. */
+async function replaceFile(file: string, bytes: Uint8Array): Promise<void> {
+  await fs.writeFile(`${file}.tmp`, bytes)
+  await fs.rename(`${file}.tmp`, file)
 }

@@ -36,14 +36,14 @@ const POLL_MS = 300
 export async function uploadBlocks(
   client: GatewayClient,
   folder: string,
-  { waitMs, progress }: { waitMs: number; progress: Progress },
+  { waitMs, replaces, progress }: { waitMs: number; replaces: boolean; progress: Progress },
 ): Promise<readonly UploadedBlock[]> {
   const folders = await blockFolders(folder)
   if (folders.length === 0) throw new SetupError(2, `${folder} holds no blocks: a block is a folder named by a ULID`)
   const outcomes: UploadedBlock[] = []
   for (const [index, each] of folders.entries()) {
     const title = `${index + 1} of ${folders.length} ${path.basename(each)}`
-    const outcome = await uploadOne(client, each, { title, waitMs, progress })
+    const outcome = await uploadOne(client, each, { title, waitMs, replaces, progress })
     const { blocks, error = '' } = outcome
     progress.end(`${title}: ${outcome.outcome} ${outcome.outcome === 'failed' ? error : blocks.join(' ')}`.trimEnd())
     outcomes.push(outcome)
@@ -53,6 +53,7 @@ export async function uploadBlocks(
 
 interface Uploading {
   readonly title: string
+  readonly replaces: boolean
   readonly waitMs: number
   readonly progress: Progress
 }
@@ -75,7 +76,7 @@ async function uploadOne(client: GatewayClient, folder: string, uploading: Uploa
 async function send(
   client: GatewayClient,
   folder: string,
-  { title, waitMs, progress, ulid, bytes }: Uploading & { ulid: string; bytes: Uint8Array },
+  { title, waitMs, replaces, progress, ulid, bytes }: Uploading & { ulid: string; bytes: Uint8Array },
 ): Promise<UploadedBlock> {
   const url = `/api/v1/upload/block/${ulid}`
   const files = await filesOf(folder)
@@ -84,7 +85,10 @@ async function send(
     files.reduce((sum, { size }) => sum + size, 0),
   )
   try {
-    await client.json(`${url}/start`, { method: 'POST', body: withFiles(bytes, files) })
+    await client.json(`${url}/start${replaces ? '?replace=true' : ''}`, {
+      method: 'POST',
+      body: withFiles(bytes, files),
+    })
     await sendFiles(client, url, folder, files, progress)
     await client.json(`${url}/finish`, { method: 'POST' })
   } catch (error) {

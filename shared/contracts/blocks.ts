@@ -35,8 +35,8 @@ export type BlockOrigin =
       readonly cut?: number
     }
   | { readonly kind: 'compaction'; readonly level: number }
-  /** `source`: as the uploader named the block that it was cut from. */
-  | { readonly kind: 'upload'; readonly source?: string }
+  /** `source`: as the uploader named the block that it was cut from; `nonce`: of the upload. */
+  | { readonly kind: 'upload'; readonly source?: string; readonly nonce?: string }
 
 /** The values of a window, each in a block of its own. */
 export const AGGREGATES = ['count', 'sum', 'min', 'max', 'last', 'counter'] as const
@@ -72,7 +72,7 @@ export interface RetiredBlock {
   readonly ulid: string
   /** Wall clock of who retired it, ms. */
   readonly retiredAtMs: number
-  readonly reason: 'compacted' | 'retention' | 'deleted' | 'tenant-deleted'
+  readonly reason: 'compacted' | 'retention' | 'deleted' | 'tenant-deleted' | 'replaced'
 }
 
 /** A place in a partition's log: sequence `seq`, in segment `segment`. */

@@ -43,6 +43,8 @@ export interface UploadRecord {
   readonly metaSha256: string
   /** Of all files. */
   readonly bytes: number
+  /** What is listed of this block leaves the manifest when it comes: to replace one that is damaged. */
+  readonly replaces: boolean
   readonly state: UploadState
   readonly beganAtMs: number
   readonly changedAtMs: number
@@ -86,6 +88,7 @@ export function decodeUpload(bytes: Uint8Array): UploadRecord {
     record['v'] === 1 &&
     texts.every((text) => typeof text === 'string' && text !== '') &&
     numbers.every(Number.isSafeInteger) &&
+    typeof record['replaces'] === 'boolean' &&
     Array.isArray(record['blocks'])
   if (isSound) return record as unknown as UploadRecord
   throw new RefusedError('err-carillon-bad-record', 'an upload holds v 1, tenant, ulid, nonce, state and whole numbers')

@@ -5,6 +5,7 @@ import { inlineMerger } from '../../services/compactor/inline-merger.ts'
 import { sleep, systemClock } from '../../shared/base/clock.ts'
 import { seededRandom } from '../../shared/base/random.ts'
 import { openBlocks } from '../../shared/blocks/open.ts'
+import type { Blocks } from '../../shared/blocks/port.ts'
 import type { DeleteEntry } from '../../shared/contracts/blocks.ts'
 import { stagedPrefix, UPLOAD_PART_BYTES } from '../../shared/contracts/uploads.ts'
 import { silentLog } from '../../shared/telemetry/log.ts'
@@ -30,6 +31,19 @@ import {
   uploadUrl,
 } from './upload-ground.ts'
 
+const deletion: DeleteEntry = {
+  ...{
+    id: 'd1',
+    kind: 'tenant',
+    state: 'active',
+    selectors: [],
+    startMs: 0,
+    endMs: DAY,
+    askedAtMs: 1,
+    askedBy: 'me',
+  },
+  ...{ undoUntilMs: DAY * 2, positions: { 0: null }, blocks: [] },
+}
 const objectCall = { timeoutMs: 5_000 }
 
 describe('an upload', () => {
@@ -51,7 +65,7 @@ describe('an upload', () => {
     expect(json).toEqual({ result: 'complete', blocks: [expect.stringMatching(/^[0-9A-Z]{26}$/)] })
     const listed = await listedBlocks(ground.url)
     expect(listed.map(({ ulid }) => ulid)).toEqual(json.blocks)
-    expect(listed[0]!.origin).toEqual({ kind: 'upload', source: sent.ulid })
+    expect(listed[0]!.origin).toMatchObject({ kind: 'upload', source: sent.ulid })
     expect(plainOf(await readBlock(await fetched(json.blocks[0])))).toEqual(plainOf(series))
     expect(await staged(sent.ulid)).toBe(0)
   })
@@ -115,6 +129,27 @@ describe('an upload', () => {
     expect(again).toMatchObject({ status: 409, id: 'err-carillon-upload-exists' })
     expect(again.text).toContain(json.blocks[0])
     expect(await listedBlocks(ground.url)).toHaveLength(1)
+  })
+
+  test('with replace=true takes the place of what is listed, hidden by what hid that', async () => {
+    await ground.compactor('compactor-1')
+    const sent = sendable(await someBlock())
+    await send(ground.url, sent)
+    const first = (await outcome(ground.url, sent.ulid)).json.blocks as string[]
+    const blocks = await opened()
+    const entry: DeleteEntry = { ...deletion, kind: 'series', selectors: [[]], blocks: first }
+    await blocks.update(TENANT, (manifest) => ({ ...manifest, deletes: [entry] }))
+    const url = uploadUrl(sent.ulid)
+    await call(ground.url, `${url}/start?replace=true`, { method: 'POST', body: sent.meta })
+    for (const [name, body] of sent.files) await call(ground.url, `${url}/files?path=${name}`, { method: 'POST', body })
+    await call(ground.url, `${url}/finish`, { method: 'POST' })
+    const { json } = await outcome(ground.url, sent.ulid)
+    expect(json.blocks).not.toEqual(first)
+    const { manifest } = await blocks.update(TENANT, () => undefined)
+    expect(manifest.blocks.map(({ ulid }) => ulid)).toEqual(json.blocks)
+    expect(manifest.retired).toMatchObject([{ ulid: first[0], reason: 'replaced' }])
+    expect(manifest.deletes[0]!.blocks).toEqual(json.blocks)
+    blocks.close()
   })
 
   test('goes on where it broke off, in pieces too', async () => {
@@ -199,24 +234,8 @@ describe('an upload', () => {
   })
 
   test('to a tenant that is being deleted is refused', async () => {
-    const bus = ground.hub.connect('deleter')
-    const blocks = await openBlocks({
-      ...{ bus, objects: ground.objects, clock: systemClock, random: seededRandom(1), log: silentLog },
-    })
-    const entry: DeleteEntry = {
-      ...{
-        id: 'd1',
-        kind: 'tenant',
-        state: 'active',
-        selectors: [],
-        startMs: 0,
-        endMs: DAY,
-        askedAtMs: 1,
-        askedBy: 'me',
-      },
-      ...{ undoUntilMs: DAY * 2, positions: { 0: null }, blocks: [] },
-    }
-    await blocks.update(TENANT, (manifest) => ({ ...manifest, deletes: [entry] }))
+    const blocks = await opened()
+    await blocks.update(TENANT, (manifest) => ({ ...manifest, deletes: [deletion] }))
     await ground.compactor('compactor-1')
     const sent = sendable(await someBlock())
     await send(ground.url, sent)
@@ -224,6 +243,16 @@ describe('an upload', () => {
     expect(json).toMatchObject({ result: 'failed', error_id: 'err-carillon-upload-tenant-deleted' })
     blocks.close()
   })
+
+  /** The manifests, from another process. */
+  function opened(): Promise<Blocks> {
+    const bus = ground.hub.connect('other')
+    return openBlocks({
+      ...{ bus, objects: ground.objects, clock: systemClock },
+      random: seededRandom(1),
+      log: silentLog,
+    })
+  }
 
   async function until(isTrue: () => Promise<boolean>): Promise<void> {
     for (let attempt = 0; attempt < 100; attempt++) {
