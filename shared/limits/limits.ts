@@ -53,13 +53,16 @@ export function watchLimits({ bus, clock, log }: { bus: Bus; clock: Clock; log: 
   }
 
   async function start(): Promise<void> {
-    const late = new Promise<void>((resolve) => void clock.after(START_MS_MAX, resolve))
     try {
       const bucket = await bus.bucket(LIMITS_BUCKET)
-      const ready = new Promise<void>((resolve) => {
-        watch = bucket.watch('>', ({ key, value }) => hear(key, value), resolve)
+      await new Promise<void>((resolve) => {
+        const late = clock.after(START_MS_MAX, resolve) // V1
+        const onReady = () => {
+          late.cancel()
+          resolve()
+        }
+        watch = bucket.watch('>', ({ key, value }) => hear(key, value), onReady)
       })
-      await Promise.race([ready, late]) // V1
     } catch (error) {
       log.warn({ reason: textOf(error) }, 'limits of tenants cannot be watched: only the flags hold')
     }

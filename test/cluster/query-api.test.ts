@@ -195,6 +195,22 @@ describe.skipIf(missing !== undefined && !mustRun)('the query API', () => {
     expect(bytes[0] === 0x28 ? zstdDecompressSync(bytes).toString() : bytes.toString()).toBe(whole)
   })
 
+  it.each(parameters)('query with %s is answered as there', async (more) => {
+    const query = 'query=shop_requests_total'
+    const [ours, theirs] = await both(`/api/v1/query?${query}&time=${at(endMs + 200_000)}&${more}`)
+    const [range, theirRange] = await both(
+      `/api/v1/query_range?${query}&start=${at(endMs)}&end=${at(endMs + 9000)}&step=3&${more}`,
+    )
+    const bodyOf = ({ text }: { text: string }) => {
+      const { data, ...rest } = JSON.parse(text)
+      const { stats, ...result } = data ?? {}
+      return { ...rest, result, stats: stats === undefined ? [] : [Object.keys(stats), Object.keys(stats.timings)] }
+    }
+    if (!isNew || (!isNewest && ours!.status !== 200)) return // in other words, or not there
+    expect([ours!.status, bodyOf(ours!)]).toEqual([theirs!.status, bodyOf(theirs!)])
+    expect([range!.status, bodyOf(range!)]).toEqual([theirRange!.status, bodyOf(theirRange!)])
+  })
+
   it('a page of another origin may ask', async () => {
     const headers = { Origin: 'http://elsewhere', 'Access-Control-Request-Method': 'POST' }
     const [ours, theirs] = await both('/api/v1/query', { method: 'OPTIONS', headers })
@@ -208,6 +224,20 @@ describe.skipIf(missing !== undefined && !mustRun)('the query API', () => {
 })
 
 const at = (ms: number): string => String(ms / 1000)
+
+const parameters = [
+  'limit=2',
+  'limit=0',
+  'limit=-1',
+  'limit=x',
+  'lookback_delta=10s',
+  'lookback_delta=300',
+  'lookback_delta=x',
+  'timeout=5s',
+  'timeout=x',
+  'stats=all',
+  'stats=true',
+]
 
 const expressions = [
   'up',
