@@ -96,7 +96,7 @@ export async function* selectFrames(
   const refs = head.select(asked.matchers, range)
   if (refs.length > asked.seriesMax) {
     const text = `the query selects ${refs.length} series in partition ${owner.partition}, more than ${asked.seriesMax}`
-    throw new RefusedError('err-carillon-max-series-per-query', text, { status: 422 })
+    throw new RefusedError('err-carillon-query-series', text, { status: 422 })
   }
   const builder = new FrameBuilder(head, strings, asked.mode, asked)
   const walk = new Walk(owner, strings, head, refs)

@@ -73,13 +73,19 @@ const typeOfStatus: Readonly<Record<number, string>> = {
 export function failureOf(error: unknown): Failure {
   if (error instanceof RefusedError) {
     const errorType = typeOfCode[error.code] ?? typeOfStatus[error.status] ?? 'bad_data'
-    return { errorType, text: error.message, isUnexpected: false }
+    return { errorType, text: textOfRefusal(error), isUnexpected: false }
   }
   if (error instanceof CarillonError && error.kind === 'unavailable') {
     return { errorType: 'unavailable', text: `${error.message} (${error.code})`, isUnexpected: false }
   }
   const text = error instanceof CarillonError ? `${error.message} (${error.code})` : textOf(error)
   return { errorType: 'internal', text, isUnexpected: true }
+}
+
+/** Limits are ours: their ids stand behind the text. What Prometheus refuses as well keeps its text as it is there. */
+function textOfRefusal({ code, message, status }: RefusedError): string {
+  const isOurs = (status === 422 || status === 429) && !code.startsWith('err-carillon-promql-')
+  return !isOurs || message.includes(`(${code})`) ? message : `${message} (${code})`
 }
 
 export function errorBody({ errorType, text }: Failure): Uint8Array {
