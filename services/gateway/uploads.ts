@@ -45,6 +45,8 @@ export interface UploadDeps {
 const OBJECT_TIMEOUT_MS = 60_000
 const NONCE_BYTES = 8
 const CAS_TRIES_MAX = 10
+/** How often the record of an upload under way says that it is. */
+const TOUCH_MS = 10 * 60_000
 /** Plans remembered; each is read again when it was forgotten. */
 const PLANS_MAX = 16
 
@@ -152,9 +154,27 @@ export function uploadRoutes(deps: UploadDeps): readonly Route[] {
       at += part.length
     }
     const now = await read(bucket, tenant, ulid)
-    if (now?.record.nonce === record.nonce) return done(record)
+    if (now?.record.nonce === record.nonce) {
+      await touch(bucket, now)
+      return done(record)
+    }
     for (const each of names) await objects.delete(each, { timeoutMs: OBJECT_TIMEOUT_MS }) // U3
     throw notStarted(ulid)
+  }
+
+  /** An upload on which somebody works is not forgotten. */
+  async function touch(bucket: KvBucket, { record, revision }: Known): Promise<void> {
+    const nowMs = clock.now()
+    if (record.state !== 'uploading' || nowMs - record.changedAtMs < TOUCH_MS) return
+    try {
+      await bucket.update(
+        uploadKey(record.tenant, record.ulid),
+        encodeUpload({ ...record, changedAtMs: nowMs }),
+        revision,
+      )
+    } catch (error) {
+      if (!(error instanceof ConflictError)) throw error // another file did it
+    }
   }
 
   async function finish(exchange: Exchange): Promise<Answer> {

@@ -1,4 +1,5 @@
 // Blocks come in over the gateway, are validated by a compactor, and are visible all at once or not at all.
+import { createHash } from 'node:crypto'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import type { Importer } from '../../services/compactor/import-job.ts'
 import { inlineMerger } from '../../services/compactor/inline-merger.ts'
@@ -118,6 +119,25 @@ describe('an upload', () => {
     expect(sizes.length).toBeGreaterThan(8)
     expect(Math.max(...sizes)).toBeLessThanOrEqual(1024 * 1024)
     expect(block.meta.stats.numSamples).toBe(40 * 30_000)
+  })
+
+  test('is handed out in one stream, however large a file is; whoever leaves halfway harms nobody', async () => {
+    const names = Array.from({ length: 9_000 }, (_, i) =>
+      named('wide', ['n', `${i}`.padStart(5, '0')], ['x', `${i} `.repeat(30)]),
+    )
+    const sent = sendable(await writeBlock(seriesOf(names, { count: 1 })))
+    await send(ground.url, sent)
+    await ground.compactor('compactor-1')
+    const { json } = await outcome(ground.url, sent.ulid)
+    const url = `${ground.url}/api/v1/blocks/${json.blocks[0]}/files/index`
+    const leaver = new AbortController()
+    const left = await fetch(url, { headers: { 'X-Scope-OrgID': TENANT }, signal: leaver.signal })
+    await left.body!.getReader().read()
+    leaver.abort()
+    const block = await fetched(json.blocks[0])
+    const { size, sha256 } = block.meta.carillon!.files.find(({ name }) => name === 'index')!
+    expect(size).toBeGreaterThan(1024 * 1024)
+    expect(createHash('sha256').update(block.files.get('index')!).digest('hex')).toBe(sha256)
   })
 
   test('comes once: a second start is told what the first became', async () => {

@@ -1,4 +1,5 @@
 // A download is the blocks of one version of the manifest, whatever the folder held before.
+import { createHash } from 'node:crypto'
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -89,6 +90,26 @@ test('what a deletion hides is under tombstones, and is not when the deletion is
   expect(stones()).toEqual([])
   expect(meta().stats.numTombstones).toBeUndefined()
   blocks.close()
+})
+
+test('credentials come from a file; who may only read may not upload', async () => {
+  const file = (name: string, text: string) => {
+    writeFileSync(join(folder, name), text)
+    return join(folder, name)
+  }
+  const sha256 = createHash('sha256').update('open-sesame').digest('hex')
+  const authFile = file('users.yaml', `tokens: [{ token_sha256: "${sha256}", tenants: [acme], rights: [read] }]`)
+  const guarded = await startGround({ authFile })
+  try {
+    const by = (credentialsFile: string) => new GatewayClient({ gateway: guarded.url, tenant: '', credentialsFile })
+    await expect(by('').json('/api/v1/blocks')).rejects.toMatchObject({ status: 401 })
+    const reader = by(file('token', 'open-sesame\n'))
+    expect(await reader.data('/api/v1/blocks')).toMatchObject({ tenant: 'acme', blocks: [] })
+    const start = reader.json(`/api/v1/upload/block/01ARZ3NDEKTSV4RRFFQ69G5FAV/start`, { method: 'POST' })
+    await expect(start).rejects.toMatchObject({ status: 403, code: 'err-carillon-forbidden' })
+  } finally {
+    await guarded.stop()
+  }
 })
 
 test('a folder is of one tenant', async () => {
