@@ -20,6 +20,11 @@ export interface Answered {
   readonly error: unknown
 }
 
+/** A frame that waits for the next one, at most. */
+const HELD_BYTES_MAX = 64 * 1024
+/** Frames that take longer have a pipe, so that both sides hear whether the other one lives. */
+const OPEN_AFTER_MS = 50
+
 const ok: Answered = { kind: 'ok', error: undefined }
 
 /** Answers one message. Never rejects because of what the handler or the asker did. */
@@ -95,24 +100,49 @@ class Answering {
     await pipe.end()
   }
 
+  /** A small frame is held back until the next one: when it stays the only one it goes as a plain message, without a pipe. */
   async #sendFrames(serve: Serve & { kind: 'stream' }, request: unknown): Promise<void> {
-    const { call } = this.#options
+    const { bus, call, message } = this.#options
     const { frame: codec, frameBytesMax, name } = serve.contract
-    const pipe = this.#pipe ?? this.#open(0)
-    for await (const frame of serve.handler(request, call)) {
-      const bytes = codec.encode(frame)
-      if (bytes.length > frameBytesMax) throw tooLarge(`frame of ${name}`, bytes.length, frameBytesMax)
-      await pipe.send(bytes)
+    const { replyTo } = message
+    if (replyTo === undefined) throw withoutReply(name)
+    let held: Uint8Array | undefined
+    const opening = this.#pipe === undefined ? bus.clock.after(OPEN_AFTER_MS, () => this.#pipeToAsker()) : undefined
+    try {
+      for await (const frame of serve.handler(request, call)) {
+        const bytes = codec.encode(frame)
+        if (bytes.length > frameBytesMax) throw tooLarge(`frame of ${name}`, bytes.length, frameBytesMax)
+        if (held === undefined && this.#pipe === undefined && bytes.length <= HELD_BYTES_MAX) {
+          held = bytes
+          continue
+        }
+        const pipe = this.#pipeToAsker()
+        if (held !== undefined) await pipe.send(held)
+        held = undefined
+        await pipe.send(bytes)
+      }
+    } finally {
+      opening?.cancel()
     }
+    if (held !== undefined && this.#pipe === undefined) {
+      bus.publish(replyTo, held)
+      return
+    }
+    const pipe = this.#pipeToAsker()
     if (pipe.failure !== undefined) throw pipe.failure
+    if (held !== undefined) await pipe.send(held)
     await pipe.end()
+  }
+
+  #pipeToAsker(): Pipe {
+    return this.#pipe ?? this.#open(0)
   }
 
   /** Offers the asker a pipe; what ends that pipe early ends the call. */
   #open(frameBytesMax: number): Pipe {
     const { bus, serve, call, message, stallMs } = this.#options
     const { name } = serve.contract
-    if (message.replyTo === undefined) throw new RefusedError('err-carillon-bad-message', `${name}: no reply subject`)
+    if (message.replyTo === undefined) throw withoutReply(name)
     const pipe = new Pipe({
       bus,
       what: name,
@@ -124,6 +154,10 @@ class Answering {
     bus.publish(message.replyTo, noBytes, { headers: { [flowHeader]: 'open' }, replyTo: pipe.inbox })
     return pipe
   }
+}
+
+function withoutReply(name: string): RefusedError {
+  return new RefusedError('err-carillon-bad-message', `${name}: no reply subject`)
 }
 
 const noBytes = new Uint8Array(0)

@@ -7,7 +7,7 @@
 //   actor → reply      `Carillon-Flow: open`, its reply subject being where the actor listens
 //   asker → actor      `alive`, its reply subject being where the asker listens; then frames either way
 //
-// A large answer to a small question opens the pipe in the same manner.
+// A large answer to a small question opens the pipe in the same manner. A streamed answer of one small frame needs none: it comes as a reply.
 import { RefusedError, UnavailableError } from '../base/errors.ts'
 import type { Contract, Params, Question, StreamQuestion, Topic } from './contract.ts'
 import { subjectFor } from './contract.ts'
@@ -90,6 +90,13 @@ export async function* askStream<P extends string, Req, Frame>(
   const opened = isLarge
     ? await send(exchange, noBytes, { [flowHeader]: `upload ${payload.length}` })
     : await send(exchange, payload, undefined)
+  if (!isLarge && flowOf(opened) === undefined) {
+    const { frameBytesMax } = contract
+    if (opened.payload.length > frameBytesMax)
+      throw tooLarge(`frame of ${contract.name}`, opened.payload.length, frameBytesMax)
+    yield contract.frame.decode(opened.payload)
+    return
+  }
   const line = openLine(exchange, opened, contract.frameBytesMax)
   try {
     if (isLarge) await line.pipe.send(payload)

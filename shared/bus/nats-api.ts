@@ -1,7 +1,7 @@
 // The JetStream API as plain requests: JSON out, JSON back, error codes turned into the families. Nothing is retried here.
-import { headers, type Msg, type MsgHdrs, type NatsConnection } from '@nats-io/transport-node'
+import type { Msg, MsgHdrs, NatsConnection } from '@nats-io/transport-node'
 import type { Clock } from '../base/clock.ts'
-import { type CarillonError, ConflictError, UnavailableError } from '../base/errors.ts'
+import { type CarillonError, ConflictError, RefusedError, UnavailableError } from '../base/errors.ts'
 import type { Mux } from './mux.ts'
 import type { BusHeaders, BusMessage } from './port.ts'
 
@@ -85,10 +85,31 @@ export function appendError(error: unknown, subject: string): unknown {
   return families[error.errCode] ?? error
 }
 
+/** Headers on their way out: of a MsgHdrs the client only wants the bytes, and its own table of names and values costs more than the rest of a
+ *  small message. Names and values of headers are ASCII; a line break would be another header. */
+class OutHeaders {
+  readonly #from: BusHeaders
+
+  constructor(from: BusHeaders) {
+    this.#from = from
+  }
+
+  encode(): Uint8Array {
+    let text = 'NATS/1.0\r\n'
+    for (const name in this.#from) text += `${name}: ${plain(this.#from[name] as string)}\r\n`
+    return Buffer.from(`${text}\r\n`)
+  }
+}
+
+function plain(value: string): string {
+  if (value.includes('\n') || value.includes('\r')) {
+    throw new RefusedError('err-carillon-bad-message', 'a header has a line break')
+  }
+  return value
+}
+
 export function toNatsHeaders(from: BusHeaders): MsgHdrs {
-  const to = headers()
-  for (const name in from) to.set(name, from[name] as string)
-  return to
+  return new OutHeaders(from) as unknown as MsgHdrs
 }
 
 const noHeaders: BusHeaders = Object.freeze({})
@@ -136,6 +157,6 @@ export class NatsMessage implements BusMessage {
 export function plainHeaders(from: MsgHdrs | undefined): BusHeaders {
   if (from === undefined) return noHeaders
   const to: Record<string, string> = {}
-  for (const name of from.keys()) to[name] = from.get(name)
+  for (const [name, values] of from) to[name] = values[0] ?? ''
   return to
 }

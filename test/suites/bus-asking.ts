@@ -307,8 +307,9 @@ function streamTests(pair: () => Promise<[Bus, Bus]>): void {
 
   test('a writer that fails in the middle is heard', async () => {
     const [here, there] = await pair()
+    let fillerBytes = 100_000 // a small first frame waits for the next one, and goes down with the answer
     const failing = serveStream(row, async function* () {
-      yield { n: 1, filler: new Uint8Array(0) }
+      yield { n: 1, filler: new Uint8Array(fillerBytes) }
       throw new RefusedError('too-many-samples', 'no more', { status: 422 })
     })
     await running(there, actorOf('row', [failing]))
@@ -318,6 +319,28 @@ function streamTests(pair: () => Promise<[Bus, Bus]>): void {
     }
     await expect(read()).rejects.toMatchObject({ kind: 'refused', code: 'too-many-samples', status: 422 })
     expect(seen).toEqual([1])
+    fillerBytes = 0
+    await expect(read()).rejects.toMatchObject({ kind: 'refused', code: 'too-many-samples', status: 422 })
+    expect(seen).toEqual([1])
+  })
+
+  test('a streamed answer of one small frame, or of none, is whole', async () => {
+    const [here, there] = await pair()
+    let count = 1
+    const short = serveStream(row, async function* () {
+      for (let n = 0; n < count; n++) yield { n, filler: new Uint8Array(10) }
+    })
+    await running(there, actorOf('row', [short]))
+    const read = async () => {
+      const seen: number[] = []
+      for await (const frame of askStream(here, row, { tenant: 't' }, bytes(''))) seen.push(frame.n)
+      return seen
+    }
+    expect(await read()).toEqual([0])
+    count = 0
+    expect(await read()).toEqual([])
+    count = 2
+    expect(await read()).toEqual([0, 1])
   })
 
   test('a frame beyond its bound is refused', async () => {
