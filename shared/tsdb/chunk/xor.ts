@@ -8,7 +8,7 @@
 //                                                    words[w + 7]           bits written (the 16 of the count included)
 // `floats` and `words` view the same buffer and w = 2 f. Times are whole milliseconds within ±2^52.
 import { CorruptError } from '../../base/errors.ts'
-import { peekBits, putBits } from './bits.ts'
+import { putBits } from './bits.ts'
 
 export const ENCODING_XOR = 1
 
@@ -207,13 +207,53 @@ export function decodeXorWords(
   if (at + count > timesOut.length || 2 * (at + count) > wordsOut.length) {
     throw new CorruptError('err-carillon-corrupt', `a chunk says ${count} samples, more than its reader was told`)
   }
+  // A sample that begins inside may end behind the end, which is damage: what it touches must be there.
+  const from = bytes.byteOffset
+  if (from + end + BYTES_BEHIND <= bytes.buffer.byteLength) {
+    return decodeIn(viewOf(bytes), from + start, from + end, count, timesOut, wordsOut, at)
+  }
+  const size = end - start
+  if (tail.length < size + BYTES_BEHIND) tail = new Uint8Array(2 * size + BYTES_BEHIND)
+  tail.set(bytes.subarray(start, end))
+  tail.fill(0, size, size + BYTES_BEHIND)
+  return decodeIn(viewOf(tail), tail.byteOffset, tail.byteOffset + size, count, timesOut, wordsOut, at)
+}
+
+/** More than what one sample and a whole word take. */
+const BYTES_BEHIND = 32
+/** For chunks at the very end of their memory. */
+let tail = new Uint8Array(1024)
+/** Of the memory that was read last: chunks of one answer stand in one piece of memory. */
+let lastView: DataView = new DataView(new ArrayBuffer(0))
+
+function viewOf({ buffer }: Uint8Array): DataView {
+  if (lastView.buffer !== buffer) lastView = new DataView(buffer)
+  return lastView
+}
+
+/** The 32 bits from bit `pos` on, as a signed word. */
+function bitsAt(view: DataView, pos: number): number {
+  const at = pos >>> 3
+  const used = pos & 7
+  return (view.getInt32(at) << used) | (view.getUint8(at + 4) >>> (8 - used))
+}
+
+function decodeIn(
+  view: DataView,
+  start: number,
+  end: number,
+  count: number,
+  timesOut: Float64Array,
+  wordsOut: Uint32Array,
+  at: number,
+): number {
   let pos = (start + 2) * 8
-  let size = varintBytes(bytes, pos >>> 3)
-  const zigzag = varintAt(bytes, pos >>> 3, size)
+  let size = varintBytes(view, pos >>> 3)
+  const zigzag = varintAt(view, pos >>> 3, size)
   let time = zigzag % 2 === 0 ? zigzag / 2 : -(zigzag + 1) / 2
   pos += size * 8
-  let high = peekBits(bytes, pos)
-  let low = peekBits(bytes, pos + 32)
+  let high = bitsAt(view, pos)
+  let low = bitsAt(view, pos + 32)
   pos += 64
   timesOut[at] = time
   wordsOut[2 * at] = low
@@ -222,15 +262,29 @@ export function decodeXorWords(
   let leading = 0
   let trailing = 0
   const last = at + count
-  for (let i = at + 1; i < last; i++) {
+  const endBits = end * 8
+  for (let i = at + 1; i < last && pos <= endBits; i++) {
     let word: number
     if (i === at + 1) {
-      size = varintBytes(bytes, pos >>> 3)
-      delta = varintAt(bytes, pos >>> 3, size)
+      size = varintBytes(view, pos >>> 3)
+      delta = varintAt(view, pos >>> 3, size)
       pos += size * 8
-      word = peekBits(bytes, pos)
+      word = bitsAt(view, pos)
     } else {
-      word = peekBits(bytes, pos)
+      word = bitsAt(view, pos)
+      if (word >>> 30 === 0) {
+        // Each pair of zero bits is one more sample after the same time with the same value: up to sixteen in a word.
+        const until = Math.min(last, i + (Math.clz32(word) >>> 1))
+        pos += 2 * (until - i)
+        for (; i < until; i++) {
+          time += delta
+          timesOut[i] = time
+          wordsOut[2 * i] = low
+          wordsOut[2 * i + 1] = high
+        }
+        i--
+        continue
+      }
       if (word >= 0) {
         pos += 1
         word <<= 1 // 31 good bits are left, the value's control takes 13
@@ -249,10 +303,10 @@ export function decodeXorWords(
           delta += dod > 524288 ? dod - 1048576 : dod
           pos += 24
         } else {
-          delta += peekBits(bytes, pos + 4) * TWO_32 + (peekBits(bytes, pos + 36) >>> 0)
+          delta += bitsAt(view, pos + 4) * TWO_32 + (bitsAt(view, pos + 36) >>> 0)
           pos += 68
         }
-        word = peekBits(bytes, pos)
+        word = bitsAt(view, pos)
       }
     }
     time += delta
@@ -270,7 +324,7 @@ export function decodeXorWords(
       }
       const bits = 64 - leading - trailing
       if (bits <= 32) {
-        const part = peekBits(bytes, pos) >>> (32 - bits)
+        const part = bitsAt(view, pos) >>> (32 - bits)
         if (trailing >= 32) {
           high ^= part << (trailing - 32)
         } else {
@@ -278,8 +332,8 @@ export function decodeXorWords(
           if (trailing > 0) high ^= part >>> (32 - trailing)
         }
       } else {
-        const top = peekBits(bytes, pos) >>> (64 - bits)
-        const bottom = peekBits(bytes, pos + bits - 32)
+        const top = bitsAt(view, pos) >>> (64 - bits)
+        const bottom = bitsAt(view, pos + bits - 32)
         low ^= bottom << trailing
         high ^= trailing === 0 ? top : (top << trailing) | (bottom >>> (32 - trailing))
       }
@@ -289,18 +343,18 @@ export function decodeXorWords(
     wordsOut[2 * i] = low
     wordsOut[2 * i + 1] = high
   }
-  if (pos > end * 8) throw new CorruptError('err-carillon-corrupt', 'a float chunk ends inside a sample')
+  if (pos > endBits) throw new CorruptError('err-carillon-corrupt', 'a float chunk ends inside a sample')
   return last
 }
 
-function varintBytes(bytes: Uint8Array, at: number): number {
+function varintBytes(view: DataView, at: number): number {
   let size = 1
-  while (size < 10 && bytes[at + size - 1]! >= 128) size++
+  while (size < 10 && view.getUint8(at + size - 1) >= 128) size++
   return size
 }
 
-function varintAt(bytes: Uint8Array, at: number, size: number): number {
+function varintAt(view: DataView, at: number, size: number): number {
   let value = 0
-  for (let i = size - 1; i >= 0; i--) value = value * 128 + (bytes[at + i]! & 127)
+  for (let i = size - 1; i >= 0; i--) value = value * 128 + (view.getUint8(at + i) & 127)
   return value
 }
