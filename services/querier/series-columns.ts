@@ -125,11 +125,10 @@ export class SeriesColumns {
 
   /** Cuts samples [from, to) of the arena to the range and keeps the rest as a series. */
   private keep(labels: Labels, from: number, to: number, hidden: readonly Interval[]): SeriesSamples | undefined {
-    const { times } = this
-    let low = from
-    let high = to
-    while (low < high && times[low]! < this.range.startMs) low++
-    while (high > low && times[high - 1]! > this.range.endMs) high--
+    const { times, range } = this
+    const low = firstAtOrAfter(times, from, to, range.startMs)
+    const high =
+      low < to && times[to - 1]! > range.endMs ? firstAtOrAfter(times, low, to, Math.floor(range.endMs) + 1) : to
     if (low === high) return undefined
     const end = low > from || hidden.length > 0 ? this.move(low, high, from, hidden) : high
     if (end === from) return undefined
@@ -140,9 +139,14 @@ export class SeriesColumns {
   /** Moves samples [low, high) of the arena to `to`, where hidden ones fall out; answers where the last one ends. */
   private move(low: number, high: number, to: number, hidden: readonly Interval[]): number {
     const { times, words } = this
+    if (hidden.length === 0) {
+      times.copyWithin(to, low, high)
+      words.copyWithin(2 * to, 2 * low, 2 * high)
+      return to + high - low
+    }
     let at = to
     for (let i = low; i < high; i++) {
-      if (hidden.length > 0 && isHidden(times[i]!, hidden)) continue
+      if (isHidden(times[i]!, hidden)) continue
       times[at] = times[i]!
       words[2 * at] = words[2 * i]!
       words[2 * at + 1] = words[2 * i + 1]!
@@ -178,6 +182,19 @@ export class SeriesColumns {
     const histograms: readonly (Histogram | undefined)[] | undefined = scratch.histograms?.slice(low, high)
     return histograms === undefined ? { labels, times, values } : { labels, times, values, histograms }
   }
+}
+
+/** The first of the rising times [from, to) that is not before `ms`. */
+function firstAtOrAfter(times: Float64Array, from: number, to: number, ms: number): number {
+  if (from === to || times[from]! >= ms) return from
+  let low = from // is before
+  let high = to
+  while (high - low > 1) {
+    const middle = (low + high) >>> 1
+    if (times[middle]! < ms) low = middle
+    else high = middle
+  }
+  return high
 }
 
 /** Cuts the samples of a series down to the newest one. */

@@ -277,6 +277,9 @@ function slide(
   state: QueryState,
 ): { count: number; hasFloats: boolean } {
   const { times, histogramTimes } = series
+  if (histogramTimes.length === 0 && input.modifier === undefined) {
+    return slideFloats(column, times, kernel, window, input, grid, state)
+  }
   const beforeMs = input.modifier === undefined ? 0 : state.lookbackMs
   const afterMs = input.modifier === 'smoothed' ? state.lookbackMs : 0
   window.lo = 0
@@ -315,6 +318,48 @@ function slide(
   }
   state.release(heldMax)
   return { count, hasFloats }
+}
+
+/** `slide` over floats alone. */
+function slideFloats(
+  column: Column,
+  times: Float64Array,
+  kernel: Kernel,
+  window: Window,
+  { atMs, offsetMs, rangeMs }: RangeInput,
+  { startMs: gridStartMs, stepMs, steps }: Grid,
+  state: QueryState,
+): { count: number; hasFloats: boolean } {
+  const { values, kinds } = column
+  window.histogramLo = 0
+  window.histogramHi = 0
+  let count = 0
+  let heldMax = 0
+  let lo = 0
+  let hi = 0
+  for (let step = 0; step < steps; step++) {
+    const nowMs = gridStartMs + step * stepMs
+    const endMs = (atMs ?? nowMs) - offsetMs
+    const startMs = endMs - rangeMs
+    while (hi < times.length && times[hi]! <= endMs) hi++
+    while (lo < hi && times[lo]! <= startMs) lo++
+    if (hi === lo) continue
+    if (hi - lo > heldMax) {
+      state.hold(hi - lo - heldMax)
+      heldMax = hi - lo
+    }
+    window.nowMs = nowMs
+    window.endMs = endMs
+    window.startMs = startMs
+    window.lo = lo
+    window.hi = hi
+    if (kernel(window, step) === ABSENT) continue
+    count++
+    values[step] = window.value
+    kinds[step] = FLOAT
+  }
+  state.release(heldMax)
+  return { count, hasFloats: count > 0 }
 }
 
 const COUNTER_NAME = /(_total|_sum|_count|_bucket)$/

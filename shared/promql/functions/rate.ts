@@ -30,6 +30,11 @@ export function rateKernel(kind: RateKind): KernelFactory {
       }
       if (hasHistograms) return rateOfHistograms(window, series, call, kind)
       while (firstReset < resets.length && resets[firstReset]! <= window.lo) firstReset++
+      if (series.startTimes === undefined) {
+        if (window.hi - window.lo < 2) return ABSENT
+        window.value = rateOfPlainFloats(window, series, call.rangeMs, kind, resets, firstReset)
+        return FLOAT
+      }
       return rateOfFloats(window, series, call, kind, resets, firstReset)
     }
   }
@@ -91,6 +96,36 @@ function rateOfFloats(
   if (kind.isRate) factor /= call.rangeMs / 1000
   window.value = increase * factor
   return FLOAT
+}
+
+/** `rateOfFloats` where no start timestamps are known: the same operations, without an object per window. */
+function rateOfPlainFloats(
+  { lo, hi, startMs, endMs }: Window,
+  { times, values }: RangeSeries,
+  rangeMs: number,
+  { isCounter, isRate }: RateKind,
+  resets: readonly number[],
+  firstReset: number,
+): number {
+  const first = values[lo]!
+  let increase = values[hi - 1]! - first
+  for (let r = firstReset; r < resets.length && resets[r]! < hi; r++) increase += values[resets[r]! - 1]!
+  const firstMs = times[lo]!
+  const lastMs = times[hi - 1]!
+  const sampled = (lastMs - firstMs) / 1000
+  const average = sampled / (hi - lo - 1)
+  const threshold = average * 1.1
+  let toStart = (firstMs - startMs) / 1000
+  let toEnd = (endMs - lastMs) / 1000
+  if (toStart >= threshold) toStart = average / 2
+  if (isCounter && increase > 0 && first >= 0) {
+    const toZero = sampled * (first / increase)
+    if (toZero < toStart) toStart = toZero
+  }
+  if (toEnd >= threshold) toEnd = average / 2
+  let factor = sampled === 0 ? 1 : (sampled + toStart + toEnd) / sampled
+  if (isRate) factor /= rangeMs / 1000
+  return increase * factor
 }
 
 interface Span {
