@@ -16,6 +16,7 @@ import {
   oneServer,
   partitionsSettings,
   ringSettings,
+  scrubSettings,
   threeServers,
 } from './launcher/config.ts'
 import { SetupError } from './launcher/setup-error.ts'
@@ -67,6 +68,7 @@ Commands:
   partitions    partitions add N: more partition logs for a running system
   mark, flush   opens the next segments of a running system; brings the ones before into blocks
   compact       compact --status, compact --now: how far the merging of blocks is, or do it now
+  scrub         scrub --status, scrub --now: read everything that is stored, name and repair what is damaged
   blocks        blocks {list,inspect,download,verify,upload}: the blocks of a tenant, over a gateway
   limits        limits {get,set,history}: what one tenant may do, or all; holds at once
 ${Object.entries(roles)
@@ -94,6 +96,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     if (name === 'blocks') return wantsHelp ? print(await blocksHelp()) : await blocks(args)
     if (name === 'compact') return wantsHelp ? print(compactHelp()) : await compact(args)
     if (name === 'limits') return wantsHelp ? print(limitsHelp()) : await limits(args)
+    if (name === 'scrub') return wantsHelp ? print(scrubHelp()) : await scrub(args)
     if (name === 'mark' || name === 'flush') return wantsHelp ? print(flushHelp(name)) : await flushBlocks(name, args)
     if (name in roles)
       return wantsHelp ? print(await roleHelp(name as RoleName)) : await startOne(name as RoleName, args)
@@ -104,6 +107,7 @@ export async function main(argv: readonly string[]): Promise<number> {
       'ring',
       'partitions',
       'compact',
+      'scrub',
       'blocks',
       'limits',
       'test',
@@ -189,6 +193,16 @@ async function compact(argv: readonly string[]): Promise<number> {
     throw new SetupError(2, 'compact wants --status or --now, such as: carillon compact --status --nats URL')
   const { compactNowText, compactionText } = await import('./launcher/compact-command.ts')
   return print(config.now ? await compactNowText(common, config) : await compactionText(common, config))
+}
+
+async function scrub(argv: readonly string[]): Promise<number> {
+  const [common, config] = read([commonSettings, scrubSettings], argv, await otherTables())
+  if (config.status === config.now)
+    throw new SetupError(2, 'scrub wants --status or --now, such as: carillon scrub --status --nats URL')
+  const { scrubNowText, scrubStatusText } = await import('./launcher/scrub-command.ts')
+  const { text, exitCode } = config.now ? await scrubNowText(common, config) : await scrubStatusText(common, config)
+  process.stdout.write(text)
+  return exitCode
 }
 
 async function blocks([verb = '', ...args]: readonly string[]): Promise<number> {
@@ -360,6 +374,19 @@ function limitsHelp(): string {
     intro: 'Shows and changes what one tenant may do, in a running system. NAME= without a value takes a limit away.',
     sections: [
       { title: 'limits', table: limitsSettings },
+      { title: 'every actor', table: commonSettings },
+    ],
+    after: exitCodes,
+  })
+}
+
+function scrubHelp(): string {
+  return helpText({
+    usage: 'carillon scrub --status|--now --nats URL [flags]',
+    intro:
+      'Reads everything that is stored and repairs what it can, or shows what was found. Exit code 1: something is damaged.',
+    sections: [
+      { title: 'scrub', table: scrubSettings },
       { title: 'every actor', table: commonSettings },
     ],
     after: exitCodes,

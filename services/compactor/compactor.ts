@@ -8,7 +8,6 @@
 //   L1-L3, P1-P4, C1-C4, S1-S3, W1-W4 and V1-V3 stand where they are kept: leases.ts, plan.ts, commit.ts, steps.ts, sweep.ts, uploads.ts.
 import { AssertionError, present } from '../../shared/base/assert.ts'
 import { backoffMs } from '../../shared/base/backoff.ts'
-import { sleep } from '../../shared/base/clock.ts'
 import { ConflictError, RefusedError, textOf } from '../../shared/base/errors.ts'
 import { openBlocks } from '../../shared/blocks/open.ts'
 import type { Blocks } from '../../shared/blocks/port.ts'
@@ -23,8 +22,9 @@ import {
   compactNow,
 } from '../../shared/contracts/compaction.ts'
 import * as deletes from '../../shared/contracts/deletes.ts'
+import { scrubNow, scrubStatus } from '../../shared/contracts/scrubbing.ts'
 import type { ServiceDeps } from '../../shared/membership/deps.ts'
-import { SWEEP_AGE_MS_MIN } from '../../shared/objects/port.ts'
+import { type ObjectStore, SWEEP_AGE_MS_MIN } from '../../shared/objects/port.ts'
 import type { CompactorConfig } from './config.ts'
 import { Deletions } from './deletions.ts'
 import { History } from './history.ts'
@@ -32,8 +32,12 @@ import type { Importer } from './import-job.ts'
 import { type Lease, Leases } from './leases.ts'
 import { compactorMeasures } from './measures.ts'
 import type { Merger } from './merge-job.ts'
+import { isDoneInTime } from './patience.ts'
 import { type PlanInput, plan, type Step } from './plan.ts'
 import { policiesFrom, readPolicyFile } from './policy.ts'
+import { scrubMeasures } from './scrub-measures.ts'
+import { Scrubber } from './scrubber.ts'
+import { openSecondStore } from './second-store.ts'
 import { stepRunner } from './steps.ts'
 import { Sweep } from './sweep.ts'
 import { threadMerger } from './thread-merger.ts'
@@ -48,10 +52,9 @@ const STEPS_PER_TURN = 32
 const DOWNSAMPLE_GAP_MS = 6 * HOUR_MS
 const STORE_SWEEP_MS_MAX = 5 * 60_000
 const RETRY_MS_MAX = HOUR_MS
-/** The part of the time of who asked that is spent waiting for the outcome. */
-const PATIENCE = 0.8
 const HALF_DONE_MS = 15_000
 const UPLOADS_LOOK_MS = 500
+const SCRUB_LOOK_MS = 30_000
 /** Renewals of a lease within the time after which it is lost. */
 const RENEWALS = 4
 
@@ -59,6 +62,8 @@ export interface CompactorDeps extends ServiceDeps {
   readonly config: CompactorConfig
   /** Where merges and imports run; a thread by default. */
   readonly merger?: Merger & Importer
+  /** In place of the one that the settings name. */
+  readonly second?: ObjectStore
 }
 
 interface Turn {
@@ -71,6 +76,7 @@ export function compactor(deps: CompactorDeps): Actor {
   const policyOf = policiesFrom(config, readPolicyFile(config.policyFile))
   const merger = deps.merger ?? threadMerger({ heapBytesMax: config.mergeHeapBytesMax })
   const measures = compactorMeasures(deps.metrics)
+  const scrubbing = scrubMeasures(deps.metrics, { records: () => scrubber?.known() ?? [], clock })
   const history = new History(clock)
   const stopping = new AbortController()
   /** Blocks that cannot be read, until when (monotonic), and why. Bound: as many as there are blocks. */
@@ -86,6 +92,8 @@ export function compactor(deps: CompactorDeps): Actor {
   let opened: Blocks | undefined
   let leases: Leases
   let sweep: Sweep
+  let scrubber: Scrubber | undefined
+  let second: ObjectStore | undefined
   let uploads: Uploads
   let run: ReturnType<typeof stepRunner>
   const deletions = new Deletions({
@@ -109,6 +117,8 @@ export function compactor(deps: CompactorDeps): Actor {
     serves: [
       serve(compactionStatus, onStatus, { id }),
       serve(compactNow, onCompactNow),
+      serve(scrubStatus, async ({ tenant }) => scrubberOf().status(tenant), { id }),
+      serve(scrubNow, (asked, context) => scrubberOf().now(asked, context)),
       serve(deletes.remove, (asked) => deletions.remove(asked)),
       serve(deletes.undo, (asked) => deletions.undo(asked)),
       serve(deletes.clean, (asked) => deletions.clean(asked)),
@@ -122,6 +132,9 @@ export function compactor(deps: CompactorDeps): Actor {
       every(UPLOADS_LOOK_MS, 'look for uploads to validate', () => uploads.look()),
       every(config.leaseMs / RENEWALS, 'say which uploads are validated here', () => uploads.beat()),
       every(config.sweepEveryMs, 'forget old uploads', () => uploads.sweep()),
+      every(SCRUB_LOOK_MS, 'look for tenants to re-read', () => scrubberOf().look()),
+      every(config.leaseMs / RENEWALS, 'renew leases of scrubs', () => scrubberOf().renew()),
+      every(config.secondStoreEveryMs, 'fill the second store', () => scrubberOf().fill()),
     ],
     start,
     stop,
@@ -140,6 +153,9 @@ export function compactor(deps: CompactorDeps): Actor {
     run = stepRunner({ blocks, merger, clock, log, history, measures, setAside })
     uploads = new Uploads({ ...deps, blocks, importer: merger, measures })
     await uploads.start()
+    second = deps.second ?? (await openSecondStore(config.secondStore, clock))
+    scrubber = new Scrubber({ ...deps, blocks, second, measures: scrubbing, signal: stopping.signal })
+    await scrubber.start()
     sweep = new Sweep({ ...deps, blocks, measures, partitionCount: () => deps.membership.partitionCount() })
   }
 
@@ -147,12 +163,18 @@ export function compactor(deps: CompactorDeps): Actor {
     stopping.abort(new ConflictError('compactor-stopping', 'the compactor stops'))
     await turns
     await uploads.stop()
+    await scrubber?.stop()
+    if (deps.second === undefined) await second?.close()
     await leases.stop()
     opened?.close()
   }
 
   function blocksOf(): Blocks {
     return present(opened, 'what start opened')
+  }
+
+  function scrubberOf(): Scrubber {
+    return present(scrubber, 'what start opened')
   }
 
   // ---- turns ----
@@ -307,7 +329,9 @@ export function compactor(deps: CompactorDeps): Actor {
       },
       policy: policyOf(tenant),
       flushed: (partition) => blocksOf().flushed(partition),
-      isAside: (ulid) => (aside.get(ulid)?.until ?? Number.NEGATIVE_INFINITY) > clock.monotonic(),
+      isAside: (ulid) =>
+        (aside.get(ulid)?.until ?? Number.NEGATIVE_INFINITY) > clock.monotonic() ||
+        scrubber?.isDamaged(tenant, ulid) === true,
       isForced,
       mayDownsample({ startMs, resolutionMs }) {
         const madeAt = downsampledAt.get(`${tenant} ${startMs} ${resolutionMs}`) ?? Number.NEGATIVE_INFINITY
@@ -342,7 +366,7 @@ export function compactor(deps: CompactorDeps): Actor {
       tenants: tenants.map(statusOf),
       current: history.current(tenant),
       history: history.list(tenant),
-      aside: asideNow(tenant).map(({ until: _, ...each }) => each),
+      aside: [...asideNow(tenant).map(({ until: _, ...each }) => each), ...scrubberOf().damaged(tenant)],
     }
   }
 
@@ -381,15 +405,7 @@ export function compactor(deps: CompactorDeps): Actor {
     const working = (async () => {
       for (const each of tenants) answers.push({ tenant: each, ...(await turn(each, true)) })
     })()
-    const leftMs = Math.max(0, context.deadline - clock.monotonic()) * PATIENCE
-    const waited = new AbortController()
-    const isDone = await Promise.race([
-      working.then(() => true),
-      sleep(clock, leftMs, AbortSignal.any([waited.signal, context.signal])).then(
-        () => false,
-        () => false, // the asker left, or we stop
-      ),
-    ]).finally(() => waited.abort())
+    const isDone = await isDoneInTime(working, context, clock)
     return { id, tenants: [...answers], isDone }
   }
 }

@@ -33,6 +33,14 @@ export const compactorSettings = defineSettings({
   damagedRetryMs: duration('1h', 'time after which a block that was set aside as damaged is tried again', {
     min: '1s',
   }),
+  scrubEveryMs: duration('7d', 'how often everything that is stored is read again; 0: only when asked', { min: '0ms' }),
+  scrubBytesPerSecond: bytes('8MiB', 'bytes per second that scrubbing and copying read', { min: '1KiB' }),
+  secondStore: text('', 'directory:PATH of a second store: blocks are compared with it and repaired from it'),
+  secondStoreFill: flag(true, 'copy new blocks and manifests into the second store'),
+  secondStoreEveryMs: duration('1m', 'how often the second store is filled', { min: '10ms' }),
+  secondStoreKeepMs: duration('7d', 'how long the second store keeps blocks that are not listed any more', {
+    min: '0ms',
+  }),
   keepMs: duration('0', 'how long samples are kept; 0: for ever', { name: 'retention' }),
   keepBytesMax: bytes('0B', 'size of all blocks of a tenant, above which the oldest go; 0: no bound', {
     name: 'retention-bytes',

@@ -1,4 +1,4 @@
-// Who may compact a tenant: a lease in the bucket `blocks`, changed by compare-and-set alone.
+// Who may compact a tenant, and who may scrub it: leases in the bucket `blocks`, changed by compare-and-set alone.
 //
 // Invariants
 //   L1  Every taking raises the fence, beyond that of the lease before and that of the manifest. Whoever takes a lease writes its fence into the
@@ -13,12 +13,16 @@ import { leaseKey } from '../../shared/contracts/blocks.ts'
 import { decodeLease, encodeLease, type LeaseRecord, leaseFilter } from '../../shared/contracts/compaction.ts'
 import { decodeTenant, encodeTenant } from '../../shared/model/tenant.ts'
 
+const COMPACTION = { key: leaseKey, filter: leaseFilter }
+
 export interface LeaseDeps {
   readonly bucket: KvBucket
   readonly clock: Clock
   readonly id: string
   readonly incarnation: string
   readonly leaseMs: number
+  /** What is leased; compaction unless told. */
+  readonly keys?: { readonly key: (tenantToken: string) => string; readonly filter: string }
 }
 
 export interface Lease {
@@ -55,7 +59,8 @@ export class Leases {
 
   start(): Promise<void> {
     return new Promise((resolve) => {
-      this.watch = this.deps.bucket.watch(leaseFilter, (entry) => this.show(entry), resolve)
+      const { filter } = this.deps.keys ?? COMPACTION
+      this.watch = this.deps.bucket.watch(filter, (entry) => this.show(entry), resolve)
     })
   }
 
@@ -81,7 +86,7 @@ export class Leases {
     const startedAt = clock.monotonic()
     const fence = Math.max(seen?.record?.fence ?? 0, manifestFence) + 1 // L1
     const value = encodeLease(this.record(fence, 1))
-    const key = leaseKey(encodeTenant(tenant))
+    const key = this.keyOf(tenant)
     try {
       const revision = await (seen === undefined ? bucket.create(key, value) : bucket.update(key, value, seen.revision))
       const lost = new AbortController()
@@ -106,7 +111,7 @@ export class Leases {
     this.held.delete(lease.tenant)
     const free = { ...this.record(held.fence, held.beat + 1), holder: '' }
     try {
-      await this.deps.bucket.update(leaseKey(encodeTenant(lease.tenant)), encodeLease(free), held.revision)
+      await this.deps.bucket.update(this.keyOf(lease.tenant), encodeLease(free), held.revision)
     } catch (error) {
       if (!(error instanceof ConflictError || error instanceof UnavailableError)) throw error // it runs out by itself
     }
@@ -115,7 +120,7 @@ export class Leases {
   private async renewOne(held: Held): Promise<void> {
     const { bucket, clock, leaseMs, incarnation } = this.deps
     const startedAt = clock.monotonic()
-    const key = leaseKey(encodeTenant(held.tenant))
+    const key = this.keyOf(held.tenant)
     const isLate = () => clock.monotonic() - held.renewedAt >= leaseMs
     try {
       if (isLate()) return this.lose(held, 'it could not be renewed in time') // L3
@@ -144,6 +149,10 @@ export class Leases {
     const isOurs = record && record.incarnation === incarnation && record.fence === held.fence && record.holder !== ''
     if (isOurs) held.revision = entry!.revision
     else this.lose(held, `${record?.holder ?? 'somebody'} has taken it`)
+  }
+
+  private keyOf(tenant: string): string {
+    return (this.deps.keys ?? COMPACTION).key(encodeTenant(tenant))
   }
 
   private lose(held: Held, why: string): void {

@@ -14,6 +14,7 @@ import { type PageDeps, pageRoutes } from './pages.ts'
 import { type PushDeps, pushRoutes } from './push.ts'
 import { type QueryDeps, queryRoutes } from './queries.ts'
 import { ringRoutes } from './ring-page.ts'
+import { scrubRoutes } from './scrubbing.ts'
 import { type StatusApiDeps, statusApiRoutes } from './status-api.ts'
 import { type UploadDeps, uploadRoutes } from './uploads.ts'
 
@@ -57,6 +58,7 @@ export function gatewayRoutes(deps: RoutesDeps): readonly Route[] {
     ...ringRoutes(deps),
     ...flushRoutes(deps),
     ...compactionRoutes(deps),
+    ...scrubRoutes(deps),
     ...deletionRoutes(deps),
     ...uploadRoutes({ ...deps, load: requestsOnly('upload', config.uploadRequestsInFlightMax) }),
     ...blockRoutes({ ...deps, load: requestsOnly('block', config.blockReadsInFlightMax) }),

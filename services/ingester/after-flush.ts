@@ -74,6 +74,7 @@ export async function dropFlushed(owner: Owner, seen: FlushedSeen, deps: AfterFl
   const { partition, state } = owner
   const due = seen.due(blocks.flushed(partition), clock.monotonic(), config.dropAfterMs)
   const upTo = Math.min(due, state.segment - 1)
+  if (owner.tooNew !== undefined) return // what it holds is not all there is
   if (upTo <= state.droppedUpTo) return
   const digests = blocks.flushedRecord(partition)?.digests ?? {}
   const held = state.segments().filter((segment) => segment > state.droppedUpTo && segment <= upTo)

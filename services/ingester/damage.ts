@@ -4,6 +4,7 @@ export type DamageKind =
   | 'gap' // sequences are missing that no purge explains
   | 'rewind' // the log ends before, or differs from, what was applied or is known to be stored
   | 'bad-checksum' // a message does not match its CRC, or is no batch
+  | 'newer-version' // a batch or mark that a newer version of Carillon wrote: this owner does not count as caught up any more
   | 'undefined-id' // a sample names a series that nobody defined
   | 'bad-reference' // a batch names a predecessor that is absent or lies ahead
   | 'bad-delete' // a record of a deletion is unreadable

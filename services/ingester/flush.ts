@@ -144,8 +144,23 @@ async function flushTenants(owner: Owner, segment: number, deps: FlushDeps): Pro
   return sampleCount
 }
 
-/** Builds, uploads and reads back the blocks of one tenant and segment: of each part into which deletions cut it its own (X2). */
+/** Builds, uploads and reads back the blocks of one tenant and segment. */
 export async function buildAndUpload(
+  owner: Owner,
+  of: { tenant: string; segment: number },
+  deps: FlushDeps,
+): Promise<BuiltBlock[]> {
+  const built = await buildSegment(owner, of, deps)
+  deps.onStep?.('built')
+  for (const { entry, files } of built) {
+    await deps.blocks.uploadBlock(of.tenant, { ulid: entry.ulid, files })
+    deps.onStep?.('uploaded')
+  }
+  return built
+}
+
+/** The blocks of one tenant and segment: of each part into which deletions cut it its own (X2). */
+export async function buildSegment(
   owner: Owner,
   { tenant, segment }: { tenant: string; segment: number },
   deps: FlushDeps,
@@ -164,11 +179,6 @@ export async function buildAndUpload(
       'flush-changed',
       `segment ${segment} of partition ${partition} changed while it was read`,
     ) // U3
-  }
-  deps.onStep?.('built')
-  for (const { entry, files } of built) {
-    await deps.blocks.uploadBlock(tenant, { ulid: entry.ulid, files })
-    deps.onStep?.('uploaded')
   }
   return built
 }

@@ -17,6 +17,7 @@ import { type FlushAsk, type FlushReply, flushNow } from '../../shared/contracts
 import { LOG_BUCKET } from '../../shared/contracts/log.ts'
 import type { PartitionStatus } from '../../shared/contracts/member.ts'
 import * as read from '../../shared/contracts/read.ts'
+import { rebuild } from '../../shared/contracts/scrubbing.ts'
 import type { ServiceDeps } from '../../shared/membership/deps.ts'
 import type { MemberActor } from '../../shared/membership/member-actor.ts'
 import { StringTable } from '../../shared/tsdb/head/string-table.ts'
@@ -42,6 +43,7 @@ import { answerFlush } from './flush-now.ts'
 import { leadPartition } from './leader.ts'
 import { Owner } from './owner.ts'
 import { ownerMetrics } from './owner-metrics.ts'
+import { rebuildBlock } from './rebuild.ts'
 
 export type IngesterDeps = ServiceDeps & {
   readonly config: IngesterConfig
@@ -114,6 +116,7 @@ export function ingester(deps: IngesterDeps): MemberActor & { owners(): readonly
       serve(read.known, async (asked) => knownOf(ownerOf(asked.partition), asked), { id }),
       serveStream(read.fill, onFill, { id }),
       serve(flushNow, onFlush, { id }),
+      serve(rebuild, (asked) => rebuildBlock(ownerOf(asked.partition), asked, afterFlush()), { id }),
     ],
     hears: [],
     every: [

@@ -6,6 +6,14 @@ import { batchSubject, decodeMark, markSubject } from '../../shared/contracts/lo
 import { crc32c } from '../../shared/wire/crc32c.ts'
 import { checksumOf } from '../../shared/wire/log-batch.ts'
 
+/** A mark that was applied. */
+export interface SeenMark {
+  readonly seq: number
+  readonly nonce: string
+  /** Monotonic. */
+  readonly seenMs: number
+}
+
 /** A batch that its writer knows to be stored (its high-water mark). */
 export interface StoredBatch {
   readonly writer: string

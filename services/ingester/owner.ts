@@ -22,7 +22,7 @@ import type { Log } from '../../shared/telemetry/log.ts'
 import type { StringTable } from '../../shared/tsdb/head/string-table.ts'
 import type { IngesterConfig } from './config.ts'
 import { DAMAGES_MAX, type Damage, type DamageKind } from './damage.ts'
-import { APPLIED_BY, checkOf, isMark, kindOf, type StoredBatch } from './log-checks.ts'
+import { APPLIED_BY, checkOf, isMark, kindOf, type SeenMark, type StoredBatch } from './log-checks.ts'
 import type { OwnerMetrics } from './owner-metrics.ts'
 import { PartitionState } from './partition-state.ts'
 
@@ -41,14 +41,6 @@ export interface OwnerDeps {
   readonly onDamage: (damage: Damage) => void
   /** What is in blocks by now; absent where nothing is ever flushed. */
   readonly blocks?: Pick<Blocks, 'flushedRecord' | 'refresh'>
-}
-
-/** A mark that was applied. */
-export interface SeenMark {
-  readonly seq: number
-  readonly nonce: string
-  /** Monotonic. */
-  readonly seenMs: number
 }
 
 /** Messages whose checksums are remembered, to find where a rewound log still agrees. */
@@ -101,6 +93,8 @@ export class Owner {
   private isMending = false
   /** The log was found to be another than the one applied: nothing is applied until it is known from where on. */
   private isRewound = false
+  /** What a newer version wrote into the log, in words: from there on nothing is answered, led, flushed, purged or dropped here. */
+  tooNew: string | undefined
   /** Since when the log is said to end before what was applied. */
   private behindSinceMs: number | undefined
   private hasMetEnd = false
@@ -117,7 +111,11 @@ export class Owner {
   }
 
   get isCaughtUp(): boolean {
-    return !this.isRewound && this.deps.clock.monotonic() - this.reachedAtMs < this.deps.config.staleAfterMs
+    return (
+      this.tooNew === undefined &&
+      !this.isRewound &&
+      this.deps.clock.monotonic() - this.reachedAtMs < this.deps.config.staleAfterMs
+    )
   }
 
   /** The first segment that it answers for. */
@@ -254,8 +252,9 @@ export class Owner {
     const { clock } = this.deps
     const untilMs = clock.monotonic() + waitMs
     while (this.appliedSeq < seq || !this.isCaughtUp) {
-      if (clock.monotonic() >= untilMs) {
-        const text = `partition ${this.partition} has applied ${this.appliedSeq}, ${Math.max(seq, this.end?.lastSeq ?? 0)} was asked for`
+      if (this.tooNew !== undefined || clock.monotonic() >= untilMs) {
+        const behind = `has applied ${this.appliedSeq}, ${Math.max(seq, this.end?.lastSeq ?? 0)} was asked for`
+        const text = `partition ${this.partition} ${this.tooNew ?? behind}`
         throw new UnavailableError('err-carillon-owner-behind', text)
       }
       await sleep(clock, WAIT_STEP_MS, signal)
@@ -278,6 +277,8 @@ export class Owner {
     state: Damage['state'] = 'open',
   ): void {
     const { fromSeq, toSeq, segment = this.state.segment } = range
+    if (kind === 'newer-version')
+      this.tooNew ??= `cannot be read from sequence ${fromSeq} on: ${text}; start a newer version of Carillon`
     const damage: Damage = { kind, fromSeq, toSeq, segment, text, state }
     if (kind === 'gap') this.state.noteHole(toSeq + 1)
     this.deps.metrics.damage.with({ kind }).inc()

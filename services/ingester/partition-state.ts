@@ -148,7 +148,7 @@ export class PartitionState {
     } catch (error) {
       if (!(error instanceof RefusedError)) throw error
       this.isMarkReadable = false
-      return this.damaged('bad-mark', seq, error.message)
+      return this.damaged(error.code === 'newer-version' ? 'newer-version' : 'bad-mark', seq, error.message)
     }
     if (this.mark !== undefined && mark.number !== this.mark.number + 1) {
       const text = `mark ${mark.number} follows mark ${this.mark.number}`
@@ -170,7 +170,7 @@ export class PartitionState {
       batch = decodeLogBatch(payload)
     } catch (error) {
       if (!(error instanceof CorruptError)) throw error
-      return this.damaged('bad-checksum', seq, error.message)
+      return this.damaged(error.code === 'newer-version' ? 'newer-version' : 'bad-checksum', seq, error.message)
     }
     if (this.mark === undefined || batch.epoch > this.mark.number) {
       this.adoptMark(seq, batch)

@@ -52,6 +52,13 @@ export const limitsSettings = defineSettings({
   output: choice(['text', 'json'], 'text', 'tables for people, or one JSON line'),
 })
 
+export const scrubSettings = defineSettings({
+  status: flag(false, 'show what was found when everything was last read'),
+  now: flag(false, 'read everything now'),
+  tenant: text('', 'only this tenant'),
+  output: choice(['text', 'json'], 'text', 'tables for people, or one JSON line'),
+})
+
 export const flushSettings = defineSettings({
   waitMs: duration('2m', 'how long `mark` and `flush` wait until it is done', { min: '0ms', max: '15m' }),
 })

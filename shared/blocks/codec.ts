@@ -28,7 +28,7 @@ export function decodeManifest(bytes: Uint8Array, tenant: string): Manifest {
   const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
   const head = HEAD.exec(buffer.toString('latin1', 0, HEAD_LENGTH_MAX))
   if (head === null) throw damaged('its head is not that of a manifest')
-  if (Number(head[1]) !== FORMAT) throw damaged(`format ${head[1]} came where ${FORMAT} was wanted`)
+  if (Number(head[1]) !== FORMAT) throw newer(`the manifest of tenant "${tenant}"`, head[1])
   const body = buffer.subarray(head[0].length, buffer.length - 1)
   if (buffer.at(-1) !== 0x7d || crc32c(body) !== Number.parseInt(head[2]!, 16)) throw damaged('its checksum is wrong')
   let manifest: Manifest
@@ -83,11 +83,19 @@ export function decodeFlushed(bytes: Uint8Array, key: string): Flushed {
 }
 
 function record(bytes: Uint8Array, key: string): Record<string, unknown> {
+  let value: Record<string, unknown> | null
   try {
-    const value = JSON.parse(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString())
-    if (value?.v === FORMAT) return value
+    value = JSON.parse(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString())
   } catch (cause) {
     throw new CorruptError('record-damaged', `${key} is not JSON`, { cause })
   }
+  if (value?.['v'] === FORMAT) return value
+  if (Number.isSafeInteger(value?.['v'])) throw newer(key, value!['v'])
   throw new CorruptError('record-damaged', `${key} is not of format ${FORMAT}`)
+}
+
+/** What a newer version has written is left as it is: nothing is made from it, nothing is repaired over it. */
+function newer(what: string, format: unknown): CorruptError {
+  const text = `${what} is of format ${format}, this version of Carillon knows ${FORMAT}: start a newer one`
+  return new CorruptError('newer-version', text)
 }

@@ -93,6 +93,7 @@ export class ManifestStore {
     const { bucket, objects, log } = this.deps
     const token = encodeTenant(tenant)
     const versions = await this.versions(tenant)
+    await this.checkNotNewer(tenant)
     const found = await this.newestSound(tenant, versions)
     if (found === undefined) throw new CorruptError('manifest-missing', `tenant "${tenant}" has no sound object copy`)
     const registered = this.deps.view.registered(tenant)?.version ?? 0
@@ -120,10 +121,12 @@ export class ManifestStore {
     const problems: string[] = []
     let before: { version: number; sha: string } | undefined
     for (const version of await this.versions(tenant)) {
-      const bytes = await this.objectBytes(tenant, version)
+      let bytes: Uint8Array | undefined
       let manifest: Manifest
       try {
-        manifest = decodeManifest(bytes!, tenant)
+        bytes = await this.objectBytes(tenant, version)
+        if (bytes === undefined) continue // deleted since it was listed
+        manifest = decodeManifest(bytes, tenant)
       } catch (error) {
         if (!(error instanceof CorruptError)) throw error
         problems.push(`version ${version}: ${error.message}`)
@@ -137,7 +140,7 @@ export class ManifestStore {
       } else if (isNext && manifest.previous !== before!.sha) {
         problems.push(`version ${version} does not follow from version ${before!.version}`)
       }
-      before = { version, sha: sha256(bytes!) }
+      before = { version, sha: sha256(bytes) }
     }
     return problems
   }
@@ -278,6 +281,17 @@ export class ManifestStore {
     return found.map(({ name }) => Number(name.slice(prefix.length))).sort((a, b) => a - b)
   }
 
+  /** What a newer version of Carillon wrote is no damage: an old copy in its place would lose what that one did. */
+  private async checkNotNewer(tenant: string): Promise<void> {
+    const entry = await this.deps.bucket.get(manifestKey(encodeTenant(tenant)))
+    if (entry?.value === undefined) return
+    try {
+      decodeManifest(entry.value, tenant)
+    } catch (error) {
+      if (!(error instanceof CorruptError) || error.code === 'newer-version') throw error
+    }
+  }
+
   private async newestSound(tenant: string, versions: readonly number[]): Promise<StoredManifest | undefined> {
     for (const version of [...versions].reverse()) {
       try {
@@ -285,7 +299,7 @@ export class ManifestStore {
         if (bytes === undefined) continue
         return { manifest: decodeManifest(bytes, tenant), revision: 0, sha256: sha256(bytes) }
       } catch (error) {
-        if (!(error instanceof CorruptError)) throw error
+        if (!(error instanceof CorruptError) || error.code === 'newer-version') throw error
         this.deps.log.error({ tenant, version, error }, 'an object copy of a manifest is damaged')
       }
     }

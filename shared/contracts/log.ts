@@ -51,6 +51,8 @@ export function encodeMark(mark: Mark): Uint8Array {
 export function decodeMark(bytes: Uint8Array): Mark {
   const value = parseRecord(bytes, 'mark')
   const number = value['number']
+  if (Number.isSafeInteger(value['v']) && (value['v'] as number) > 1)
+    throw new RefusedError('newer-version', `mark of version ${value['v']}, known is 1`)
   const isNumber = Number.isSafeInteger(number) && (number as number) > 0 && (number as number) <= MARK_NUMBER_MAX
   if (value['v'] !== 1 || !isNumber || typeof value['nonce'] !== 'string') {
     throw new RefusedError(

@@ -117,7 +117,9 @@ export async function directoryObjects(folder: string, { clock }: { clock: Clock
       for (const file of entries) {
         const name = path.relative(folder, file).replaceAll(path.sep, '/').slice(0, -leaf.length)
         if (!file.endsWith(leaf) || !name.startsWith(prefix)) continue
-        const info = await withObject(name, deadline, async (opened) => opened.info)
+        const info = await withObject(name, deadline, async (opened) => opened.info).catch((error: unknown) =>
+          damagedInfo(name, file, error),
+        )
         if (info !== undefined) found.push(info)
       }
       return found
@@ -148,6 +150,12 @@ export async function directoryObjects(folder: string, { clock }: { clock: Clock
 }
 
 // ---- files ----
+
+async function damagedInfo(name: string, file: string, error: unknown): Promise<ObjectInfo | undefined> {
+  if (!(error instanceof CorruptError)) throw error
+  const stat = await fs.stat(file).catch(() => undefined) // it was deleted meanwhile
+  return stat && { name, size: 0, sha256: '', storedSize: stat.size, storedAtMs: stat.mtimeMs, damage: error.message }
+}
 
 function trailerOf(name: string, layout: Layout): Uint8Array[] {
   const text = Buffer.from(JSON.stringify({ name, ...layout }))

@@ -10,6 +10,8 @@ import { constants, zstdCompress, zstdDecompress } from 'node:zlib'
 import { CorruptError, textOf } from '../base/errors.ts'
 import { crc32c } from '../wire/crc32c.ts'
 
+/** What a layout without `v` has. */
+const LAYOUT_VERSION = 1
 export const PART_BYTES = 256 * 1024
 /** What compression must save at least, as a share of the bytes as given (docs/decisions/0013). */
 const savedRatioMin = 0.05
@@ -125,6 +127,11 @@ export async function verifyWhole(
 /** What was stored beside the parts, from JSON. */
 export function parseLayout(name: string, value: unknown): Layout {
   const layout = value as Layout
+  const version: unknown = (value as { v?: unknown } | null)?.v ?? LAYOUT_VERSION
+  if (version !== LAYOUT_VERSION) {
+    const text = `object ${name} lies in format ${version}, this version of Carillon knows ${LAYOUT_VERSION}: start a newer one`
+    throw new CorruptError('newer-version', text)
+  }
   const isCount = (n: unknown) => Number.isSafeInteger(n) && (n as number) >= 0
   const isRight =
     typeof value === 'object' &&

@@ -10,7 +10,7 @@
 import { hash, randomUUID } from 'node:crypto'
 import { LRUCache } from 'lru-cache'
 import { assert } from '../base/assert.ts'
-import { CarillonError, ConflictError, UnavailableError } from '../base/errors.ts'
+import { CarillonError, ConflictError, CorruptError, UnavailableError } from '../base/errors.ts'
 import { Deadline } from './deadline.ts'
 import { damaged, type Layout, layOut, missing, parseLayout, readRange, storedSizeOf, verifyWhole } from './layout.ts'
 import { bucketOf, bucketOfPrefix, checkName } from './names.ts'
@@ -272,25 +272,37 @@ class JetStreamObjects implements NatsObjects {
     const bucket = bucketOfPrefix(prefix)
     const streams = bucket === undefined ? await this.#streams(deadline) : [this.#streamOf(prefix)]
     for (const stream of streams) {
-      for (const { info } of await this.#foundIn(stream, prefix, deadline)) found.push(info)
+      const { whole, damaged: unreadable } = await this.#foundIn(stream, prefix, deadline)
+      found.push(...whole.map(({ info }) => info), ...unreadable)
     }
     return found
   }
 
-  async #foundIn(stream: NatsStream, prefix: string, deadline: Deadline): Promise<Found[]> {
+  async #foundIn(stream: NatsStream, prefix: string, deadline: Deadline) {
     const root = `${stream.root}.M.`
     const names = (await stream.subjects(`${root}>`, deadline))
       .map((subject) => nameOfText(subject.slice(root.length)))
       .filter((name) => name.startsWith(prefix))
-    const found: Found[] = []
-    const asker = async () => {
-      for (let name = names.pop(); name !== undefined; name = names.pop()) {
-        const standing = await this.#standsAtLeader(stream, name, deadline) // O4: a replica behind would name old parts
-        if (!('lastSeq' in standing)) found.push(standing)
+    const whole: Found[] = []
+    const damaged: ObjectInfo[] = []
+    const ask = async (name: string) => {
+      const subject = `${root}${textOfName(name)}`
+      const message = await stream.getFromLeader({ last_by_subj: subject }, deadline) // O4: a replica behind would name old parts
+      if (message === undefined) return
+      try {
+        const standing = this.#parse(stream, name, message)
+        if (!('lastSeq' in standing)) whole.push(standing)
+      } catch (error) {
+        if (!(error instanceof CorruptError)) throw error
+        const { storedAtMs } = message
+        damaged.push({ name, size: 0, sha256: '', storedSize: 0, storedAtMs, damage: error.message })
       }
     }
+    const asker = async () => {
+      for (let name = names.pop(); name !== undefined; name = names.pop()) await ask(name)
+    }
     await Promise.all(Array.from({ length: asksMax }, asker))
-    return found
+    return { whole, damaged }
   }
 
   // ---- taking away ----
@@ -303,7 +315,7 @@ class JetStreamObjects implements NatsObjects {
     const message = await stream.getFromLeader({ last_by_subj: subject }, deadline)
     this.#found.delete(name)
     if (message === undefined) return
-    const { nuid } = parsedJson(name, message.payload) as Partial<InfoMessage>
+    const nuid = nuidIn(name, message)
     await stream.purge(subject, deadline) // O3
     if (typeof nuid === 'string') await stream.purge(`${stream.root}.C.${nuid}`, deadline)
   }
@@ -315,7 +327,9 @@ class JetStreamObjects implements NatsObjects {
     for (const stream of await this.#streams(deadline)) {
       const root = `${stream.root}.C.`
       const subjects = await stream.subjects(`${root}>`, deadline) // before the infos: one that comes in between is seen
-      const named = new Set((await this.#foundIn(stream, '', deadline)).map(({ nuid }) => `${root}${nuid}`))
+      const { whole, damaged: unreadable } = await this.#foundIn(stream, '', deadline)
+      if (unreadable.length > 0) continue // whose parts are whose, nobody knows
+      const named = new Set(whole.map(({ nuid }) => `${root}${nuid}`))
       for (const subject of subjects.filter((each) => !named.has(each))) {
         const last = await stream.getFromLeader({ last_by_subj: subject }, deadline)
         if (last === undefined || last.storedAtMs > this.#options.clock.now() - olderThanMs) continue
@@ -388,6 +402,16 @@ class JetStreamObjects implements NatsObjects {
 
   close(): Promise<void> {
     return this.#door.close()
+  }
+}
+
+/** Undefined where the info is damaged: it goes all the same, and its parts are swept. */
+function nuidIn(name: string, { payload }: StoredMessage): unknown {
+  try {
+    return (parsedJson(name, payload) as Partial<InfoMessage>).nuid
+  } catch (error) {
+    if (error instanceof CorruptError) return undefined
+    throw error
   }
 }
 

@@ -17,6 +17,8 @@ export interface ObjectInfo {
   readonly storedSize: number
   /** The store's own time, ms since 1970: only for ages of garbage. */
   readonly storedAtMs: number
+  /** Only in lists: what describes the object cannot be read, in words. Its size and hash are unknown then (0, ''), its parts may be whole. */
+  readonly damage?: string
 }
 
 export interface ObjectCall {
@@ -42,7 +44,7 @@ export interface ObjectStore {
   info(name: string, call: ObjectCall): Promise<ObjectInfo | undefined>
   /** Bytes [start, end), checked. A range beyond the end is CorruptError `object-damaged`. The bytes are the caller's. */
   read(name: string, range: { start: number; end: number }, call: ObjectCall): Promise<Uint8Array>
-  /** Objects whose name begins with `prefix`, in no particular order. Not for hot paths. */
+  /** Objects whose name begins with `prefix`, in no particular order; one that is damaged hides no other. Not for hot paths. */
   list(prefix: string, call: ObjectCall): Promise<ObjectInfo[]>
   /** Nothing happens where there is none. */
   delete(name: string, call: ObjectCall): Promise<void>

@@ -23,6 +23,7 @@ import {
   compactNow,
 } from '../../../shared/contracts/compaction.ts'
 import { hidersOf } from '../../../shared/contracts/deletes.ts'
+import { type ScrubNowReply, type ScrubStatus, scrubNow, scrubStatus } from '../../../shared/contracts/scrubbing.ts'
 import type { Membership } from '../../../shared/membership/membership.ts'
 import { memoryObjects } from '../../../shared/objects/memory-objects.ts'
 import type { ObjectStore } from '../../../shared/objects/port.ts'
@@ -38,7 +39,7 @@ const MINUTE = 60_000
 /** Short enough for minutes of virtual time. */
 const timing: Partial<CompactorConfig> = {
   ...{ compactEveryMs: 8_000, compactDelayMs: 0, leaseMs: 24_000, retiredDelayMs: 10 * MINUTE },
-  ...{ orphanGraceMs: 60 * MINUTE, sweepEveryMs: 10 * MINUTE, lateRatio: 0.25 },
+  ...{ scrubEveryMs: 0, orphanGraceMs: 60 * MINUTE, sweepEveryMs: 10 * MINUTE, lateRatio: 0.25 },
 }
 
 /** What happens before the n-th operation of a compactor, counted from 1. */
@@ -172,10 +173,12 @@ export class Ground {
       jumps = false,
       config = {},
       onObject = () => {},
+      second,
     }: {
       fault?: Fault | undefined
       jumps?: boolean
       config?: Partial<CompactorConfig>
+      second?: ObjectStore
       /** Before each operation on an object; may throw what a store would. */
       onObject?: (operation: string, name: string) => void
     } = {},
@@ -201,7 +204,8 @@ export class Ground {
       ...this.deps(gatedBus(bus, before)),
       ...{ random, clock, objects: gatedObjects(this.objects, before, onObject), metrics: createMetrics() },
       ...{ id: name, incarnation: `${name}-${this.hub.has(name)}`, merger: inlineMerger },
-      membership: { partitionCount: () => 2 } as Membership,
+      membership: { partitionCount: () => 2, live: (): [] => [] } as unknown as Membership,
+      ...(second && { second }),
     }
     const actor = compactor({ ...deps, config: defaultsOf(compactorSettings, { ...timing, ...config }) })
     const running = runActor(actor, { ...deps, metrics: undefined, onFailed: (error) => this.fail(error) })
@@ -216,6 +220,16 @@ export class Ground {
   async status(name: string): Promise<CompactionStatus> {
     this.asker ??= this.hub.connect('asker')
     return this.until(ask(this.asker, compactionStatus, { id: name }, {}, {}))
+  }
+
+  scrubNow(): Promise<ScrubNowReply> {
+    this.asker ??= this.hub.connect('asker')
+    return this.until(ask(this.asker, scrubNow, {}, {}, {}))
+  }
+
+  scrubStatus(name: string): Promise<ScrubStatus> {
+    this.asker ??= this.hub.connect('asker')
+    return this.until(ask(this.asker, scrubStatus, { id: name }, {}, {}))
   }
 
   compactNow(): Promise<CompactNowReply> {

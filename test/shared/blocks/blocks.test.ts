@@ -173,11 +173,6 @@ for (const [name, make] of [
         },
       ],
       [
-        'of another format',
-        'manifest-damaged',
-        async (key: string) => bucket.put(key, Buffer.from('{"v":2,"crc32c":"00000000","manifest":{}}')),
-      ],
-      [
         'older than the registry says',
         'manifest-older',
         async (key: string, first: Uint8Array) => bucket.put(key, first),
@@ -203,6 +198,25 @@ for (const [name, make] of [
         await blocks.refresh({ tenant }, 5_000)
         expect(blocks.manifest(tenant)!.manifest.blocks.map(({ ulid }) => ulid)).toEqual(['A', 'B', 'C'])
         expect(await blocks.checkChain(tenant)).toEqual([])
+        other.close()
+      },
+    )
+
+    test.each([
+      ['manifest', manifestKey, '{"v":2,"crc32c":"00000000","manifest":{}}'],
+      ['registry entry', tenantKey, '{"v":2,"tenant":"x","version":1}'],
+    ])(
+      'row 18: a %s that a newer version wrote is refused by name; nothing is written or repaired over it',
+      async (_, keyOf, text) => {
+        const tenant = fresh()
+        await blocks.update(tenant, adding('A'))
+        const key = keyOf(encodeTenant(tenant))
+        await bucket.put(key, Buffer.from(text))
+        await until(() => codeOf(() => blocks.manifest(tenant)) === 'newer-version', 'newer-version')
+        const other = await open()
+        for (const attempt of [() => other.update(tenant, adding('B')), () => other.repair(tenant)])
+          await expect(attempt()).rejects.toMatchObject({ kind: 'corrupt', code: 'newer-version' })
+        expect(Buffer.from((await bucket.get(key))!.value!).toString()).toBe(text)
         other.close()
       },
     )

@@ -1,0 +1,391 @@
+// The scrubber re-reads everything that is stored of a tenant, on a schedule and when asked, at a bounded pace: manifests and their copies,
+// every file of every listed block, what nobody lists, and a second store where there is one.
+//
+// Invariants
+//   Z1, Z2  scrub-block.ts   Z3, Z4  scrub-manifest.ts   Y1, Y2  second-store.ts
+//   Z5  One compactor at a time reads a tenant, under a lease of its own: merging goes on meanwhile. Who takes over goes on where the one before
+//       had come to (`cursor`).
+//   Z6  What was found and stays damaged is known to every compactor, also after restarts: it is not merged until a scrub finds it sound.
+import { AssertionError } from '../../shared/base/assert.ts'
+import type { Clock } from '../../shared/base/clock.ts'
+import { ConflictError, CorruptError, RefusedError, textOf, UnavailableError } from '../../shared/base/errors.ts'
+import type { Blocks } from '../../shared/blocks/port.ts'
+import { readManifest } from '../../shared/blocks/read-manifest.ts'
+import type { HandlerContext } from '../../shared/bus/actor.ts'
+import { ask } from '../../shared/bus/ask.ts'
+import type { Bus, BusSubscription } from '../../shared/bus/port.ts'
+import type { Manifest } from '../../shared/contracts/blocks.ts'
+import {
+  decodeScrub,
+  encodeScrub,
+  FINDINGS_MAX,
+  rebuild,
+  type ScrubAsk,
+  type ScrubFinding,
+  type ScrubNowReply,
+  type ScrubRecord,
+  type ScrubStatus,
+  scrubFilter,
+  scrubKey,
+  scrubLeaseFilter,
+  scrubLeaseKey,
+} from '../../shared/contracts/scrubbing.ts'
+import type { Membership } from '../../shared/membership/membership.ts'
+import { decodeTenant, encodeTenant } from '../../shared/model/tenant.ts'
+import type { ObjectStore } from '../../shared/objects/port.ts'
+import type { Log } from '../../shared/telemetry/log.ts'
+import type { CompactorConfig } from './config.ts'
+import { type Lease, Leases } from './leases.ts'
+import { isDoneInTime } from './patience.ts'
+import { type BlockScrubDeps, scrubBlock } from './scrub-block.ts'
+import { Pace } from './scrub-files.ts'
+import { scrubManifest } from './scrub-manifest.ts'
+import type { ScrubMeasures } from './scrub-measures.ts'
+import { Backup } from './second-store.ts'
+
+export interface ScrubberDeps {
+  readonly bus: Bus
+  readonly blocks: Blocks
+  readonly second: ObjectStore | undefined
+  readonly membership: Membership
+  readonly clock: Clock
+  readonly log: Log
+  readonly measures: ScrubMeasures
+  readonly config: CompactorConfig
+  readonly id: string
+  readonly incarnation: string
+  readonly signal: AbortSignal
+}
+
+type Editable<T> = { -readonly [K in keyof T]: T[K] }
+
+/** How often a scrub under way is written down. */
+const SAVE_MS = 15_000
+/** A scrub that could not go on is tried again after this. */
+const RETRY_MS = 10 * 60_000
+
+export class Scrubber {
+  private readonly deps: ScrubberDeps
+  private readonly leases: Leases
+  private readonly measures: ScrubMeasures
+  private readonly blockDeps: BlockScrubDeps
+  private readonly backup: Backup | undefined
+  /** As the watch shows them. Bound: one per tenant. */
+  private readonly records = new Map<string, ScrubRecord>()
+  private readonly triedAt = new Map<string, number>()
+  private watch: BusSubscription | undefined
+  private current: Editable<NonNullable<ScrubStatus['current']>> | undefined
+  /** One tenant at a time. */
+  private turns: Promise<unknown> = Promise.resolve()
+  private isLooking = false
+  private isFilling = false
+
+  constructor(deps: ScrubberDeps) {
+    this.deps = deps
+    const { blocks, second, clock, config, log, bus, membership } = deps
+    const keys = { key: scrubLeaseKey, filter: scrubLeaseFilter }
+    this.leases = new Leases({ ...deps, bucket: blocks.bucket, leaseMs: config.leaseMs, keys })
+    this.measures = deps.measures
+    const pace = new Pace(clock, config.scrubBytesPerSecond)
+    this.blockDeps = {
+      ...{ objects: blocks.objects, second, pace, log },
+      owners: () => membership.live('ingester').map(({ id }) => id),
+      rebuild: (owner, asked) => ask(bus, rebuild, { id: owner }, asked, { signal: deps.signal }),
+      count: (store, bytes) => {
+        this.measures.read(store, bytes)
+        if (this.current !== undefined) this.current.bytes += bytes
+      },
+      isListed: async (tenant, ulid) =>
+        (await readManifest(blocks.bucket, tenant))?.blocks.some((entry) => entry.ulid === ulid) ?? false,
+    }
+    if (second === undefined) return
+    const { copied } = this.measures
+    this.backup = new Backup({ blocks, second, clock, log, pace, copied, keepMs: config.secondStoreKeepMs })
+  }
+
+  async start(): Promise<void> {
+    await this.leases.start()
+    await new Promise<void>((resolve) => {
+      this.watch = this.deps.blocks.bucket.watch(
+        scrubFilter,
+        ({ key, value }) => {
+          const record = value && recordIn(value)
+          const tenant = decodeTenant(key.slice(key.indexOf('.') + 1))
+          if (record === undefined) this.records.delete(tenant)
+          else this.records.set(tenant, record)
+        },
+        resolve,
+      )
+    })
+  }
+
+  async stop(): Promise<void> {
+    await this.turns
+    this.watch?.stop()
+    await this.leases.stop()
+  }
+
+  renew(): Promise<void> {
+    return this.leases.renew()
+  }
+
+  /** What is known of every tenant, whoever read it. */
+  known(): Iterable<ScrubRecord> {
+    return this.records.values()
+  }
+
+  /** Z6 */
+  isDamaged(tenant: string, ulid: string): boolean {
+    return damagedIn(this.records.get(tenant)).some((finding) => finding.ulid === ulid)
+  }
+
+  /** Damaged blocks, for those who ask what is set aside. */
+  damaged(tenant?: string): { tenant: string; ulid: string; reason: string }[] {
+    return [...this.records.values()]
+      .filter((record) => tenant === undefined || record.tenant === tenant)
+      .flatMap((record) =>
+        damagedIn(record).map(({ ulid, file, offset, text }) => {
+          return { tenant: record.tenant, ulid, reason: `${file} at byte ${offset}: ${text}` }
+        }),
+      )
+  }
+
+  status(tenant?: string): ScrubStatus {
+    const tenants = [...this.records.values()].filter((record) => tenant === undefined || record.tenant === tenant)
+    return {
+      id: this.deps.id,
+      ...(this.current === undefined ? {} : { current: { ...this.current } }),
+      tenants: tenants.sort((a, b) => (a.tenant < b.tenant ? -1 : 1)),
+      secondStore: this.deps.second === undefined ? '' : this.deps.config.secondStore || 'as given',
+      notCopied: this.notCopied(),
+    }
+  }
+
+  /** Reads one tenant, or all, one after the other. */
+  async now({ tenant }: ScrubAsk, context: HandlerContext): Promise<ScrubNowReply> {
+    const { blocks, clock, id } = this.deps
+    const known = blocks.tenants()
+    if (tenant !== undefined && !known.includes(tenant))
+      throw new RefusedError('err-carillon-not-found', `tenant "${tenant}" has no blocks`, { status: 404 })
+    const tenants: ScrubRecord[] = []
+    const elsewhere: string[] = []
+    const working = (async () => {
+      for (const each of tenant === undefined ? known : [tenant]) {
+        const record = await this.scrub(each, true)
+        if (record === undefined) elsewhere.push(each)
+        else tenants.push(record)
+      }
+    })()
+    const isDone = await isDoneInTime(working, context, clock)
+    return { id, tenants: [...tenants], isDone, elsewhere: [...elsewhere] }
+  }
+
+  // ---- schedule ----
+
+  /** Begins with what is due, unless that is under way. */
+  look(): void {
+    if (this.isLooking || this.deps.config.scrubEveryMs === 0) return
+    this.isLooking = true
+    void this.lookAtAll().finally(() => {
+      this.isLooking = false
+    })
+  }
+
+  private async lookAtAll(): Promise<void> {
+    for (const tenant of this.deps.blocks.tenants()) {
+      if (this.deps.signal.aborted) return
+      if (this.isDue(tenant)) await this.scrub(tenant, false)
+    }
+  }
+
+  private isDue(tenant: string): boolean {
+    const { clock, config } = this.deps
+    if (clock.monotonic() - (this.triedAt.get(tenant) ?? Number.NEGATIVE_INFINITY) < RETRY_MS) return false
+    const record = this.records.get(tenant)
+    if (record === undefined || record.endedAtMs === undefined) return true
+    return Math.abs(clock.now() - record.endedAtMs) >= config.scrubEveryMs
+  }
+
+  /** Copies what is new into the second store. */
+  fill(): void {
+    const { backup } = this
+    const { blocks, log, signal } = this.deps
+    if (backup === undefined || !this.deps.config.secondStoreFill || this.isFilling) return
+    this.isFilling = true
+    const work = async () => {
+      for (const tenant of blocks.tenants()) {
+        if (signal.aborted) return
+        await backup.fill(tenant, signal).catch((error: unknown) => {
+          if (error instanceof AssertionError) throw error
+          if (!signal.aborted) log.warn({ tenant, reason: textOf(error) }, 'the second store was not filled')
+        })
+      }
+    }
+    void work().finally(() => {
+      this.isFilling = false
+    })
+  }
+
+  private notCopied(): number {
+    const { blocks } = this.deps
+    if (this.backup === undefined || !this.deps.config.secondStoreFill) return 0
+    return blocks.tenants().reduce((sum, tenant) => {
+      const manifest = quietly(() => blocks.manifest(tenant)?.manifest)
+      return sum + (manifest === undefined ? 0 : this.backup!.notCopied(tenant, manifest))
+    }, 0)
+  }
+
+  // ---- one tenant ----
+
+  /** From the start when it is asked for, else from where the one before broke off. Undefined when another compactor is at it. */
+  scrub(tenant: string, isAsked: boolean): Promise<ScrubRecord | undefined> {
+    const turn = this.turns.then(() => this.take(tenant, isAsked))
+    this.turns = turn.catch(() => {}) // whoever asked for it hears it
+    return turn
+  }
+
+  private async take(tenant: string, isAsked: boolean): Promise<ScrubRecord | undefined> {
+    const { clock, log, signal } = this.deps
+    if (signal.aborted) return undefined
+    this.triedAt.set(tenant, clock.monotonic())
+    let lease: Lease | undefined
+    let record: Editable<ScrubRecord> | undefined
+    try {
+      lease = await this.leases.take(tenant, 0)
+      if (lease === undefined) return undefined
+      record = this.recordFor(tenant, isAsked)
+      await this.readAll(record, AbortSignal.any([lease.signal, signal]))
+    } catch (error) {
+      if (error instanceof AssertionError) throw error
+      const reason = textOf(lease?.signal.aborted ? lease.signal.reason : error)
+      if (!signal.aborted) log.warn({ tenant, reason }, 'a scrub did not come to its end')
+      if (record === undefined) return undefined
+      record.error = reason
+    } finally {
+      this.current = undefined
+      if (lease !== undefined && !lease.signal.aborted) {
+        if (record !== undefined) await this.save(record)
+        await this.leases.release(lease).catch((error: unknown) => log.warn({ tenant, error }, 'a lease stays'))
+      }
+    }
+    return record
+  }
+
+  private recordFor(tenant: string, isAsked: boolean): Editable<ScrubRecord> {
+    const { clock, id } = this.deps
+    const before = this.records.get(tenant)
+    if (before !== undefined && before.endedAtMs === undefined && !isAsked) {
+      const { error: _, ...kept } = before
+      return { ...kept, by: id }
+    }
+    const lastEndedAtMs = before?.endedAtMs ?? before?.lastEndedAtMs
+    return {
+      ...{ v: 1, tenant, by: id, beganAtMs: clock.now(), cursor: '', blocks: 0, bytes: 0 },
+      ...{ findings: [], findingCount: 0 },
+      ...(lastEndedAtMs === undefined ? {} : { lastEndedAtMs }),
+    }
+  }
+
+  private async readAll(record: Editable<ScrubRecord>, signal: AbortSignal): Promise<void> {
+    const { blocks, second, clock, log } = this.deps
+    const { tenant } = record
+    if (record.cursor === '') this.note(record, await scrubManifest(tenant, { blocks, second }))
+    const manifest = blocks.manifest(tenant)?.manifest // throws while it is damaged: told above
+    if (manifest === undefined) return
+    const entries = manifest.blocks
+      .filter(({ ulid }) => ulid > record.cursor)
+      .sort((a, b) => (a.ulid < b.ulid ? -1 : 1))
+    const before = record.bytes
+    this.current = { tenant, blocks: record.blocks, blocksLeft: entries.length, bytes: before }
+    let savedAt = clock.monotonic()
+    for (const entry of entries) {
+      signal.throwIfAborted()
+      const found = await scrubBlock(tenant, entry, this.blockDeps, signal)
+      this.note(record, found)
+      this.measures.block(outcomeOf(found))
+      record.blocks += 1
+      record.cursor = entry.ulid
+      record.bytes = this.current.bytes
+      this.current.blocks += 1
+      this.current.blocksLeft -= 1
+      if (clock.monotonic() - savedAt < SAVE_MS) continue
+      await this.save(record)
+      savedAt = clock.monotonic()
+    }
+    this.note(record, await this.unlisted(tenant, signal))
+    if (this.deps.config.secondStoreFill) await this.backup?.sweep(tenant, manifest)
+    record.endedAtMs = clock.now()
+    const { blocks: blockCount, bytes, findingCount } = record
+    log.info({ tenant, blocks: blockCount, bytes, findings: findingCount }, 'everything that is stored was read')
+  }
+
+  private note(record: Editable<ScrubRecord>, findings: readonly ScrubFinding[]): void {
+    const { log } = this.deps
+    for (const finding of findings) {
+      const { what, state, ulid, file, offset, text } = finding
+      this.measures.finding(finding)
+      if (state !== 'told') log.error({ tenant: record.tenant, what, state, ulid, file, offset }, `scrub: ${text}`)
+    }
+    record.findingCount += findings.length
+    record.findings = [...record.findings, ...findings]
+      .sort((a, b) => RANK[a.state] - RANK[b.state])
+      .slice(0, FINDINGS_MAX)
+  }
+
+  /** Old files that belong to no block: told; the compactor's sweep deletes those that nobody can list any more. */
+  private async unlisted(tenant: string, signal: AbortSignal): Promise<ScrubFinding[]> {
+    const { blocks, clock, config } = this.deps
+    signal.throwIfAborted()
+    const found = await blocks.listBlocks(tenant)
+    const manifest: Manifest | undefined = await readManifest(blocks.bucket, tenant)
+    const known = new Set([...(manifest?.blocks ?? []), ...(manifest?.retired ?? [])].map(({ ulid }) => ulid))
+    return found
+      .filter(({ ulid, storedAtMs }) => !known.has(ulid) && clock.now() - storedAtMs >= config.orphanGraceMs)
+      .map(({ ulid, bytes, isWhole }): ScrubFinding => {
+        const text = `${bytes} bytes of ${isWhole ? 'a block' : 'an unfinished block'} that nobody lists`
+        return { what: 'unlisted', state: 'told', ulid, file: '', offset: 0, text }
+      })
+  }
+
+  private async save(record: ScrubRecord): Promise<void> {
+    try {
+      await this.deps.blocks.bucket.put(scrubKey(encodeTenant(record.tenant)), encodeScrub(record))
+    } catch (error) {
+      if (!(error instanceof UnavailableError || error instanceof ConflictError)) throw error
+      this.deps.log.warn({ tenant: record.tenant, reason: error.message }, 'how far a scrub is was not written down')
+    }
+  }
+}
+
+/** Which findings are kept first. */
+const RANK = { damaged: 0, repaired: 1, told: 2 }
+
+function damagedIn(record: ScrubRecord | undefined): ScrubFinding[] {
+  return (record?.findings ?? []).filter(({ what, state }) => what === 'block' && state === 'damaged')
+}
+
+function outcomeOf(findings: readonly ScrubFinding[]): 'sound' | 'damaged' | 'repaired' {
+  const own = findings.filter(({ what }) => what === 'block')
+  if (own.length === 0) return 'sound'
+  return own.some(({ state }) => state === 'damaged') ? 'damaged' : 'repaired'
+}
+
+/** A record of another version, or a damaged one: as if there were none. */
+function recordIn(value: Uint8Array): ScrubRecord | undefined {
+  try {
+    const record = decodeScrub(value)
+    return record.v === 1 && Array.isArray(record.findings) ? record : undefined
+  } catch (error) {
+    if (error instanceof RefusedError) return undefined
+    throw error
+  }
+}
+
+function quietly<T>(read: () => T): T | undefined {
+  try {
+    return read()
+  } catch (error) {
+    if (error instanceof CorruptError) return undefined
+    throw error
+  }
+}

@@ -1,0 +1,50 @@
+// What scrubs found, and an order to read everything now.
+import { ask } from '../../shared/bus/ask.ts'
+import { type ScrubRecord, type ScrubStatus, scrubNow, scrubStatus } from '../../shared/contracts/scrubbing.ts'
+import { parseTenant } from '../../shared/model/tenant.ts'
+import type { CompactionDeps } from './compaction.ts'
+import { type Answer, type Exchange, jsonAnswer, type Route } from './exchange.ts'
+
+export function scrubRoutes({ bus, membership, config }: CompactionDeps): readonly Route[] {
+  const common = { name: 'scrub', access: 'admin', errors: 'json' } as const
+  return [
+    { ...common, methods: ['GET'], path: '/api/v1/status/scrub', answer: statusOf },
+    { ...common, methods: ['POST'], path: '/api/v1/admin/scrub', answer: now },
+  ]
+
+  async function statusOf({ search, requestId, signal }: Exchange): Promise<Answer> {
+    const options = { timeoutMs: config.membersTimeoutMs, requestId, signal }
+    const members = membership.live('compactor')
+    const answers = await Promise.allSettled(
+      members.map(({ id }) => ask(bus, scrubStatus, { id }, tenantIn(search), options)),
+    )
+    const heard = answers.flatMap((answer): ScrubStatus[] => (answer.status === 'fulfilled' ? [answer.value] : []))
+    const ids = new Set(heard.map(({ id }) => id))
+    return jsonAnswer({
+      unanswered: members.map(({ id }) => id).filter((id) => !ids.has(id)),
+      compactors: heard.map(({ tenants: _, ...each }) => each),
+      tenants: newestRecords(heard),
+    })
+  }
+
+  async function now({ search, requestId, signal }: Exchange): Promise<Answer> {
+    return jsonAnswer(await ask(bus, scrubNow, {}, tenantIn(search), { requestId, signal }))
+  }
+}
+
+/** All compactors know the same records, some a little earlier. */
+function newestRecords(statuses: readonly ScrubStatus[]): ScrubRecord[] {
+  const newest = new Map<string, ScrubRecord>()
+  for (const record of statuses.flatMap(({ tenants }) => tenants)) {
+    const before = newest.get(record.tenant)
+    const isNewer =
+      before === undefined || (record.endedAtMs ?? record.beganAtMs) > (before.endedAtMs ?? before.beganAtMs)
+    if (isNewer) newest.set(record.tenant, record)
+  }
+  return [...newest.values()].sort((a, b) => (a.tenant < b.tenant ? -1 : 1))
+}
+
+function tenantIn(search: string): { tenant?: string } {
+  const tenant = new URLSearchParams(search).get('tenant')
+  return tenant === null ? {} : { tenant: parseTenant(tenant) }
+}

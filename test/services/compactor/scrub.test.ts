@@ -1,0 +1,232 @@
+// What a scrub finds and repairs: stores in memory, damaged by hand, compactors in virtual time.
+import { describe, expect, it } from 'vitest'
+import { manifestKey } from '../../../shared/contracts/blocks.ts'
+import type { ScrubRecord } from '../../../shared/contracts/scrubbing.ts'
+import { labelsFrom, labelsKey } from '../../../shared/model/labels.ts'
+import { memoryObjects } from '../../../shared/objects/memory-objects.ts'
+import { Ground, TENANT } from './compactors-ground.ts'
+import { floatValue, naiveMerge, plainOf, type Sample, type SeriesMap } from './merge-ground.ts'
+
+const HOUR = 3_600_000
+const MINUTE = 60_000
+const DAY = 24 * HOUR
+const day0 = Math.floor(1_700_000_000_000 / DAY) * DAY - 3 * DAY
+const quick = { scrubBytesPerSecond: 1 << 30, secondStoreEveryMs: 5_000 }
+/** So that nothing is merged before it was looked at. */
+const still = { ...quick, compactDelayMs: 1_000 * DAY }
+const KINDS = ['meta.json', 'index', 'chunks/000001'] as const
+
+function hourOf(startMs: number, env: string): SeriesMap {
+  const labels = labelsFrom({ __name__: 'up', env })
+  const samples = Array.from({ length: 60 }, (_, i): Sample => ({ time: startMs + i * MINUTE, value: floatValue(i) }))
+  return new Map([[labelsKey(labels), { labels, samples }]])
+}
+
+async function opened(count: number): Promise<Ground> {
+  const ground = new Ground(17)
+  await ground.open()
+  for (let i = 0; i < count; i++) await ground.until(ground.flush(hourOf(day0 + i * 30 * HOUR, `e${i}`), i % 2))
+  return ground
+}
+
+/** Asks for a scrub and waits for its end: in virtual time it may take longer than an answer waits. */
+async function scrubbed(ground: Ground, name = 'one'): Promise<ScrubRecord> {
+  await ground.pass(5_000)
+  const askedMs = ground.clock.now()
+  await ground.scrubNow()
+  for (let i = 0; i < 100; i++) {
+    const { current, tenants } = await ground.scrubStatus(name)
+    const [record] = tenants
+    const isOver = record?.endedAtMs !== undefined || record?.error !== undefined
+    if (current === undefined && isOver && record.beganAtMs >= askedMs) return record
+    await ground.pass(10_000)
+  }
+  throw new Error('the scrub does not end')
+}
+
+async function sampleSets(ground: Ground): Promise<unknown> {
+  return plainOf(naiveMerge(await ground.stored(() => true)))
+}
+
+describe('a scrub', () => {
+  it('reads every byte of sound blocks and finds nothing', async () => {
+    const ground = await opened(3)
+    const stop = await ground.start('one', { config: still })
+    const record = await scrubbed(ground)
+    expect(record).toMatchObject({ tenant: TENANT, blocks: 3, findings: [] })
+    const { blocks } = await ground.until(ground.manifest())
+    expect(record.bytes).toBeGreaterThan(blocks.reduce((sum, { bytes }) => sum + bytes, 0))
+    await stop()
+  })
+
+  it('names block, file and place of damage, in each kind of file; what nothing can repair stays marked, and is not merged', async () => {
+    const ground = await opened(4)
+    const { blocks } = await ground.until(ground.manifest())
+    for (const [i, kind] of KINDS.entries()) ground.objects.damage(`${TENANT}/${blocks[i]!.ulid}/${kind}`)
+    const stop = await ground.start('one', { config: still })
+    const { findings } = await scrubbed(ground)
+    expect(new Set(findings.map(({ ulid, state }) => `${ulid} ${state}`))).toEqual(
+      new Set(blocks.slice(0, 3).map(({ ulid }) => `${ulid} damaged`)),
+    )
+    for (const [i, kind] of KINDS.entries())
+      expect(findings.filter(({ ulid }) => ulid === blocks[i]!.ulid).map(({ file }) => file)).toContain(kind)
+    await stop()
+    const again = await ground.start('two', { config: { ...quick, compactDelayMs: 0 } })
+    await ground.pass(1_000)
+    const { aside } = await ground.status('two')
+    expect(new Set(aside.map(({ ulid }) => ulid))).toEqual(new Set(blocks.slice(0, 3).map(({ ulid }) => ulid)))
+    await again()
+  })
+
+  it('tells a file that is listed and missing, and old files that nobody lists', async () => {
+    const ground = await opened(2)
+    const { blocks } = await ground.until(ground.manifest())
+    const call = { timeoutMs: 1_000 }
+    await ground.until(ground.objects.delete(`${TENANT}/${blocks[0]!.ulid}/index`, call))
+    const orphan = '01BX5ZZKBKACTAV9WEVGEMMVRZ'
+    await ground.until(ground.objects.create(`${TENANT}/${orphan}/index`, new Uint8Array(9), call))
+    await ground.pass(2 * HOUR)
+    const stop = await ground.start('one', { config: { ...still, orphanGraceMs: HOUR } })
+    const { findings } = await scrubbed(ground)
+    expect(findings).toContainEqual(expect.objectContaining({ ulid: blocks[0]!.ulid, file: 'index', state: 'damaged' }))
+    expect(findings).toContainEqual(expect.objectContaining({ what: 'unlisted', ulid: orphan, state: 'told' }))
+    await stop()
+  })
+})
+
+describe('a second store', () => {
+  it('is filled, and repairs every kind of file', async () => {
+    const ground = await opened(3)
+    const before = await sampleSets(ground)
+    const second = memoryObjects({ clock: ground.clock })
+    const stop = await ground.start('one', { config: still, second })
+    await ground.pass(20_000)
+    expect((await ground.scrubStatus('one')).notCopied).toBe(0)
+    const { blocks } = await ground.until(ground.manifest())
+    for (const [i, kind] of KINDS.entries()) {
+      const name = `${TENANT}/${blocks[i]!.ulid}/${kind}`
+      if (i === 1) await ground.until(ground.objects.delete(name, { timeoutMs: 1_000 }))
+      else ground.objects.damage(name)
+    }
+    const { findings } = await scrubbed(ground)
+    expect(new Set(findings.map(({ ulid, state, from }) => `${ulid} ${state} ${from}`))).toEqual(
+      new Set(blocks.map(({ ulid }) => `${ulid} repaired the second store`)),
+    )
+    expect(await sampleSets(ground)).toEqual(before)
+    expect((await scrubbed(ground)).findings).toEqual([])
+    await stop()
+  })
+
+  it('is itself repaired from the first', async () => {
+    const ground = await opened(1)
+    const second = memoryObjects({ clock: ground.clock })
+    const stop = await ground.start('one', { config: still, second })
+    await ground.pass(20_000)
+    const { blocks } = await ground.until(ground.manifest())
+    second.damage(`${TENANT}/${blocks[0]!.ulid}/chunks/000001`)
+    expect((await scrubbed(ground)).findings).toMatchObject([
+      { what: 'second', state: 'repaired', file: 'chunks/000001' },
+    ])
+    expect((await scrubbed(ground)).findings).toEqual([])
+    await stop()
+  })
+
+  it('Y2: loses what is not listed any more, but not at once', async () => {
+    const ground = await opened(2)
+    const second = memoryObjects({ clock: ground.clock })
+    const stop = await ground.start('one', { config: { ...still, secondStoreKeepMs: HOUR }, second })
+    await ground.pass(20_000)
+    const [first, other] = (await ground.until(ground.manifest())).blocks
+    await ground.until(ground.change((manifest) => ({ ...manifest, blocks: [other!] })))
+    const held = async () =>
+      new Set(
+        (await ground.until(second.list(`${TENANT}/0`, { timeoutMs: 1_000 }))).map(({ name }) => name.split('/')[1]),
+      )
+    await scrubbed(ground)
+    expect(await held()).toEqual(new Set([first!.ulid, other!.ulid]))
+    await ground.pass(2 * HOUR)
+    await scrubbed(ground)
+    expect(await held()).toEqual(new Set([other!.ulid]))
+    await stop()
+  })
+})
+
+describe('manifests', () => {
+  it('Z3: a damaged one in the bucket is made anew from its copy; a damaged copy from the bucket', async () => {
+    const ground = await opened(2)
+    const before = await ground.until(ground.manifest())
+    const stop = await ground.start('one', { config: still })
+    ground.objects.damage(`${TENANT}/manifest/${before.version}`)
+    expect((await scrubbed(ground)).findings).toMatchObject([
+      { what: 'manifest', state: 'repaired', from: 'the bucket' },
+    ])
+    const bucket = await ground.until(ground.hub.connect('vandal').bucket('blocks'))
+    await ground.until(bucket.put(manifestKey(TENANT), Buffer.from('nonsense')))
+    await ground.pass(1_000)
+    expect((await scrubbed(ground)).findings).toMatchObject([
+      { what: 'manifest', state: 'repaired', from: 'an object copy' },
+    ])
+    const after = await ground.until(ground.manifest())
+    expect(after.blocks).toEqual(before.blocks)
+    expect(after.repairedFrom).toBe(before.version)
+    await stop()
+  })
+
+  it('Z4: one that a newer version wrote is told and left alone', async () => {
+    const ground = await opened(1)
+    const stop = await ground.start('one', { config: still })
+    const bucket = await ground.until(ground.hub.connect('newer').bucket('blocks'))
+    const newer = Buffer.from('{"v":2,"crc32c":"00000000","manifest":{}}')
+    await ground.until(bucket.put(manifestKey(TENANT), newer))
+    await ground.pass(5_000)
+    const { findings, error } = await scrubbed(ground)
+    expect(findings).toMatchObject([{ what: 'manifest', state: 'damaged' }])
+    expect(findings[0]!.text).toMatch(/format 2, this version of Carillon knows 1/)
+    expect(error).toMatch(/format 2/)
+    const { value } = (await ground.until(bucket.get(manifestKey(TENANT))))!
+    expect(Buffer.from(value!).equals(newer)).toBe(true)
+    await stop()
+  })
+})
+
+describe('the schedule', () => {
+  it('Z5: everything is read once in a while, by one of two compactors', async () => {
+    const ground = await opened(3)
+    const config = { ...still, scrubEveryMs: 2 * HOUR }
+    const stops = [await ground.start('one', { config }), await ground.start('two', { config })]
+    await ground.pass(20 * MINUTE)
+    const first = (await ground.scrubStatus('one')).tenants[0]!
+    expect(first).toMatchObject({ blocks: 3, endedAtMs: expect.any(Number) })
+    await ground.pass(HOUR)
+    expect((await ground.scrubStatus('two')).tenants[0]!.endedAtMs).toBe(first.endedAtMs)
+    await ground.pass(HOUR + 30 * MINUTE)
+    const second = (await ground.scrubStatus('two')).tenants[0]!
+    expect(second.endedAtMs! - first.endedAtMs!).toBeGreaterThanOrEqual(2 * HOUR)
+    for (const stop of stops) await stop()
+  }, 30_000)
+
+  it('Z5: who takes over goes on behind the block that was read last; the pace is kept', async () => {
+    const ground = await opened(6)
+    const { blocks } = await ground.until(ground.manifest())
+    const bytes = blocks.reduce((sum, each) => sum + each.bytes, 0)
+    // The six take two minutes: each byte is read a few times.
+    const config = { ...still, scrubEveryMs: 7 * DAY, scrubBytesPerSecond: Math.ceil((3 * bytes) / 120) }
+    const stop = await ground.start('one', { config })
+    await ground.pass(75_000)
+    await stop()
+    const { tenants } = await (async () => {
+      const second = await ground.start('two', { config })
+      await ground.pass(1_000)
+      const begun = (await ground.scrubStatus('two')).tenants[0]!
+      expect(begun.endedAtMs).toBeUndefined()
+      expect(begun.blocks).toBeGreaterThan(0)
+      expect(begun.blocks).toBeLessThan(6)
+      await ground.pass(30 * MINUTE)
+      const status = await ground.scrubStatus('two')
+      await second()
+      return status
+    })()
+    expect(tenants[0]).toMatchObject({ blocks: 6, by: 'two', endedAtMs: expect.any(Number) })
+    expect(tenants[0]!.endedAtMs! - tenants[0]!.beganAtMs).toBeGreaterThan(60_000)
+  }, 30_000)
+})
