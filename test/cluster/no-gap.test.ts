@@ -13,7 +13,9 @@ import { silentLog } from '../../shared/telemetry/log.ts'
 import { partitionsOf, withBus } from './check.ts'
 import { ask, pushUntilTaken } from './client.ts'
 import { findNatsServer } from './nats-server.ts'
-import { type System, startSystem } from './system.ts'
+import { killOne, until } from './processes.ts'
+import { startActor } from './ring.ts'
+import { pidOf, type System, startSystem } from './system.ts'
 
 const found = findNatsServer()
 if ('reason' in found) console.warn(`skipped: reads while segments are flushed: ${found.reason}`)
@@ -28,6 +30,7 @@ const LOAD_MS_MAX = 40_000
 
 /** What was sent, by series: the value at T0 + i × STEP_MS is valueAt(i). */
 interface Sent {
+  readonly tenant: string
   readonly t0: number
   /** Samples below this index of every series are acknowledged; those below `sent` may be there. */
   acknowledged: number
@@ -46,12 +49,13 @@ async function write(url: string, sent: Sent, isOver: () => boolean): Promise<vo
         labels: ['__name__', 'nogap', 's', nameOf(s)],
         samples: [{ time: sent.t0 + i * STEP_MS, value: valueAt(i) }],
       }))
+  const { tenant } = sent
   while (!isOver()) {
     const i = sent.sent
     sent.sent += 2
-    await pushUntilTaken(url, { series: [...row(i, false), ...row(i + 1, true)] })
+    await pushUntilTaken(url, { series: [...row(i, false), ...row(i + 1, true)] }, { tenant })
     await sleep(20)
-    await pushUntilTaken(url, { series: [...row(i + 1, false), ...row(i, true)] })
+    await pushUntilTaken(url, { series: [...row(i + 1, false), ...row(i, true)] }, { tenant })
     sent.acknowledged = sent.sent
     await sleep(20)
   }
@@ -86,7 +90,12 @@ async function readWhole(url: string, sent: Sent, reads: Reads, isOver: () => bo
   while (!isOver()) {
     const least = sent.acknowledged
     const time = String(sent.t0 / 1000 + 3_000)
-    const { status, body } = await ask(url, '/api/v1/query', { query: 'nogap[1h]', time }, { consistency: 'strong' })
+    const { status, body } = await ask(
+      url,
+      '/api/v1/query',
+      { query: 'nogap[1h]', time },
+      { tenant: sent.tenant, consistency: 'strong' },
+    )
     reads.count++
     if (status !== 200) reads.faults.push(`${status} ${body.error}`)
     else if (body.warnings !== undefined) reads.faults.push(`warnings: ${body.warnings}`)
@@ -104,7 +113,12 @@ async function readOtherwise(url: string, sent: Sent, reads: Reads, isOver: () =
     reads.count++
     if (kind === 0) {
       const query = 'min(count_over_time(nogap[1h]))'
-      const { status, body } = await ask(url, '/api/v1/query', { query, time }, { consistency: 'strong' })
+      const { status, body } = await ask(
+        url,
+        '/api/v1/query',
+        { query, time },
+        { tenant: sent.tenant, consistency: 'strong' },
+      )
       const count = Number(body.data?.result[0]?.value[1] ?? 0)
       if (status !== 200 || count < least) reads.faults.push(`${query}: ${status} ${body.error} ${count} of ${least}`)
     } else if (kind === 1) {
@@ -114,7 +128,10 @@ async function readOtherwise(url: string, sent: Sent, reads: Reads, isOver: () =
         end: String(sent.t0 / 1000 + (least * STEP_MS) / 1000),
         step: '1',
       }
-      const { status, body } = await ask(url, '/api/v1/query_range', params, { consistency: 'strong' })
+      const { status, body } = await ask(url, '/api/v1/query_range', params, {
+        tenant: sent.tenant,
+        consistency: 'strong',
+      })
       const values: [number, string][] = body.data?.result[0]?.values ?? []
       const isWhole = values.every(([at, value]) => {
         const i = Math.round((at * 1000 - sent.t0) / STEP_MS)
@@ -123,11 +140,21 @@ async function readOtherwise(url: string, sent: Sent, reads: Reads, isOver: () =
       if (status !== 200 || !isWhole)
         reads.faults.push(`sum: ${status} ${body.error ?? JSON.stringify(values.slice(0, 4))}`)
     } else if (kind === 2) {
-      const { status, body } = await ask(url, '/api/v1/label/s/values', {}, { consistency: 'strong' })
+      const { status, body } = await ask(
+        url,
+        '/api/v1/label/s/values',
+        {},
+        { tenant: sent.tenant, consistency: 'strong' },
+      )
       if (status !== 200 || (least > 0 && body.data.length !== SERIES))
         reads.faults.push(`values: ${status} ${body.error ?? body.data}`)
     } else {
-      const { status, body } = await ask(url, '/api/v1/series', { 'match[]': 'nogap' }, { consistency: 'strong' })
+      const { status, body } = await ask(
+        url,
+        '/api/v1/series',
+        { 'match[]': 'nogap' },
+        { tenant: sent.tenant, consistency: 'strong' },
+      )
       if (status !== 200 || (least > 0 && body.data.length !== SERIES))
         reads.faults.push(`series: ${status} ${body.error}`)
     }
@@ -135,22 +162,78 @@ async function readOtherwise(url: string, sent: Sent, reads: Reads, isOver: () =
   }
 }
 
+const segments = ['--segment', '1s', '--segment-min', '300ms', '--flush', '50ms', '--drop-after', '300ms']
+/** So that one is back, and its segments flushed, before the next dies. */
+const BETWEEN_KILLS_MS = 2_500
+
+type Disturb = (isOver: () => boolean) => Promise<void>
+
 describe.skipIf(isSkipped)('two owners of each partition, segments of a second', () => {
   let system: System
+  let tenantCount = 0
   beforeAll(async () => {
     system = await startSystem({
       args: [
         ...['--ingesters', '2', '--replication-factor', '2', '--queriers', '2', '--partitions', String(PARTITIONS)],
-        ...['--segment', '1s', '--segment-min', '300ms', '--flush', '50ms', '--drop-after', '300ms'],
-        ...['--compact-every', '300ms', '--compact-delay', '0ms', '--retired-delay', '0ms', '--late-ratio', '0.01'],
+        ...segments,
+        ...[
+          '--compact-every',
+          '300ms',
+          '--compact-delay',
+          '0ms',
+          '--retired-delay',
+          '0ms',
+          '--late-ratio',
+          '0.01',
+          '--lease',
+          '2s',
+        ],
       ],
     })
   }, 60_000)
   afterAll(() => system?.stop())
 
   test('no gap, no double, no failed query, while segments are flushed, purged and dropped, and blocks merged', async () => {
+    await writeAndRead(async () => {})
+    await withBus(system.ready.nats, async (bus) => {
+      for (let partition = 0; partition < PARTITIONS; partition++) {
+        expect((await bus.logs.state(logName(partition))).firstSeq).toBeGreaterThan(1) // purged
+        await expect(refusalOf(bus, partition)).resolves.toBe('err-carillon-dropped')
+      }
+    })
+  }, 60_000)
+
+  test('the same while owners and compactors are killed, and an owner joins and leaves', async () => {
+    await writeAndRead(async (isOver) => {
+      const joins = startActor('ingester', { nats: system.ready.nats, id: 'ingester-joins', args: segments })
+      for (const id of ['ingester-1', 'compactor-1', 'ingester-2', 'compactor-1']) {
+        await ownersAreBack()
+        if (isOver()) break
+        const before = pidOf(system, id)
+        killOne(system, id)
+        await sleep(BETWEEN_KILLS_MS)
+        expect(pidOf(system, id)).not.toBe(before)
+      }
+      await ownersAreBack()
+      await joins.stop()
+    })
+  }, 120_000)
+
+  /** Whoever is killed next is not the only one that holds a partition. */
+  async function ownersAreBack(): Promise<void> {
+    await until('all owners have caught up', async () => {
+      const { partitions } = await partitionsOf(system.url)
+      return partitions.every(({ assignedTo, owners }) =>
+        assignedTo.every((id) => owners.some((owner) => owner.id === id && owner.state === 'caught-up')),
+      )
+    })
+  }
+
+  /** Writes and reads until enough segments were flushed, and `disturb` is over. */
+  async function writeAndRead(disturb: Disturb): Promise<void> {
+    const tenant = `tenant-${++tenantCount}`
     const t0 = Math.floor(Date.now() / 1000) * 1000 - 5 * 3_600_000 // old enough for blocks to be merged
-    const sent: Sent = { t0, acknowledged: 0, sent: 0 }
+    const sent: Sent = { tenant, t0, acknowledged: 0, sent: 0 }
     const reads: Reads = { count: 0, faults: [] }
     let isDone = false
     const isOver = () => isDone || reads.faults.length > 0
@@ -163,33 +246,31 @@ describe.skipIf(isSkipped)('two owners of each partition, segments of a second',
       const deps = { bus, objects: memoryObjects(), clock: systemClock, random: systemRandom, log: silentLog }
       const blocks = await openBlocks(deps)
       const partitions = Array.from({ length: PARTITIONS }, (_, partition) => partition)
+      const before = partitions.map((partition) => blocks.flushed(partition))
+      const isEnough = () => partitions.every((p) => blocks.flushed(p) >= before[p]! + SEGMENTS_MIN)
+      await disturb(isOver)
       const endMs = Date.now() + LOAD_MS_MAX
-      const isEnough = () => partitions.every((partition) => blocks.flushed(partition) >= SEGMENTS_MIN)
       while (!isOver() && !isEnough() && Date.now() < endMs) await sleep(100)
       isDone = true
       await Promise.all(work)
       expect(reads.faults.slice(0, 10)).toEqual([])
-      expect(partitions.map((partition) => blocks.flushed(partition) >= SEGMENTS_MIN)).toEqual([true, true])
-      const { manifest } = blocks.manifest('anonymous')!
+      expect(isEnough()).toBe(true)
+      const { manifest } = blocks.manifest(tenant)!
       expect(manifest.blocks.some(({ origin }) => origin.kind === 'compaction')).toBe(true)
-      for (const partition of partitions) {
-        expect((await bus.logs.state(logName(partition))).firstSeq).toBeGreaterThan(1) // purged
-        await expect(refusalOf(bus, partition)).resolves.toBe('err-carillon-dropped')
-      }
       blocks.close()
     })
     expect(reads.count).toBeGreaterThan(50)
     const last: Reads = { count: 0, faults: [] }
     await readWhole(system.url, sent, last, () => last.count > 0)
     expect(last.faults).toEqual([])
-  }, 60_000)
+  }
 
   /** What an owner says when it is asked for everything since the beginning. */
   async function refusalOf(bus: Parameters<typeof askStream>[0], partition: number): Promise<string> {
     const { partitions } = await partitionsOf(system.url)
     const id = partitions[partition]!.assignedTo[0]!
     const everything = { matchers: [], startMs: 0, endMs: 9e15, mode: 'all' as const, seriesMax: 1e6 }
-    const asked = { partition, tenant: 'anonymous', watermark: 0, minSeq: 0, incarnation: '', waitMs: 0, ...everything }
+    const asked = { partition, tenant: 'tenant-1', watermark: 0, minSeq: 0, incarnation: '', waitMs: 0, ...everything }
     try {
       for await (const _ of askStream(bus, select, { id }, asked)) return 'answered'
     } catch (error) {
