@@ -8,7 +8,7 @@ import { compareBytes } from '../../model/labels.ts'
 import type { Matcher } from '../../model/matcher.ts'
 import { crc32c } from '../../wire/crc32c.ts'
 import { HASH_A_EMPTY, HASH_B_EMPTY, mixA, mixB } from '../label-hash.ts'
-import { type CompiledMatcher, compileMatchers } from '../matcher-set.ts'
+import { type CompiledMatcher, compileForSelect } from '../matcher-set.ts'
 import { ByteReader, u32At } from './bytes.ts'
 import { chooseSeries } from './choose-series.ts'
 import { CHUNK_BYTES_GUESS, ChunkFiles } from './chunk-files.ts'
@@ -151,7 +151,7 @@ export class BlockReader {
     range: BlockRange,
     { signal }: ReadCall,
   ): AsyncGenerator<readonly Found[]> {
-    const compiled = compileMatchers(matchers)
+    const compiled = compileForSelect(matchers)
     if (!this.overlaps(range)) return
     const { refs, left } = await chooseSeries({ files: this.files, toc: this.toc, table: this.table }, compiled, signal)
     for (let from = 0; from < refs.length; from += BATCH_SERIES_MAX) {

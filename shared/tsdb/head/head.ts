@@ -11,7 +11,7 @@ import type { Matcher } from '../../model/matcher.ts'
 import { SampleColumns, type SampleRun } from '../columns.ts'
 import { type Deletion, type Interval, reachOf } from '../delete-filter.ts'
 import { HASH_A_EMPTY, HASH_B_EMPTY, mixA, mixB } from '../label-hash.ts'
-import { compileMatchers } from '../matcher-set.ts'
+import { compileForSelect, compileMatchers } from '../matcher-set.ts'
 import { mergeRuns } from '../merge.ts'
 import type { ChunkVisitor, Range } from './chunk-reading.ts'
 import { digestText } from './digest.ts'
@@ -106,7 +106,7 @@ export class Head {
 
   /** The refs, rising, of the series that pass all matchers and have exemplars, whether or not samples of them are held. */
   selectExemplars(matchers: readonly Matcher[]): Uint32Array {
-    const compiled = compileMatchers(matchers)
+    const compiled = compileForSelect(matchers)
     const passes = (ref: number) => {
       const labels = this.labelsOf(ref)
       return compiled.every(({ name, matches }) => matches(labelOf(labels, name)))
@@ -121,7 +121,7 @@ export class Head {
 
   /** The refs, rising, of the series that pass all matchers and have chunks in the range. Throws RefusedError for a bad pattern. */
   select(matchers: readonly Matcher[], range: Range): Uint32Array {
-    const refs = selectRefs(this.index, compileMatchers(matchers))
+    const refs = selectRefs(this.index, compileForSelect(matchers))
     let count = 0
     for (let i = 0; i < refs.length; i++) if (this.overlaps(refs[i]!, range)) refs[count++] = refs[i]!
     return count === refs.length ? refs : refs.slice(0, count)

@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest'
+import { systemClock } from '../../../shared/base/clock.ts'
 import { compilePattern, literalAlternatives } from '../../../shared/model/pattern.ts'
 import { parse } from '../../../shared/promql/parse/parser.ts'
-import { compileMatcher } from '../../../shared/tsdb/matcher-set.ts'
+import { compileForSelect, compileMatcher } from '../../../shared/tsdb/matcher-set.ts'
 
 const many = Array.from({ length: 20_000 }, (_, i) => `host-${i}\\.example:9100`)
 
@@ -28,6 +29,18 @@ describe('regular expressions cannot blow up', () => {
     expect(onlyValues).toHaveLength(20_000)
     expect([matches('host-7.example:9100'), matches('host-7xexample:9100'), matches('')]).toEqual([true, false, false])
     expect(() => parse(`up{a=~${JSON.stringify(many.join('|'))}}`, { enabledFeatures: new Set() })).not.toThrow()
+  })
+
+  it('one whose tests take too long in all is refused while it is tried', () => {
+    let nowMs = 0
+    const clock = { ...systemClock, monotonic: () => (nowMs += 50) } // each test takes 50 ms
+    const [matcher] = compileForSelect([{ name: 'a', operator: '=~', value: '(a?){1000}a{1000}' }], clock)
+    const text = 'a'.repeat(600)
+    const testAll = () => {
+      for (let i = 0; i < 200; i++) matcher!.matches(text.slice(i % 7, 8 + (i % 7)).padEnd(300, 'b'))
+    }
+    expect(testAll).toThrow(expect.objectContaining({ code: 'err-carillon-pattern-work', status: 422 }))
+    expect(nowMs).toBeLessThan(15_000)
   })
 
   it.each([
