@@ -46,7 +46,13 @@ const roles = {
   querier: {
     does: 'answers PromQL from the owners of partitions',
     settings: async () => (await import('./querier/config.ts')).querierSettings,
-    make: async () => (await import('./querier/querier.ts')).querier,
+    make: async () => {
+      const [{ querier }, { processMemory }] = await Promise.all([
+        import('./querier/querier.ts'),
+        import('./querier/process-memory.ts'),
+      ])
+      return (deps) => querier({ ...deps, processMemory: processMemory() })
+    },
   },
   compactor: {
     does: 'merges blocks, removes what is deleted or too old',

@@ -24,6 +24,13 @@ import { type Supervisor, supervise } from './supervisor.ts'
 /** How V8 keeps the heaps of actors (docs/decisions/0012): small young generations, and old ones that may grow before they are collected. */
 const actorNodeFlags = ['--max-semi-space-size=4', '--heap-growing-percent=200']
 
+/** How queriers get memory: large buffers come from the system, and go back to it when they are freed (docs/decisions/0020). */
+const allocatorEnv = {
+  MALLOC_ARENA_MAX: '2',
+  MALLOC_MMAP_THRESHOLD_: '65536',
+  MALLOC_TRIM_THRESHOLD_: '1048576',
+}
+
 const mainFile = path.resolve(import.meta.dirname, '../main.ts')
 /** An actor that ends this often before it was ever ready will not get better by itself. */
 const failedStartsMax = 5
@@ -161,7 +168,7 @@ function startActor({ options, nats, children, log, stopping, role, index }: Act
         id,
         file: process.execPath,
         args: [...actorNodeFlags, mainFile, role, ...flags()],
-        env: actorEnv(),
+        env: { ...(role === 'querier' && allocatorEnv), ...actorEnv() },
         hasChannel: true,
       },
       {

@@ -14,6 +14,8 @@ export interface BlockAnswerOptions {
   readonly hidden: HiddenParts
   /** Sorted by bytes: each series has only these labels, and comes with both halves of its hash. */
   readonly names?: readonly string[] | undefined
+  /** Told of memory for samples before it is taken. */
+  readonly hold?: (bytes: number) => void
 }
 
 class SeriesChunkList implements ChunkList {
@@ -52,11 +54,11 @@ export class BlockAnswer implements Answer {
   /** Projected label sets, so that series that share one share the array. */
   private readonly sets = new Map<string, Labels>()
 
-  constructor({ range, mode, hidden, names }: BlockAnswerOptions) {
+  constructor({ range, mode, hidden, names, hold }: BlockAnswerOptions) {
     this.mode = mode
     this.hidden = hidden
     this.names = names
-    this.columns = new SeriesColumns(range)
+    this.columns = new SeriesColumns(range, hold)
   }
 
   add(one: BlockSeries): void {

@@ -1,5 +1,6 @@
 // What blocks answer to the questions that owners are asked: batches are counted against the query's budget as they come.
 
+import type { Labels } from '../../shared/model/labels.ts'
 import type { Matcher } from '../../shared/model/matcher.ts'
 import type { BlockSeries, BlockSeriesLabels } from '../../shared/tsdb/block/series.ts'
 import type { Interval } from '../../shared/tsdb/delete-filter.ts'
@@ -20,12 +21,16 @@ const NO_WARNINGS: readonly string[] = []
 export async function selectFrom(call: BlockCall, asked: BlockSelect, reading: Reading): Promise<Collected> {
   const { block, hidden, signal } = call
   const { matchers, range, mode, names } = asked
-  const answer = new BlockAnswer({ range, mode, hidden, names })
+  const { account } = reading
+  const hold = (bytes: number) => account.hold(bytes)
+  const answer = new BlockAnswer({ range, mode, hidden, names, hold })
   let seriesCount = 0
   for await (const batch of block.reader.select(matchers, range, { signal })) {
     seriesCount += batch.length
-    spend(reading, seriesCount, batch)
+    const passingBytes = spend(reading, seriesCount, batch)
+    account.hold(passingBytes + batch.reduce((sum, { labels }) => sum + setBytes(labels), 0))
     for (const series of batch) answer.add(series)
+    account.free(passingBytes)
     await call.breathe()
   }
   return { answer, warnings: NO_WARNINGS }
@@ -46,6 +51,7 @@ export async function seriesFrom(
       for (const series of batch) {
         if (seen.has(series.ref) || isAllHidden(series, call, asked.range)) continue
         seen.add(series.ref)
+        reading.account.hold(setBytes(series.labels))
         answer.addBare(series)
         count++
       }
@@ -109,8 +115,13 @@ function isAllHidden(series: BlockSeriesLabels, { block, hidden }: BlockCall, ra
   return hidden.of(series).some(({ startMs, endMs }) => startMs <= fromMs && endMs >= toMs)
 }
 
-/** Series count once for all blocks of a read, as far as they may be the same: by the block that has most. */
-function spend({ account, blockSeries }: Reading, seriesCount: number, batch: readonly BlockSeries[]): void {
+/** A label set, whose strings mostly stand in others as well, and its series. */
+function setBytes(labels: Labels): number {
+  return 200 + 12 * labels.length
+}
+
+/** Series count once for all blocks of a read, as far as they may be the same: by the block that has most. Answers the bytes of chunks. */
+function spend({ account, blockSeries }: Reading, seriesCount: number, batch: readonly BlockSeries[]): number {
   let samples = 0
   let blockBytes = 0
   for (const { chunks } of batch) {
@@ -122,4 +133,5 @@ function spend({ account, blockSeries }: Reading, seriesCount: number, batch: re
   const series = Math.max(0, seriesCount - blockSeries.peak)
   blockSeries.peak += series
   account.spend({ series, samples, bytes: 0, blockBytes })
+  return blockBytes
 }

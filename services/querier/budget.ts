@@ -1,6 +1,7 @@
-// What one query may read, counted over all its selects, partitions and blocks.
+// What one query may read, counted over all its selects, partitions and blocks, and the memory that this takes.
 import { RefusedError } from '../../shared/base/errors.ts'
 import { showDuration } from '../../shared/config/units.ts'
+import type { QueryMemory } from '../../shared/promql/memory.ts'
 
 export interface BudgetBounds {
   readonly seriesMax: number
@@ -25,17 +26,26 @@ export interface Account {
   readonly seriesLeft: number
   spend(read: Amount): void
   refund(read: Amount): void
+  /** Refuses to look at more time than one query may. */
+  checkRange(startMs: number, endMs: number): void
+  /** Memory for what was read. Throws RefusedError when the query may not have it. */
+  hold(bytes: number): void
+  /** Memory that was let go. */
+  free(bytes: number): void
 }
 
 export class Budget implements Account {
   private readonly bounds: BudgetBounds
+  readonly memory: QueryMemory | undefined
   seriesCount = 0
   sampleCount = 0
   bytes = 0
   blockBytes = 0
 
-  constructor(bounds: BudgetBounds) {
+  /** @param memory undefined: without a bound */
+  constructor(bounds: BudgetBounds, memory?: QueryMemory) {
     this.bounds = bounds
+    this.memory = memory
   }
 
   /** Series that may still be asked for. */
@@ -69,13 +79,23 @@ export class Budget implements Account {
     this.bytes -= read.bytes
     this.blockBytes -= read.blockBytes ?? 0
   }
+
+  hold(bytes: number): void {
+    this.memory?.charge(bytes)
+  }
+
+  free(bytes: number): void {
+    this.memory?.release(bytes)
+  }
 }
 
 /** What one attempt at reading spends of a budget: given back as a whole when the attempt came to nothing. */
 export class Share implements Account {
   private readonly budget: Account
   private readonly spent = { series: 0, samples: 0, bytes: 0, blockBytes: 0 }
+  private heldBytes = 0
   private isClosed = false
+  private holdsNothing = false
 
   constructor(budget: Account) {
     this.budget = budget
@@ -100,6 +120,31 @@ export class Share implements Account {
     if (this.isClosed) return
     this.isClosed = true
     this.budget.refund(this.spent)
+    this.letGo()
+  }
+
+  checkRange(startMs: number, endMs: number): void {
+    this.budget.checkRange(startMs, endMs)
+  }
+
+  hold(bytes: number): void {
+    if (this.holdsNothing) return
+    this.budget.hold(bytes)
+    this.heldBytes += bytes
+  }
+
+  free(bytes: number): void {
+    if (this.holdsNothing) return
+    this.heldBytes -= bytes
+    this.budget.free(bytes)
+  }
+
+  /** What was read is no longer looked at. */
+  letGo(): void {
+    if (this.holdsNothing) return
+    this.holdsNothing = true
+    this.budget.free(this.heldBytes)
+    this.heldBytes = 0
   }
 
   private add({ series, samples, bytes, blockBytes = 0 }: Amount, sign: 1 | -1): void {

@@ -3,7 +3,7 @@
 import type { SelectFrame } from '../../shared/contracts/read.ts'
 import type { Interval } from '../../shared/tsdb/delete-filter.ts'
 import type { Account } from './budget.ts'
-import { OwnerAnswer, sizeOf } from './owner-answer.ts'
+import { memoryOf, OwnerAnswer, sizeOf } from './owner-answer.ts'
 import type { Answer } from './union.ts'
 
 export interface Collected {
@@ -22,7 +22,12 @@ export interface CollectOptions {
 /** Rejects with what the frames reject with; then nothing was spent. */
 export async function collect(frames: AsyncIterable<SelectFrame>, options: CollectOptions): Promise<Collected> {
   const { range, isHashed, isProjected = false, budget } = options
-  const answer = new OwnerAnswer(range, { isHashed, isProjected })
+  let heldBytes = 0
+  const hold = (bytes: number) => {
+    budget.hold(bytes)
+    heldBytes += bytes
+  }
+  const answer = new OwnerAnswer(range, { isHashed, isProjected, hold })
   const warnings: string[] = []
   const spent = { series: 0, samples: 0, bytes: 0 }
   try {
@@ -34,10 +39,15 @@ export async function collect(frames: AsyncIterable<SelectFrame>, options: Colle
       spent.samples += size.samples
       spent.bytes += size.bytes
       budget.spend(size)
+      const { keptBytes, passingBytes } = memoryOf(frame)
+      hold(keptBytes + passingBytes)
       answer.add(frame)
+      budget.free(passingBytes)
+      heldBytes -= passingBytes
     }
   } catch (error) {
     budget.refund(spent)
+    budget.free(heldBytes)
     throw error
   }
   return { answer, warnings }

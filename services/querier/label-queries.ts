@@ -54,7 +54,10 @@ export function labelQueries(deps: LabelQueryDeps): Readonly<Record<LabelKind, A
         },
       })
       warnAll(scope, answers)
-      const labelSets = unite(answers.map((each) => each.answer)).series.map((each) => each.labels)
+      const labelSets = unite(
+        answers.map((each) => each.answer),
+        (bytes) => budget.hold(bytes),
+      ).series.map((each) => each.labels)
       labelSets.sort(compareLabels)
       return { data: seriesBody(cut(labelSets, limit, scope)) }
     })
@@ -158,9 +161,13 @@ function ownerLimit(limit: number, left: number): number {
   return limit === 0 ? left + 1 : Math.min(limit, left) + 1
 }
 
+/** A text in a list, about. */
+const ENTRY_BYTES = 200
+
 /** What is no series counts like one. */
 function spent<T>(account: Account, list: readonly T[]): readonly T[] {
   account.spend({ series: list.length, samples: 0, bytes: 0 })
+  account.hold(ENTRY_BYTES * list.length)
   return list
 }
 

@@ -3,6 +3,7 @@ import type { Clock } from '../../shared/base/clock.ts'
 import { latencyBuckets, type Metrics } from '../../shared/telemetry/metrics.ts'
 import type { Admission } from './admission.ts'
 import type { Budget } from './budget.ts'
+import type { MemoryPool } from './memory-pool.ts'
 import type { OpenBlocks } from './open-blocks.ts'
 import type { PartCache } from './part-cache.ts'
 
@@ -15,6 +16,9 @@ export interface Measures {
   blocksKept(open: OpenBlocks): void
   partsKept(cache: PartCache): void
   part(from: 'cache' | 'evaluation'): void
+  memoryHeld(pool: MemoryPool): void
+  memoryRefused(limit: 'query' | 'querier'): void
+  garbageCollected(): void
 }
 
 export function measures(metrics: Metrics, admission: Admission, clock: Clock): Measures {
@@ -48,6 +52,15 @@ export function measures(metrics: Metrics, admission: Admission, clock: Clock): 
     'Blocks that could not be read, by the code of the error.',
     ['reason'],
   )
+  const refusals = metrics.counter(
+    'carillon_querier_memory_refusals_total',
+    'Times that a query was not given the memory it asked for, by whose limit was reached: query, querier.',
+    ['limit'],
+  )
+  const collections = metrics.counter(
+    'carillon_querier_garbage_collections_total',
+    'Collections of garbage that the querier asked for because its process came near its bound.',
+  )
   metrics.gaugeOf('carillon_querier_queries_in_flight', 'Queries being answered.', () => admission.runningCount())
   metrics.gaugeOf('carillon_querier_queries_waiting', 'Queries that wait for their turn.', () =>
     admission.waitingCount(),
@@ -69,6 +82,16 @@ export function measures(metrics: Metrics, admission: Admission, clock: Clock): 
     hedged: () => hedges.inc(),
     ownerFailed: () => failures.inc(),
     viewRetried: () => retries.inc(),
+    memoryRefused: (limit) => refusals.with({ limit }).inc(),
+    garbageCollected: () => collections.inc(),
+    memoryHeld(pool) {
+      metrics.gaugeOf('carillon_querier_memory_bytes', 'Memory that queries hold, as accounted.', () => pool.bytes)
+      metrics.gaugeOf(
+        'carillon_querier_memory_room_bytes',
+        'Memory that queries may hold together: the bound, less what the process and its caches take.',
+        () => pool.roomBytes,
+      )
+    },
     blockFailed: (reason) => blockFailures.with({ reason }).inc(),
     part: (from) => parts.with({ from }).inc(),
     partsKept(cache) {

@@ -8,6 +8,7 @@
 import { CorruptError } from '../../shared/base/errors.ts'
 import type { SelectFrame } from '../../shared/contracts/read.ts'
 import type { Labels } from '../../shared/model/labels.ts'
+import { SAMPLE_BYTES } from '../../shared/promql/memory.ts'
 import type { SeriesSamples } from '../../shared/promql/source.ts'
 import type { Interval } from '../../shared/tsdb/delete-filter.ts'
 import { HASH_A_EMPTY, hashText, mixA } from '../../shared/tsdb/label-hash.ts'
@@ -36,6 +37,22 @@ export function sizeOf(frame: SelectFrame): FrameSize {
     (chunks?.length ?? 0) +
     (histograms?.length ?? 0)
   return { series: countOf(frame), samples, bytes }
+}
+
+/** A label set as an array of strings, and what else stands for a series. */
+const SERIES_BYTES = 160
+const STRING_BYTES = 48
+
+/** The memory that a frame takes for good once it is added, samples of chunks aside, and while it is. */
+export function memoryOf(frame: SelectFrame): { keptBytes: number; passingBytes: number } {
+  const { strings, stringEnds, labels, times, histograms, chunks } = frame
+  const texts = strings.length + STRING_BYTES * stringEnds.length
+  const series = SERIES_BYTES * countOf(frame) + 2 * labels.byteLength
+  const samples = SAMPLE_BYTES * (times?.length ?? 0) + 16 * (histograms?.length ?? 0)
+  return {
+    keptBytes: texts + series + samples,
+    passingBytes: strings.length + labels.byteLength + (chunks?.length ?? 0),
+  }
 }
 
 function countOf({ sets, labelCounts }: SelectFrame): number {
@@ -93,9 +110,10 @@ export class OwnerAnswer {
   private readonly columns: SeriesColumns
 
   /** @param options.isHashed false when this is the only answer, which then needs no uniting, and the order of its series does not show
-   *  @param options.isProjected some labels were asked for, not all */
-  constructor(range: Interval, options: { isHashed: boolean; isProjected: boolean }) {
-    this.columns = new SeriesColumns(range)
+   *  @param options.isProjected some labels were asked for, not all
+   *  @param options.hold told of memory for samples before it is taken */
+  constructor(range: Interval, options: { isHashed: boolean; isProjected: boolean; hold?: (bytes: number) => void }) {
+    this.columns = new SeriesColumns(range, options.hold)
     this.isHashed = options.isHashed
     this.isProjected = options.isProjected
   }

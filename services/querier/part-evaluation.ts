@@ -4,6 +4,7 @@ import type { QueryPartAsk, QueryPartReply } from '../../shared/contracts/query-
 import type { Engine } from '../../shared/promql/engine.ts'
 import { parse } from '../../shared/promql/parse/parser.ts'
 import { Budget, type BudgetBounds } from './budget.ts'
+import type { MemoryPool } from './memory-pool.ts'
 import { stateOf } from './part-cache.ts'
 import { packed } from './part-result.ts'
 import type { ReadScope } from './partition-reader.ts'
@@ -17,6 +18,7 @@ export interface PartEvaluationDeps {
   readonly reader: WholeReader
   readonly config: { readonly lookbackMs: number; readonly defaultStepMs: number }
   readonly enabledFeatures: ReadonlySet<string>
+  readonly memory: MemoryPool
 }
 
 export async function evaluatePart(
@@ -29,28 +31,33 @@ export async function evaluatePart(
   const { query, startMs, endMs, stepMs, partStartMs, partEndMs } = asked
   const lookbackMs = asked.lookbackMs || config.lookbackMs
   const part = { startMs: partStartMs, endMs: partEndMs }
-  const budget = new Budget(bounds)
-  const trace = new ReadTrace()
-  const warnings: string[] = []
-  const warn = (text: string) => void warnings.push(text)
-  const source = wholeSource({ bus, reader, scope: { ...scope, warn }, budget, trace })
-  const request = { text: query, startMs, endMs, stepMs, part, lookbackMs, signal: scope.signal }
-  const result = await engine.query(request, source)
-  const times = { startMs, endMs, stepMs, lookbackMs, defaultStepMs: config.defaultStepMs }
-  const reach = reachOfSteps(parse(query, { enabledFeatures }), times, part)
-  const [view] = trace.views
-  const isOfBlocks = trace.ownerSeries === 0 && trace.views.size > 0 && reach !== undefined
-  const states = isOfBlocks ? new Set([...trace.views].map((each) => stateOf(each, reach))) : new Set<string>()
-  return {
-    series: packed(result, { ...part, stepMs }),
-    annotations: result.annotations,
-    warnings: [...new Set([...result.sourceWarnings, ...warnings])],
-    read: {
-      series: budget.seriesCount,
-      samples: budget.sampleCount,
-      bytes: budget.bytes,
-      blockBytes: budget.blockBytes,
-    },
-    state: view !== undefined && states.size === 1 ? [...states][0]! : '',
+  const memory = deps.memory.open()
+  try {
+    const budget = new Budget(bounds, memory)
+    const trace = new ReadTrace()
+    const warnings: string[] = []
+    const warn = (text: string) => void warnings.push(text)
+    const source = wholeSource({ bus, reader, scope: { ...scope, warn }, budget, trace })
+    const request = { text: query, startMs, endMs, stepMs, part, lookbackMs, signal: scope.signal, memory }
+    const result = await engine.query(request, source)
+    const times = { startMs, endMs, stepMs, lookbackMs, defaultStepMs: config.defaultStepMs }
+    const reach = reachOfSteps(parse(query, { enabledFeatures }), times, part)
+    const [view] = trace.views
+    const isOfBlocks = trace.ownerSeries === 0 && trace.views.size > 0 && reach !== undefined
+    const states = isOfBlocks ? new Set([...trace.views].map((each) => stateOf(each, reach))) : new Set<string>()
+    return {
+      series: packed(result, { ...part, stepMs }),
+      annotations: result.annotations,
+      warnings: [...new Set([...result.sourceWarnings, ...warnings])],
+      read: {
+        series: budget.seriesCount,
+        samples: budget.sampleCount,
+        bytes: budget.bytes,
+        blockBytes: budget.blockBytes,
+      },
+      state: view !== undefined && states.size === 1 ? [...states][0]! : '',
+    }
+  } finally {
+    memory.close()
   }
 }

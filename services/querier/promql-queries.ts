@@ -2,6 +2,7 @@
 import type { Clock } from '../../shared/base/clock.ts'
 import { RefusedError } from '../../shared/base/errors.ts'
 import type { Bus } from '../../shared/bus/port.ts'
+import { query } from '../../shared/contracts/query.ts'
 import type { Expr } from '../../shared/promql/ast.ts'
 import type { Engine, QueryResult } from '../../shared/promql/engine.ts'
 import { badData, invalidParameter } from '../../shared/promql/go-values.ts'
@@ -9,9 +10,10 @@ import { typeOf } from '../../shared/promql/parse/check.ts'
 import { parse } from '../../shared/promql/parse/parser.ts'
 import { prettify } from '../../shared/promql/parse/printer.ts'
 import { toJson } from '../../shared/promql/parse/to-json.ts'
-import { renderJson, renderText } from '../../shared/promql/render.ts'
+import { renderText, renderTo } from '../../shared/promql/render.ts'
 import type { SeriesSource } from '../../shared/promql/source.ts'
 import type { Answer, AnswerKind, Asked } from './asked.ts'
+import { type Account, Share } from './budget.ts'
 import type { QuerierConfig } from './config.ts'
 import { type InstantParams, instantParams, rangeParams, statsWarning } from './params.ts'
 import { type BodyPart, TRUNCATED, tooLarge } from './reply.ts'
@@ -79,23 +81,27 @@ export function promqlQueries(
     const askedAtMs = clock.monotonic()
     return asked.run(params.timeoutMs, async (scope) => {
       const startedAtMs = clock.monotonic()
-      const read = timed(clock, wholeSource({ bus, reader, scope, budget: asked.budget }))
-      const request = { text: params.query, ...times, signal: scope.signal, lookbackMs }
+      const { budget } = asked
+      const reading = new Share(budget)
+      const read = timed(clock, wholeSource({ bus, reader, scope, budget: reading }))
+      const memory = budget.memory === undefined ? {} : { memory: budget.memory }
+      const request = { text: params.query, ...times, signal: scope.signal, lookbackMs, ...memory }
       const answer = () => {
         if (split === undefined) return engine.query(request, read.source)
         const mayKeep = config.partCacheBytesMax > 0 && asked.params.no_store !== 'true'
-        return inParts({ query: params.query, ...times, lookbackMs, split, mayKeep }, scope, asked.budget)
+        return inParts({ query: params.query, ...times, lookbackMs, split, mayKeep }, scope, budget)
       }
       const result = cut(await namingQuery<Promise<QueryResult>>(answer), params.limit)
+      reading.letGo() // the answer shares no samples with what was read
       const warning = statsWarning(params.stats)
       const timings = {
         queuedMs: startedAtMs - askedAtMs,
         readMs: read.spentMs(),
         totalMs: clock.monotonic() - startedAtMs,
       }
-      const stats = params.stats === '' ? undefined : statsText(timings, asked.budget.sampleCount)
+      const stats = params.stats === '' ? undefined : statsText(timings, budget.sampleCount)
       const warnings = warning === undefined ? result.warnings : [...result.warnings, warning]
-      return { data: resultBody(result, stats), notes: { warnings, infos: result.infos } }
+      return { data: resultBody(result, stats, budget), notes: { warnings, infos: result.infos } }
     })
   }
 }
@@ -128,15 +134,19 @@ function cut(result: QueryResult, limit: number): QueryResult {
   return { ...result, warnings, value: { ...value, series: value.series.slice(0, limit) } }
 }
 
-function resultBody(result: QueryResult, stats: string | undefined): readonly BodyPart[] {
-  let text: string
-  try {
-    text = renderJson(result)
-  } catch (error) {
-    if (error instanceof RangeError) throw tooLarge({ cause: error }) // longer than a string can be
-    throw error
-  }
-  return stats === undefined ? [text] : [text.slice(0, -1), `,"stats":${stats}}`]
+/** In parts, each charged before it is made. */
+function resultBody(result: QueryResult, stats: string | undefined, account: Account): readonly BodyPart[] {
+  const parts: BodyPart[] = []
+  let bytes = 0
+  renderTo(result, (text) => {
+    bytes += text.length
+    if (bytes > query.replyBytesMax) throw tooLarge()
+    account.hold(text.length)
+    parts.push(Buffer.from(text))
+  })
+  if (stats === undefined) return parts
+  const last = parts.pop() as Buffer
+  return [...parts, last.subarray(0, -1), `,"stats":${stats}}`]
 }
 
 /** The source, with the time that reading from it took in all. */

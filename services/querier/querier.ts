@@ -34,22 +34,31 @@ import { featuresOf } from './features.ts'
 import { federateQueries } from './federate.ts'
 import { labelQueries } from './label-queries.ts'
 import { type Measures, measures } from './measures.ts'
+import { MemoryPool } from './memory-pool.ts'
 import { keepOpen } from './open-blocks.ts'
 import { checkedParams, consistencyOf } from './params.ts'
 import { createPartCache } from './part-cache.ts'
 import { evaluatePart } from './part-evaluation.ts'
 import { createPartitionReader } from './partition-reader.ts'
 import { placesOf } from './positions.ts'
+import type { ProcessMemory } from './process-memory.ts'
 import { promqlQueries } from './promql-queries.ts'
 import { remoteReadQueries } from './remote-read.ts'
-import { errorBody, failureOf, rawBody, successBody } from './reply.ts'
+import { errorBody, failureOf, rawBody, sizeOfParts, successBody } from './reply.ts'
 import { lifetime, Warnings } from './scope.ts'
 import { splitRange } from './split-range.ts'
 import { createViews } from './views.ts'
 import { createWholeReader } from './whole-reader.ts'
 
-export function querier(deps: ServiceDeps & { config: QuerierConfig }): Actor {
-  const { bus, clock, config, id, log, membership } = deps
+export interface QuerierDeps extends ServiceDeps {
+  readonly config: QuerierConfig
+  /** Of the process, if it is this querier's own. */
+  readonly processMemory?: ProcessMemory
+}
+
+export function querier(deps: QuerierDeps): Actor {
+  const { bus, clock, id, log, membership } = deps
+  const config = withinMemory(deps.config)
   const enabledFeatures: ReadonlySet<string> = new Set(config.enableFeature)
   const limits = watchLimits(deps)
   const active = new ActiveQueries(deps)
@@ -67,7 +76,7 @@ export function querier(deps: ServiceDeps & { config: QuerierConfig }): Actor {
       log.debug({ owner }, `an owner did not answer: ${textOf(error)}`)
     },
   })
-  const objects = cached(deps)
+  const objects = cached({ ...deps, config })
   const views = createViews({ open: () => openBlocks({ ...deps, objects }), clock, log })
   const kept = keepOpen(views, { countMax: config.openBlocksMax, bytesMax: config.openBlocksBytesMax })
   measured.blocksKept(kept)
@@ -95,8 +104,18 @@ export function querier(deps: ServiceDeps & { config: QuerierConfig }): Actor {
     concurrentMax: config.concurrentQueriesMax,
     queuedMax: config.queuedQueriesMax,
   })
-  const evaluation = { bus, engine, reader, config, enabledFeatures }
   const cache = createPartCache(config.partCacheBytesMax)
+  const memory = new MemoryPool({
+    bytesMax: config.querierMemoryBytesMax,
+    queryBytesMax: config.queryMemoryBytesMax,
+    clock,
+    process: deps.processMemory,
+    cachedBytes: () => config.readCacheBytesMax + kept.bytes + cache.bytes,
+    onRefusal: (limit) => measured.memoryRefused(limit),
+    onCollection: () => measured.garbageCollected(),
+  })
+  measured.memoryHeld(memory)
+  const evaluation = { bus, engine, reader, config, enabledFeatures, memory }
   measured.partsKept(cache)
   const inParts = splitRange({
     ...{ bus, clock, membership, reader, cache, partsAtOnceMax: config.partsAtOnceMax },
@@ -137,20 +156,25 @@ export function querier(deps: ServiceDeps & { config: QuerierConfig }): Actor {
     const { kind } = context.params
     const form = formOf(context.headers)
     const measuring = measured.begin(isKind(kind) ? kind : 'unknown')
-    let budget = new Budget(config)
+    const account = memory.open()
+    let budget = new Budget(config, account)
     try {
       const tenant = decodeTenant(context.params.tenant)
       const bounds = boundsOf(config, limits.of(tenant))
-      budget = new Budget(bounds)
+      budget = new Budget(bounds, account)
       const body = await answer(readParams(question, form), context, { tenant, bounds, budget })
+      if (form === 'cbor') account.charge(CBOR_WEIGHT * body.length)
+      const reply = bodyIn(form, body)
       measuring.end('success', budget)
-      return bodyIn(form, body)
+      return reply
     } catch (error) {
       if (error instanceof AssertionError) throw error // Q6
       const failure = failureOf(error)
       if (failure.isUnexpected) log.error({ kind, requestId: context.requestId, error }, 'a query failed unexpectedly')
       measuring.end(failure.errorType, budget)
       return bodyIn(form, errorBody(failure))
+    } finally {
+      account.close()
     }
   }
 
@@ -218,11 +242,26 @@ export function querier(deps: ServiceDeps & { config: QuerierConfig }): Actor {
       }
     }
     const { data, notes, raw } = await kinds[kind]({ params, budget, bounds, run })
+    budget.hold(sizeOfParts(raw ?? data ?? []))
     if (raw !== undefined) return rawBody(raw)
     return successBody(data, {
       warnings: [...new Set([...(notes?.warnings ?? []), ...warnings.list()])],
       infos: notes?.infos ?? [],
     })
+  }
+}
+
+/** A JSON body as objects, for each of its bytes. */
+const CBOR_WEIGHT = 10
+
+/** Caches take no more than a share of the memory that there is. */
+function withinMemory(config: QuerierConfig): QuerierConfig {
+  const share = (bytesMax: number, part: number) => Math.min(bytesMax, Math.floor(config.querierMemoryBytesMax / part))
+  return {
+    ...config,
+    readCacheBytesMax: share(config.readCacheBytesMax, 8),
+    openBlocksBytesMax: share(config.openBlocksBytesMax, 8),
+    partCacheBytesMax: share(config.partCacheBytesMax, 16),
   }
 }
 

@@ -15,6 +15,11 @@ export interface Notes {
   readonly infos?: readonly string[]
 }
 
+/** Bytes, or characters, which are about as many. */
+export function sizeOfParts(parts: readonly BodyPart[]): number {
+  return parts.reduce((sum, part) => sum + part.length, 0)
+}
+
 /** `data`: JSON; undefined leaves it out. */
 export function successBody(data: readonly BodyPart[] | undefined, { warnings, infos = [] }: Notes): Uint8Array {
   const parts: BodyPart[] = ['{"status":"success"']

@@ -7,6 +7,7 @@
 import { CorruptError } from '../../shared/base/errors.ts'
 import type { Histogram } from '../../shared/model/histogram.ts'
 import type { Labels } from '../../shared/model/labels.ts'
+import { histogramListBytes, SAMPLE_BYTES, SERIES_BYTES } from '../../shared/promql/memory.ts'
 import type { SeriesSamples } from '../../shared/promql/source.ts'
 import { HistogramChunkReader } from '../../shared/tsdb/chunk/histogram.ts'
 import { decodeXorWords, ENCODING_XOR, wordsOf, xorCount } from '../../shared/tsdb/chunk/xor.ts'
@@ -14,6 +15,8 @@ import { SampleColumns, type SampleRun } from '../../shared/tsdb/columns.ts'
 import type { Interval } from '../../shared/tsdb/delete-filter.ts'
 import { mergeRuns } from '../../shared/tsdb/merge.ts'
 
+/** The first of an answer, and the largest: each is twice the one before, unless one series needs more. */
+const ARENA_SAMPLES_FIRST = 2 * 1024
 const ARENA_SAMPLES = 64 * 1024
 export const NO_TIMES = new Float64Array(0)
 
@@ -60,9 +63,13 @@ export class SeriesColumns {
   private columns = { times: NO_TIMES, values: NO_TIMES }
   private filled = 0
   private readonly scratch = new SampleColumns(256)
+  private readonly hold: (bytes: number) => void
+  private arenaSamples = ARENA_SAMPLES_FIRST / 2
 
-  constructor(range: Interval) {
+  /** @param hold told of memory before it is taken; may throw */
+  constructor(range: Interval, hold: (bytes: number) => void = () => {}) {
     this.range = range
+    this.hold = hold
   }
 
   /** Chunks [from, to) of a list as one series, without what `hidden` covers; undefined when none of their samples is left. */
@@ -115,7 +122,9 @@ export class SeriesColumns {
   /** Makes room for `count` samples behind those that are kept. */
   private reserve(count: number): void {
     if (this.filled + count <= this.times.length) return
-    const capacity = Math.max(ARENA_SAMPLES, count)
+    this.arenaSamples = Math.min(ARENA_SAMPLES, 2 * this.arenaSamples)
+    const capacity = Math.max(this.arenaSamples, count)
+    this.hold(SAMPLE_BYTES * capacity)
     this.times = new Float64Array(capacity)
     this.values = new Float64Array(capacity)
     this.words = wordsOf(this.values)
@@ -180,6 +189,7 @@ export class SeriesColumns {
     const times = scratch.times.slice(low, high)
     const values = scratch.values.slice(low, high)
     const histograms: readonly (Histogram | undefined)[] | undefined = scratch.histograms?.slice(low, high)
+    this.hold(SERIES_BYTES + SAMPLE_BYTES * times.length + histogramListBytes(histograms))
     return histograms === undefined ? { labels, times, values } : { labels, times, values, histograms }
   }
 }

@@ -15,7 +15,7 @@ import type { Interval } from '../../shared/tsdb/delete-filter.ts'
 import { type Budget, Share } from './budget.ts'
 import { collect } from './frames.ts'
 import { type PartCache, partKey, stateOf } from './part-cache.ts'
-import { united } from './part-result.ts'
+import { sizeOfPart, united } from './part-result.ts'
 import type { ReadScope } from './partition-reader.ts'
 import type { Part, Split } from './split.ts'
 import type { View } from './views.ts'
@@ -69,6 +69,7 @@ export function splitRange(deps: SplitRangeDeps): AnswerInParts {
         deps.onPart(known.has(part) ? 'cache' : 'evaluation')
         const fresh = Math.max(0, reply.read.series - seriesPeak)
         seriesPeak += fresh
+        budget.hold(2 * sizeOfPart(reply)) // with its copy in the answer
         budget.spend({ ...reply.read, series: fresh }) // also of what was kept: a limit does not depend on it
         replies[at] = reply
       }
@@ -164,4 +165,11 @@ export function splitRange(deps: SplitRangeDeps): AnswerInParts {
   }
 }
 
-const unlimited = { seriesLeft: Number.MAX_SAFE_INTEGER, spend() {}, refund() {} }
+const unlimited = {
+  seriesLeft: Number.MAX_SAFE_INTEGER,
+  spend() {},
+  refund() {},
+  checkRange() {},
+  hold() {},
+  free() {},
+}

@@ -2,6 +2,7 @@
 // others do (L11).
 import type { Histogram } from '../../shared/model/histogram.ts'
 import type { Labels } from '../../shared/model/labels.ts'
+import { SAMPLE_BYTES, SERIES_BYTES } from '../../shared/promql/memory.ts'
 import type { SeriesSamples } from '../../shared/promql/source.ts'
 import { SampleColumns, type SampleRun } from '../../shared/tsdb/columns.ts'
 import { mergeRuns } from '../../shared/tsdb/merge.ts'
@@ -14,12 +15,14 @@ export interface Answer {
   readonly otherHashes: readonly number[]
 }
 
-/** Answers made with `isHashed` (or only one). */
-export function unite(answers: readonly Answer[]): Answer {
+/** Answers made with `isHashed` (or only one).
+ *  @param hold told of memory before it is taken */
+export function unite(answers: readonly Answer[], hold: (bytes: number) => void = () => {}): Answer {
   const filled = answers.filter((answer) => answer.series.length > 0)
   if (filled.length <= 1) return filled[0] ?? { series: [], hashes: [], otherHashes: [] }
   const total = filled.reduce((sum, answer) => sum + answer.series.length, 0)
   const mask = 2 ** Math.ceil(Math.log2(total * 2)) - 1
+  hold(4 * (mask + 1) + 24 * total)
   const slots = new Int32Array(mask + 1) // 1 + index into `united`; 0 is free
   const united: SeriesSamples[] = []
   const hashes: number[] = []
@@ -44,7 +47,11 @@ export function unite(answers: readonly Answer[]): Answer {
       }
     }
   }
-  for (const [index, others] of again) united[index] = merged([united[index]!, ...others])
+  for (const [index, others] of again) {
+    const parts = [united[index]!, ...others]
+    hold(SERIES_BYTES + SAMPLE_BYTES * parts.reduce((sum, { times }) => sum + times.length, 0))
+    united[index] = merged(parts)
+  }
   return { series: united, hashes, otherHashes }
 
   function isSame(index: number, hash: number, otherHash: number | undefined, labels: Labels): boolean {

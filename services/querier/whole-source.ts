@@ -4,7 +4,7 @@ import type { Bus } from '../../shared/bus/port.ts'
 import { select } from '../../shared/contracts/read.ts'
 import type { SeriesSource } from '../../shared/promql/source.ts'
 import { selectFrom } from './block-reading.ts'
-import type { Budget } from './budget.ts'
+import type { Account } from './budget.ts'
 import { type Collected, collect } from './frames.ts'
 import type { ReadScope } from './partition-reader.ts'
 import { newestOnly } from './series-columns.ts'
@@ -16,7 +16,7 @@ export interface WholeSourceDeps {
   readonly bus: Bus
   readonly reader: WholeReader
   readonly scope: ReadScope
-  readonly budget: Budget
+  readonly budget: Account
   /** Told what is read from where. */
   readonly trace?: ReadTrace
   /** The bound on time does not hold. */
@@ -62,7 +62,10 @@ export function wholeSource({ bus, reader, scope, budget, trace, isOfAllTime }: 
         block: (call, reading) => selectFrom(call, { matchers, range, mode, names }, reading),
       })
       for (const text of new Set(answers.flatMap((each) => each.warnings))) warn(text)
-      const united = unite(answers.map((each) => each.answer))
+      const united = unite(
+        answers.map((each) => each.answer),
+        (bytes) => budget.hold(bytes),
+      )
       const series = projection?.isOrdered ? sortedByHashes(united) : united.series
       return mode === 'last' && answers.length > 1 ? series.map(newestOnly) : series
     },

@@ -18,7 +18,7 @@ import { newEvaluation } from './exec/evaluate.ts'
 import { dropMetadata, sortedByLabels, stayDistinct } from './exec/labels.ts'
 import { type Evaluation, newQueryState, refuseWhenOver } from './exec/query-state.ts'
 import { rawRange } from './exec/raw-range.ts'
-import { HeldMemory, type QueryMemory, SAMPLE_BYTES, SERIES_BYTES } from './memory.ts'
+import { HeldMemory, type QueryMemory, SERIES_BYTES } from './memory.ts'
 import { typeOf } from './parse/check.ts'
 import { parse } from './parse/parser.ts'
 import { buildPlan } from './plan/build.ts'
@@ -289,9 +289,9 @@ function seriesOf(
   let count = 0
   for (let i = 0; i < kinds.length; i++) if (kinds[i] !== ABSENT) count++
   if (count === kinds.length && histograms === undefined) return { labels, times, values }
-  memory.charge(SERIES_BYTES + SAMPLE_BYTES * count + (histograms === undefined ? 0 : 8 * count))
-  const keptTimes = new Float64Array(count)
-  const keptValues = new Float64Array(count)
+  memory.charge(SERIES_BYTES + (histograms === undefined ? 0 : 8 * count))
+  const keptTimes = memory.floats(count)
+  const keptValues = memory.floats(count)
   const keptHistograms: (Histogram | undefined)[] = []
   for (let i = 0, to = 0; i < kinds.length; i++) {
     if (kinds[i] === ABSENT) continue

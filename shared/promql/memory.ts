@@ -34,12 +34,20 @@ export function textBytes(text: string): number {
 /** Drawn from the account at once: evaluation counts by the column, the account is asked seldom. */
 const QUANTUM_BYTES = 64 * 1024
 
+/** Small columns are cut from shared buffers: many small ones would leave holes in the process' memory that it never gives back. */
+const SLAB_BYTES_FIRST = 4 * 1024
+const SLAB_BYTES_MAX = 256 * 1024
+/** What is larger than this share of a slab has a buffer of its own. */
+const SLAB_SHARE_MAX = 1 / 4
+
 /** What evaluation holds at the moment, drawn from an account in large pieces. */
 export class HeldMemory {
   private readonly account: QueryMemory | undefined
   private heldBytes = 0
   private keptBytes = 0
   private drawnBytes = 0
+  private slab = new ArrayBuffer(0)
+  private slabUsedBytes = 0
 
   /** @param account undefined: memory without a bound */
   constructor(account: QueryMemory | undefined) {
@@ -70,6 +78,26 @@ export class HeldMemory {
     if (wanted === this.drawnBytes) return
     this.account?.release(this.drawnBytes - wanted)
     this.drawnBytes = wanted
+  }
+
+  /** Zeros, charged. Multiples of eight bytes; `at` is where they begin in the buffer. */
+  cut(bytes: number): { buffer: ArrayBuffer; at: number } {
+    this.charge(bytes)
+    if (bytes > SLAB_BYTES_MAX * SLAB_SHARE_MAX) return { buffer: new ArrayBuffer(bytes), at: 0 }
+    if (this.slabUsedBytes + bytes > this.slab.byteLength) {
+      const wanted = Math.min(SLAB_BYTES_MAX, Math.max(SLAB_BYTES_FIRST, 2 * this.slab.byteLength))
+      this.slab = new ArrayBuffer(Math.max(wanted, bytes))
+      this.slabUsedBytes = 0
+    }
+    const at = this.slabUsedBytes
+    this.slabUsedBytes += bytes
+    return { buffer: this.slab, at }
+  }
+
+  /** Zeros, charged. */
+  floats(count: number): Float64Array {
+    const { buffer, at } = this.cut(8 * count)
+    return new Float64Array(buffer, at, count)
   }
 
   private draw(): void {

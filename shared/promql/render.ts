@@ -5,36 +5,64 @@ import type { MatrixSeries, QueryResult, VectorSample } from './engine.ts'
 import { formatJsonFloat } from './format-float.ts'
 import { allBuckets } from './functions/histogram-buckets.ts'
 
+/** Characters gathered before they are given out. */
+const PART_LENGTH = 512 * 1024
+
 /** `{"resultType":…,"result":…}` */
-export function renderJson({ value }: Pick<QueryResult, 'value'>): string {
+export function renderJson(result: Pick<QueryResult, 'value'>): string {
+  let whole = ''
+  renderTo(result, (text) => {
+    whole += text
+  })
+  return whole
+}
+
+/** The same, in parts of moderate length that end anywhere; the last one with the closing brace. */
+export function renderTo({ value }: Pick<QueryResult, 'value'>, emit: (text: string) => void): void {
   switch (value.type) {
     case 'scalar':
-      return `{"resultType":"scalar","result":[${renderTime(value.timeMs)},"${formatJsonFloat(value.value)}"]}`
+      return emit(`{"resultType":"scalar","result":[${renderTime(value.timeMs)},"${formatJsonFloat(value.value)}"]}`)
     case 'string':
-      return `{"resultType":"string","result":[${renderTime(value.timeMs)},${renderText(value.value)}]}`
+      return emit(`{"resultType":"string","result":[${renderTime(value.timeMs)},${renderText(value.value)}]}`)
     case 'vector': {
       const time = renderTime(value.timeMs)
       const texts: Texts = new Map()
-      const samples = value.samples.map((sample) => renderSample(sample, time, texts))
-      return `{"resultType":"vector","result":[${samples.join(',')}]}`
+      return renderList('vector', value.samples, (sample) => renderSample(sample, time, texts), emit)
     }
     case 'matrix':
-      return renderMatrix(value.series)
+      return renderMatrix(value.series, emit)
   }
 }
 
-function renderMatrix(list: readonly MatrixSeries[]): string {
+function renderList<T>(
+  type: string,
+  list: readonly T[],
+  render: (one: T) => string,
+  emit: (text: string) => void,
+): void {
+  let text = `{"resultType":"${type}","result":[`
+  for (let i = 0; i < list.length; i++) {
+    if (i > 0) text += ','
+    text += render(list[i]!)
+    if (text.length < PART_LENGTH) continue
+    emit(text)
+    text = ''
+  }
+  emit(`${text}]}`)
+}
+
+function renderMatrix(list: readonly MatrixSeries[], emit: (text: string) => void): void {
   const texts: Texts = new Map()
   let shared: Float64Array | undefined // complete series of one query share their times
   let times: readonly string[] = []
-  const series = list.map((one) => {
+  const render = (one: MatrixSeries) => {
     if (one.times !== shared) {
       shared = one.times
       times = Array.from(shared, renderTime)
     }
     return renderSeries(one, times, texts)
-  })
-  return `{"resultType":"matrix","result":[${series.join(',')}]}`
+  }
+  renderList('matrix', list, render, emit)
 }
 
 /** Names and values of labels as they were rendered: most stand in many series. */

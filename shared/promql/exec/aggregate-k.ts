@@ -5,17 +5,7 @@ import { labelsHash } from '../functions/labels-hash.ts'
 import type { PlanAggregation } from '../plan/plan.ts'
 import type { Group } from './aggregate.ts'
 import { TEXTS } from './annotations.ts'
-import {
-  ABSENT,
-  type Column,
-  columnBytes,
-  FLOAT,
-  type Grid,
-  HISTOGRAM,
-  isEmpty,
-  newColumn,
-  setHistogram,
-} from './column.ts'
+import { ABSENT, type Column, chargedColumn, FLOAT, type Grid, HISTOGRAM, isEmpty, setHistogram } from './column.ts'
 import { ExecutionError } from './errors.ts'
 import type { Evaluation } from './query-state.ts'
 
@@ -45,8 +35,7 @@ export function evaluateSelection(
         const from = group.columns[index]!
         let to = kept.get(from)
         if (to === undefined) {
-          state.memory.charge(columnBytes(grid.steps))
-          to = newColumn(from.labels, grid.steps, from.dropsName)
+          to = chargedColumn(state.memory, from.labels, grid.steps, from.dropsName)
           kept.set(from, to)
         }
         if (from.kinds[step] === HISTOGRAM) setHistogram(to, step, from.histograms![step]!)

@@ -12,13 +12,13 @@ import { TEXTS } from './annotations.ts'
 import {
   ABSENT,
   type Column,
+  chargedColumn,
   columnBytes,
   FLOAT,
   type Grid,
   HISTOGRAM,
   isEmpty,
   mergeSameLabels,
-  newColumn,
 } from './column.ts'
 import { ExecutionError } from './errors.ts'
 import { keyIgnoring, keyOn, NO_LABELS, onlyLabels, quote, sortedByLabels, withLabel, withoutLabels } from './labels.ts'
@@ -45,8 +45,7 @@ export async function evaluateAggregation(node: PlanAggregation, grid: Grid, sta
   const results: Column[] = []
   for (const group of groupBy(columns, node)) {
     await state.breathe()
-    state.memory.charge(columnBytes(grid.steps))
-    const result = newColumn(group.labels, grid.steps)
+    const result = chargedColumn(state.memory, group.labels, grid.steps)
     result.dropsName = group.columns.some((column) => column.dropsName)
     aggregate(node, group, result, param, state)
     if (!isEmpty(result)) results.push(result)
@@ -63,8 +62,8 @@ async function aggregateStream(node: PlanAggregation, grid: Grid, state: Evaluat
   const results: Column[] = []
   const groups: Accumulator[] = []
   const numberOf = groupNumbers(node, (labels) => {
-    state.memory.charge(4 * columnBytes(grid.steps)) // with what an accumulator keeps
-    const result = newColumn(labels, grid.steps)
+    state.memory.charge(3 * columnBytes(grid.steps)) // what an accumulator keeps
+    const result = chargedColumn(state.memory, labels, grid.steps)
     groups.push(newAccumulator(result))
     return results.push(result) - 1
   })
@@ -329,9 +328,8 @@ async function countValues(node: PlanAggregation, grid: Grid, state: Evaluation)
         const key = labels.join('\xff')
         counts = byKey.get(key)
         if (counts === undefined) {
-          state.memory.charge(columnBytes(grid.steps))
           if (isHistogram) state.memory.keep(textBytes(text))
-          counts = newColumn(labels, grid.steps)
+          counts = chargedColumn(state.memory, labels, grid.steps)
           byKey.set(key, counts)
         }
         texts.set(text, counts)

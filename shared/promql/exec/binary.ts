@@ -5,7 +5,17 @@ import { type Labels, labelOf, labelsKey } from '../../model/labels.ts'
 import type { VectorMatching } from '../ast.ts'
 import { histogramListBytes } from '../memory.ts'
 import type { PlanBinary } from '../plan/plan.ts'
-import { ABSENT, type Column, columnBytes, FLOAT, type Grid, isEmpty, mergeSameLabels, newColumn } from './column.ts'
+import {
+  ABSENT,
+  type Column,
+  chargedColumn,
+  columnBytes,
+  FLOAT,
+  type Grid,
+  isEmpty,
+  mergeSameLabels,
+  newColumn,
+} from './column.ts'
 import { elementOperation, LastNotes, type Operands } from './element.ts'
 import { ExecutionError } from './errors.ts'
 import {
@@ -118,10 +128,9 @@ function join(
   const operate = elementOperation(node, notes, { keepsVector: false })
   const labelsFor = resultLabels(node, matching, state)
   const results: Column[] = []
-  const bytes = columnBytes(grid.steps) + grid.steps // with the steps where two met
   const pair = (group: MatchGroup, a: Column, b: Column) => {
-    state.memory.charge(bytes)
-    const result = newColumn(labelsFor(a.labels, b.labels), grid.steps, node.returnBool)
+    state.memory.charge(grid.steps) // where the two met
+    const result = chargedColumn(state.memory, labelsFor(a.labels, b.labels), grid.steps, node.returnBool)
     const met = new Uint8Array(grid.steps)
     operate({ a: isSwapped ? b : a, b: isSwapped ? a : b, scalarA: undefined, scalarB: undefined }, result, met)
     if (result.histograms !== undefined) state.memory.charge(histogramListBytes(result.histograms))

@@ -42,6 +42,21 @@ export function newColumn(labels: Labels, steps: number, dropsName = false): Col
   return { labels, dropsName, values: new Float64Array(steps), kinds: new Uint8Array(steps), histograms: undefined }
 }
 
+/** With at most so many steps V8 keeps a column on its heap. */
+const HEAP_STEPS_MAX = 8
+
+/** A column, charged before it is made. */
+export function chargedColumn(memory: HeldMemory, labels: Labels, steps: number, dropsName = false): Column {
+  if (steps <= HEAP_STEPS_MAX) {
+    memory.charge(columnBytes(steps))
+    return newColumn(labels, steps, dropsName)
+  }
+  memory.charge(SERIES_BYTES)
+  const { buffer, at } = memory.cut(Math.ceil((STEP_BYTES * steps) / 8) * 8)
+  const values = new Float64Array(buffer, at, steps)
+  return { labels, dropsName, values, kinds: new Uint8Array(buffer, at + 8 * steps, steps), histograms: undefined }
+}
+
 /** Where an operator that makes one column after the other gets them from and puts them. */
 export interface ColumnSink {
   /** A column without a value. */
@@ -75,8 +90,7 @@ export class ColumnList implements ColumnSink {
   make(labels: Labels, steps: number, dropsName = false): Column {
     const { spare } = this
     if (spare === undefined) {
-      this.memory.charge(columnBytes(steps))
-      this.spare = newColumn(labels, steps, dropsName)
+      this.spare = chargedColumn(this.memory, labels, steps, dropsName)
       return this.spare
     }
     spare.labels = labels
@@ -169,8 +183,8 @@ export function refuseSameLabels(columns: readonly Column[]): void {
 }
 
 /** One value for every step: what a step-invariant expression becomes. */
-export function broadcast(column: Column, steps: number): Column {
-  const wide = newColumn(column.labels, steps, column.dropsName)
+export function broadcast(column: Column, steps: number, memory: HeldMemory): Column {
+  const wide = chargedColumn(memory, column.labels, steps, column.dropsName)
   wide.kinds.fill(column.kinds[0]!)
   if (column.kinds[0] === HISTOGRAM) {
     wide.histograms = new Array<Histogram | undefined>(steps).fill(column.histograms![0])

@@ -12,7 +12,6 @@ import {
   bytesOfColumns,
   type Column,
   ColumnStream,
-  columnBytes,
   type Grid,
   gridOf,
   HISTOGRAM,
@@ -118,8 +117,7 @@ async function evaluateInvariant(node: PlanInvariant, grid: Grid, state: Evaluat
   const columns = await evaluateVector(node.expr, firstStep(grid), state)
   if (grid.steps === 1) return columns
   state.hold(columns.length * (grid.steps - 1))
-  state.memory.charge(columns.length * columnBytes(grid.steps))
-  return columns.map((column) => broadcast(column, grid.steps))
+  return columns.map((column) => broadcast(column, grid.steps, state.memory))
 }
 
 async function evaluateUnary(node: PlanUnary, grid: Grid, state: Evaluation): Promise<Column[]> {

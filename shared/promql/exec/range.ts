@@ -196,6 +196,9 @@ export async function rangeInput(node: PlanMatrix | PlanSubquery, grid: Grid, st
   }
 }
 
+/** With more steps than these one series alone may take long. */
+const LONG_STEPS = 256
+
 export async function evaluateRangeCall(
   node: PlanCall,
   input: RangeInput,
@@ -212,7 +215,7 @@ export async function evaluateRangeCall(
   const dropName = metadataDropper()
   const window = newWindow()
   for (let i = 0; i < input.sets.length; i++) {
-    if ((i & 15) === 0) await state.breathe()
+    if ((i & 15) === 0 || grid.steps > LONG_STEPS) await state.breathe()
     const series = usesStarts ? input.seriesAt(i) : withoutStarts(input.seriesAt(i))
     const dropsName = !keepsName || series.dropsName
     const labels = dropsName && !state.delaysNameRemoval ? dropName(series.labels) : series.labels

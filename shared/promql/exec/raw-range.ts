@@ -2,7 +2,7 @@
 import type { Histogram } from '../../model/histogram.ts'
 import type { Labels } from '../../model/labels.ts'
 import { boundedFloats } from '../functions/extended-range.ts'
-import { histogramListBytes, SAMPLE_BYTES, SERIES_BYTES } from '../memory.ts'
+import { type HeldMemory, histogramListBytes, SERIES_BYTES } from '../memory.ts'
 import type { PlanMatrix } from '../plan/plan.ts'
 import type { Grid } from './column.ts'
 import { ExecutionError } from './errors.ts'
@@ -30,28 +30,35 @@ export async function rawRange(node: PlanMatrix, grid: Grid, state: QueryState):
     }
     const cut =
       selector.modifier === undefined
-        ? within(series, startMs, endMs)
+        ? within(series, startMs, endMs, state.memory)
         : { labels: series.labels, ...boundedFloats(series, { startMs, endMs }, selector.modifier, state.lookbackMs) }
     state.hold(cut.times.length)
-    if (cut.times.length > 0) state.memory.charge(SERIES_BYTES + SAMPLE_BYTES * cut.times.length)
+    state.memory.charge(SERIES_BYTES)
+    if (cut.times.length === 0) continue
     if (cut.histograms !== undefined) state.memory.charge(histogramListBytes(cut.histograms))
-    if (cut.times.length > 0) raw.push(cut)
+    raw.push(cut)
   }
   return raw
 }
 
-function within(series: RangeSeries, startMs: number, endMs: number): RawSeries {
+function within(series: RangeSeries, startMs: number, endMs: number, memory: HeldMemory): RawSeries {
   const floats = bounds(series.times, startMs, endMs)
   const histograms = bounds(series.histogramTimes, startMs, endMs)
   const { labels } = series
   if (histograms.lo === histograms.hi) {
     return {
       labels,
-      times: series.times.slice(floats.lo, floats.hi),
-      values: series.values.slice(floats.lo, floats.hi),
+      times: copied(series.times, floats, memory),
+      values: copied(series.values, floats, memory),
     }
   }
   return merged(series, floats, histograms)
+}
+
+function copied(column: Float64Array, { lo, hi }: Bounds, memory: HeldMemory): Float64Array {
+  const copy = memory.floats(hi - lo)
+  copy.set(column.subarray(lo, hi))
+  return copy
 }
 
 interface Bounds {

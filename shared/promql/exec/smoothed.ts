@@ -6,7 +6,7 @@ import { usesCustomBuckets } from '../functions/histogram-buckets.ts'
 import { IncompatibleSchemas } from '../functions/histogram-shape.ts'
 import type { PlanSelector } from '../plan/plan.ts'
 import { TEXTS } from './annotations.ts'
-import { type Column, columnBytes, FLOAT, type Grid, isEmpty, newColumn, setHistogram } from './column.ts'
+import { type Column, chargedColumn, FLOAT, type Grid, isEmpty, setHistogram } from './column.ts'
 import type { QueryState } from './query-state.ts'
 import { type RangeSeries, rangeSeriesOf } from './range.ts'
 import { samplesOf } from './selector.ts'
@@ -16,7 +16,7 @@ export async function evaluateSmoothed(node: PlanSelector, grid: Grid, state: Qu
   for (const samples of samplesOf(node, state)) {
     await state.breathe()
     const series = rangeSeriesOf(samples)
-    const column = newColumn(series.labels, grid.steps)
+    const column = chargedColumn(state.memory, series.labels, grid.steps)
     for (let step = 0; step < grid.steps; step++) {
       const atMs = (node.atMs ?? grid.startMs + step * grid.stepMs) - node.offsetMs
       const floats = around(series.times, atMs, state.lookbackMs)
@@ -28,7 +28,6 @@ export async function evaluateSmoothed(node: PlanSelector, grid: Grid, state: Qu
     }
     if (isEmpty(column)) continue
     state.hold(grid.steps)
-    state.memory.charge(columnBytes(grid.steps))
     columns.push(column)
   }
   return columns

@@ -6,13 +6,12 @@ import { TEXTS } from '../exec/annotations.ts'
 import {
   ABSENT,
   type Column,
-  columnBytes,
+  chargedColumn,
   FLOAT,
   type Grid,
   HISTOGRAM,
   isEmpty,
   mergeSameLabels,
-  newColumn,
 } from '../exec/column.ts'
 import { dropMetadata, withLabel, withoutLabels } from '../exec/labels.ts'
 import type { Evaluation } from '../exec/query-state.ts'
@@ -150,8 +149,7 @@ function readHistograms({ natives, classics }: Sorted, reader: Reader, grid: Gri
   const results: Column[] = []
   const bare = (labels: Labels) => (state.delaysNameRemoval ? labels : dropMetadata(labels))
   for (const { labels, kinds, histograms } of natives) {
-    state.memory.charge(columnBytes(grid.steps))
-    const result = newColumn(bare(labels), grid.steps, true)
+    const result = chargedColumn(state.memory, bare(labels), grid.steps, true)
     const name = labelOf(result.labels, METRIC_NAME)
     for (let i = 0; i < grid.steps; i++) {
       if (kinds[i] !== HISTOGRAM) continue
@@ -161,8 +159,7 @@ function readHistograms({ natives, classics }: Sorted, reader: Reader, grid: Gri
     if (!isEmpty(result)) results.push(result)
   }
   for (const { labels, bounds } of classics) {
-    state.memory.charge(columnBytes(grid.steps))
-    const result = newColumn(bare(labels), grid.steps, true)
+    const result = chargedColumn(state.memory, bare(labels), grid.steps, true)
     for (let i = 0; i < grid.steps; i++) {
       const buckets: Bucket[] = []
       for (const { upper, column } of bounds) {
@@ -230,8 +227,7 @@ function splitByQuantile(column: Column, qs: Float64Array, label: string, { memo
     const text = formatOpenMetrics(qs[i]!)
     let part = byText.get(text)
     if (part === undefined) {
-      memory.charge(columnBytes(qs.length))
-      part = newColumn(withLabel(column.labels, label, text), qs.length, true)
+      part = chargedColumn(memory, withLabel(column.labels, label, text), qs.length, true)
       byText.set(text, part)
     }
     part.kinds[i] = FLOAT

@@ -7,12 +7,11 @@ import {
   ABSENT,
   type Column,
   ColumnList,
-  columnBytes,
+  chargedColumn,
   FLOAT,
   type Grid,
   HISTOGRAM,
   mergeSameLabels,
-  newColumn,
   setHistogram,
 } from '../exec/column.ts'
 import { ExecutionError } from '../exec/errors.ts'
@@ -162,8 +161,7 @@ function enrich(
     const resultKey = labelsKey(labels)
     let result = results.get(resultKey)
     if (result === undefined) {
-      memory.charge(columnBytes(grid.steps))
-      result = newColumn(labels, grid.steps, column.dropsName)
+      result = chargedColumn(memory, labels, grid.steps, column.dropsName)
       results.set(resultKey, result)
     }
     if (column.kinds[step] === HISTOGRAM) setHistogram(result, step, column.histograms![step]!)
