@@ -147,10 +147,13 @@ function putSamples(out: Writer, { times, values, histograms }: ReadSeries): voi
       putMessage(out, 4, encodeProto(histogram, time))
       continue
     }
+    const hasValue = !Object.is(values[i], 0) // left out as there, but with its sign zero is written
     out.u8(0x12) // samples 2
-    out.u8(10 + int64Bytes(time))
-    out.u8(0x09) // value 1
-    out.f64(values, i)
+    out.u8((hasValue ? 10 : 1) + int64Bytes(time))
+    if (hasValue) {
+      out.u8(0x09) // value 1
+      out.f64(values, i)
+    }
     out.u8(0x10) // timestamp 2
     putInt64(out, time)
   }

@@ -76,7 +76,11 @@ describe.skipIf(missing !== undefined && !mustRun)('the query API', () => {
         { name: '__name__', operator: '=', value: name },
         { name: 'handler', operator: '!~', value: '/[x-z]' },
       ] as const
-      const queries = [{ matchers, ...range }]
+      const everyFloat = [{ name: '__name__', operator: '=', value: 'shop_ratio' }] as const
+      const queries = [
+        { matchers, ...range },
+        { matchers: everyFloat, startMs: startMs + 7_000, endMs: endMs - 7_000 },
+      ]
       const asked = async (shapes: readonly number[]) => {
         const body = Buffer.from(compress(readRequest(queries, shapes)))
         const answers = await Promise.all(

@@ -306,6 +306,19 @@ describe('a query', () => {
     expect(await answer.text()).toBe(text)
   })
 
+  test('that was refused by a limit carries its id, and when to come again', async () => {
+    const error = 'too many outstanding requests (err-carillon-too-many-queries)'
+    await start({ onQuery: () => JSON.stringify({ status: 'error', errorType: 'too_many_requests', error }) })
+    for (const path of ['api/v1/query?query=up', 'federate?match[]=up']) {
+      const { status, headers } = await fetch(`${system.url}/${path}`)
+      expect(status).toBe(429)
+      expect([headers.get('x-carillon-error-id'), headers.get('retry-after')]).toEqual([
+        'err-carillon-too-many-queries',
+        '1',
+      ])
+    }
+  })
+
   test('without a querier is 503 in Prometheus\u2019 shape', async () => {
     await start({ members: { querier: [] } })
     const answer = await fetch(`${system.url}/api/v1/query?query=up`)
