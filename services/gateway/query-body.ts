@@ -27,12 +27,14 @@ export function statusOf(body: Uint8Array): number {
 
 /** A failure with what HTTP adds to it: the stable id that its text ends in, when to come again. */
 export function failedAnswer(status: number, body: Uint8Array, shape: 'json' | 'text'): Answer {
-  const error = String(failureIn(body).error ?? '')
+  const failure = failureIn(body)
+  const error = String(failure.error ?? '')
+  const mayPass = status === 429 || failure.errorType === 'unavailable' // a query that took too long will again
   const [, code] = /\((err-carillon-[a-z0-9-]+)\)$/.exec(error) ?? []
   const headers: Record<string, string> = {
     'Content-Type': shape === 'json' ? JSON_TYPE : TEXT,
     ...(code !== undefined && { 'X-Carillon-Error-Id': code }),
-    ...((status === 429 || status === 503) && { 'Retry-After': String(RETRY_AFTER_S) }),
+    ...(mayPass && { 'Retry-After': String(RETRY_AFTER_S) }),
   }
   return { status, headers, body: shape === 'json' ? body : `${error}\n` }
 }
