@@ -150,6 +150,34 @@ function inMiB(bytes: number): string {
   return `${Math.ceil(bytes / MIB)} MiB`
 }
 
+/** What a part of a query holds of what its query does. */
+export class MemoryShare implements QueryMemory {
+  private readonly whole: QueryMemory
+  private held = 0
+  private isClosed = false
+
+  constructor(whole: QueryMemory) {
+    this.whole = whole
+  }
+
+  charge(bytes: number): void {
+    if (this.isClosed) throw new QueryCancelledError() // M2
+    this.whole.charge(bytes)
+    this.held += bytes
+  }
+
+  release(bytes: number): void {
+    if (this.isClosed) return
+    this.held -= bytes
+    this.whole.release(bytes)
+  }
+
+  close(): void {
+    if (!this.isClosed) this.release(this.held)
+    this.isClosed = true
+  }
+}
+
 /** What one query holds. */
 export class MemoryAccount implements QueryMemory {
   private readonly pool: MemoryPool

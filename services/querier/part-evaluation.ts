@@ -4,7 +4,7 @@ import type { QueryPartAsk, QueryPartReply } from '../../shared/contracts/query-
 import type { Engine } from '../../shared/promql/engine.ts'
 import { parse } from '../../shared/promql/parse/parser.ts'
 import { Budget, type BudgetBounds } from './budget.ts'
-import type { MemoryPool } from './memory-pool.ts'
+import type { MemoryAccount, MemoryShare } from './memory-pool.ts'
 import { stateOf } from './part-cache.ts'
 import { packed } from './part-result.ts'
 import type { ReadScope } from './partition-reader.ts'
@@ -18,20 +18,20 @@ export interface PartEvaluationDeps {
   readonly reader: WholeReader
   readonly config: { readonly lookbackMs: number; readonly defaultStepMs: number }
   readonly enabledFeatures: ReadonlySet<string>
-  readonly memory: MemoryPool
 }
 
+/** `memory` is closed in the end. */
 export async function evaluatePart(
   deps: PartEvaluationDeps,
   asked: QueryPartAsk,
   scope: Omit<ReadScope, 'warn'>,
   bounds: BudgetBounds,
+  memory: MemoryShare | MemoryAccount,
 ): Promise<QueryPartReply> {
   const { bus, engine, reader, config, enabledFeatures } = deps
   const { query, startMs, endMs, stepMs, partStartMs, partEndMs } = asked
   const lookbackMs = asked.lookbackMs || config.lookbackMs
   const part = { startMs: partStartMs, endMs: partEndMs }
-  const memory = deps.memory.open()
   try {
     const budget = new Budget(bounds, memory)
     const trace = new ReadTrace()

@@ -34,7 +34,7 @@ import { featuresOf } from './features.ts'
 import { federateQueries } from './federate.ts'
 import { labelQueries } from './label-queries.ts'
 import { type Measures, measures } from './measures.ts'
-import { MemoryPool } from './memory-pool.ts'
+import { MemoryPool, MemoryShare } from './memory-pool.ts'
 import { keepOpen } from './open-blocks.ts'
 import { checkedParams, consistencyOf } from './params.ts'
 import { createPartCache } from './part-cache.ts'
@@ -115,11 +115,14 @@ export function querier(deps: QuerierDeps): Actor {
     onCollection: () => measured.garbageCollected(),
   })
   measured.memoryHeld(memory)
-  const evaluation = { bus, engine, reader, config, enabledFeatures, memory }
+  const evaluation = { bus, engine, reader, config, enabledFeatures }
   measured.partsKept(cache)
   const inParts = splitRange({
     ...{ bus, clock, membership, reader, cache, partsAtOnceMax: config.partsAtOnceMax },
-    evaluate: (asked, scope) => evaluatePart(evaluation, asked, scope, boundsOf(config, limits.of(scope.tenant))),
+    evaluate(asked, scope, whole) {
+      const held = whole.memory === undefined ? memory.open() : new MemoryShare(whole.memory)
+      return evaluatePart(evaluation, asked, scope, boundsOf(config, limits.of(scope.tenant)), held)
+    },
     onPart: (from) => measured.part(from),
   })
   const kinds: Readonly<Record<QueryKind, AnswerKind>> = {
@@ -193,7 +196,9 @@ export function querier(deps: QuerierDeps): Actor {
     }
     try {
       const bounds = boundsOf(config, limits.of(scope.tenant))
-      return await partAdmission.run(scope, life.signal, () => evaluatePart(evaluation, asked, scope, bounds))
+      return await partAdmission.run(scope, life.signal, () =>
+        evaluatePart(evaluation, asked, scope, bounds, memory.open()),
+      )
     } catch (error) {
       throw life.signal.aborted && !(error instanceof AssertionError) ? life.signal.reason : error
     } finally {

@@ -29,7 +29,7 @@ export interface SplitRangeDeps {
   readonly cache: PartCache
   readonly partsAtOnceMax: number
   /** In this process. */
-  readonly evaluate: (asked: QueryPartAsk, scope: ReadScope) => Promise<QueryPartReply>
+  readonly evaluate: (asked: QueryPartAsk, scope: ReadScope, whole: Budget) => Promise<QueryPartReply>
   onPart(from: 'cache' | 'evaluation'): void
 }
 
@@ -65,7 +65,7 @@ export function splitRange(deps: SplitRangeDeps): AnswerInParts {
       while (next < parts.length) {
         const at = next++
         const part = parts[at]!
-        const reply = known.get(part) ?? (await evaluated(asked, part, within))
+        const reply = known.get(part) ?? (await evaluated(asked, part, within, budget))
         deps.onPart(known.has(part) ? 'cache' : 'evaluation')
         const fresh = Math.max(0, reply.read.series - seriesPeak)
         seriesPeak += fresh
@@ -87,7 +87,7 @@ export function splitRange(deps: SplitRangeDeps): AnswerInParts {
   }
 
   /** By this process where it is the only one, else by whichever is free; once more when that one went away. */
-  async function evaluated(asked: RangeAsked, part: Part, scope: ReadScope): Promise<QueryPartReply> {
+  async function evaluated(asked: RangeAsked, part: Part, scope: ReadScope, whole: Budget): Promise<QueryPartReply> {
     const { query, startMs, endMs, stepMs, lookbackMs } = asked
     const question: QueryPartAsk = {
       ...{ query, startMs, endMs, stepMs, lookbackMs },
@@ -98,7 +98,7 @@ export function splitRange(deps: SplitRangeDeps): AnswerInParts {
     }
     const reply = await (membership.live('querier').length > 1
       ? elsewhere(question, scope)
-      : deps.evaluate(question, scope))
+      : deps.evaluate(question, scope, whole))
     if (asked.mayKeep && reply.state !== '' && reply.warnings.length === 0 && isOld(part.reach)) {
       cache.set(partKey(scope.tenant, asked.split.identity, part, reply.state), query, reply)
     }
