@@ -129,7 +129,9 @@ async function runQuery(options: EngineOptions, request: QueryRequest, source: S
   const { startMs, endMs, stepMs, part } = request
   if (stepMs !== 0) refuseAsRange(expr)
   const steps = part === undefined ? {} : { part }
-  const times = { startMs, endMs, stepMs, lookbackMs, defaultStepMs: options.defaultStepMs, ...steps }
+  const { windowFor } = source
+  const windowed = windowFor === undefined ? {} : { windowFor }
+  const times = { startMs, endMs, stepMs, lookbackMs, defaultStepMs: options.defaultStepMs, ...steps, ...windowed }
   let plan = buildPlan(expr, { ...times, projects: source.projects === true })
   const timeoutMs = Math.min(request.timeoutMs ?? options.timeoutMs, options.timeoutMs)
   const deadlineMs = clock.monotonic() + timeoutMs

@@ -11,6 +11,23 @@ export interface SelectHints {
   readonly mode: 'all' | 'last'
   /** Only asked of a source that projects. */
   readonly projection?: Projection
+  /** Only asked of a source that has windows. */
+  readonly windows?: WindowsWanted
+}
+
+/** What may stand in place of the samples: per window of time one sample, made of all in it, at the time of the last of them. */
+export interface WindowsWanted {
+  /** last: the last sample · count, sum, min, max · avg: the sum, with `counts` · counter: one that grows by all increases, resets taken out. */
+  readonly use: 'last' | 'count' | 'sum' | 'min' | 'max' | 'avg' | 'counter'
+  /** Of the longest windows that may be read, ms; 0: none, unless the samples are gone. */
+  readonly lengthMs: number
+}
+
+/** Samples in [startMs, endMs) stand for windows of this length. */
+export interface WindowSpan {
+  readonly startMs: number
+  readonly endMs: number
+  readonly lengthMs: number
 }
 
 /** What an aggregation by names needs of its series: these labels, and nothing else. */
@@ -32,12 +49,19 @@ export interface SeriesSamples {
   readonly histograms?: readonly (Histogram | undefined)[]
   /** Only when start timestamps are kept: per sample, when what it counts began, in milliseconds; 0 where unknown. */
   readonly startTimes?: Float64Array
+  /** Only with windows of use count or avg: how many samples each one stands for. */
+  readonly counts?: Float64Array
+  /** Only with windows of use last: where they are, in order of time. Instant selectors look back for them by their length more. */
+  readonly windows?: readonly WindowSpan[]
 }
 
 export interface SeriesSource {
   /** Answers a question with a projection in its way: each series has only the labels named (several series may share one label set,
    *  and then best one array), and where `isOrdered` the series stand in an order that depends on nothing but their full label sets. */
   readonly projects?: true
+  /** Has windows: the length of those that would do for a selector with this range (absent: an instant selector), looked at every `stepMs`
+   *  (0: once), or 0 for none. */
+  readonly windowFor?: (question: { stepMs: number; rangeMs?: number }) => number
   /** Rejects with the errors of the base room; what passes through `warn` is shown to the asker as a warning.
    *  The series come in no particular order, each label set once; but see `projects`. */
   select(matchers: readonly Matcher[], hints: SelectHints, context: QueryContext): Promise<SeriesSamples[]>

@@ -27,6 +27,9 @@ export interface RangeSeries {
   /** Start timestamps, where they are kept and asked for. */
   readonly startTimes: Float64Array | undefined
   readonly histogramStartTimes: Float64Array | undefined
+  /** How many samples each one stands for; absent: one. */
+  readonly counts?: Float64Array | undefined
+  readonly histogramCounts?: Float64Array | undefined
 }
 
 /** Floats at [lo, hi) and histograms at [histogramLo, histogramHi). The kernel leaves its result in `value` or `histogram`. */
@@ -81,7 +84,7 @@ function countStale(values: Float64Array): number {
 }
 
 export function rangeSeriesOf(samples: SeriesSamples): RangeSeries {
-  const { labels, times, values, histograms, startTimes } = samples
+  const { labels, times, values, histograms, startTimes, counts } = samples
   if (histograms !== undefined) return { labels, dropsName: false, ...splitSamples(samples, histograms) }
   const plain = {
     labels,
@@ -91,21 +94,23 @@ export function rangeSeriesOf(samples: SeriesSamples): RangeSeries {
     histogramStartTimes: undefined,
   }
   const staleCount = countStale(values)
-  if (staleCount === 0) return { ...plain, times, values, startTimes }
+  if (staleCount === 0) return { ...plain, times, values, startTimes, counts }
   const words = wordsOf(values)
   const keptTimes = new Float64Array(times.length - staleCount)
   const keptValues = new Float64Array(times.length - staleCount)
   const keptStarts = startTimes === undefined ? undefined : new Float64Array(keptTimes.length)
+  const keptCounts = counts === undefined ? undefined : new Float64Array(keptTimes.length)
   for (let i = 0, to = 0; i < times.length; i++) {
     if (isStaleAt(words, i)) continue
     keptTimes[to] = times[i]!
     if (keptStarts !== undefined) keptStarts[to] = startTimes![i]!
+    if (keptCounts !== undefined) keptCounts[to] = counts![i]!
     keptValues[to++] = values[i]!
   }
-  return { ...plain, times: keptTimes, values: keptValues, startTimes: keptStarts }
+  return { ...plain, times: keptTimes, values: keptValues, startTimes: keptStarts, counts: keptCounts }
 }
 
-function splitSamples({ times, values, startTimes }: SeriesSamples, mixed: readonly (Histogram | undefined)[]) {
+function splitSamples({ times, values, startTimes, counts }: SeriesSamples, mixed: readonly (Histogram | undefined)[]) {
   const words = wordsOf(values)
   const floats: number[] = []
   const natives: number[] = []
@@ -123,6 +128,8 @@ function splitSamples({ times, values, startTimes }: SeriesSamples, mixed: reado
     histogramTimes: picked(times, natives),
     histograms: natives.map((i) => mixed[i]!),
     histogramStartTimes: startTimes && picked(startTimes, natives),
+    counts: counts && picked(counts, floats),
+    histogramCounts: counts && picked(counts, natives),
   }
 }
 

@@ -3,7 +3,7 @@ import type { Histogram } from '../../model/histogram.ts'
 import { isStale, isStaleAt } from '../../model/sample.ts'
 import { isHistogramReset } from '../functions/histogram-math.ts'
 import type { PlanSelector } from '../plan/plan.ts'
-import type { SeriesSamples } from '../source.ts'
+import type { SeriesSamples, WindowSpan } from '../source.ts'
 import { type Column, ColumnList, type ColumnSink, FLOAT, type Grid, setHistogram } from './column.ts'
 import type { QueryState } from './query-state.ts'
 
@@ -86,7 +86,7 @@ export function isStaleHistogram(histogram: Histogram): boolean {
 
 function fill(
   column: Column,
-  { times, values, histograms, startTimes }: SeriesSamples,
+  { times, values, histograms, startTimes, windows }: SeriesSamples,
   grid: Grid,
   { offsetMs, atMs, lookbackMs, take }: { offsetMs: number; atMs: number | undefined; lookbackMs: number; take: Take },
 ): number {
@@ -97,8 +97,10 @@ function fill(
   const strideMs = atMs === undefined ? grid.stepMs : 0
   for (let step = 0; step < grid.steps; step++, stepMs += strideMs) {
     while (next < times.length && times[next]! <= stepMs) next++
-    if (next === 0 || times[next - 1]! <= stepMs - lookbackMs) continue
     const at = next - 1
+    if (at < 0 || times[at]! <= stepMs - lookbackMs) {
+      if (at < 0 || windows === undefined || times[at]! <= stepMs - lookbackMs - lengthAt(windows, times[at]!)) continue
+    }
     const histogram = histograms?.[at]
     if (histogram !== undefined) {
       if (isStaleHistogram(histogram)) continue
@@ -115,4 +117,9 @@ function fill(
     } else setHistogram(column, step, histogram)
   }
   return count
+}
+
+/** The length of the window that a sample at this time stands for. */
+function lengthAt(windows: readonly WindowSpan[], timeMs: number): number {
+  return windows.find(({ startMs, endMs }) => startMs <= timeMs && timeMs < endMs)?.lengthMs ?? 0
 }

@@ -5,7 +5,7 @@ import { TEXTS } from '../exec/annotations.ts'
 import { ABSENT, HISTOGRAM } from '../exec/column.ts'
 import type { RangeCall, RangeSeries, Window } from '../exec/range.ts'
 import { averageHistogram, sumHistogram } from './histogram-average.ts'
-import { equals, isHistogramReset } from './histogram-math.ts'
+import { equals, isHistogramReset, scaleDown } from './histogram-math.ts'
 import { type HistogramNotes, IncompatibleSchemas } from './histogram-shape.ts'
 import { isStartReset } from './start-times.ts'
 
@@ -37,7 +37,14 @@ export function sumOfHistograms(window: Window, series: RangeSeries, call: Range
 }
 
 export function averageOfHistograms(window: Window, series: RangeSeries, call: RangeCall): 0 | 2 {
-  return reduced(window, series, call, averageHistogram)
+  const { histogramCounts: counts } = series
+  if (counts === undefined) return reduced(window, series, call, averageHistogram)
+  const kind = reduced(window, series, call, sumHistogram)
+  if (kind === ABSENT) return kind
+  let count = 0
+  for (let i = window.histogramLo; i < window.histogramHi; i++) count += counts[i]!
+  window.histogram = scaleDown(window.histogram!, count)
+  return kind
 }
 
 interface Sample {

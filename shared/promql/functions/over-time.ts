@@ -72,6 +72,15 @@ function lateWholePrefix(series: RangeSeries): () => Float64Array | undefined {
   }
 }
 
+/** The samples in a window, or that those in it stand for. */
+function countIn({ lo, hi, histogramLo, histogramHi }: Window, { counts, histogramCounts }: RangeSeries): number {
+  if (counts === undefined && histogramCounts === undefined) return hi - lo + (histogramHi - histogramLo)
+  let count = 0
+  for (let i = lo; i < hi; i++) count += counts?.[i] ?? 1
+  for (let i = histogramLo; i < histogramHi; i++) count += histogramCounts?.[i] ?? 1
+  return count
+}
+
 function sumOfFloats(series: RangeSeries) {
   const prefixOf = lateWholePrefix(series)
   const { values } = series
@@ -93,6 +102,10 @@ function sumOfFloats(series: RangeSeries) {
 }
 
 function averageOfFloats(series: RangeSeries) {
+  if (series.counts !== undefined) {
+    const sumIn = sumOfFloats(series)
+    return (window: Window): number => sumIn(window) / countIn(window, series)
+  }
   const prefixOf = lateWholePrefix(series)
   const { values } = series
   return ({ lo, hi }: Window): number => {
@@ -357,8 +370,8 @@ const quantileOverTime: KernelFactory = floatsOnly(({ values }, call) => ({ lo, 
 export const OVER_TIME: Readonly<Record<string, KernelFactory>> = {
   sum_over_time: eitherKind(sumOfFloats, sumOfHistograms),
   avg_over_time: eitherKind(averageOfFloats, averageOfHistograms),
-  count_over_time: () => (window) => {
-    window.value = window.hi - window.lo + (window.histogramHi - window.histogramLo)
+  count_over_time: (series) => (window) => {
+    window.value = countIn(window, series)
     return FLOAT
   },
   min_over_time: extreme((a, b) => a < b, false),

@@ -6,6 +6,7 @@
 //   select    each selector gets the exact times it can look at; equal questions become one
 import type { Expr, MatrixSelector, Subquery, ValueType, VectorSelector } from '../ast.ts'
 import { ExecutionError } from '../exec/errors.ts'
+import type { WindowsWanted } from '../source.ts'
 import { durationMs } from './durations.ts'
 import type {
   Plan,
@@ -49,6 +50,8 @@ export function buildPlan(expr: Expr, times: PlanTimes): Plan {
     needsBuckets: false,
     isOrdered: true,
     wanted: undefined,
+    stepMs: times.stepMs,
+    call: '',
   }
   return { root: planSelects(root, around, query, selects), selects: selects.list }
 }
@@ -267,6 +270,10 @@ interface Surroundings {
   readonly isOrdered: boolean
   /** The labels that the nearest aggregation looks at, where nothing between looks at others. */
   readonly wanted: Wanted | undefined
+  /** From one look to the next; 0: there is one. */
+  readonly stepMs: number
+  /** The function that a range is an argument of. */
+  readonly call: string
 }
 
 /** Aggregations that give the same in whatever order the series come. */
@@ -295,7 +302,7 @@ function planSelects(node: PlanNode, around: Surroundings, times: PlanTimes, sel
       return { ...node, selector: withSelect(node.selector, node.rangeMs, around, times, selects) }
     case 'subquery': {
       const inner = { startMs: subqueryStartMs(node, span.startMs), endMs: (node.atMs ?? span.endMs) - node.offsetMs }
-      return { ...node, expr: visit(node.expr, { span: inner, needsBuckets: true }) }
+      return { ...node, expr: visit(node.expr, { span: inner, needsBuckets: true, stepMs: node.stepMs }) }
     }
     case 'invariant':
       return { ...node, expr: visit(node.expr, { span: { startMs: span.startMs, endMs: span.startMs } }) }
@@ -318,6 +325,7 @@ function planSelects(node: PlanNode, around: Surroundings, times: PlanTimes, sel
         readsTotals: around.readsTotals || READ_TOTALS.has(node.name),
         needsBuckets: around.needsBuckets || NEED_BUCKETS.has(node.name),
         wanted: wantedThrough(node, around.wanted),
+        call: node.name,
       }
       // The second argument of info() names labels; it is not evaluated.
       const evaluated = node.name === 'info' ? 1 : node.args.length
@@ -329,7 +337,7 @@ function planSelects(node: PlanNode, around: Surroundings, times: PlanTimes, sel
 function withSelect(
   selector: PlanSelector,
   rangeMs: number,
-  { span, readsTotals, needsBuckets, isOrdered, wanted }: Surroundings,
+  { span, readsTotals, needsBuckets, isOrdered, wanted, stepMs, call }: Surroundings,
   times: PlanTimes,
   selects: Selects,
 ): PlanSelector {
@@ -341,11 +349,14 @@ function withSelect(
   const lastMs = (selector.atMs ?? span.endMs) - selector.offsetMs
   const isOneLook = rangeMs === 0 && firstMs === lastMs && !isExtended && !findsResets
   const names = isExtended ? undefined : projectedNames(selector, wanted)
+  const looks = { rangeMs, stepMs: firstMs === lastMs ? 0 : stepMs, call: isExtended ? '' : call }
+  const windows = windowsWanted(looks, times)
   const hints = {
     startMs: firstMs - backMs + 1,
     endMs: lastMs + aheadMs,
     mode: isOneLook ? 'last' : 'all',
     ...(names !== undefined && { projection: { names, isOrdered } }),
+    ...(windows !== undefined && { windows }),
   } as const
   const forbidsMetadata = names !== undefined && wanted!.losesName
   return {
@@ -355,9 +366,33 @@ function withSelect(
   }
 }
 
+/** What the functions that windows can serve make of them. */
+const WINDOW_USES: Readonly<Record<string, WindowsWanted['use']>> = {
+  count_over_time: 'count',
+  present_over_time: 'count',
+  absent_over_time: 'count',
+  sum_over_time: 'sum',
+  min_over_time: 'min',
+  max_over_time: 'max',
+  avg_over_time: 'avg',
+  last_over_time: 'last',
+  rate: 'counter',
+  increase: 'counter',
+}
+
+function windowsWanted(
+  { rangeMs, stepMs, call }: { rangeMs: number; stepMs: number; call: string },
+  { windowFor }: PlanTimes,
+): WindowsWanted | undefined {
+  if (windowFor === undefined) return undefined
+  const use = rangeMs === 0 ? 'last' : WINDOW_USES[call]
+  if (use === undefined) return { use: 'last', lengthMs: 0 }
+  return { use, lengthMs: windowFor(rangeMs === 0 ? { stepMs } : { stepMs, rangeMs }) }
+}
+
 function numberOf(select: PlannedSelect, { list, known }: Selects): number {
-  const { startMs, endMs, mode } = select.hints
-  const key = JSON.stringify([startMs, endMs, mode, select.matchers])
+  const { startMs, endMs, mode, windows } = select.hints
+  const key = JSON.stringify([startMs, endMs, mode, windows, select.matchers])
   const same = known.get(key)
   if (same !== undefined) {
     list[same] = serveBoth(list[same]!, select)

@@ -2,7 +2,7 @@
 
 import type { Matcher } from '../../model/matcher.ts'
 import type { Position, RangeModifier, ValueType, VectorMatching } from '../ast.ts'
-import type { SelectHints } from '../source.ts'
+import type { SelectHints, SeriesSource } from '../source.ts'
 
 interface Node {
   readonly type: ValueType
@@ -123,4 +123,6 @@ export interface PlanTimes {
   readonly defaultStepMs: number
   /** Whether the source is asked for no more labels than matter. */
   readonly projects: boolean
+  /** Of a source with windows. */
+  readonly windowFor?: SeriesSource['windowFor']
 }
