@@ -200,6 +200,15 @@ function timeoutParam({ timeout }: QueryParams): number | undefined {
   return ns / 1e6
 }
 
+/** Of the longest windows that may stand for samples, ms; 0: none; undefined: by the step. */
+export function windowMaxParam({ max_source_resolution: text }: QueryParams): number | undefined {
+  if (text === undefined || text === '' || text === 'auto') return undefined
+  if (text === 'raw') return 0
+  const ns = parseDurationNs(text)
+  if (isFault(ns)) throw invalidParameter('max_source_resolution', ns.fault)
+  return Math.max(0, ns / 1e6)
+}
+
 /** undefined: the default, also for zero. */
 function lookbackParam({ lookback_delta: text }: QueryParams): number | undefined {
   if (text === undefined || text === '') return undefined

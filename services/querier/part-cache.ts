@@ -5,6 +5,7 @@
 //        uses it has made sure that owners hold nothing of it now.
 import { createHash } from 'node:crypto'
 import { LRUCache } from 'lru-cache'
+import { WINDOW_RANGE_MS, WINDOWS_MS } from '../../shared/blocks/downsampled.ts'
 import { isHiding } from '../../shared/contracts/deletes.ts'
 import type { QueryPartReply } from '../../shared/contracts/query-part.ts'
 import type { Interval } from '../../shared/tsdb/delete-filter.ts'
@@ -54,8 +55,9 @@ export function partKey(tenant: string, identity: string, { startMs, endMs }: Pa
   return JSON.stringify([tenant, identity, startMs, endMs, state])
 }
 
-/** A hash of the blocks and deletions of a view that a range of time is read from. */
-export function stateOf({ blocks, deletes }: View, range: Interval): string {
+/** A hash of the blocks and deletions of a view that a range of time is read from. Whether a day is read from windows depends on all of it. */
+export function stateOf({ blocks, deletes }: View, asked: Interval): string {
+  const range = blocks.some(({ resolutionMs }) => resolutionMs > 0) ? wholeDays(asked) : asked
   const read = blocks.filter((entry) => overlaps(entry, range))
   const ulids = new Set(read.map(({ ulid }) => ulid))
   const hiding = deletes
@@ -65,4 +67,12 @@ export function stateOf({ blocks, deletes }: View, range: Interval): string {
   return createHash('sha256')
     .update(JSON.stringify([listed, hiding.sort()]))
     .digest('hex')
+}
+
+function wholeDays({ startMs, endMs }: Interval): Interval {
+  const fromMs = startMs - WINDOWS_MS[0] // reachOf
+  return {
+    startMs: Math.floor(fromMs / WINDOW_RANGE_MS) * WINDOW_RANGE_MS,
+    endMs: (Math.floor(endMs / WINDOW_RANGE_MS) + 1) * WINDOW_RANGE_MS - 1,
+  }
 }

@@ -37,7 +37,8 @@ export async function evaluatePart(
     const trace = new ReadTrace()
     const warnings: string[] = []
     const warn = (text: string) => void warnings.push(text)
-    const source = wholeSource({ bus, reader, scope: { ...scope, warn }, budget, trace })
+    const windowFor = reader.windowChoice(scope.tenant, asked.windowMaxMs)
+    const source = wholeSource({ bus, reader, scope: { ...scope, warn }, budget, trace, windowFor })
     const request = { text: query, startMs, endMs, stepMs, part, lookbackMs, signal: scope.signal, memory }
     const result = await engine.query(request, source)
     const times = { startMs, endMs, stepMs, lookbackMs, defaultStepMs: config.defaultStepMs }

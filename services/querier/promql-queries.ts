@@ -15,7 +15,7 @@ import type { SeriesSource } from '../../shared/promql/source.ts'
 import type { Answer, AnswerKind, Asked } from './asked.ts'
 import { type Account, Share } from './budget.ts'
 import type { QuerierConfig } from './config.ts'
-import { type InstantParams, instantParams, rangeParams, statsWarning } from './params.ts'
+import { type InstantParams, instantParams, rangeParams, statsWarning, windowMaxParam } from './params.ts'
 import { type BodyPart, TRUNCATED, tooLarge } from './reply.ts'
 import { splitOf } from './split.ts'
 import type { AnswerInParts } from './split-range.ts'
@@ -77,19 +77,21 @@ export function promqlQueries(
     const expr = namingQuery(() => checkQuery(params.query, times)) // refused before it waits for its turn
     const lookbackMs = params.lookbackMs ?? config.lookbackMs
     const whole = { ...times, lookbackMs, defaultStepMs: config.defaultStepMs }
+    const windowMaxMs = windowMaxParam(asked.params)
     const split = times.stepMs === 0 ? undefined : namingQuery(() => splitOf(expr, whole, config.queryPartMs))
     const askedAtMs = clock.monotonic()
     return asked.run(params.timeoutMs, async (scope) => {
       const startedAtMs = clock.monotonic()
       const { budget } = asked
       const reading = new Share(budget)
-      const read = timed(clock, wholeSource({ bus, reader, scope, budget: reading }))
+      const windowFor = reader.windowChoice(scope.tenant, windowMaxMs)
+      const read = timed(clock, wholeSource({ bus, reader, scope, budget: reading, windowFor }))
       const memory = budget.memory === undefined ? {} : { memory: budget.memory }
       const request = { text: params.query, ...times, signal: scope.signal, lookbackMs, ...memory }
       const answer = () => {
         if (split === undefined) return engine.query(request, read.source)
         const mayKeep = config.partCacheBytesMax > 0 && asked.params.no_store !== 'true'
-        return inParts({ query: params.query, ...times, lookbackMs, split, mayKeep }, scope, budget)
+        return inParts({ query: params.query, ...times, lookbackMs, split, mayKeep, windowMaxMs }, scope, budget)
       }
       const result = cut(await namingQuery<Promise<QueryResult>>(answer), params.limit)
       reading.letGo() // the answer shares no samples with what was read

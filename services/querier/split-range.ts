@@ -42,6 +42,7 @@ export interface RangeAsked {
   readonly split: Split
   /** False: nothing is looked up, and nothing kept. */
   readonly mayKeep: boolean
+  readonly windowMaxMs: number | undefined
 }
 
 /** What is newer than this may still change, whoever holds it. */
@@ -88,19 +89,20 @@ export function splitRange(deps: SplitRangeDeps): AnswerInParts {
 
   /** By this process where it is the only one, else by whichever is free; once more when that one went away. */
   async function evaluated(asked: RangeAsked, part: Part, scope: ReadScope, whole: Budget): Promise<QueryPartReply> {
-    const { query, startMs, endMs, stepMs, lookbackMs } = asked
+    const { query, startMs, endMs, stepMs, lookbackMs, windowMaxMs } = asked
     const question: QueryPartAsk = {
       ...{ query, startMs, endMs, stepMs, lookbackMs },
       partStartMs: part.startMs,
       partEndMs: part.endMs,
       places: Array.from(scope.places, (place) => place ?? null),
       allowsPartial: scope.allowsPartial,
+      ...(windowMaxMs !== undefined && { windowMaxMs }),
     }
     const reply = await (membership.live('querier').length > 1
       ? elsewhere(question, scope)
       : deps.evaluate(question, scope, whole))
     if (asked.mayKeep && reply.state !== '' && reply.warnings.length === 0 && isOld(part.reach)) {
-      cache.set(partKey(scope.tenant, asked.split.identity, part, reply.state), query, reply)
+      cache.set(keyOf(asked, scope, part, reply.state), query, reply)
     }
     return reply
   }
@@ -125,7 +127,7 @@ export function splitRange(deps: SplitRangeDeps): AnswerInParts {
     const foundBy = (view: View) => {
       const found = new Map<Part, QueryPartReply>()
       for (const part of old) {
-        const reply = cache.get(partKey(scope.tenant, split.identity, part, stateOf(view, part.reach)), query)
+        const reply = cache.get(keyOf(asked, scope, part, stateOf(view, part.reach)), query)
         if (reply !== undefined) found.set(part, reply)
       }
       return found
@@ -163,6 +165,10 @@ export function splitRange(deps: SplitRangeDeps): AnswerInParts {
   function isOld({ endMs }: Interval): boolean {
     return endMs < clock.now() - NEWEST_MS
   }
+}
+
+function keyOf({ split, windowMaxMs }: RangeAsked, { tenant }: ReadScope, part: Part, state: string): string {
+  return partKey(tenant, windowMaxMs === undefined ? split.identity : `${windowMaxMs} ${split.identity}`, part, state)
 }
 
 const unlimited = {

@@ -10,14 +10,17 @@ import type { Clock } from '../../shared/base/clock.ts'
 import { CarillonError, CorruptError, RefusedError, textOf, UnavailableError } from '../../shared/base/errors.ts'
 import type { BlockEntry } from '../../shared/contracts/blocks.ts'
 import { WHATEVER_IS_HELD } from '../../shared/contracts/read.ts'
+import type { SeriesSource } from '../../shared/promql/source.ts'
 import type { Interval } from '../../shared/tsdb/delete-filter.ts'
 import { type Account, Share } from './budget.ts'
 import { type HiddenParts, hiddenOf } from './hidden.ts'
 import type { OpenBlock, OpenBlocks } from './open-blocks.ts'
 import { DroppedError, type OwnerCall, type PartitionReader, type ReadScope } from './partition-reader.ts'
 import type { View, Views } from './views.ts'
+import { windowChoice } from './window-choice.ts'
 
 export interface BlockCall {
+  readonly entry: BlockEntry
   readonly block: OpenBlock
   readonly hidden: HiddenParts
   readonly signal: AbortSignal
@@ -39,6 +42,8 @@ export interface HowToRead<T> {
   owner(call: OwnerCall, reading: Reading): Promise<T>
   /** Absent for what blocks do not hold. */
   block?(call: BlockCall, reading: Reading): Promise<T>
+  /** The blocks to read, once owners have answered; absent: all raw ones that overlap the range. */
+  pick?(view: View, fromOwners: readonly T[]): readonly BlockEntry[]
 }
 
 export interface WholeReader {
@@ -47,6 +52,8 @@ export interface WholeReader {
   /** The newest view there is, for what is looked up before anything is read. */
   view(scope: ReadScope): Promise<View>
   partitionCount(): number
+  /** How a query of the tenant chooses windows; undefined: it has none. */
+  windowChoice(tenant: string, lengthMaxMs: number | undefined): SeriesSource['windowFor']
 }
 
 export interface WholeReaderDeps {
@@ -68,7 +75,12 @@ class OutdatedError extends UnavailableError {}
 
 export function createWholeReader(deps: WholeReaderDeps): WholeReader {
   const { clock, partitions, views, blockReadsMax } = deps
-  return { readAll, view: (scope) => viewFor(scope, false), partitionCount: () => partitions.partitionCount() }
+  return {
+    readAll,
+    view: (scope) => viewFor(scope, false),
+    partitionCount: () => partitions.partitionCount(),
+    windowChoice: (tenant, lengthMaxMs) => windowChoice(views, tenant, lengthMaxMs),
+  }
 
   async function readAll<T>(scope: ReadScope, range: Interval, budget: Account, how: HowToRead<T>): Promise<T[]> {
     const isStrong = scope.places.length > 0
@@ -107,13 +119,13 @@ export function createWholeReader(deps: WholeReaderDeps): WholeReader {
     account: Account,
     how: HowToRead<T>,
   ): Promise<T[]> {
-    const { block: readBlock, owner } = how
+    const { block: readBlock, owner, pick } = how
     const isRead = (entry: BlockEntry) => entry.resolutionMs === 0 && overlaps(entry, range)
-    const entries = readBlock === undefined ? [] : view.blocks.filter(isRead)
+    const overlapping = readBlock === undefined ? [] : view.blocks.filter(isRead)
     const reading = {
       account,
       view,
-      sourceCount: partitions.partitionCount() + entries.length,
+      sourceCount: partitions.partitionCount() + (pick === undefined ? overlapping : view.blocks).length,
       blockSeries: { peak: 0 },
     }
     const ended = new AbortController() // the failure of one part ends the others
@@ -124,6 +136,7 @@ export function createWholeReader(deps: WholeReaderDeps): WholeReader {
     }
     try {
       const fromOwners = partitions.readAll(within, (call) => owner(call, reading))
+      const entries = pick === undefined ? overlapping : pick(view, await fromOwners)
       if (readBlock === undefined || entries.length === 0) return await fromOwners
       const fromBlocks = readBlocks(entries, within, (entry) => readOne(entry, view, range, within, readBlock, reading))
       return (await Promise.all([fromOwners, fromBlocks])).flat()
@@ -161,7 +174,7 @@ export function createWholeReader(deps: WholeReaderDeps): WholeReader {
     const { signal } = scope
     try {
       const block = await untilAborted(deps.openBlocks.open(scope.tenant, entry), signal)
-      const call = { block, hidden: hiddenOf(block, deletes, range), signal, breathe: breathing() }
+      const call = { entry, block, hidden: hiddenOf(block, deletes, range), signal, breathe: breathing() }
       const answer = await read(call, reading)
       call.signal.throwIfAborted()
       for (const gap of entry.gaps ?? []) scope.warn(`block ${entry.ulid}: ${gap}`)

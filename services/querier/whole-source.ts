@@ -1,8 +1,9 @@
 // The SeriesSource of a querier: what PromQL selects, read from the owners of all partitions and from blocks.
 import { askStream } from '../../shared/bus/ask.ts'
 import type { Bus } from '../../shared/bus/port.ts'
+import type { Aggregate } from '../../shared/contracts/blocks.ts'
 import { select } from '../../shared/contracts/read.ts'
-import type { SeriesSource } from '../../shared/promql/source.ts'
+import type { SeriesSource, WindowsWanted } from '../../shared/promql/source.ts'
 import { selectFrom } from './block-reading.ts'
 import type { Account } from './budget.ts'
 import { type Collected, collect } from './frames.ts'
@@ -11,6 +12,8 @@ import { newestOnly } from './series-columns.ts'
 import { sortedByHashes, unite } from './union.ts'
 import type { View } from './views.ts'
 import type { WholeReader } from './whole-reader.ts'
+import { uniteWindows, type WindowAnswers, withSpans } from './window-series.ts'
+import { aggregateOf, besideOf, type Picked, pickBlocks, reachOf } from './windows.ts'
 
 export interface WholeSourceDeps {
   readonly bus: Bus
@@ -21,6 +24,8 @@ export interface WholeSourceDeps {
   readonly trace?: ReadTrace
   /** The bound on time does not hold. */
   readonly isOfAllTime?: boolean
+  /** How windows are chosen; absent: samples are read. */
+  readonly windowFor?: SeriesSource['windowFor'] | undefined
 }
 
 /** From where a query was read. */
@@ -31,15 +36,25 @@ export class ReadTrace {
 }
 
 /** A source for one query; what it reads is counted in `budget`. */
-export function wholeSource({ bus, reader, scope, budget, trace, isOfAllTime }: WholeSourceDeps): SeriesSource {
+export function wholeSource({
+  bus,
+  reader,
+  scope,
+  budget,
+  trace,
+  isOfAllTime,
+  windowFor,
+}: WholeSourceDeps): SeriesSource {
   return {
     projects: true,
-    async select(matchers, { startMs, endMs, mode, projection }, { signal, warn }) {
+    ...(windowFor !== undefined && { windowFor }),
+    async select(matchers, { startMs, endMs, mode, projection, windows }, { signal, warn }) {
       const range = { startMs, endMs }
       if (!isOfAllTime) budget.checkRange(startMs, endMs)
       const names = projection?.names
       const selectScope = { ...scope, warn, signal: AbortSignal.any([scope.signal, signal]) }
-      const answers = await reader.readAll<Collected>(selectScope, range, budget, {
+      let picked: Picked | undefined
+      const answers = await reader.readAll<Part>(selectScope, range, budget, {
         async owner(call, { account, sourceCount, view }) {
           const isHashed = sourceCount > 1 || projection?.isOrdered === true
           const request = {
@@ -59,15 +74,47 @@ export function wholeSource({ bus, reader, scope, budget, trace, isOfAllTime }: 
           if (trace !== undefined) trace.ownerSeries += collected.answer.series.length
           return collected
         },
-        block: (call, reading) => selectFrom(call, { matchers, range, mode, names }, reading),
+        async block(call, reading) {
+          const { resolutionMs, aggregate } = call.entry
+          const reach = windows === undefined ? range : reachOf(range, windows.use, resolutionMs)
+          const collected = await selectFrom(call, { matchers, range: reach, mode, names }, reading)
+          return aggregate === undefined ? collected : { ...collected, aggregate }
+        },
+        ...(windows !== undefined && {
+          pick(view: View, fromOwners: readonly Part[]) {
+            const held = fromOwners.map(({ answer }) => answer)
+            picked = pickBlocks(view, range, windows, held)
+            return picked.entries
+          },
+        }),
       })
       for (const text of new Set(answers.flatMap((each) => each.warnings))) warn(text)
-      const united = unite(
-        answers.map((each) => each.answer),
-        (bytes) => budget.hold(bytes),
-      )
+      for (const text of picked?.warnings ?? []) warn(text)
+      const hold = (bytes: number) => budget.hold(bytes)
+      const united =
+        windows === undefined || picked === undefined
+          ? unite(
+              answers.map((each) => each.answer),
+              hold,
+            )
+          : uniteWindows(sorted(answers, windows.use), windows.use, picked.spans, hold)
       const series = projection?.isOrdered ? sortedByHashes(united) : united.series
-      return mode === 'last' && answers.length > 1 ? series.map(newestOnly) : series
+      const all = mode === 'last' && answers.length > 1 ? series.map(newestOnly) : series
+      return windows?.use === 'last' && picked !== undefined ? withSpans(all, picked.spans) : all
     },
+  }
+}
+
+/** What one owner or block answered; of windows, which of their values. */
+interface Part extends Collected {
+  readonly aggregate?: Aggregate
+}
+
+function sorted(answers: readonly Part[], use: WindowsWanted['use']): WindowAnswers {
+  const where = (isWanted: (aggregate: Aggregate | undefined) => boolean) =>
+    answers.filter(({ aggregate }) => isWanted(aggregate)).map(({ answer }) => answer)
+  return {
+    main: where((aggregate) => aggregate === undefined || aggregate === aggregateOf(use)),
+    beside: where((aggregate) => aggregate !== undefined && aggregate === besideOf(use)),
   }
 }

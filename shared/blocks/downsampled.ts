@@ -13,9 +13,11 @@ import type { SampleRun } from '../tsdb/columns.ts'
 /** Windows are made for whole aligned days. */
 export const WINDOW_RANGE_MS = 24 * 3_600_000
 /** Window lengths, the longest first. */
-const WINDOWS_MS = [3_600_000, 300_000]
-/** Windows in the range of a function, at least: the ends are off by one each. */
-const WINDOWS_PER_RANGE_MIN = 5
+export const WINDOWS_MS = [3_600_000, 300_000] as const
+/** Windows from step to step, and in the range of a function, at least: the ends are off by one each. */
+const WINDOWS_MIN = 5
+/** In the range of what is looked at only once. */
+const WINDOWS_OF_ONE_MIN = 100
 
 export interface WindowDay {
   readonly startMs: number
@@ -24,14 +26,23 @@ export interface WindowDay {
   readonly blocks: ReadonlyMap<Aggregate, BlockEntry>
 }
 
-/** The window length for a question, 0 for none: steps must not be shorter than windows, ranges at least five times as long. */
-export function windowFor({ stepMs, rangeMs }: { stepMs: number; rangeMs?: number | undefined }): number {
-  const fits = (windowMs: number) => stepMs >= windowMs && (rangeMs ?? Infinity) >= WINDOWS_PER_RANGE_MIN * windowMs
+/** The window length for a question, 0 for none. `stepMs` 0: it is looked at once; `rangeMs` absent: an instant selector. With `longestMs`
+ *  the asker has decided, and the step does not matter. */
+export function windowFor({ stepMs, rangeMs }: { stepMs: number; rangeMs?: number }, longestMs?: number): number {
+  const rangeFor = rangeMs ?? (stepMs === 0 ? 0 : Number.POSITIVE_INFINITY)
+  const fits = (windowMs: number) => {
+    if (longestMs !== undefined) return windowMs <= longestMs && rangeFor >= WINDOWS_MIN * windowMs
+    if (stepMs === 0) return rangeFor >= WINDOWS_OF_ONE_MIN * windowMs
+    return stepMs >= WINDOWS_MIN * windowMs && rangeFor >= WINDOWS_MIN * windowMs
+  }
   return WINDOWS_MS.find(fits) ?? 0
 }
 
 /** Days whose windows hold all that the raw blocks hold now (L21): no raw block of the day that they were not made of, no deletion. */
-export function windowDays({ blocks, deletes }: Manifest, resolutionMs: number): WindowDay[] {
+export function windowDays(
+  { blocks, deletes }: Pick<Manifest, 'blocks' | 'deletes'>,
+  resolutionMs: number,
+): WindowDay[] {
   const days = new Map<number, Map<Aggregate, BlockEntry>>()
   for (const block of blocks) {
     if (block.resolutionMs !== resolutionMs || block.aggregate === undefined) continue

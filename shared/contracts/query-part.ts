@@ -19,6 +19,8 @@ export interface QueryPartAsk {
   /** Per partition what to wait for (L20); null where nothing has to be waited for. */
   readonly places: readonly ({ readonly minSeq: number; readonly incarnation: string } | null)[]
   readonly allowsPartial: boolean
+  /** Of the longest windows that may stand for samples, ms; 0: none; absent: by the step. */
+  readonly windowMaxMs?: number
 }
 
 /** One series of the part. */

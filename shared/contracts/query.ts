@@ -76,6 +76,8 @@ export interface QueryParams {
   readonly read_consistency?: string
   /** `true`: no result that was kept is used, and none is kept. */
   readonly no_store?: string
+  /** `auto` (by the step), `raw`, or the length of the longest windows that may stand for samples, such as `5m`. */
+  readonly max_source_resolution?: string
 }
 
 /** Those that are one text each: all but lists. */
@@ -95,6 +97,7 @@ export const QUERY_TEXTS = [
   'partial_response',
   'read_consistency',
   'no_store',
+  'max_source_resolution',
   'escaping',
   'body',
   'selector',

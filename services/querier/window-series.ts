@@ -1,0 +1,195 @@
+// Series of which some days are windows: counts beside sums, and counters that run through.
+//
+// Within a day of windows the counter only grows. Between two days, and between windows and samples, the last real value before tells of a
+// reset. What is lost there is added to all that follows; a series without resets keeps every bit.
+import { type Histogram, isStaleHistogram } from '../../shared/model/histogram.ts'
+import { add, isHistogramReset, subtract } from '../../shared/promql/functions/histogram-math.ts'
+import type { SeriesSamples, WindowSpan, WindowsWanted } from '../../shared/promql/source.ts'
+import { type Answer, unite } from './union.ts'
+
+export interface WindowAnswers {
+  /** Samples, and windows that become samples. */
+  readonly main: readonly Answer[]
+  /** What is looked up beside them. */
+  readonly beside: readonly Answer[]
+}
+
+/** One list of series, as the use wants them. `hold` is told of memory before it is taken. */
+export function uniteWindows(
+  { main, beside }: WindowAnswers,
+  use: WindowsWanted['use'],
+  spans: readonly WindowSpan[],
+  hold: (bytes: number) => void,
+): Answer {
+  const united = unite(main, hold)
+  if (spans.length === 0 || (use !== 'count' && use !== 'avg' && use !== 'counter')) return united
+  const find = lookup(unite(beside, hold))
+  const series = united.series.map((each, i) => {
+    const other = find(united, i)
+    hold(each.times.byteLength)
+    return use === 'counter' ? runningThrough(each, other, spans) : withCounts(each, other)
+  })
+  return { ...united, series }
+}
+
+/** Says of series where their samples are windows. */
+export function withSpans(series: SeriesSamples[], spans: readonly WindowSpan[]): SeriesSamples[] {
+  return spans.length === 0 ? series : series.map((each) => ({ ...partsOf(each), windows: spans }))
+}
+
+/** Series may have their columns behind getters. */
+function partsOf({ labels, times, values, histograms }: SeriesSamples): SeriesSamples {
+  return histograms === undefined ? { labels, times, values } : { labels, times, values, histograms }
+}
+
+/** Finds the series with the same full label set. */
+function lookup(answer: Answer): (of: Answer, index: number) => SeriesSamples | undefined {
+  const byHash = new Map<number, number[]>()
+  for (const [i, hash] of answer.hashes.entries()) {
+    const same = byHash.get(hash)
+    if (same === undefined) byHash.set(hash, [i])
+    else same.push(i)
+  }
+  return (of, index) => {
+    const { labels } = of.series[index]!
+    const found = byHash.get(of.hashes[index]!)?.find((i) => {
+      if (answer.otherHashes[i] !== of.otherHashes[index]) return false
+      const own = answer.series[i]!.labels
+      return own.length === labels.length && own.every((text, at) => text === labels[at])
+    })
+    return found === undefined ? undefined : answer.series[found]
+  }
+}
+
+function withCounts(series: SeriesSamples, beside: SeriesSamples | undefined): SeriesSamples {
+  const { times } = series
+  const counts = new Float64Array(times.length).fill(1)
+  if (beside !== undefined) {
+    const { times: windowTimes, values: windowCounts } = beside
+    for (let i = 0, at = 0; i < times.length; i++) {
+      while (at < windowTimes.length && windowTimes[at]! < times[i]!) at++
+      if (windowTimes[at] === times[i]) counts[i] = windowCounts[at]!
+    }
+  }
+  return { ...partsOf(series), counts }
+}
+
+function runningThrough(
+  series: SeriesSamples,
+  lasts: SeriesSamples | undefined,
+  spans: readonly WindowSpan[],
+): SeriesSamples {
+  const { labels, times, values, histograms } = series
+  if (!hasAnyIn(times, spans)) return series
+  const moved = values.slice() // NaNs keep their bits
+  const movedHistograms = histograms?.slice()
+  const floats = new Running(floatAmounts, (span) => lastIn(lasts, span, (of, i) => of.values[i]!, Number.isNaN))
+  const natives = new Running(histogramAmounts, (span) =>
+    lastIn(lasts, span, (of, i) => of.histograms?.[i], isStaleHistogram),
+  )
+  for (let i = 0, at = 0; i < times.length; i++) {
+    const time = times[i]!
+    while (at < spans.length && spans[at]!.endMs <= time) at++
+    const span = at < spans.length && spans[at]!.startMs <= time ? spans[at] : undefined
+    const histogram = histograms?.[i]
+    if (histogram === undefined) {
+      if (!Number.isNaN(values[i]!)) moved[i] = floats.next(values[i]!, span)
+    } else if (histogram.resetHint !== 'gauge' && !isStaleHistogram(histogram)) {
+      movedHistograms![i] = natives.next(histogram, span)
+    }
+  }
+  const running = { labels, times, values: moved }
+  return movedHistograms === undefined ? running : { ...running, histograms: movedHistograms }
+}
+
+function hasAnyIn(times: Float64Array, spans: readonly WindowSpan[]): boolean {
+  let at = 0
+  for (const { startMs, endMs } of spans) {
+    while (at < times.length && times[at]! < startMs) at++
+    if (at < times.length && times[at]! < endMs) return true
+  }
+  return false
+}
+
+/** The last value of a day of windows as it was among the samples. */
+function lastIn<T>(
+  series: SeriesSamples | undefined,
+  { startMs, endMs }: WindowSpan,
+  valueAt: (series: SeriesSamples, index: number) => T | undefined,
+  isNone: (value: T) => boolean,
+): T | undefined {
+  if (series === undefined) return undefined
+  const { times } = series
+  for (let i = times.length - 1; i >= 0 && times[i]! >= startMs; i--) {
+    const value = times[i]! < endMs ? valueAt(series, i) : undefined
+    if (value !== undefined && !isNone(value)) return value
+  }
+  return undefined
+}
+
+interface Amounts<T> {
+  readonly isAlike: (a: T, b: T) => boolean
+  readonly isEqual: (a: T, b: T) => boolean
+  readonly isReset: (value: T, before: T) => boolean
+  readonly minus: (value: T, before: T) => T
+  readonly plus: (a: T, b: T) => T
+}
+
+const floatAmounts: Amounts<number> = {
+  isAlike: () => true,
+  isEqual: (a, b) => a === b,
+  isReset: (value, before) => value < before,
+  minus: (value, before) => value - before,
+  plus: (a, b) => a + b,
+}
+
+const histogramAmounts: Amounts<Histogram> = {
+  /** Exponential and custom buckets do not add up. */
+  isAlike: (a, b) => a.schema === b.schema || (a.schema >= -4 && b.schema >= -4),
+  isEqual: (a, b) => a.count === b.count && a.sum === b.sum,
+  isReset: isHistogramReset,
+  minus: (value, before) => subtract(value, before, notes()),
+  plus: (a, b) => ({ ...add(a, b, notes()), resetHint: 'unknown' }),
+}
+
+/** The values of a counter, each with all that was lost by resets before it. */
+class Running<T> {
+  private readonly amounts: Amounts<T>
+  private readonly lastOf: (span: WindowSpan) => T | undefined
+  private lost: T | undefined
+  private before: T | undefined
+  private span: WindowSpan | undefined
+
+  /** `lastOf`: the last sample of a day of windows. */
+  constructor(amounts: Amounts<T>, lastOf: (span: WindowSpan) => T | undefined) {
+    this.amounts = amounts
+    this.lastOf = lastOf
+  }
+
+  /** `span`: of the day whose windows the value is of; undefined: it is a sample. */
+  next(value: T, span: WindowSpan | undefined): T {
+    const { amounts, before, span: spanBefore } = this
+    if (before !== undefined && (span === undefined || span !== spanBefore)) this.compare(value, before, spanBefore)
+    this.before = value
+    this.span = span
+    return this.lost === undefined ? value : amounts.plus(value, this.lost)
+  }
+
+  private compare(value: T, before: T, spanBefore: WindowSpan | undefined): void {
+    const { amounts } = this
+    if (!amounts.isAlike(value, before)) {
+      this.lost = undefined
+      return
+    }
+    const known = spanBefore && this.lastOf(spanBefore)
+    const stood = known !== undefined && amounts.isAlike(known, before) ? known : before
+    if (amounts.isReset(value, stood)) this.lose(before)
+    else if (!amounts.isEqual(before, stood)) this.lose(amounts.minus(before, stood))
+  }
+
+  private lose(amount: T): void {
+    this.lost = this.lost === undefined ? amount : this.amounts.plus(this.lost, amount)
+  }
+}
+
+const notes = () => ({ collided: false, reconciled: false })
