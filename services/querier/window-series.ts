@@ -74,6 +74,7 @@ function withCounts(series: SeriesSamples, beside: SeriesSamples | undefined): S
   return { ...partsOf(series), counts }
 }
 
+/** The first sample of each day of windows only says where the counter began: kept, it would make samples seem closer than they are. */
 function runningThrough(
   series: SeriesSamples,
   lasts: SeriesSamples | undefined,
@@ -81,25 +82,45 @@ function runningThrough(
 ): SeriesSamples {
   const { labels, times, values, histograms } = series
   if (!hasAnyIn(times, spans)) return series
-  const moved = values.slice() // NaNs keep their bits
-  const movedHistograms = histograms?.slice()
+  const isEnd = endsOf(lasts)
+  const kept = { times: new Float64Array(times.length), values: values.slice() } // NaNs keep their bits
+  const keptHistograms: (Histogram | undefined)[] = []
   const floats = new Running(floatAmounts, (span) => lastIn(lasts, span, (of, i) => of.values[i]!, Number.isNaN))
   const natives = new Running(histogramAmounts, (span) =>
     lastIn(lasts, span, (of, i) => of.histograms?.[i], isStaleHistogram),
   )
+  let count = 0
   for (let i = 0, at = 0; i < times.length; i++) {
     const time = times[i]!
     while (at < spans.length && spans[at]!.endMs <= time) at++
     const span = at < spans.length && spans[at]!.startMs <= time ? spans[at] : undefined
-    const histogram = histograms?.[i]
+    let histogram = histograms?.[i]
+    let isMoved = false
+    let value = values[i]!
     if (histogram === undefined) {
-      if (!Number.isNaN(values[i]!)) moved[i] = floats.next(values[i]!, span)
-    } else if (histogram.resetHint !== 'gauge' && !isStaleHistogram(histogram)) {
-      movedHistograms![i] = natives.next(histogram, span)
-    }
+      isMoved = !Number.isNaN(value)
+      if (isMoved) value = floats.next(value, span)
+    } else if (histogram.resetHint !== 'gauge' && !isStaleHistogram(histogram))
+      histogram = natives.next(histogram, span)
+    if (span !== undefined && !isEnd(time)) continue
+    kept.times[count] = time
+    kept.values.copyWithin(count, i, i + 1)
+    if (isMoved) kept.values[count] = value
+    if (histograms !== undefined) keptHistograms.push(histogram)
+    count++
   }
-  const running = { labels, times, values: moved }
-  return movedHistograms === undefined ? running : { ...running, histograms: movedHistograms }
+  const running = { labels, times: kept.times.subarray(0, count), values: kept.values.subarray(0, count) }
+  return histograms === undefined ? running : { ...running, histograms: keptHistograms }
+}
+
+/** Whether a window ends at a time; asked in order of time. */
+function endsOf(lasts: SeriesSamples | undefined): (time: number) => boolean {
+  const ends = lasts?.times ?? new Float64Array(0)
+  let at = 0
+  return (time) => {
+    while (at < ends.length && ends[at]! < time) at++
+    return ends[at] === time
+  }
 }
 
 function hasAnyIn(times: Float64Array, spans: readonly WindowSpan[]): boolean {

@@ -275,12 +275,18 @@ function only(name: WindowFunction, list: readonly DayRuns[]): DayRuns[] {
 }
 
 describe('choosing', () => {
-  it('windows no longer than the step and a fifth of the range', () => {
-    expect(windowFor({ stepMs: MINUTE })).toBe(0)
-    expect(windowFor({ stepMs: R })).toBe(R)
-    expect(windowFor({ stepMs: 2 * HOUR })).toBe(HOUR)
-    expect(windowFor({ stepMs: 2 * HOUR, rangeMs: HOUR })).toBe(R)
-    expect(windowFor({ stepMs: 2 * HOUR, rangeMs: R })).toBe(0)
+  it('windows of at most a fifth of the step and of the range, of a hundredth of the range of what is looked at once', () => {
+    expect(windowFor({ stepMs: 24 * MINUTE })).toBe(0)
+    expect(windowFor({ stepMs: 25 * MINUTE })).toBe(R)
+    expect(windowFor({ stepMs: 5 * HOUR })).toBe(HOUR)
+    expect(windowFor({ stepMs: 5 * HOUR, rangeMs: HOUR })).toBe(R)
+    expect(windowFor({ stepMs: 5 * HOUR, rangeMs: R })).toBe(0)
+    expect(windowFor({ stepMs: 0 })).toBe(0)
+    expect(windowFor({ stepMs: 0, rangeMs: 100 * R })).toBe(R)
+    expect(windowFor({ stepMs: 0, rangeMs: 100 * HOUR })).toBe(HOUR)
+    expect(windowFor({ stepMs: MINUTE, rangeMs: DAY }, HOUR)).toBe(HOUR)
+    expect(windowFor({ stepMs: MINUTE, rangeMs: HOUR }, HOUR)).toBe(R)
+    expect(windowFor({ stepMs: 5 * HOUR }, R)).toBe(R)
   })
 
   it('L21: a raw block that the windows were not made of switches the day off', () => {
