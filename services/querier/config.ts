@@ -8,14 +8,11 @@ export const querierSettings = defineSettings({
   seriesMax: integer(1_000_000, 'series that one query may read', { min: 1 }),
   queryBytesMax: bytes('2GiB', 'bytes that one query may read from owners', { min: '1KiB' }),
   blockBytesMax: bytes('4GiB', 'bytes of chunks that one query may read from blocks', { min: '1KiB' }),
-  queryMemoryBytesMax: bytes('1GiB', 'memory that one query may take', { name: 'query-memory-max', min: '1MiB' }),
+  queryMemoryBytesMax: bytes('2GiB', 'memory that one query may take', { name: 'query-memory-max', min: '1MiB' }),
   querierMemoryBytesMax: bytes(
-    '2GiB',
-    'memory of a querier, of which all queries together take what its caches leave',
-    {
-      name: 'querier-memory-max',
-      min: '192MiB',
-    },
+    '4GiB',
+    'memory of a querier, of which queries take what its caches leave; never more than 3/4 of the machine’s',
+    { name: 'querier-memory-max', min: '192MiB' },
   ),
   blockReadsMax: integer(16, 'blocks that one query reads at the same time', { min: 1 }),
   openBlocksMax: integer(2_000, 'blocks of all tenants that are kept open', { min: 1 }),

@@ -40,6 +40,8 @@ const MUCH_SHARE = 7 / 8
 const LOOK_EVERY_BYTES = 2 * MIB
 /** Of the bound: above this garbage is collected. */
 const COLLECT_SHARE = 4 / 5
+/** Of the heap that V8 allows: above this garbage is collected, and queries that hold much are refused. */
+const HEAP_SHARE_MAX = 3 / 4
 /** Of the room that is left whatever the allocator keeps. */
 const ROOM_SHARE_MIN = 1 / 2
 /** Collecting may take one part in so many of the time. */
@@ -107,10 +109,11 @@ export class MemoryPool {
     const { process, bytesMax } = this.options
     if (process === undefined) return false
     const rss = process.rss()
-    if (rss <= bytesMax * COLLECT_SHARE) return false
+    const isHeapFull = () => process.heapShare() > HEAP_SHARE_MAX
+    if (rss <= bytesMax * COLLECT_SHARE && !isHeapFull()) return false
     this.collectUnlessJustDone(process, rss > bytesMax ? COLLECT_OFTEN : COLLECT_SELDOM)
     // Freed pages may stay with the allocator, which uses them again: resident, and yet nobody's.
-    return Math.min(process.rss(), process.held() + this.uncountedBytes) > bytesMax
+    return isHeapFull() || Math.min(process.rss(), process.held() + this.uncountedBytes) > bytesMax
   }
 
   private collectUnlessJustDone(process: ProcessMemory, seldom: number): void {

@@ -58,7 +58,7 @@ export interface QuerierDeps extends ServiceDeps {
 
 export function querier(deps: QuerierDeps): Actor {
   const { bus, clock, id, log, membership } = deps
-  const config = withinMemory(deps.config)
+  const config = withinMemory(deps.config, deps.processMemory?.machineBytes)
   const enabledFeatures: ReadonlySet<string> = new Set(config.enableFeature)
   const limits = watchLimits(deps)
   const active = new ActiveQueries(deps)
@@ -259,11 +259,13 @@ export function querier(deps: QuerierDeps): Actor {
 /** A JSON body as objects, for each of its bytes. */
 const CBOR_WEIGHT = 10
 
-/** Caches take no more than a share of the memory that there is. */
-function withinMemory(config: QuerierConfig): QuerierConfig {
-  const share = (bytesMax: number, part: number) => Math.min(bytesMax, Math.floor(config.querierMemoryBytesMax / part))
+/** A querier takes no more than three quarters of the machine, and caches no more than a share of that. */
+function withinMemory(config: QuerierConfig, machineBytes = Number.POSITIVE_INFINITY): QuerierConfig {
+  const querierMemoryBytesMax = Math.min(config.querierMemoryBytesMax, Math.floor((machineBytes * 3) / 4))
+  const share = (bytesMax: number, part: number) => Math.min(bytesMax, Math.floor(querierMemoryBytesMax / part))
   return {
     ...config,
+    querierMemoryBytesMax,
     readCacheBytesMax: share(config.readCacheBytesMax, 8),
     openBlocksBytesMax: share(config.openBlocksBytesMax, 8),
     partCacheBytesMax: share(config.partCacheBytesMax, 16),

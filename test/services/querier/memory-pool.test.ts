@@ -103,9 +103,12 @@ describe('a process that comes near its bound', () => {
   it('collects its garbage, and refuses who holds much where that does not help', () => {
     let garbageBytes = 0
     let liveBytes = 100 * MIB
+    let heapShare = 0.1
     const process: ProcessMemory = {
+      machineBytes: 4096 * MIB,
       rss: () => liveBytes + garbageBytes,
       held: () => liveBytes + garbageBytes,
+      heapShare: () => heapShare,
       collect: () => {
         garbageBytes = 0
       },
@@ -120,6 +123,9 @@ describe('a process that comes near its bound', () => {
     liveBytes = 1100 * MIB
     expect(refusalOf(() => account.charge(3 * MIB))).toMatchObject({ code: 'err-carillon-querier-memory', status: 422 })
     pool.open().charge(3 * MIB) // holds little
+    liveBytes = 100 * MIB
+    heapShare = 0.8
+    expect(refusalOf(() => account.charge(3 * MIB))).toMatchObject({ code: 'err-carillon-querier-memory', status: 422 })
     expect(pool.bytes).toBe(56 * MIB)
   })
 })
