@@ -35,7 +35,7 @@ export interface BucketLimits {
 
 export interface NatsObjects extends ObjectStore {
   readonly kind: 'jetstream'
-  /** Makes the first bucket; later ones take its limits over. Idempotent. */
+  /** Makes the first bucket; later ones take its limits over, and those that are there get them. Idempotent. */
   setUp(limits: BucketLimits, call: ObjectCall): Promise<void>
 }
 
@@ -348,9 +348,11 @@ class JetStreamObjects implements NatsObjects {
     const wanted = streamConfig(`${this.#bucketPrefix}meta`, limits)
     const config = await this.#configOf(`${this.#bucketPrefix}meta`, deadline)
     if (config === undefined) await this.#door.api(`STREAM.CREATE.${wanted.name}`, wanted, deadline)
-    else if (config.num_replicas !== wanted.num_replicas || config.max_bytes !== wanted.max_bytes) {
-      const { num_replicas, max_bytes } = wanted
-      await this.#door.api(`STREAM.UPDATE.${wanted.name}`, { ...config, num_replicas, max_bytes }, deadline)
+    const { num_replicas, max_bytes } = wanted
+    for (const { name } of await this.#streams(deadline)) {
+      const own = await this.#configOf(name.slice('OBJ_'.length), deadline)
+      if (own === undefined || (own.num_replicas === num_replicas && own.max_bytes === max_bytes)) continue
+      await this.#door.api(`STREAM.UPDATE.${name}`, { ...own, num_replicas, max_bytes }, deadline)
     }
   }
 
