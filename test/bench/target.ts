@@ -81,7 +81,12 @@ export function prometheus(file: string, folder: string): Target {
 
 export function carillon(
   folder: string,
-  options: { cpuProfiles?: string; args?: readonly string[]; command?: 'start' | 'cluster' } = {},
+  options: {
+    cpuProfiles?: string
+    args?: readonly string[]
+    command?: 'start' | 'cluster'
+    env?: Readonly<Record<string, string>>
+  } = {},
 ): CarillonTarget {
   const data = path.join(folder, 'carillon')
   let system: System | undefined
@@ -99,7 +104,7 @@ export function carillon(
     async start() {
       const env: Record<string, string> =
         options.cpuProfiles === undefined
-          ? {}
+          ? { ...options.env }
           : { NODE_OPTIONS: `--cpu-prof --cpu-prof-dir=${options.cpuProfiles} --cpu-prof-interval=500` }
       const { args = [], command = 'start' } = options
       system = await startSystem({ dataDir: data, env, args, command })
