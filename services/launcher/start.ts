@@ -24,7 +24,7 @@ import { type Supervisor, supervise } from './supervisor.ts'
 /** How V8 keeps the heaps of actors (docs/decisions/0012): small young generations, and old ones that may grow before they are collected.
  *  What a query reads lives as long as the query: a querier's young generation should hold it. */
 function nodeFlags(role: ActorRole): readonly string[] {
-  return [`--max-semi-space-size=${role === 'querier' ? 32 : 4}`, '--heap-growing-percent=200']
+  return [`--max-semi-space-size=${role === 'querier' ? 16 : 4}`, '--heap-growing-percent=200']
 }
 
 /** How queriers get memory: large buffers come from the system, and go back to it when they are freed (docs/decisions/0020). */

@@ -5,7 +5,7 @@ import type { Blocks } from '../../shared/blocks/port.ts'
 import type { BlockEntry } from '../../shared/contracts/blocks.ts'
 import { type BlockFiles, TOMBSTONES_FILE } from '../../shared/tsdb/block/files.ts'
 import type { BlockMeta } from '../../shared/tsdb/block/meta.ts'
-import { BlockReader } from '../../shared/tsdb/block/reader.ts'
+import { BlockReader, type FoundSeries, type KeptSeries } from '../../shared/tsdb/block/reader.ts'
 import { readTombstones } from '../../shared/tsdb/block/tombstones.ts'
 import type { Interval } from '../../shared/tsdb/delete-filter.ts'
 import type { Tombstones } from './hidden.ts'
@@ -32,12 +32,27 @@ export interface OpenBlocksOptions {
 /** What an open block weighs beside what its reader says. */
 const BLOCK_BYTES = 2_048
 const STONE_BYTES = 100
+/** What questions found in blocks may take beside, as a share of what open blocks may; of that, one question and block. */
+const FOUND_SHARE = 1 / 4
+const FOUND_SHARE_EACH = 1 / 8
+
+interface Weighed {
+  readonly series: readonly FoundSeries[]
+  readonly bytes: number
+}
 
 export function keepOpen(views: Pick<Views, 'opened'>, { countMax, bytesMax }: OpenBlocksOptions): OpenBlocks {
   const kept = new LRUCache<string, OpenBlock>({
     max: countMax,
     maxSize: bytesMax,
     sizeCalculation: ({ reader, tombstones }) => BLOCK_BYTES + reader.bytes + tombstones.size * STONE_BYTES,
+  })
+  const maxSize = Math.max(1, Math.floor(bytesMax * FOUND_SHARE))
+  const found = new LRUCache<string, Weighed>({ maxSize, sizeCalculation: ({ bytes }) => 1 + bytes })
+  const keptOf = (key: string): KeptSeries => ({
+    bytesMax: maxSize * FOUND_SHARE_EACH,
+    get: (matchers) => found.get(`${key} ${matchers}`)?.series,
+    set: (matchers, series, bytes) => void found.set(`${key} ${matchers}`, { series, bytes }),
   })
   /** Bound: one per block that is being opened. */
   const opening = new Map<string, Promise<OpenBlock>>()
@@ -49,7 +64,7 @@ export function keepOpen(views: Pick<Views, 'opened'>, { countMax, bytesMax }: O
       if (known !== undefined) return Promise.resolve(known)
       const underWay = opening.get(key)
       if (underWay !== undefined) return underWay
-      const opened = openOne(views.opened(), tenant, entry)
+      const opened = openOne(views.opened(), tenant, entry, keptOf(key))
         .then((block) => {
           kept.set(key, block)
           return block
@@ -68,10 +83,15 @@ export function keepOpen(views: Pick<Views, 'opened'>, { countMax, bytesMax }: O
 }
 
 /** Not ended by the query that happens to be the first: others may wait for the same block. Every read has its own deadline. */
-async function openOne(blocks: Pick<Blocks, 'openBlock'>, tenant: string, entry: BlockEntry): Promise<OpenBlock> {
+async function openOne(
+  blocks: Pick<Blocks, 'openBlock'>,
+  tenant: string,
+  entry: BlockEntry,
+  kept: KeptSeries,
+): Promise<OpenBlock> {
   const files = blocks.openBlock(tenant, entry)
   const meta = await files.meta()
-  const [reader, tombstones] = await Promise.all([BlockReader.open(files, meta), tombstonesOf(files, meta)])
+  const [reader, tombstones] = await Promise.all([BlockReader.open(files, meta, { kept }), tombstonesOf(files, meta)])
   return { ulid: entry.ulid, reader, tombstones }
 }
 

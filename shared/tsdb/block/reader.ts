@@ -1,7 +1,8 @@
 // Reads a block through BlockFiles: only what a question needs, in batches.
 //
 // Invariants
-//   B3  What stays in memory is the table of contents, samples of the tables of symbols and postings, and bounded caches.
+//   B3  What stays in memory is the table of contents, samples of the tables of symbols and postings, and bounded caches; and what questions
+//       found, where the caller keeps it (KeptSeries): no checksum is looked at again for that.
 //   B4  Whatever is used was checked by a checksum that covers it, at every read. Damage is a CorruptError that names file and byte;
 //       it never makes an answer smaller.
 import { compareBytes } from '../../model/labels.ts'
@@ -27,12 +28,24 @@ const BATCH_BYTES_MAX = 4 * 1024 * 1024
 
 const EVERY_TIME: BlockRange = { startMs: Number.NEGATIVE_INFINITY, endMs: Number.POSITIVE_INFINITY }
 
-interface Found {
+export interface FoundSeries {
   readonly head: BlockSeriesLabels
   readonly places: readonly ChunkPlace[]
 }
 
+/** Remembers which series of a block passed which matchers; may forget at any time. */
+export interface KeptSeries {
+  get(key: string): readonly FoundSeries[] | undefined
+  set(key: string, found: readonly FoundSeries[], bytes: number): void
+  /** What weighs more is not offered. */
+  readonly bytesMax: number
+}
+
+/** Only of short blocks: most questions want all chunks of those. */
+const KEPT_SPAN_MS_MAX = 24 * 3_600_000
+
 interface Parts {
+  readonly kept: KeptSeries | undefined
   readonly files: BlockFiles
   readonly meta: BlockMeta
   readonly toc: Toc
@@ -50,7 +63,10 @@ export class BlockReader {
   private readonly entries: SeriesEntries
   private readonly chunks: ChunkFiles
 
-  private constructor({ files, meta, toc, symbols, table, isThorough }: Parts) {
+  private readonly kept: KeptSeries | undefined
+
+  private constructor({ files, meta, toc, symbols, table, isThorough, kept }: Parts) {
+    this.kept = meta.maxTime - meta.minTime <= KEPT_SPAN_MS_MAX ? kept : undefined
     this.files = files
     this.meta = meta
     this.toc = toc
@@ -65,7 +81,7 @@ export class BlockReader {
   static async open(
     files: BlockFiles,
     meta: BlockMeta,
-    call: ReadCall & { readonly isThorough?: boolean } = {},
+    call: ReadCall & { readonly isThorough?: boolean; readonly kept?: KeptSeries } = {},
   ): Promise<BlockReader> {
     const { signal } = call
     const size = await files.size(INDEX_FILE, signal)
@@ -76,7 +92,7 @@ export class BlockReader {
     const toc = await readToc(files, size, signal)
     const symbols = await Symbols.open(files, toc, call)
     const table = await PostingsTable.open(files, toc, size - TOC_BYTES, call)
-    return new BlockReader({ files, meta, toc, symbols, table, isThorough: call.isThorough ?? false })
+    return new BlockReader({ files, meta, toc, symbols, table, isThorough: call.isThorough ?? false, kept: call.kept })
   }
 
   /** The series that pass all matchers and have chunks in the range, with those chunks whole: batches in the order of labels. Throws
@@ -150,9 +166,40 @@ export class BlockReader {
     matchers: readonly Matcher[],
     range: BlockRange,
     { signal }: ReadCall,
-  ): AsyncGenerator<readonly Found[]> {
+  ): AsyncGenerator<readonly FoundSeries[]> {
     const compiled = compileForSelect(matchers)
     if (!this.overlaps(range)) return
+    const { kept } = this
+    if (kept === undefined) {
+      yield* this.look(compiled, range, signal)
+      return
+    }
+    const key = keyOf(matchers)
+    const known = kept.get(key)
+    if (known !== undefined) {
+      for (let from = 0; from < known.length; from += BATCH_SERIES_MAX) {
+        signal?.throwIfAborted()
+        const found = within(known.slice(from, from + BATCH_SERIES_MAX), range)
+        if (found.length > 0) yield found
+      }
+      return
+    }
+    const all: FoundSeries[] = []
+    let bytes = 0
+    for await (const batch of this.look(compiled, EVERY_TIME, signal)) {
+      for (const one of batch) bytes += weightOf(one)
+      if (bytes <= kept.bytesMax) all.push(...batch)
+      const found = within(batch, range)
+      if (found.length > 0) yield found
+    }
+    if (bytes <= kept.bytesMax) kept.set(key, all, bytes)
+  }
+
+  private async *look(
+    compiled: readonly CompiledMatcher[],
+    range: BlockRange,
+    signal: AbortSignal | undefined,
+  ): AsyncGenerator<readonly FoundSeries[]> {
     const { refs, left } = await chooseSeries({ files: this.files, toc: this.toc, table: this.table }, compiled, signal)
     for (let from = 0; from < refs.length; from += BATCH_SERIES_MAX) {
       signal?.throwIfAborted()
@@ -168,7 +215,7 @@ export class BlockReader {
     matchers: readonly CompiledMatcher[],
     { startMs, endMs }: BlockRange,
     signal: AbortSignal | undefined,
-  ): Promise<Found[]> {
+  ): Promise<FoundSeries[]> {
     const numbers = new Set<number>()
     const inRange: { entry: SeriesEntry; places: ChunkPlace[] }[] = []
     for (const entry of entries) {
@@ -178,7 +225,7 @@ export class BlockReader {
       for (const number of entry.symbols) numbers.add(number)
     }
     const groups = await this.symbols.load(numbers, signal)
-    const found: Found[] = []
+    const found: FoundSeries[] = []
     for (const { entry, places } of inRange) {
       const head = labelsOf(entry, groups)
       if (passes(head, matchers)) found.push({ head, places })
@@ -187,7 +234,7 @@ export class BlockReader {
   }
 
   /** Reads the chunks, as many series at once as make a batch. */
-  private async *withChunks(found: readonly Found[], { signal }: ReadCall): AsyncGenerator<BlockSeries[]> {
+  private async *withChunks(found: readonly FoundSeries[], { signal }: ReadCall): AsyncGenerator<BlockSeries[]> {
     for (let from = 0; from < found.length; ) {
       signal?.throwIfAborted()
       let bytes = 0
@@ -206,6 +253,24 @@ export class BlockReader {
       from = to
     }
   }
+}
+
+function keyOf(matchers: readonly Matcher[]): string {
+  return JSON.stringify(matchers.map(({ name, operator, value }) => [name, operator, value]))
+}
+
+/** Bytes of a series in memory, about: its texts are mostly shared. */
+function weightOf({ head, places }: FoundSeries): number {
+  return 200 + 24 * head.labels.length + 64 * places.length
+}
+
+/** Those with chunks in the range, with these alone. */
+function within(found: readonly FoundSeries[], { startMs, endMs }: BlockRange): readonly FoundSeries[] {
+  const isIn = ({ minTime, maxTime }: ChunkPlace) => minTime <= endMs && maxTime >= startMs
+  if (found.every(({ places }) => places.every(isIn))) return found
+  return found
+    .map(({ head, places }) => ({ head, places: places.filter(isIn) }))
+    .filter(({ places }) => places.length > 0)
 }
 
 /** The same items, each asked for while the one before is used. */
