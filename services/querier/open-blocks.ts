@@ -34,7 +34,7 @@ const BLOCK_BYTES = 2_048
 const STONE_BYTES = 100
 /** What questions found in blocks may take beside, as a share of what open blocks may; of that, one question and block. */
 const FOUND_SHARE = 1 / 4
-const FOUND_SHARE_EACH = 1 / 8
+const FOUND_SHARE_EACH = 1 / 3
 
 interface Weighed {
   readonly series: readonly FoundSeries[]

@@ -261,7 +261,7 @@ function keyOf(matchers: readonly Matcher[]): string {
 
 /** Bytes of a series in memory, about: its texts are mostly shared. */
 function weightOf({ head, places }: FoundSeries): number {
-  return 200 + 24 * head.labels.length + 64 * places.length
+  return 200 + 12 * head.labels.length + 64 * places.length
 }
 
 /** Those with chunks in the range, with these alone. */
