@@ -26,7 +26,7 @@ export function uniteWindows(
   const find = lookup(unite(beside, hold))
   const series = united.series.map((each, i) => {
     const other = find(united, i)
-    hold(each.times.byteLength)
+    hold(2 * each.times.byteLength)
     return use === 'counter' ? runningThrough(each, other, spans) : withCounts(each, other)
   })
   return { ...united, series }

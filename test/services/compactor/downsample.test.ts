@@ -1,17 +1,9 @@
-// Windows: what they hold, and how far a function over them is from the same over the samples.
+// Windows: what they hold, and which of them are read. How far answers from them are off: test/services/querier/window-series.test.ts.
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { windowsOf } from '../../../services/compactor/downsample.ts'
-import {
-  AGGREGATES_OF,
-  type DayRuns,
-  overWindows,
-  type WindowFunction,
-  windowDays,
-  windowFor,
-} from '../../../shared/blocks/downsampled.ts'
-import { overHistogramWindows } from '../../../shared/blocks/downsampled-histograms.ts'
-import type { BlockEntry, Manifest } from '../../../shared/contracts/blocks.ts'
+import { windowDays, windowFor } from '../../../shared/blocks/downsampled.ts'
+import type { Aggregate, BlockEntry, Manifest } from '../../../shared/contracts/blocks.ts'
 import { isStaleAt, STALE_HIGH, STALE_LOW } from '../../../shared/model/sample.ts'
 import { wordsOf } from '../../../shared/tsdb/chunk/xor.ts'
 import { SampleColumns, type SampleRun } from '../../../shared/tsdb/columns.ts'
@@ -38,7 +30,7 @@ function runOf(points: readonly Point[]): SampleRun {
 }
 
 /** Copies that outlive the next call. */
-function made(points: readonly Point[], resolutionMs = R): DayRuns {
+function made(points: readonly Point[], resolutionMs = R): Partial<Record<Aggregate, SampleRun>> {
   const copy = (run: SampleRun): SampleRun => ({ ...run, times: run.times.slice(), values: run.values.slice() })
   return Object.fromEntries(windowsOf(runOf(points), resolutionMs).map(([name, run]) => [name, copy(run)]))
 }
@@ -86,11 +78,6 @@ const anyCounter = fc
       return { time, value }
     })
   })
-
-function days(points: readonly Point[]): DayRuns[] {
-  const split = [points.filter(({ time }) => time < day0 + DAY), points.filter(({ time }) => time >= day0 + DAY)]
-  return split.filter((part) => part.length > 0).map((part) => made(part))
-}
 
 function trueIncrease(points: readonly Point[], startMs: number, endMs: number): number {
   let total = 0
@@ -160,119 +147,6 @@ describe('making windows', () => {
     expect(Object.fromEntries(windowsOf(gauges.asRun(), R))['counter']!.end).toBe(0)
   })
 })
-
-describe('reading windows', () => {
-  it('count, sum, min and max are those of the samples but for one window at either end', () => {
-    fc.assert(
-      fc.property(
-        anyPoints,
-        fc.integer({ min: 0, max: 6 * 60 }),
-        fc.integer({ min: 25, max: 300 }),
-        (points, from, minutes) => {
-          const startMs = day0 + from * MINUTE
-          const range = { startMs, endMs: startMs + minutes * MINUTE, resolutionMs: R }
-          const list = [made(points)]
-          const within = (a: number, b: number) =>
-            points.flatMap(({ time, value }) => (time > a && time <= b && value !== 'stale' ? value : []))
-          const inner = within(range.startMs, range.endMs - R)
-          const outer = within(range.startMs - R, range.endMs)
-          const count = overWindows('count', list, range) ?? 0
-          expect(count).toBeGreaterThanOrEqual(inner.length)
-          expect(count).toBeLessThanOrEqual(outer.length)
-          const min = overWindows('min', list, range) ?? Infinity
-          expect(min).toBeGreaterThanOrEqual(Math.min(...outer))
-          expect(min).toBeLessThanOrEqual(Math.min(...inner))
-          const max = overWindows('max', list, range) ?? -Infinity
-          expect(max).toBeLessThanOrEqual(Math.max(...outer))
-          expect(max).toBeGreaterThanOrEqual(Math.max(...inner))
-          if (count > 0)
-            expect(overWindows('avg', only('avg', list), range)).toBeCloseTo(
-              overWindows('sum', list, range)! / count,
-              12,
-            )
-        },
-      ),
-      { numRuns: 200 },
-    )
-  })
-
-  it('an increase is off by at most what the counter grew in two windows, also across midnight and resets', () => {
-    fc.assert(
-      fc.property(
-        anyCounter,
-        fc.integer({ min: 0, max: 60 }),
-        fc.integer({ min: 25, max: 120 }),
-        (points, from, minutes) => {
-          const startMs = points[0]!.time + 2 * R + from * MINUTE
-          const endMs = Math.min(startMs + minutes * MINUTE, points.at(-1)!.time - R)
-          if (endMs - startMs < 5 * R) return
-          const found = overWindows('increase', only('increase', days(points)), { startMs, endMs, resolutionMs: R })!
-          const inner = trueIncrease(points, startMs, endMs)
-          const outer = trueIncrease(points, startMs - R - MINUTE, endMs + R + MINUTE)
-          const share = (endMs - startMs) / (endMs - startMs - R) // the rate of a shorter stretch over all of the range
-          expect(found).toBeGreaterThanOrEqual((inner - mostIn(points, 2 * R)) * (1 - 1e-9))
-          expect(found).toBeLessThanOrEqual(outer * share * (1 + 1e-9))
-        },
-      ),
-      { numRuns: 150 },
-    )
-  })
-
-  it('a steady counter has its exact rate', () => {
-    const points = Array.from({ length: 2 * 24 * 60 * 2 }, (_, i): Point => ({ time: day0 + i * 30_000, value: 3 * i }))
-    const range = { startMs: day0 + 20 * HOUR, endMs: day0 + 28 * HOUR, resolutionMs: R }
-    expect(overWindows('rate', days(points), range)).toBeCloseTo(0.1, 12)
-    expect(overWindows('increase', days(points), range)).toBeCloseTo(2880, 8)
-  })
-
-  function mostIn(points: readonly Point[], spanMs: number): number {
-    return Math.max(...points.map(({ time }) => trueIncrease(points, time, time + spanMs)))
-  }
-})
-
-describe('reading windows of histograms', () => {
-  const at = (i: number, total: number) => ({
-    time: day0 + 23 * HOUR + i * MINUTE,
-    value: histogramOf([total, 2 * total]),
-  })
-  const points = Array.from({ length: 120 }, (_, i) => at(i, i < 90 ? i + 1 : i - 89)) // begins anew half an hour past midnight
-  const histogramDays = [points.slice(0, 60), points.slice(60)].map((part): DayRuns => {
-    const columns = new SampleColumns(16)
-    for (const { time, value } of part) columns.pushHistogram(time, value)
-    return Object.fromEntries(
-      windowsOf(columns.asRun(), R).map(([name, run]) => [
-        name,
-        { ...run, times: run.times.slice(), values: run.values.slice(), histograms: run.histograms?.slice() },
-      ]),
-    )
-  })
-  const range = { startMs: day0 + 23 * HOUR + 30 * MINUTE - 1, endMs: day0 + 23 * HOUR + 119 * MINUTE, resolutionMs: R }
-
-  it('increase and rate go through a reset and midnight', () => {
-    const increase = overHistogramWindows('increase', histogramDays, range)!
-    expect(increase.positiveBuckets[0]).toBeCloseTo(89, 3)
-    expect(increase.positiveBuckets[1]! / increase.positiveBuckets[0]!).toBeCloseTo(2, 9)
-    const rate = overHistogramWindows('rate', histogramDays, range)!
-    expect(rate.count).toBeCloseTo((3 * 89) / (89 * 60), 5)
-  })
-
-  it('sum, avg and last are those of the samples', () => {
-    const within = points
-      .filter(({ time }) => time > range.startMs && time <= range.endMs)
-      .map(({ value }) => value.count)
-    const sum = within.reduce((a, b) => a + b, 0)
-    expect(overHistogramWindows('sum', histogramDays, range)!.count).toBe(sum)
-    expect(overHistogramWindows('avg', histogramDays, range)!.count).toBeCloseTo(sum / within.length, 9)
-    expect(overHistogramWindows('last', histogramDays, range)!.count).toBe(within.at(-1))
-  })
-})
-
-/** Nothing but what the function says that it reads. */
-function only(name: WindowFunction, list: readonly DayRuns[]): DayRuns[] {
-  return list.map(
-    (day) => Object.fromEntries(AGGREGATES_OF[name].map((aggregate) => [aggregate, day[aggregate]])) as DayRuns,
-  )
-}
 
 describe('choosing', () => {
   it('windows of at most a fifth of the step and of the range, of a hundredth of the range of what is looked at once', () => {
