@@ -260,6 +260,12 @@ describe('a query', () => {
     expect(system.queries.at(-1)?.params.no_store).toBe(wanted)
   })
 
+  test('which windows may stand for samples is passed on', async () => {
+    await start()
+    await fetch(`${system.url}/api/v1/query_range?query=up&max_source_resolution=5m`)
+    expect(system.queries.at(-1)?.params.max_source_resolution).toBe('5m')
+  })
+
   test.each([
     ['query_range', 'range'],
     ['query_exemplars', 'exemplars'],
