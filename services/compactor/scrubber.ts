@@ -274,7 +274,7 @@ export class Scrubber {
   private recordFor(tenant: string, isAsked: boolean): Editable<ScrubRecord> {
     const { clock, id } = this.deps
     const before = this.records.get(tenant)
-    if (before !== undefined && before.endedAtMs === undefined && !isAsked) {
+    if (before !== undefined && before.endedAtMs === undefined && before.cursor !== '' && !isAsked) {
       const { error: _, ...kept } = before
       return { ...kept, by: id }
     }

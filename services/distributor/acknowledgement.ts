@@ -88,7 +88,7 @@ export class Acknowledger {
       return decodeMark(payload)
     } catch (cause) {
       if (!(cause instanceof RefusedError)) throw cause
-      const text = `partition ${this.deps.partition}: what stands where its newest mark should stand is none`
+      const text = `partition ${this.deps.partition}: what stands where its newest mark should stand is none: ${cause.message}`
       throw new UnavailableError('err-carillon-mark-unreadable', text, { cause })
     }
   }

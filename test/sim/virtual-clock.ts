@@ -1,5 +1,6 @@
 // Virtual time: timers run in order of their time, and time passes only when nothing else is left to do.
 import type { Clock, Timer } from '../../shared/base/clock.ts'
+import type { Random } from '../../shared/base/random.ts'
 
 interface Entry {
   readonly atMs: number
@@ -85,4 +86,17 @@ function isBefore(a: Entry, b: Entry): boolean {
 /** Lets every promise that can settle do so. */
 function settle(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve))
+}
+
+/** Wall time that jumps by up to five minutes either way, now and then. */
+export function jumping(clock: Clock, random: Random): Clock {
+  let offsetMs = 0
+  return {
+    now() {
+      if (random.below(20) === 0) offsetMs = (random.next() * 2 - 1) * 300_000
+      return clock.now() + offsetMs
+    },
+    monotonic: () => clock.monotonic(),
+    after: (ms, fn) => clock.after(ms, fn),
+  }
 }

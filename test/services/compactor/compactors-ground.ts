@@ -30,7 +30,7 @@ import type { ObjectStore } from '../../../shared/objects/port.ts'
 import { silentLog } from '../../../shared/telemetry/log.ts'
 import { createMetrics } from '../../../shared/telemetry/metrics.ts'
 import { metaBytes } from '../../../shared/tsdb/block/meta.ts'
-import { VirtualClock } from '../../sim/virtual-clock.ts'
+import { jumping, VirtualClock } from '../../sim/virtual-clock.ts'
 import { naiveMerge, plainOf, readBlock, type SeriesMap, writeBlock } from './merge-ground.ts'
 
 export const TENANT = 'acme'
@@ -307,19 +307,6 @@ export class Ground {
 
   private deps(bus: Bus) {
     return { bus, clock: bus.clock, random: seededRandom(this.seed), log: silentLog }
-  }
-}
-
-/** Wall time that jumps by up to five minutes either way, now and then. */
-function jumping(clock: Clock, random: ReturnType<typeof seededRandom>): Clock {
-  let offsetMs = 0
-  return {
-    now() {
-      if (random.below(20) === 0) offsetMs = (random.next() * 2 - 1) * 5 * MINUTE
-      return clock.now() + offsetMs
-    },
-    monotonic: () => clock.monotonic(),
-    after: (ms, fn) => clock.after(ms, fn),
   }
 }
 

@@ -46,3 +46,17 @@ test('L5: a read that does not reach the batch proves nothing and is repeated', 
     code: 'err-carillon-unconfirmed',
   })
 })
+
+test('row 18: under a mark of a newer version nothing is acknowledged, and no session begins', async () => {
+  const hub = createMemoryHub({ clock: systemClock, random: seededRandom(1) })
+  const bus = hub.connect('test')
+  await bus.logs.ensure(logConfig(0, { bytesMax: 1 << 20, replicas: 1 }))
+  const newer = Buffer.from(JSON.stringify({ v: 2, number: 1, writer: 'newer', nonce: 'n' }))
+  await bus.logs.append(logName(0), markSubject(0), newer, { timeoutMs: 1000 })
+  const acknowledger = new Acknowledger({
+    ...{ bus, clock: systemClock, partition: 0, readTimeoutMs: 500, isCredulous: false },
+    onMark: () => {},
+  })
+  const refusal = { code: 'err-carillon-mark-unreadable', message: expect.stringContaining('mark of version 2') }
+  await expect(acknowledger.read()).rejects.toMatchObject(refusal)
+})

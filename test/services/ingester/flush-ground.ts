@@ -20,7 +20,7 @@ import { joinRing } from '../../../shared/membership/membership.ts'
 import { type MemoryObjects, memoryObjects } from '../../../shared/objects/memory-objects.ts'
 import { silentLog } from '../../../shared/telemetry/log.ts'
 import { createMetrics, type Metrics } from '../../../shared/telemetry/metrics.ts'
-import { VirtualClock } from '../../sim/virtual-clock.ts'
+import { jumping, VirtualClock } from '../../sim/virtual-clock.ts'
 import { LogWriter } from './log-writer.ts'
 
 export const HOUR_MS = 3_600_000
@@ -39,6 +39,8 @@ interface StartOptions {
   readonly diesAt?: { readonly step: DeathStep; readonly times: number }
   /** Sequences that its log does not deliver. */
   readonly hides?: readonly number[]
+  /** Its wall clock jumps by up to five minutes either way. */
+  readonly jumps?: boolean
 }
 
 export class FlushGround {
@@ -105,11 +107,12 @@ export class FlushGround {
     return this.append(batchSubject(0), this.writer.batch(samples, this.writer.session, tenant).seal())
   }
 
-  async start(id: string, { diesAt, hides = [] }: StartOptions = {}): Promise<void> {
+  async start(id: string, { diesAt, hides = [], jumps = false }: StartOptions = {}): Promise<void> {
     this.dead.delete(id)
     const connection = this.hub.connect(id)
     const bus = hides.length === 0 ? connection : hiding(connection, hides)
-    const { clock, random } = this
+    const { random } = this
+    const clock = jumps ? jumping(this.clock, seededRandom(id.length + this.incarnationCount)) : this.clock
     const incarnation = `i${++this.incarnationCount}`
     const membership = await this.soon(
       joinRing({

@@ -198,6 +198,23 @@ describe('owners that were away', () => {
     expect(state.digest(4)).toBe(ground.owner('i1').state.digest(4))
   })
 
+  test('row 15: wall clocks that jump by five minutes either way, on every owner: the same blocks, nothing lost, nothing kept', async () => {
+    const sampleCount = await writeLog(ground)
+    await ground.start('i1', { jumps: true })
+    await ground.start('i2', { jumps: true })
+    await ground.until(() => ground.blocks.flushed(0) === 2, 'two flushed segments')
+    await ground.until(() => ground.owner('i2').state.droppedUpTo === 2, 'freed memory')
+    await ground.until(() => ground.firstSeq() === 12, 'the purge')
+    expect(await heldWith(ground, 'i1')).toBe(sampleCount)
+    const quiet = new FlushGround()
+    await quiet.open()
+    await writeLog(quiet)
+    await quiet.start('i1')
+    await quiet.until(() => quiet.blocks.flushed(0) === 2, 'the same without jumps')
+    expect(await ground.listed()).toEqual(await quiet.listed())
+    quiet.close()
+  })
+
   test('L10: a jump that no purge explains is a gap', async () => {
     await writeLog(ground)
     await ground.soon(ground.hub.connect('vandal').logs.purge('log-0', 5, 1_000))
