@@ -6,6 +6,7 @@ import os from 'node:os'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
+import { zstdCompressSync } from 'node:zlib'
 import { runLoad } from './loader.ts'
 import { type CarillonTarget, carillon, prometheus, type Target } from './target.ts'
 import { makeWorkload, SCRAPE_MS, type Workload } from './workload.ts'
@@ -27,6 +28,7 @@ const { values: flags } = parseArgs({
 })
 
 const HOUR_MS = 3_600_000
+const PART_BYTES = 256 * 1024
 const WAIT_MS_MAX = 180_000
 
 interface Size {
@@ -34,6 +36,8 @@ interface Size {
   readonly chunkBytes: number
   readonly indexBytes: number
   readonly bytes: number
+  /** The chunks in parts of 256 KiB, each packed by itself as the object store does. */
+  readonly packedBytes: number
 }
 
 if (flags.help) process.stdout.write(`${usage}\n`)
@@ -45,7 +49,10 @@ async function bench(): Promise<void> {
   const workload = makeWorkload(folder, { seriesCount: Number(flags.series), scrapeCount, connectionCount: 8 })
   const ours = carillon(folder, { args: ['--segment-min', '1s', '--drop-after', '1s', '--compact-delay', '0s'] })
   try {
-    const lines = ['| | samples | bytes a sample: chunks | index | all | du |', '|---|---|---|---|---|---|']
+    const lines = [
+      '| | samples | bytes a sample: chunks | packed | index | all | du |',
+      '|---|---|---|---|---|---|---|',
+    ]
     await ours.start()
     await load(ours, workload)
     const blocks = await storedBlocks(ours, path.join(folder, 'ours'), workload.sampleCount)
@@ -135,9 +142,21 @@ function sizeOf(block: string): Size {
   const chunkBytes = fs
     .readdirSync(path.join(block, 'chunks'))
     .reduce((sum, name) => sum + bytesOf(`chunks/${name}`), 0)
+  const packedBytes = fs
+    .readdirSync(path.join(block, 'chunks'))
+    .reduce((sum, name) => sum + packed(fs.readFileSync(path.join(block, 'chunks', name))), 0)
   const indexBytes = bytesOf('index')
   const bytes = chunkBytes + indexBytes + bytesOf('meta.json')
-  return { samples: stats.numSamples ?? 0, chunkBytes, indexBytes, bytes }
+  return { samples: stats.numSamples ?? 0, chunkBytes, indexBytes, bytes, packedBytes }
+}
+
+function packed(bytes: Uint8Array): number {
+  let sum = 0
+  for (let at = 0; at < bytes.length; at += PART_BYTES) {
+    const part = bytes.subarray(at, at + PART_BYTES)
+    sum += Math.min(part.length, zstdCompressSync(part).length)
+  }
+  return sum
 }
 
 function totalOf(sizes: readonly Size[]): Size {
@@ -147,6 +166,7 @@ function totalOf(sizes: readonly Size[]): Size {
     chunkBytes: sum((size) => size.chunkBytes),
     indexBytes: sum((size) => size.indexBytes),
     bytes: sum((size) => size.bytes),
+    packedBytes: sum((size) => size.packedBytes),
   }
 }
 
@@ -167,9 +187,9 @@ function analyze(folder: string, ulid: string): void {
   process.stderr.write(execFileSync(flags.promtool, ['tsdb', 'analyze', folder, ulid], { encoding: 'utf8' }))
 }
 
-function lineOf(name: string, { samples, chunkBytes, indexBytes, bytes }: Size, du?: number): string {
+function lineOf(name: string, { samples, chunkBytes, packedBytes, indexBytes, bytes }: Size, du?: number): string {
   const per = (count: number) => (count / samples).toFixed(2)
-  return `| ${name} | ${samples} | ${per(chunkBytes)} | ${per(indexBytes)} | ${per(bytes)} | ${du === undefined ? '' : du.toFixed(2)} |`
+  return `| ${name} | ${samples} | ${per(chunkBytes)} | ${per(packedBytes)} | ${per(indexBytes)} | ${per(bytes)} | ${du === undefined ? '' : du.toFixed(2)} |`
 }
 
 async function post(url: string): Promise<unknown> {
