@@ -37,7 +37,7 @@ export async function evaluatePart(
     const trace = new ReadTrace()
     const warnings: string[] = []
     const warn = (text: string) => void warnings.push(text)
-    const windowFor = reader.windowChoice(scope.tenant, asked.windowMaxMs)
+    const windowFor = await reader.windowChoice(scope, asked.windowMaxMs)
     const source = wholeSource({ bus, reader, scope: { ...scope, warn }, budget, trace, windowFor })
     const request = { text: query, startMs, endMs, stepMs, part, lookbackMs, signal: scope.signal, memory }
     const result = await engine.query(request, source)

@@ -17,6 +17,7 @@ import { type Account, Share } from './budget.ts'
 import type { QuerierConfig } from './config.ts'
 import { type InstantParams, instantParams, rangeParams, statsWarning, windowMaxParam } from './params.ts'
 import { type BodyPart, TRUNCATED, tooLarge } from './reply.ts'
+import { selectorsIn } from './selectors.ts'
 import { splitOf } from './split.ts'
 import type { AnswerInParts } from './split-range.ts'
 import type { WholeReader } from './whole-reader.ts'
@@ -78,13 +79,14 @@ export function promqlQueries(
     const lookbackMs = params.lookbackMs ?? config.lookbackMs
     const whole = { ...times, lookbackMs, defaultStepMs: config.defaultStepMs }
     const windowMaxMs = windowMaxParam(asked.params)
+    const readsSeries = selectorsIn(expr).length > 0
     const split = times.stepMs === 0 ? undefined : namingQuery(() => splitOf(expr, whole, config.queryPartMs))
     const askedAtMs = clock.monotonic()
     return asked.run(params.timeoutMs, async (scope) => {
       const startedAtMs = clock.monotonic()
       const { budget } = asked
       const reading = new Share(budget)
-      const windowFor = reader.windowChoice(scope.tenant, windowMaxMs)
+      const windowFor = readsSeries ? await reader.windowChoice(scope, windowMaxMs) : undefined
       const read = timed(clock, wholeSource({ bus, reader, scope, budget: reading, windowFor }))
       const memory = budget.memory === undefined ? {} : { memory: budget.memory }
       const request = { text: params.query, ...times, signal: scope.signal, lookbackMs, ...memory }

@@ -53,7 +53,10 @@ export interface WholeReader {
   view(scope: ReadScope): Promise<View>
   partitionCount(): number
   /** How a query of the tenant chooses windows; undefined: it has none. */
-  windowChoice(tenant: string, lengthMaxMs: number | undefined): SeriesSource['windowFor']
+  windowChoice(
+    scope: { readonly tenant: string; readonly signal: AbortSignal },
+    lengthMaxMs: number | undefined,
+  ): Promise<SeriesSource['windowFor']>
 }
 
 export interface WholeReaderDeps {
@@ -79,7 +82,7 @@ export function createWholeReader(deps: WholeReaderDeps): WholeReader {
     readAll,
     view: (scope) => viewFor(scope, false),
     partitionCount: () => partitions.partitionCount(),
-    windowChoice: (tenant, lengthMaxMs) => windowChoice(views, tenant, lengthMaxMs),
+    windowChoice: (scope, lengthMaxMs) => windowChoice(views, scope, lengthMaxMs),
   }
 
   async function readAll<T>(scope: ReadScope, range: Interval, budget: Account, how: HowToRead<T>): Promise<T[]> {

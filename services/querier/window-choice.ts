@@ -5,25 +5,18 @@ import type { SeriesSource } from '../../shared/promql/source.ts'
 import type { Views } from './views.ts'
 
 /** How the source of a query chooses windows; undefined: it has none. `lengthMaxMs`: what the asker set; absent: by the step; 0: none. */
-export function windowChoice(
-  views: Pick<Views, 'opened'>,
-  tenant: string,
+export async function windowChoice(
+  views: Pick<Views, 'take'>,
+  { tenant, signal }: { tenant: string; signal: AbortSignal },
   lengthMaxMs: number | undefined,
-): SeriesSource['windowFor'] {
-  if (lengthMaxMs === 0 || !hasWindows(views, tenant)) return undefined
-  return (question) => windowFor(question, lengthMaxMs)
-}
-
-function hasWindows(views: Pick<Views, 'opened'>, tenant: string): boolean {
+): Promise<SeriesSource['windowFor']> {
+  if (lengthMaxMs === 0) return undefined
   try {
-    return (
-      views
-        .opened()
-        .manifest(tenant)
-        ?.manifest.blocks.some(({ resolutionMs }) => resolutionMs > 0) === true
-    )
+    const { blocks } = await views.take(tenant, 0, signal)
+    if (!blocks.some(({ resolutionMs }) => resolutionMs > 0)) return undefined
+    return (question) => windowFor(question, lengthMaxMs)
   } catch (error) {
-    if (error instanceof CarillonError) return false // reading blocks will say so
+    if (error instanceof CarillonError && !signal.aborted) return undefined // reading blocks will say so
     throw error
   }
 }

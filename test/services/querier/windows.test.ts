@@ -321,6 +321,21 @@ describe('choosing', () => {
     expect(body).toMatchObject({ status: 'error', errorType: 'bad_data' })
   })
 
+  it('Q12: split or not, the answer is the same', async () => {
+    const whole = await startQuerier(ground.hub, fixedMembership([['a']]), { queryPartMs: 0 }, ground.store.objects)
+    const params = everything(2 * HOUR, 13 * MINUTE)
+    for (const query of [
+      ...exact.map((text) => text.replace('R', '5h')),
+      'rate(requests_total[5h])',
+      'load',
+      'rate(latency[5h])',
+    ]) {
+      const answers = await Promise.all([whole, ground.querier].map((each) => each.ask('range', { query, ...params })))
+      expect(JSON.stringify(answers[1]!.data)).toBe(JSON.stringify(answers[0]!.data))
+    }
+    await whole.stop()
+  })
+
   it('parts that are kept are told apart by what was asked for', async () => {
     const params = { start: seconds(startOf(13) + HOUR), end: seconds(startOf(11)), step: '1h' }
     const query = 'last_over_time(load{instance="i0"}[5h])'
