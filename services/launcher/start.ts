@@ -21,11 +21,8 @@ import { SetupError } from './setup-error.ts'
 import { type NatsServers, startNatsServers, stopNatsServers } from './start-nats.ts'
 import { type Supervisor, supervise } from './supervisor.ts'
 
-/** How V8 keeps the heaps of actors (docs/decisions/0012): small young generations, and old ones that may grow before they are collected.
- *  What a query reads lives as long as the query: a querier's young generation should hold it. */
-function nodeFlags(role: ActorRole): readonly string[] {
-  return [`--max-semi-space-size=${role === 'querier' ? 16 : 4}`, '--heap-growing-percent=200']
-}
+/** How V8 keeps the heaps of actors (docs/decisions/0012): small young generations, and old ones that may grow before they are collected. */
+const actorNodeFlags = ['--max-semi-space-size=4', '--heap-growing-percent=200']
 
 /** How queriers get memory: large buffers come from the system, and go back to it when they are freed (docs/decisions/0020). */
 const allocatorEnv = {
@@ -170,7 +167,7 @@ function startActor({ options, nats, children, log, stopping, role, index }: Act
         role,
         id,
         file: process.execPath,
-        args: [...nodeFlags(role), mainFile, role, ...flags()],
+        args: [...actorNodeFlags, mainFile, role, ...flags()],
         env: { ...(role === 'querier' && allocatorEnv), ...actorEnv() },
         hasChannel: true,
       },
