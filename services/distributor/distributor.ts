@@ -7,7 +7,8 @@
 //   D3  The distributor keeps nothing that matters: killing it loses only writes not yet acknowledged.
 //   D4  Overload and a full log answer 503, never 429: a sender drops what got 429.
 //   D5  Of an HA pair one replica is stored at a time (elections.ts, L22).
-//   D6  Nobody writes by a view of the ring that is not confirmed (L19).
+//   D6  Nobody writes by a view of the ring that has not been confirmed for long (L19): longer than queriers bear, for what lands by an
+//       old view is read all the same, and several elections in a row must not stop writes.
 import { sleep } from '../../shared/base/clock.ts'
 import { RefusedError, textOf, UnavailableError } from '../../shared/base/errors.ts'
 import { type Actor, every, type HandlerContext, hear, serve } from '../../shared/bus/actor.ts'
@@ -37,6 +38,9 @@ import { haLabelsOf } from './ha-labels.ts'
 import { OwnerNews, RateLimiter } from './limits.ts'
 import { PartitionWriter } from './partition-writer.ts'
 import { writerMetrics } from './writer-metrics.ts'
+
+/** D6: this many times as long as others bear a view that is not confirmed. */
+const UNCONFIRMED_TIMES_MAX = 2
 
 export type DistributorDeps = ServiceDeps & {
   readonly config: DistributorConfig
@@ -184,7 +188,7 @@ export function distributor(deps: DistributorDeps): Actor {
   /** D4 */
   function refuseWhenUnable(): void {
     if (pie === undefined) throw new UnavailableError('err-carillon-no-partitions', 'the partitions are not known yet')
-    if (!membership.isConfirmed()) {
+    if (!membership.isConfirmed(UNCONFIRMED_TIMES_MAX)) {
       const text =
         'this distributor has not heard its own heartbeat for too long: it may not know how partitions take series'
       throw new UnavailableError('err-carillon-ring-unconfirmed', text) // D6

@@ -70,8 +70,8 @@ export interface Membership {
   holders(partition: number): readonly string[]
   /** Ingesters to ask about a partition, best first. */
   readers(partition: number): readonly string[]
-  /** False when changes of the ring may have passed unheard for too long (M3). */
-  isConfirmed(): boolean
+  /** False when changes of the ring may have passed unheard for too long (M3), or for so many times as long. */
+  isConfirmed(times?: number): boolean
   ring(): RingReply
   onChange(listener: () => void): void
   setState(state: MemberState): Promise<void>
@@ -209,8 +209,8 @@ export async function joinRing({ bus, clock, self, options, onError }: JoinDeps)
     cameBack.resolve()
   }
 
-  function isConfirmed(): boolean {
-    return clock.monotonic() - confirmedAtMs < options.unhealthyAfterMs
+  function isConfirmed(times = 1): boolean {
+    return clock.monotonic() - confirmedAtMs < times * options.unhealthyAfterMs
   }
 
   /** M2: how long a record has been silent while it would have been heard. */

@@ -145,12 +145,13 @@ export function decodeLogBatch(bytes: Uint8Array): LogBatch {
   if (bytes.length < HEADER_BYTES || bytes[0] !== 0x43 || bytes[1] !== 0x42) {
     throw new CorruptError('bad-magic', `log batch of ${bytes.length} bytes does not start with "CB"`)
   }
+  const stated = checksumOf(bytes)
+  const actual = crc32c(bytes, HEADER_BYTES)
+  // First of all: only what its checksum vouches for can be of a newer version, anything else is junk.
+  if (stated !== actual) throw new CorruptError('bad-checksum', `log batch has CRC-32C ${actual}, states ${stated}`)
   if (bytes[2] !== VERSION)
     throw new CorruptError('newer-version', `log batch version ${bytes[2]}, known is ${VERSION}`)
   if (bytes[3] !== 0) throw new CorruptError('newer-version', `log batch has flags ${bytes[3]}, known are none`)
-  const stated = checksumOf(bytes)
-  const actual = crc32c(bytes, HEADER_BYTES)
-  if (stated !== actual) throw new CorruptError('bad-checksum', `log batch has CRC-32C ${actual}, states ${stated}`)
   let fields: unknown
   try {
     fields = cbor.decode(bytes.subarray(HEADER_BYTES))

@@ -123,7 +123,9 @@ describe.skipIf('reason' in found && process.env['CARILLON_CI'] !== '1')('querie
     expect(peakBytes).toBeLessThan(BOUND_BYTES * TOLERANCE)
     expect(pidOf(system, 'querier-1')).toBe(pid)
     for (const outcome of outcomes.keys())
-      expect(outcome).toMatch(/^(200 answered|422 err-carillon-quer(y|ier)-memory|503 timeout)$/)
+      expect(outcome).toMatch(
+        /^(200 answered|422 err-carillon-quer(y|ier)-memory|429 err-carillon-querier-memory|503 timeout)$/,
+      )
   }, 60_000)
 })
 
