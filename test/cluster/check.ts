@@ -14,6 +14,7 @@ import type { PartitionStatus } from '../../shared/contracts/member.ts'
 import { select } from '../../shared/contracts/read.ts'
 import type { Histogram } from '../../shared/model/histogram.ts'
 import { labelsKey } from '../../shared/model/labels.ts'
+import { directoryObjects } from '../../shared/objects/directory-objects.ts'
 import { natsObjects } from '../../shared/objects/nats-objects.ts'
 import { silentLog } from '../../shared/telemetry/log.ts'
 import { BlockReader } from '../../shared/tsdb/block/reader.ts'
@@ -77,14 +78,21 @@ export async function withBus<T>(nats: string, use: (bus: Bus) => Promise<T>): P
   }
 }
 
+export interface Checkable {
+  readonly url: string
+  readonly nats: string
+  /** Where objects are, when they are in a folder. */
+  readonly objectsDir?: string
+}
+
 /** Every check of a whole system; rejects with all that is wrong. */
-export async function checkAll(system: { url: string; nats: string }, ledger: Ledger): Promise<Checked> {
+export async function checkAll(system: Checkable, ledger: Ledger): Promise<Checked> {
   return await withBus(system.nats, async (bus) => {
     const partitions = await settled(system.url, bus)
     const faults = await faultsOverHttp(system.url, ledger)
     let owners = 0
     for (const owner of new Set(partitions.partitions.flatMap(({ assignedTo }) => assignedTo))) owners += owner ? 1 : 0
-    faults.push(...(await faultsOfOwners({ bus, nats: system.nats }, partitions, ledger)))
+    faults.push(...(await faultsOfOwners({ bus, ...system }, partitions, ledger)))
     let batches = 0
     for (let partition = 0; partition < partitions.partitionCount; partition++) {
       const model = await readPartition(bus, partition)
@@ -221,14 +229,14 @@ function keyOf(metric: Record<string, string>): string {
 
 /** Each owner of a partition is asked for all that is not in blocks; with the blocks, together, one of each partition, they hold everything. */
 export async function faultsOfOwners(
-  { bus, nats }: { bus: Bus; nats: string },
+  { bus, nats, objectsDir }: { bus: Bus; nats: string; objectsDir?: string },
   page: PartitionsPage,
   ledger: Ledger,
 ): Promise<string[]> {
   const faults: string[] = []
   const replicas = Math.max(...page.partitions.map(({ assignedTo }) => assignedTo.length))
   for (let replica = 0; replica < replicas; replica++) {
-    const held = await withStored(bus, nats, async (blocks) => {
+    const held = await withStored({ bus, nats, ...(objectsDir !== undefined && { objectsDir }) }, async (blocks) => {
       const rows: HeldSeries[] = []
       for (const { partition, assignedTo } of page.partitions) {
         rows.push(...(await heldBy(bus, assignedTo[replica % assignedTo.length]!, partition, blocks)))
@@ -240,8 +248,14 @@ export async function faultsOfOwners(
   return faults
 }
 
-async function withStored<T>(bus: Bus, nats: string, use: (blocks: Blocks) => Promise<T>): Promise<T> {
-  const objects = await natsObjects({ servers: nats.split(','), prefix: 'cln', name: 'test', clock: systemClock })
+async function withStored<T>(
+  { bus, nats, objectsDir }: { bus: Bus; nats: string; objectsDir?: string },
+  use: (blocks: Blocks) => Promise<T>,
+): Promise<T> {
+  const objects =
+    objectsDir === undefined
+      ? await natsObjects({ servers: nats.split(','), prefix: 'cln', name: 'test', clock: systemClock })
+      : await directoryObjects(objectsDir, { clock: systemClock })
   const blocks = await openBlocks({ bus, objects, clock: systemClock, random: systemRandom, log: silentLog })
   try {
     return await use(blocks)

@@ -30,7 +30,14 @@ describe.skipIf(isSkipped || lack !== undefined)('the disk of one of three serve
     afterwards(() => rmSync(dataDir, { recursive: true, force: true }))
     const image = makeImage(IMAGE_MB)
     const store = mounted(image, join(dataDir, 'nats/c/nats-store'))
-    const args = ['--log-bytes-max=64MiB', '--segment=5s', '--segment-min=1s', '--objects=directory']
+    const objectsDir = join(dataDir, 'objects')
+    const args = [
+      '--log-bytes-max=64MiB',
+      '--segment=5s',
+      '--segment-min=1s',
+      '--objects=directory',
+      `--objects-dir=${objectsDir}`,
+    ]
     const system = await startSystem({ command: 'cluster', dataDir, port: await freePort(), args, env })
     afterwards(async () => {
       await killEverything(system)
@@ -80,7 +87,7 @@ describe.skipIf(isSkipped || lack !== undefined)('the disk of one of three serve
     expect(readers.faults.filter(({ kind, consistency }) => kind === 'incomplete' && consistency === 'strong')).toEqual(
       [],
     )
-    await checkAll({ url: system.url, nats: system.ready.nats }, load.ledger)
+    await checkAll({ url: system.url, nats: system.ready.nats, objectsDir }, load.ledger)
     for (const [what, gap] of Object.entries(gaps)) expect(gap, what).toBeLessThan(ELECTION_MS_MAX)
   }, 120_000)
 })
