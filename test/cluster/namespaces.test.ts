@@ -152,6 +152,8 @@ describe.skipIf(isSkipped)('cables are pulled', () => {
     expect(readers.faults.filter(({ kind, consistency }) => kind === 'incomplete' && consistency === 'strong')).toEqual(
       [],
     )
+    const isAnswered = async () => (await fetch(`${url}/api/v1/query?query=1%2Bload_float`)).status === 200
+    await until('queriers have heard their heartbeats again', isAnswered)
     const { partitions } = await checkAll({ url, nats: natsUrl }, load.ledger)
     for (const { digestsAgree } of partitions.partitions) expect(digestsAgree).toBe(true)
   }, 90_000)
