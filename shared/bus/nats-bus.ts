@@ -6,18 +6,12 @@
 //   All answers to this connection arrive on one wildcard subscription (mux.ts).
 //   Logs and watches find back by themselves after a reconnect (nats-feed.ts).
 import { jetstream } from '@nats-io/jetstream'
-import {
-  connect,
-  type Msg,
-  type NatsConnection,
-  type NodeConnectionOptions,
-  type ReconnectToServerHandler,
-  type Status,
-} from '@nats-io/transport-node'
+import type { Msg, NatsConnection, Status } from '@nats-io/transport-node'
 import { assert } from '../base/assert.ts'
 import { type Clock, sleep } from '../base/clock.ts'
 import { textOf, UnavailableError } from '../base/errors.ts'
 import { hex, systemRandom } from '../base/random.ts'
+import { connectTo, type NatsAddress } from '../nats/nats-connect.ts'
 import { Mux } from './mux.ts'
 import { type NatsLink, NatsMessage, toNatsHeaders, wholeSubject } from './nats-api.ts'
 import { natsBucket } from './nats-bucket.ts'
@@ -28,15 +22,8 @@ import type { Bus, BusHeaders } from './port.ts'
 
 export type BusEventLevel = 'debug' | 'info' | 'warn' | 'error'
 
-export interface NatsBusOptions {
-  readonly servers: string | readonly string[]
-  readonly prefix?: string
-  /** Shown by the server beside the connection. */
-  readonly name: string
+export interface NatsBusOptions extends NatsAddress {
   readonly clock: Clock
-  readonly user?: string
-  readonly password?: string
-  readonly token?: string
   /** A user of the system account, to ask how durable the server's writes are. */
   readonly system?: { readonly user: string; readonly password: string }
   /** The server's monitoring address for the same question, e.g. `http://127.0.0.1:8222/varz`. */
@@ -46,18 +33,13 @@ export interface NatsBusOptions {
 
 /** Room kept for headers within the server's max_payload. */
 const headerBytesMax = 16_384
-const connectTimeoutMs = 5_000
-const reconnectMs = 250
-/** A server that is stopped but not gone is left after two to three of these without an answer. */
-const pingMs = 2_000
 const flushTimeoutMs = 2_000
 const kvTimeoutMs = 5_000
 
 /** Rejects with UnavailableError `bus-disconnected` when no server answers now; later losses heal by themselves. */
 export async function connectNats(options: NatsBusOptions): Promise<Bus> {
   const { prefix = 'cln', clock, onEvent = () => undefined } = options
-  const credentials = natsCredentials(options)
-  const nc = await connectOnce(options, prefix, credentials)
+  const nc = await connectTo(options, 'bus-disconnected')
   const bus = new NatsConnectionState(nc, clock, prefix, onEvent)
   const { mux, link } = bus
   const prefixLength = prefix.length + 1
@@ -131,55 +113,6 @@ export async function connectNats(options: NatsBusOptions): Promise<Bus> {
 
 function payloadBytesMax(nc: NatsConnection): number {
   return (nc.info?.max_payload ?? 1_048_576) - headerBytesMax
-}
-
-function natsCredentials(options: NatsBusOptions): NodeConnectionOptions {
-  const { user, password, token } = options
-  return {
-    ...(user !== undefined && { user }),
-    ...(password !== undefined && { pass: password }),
-    ...(token !== undefined && { token }),
-  }
-}
-
-async function connectOnce(
-  options: NatsBusOptions,
-  prefix: string,
-  credentials: NodeConnectionOptions,
-): Promise<NatsConnection> {
-  try {
-    return await connect({
-      ...credentials,
-      servers: typeof options.servers === 'string' ? options.servers : [...options.servers],
-      name: options.name,
-      inboxPrefix: `${prefix}.inbox`,
-      timeout: connectTimeoutMs,
-      maxReconnectAttempts: -1,
-      reconnectTimeWait: reconnectMs,
-      reconnectJitter: reconnectMs,
-      pingInterval: pingMs,
-      maxPingOut: 2,
-      ignoreAuthErrorAbort: true,
-      reconnectToServer: dialledLongestAgo(),
-    })
-  } catch (error) {
-    throw new UnavailableError('bus-disconnected', `no NATS server at ${options.servers}: ${textOf(error)}`, {
-      cause: error,
-    })
-  }
-}
-
-/** The server just lost comes last: it may hang, and then a dial of it takes its whole time. */
-function dialledLongestAgo(): ReconnectToServerHandler {
-  const turns = new Map<string, number>()
-  let count = 0
-  return (pool) => {
-    const turnOf = ({ listen }: { listen: string }) => turns.get(listen) ?? 0
-    const next = pool.toSorted((a, b) => turnOf(a) - turnOf(b))[0]
-    if (next === undefined) return null
-    turns.set(next.listen, ++count)
-    return next
-  }
 }
 
 /** The connection's ups and downs. */

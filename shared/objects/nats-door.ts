@@ -1,18 +1,13 @@
 // The object store's own connection to NATS: what it moves is large, and must not stand before other requests. Plain requests, each with the
 // time that its call has left; whatever waits when the connection goes down fails then.
-import { connect, headers, type Msg, type NatsConnection, type NodeConnectionOptions } from '@nats-io/transport-node'
+import { headers, type Msg, type NatsConnection } from '@nats-io/transport-node'
 import type { Clock } from '../base/clock.ts'
 import { CorruptError, textOf, UnavailableError } from '../base/errors.ts'
+import { connectTo, type NatsAddress } from '../nats/nats-connect.ts'
 import type { Deadline } from './deadline.ts'
 
-export interface NatsObjectsOptions {
-  readonly servers: string | readonly string[]
-  readonly prefix?: string
-  /** Shown by the server beside the connection. */
-  readonly name: string
+export interface NatsObjectsOptions extends NatsAddress {
   readonly clock: Clock
-  readonly user?: string
-  readonly password?: string
   readonly onEvent?: (text: string, level: 'debug' | 'info' | 'warn' | 'error') => void
 }
 
@@ -28,9 +23,6 @@ export const apiCode = {
 const fullCodes: readonly number[] = [10077, 10047, 10023, 10002]
 const diskIsFull = /no space left|disk quota/i
 
-const connectTimeoutMs = 5_000
-const reconnectMs = 250
-const pingMs = 2_000
 /** No single request waits longer, however long the call may take: what got lost is asked again or given up early. */
 const requestMsMax = 15_000
 
@@ -71,31 +63,7 @@ export class NatsDoor {
 
   /** Rejects with UnavailableError `objects-unavailable` when no server answers now; later losses heal by themselves. */
   static async open(options: NatsObjectsOptions): Promise<NatsDoor> {
-    const { servers, name, user, password, prefix = 'cln' } = options
-    const credentials: NodeConnectionOptions = {
-      ...(user !== undefined && { user }),
-      ...(password !== undefined && { pass: password }),
-    }
-    try {
-      const nc = await connect({
-        ...credentials,
-        servers: typeof servers === 'string' ? servers : [...servers],
-        name,
-        inboxPrefix: `${prefix}.inbox`,
-        timeout: connectTimeoutMs,
-        maxReconnectAttempts: -1,
-        reconnectTimeWait: reconnectMs,
-        reconnectJitter: reconnectMs,
-        pingInterval: pingMs,
-        maxPingOut: 2,
-        ignoreAuthErrorAbort: true,
-      })
-      return new NatsDoor(nc, options)
-    } catch (error) {
-      throw new UnavailableError('objects-unavailable', `no NATS server at ${servers}: ${textOf(error)}`, {
-        cause: error,
-      })
-    }
+    return new NatsDoor(await connectTo(options, 'objects-unavailable'), options)
   }
 
   /** One request, one answer. */

@@ -11,6 +11,7 @@ const stairs: Readonly<Record<string, { readonly stair: number; readonly also?: 
   config: { stair: 1 },
   wire: { stair: 1, also: ['model'] },
   telemetry: { stair: 1, also: ['config'] },
+  nats: { stair: 1 },
   bus: { stair: 2 },
   ring: { stair: 2 },
   tsdb: { stair: 2 },
