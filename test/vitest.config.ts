@@ -1,14 +1,20 @@
-// All tests, two at a time: many of them run servers and processes of their own.
+// All tests, two at a time. First those that compute, then those that start systems of many processes and watch their clocks:
+// side by side, the former would slow the latter down.
 import { defineConfig } from 'vitest/config'
+
+const systems = ['test/cluster/**/*.test.ts', 'test/soak/**/*.test.ts']
 
 export default defineConfig({
   root: new URL('..', import.meta.url).pathname,
   test: {
-    include: ['test/**/*.test.ts'],
     pool: 'forks',
     maxWorkers: 2,
     testTimeout: 60_000,
     hookTimeout: 60_000,
     teardownTimeout: 30_000,
+    projects: [
+      { extends: true, test: { name: 'computing', include: ['test/**/*.test.ts'], exclude: systems, sequence: { groupOrder: 0 } } },
+      { extends: true, test: { name: 'systems', include: systems, sequence: { groupOrder: 1 } } },
+    ],
   },
 })
