@@ -13,7 +13,10 @@ export default defineConfig({
     hookTimeout: 60_000,
     teardownTimeout: 30_000,
     projects: [
-      { extends: true, test: { name: 'computing', include: ['test/**/*.test.ts'], exclude: systems, sequence: { groupOrder: 0 } } },
+      {
+        extends: true,
+        test: { name: 'computing', include: ['test/**/*.test.ts'], exclude: systems, sequence: { groupOrder: 0 } },
+      },
       { extends: true, test: { name: 'systems', include: systems, sequence: { groupOrder: 1 } } },
     ],
   },
