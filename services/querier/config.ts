@@ -16,7 +16,9 @@ export const querierSettings = defineSettings({
   ),
   blockReadsMax: integer(16, 'blocks that one query reads at the same time', { min: 1 }),
   openBlocksMax: integer(2_000, 'blocks of all tenants that are kept open', { min: 1 }),
-  openBlocksBytesMax: bytes('256MiB', 'memory of blocks that are kept open', { min: '1MiB' }),
+  openBlocksBytesMax: bytes('256MiB', 'memory of blocks that are kept open, and of what was found in them', {
+    min: '1MiB',
+  }),
   readCacheBytesMax: bytes('256MiB', 'memory for pieces of blocks that were read before'),
   readCacheFolder: text('', 'folder for more of them, in which each querier has its own by its id; none when empty'),
   readCacheFolderBytesMax: bytes('10GiB', 'bytes in that folder'),

@@ -104,7 +104,11 @@ export function measures(metrics: Metrics, admission: Admission, clock: Clock): 
     },
     blocksKept(open) {
       metrics.gaugeOf('carillon_querier_open_blocks', 'Blocks that are kept open.', () => open.count)
-      metrics.gaugeOf('carillon_querier_open_blocks_bytes', 'Memory of blocks that are kept open.', () => open.bytes)
+      metrics.gaugeOf(
+        'carillon_querier_open_blocks_bytes',
+        'Memory of blocks that are kept open, and of what was found in them.',
+        () => open.bytes,
+      )
     },
   }
 }

@@ -1,4 +1,9 @@
-// Blocks that are open: their readers are kept, the longest unused go first, bounded by number and by memory (named settings).
+// Blocks that are open: their readers are kept, and what questions found in them. Of both the longest unused go first, bounded by number and
+// by memory (named settings).
+//
+// Invariants
+//   Q14  What was found is known by tenant and ULID, so by the bytes of the block: which blocks are read, and what of them is hidden, is decided
+//        anew by every question.
 
 import { LRUCache } from 'lru-cache'
 import type { Blocks } from '../../shared/blocks/port.ts'
@@ -21,38 +26,46 @@ export interface OpenBlocks {
   /** Rejects with what reading rejects with; a block that could not be opened is tried again the next time. */
   open(tenant: string, entry: BlockEntry): Promise<OpenBlock>
   readonly count: number
+  /** Of all that is kept. */
   readonly bytes: number
 }
 
 export interface OpenBlocksOptions {
   readonly countMax: number
+  /** Of blocks, and of what was found in them. */
   readonly bytesMax: number
 }
 
 /** What an open block weighs beside what its reader says. */
 const BLOCK_BYTES = 2_048
 const STONE_BYTES = 100
-/** What questions found in blocks may take beside, as a share of what open blocks may; of that, one question and block. */
+/** Of the bound, for what questions found in blocks; of that, for one question and block. */
 const FOUND_SHARE = 1 / 4
 const FOUND_SHARE_EACH = 1 / 3
 
-interface Weighed {
+interface Found {
   readonly series: readonly FoundSeries[]
   readonly bytes: number
 }
 
+interface Kept {
+  readonly block: OpenBlock
+  readonly bytes: number
+}
+
 export function keepOpen(views: Pick<Views, 'opened'>, { countMax, bytesMax }: OpenBlocksOptions): OpenBlocks {
-  const kept = new LRUCache<string, OpenBlock>({
+  const foundBytesMax = Math.max(1, Math.floor(bytesMax * FOUND_SHARE))
+  const sizeCalculation = ({ bytes }: { readonly bytes: number }) => 1 + bytes
+  const kept = new LRUCache<string, Kept>({
     max: countMax,
-    maxSize: bytesMax,
-    sizeCalculation: ({ reader, tombstones }) => BLOCK_BYTES + reader.bytes + tombstones.size * STONE_BYTES,
+    maxSize: Math.max(1, bytesMax - foundBytesMax),
+    sizeCalculation,
   })
-  const maxSize = Math.max(1, Math.floor(bytesMax * FOUND_SHARE))
-  const found = new LRUCache<string, Weighed>({ maxSize, sizeCalculation: ({ bytes }) => 1 + bytes })
+  const found = new LRUCache<string, Found>({ maxSize: foundBytesMax, sizeCalculation })
   const keptOf = (key: string): KeptSeries => ({
-    bytesMax: maxSize * FOUND_SHARE_EACH,
-    get: (matchers) => found.get(`${key} ${matchers}`)?.series,
-    set: (matchers, series, bytes) => void found.set(`${key} ${matchers}`, { series, bytes }),
+    bytesMax: foundBytesMax * FOUND_SHARE_EACH,
+    get: (matchers) => found.get(`${key} ${matchers}`)?.series, // Q14
+    set: (matchers, series, bytes) => void found.set(`${key} ${matchers}`, { series, bytes: bytes + matchers.length }),
   })
   /** Bound: one per block that is being opened. */
   const opening = new Map<string, Promise<OpenBlock>>()
@@ -61,12 +74,15 @@ export function keepOpen(views: Pick<Views, 'opened'>, { countMax, bytesMax }: O
     open(tenant, entry) {
       const key = `${tenant}/${entry.ulid}`
       const known = kept.get(key)
-      if (known !== undefined) return Promise.resolve(known)
+      if (known !== undefined) {
+        if (known.bytes !== weightOf(known.block)) keep(key, known.block) // questions have left something in it
+        return Promise.resolve(known.block)
+      }
       const underWay = opening.get(key)
       if (underWay !== undefined) return underWay
       const opened = openOne(views.opened(), tenant, entry, keptOf(key))
         .then((block) => {
-          kept.set(key, block)
+          keep(key, block)
           return block
         })
         .finally(() => opening.delete(key))
@@ -77,9 +93,17 @@ export function keepOpen(views: Pick<Views, 'opened'>, { countMax, bytesMax }: O
       return kept.size
     },
     get bytes() {
-      return kept.calculatedSize
+      return kept.calculatedSize + found.calculatedSize
     },
   }
+
+  function keep(key: string, block: OpenBlock): void {
+    kept.set(key, { block, bytes: weightOf(block) })
+  }
+}
+
+function weightOf({ reader, tombstones }: OpenBlock): number {
+  return BLOCK_BYTES + reader.bytes + tombstones.size * STONE_BYTES
 }
 
 /** Not ended by the query that happens to be the first: others may wait for the same block. Every read has its own deadline. */
