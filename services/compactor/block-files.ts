@@ -2,9 +2,10 @@
 //
 // A block's name must be known when its first file is stored, long before its content is. So it is made of what decides the content: the
 // sources and the job; and of the fence, so that what a former holder of the lease left half done is never taken for one's own.
-import { createHash } from 'node:crypto'
+import { entryOf } from '../../shared/blocks/entry.ts'
 import type { BlockEntry } from '../../shared/contracts/blocks.ts'
 import { type BlockMeta, blockMeta, blockUlid, metaBytes, type NewBlock } from '../../shared/tsdb/block/meta.ts'
+import { sha256Of } from '../../shared/wire/sha256.ts'
 import type { MergeJob, MergeOutput, OutputName } from './merge-job.ts'
 
 export interface Naming {
@@ -18,7 +19,7 @@ export function nameOf({ tenant, fence, level, job }: Naming, output: OutputName
   const { sources, removals, keeps, resolutionMs } = job
   const told = JSON.stringify([sources.map(({ ulid }) => ulid).sort(), removals, keeps, resolutionMs, output, fence])
   const minTime = Math.min(...sources.map(({ meta }) => meta.minTime))
-  const sha256 = createHash('sha256').update(told).digest('hex')
+  const sha256 = sha256Of(told)
   return blockUlid({
     tenant,
     minTime,
@@ -53,16 +54,7 @@ export function describe(
   const gaps = [...new Set(entries.flatMap((entry) => entry.gaps ?? []))].sort()
   const rawUlids = entries.map((entry) => entry.ulid).sort()
   const entry: BlockEntry = {
-    ulid,
-    minTime: stats.minTime,
-    maxTime: stats.maxTime,
-    seriesCount: stats.seriesCount,
-    sampleCount: stats.sampleCount,
-    chunkCount: stats.chunkCount,
-    bytes: stats.bytes + bytes.length,
-    metaSha256: createHash('sha256').update(bytes).digest('hex'),
-    origin: { kind: 'compaction', level },
-    resolutionMs,
+    ...entryOf({ ulid, origin: { kind: 'compaction', level }, stats, metaBytes: bytes, resolutionMs }),
     ...(name === 'raw' ? keptOf(entries[0]!) : { aggregate: name, rawUlids }),
     ...(gaps.length > 0 ? { gaps } : {}),
     ...(rules.length > 0 ? { rules } : {}),

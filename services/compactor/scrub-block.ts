@@ -4,7 +4,6 @@
 //   Z1  A file is deleted only when the right bytes are in hand, by meta.json's SHA-256 or, for meta.json, by the manifest's; what was made
 //       anew is read again, all of it.
 //   Z2  What cannot be made right stays as it is: whoever reads it is told.
-import { createHash } from 'node:crypto'
 import { CarillonError } from '../../shared/base/errors.ts'
 import { type BlockEntry, blockPrefix } from '../../shared/contracts/blocks.ts'
 import type { RebuildAsk, RebuildReply, ScrubFinding } from '../../shared/contracts/scrubbing.ts'
@@ -12,8 +11,9 @@ import { encodeTenant } from '../../shared/model/tenant.ts'
 import type { ObjectStore } from '../../shared/objects/port.ts'
 import type { Log } from '../../shared/telemetry/log.ts'
 import { type BlockFiles, META_FILE } from '../../shared/tsdb/block/files.ts'
-import { type BlockFile, type BlockMeta, fileOf, parseMeta } from '../../shared/tsdb/block/meta.ts'
+import { type BlockFile, type BlockMeta, parseMeta } from '../../shared/tsdb/block/meta.ts'
 import { type BlockProblem, verifyBlock } from '../../shared/tsdb/block/verify.ts'
+import { sha256Of } from '../../shared/wire/sha256.ts'
 import { filesIn, type Pace, type PacedReads, soundFile } from './scrub-files.ts'
 
 export interface BlockScrubDeps {
@@ -32,8 +32,6 @@ export interface BlockScrubDeps {
 const WRITE_TIMEOUT_MS = 60_000
 /** Problems of one block that are told one by one. */
 const PROBLEMS_MAX = 20
-
-const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex')
 
 interface Scrubbed {
   readonly tenant: string
@@ -190,16 +188,16 @@ async function isAbsent(store: ObjectStore, { tenant, entry, signal }: Scrubbed,
 // ---- what is right ----
 
 async function soundMeta(files: BlockFiles, metaSha256: string): Promise<BlockMeta | undefined> {
-  const bytes = await soundFile(files, META_FILE, (found) => sha256(found) === metaSha256)
+  const bytes = await soundFile(files, META_FILE, (found) => sha256Of(found) === metaSha256)
   return bytes && parseMeta(bytes)
 }
 
 function isOf(file: BlockFile): (bytes: Uint8Array) => boolean {
-  return (bytes) => bytes.length === file.size && sha256(bytes) === file.sha256
+  return (bytes) => bytes.length === file.size && sha256Of(bytes) === file.sha256
 }
 
 function isRightIn(meta: BlockMeta, metaSha256: string, name: string): (bytes: Uint8Array) => boolean {
-  if (name === META_FILE) return (bytes) => fileOf(META_FILE, bytes).sha256 === metaSha256
+  if (name === META_FILE) return (bytes) => sha256Of(bytes) === metaSha256
   const listed = meta.carillon?.files.find((file) => file.name === name)
   return listed === undefined ? () => false : isOf(listed)
 }

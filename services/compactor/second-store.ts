@@ -4,7 +4,6 @@
 // Invariants
 //   Y1  A manifest is copied after every block that it lists, as far as they can be read: whoever restores the newest copy finds its blocks.
 //   Y2  What the first store does not list any more stays for `keepMs` since that was first seen here, then goes: so deletions arrive, too.
-import { createHash } from 'node:crypto'
 import type { Clock } from '../../shared/base/clock.ts'
 import { CarillonError, CorruptError, RefusedError } from '../../shared/base/errors.ts'
 import type { Blocks } from '../../shared/blocks/port.ts'
@@ -15,6 +14,7 @@ import { directoryObjects } from '../../shared/objects/directory-objects.ts'
 import type { ObjectStore } from '../../shared/objects/port.ts'
 import type { Log } from '../../shared/telemetry/log.ts'
 import { META_FILE } from '../../shared/tsdb/block/files.ts'
+import { sha256Of } from '../../shared/wire/sha256.ts'
 import { filesIn, type Pace } from './scrub-files.ts'
 
 const TIMEOUT_MS = 60_000
@@ -108,7 +108,7 @@ export class Backup {
       signal.throwIfAborted()
       if (await this.holds(prefix + name, sha256)) continue
       const bytes = await own.read(name, 0, await own.size(name))
-      if (createHash('sha256').update(bytes).digest('hex') !== sha256)
+      if (sha256Of(bytes) !== sha256)
         throw new CorruptError('block-damaged', `${prefix}${name} is not what ${META_FILE} lists`)
       await second.create(prefix + name, bytes, { ...call, readBack: true })
       this.deps.copied(bytes.length)

@@ -1,10 +1,11 @@
 // What an upload becomes: names and descriptions of its blocks, and the change of the manifest that lists them. Pure.
-import { createHash } from 'node:crypto'
 import { RefusedError } from '../../shared/base/errors.ts'
+import { entryOf } from '../../shared/blocks/entry.ts'
 import type { BlockEntry, Manifest } from '../../shared/contracts/blocks.ts'
 import { isHiding, withReplaced } from '../../shared/contracts/deletes.ts'
 import type { UploadRecord } from '../../shared/contracts/uploads.ts'
 import { blockMeta, blockUlid, metaBytes } from '../../shared/tsdb/block/meta.ts'
+import { sha256Of } from '../../shared/wire/sha256.ts'
 import type { ImportReport } from './import-job.ts'
 
 /** The manifest with the blocks of an upload, and the names under which they are listed; without a manifest when they are already (V3). */
@@ -42,7 +43,7 @@ export function assertMayCome(manifest: Manifest | undefined): void {
 /** The name of an output must be known before its content is: it is made of what decides the content, and of the claim (V1). */
 export function nameOf({ tenant, ulid, nonce, attempt }: UploadRecord, startMs: number): string {
   const told = JSON.stringify([ulid, nonce, attempt, startMs])
-  const sha256 = createHash('sha256').update(told).digest('hex')
+  const sha256 = sha256Of(told)
   const files = [{ name: 'source', size: 0, sha256 }]
   return blockUlid({ tenant, minTime: startMs, origin: { kind: 'upload' }, files })
 }
@@ -59,17 +60,5 @@ export function describe(
   const origin = { kind: 'upload', source }
   const described = blockMeta({ tenant, stats, origin, level, sources: [source], parents: [parent] })
   const bytes = metaBytes({ ...described, ulid })
-  const entry: BlockEntry = {
-    ulid,
-    minTime: stats.minTime,
-    maxTime: stats.maxTime,
-    seriesCount: stats.seriesCount,
-    sampleCount: stats.sampleCount,
-    chunkCount: stats.chunkCount,
-    bytes: stats.bytes + bytes.length,
-    metaSha256: createHash('sha256').update(bytes).digest('hex'),
-    origin: { kind: 'upload', source, nonce },
-    resolutionMs: 0,
-  }
-  return { entry, bytes }
+  return { entry: entryOf({ ulid, origin: { kind: 'upload', source, nonce }, stats, metaBytes: bytes }), bytes }
 }

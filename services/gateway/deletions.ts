@@ -3,7 +3,6 @@
 //
 // Answers 204 when the deletion stands in every partition log and hides all blocks, with where it stands in X-Carillon-Log-Position: a read that
 // waits for that position does not see what was deleted.
-import { createHash } from 'node:crypto'
 import type { Clock } from '../../shared/base/clock.ts'
 import { RefusedError, UnavailableError } from '../../shared/base/errors.ts'
 import { hex, type Random } from '../../shared/base/random.ts'
@@ -18,6 +17,7 @@ import { encodeTenant, parseTenant } from '../../shared/model/tenant.ts'
 import { isFault, parseTime } from '../../shared/promql/go-values.ts'
 import { parseSelector } from '../../shared/promql/parse/parser.ts'
 import { compileMatcher } from '../../shared/tsdb/matcher-set.ts'
+import { sha256Of } from '../../shared/wire/sha256.ts'
 import type { GatewayConfig } from './config.ts'
 import { type Answer, type Exchange, isUnheard, JSON_TYPE, jsonAnswer, type Route } from './exchange.ts'
 import { ANONYMOUS } from './identity.ts'
@@ -177,5 +177,5 @@ function askerOf({ request, remoteAddress }: Exchange): string {
   const user = Buffer.from(value, 'base64').toString().split(':')[0]!.slice(0, 100)
   if (scheme.toLowerCase() === 'basic') return `user ${user} at ${remoteAddress}`
   if (scheme.toLowerCase() !== 'bearer') return remoteAddress
-  return `token ${createHash('sha256').update(value).digest('hex').slice(0, 8)} at ${remoteAddress}`
+  return `token ${sha256Of(value).slice(0, 8)} at ${remoteAddress}`
 }

@@ -1,6 +1,5 @@
 // Blocks made elsewhere come in: start, files, finish, check, as Mimir has it. Files are staged in the object store, part by part; a compactor
 // validates them (contracts/uploads.ts). Nothing of it is kept here.
-import { createHash } from 'node:crypto'
 import { LRUCache } from 'lru-cache'
 import type { Clock } from '../../shared/base/clock.ts'
 import { ConflictError, RefusedError, textOf, UnavailableError } from '../../shared/base/errors.ts'
@@ -26,6 +25,7 @@ import {
 } from '../../shared/contracts/uploads.ts'
 import type { ObjectStore } from '../../shared/objects/port.ts'
 import { META_FILE } from '../../shared/tsdb/block/files.ts'
+import { sha256Of } from '../../shared/wire/sha256.ts'
 import { readBody } from './body.ts'
 import type { GatewayConfig } from './config.ts'
 import { type Answer, type Exchange, JSON_TYPE, type Route } from './exchange.ts'
@@ -93,7 +93,7 @@ export function uploadRoutes(deps: UploadDeps): readonly Route[] {
     const ulid = ulidOf(exchange)
     const meta = await readBody(exchange, { bytesMax: META_BYTES_MAX })
     const files = planOf(ulid, meta, config.uploadBytesMax)
-    const metaSha256 = createHash('sha256').update(meta).digest('hex')
+    const metaSha256 = sha256Of(meta)
     const bytes = files.reduce((sum, { size }) => sum + size, 0)
     const bucket = await bus.bucket(UPLOADS_BUCKET)
     const known = await read(bucket, tenant, ulid)

@@ -6,11 +6,12 @@
 //   F2  Every block lies within one aligned range of time, so that compaction never straddles one: 2 h; 24 h where that would make more than
 //       SHORT_RANGES_MAX blocks; 28 d where those would be more than LONG_RANGES_MAX; where even those are more, one block holds all.
 import { CorruptError } from '../../shared/base/errors.ts'
+import { entryOf } from '../../shared/blocks/entry.ts'
 import type { BlockEntry, BlockOrigin } from '../../shared/contracts/blocks.ts'
 import type { SelectFrame } from '../../shared/contracts/read.ts'
 import { compareLabels, type Labels } from '../../shared/model/labels.ts'
 import { META_FILE } from '../../shared/tsdb/block/files.ts'
-import { blockMeta, fileOf, metaBytes, type Origin } from '../../shared/tsdb/block/meta.ts'
+import { blockMeta, metaBytes, type Origin } from '../../shared/tsdb/block/meta.ts'
 import { BlockWriter } from '../../shared/tsdb/block/writer.ts'
 import { HistogramChunkReader } from '../../shared/tsdb/chunk/histogram.ts'
 import { decodeXorWords, ENCODING_XOR } from '../../shared/tsdb/chunk/xor.ts'
@@ -85,15 +86,8 @@ class RangeBlock {
     const stats = await this.writer.finish()
     const meta = blockMeta({ tenant, stats, origin: originText(origin), level: 1 })
     const bytes = metaBytes(meta)
-    const files = [...this.files, { name: META_FILE, bytes }]
-    const { minTime, maxTime, seriesCount, sampleCount, chunkCount } = stats
-    const entry: BlockEntry = {
-      ...{ ulid: meta.ulid, minTime, maxTime, seriesCount, sampleCount, chunkCount, origin },
-      bytes: files.reduce((sum, file) => sum + file.bytes.length, 0),
-      metaSha256: fileOf(META_FILE, bytes).sha256,
-      resolutionMs: 0,
-    }
-    return { entry, files }
+    const entry = entryOf({ ulid: meta.ulid, origin, stats, metaBytes: bytes })
+    return { entry, files: [...this.files, { name: META_FILE, bytes }] }
   }
 }
 

@@ -8,7 +8,6 @@
 //   U1  Segment k is flushed after k − 1, once M(k + 1) is applied, and only while no damage of it waits for other owners (L10).
 //   U2  `flushed.<p>` becomes k only after every tenant with samples in k has a manifest that says so.
 //   U3  What is uploaded is what the segment held at one moment: its digest is the same before and after it was read.
-import { createHash } from 'node:crypto'
 import { type Clock, sleep } from '../../shared/base/clock.ts'
 import { UnavailableError } from '../../shared/base/errors.ts'
 import type { Blocks } from '../../shared/blocks/port.ts'
@@ -18,6 +17,7 @@ import type { SelectFrame } from '../../shared/contracts/read.ts'
 import type { Log } from '../../shared/telemetry/log.ts'
 import type { Head } from '../../shared/tsdb/head/head.ts'
 import type { StringTable } from '../../shared/tsdb/head/string-table.ts'
+import { sha256Of } from '../../shared/wire/sha256.ts'
 import { ALL_TIME, allRefs, Walk } from './answers.ts'
 import type { BlockBuilder } from './block-builder.ts'
 import { describe } from './damage.ts'
@@ -106,7 +106,7 @@ function markOf(owner: Owner, segment: number, before: Flushed | undefined): Flu
 
 /** What a segment holds, of all tenants: equal in all owners that hold the same. */
 export function digestOf(state: PartitionState, segment: number): string {
-  return createHash('sha256').update(state.digest(segment)).digest('hex').slice(0, 16)
+  return sha256Of(state.digest(segment)).slice(0, 16)
 }
 
 /** Every tenant, also when one fails: what others have in the segment is committed meanwhile. */

@@ -3,12 +3,12 @@
 // Invariants
 //   Q11  A part is kept only when it was read from blocks alone, and found again only by the very same blocks and deletions. Whoever
 //        uses it has made sure that owners hold nothing of it now.
-import { createHash } from 'node:crypto'
 import { LRUCache } from 'lru-cache'
 import { WINDOW_RANGE_MS, WINDOWS_MS } from '../../shared/blocks/downsampled.ts'
 import { isHiding } from '../../shared/contracts/deletes.ts'
 import type { QueryPartReply } from '../../shared/contracts/query-part.ts'
 import type { Interval } from '../../shared/tsdb/delete-filter.ts'
+import { sha256Of } from '../../shared/wire/sha256.ts'
 import { sizeOfPart } from './part-result.ts'
 import type { Part } from './split.ts'
 import type { View } from './views.ts'
@@ -64,9 +64,7 @@ export function stateOf({ blocks, deletes }: View, asked: Interval): string {
     .filter((entry) => isHiding(entry) && entry.startMs <= range.endMs && entry.endMs >= range.startMs)
     .map(({ id, blocks: hidden }) => [id, ...hidden.filter((ulid) => ulids.has(ulid)).sort()])
   const listed = read.map(({ ulid, metaSha256 }) => [ulid, metaSha256]).sort()
-  return createHash('sha256')
-    .update(JSON.stringify([listed, hiding.sort()]))
-    .digest('hex')
+  return sha256Of(JSON.stringify([listed, hiding.sort()]))
 }
 
 function wholeDays({ startMs, endMs }: Interval): Interval {

@@ -3,7 +3,6 @@
 //   manifest   {"v":1,"crc32c":"1a2b3c4d","manifest":{…}}     the checksum covers the bytes of {…}
 //   registry   {"v":1,"tenant":"acme","version":7}
 //   flushed    {"v":1,"segment":12,"mark":{…},"digests":{…}}
-import { createHash } from 'node:crypto'
 import { CorruptError, RefusedError, textOf } from '../base/errors.ts'
 import { FLUSHED_DIGESTS_MAX, type Flushed, type Manifest } from '../contracts/blocks.ts'
 import { crc32c } from '../wire/crc32c.ts'
@@ -45,10 +44,6 @@ export function decodeManifest(bytes: Uint8Array, tenant: string): Manifest {
 /** The manifest before the first: what a change of a tenant without one begins with. */
 export function emptyManifest(tenant: string): Manifest {
   return { tenant, version: 0, previous: '', flushed: {}, blocks: [], retired: [], deletes: [], fence: 0 }
-}
-
-export function sha256(bytes: Uint8Array): string {
-  return createHash('sha256').update(bytes).digest('hex')
 }
 
 /** `tenant.{tenant}`: the newest version known to exist; 0 before the first is written. */

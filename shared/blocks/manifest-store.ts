@@ -12,6 +12,7 @@ import { MANIFEST_BYTES_MAX, type Manifest, manifestKey, manifestObject, tenantK
 import { encodeTenant } from '../model/tenant.ts'
 import type { ObjectStore } from '../objects/port.ts'
 import type { Log } from '../telemetry/log.ts'
+import { sha256Of } from '../wire/sha256.ts'
 import {
   decodeManifest,
   decodeRegistered,
@@ -19,7 +20,6 @@ import {
   encodeManifest,
   encodeRegistered,
   type Registered,
-  sha256,
 } from './codec.ts'
 import type { StoredManifest, UpdateOptions } from './port.ts'
 import type { BlocksView } from './view.ts'
@@ -113,7 +113,7 @@ export class ManifestStore {
         : await bucket.update(manifestKey(token), bytes, entry.revision)
     await this.register(tenant, version)
     log.error({ tenant, version, from: found.manifest.version }, 'a manifest was made anew from an object copy')
-    return { manifest, revision, sha256: sha256(bytes) }
+    return { manifest, revision, sha256: sha256Of(bytes) }
   }
 
   /** What does not fit among the kept versions, in words. */
@@ -140,7 +140,7 @@ export class ManifestStore {
       } else if (isNext && manifest.previous !== before!.sha) {
         problems.push(`version ${version} does not follow from version ${before!.version}`)
       }
-      before = { version, sha: sha256(bytes) }
+      before = { version, sha: sha256Of(bytes) }
     }
     return problems
   }
@@ -151,12 +151,12 @@ export class ManifestStore {
     const seen = this.deps.view.manifest(tenant) // throws for what is damaged or missing
     if (seen && seen.revision > passedRevision) {
       const bytes = encodeManifest(seen.manifest, Number.POSITIVE_INFINITY)
-      return { ...seen, bytes: sha256(bytes) === seen.sha256 ? bytes : undefined }
+      return { ...seen, bytes: sha256Of(bytes) === seen.sha256 ? bytes : undefined }
     }
     const entry = await this.deps.bucket.get(manifestKey(token))
     if (entry?.value !== undefined && entry.revision >= (seen?.revision ?? 0)) {
       const manifest = decodeManifest(entry.value, tenant)
-      return { manifest, revision: entry.revision, sha256: sha256(entry.value), bytes: entry.value }
+      return { manifest, revision: entry.revision, sha256: sha256Of(entry.value), bytes: entry.value }
     }
     if (seen) return { ...seen, bytes: undefined }
     await this.checkNew(tenant)
@@ -202,7 +202,7 @@ export class ManifestStore {
       fence: Math.max(manifest.fence, fence ?? 0),
     }
     const bytes = encodeManifest(next, this.bytesMax)
-    return { manifest: next, revision: 0, sha256: sha256(bytes), bytes }
+    return { manifest: next, revision: 0, sha256: sha256Of(bytes), bytes }
   }
 
   private write(tenant: string, base: Base, next: Base): Promise<number> {
@@ -217,7 +217,7 @@ export class ManifestStore {
     if (base.sha256 === written.sha256 || base.manifest.previous === written.sha256) return true
     if (base.manifest.version === written.manifest.version) return false
     const bytes = await this.objectBytes(tenant, written.manifest.version) // whoever wrote the next one made sure of it
-    return bytes !== undefined && sha256(bytes) === written.sha256
+    return bytes !== undefined && sha256Of(bytes) === written.sha256
   }
 
   /** Before anybody may count on a version: its object copy and the registry. */
@@ -236,7 +236,7 @@ export class ManifestStore {
     if (version === 0 || (this.copied.get(tenant) ?? 0) >= version) return
     const token = encodeTenant(tenant)
     const whole = bytes ?? (await this.deps.bucket.get(manifestKey(token)))?.value
-    if (whole === undefined || sha256(whole) !== wanted) return // another version stands there by now, whose writer made this copy
+    if (whole === undefined || sha256Of(whole) !== wanted) return // another version stands there by now, whose writer made this copy
     try {
       await objects.create(manifestObject(token, version), whole, { timeoutMs: OBJECT_TIMEOUT_MS })
     } catch (error) {
@@ -297,7 +297,7 @@ export class ManifestStore {
       try {
         const bytes = await this.objectBytes(tenant, version)
         if (bytes === undefined) continue
-        return { manifest: decodeManifest(bytes, tenant), revision: 0, sha256: sha256(bytes) }
+        return { manifest: decodeManifest(bytes, tenant), revision: 0, sha256: sha256Of(bytes) }
       } catch (error) {
         if (!(error instanceof CorruptError) || error.code === 'newer-version') throw error
         this.deps.log.error({ tenant, version, error }, 'an object copy of a manifest is damaged')

@@ -5,7 +5,7 @@ import { encodeTenant } from '../model/tenant.ts'
 import type { ObjectCall, ObjectStore } from '../objects/port.ts'
 import { META_FILE } from '../tsdb/block/files.ts'
 import { type BlockMeta, META_BYTES_MAX, parseMeta } from '../tsdb/block/meta.ts'
-import { sha256 } from './codec.ts'
+import { sha256Of } from '../wire/sha256.ts'
 import type { BlockUpload, FoundBlock, StoredBlock } from './port.ts'
 
 const WRITE_TIMEOUT_MS = 30_000
@@ -31,7 +31,7 @@ export async function uploadBlock(
     await objects.create(prefix + file.name, file.bytes, call)
     bytes += file.bytes.length
   }
-  return { metaSha256: sha256(meta.bytes), bytes }
+  return { metaSha256: sha256Of(meta.bytes), bytes }
 }
 
 export function openBlock(
@@ -54,7 +54,7 @@ export function openBlock(
     if (info === undefined) throw new CorruptError('object-missing', `${prefix}${META_FILE} is listed and not there`)
     if (info.size > META_BYTES_MAX) throw damaged(prefix + META_FILE, `takes ${info.size} bytes`)
     const bytes = await readWhole(objects, prefix + META_FILE, info.size, signal)
-    if (sha256(bytes) !== metaSha256) throw damaged(prefix + META_FILE, 'is not the one that the manifest lists')
+    if (sha256Of(bytes) !== metaSha256) throw damaged(prefix + META_FILE, 'is not the one that the manifest lists')
     return parseMeta(bytes)
   }
 

@@ -9,7 +9,8 @@ import type { BusSubscription, KvBucket, KvEntry } from '../bus/port.ts'
 import { type Flushed, flushedKey, manifestKey } from '../contracts/blocks.ts'
 import { decodeTenant, encodeTenant } from '../model/tenant.ts'
 import type { Log } from '../telemetry/log.ts'
-import { decodeFlushed, decodeManifest, decodeRegistered, type Registered, sha256 } from './codec.ts'
+import { sha256Of } from '../wire/sha256.ts'
+import { decodeFlushed, decodeManifest, decodeRegistered, type Registered } from './codec.ts'
 import type { BlocksChange, StoredManifest } from './port.ts'
 
 type Seen<T> = { readonly revision: number } & ({ readonly value: T | undefined } | { readonly error: CorruptError })
@@ -199,5 +200,5 @@ function readManifest(
     const text = `version ${manifest.version} of tenant "${tenant}" does not follow from the version ${last.manifest.version} that was seen`
     throw new CorruptError('manifest-chain', text)
   }
-  return { manifest, revision, sha256: sha256(bytes) }
+  return { manifest, revision, sha256: sha256Of(bytes) }
 }

@@ -10,10 +10,10 @@
 //   E2  At a takeover the new guard is the old bound. Where that lies ahead of the clocks (`capOf`), the elected replica's clock was wrong,
 //       or ours are slow: a challenger that has sent at the pace of time for as long as a takeover takes is not behind, so it is the former,
 //       and must not be kept out. One that sends an old backlog is.
-import { createHash } from 'node:crypto'
 import { RefusedError } from '../base/errors.ts'
 import { addressed, cbor } from '../bus/contract.ts'
 import { encodeTenant } from '../model/tenant.ts'
+import { sha256Of } from '../wire/sha256.ts'
 import { encodeRecord, parseRecord } from './log.ts'
 
 export const ELECTIONS_BUCKET = 'elections'
@@ -39,7 +39,7 @@ export interface ElectionRecord {
 export function electionKey(tenant: string, cluster: string): string {
   const token = encodeTenant(cluster)
   if (token.length <= CLUSTER_TOKEN_MAX) return `${encodeTenant(tenant)}.${token}`
-  return `${encodeTenant(tenant)}.__${createHash('sha256').update(cluster).digest('hex')}` // no encoded name has two `_` in a row
+  return `${encodeTenant(tenant)}.__${sha256Of(cluster)}` // no encoded name has two `_` in a row
 }
 
 /** The keys of one tenant, for a watch. */

@@ -10,18 +10,19 @@ import fs from 'node:fs/promises'
 import path from 'node:path'
 import { assert } from '../base/assert.ts'
 import type { Clock } from '../base/clock.ts'
-import { ConflictError, CorruptError, textOf, UnavailableError } from '../base/errors.ts'
+import { CorruptError, textOf, UnavailableError } from '../base/errors.ts'
 import { hex, systemRandom } from '../base/random.ts'
 import { crc32c } from '../wire/crc32c.ts'
+import { sha256Of } from '../wire/sha256.ts'
 import { Deadline } from './deadline.ts'
 import {
   damaged,
+  exists,
   type Layout,
   layOut,
   missing,
   parseLayout,
   readRange,
-  sha256Of,
   storedSizeOf,
   verifyWhole,
 } from './layout.ts'
@@ -84,9 +85,7 @@ export async function directoryObjects(folder: string, { clock }: { clock: Clock
       const deadline = new Deadline(clock, call, `create of ${name}`)
       const given = sha256Of(bytes)
       const standing = async ({ info, layout, handle }: Opened) => {
-        if (layout.sha256 !== given) {
-          throw new ConflictError('object-exists', `object ${name} stands there with other bytes`)
-        }
+        if (layout.sha256 !== given) throw exists(name)
         if (call.readBack) await verifyWhole(name, layout, partReader(name, layout, handle))
         return info
       }

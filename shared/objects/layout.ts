@@ -4,11 +4,11 @@
 // Invariants
 //   P1  A part that is not what was written is CorruptError `object-damaged`, never other bytes.
 //   P2  A range reads the parts that it touches and no others.
-import { createHash } from 'node:crypto'
 import { promisify } from 'node:util'
 import { constants, zstdCompress, zstdDecompress } from 'node:zlib'
-import { CorruptError, textOf } from '../base/errors.ts'
+import { ConflictError, CorruptError, textOf } from '../base/errors.ts'
 import { crc32c } from '../wire/crc32c.ts'
+import { sha256Of } from '../wire/sha256.ts'
 
 /** What a layout without `v` has. */
 const LAYOUT_VERSION = 1
@@ -49,10 +49,6 @@ export async function layOut(
     sizes: parts.map((part) => part.length),
   }
   return { layout, parts }
-}
-
-export function sha256Of(bytes: Uint8Array): string {
-  return createHash('sha256').update(bytes).digest('hex')
 }
 
 export const storedSizeOf = (layout: Layout): number => layout.sizes.reduce((sum, size) => sum + size, 0)
@@ -154,4 +150,8 @@ export function damaged(name: string, why: string, cause?: unknown): CorruptErro
 
 export function missing(name: string): CorruptError {
   return new CorruptError('object-missing', `object ${name} is not there`)
+}
+
+export function exists(name: string): ConflictError {
+  return new ConflictError('object-exists', `object ${name} stands there with other bytes`)
 }

@@ -2,9 +2,9 @@
 import { assert } from '../base/assert.ts'
 import type { Clock } from '../base/clock.ts'
 import { systemClock } from '../base/clock.ts'
-import { ConflictError } from '../base/errors.ts'
+import { sha256Of } from '../wire/sha256.ts'
 import { Deadline } from './deadline.ts'
-import { type Layout, layOut, missing, readRange, sha256Of, storedSizeOf, verifyWhole } from './layout.ts'
+import { exists, type Layout, layOut, missing, readRange, storedSizeOf, verifyWhole } from './layout.ts'
 import { checkName } from './names.ts'
 import { CREATE_MS_MAX, type ObjectInfo, type ObjectStore, SWEEP_AGE_MS_MIN } from './port.ts'
 
@@ -96,8 +96,4 @@ export function memoryObjects({ clock = systemClock, before }: MemoryObjectsOpti
       objects.set(name, { ...stored, parts })
     },
   }
-}
-
-export function exists(name: string): ConflictError {
-  return new ConflictError('object-exists', `object ${name} stands there with other bytes`)
 }

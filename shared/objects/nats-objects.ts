@@ -10,9 +10,20 @@
 import { hash, randomUUID } from 'node:crypto'
 import { LRUCache } from 'lru-cache'
 import { assert } from '../base/assert.ts'
-import { CarillonError, ConflictError, CorruptError, UnavailableError } from '../base/errors.ts'
+import { CarillonError, CorruptError, UnavailableError } from '../base/errors.ts'
+import { sha256Of } from '../wire/sha256.ts'
 import { Deadline } from './deadline.ts'
-import { damaged, type Layout, layOut, missing, parseLayout, readRange, storedSizeOf, verifyWhole } from './layout.ts'
+import {
+  damaged,
+  exists,
+  type Layout,
+  layOut,
+  missing,
+  parseLayout,
+  readRange,
+  storedSizeOf,
+  verifyWhole,
+} from './layout.ts'
 import { bucketOf, bucketOfPrefix, checkName } from './names.ts'
 import { ApiError, apiCode, NatsDoor, type NatsObjectsOptions, NobodyError, parsedJson } from './nats-door.ts'
 import { NatsStream, type StoredMessage } from './nats-stream.ts'
@@ -110,9 +121,7 @@ class JetStreamObjects implements NatsObjects {
       standing = await this.#upload({ stream, name, layout, parts, vacant: standing }, deadline)
     }
     const { layout, info } = standing
-    if (layout.sha256 !== hash('sha256', bytes, 'hex')) {
-      throw new ConflictError('object-exists', `object ${name} stands there with other bytes`)
-    }
+    if (layout.sha256 !== sha256Of(bytes)) throw exists(name)
     if (call.readBack) await this.#verify(stream, standing, deadline)
     return info
   }

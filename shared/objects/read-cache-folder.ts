@@ -1,12 +1,12 @@
 // The read cache's folder: one file per piece, found again after a restart. It may vanish or rot: what does not match its checksum is not there.
 //
 //   <path>/<64 hex digits of the key>    CRC-32C of key and piece (4 bytes, big endian), then the piece
-import { createHash } from 'node:crypto'
 import fs from 'node:fs/promises'
 import path from 'node:path'
 import { LRUCache } from 'lru-cache'
 import { textOf } from '../base/errors.ts'
 import { crc32c } from '../wire/crc32c.ts'
+import { sha256Of } from '../wire/sha256.ts'
 
 /** Files written at once; a piece that comes above is not kept. */
 const writesMax = 16
@@ -36,7 +36,7 @@ export class FolderCache {
   /** Undefined when it is not there, or not what was put. */
   async get(key: string): Promise<Uint8Array | undefined> {
     await this.#opened
-    const file = fileOf(key)
+    const file = sha256Of(key)
     if (!this.#files.has(file)) return undefined
     let bytes: Buffer
     try {
@@ -57,7 +57,7 @@ export class FolderCache {
   /** In the background; the piece must not change. */
   put(key: string, piece: Uint8Array): void {
     if (this.#pending.size >= writesMax) return
-    this.#later(this.#write(fileOf(key), piece))
+    this.#later(this.#write(sha256Of(key), piece))
   }
 
   /** Waits for what goes on in the background. */
@@ -115,7 +115,6 @@ export class FolderCache {
   }
 }
 
-const fileOf = (key: string): string => createHash('sha256').update(key).digest('hex')
 const checksum = (file: string, piece: Uint8Array): number => {
   return crc32c(piece, 0, piece.length, crc32c(Buffer.from(file)))
 }

@@ -1,8 +1,9 @@
 // meta.json: what a block holds, with Prometheus' fields and a section of our own; and the name of a block, which its content decides.
 //
 // Nothing here knows a clock, a host or a version: the same samples of the same origin have the same meta.json and the same ULID.
-import { createHash } from 'node:crypto'
+import { hash } from 'node:crypto'
 import { textOf } from '../../base/errors.ts'
+import { sha256Of } from '../../wire/sha256.ts'
 import { BlockCorruptError, META_FILE } from './files.ts'
 
 /** A meta.json that is longer is damage: it lists a file per MiB of chunks. */
@@ -171,7 +172,7 @@ const BASE32 = '0123456789ABCDEFGHJKMNPQRSTVWXYZ'
 export function blockUlid({ tenant, minTime, origin, files }: UlidSource): string {
   const sorted = [...files].sort((a, b) => (a.name < b.name ? -1 : 1))
   const text = JSON.stringify([tenant, sortedOrigin(origin), sorted.map(({ name, sha256 }) => [name, sha256])])
-  const digest = createHash('sha256').update(text, 'utf8').digest()
+  const digest = hash('sha256', text, 'buffer')
   let bits = BigInt(Math.min(ULID_TIME_MAX, Math.max(0, minTime)))
   for (let i = 0; i < 10; i++) bits = bits * 256n + BigInt(digest[i]!)
   let ulid = ''
@@ -183,7 +184,7 @@ export function blockUlid({ tenant, minTime, origin, files }: UlidSource): strin
 }
 
 export function fileOf(name: string, bytes: Uint8Array): BlockFile {
-  return { name, size: bytes.length, sha256: createHash('sha256').update(bytes).digest('hex') }
+  return { name, size: bytes.length, sha256: sha256Of(bytes) }
 }
 
 function sortedOrigin(origin: Origin): Origin {

@@ -5,6 +5,7 @@
 import { createHash } from 'node:crypto'
 import { CorruptError } from '../../base/errors.ts'
 import { compareBytes, compareLabels, formatLabels, type Labels } from '../../model/labels.ts'
+import { sha256Of } from '../../wire/sha256.ts'
 import { isHistogramEncoding } from './chunk-cutting.ts'
 import { chunkFault } from './chunk-samples.ts'
 import {
@@ -17,7 +18,7 @@ import {
   TOMBSTONES_FILE,
 } from './files.ts'
 import { SERIES_ALIGN, TOC_BYTES } from './layout.ts'
-import { type BlockFile, type BlockMeta, blockUlid, fileOf, META_BYTES_MAX, parseMeta } from './meta.ts'
+import { type BlockFile, type BlockMeta, blockUlid, META_BYTES_MAX, parseMeta } from './meta.ts'
 import { BlockReader, readToc } from './reader.ts'
 import type { BlockSeries, ReadCall } from './series.ts'
 import { readTombstones } from './tombstones.ts'
@@ -72,7 +73,7 @@ async function readMeta(files: BlockFiles, { tenant, metaSha256, signal }: Verif
   const size = await files.size(META_FILE, signal)
   if (size > META_BYTES_MAX) throw corruptAt(META_FILE, META_BYTES_MAX, `has ${size} bytes`)
   const bytes = await readExactly(files, META_FILE, 0, size, signal)
-  if (metaSha256 !== undefined && fileOf(META_FILE, bytes).sha256 !== metaSha256) {
+  if (metaSha256 !== undefined && sha256Of(bytes) !== metaSha256) {
     throw corruptAt(META_FILE, 0, 'its SHA-256 is not that of the manifest')
   }
   const meta = parseMeta(bytes)

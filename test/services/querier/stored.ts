@@ -1,7 +1,7 @@
 // Blocks as a flush would leave them, for queriers under test: in a memory store, listed in the bucket.
-import { createHash } from 'node:crypto'
 import { systemClock } from '../../../shared/base/clock.ts'
 import { seededRandom } from '../../../shared/base/random.ts'
+import { entryOf } from '../../../shared/blocks/entry.ts'
 import { openBlocks } from '../../../shared/blocks/open.ts'
 import type { Blocks } from '../../../shared/blocks/port.ts'
 import type { MemoryHub } from '../../../shared/bus/memory-bus.ts'
@@ -112,11 +112,9 @@ async function upload(
   const bytes = metaBytes(meta)
   files.push({ name: META_FILE, bytes })
   await blocks.uploadBlock(TENANT, { ulid: meta.ulid, files })
-  const { minTime, maxTime, seriesCount, sampleCount, chunkCount } = stats
   return {
-    ...{ ulid: meta.ulid, minTime, maxTime, seriesCount, sampleCount, chunkCount, origin, resolutionMs: 0 },
+    ...entryOf({ ulid: meta.ulid, origin, stats, metaBytes: bytes }),
     bytes: files.reduce((sum, file) => sum + file.bytes.length, 0),
-    metaSha256: createHash('sha256').update(bytes).digest('hex'),
     ...(gaps !== undefined && { gaps }),
   }
 }
