@@ -7,6 +7,7 @@
 import { assert } from '../../shared/base/assert.ts'
 import { RefusedError } from '../../shared/base/errors.ts'
 import { checkLabels } from '../../shared/model/label-rules.ts'
+import { decodeBlockChunk } from '../../shared/tsdb/block/chunk-samples.ts'
 import { type BlockFiles, META_FILE, readExactly, TOMBSTONES_FILE } from '../../shared/tsdb/block/files.ts'
 import { type BlockMeta, parseMeta } from '../../shared/tsdb/block/meta.ts'
 import { BlockReader } from '../../shared/tsdb/block/reader.ts'
@@ -16,9 +17,9 @@ import { type BlockProblem, verifyBlock } from '../../shared/tsdb/block/verify.t
 import { BlockWriter } from '../../shared/tsdb/block/writer.ts'
 import { ENCODING_XOR } from '../../shared/tsdb/chunk/xor.ts'
 import { SampleColumns } from '../../shared/tsdb/columns.ts'
+import { pushVisible, reachOf } from '../../shared/tsdb/delete-filter.ts'
 import type { ImportIo, ImportJob, ImportReport } from './import-job.ts'
-import { without } from './left-out.ts'
-import { decodeChunk, passable } from './merge-series.ts'
+import { passable } from './merge-series.ts'
 
 const HOUR_MS = 3_600_000
 const DAY_MS = 24 * HOUR_MS
@@ -109,15 +110,10 @@ async function assertLabels(reader: BlockReader, { limits }: ImportJob, signal: 
   }
 }
 
+/** By series, each rising in time and apart from the next. */
 async function stonesOf(files: BlockFiles): Promise<Map<number, Tombstone[]>> {
   const bytes = await readExactly(files, TOMBSTONES_FILE, 0, await files.size(TOMBSTONES_FILE))
-  const found = new Map<number, Tombstone[]>()
-  for (const stone of readTombstones(bytes)) {
-    const list = found.get(stone.ref)
-    if (list === undefined) found.set(stone.ref, [stone])
-    else list.push(stone)
-  }
-  return found
+  return Map.groupBy(readTombstones(bytes), ({ ref }) => ref)
 }
 
 const startOf = (time: number, widthMs: number): number => Math.floor(time / widthMs) * widthMs
@@ -155,9 +151,7 @@ class Cut {
       const endMs = startMs + this.widthMs
       const own = hasOneRange ? chunks : chunks.filter(({ minTime, maxTime }) => minTime < endMs && maxTime >= startMs)
       const isWhole = own[0]!.minTime >= startMs && own.at(-1)!.maxTime < endMs
-      const isTouched = stones.some((stone) =>
-        own.some((chunk) => stone.startMs <= chunk.maxTime && stone.endMs >= chunk.minTime),
-      )
+      const isTouched = own.some(({ minTime, maxTime }) => reachOf(stones, minTime, maxTime) !== 'none')
       const isFirst = own[0] === chunks[0]
       const mayPass = isWhole && !isTouched && (isFirst || own[0]!.encoding === ENCODING_XOR)
       const passed = mayPass ? passable([own]) : undefined
@@ -186,14 +180,14 @@ class Cut {
   ): void {
     const { decoded, kept } = this
     decoded.clear()
-    for (const chunk of chunks) decodeChunk(chunk, decoded)
+    for (const chunk of chunks) decodeBlockChunk(chunk, decoded)
     const isCut = decoded.times[0]! < startMs || !isFirst
     decoded.clip(0, startMs, endMs - 1)
     if (isCut) forgetFirstReset(decoded)
     let left = decoded
     if (stones.length > 0) {
       kept.clear()
-      without(decoded, stones, kept)
+      pushVisible(decoded.asRun(), stones, kept)
       this.removed += decoded.count - kept.count
       left = kept
     }

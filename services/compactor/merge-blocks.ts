@@ -10,13 +10,14 @@ import { compareLabels, type Labels } from '../../shared/model/labels.ts'
 import type { BlockChunk, BlockSeries } from '../../shared/tsdb/block/series.ts'
 import { BlockWriter } from '../../shared/tsdb/block/writer.ts'
 import { SampleColumns } from '../../shared/tsdb/columns.ts'
+import { type Interval, pushVisible, reachOf } from '../../shared/tsdb/delete-filter.ts'
 import { windowsOf } from './downsample.ts'
-import { leftOut, type Span, touches, without } from './left-out.ts'
+import { leftOut } from './left-out.ts'
 import type { MergeIo, MergeJob, MergeOutput, MergeReport, OutputName } from './merge-job.ts'
 import { passable, SeriesMerger } from './merge-series.ts'
 import { SourceCursor } from './source-cursor.ts'
 
-const NOTHING: readonly Span[] = []
+const NOTHING: readonly Interval[] = []
 
 export async function mergeBlocks(job: MergeJob, io: MergeIo, signal: AbortSignal): Promise<MergeReport> {
   const cpuBefore = process.threadCpuUsage()
@@ -74,7 +75,7 @@ class Merge {
   private readonly io: MergeIo
   /** Made with their first series: a block without any is none. */
   private readonly writers = new Map<OutputName, BlockWriter>()
-  private readonly spansOf: (labels: Labels) => readonly Span[]
+  private readonly spansOf: (labels: Labels) => readonly Interval[]
   private readonly merger = new SeriesMerger()
   private readonly kept = new SampleColumns(1024)
   private samplesIn = 0
@@ -109,7 +110,7 @@ class Merge {
     }
     this.samplesIn += samples
     const spans = this.spansOf(labels)
-    const isTouched = spans.length > 0 && touches(spans, minTime, maxTime)
+    const isTouched = reachOf(spans, minTime, maxTime) !== 'none'
     const chunks = isTouched || this.job.resolutionMs > 0 ? undefined : passable(chunksOf)
     if (chunks === undefined) this.addSamples(labels, this.merged(cursors), samples, isTouched ? spans : NOTHING)
     else if (chunks.length > 0) this.pass(labels, chunks, samples)
@@ -138,12 +139,12 @@ class Merge {
     this.seriesCount++
   }
 
-  private addSamples(labels: Labels, merged: SampleColumns, samples: number, spans: readonly Span[]): void {
+  private addSamples(labels: Labels, merged: SampleColumns, samples: number, spans: readonly Interval[]): void {
     this.duplicates += samples - merged.count
     let left = merged
     if (spans.length > 0) {
       this.kept.clear()
-      without(merged, spans, this.kept)
+      pushVisible(merged.asRun(), spans, this.kept)
       left = this.kept
       this.removed += merged.count - left.count
     }

@@ -1,8 +1,8 @@
 // What a merge is told and what it reports. Plain data: it crosses to the worker thread and back.
 import { CorruptError } from '../../shared/base/errors.ts'
 import type { Aggregate } from '../../shared/contracts/blocks.ts'
-import type { Matcher } from '../../shared/model/matcher.ts'
 import type { BlockMeta, BlockStats } from '../../shared/tsdb/block/meta.ts'
+import type { Deletion } from '../../shared/tsdb/delete-filter.ts'
 import type { Keep } from './plan.ts'
 
 export interface MergeSource {
@@ -12,12 +12,8 @@ export interface MergeSource {
   readonly sampleCount: number
 }
 
-/** Samples in [startMs, endMs] of series that any selector matches are left out. */
-export interface Removal {
-  readonly selectors: readonly (readonly Matcher[])[]
-  readonly startMs: number
-  readonly endMs: number
-}
+/** What is left out. */
+export type Removal = Deletion
 
 export interface MergeJob {
   readonly sources: readonly MergeSource[]

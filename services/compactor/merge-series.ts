@@ -2,21 +2,16 @@
 //
 // Chunks go over untouched when none overlaps another and they are about as few as 120 samples in each would need; then nothing is
 // decoded. Otherwise all samples are, merge by the total order (L11), and are cut into chunks anew by the writer.
-import { CorruptError } from '../../shared/base/errors.ts'
 import type { Histogram } from '../../shared/model/histogram.ts'
+import { SAMPLES_PER_CHUNK } from '../../shared/tsdb/block/chunk-cutting.ts'
+import { decodeBlockChunk } from '../../shared/tsdb/block/chunk-samples.ts'
 import type { BlockChunk } from '../../shared/tsdb/block/series.ts'
-import {
-  ENCODING_FLOAT_HISTOGRAM,
-  ENCODING_HISTOGRAM,
-  HistogramChunkReader,
-} from '../../shared/tsdb/chunk/histogram.ts'
-import { decodeXorWords, ENCODING_XOR } from '../../shared/tsdb/chunk/xor.ts'
+import { ENCODING_XOR } from '../../shared/tsdb/chunk/xor.ts'
 import { SampleColumns } from '../../shared/tsdb/columns.ts'
 import { mergeRuns } from '../../shared/tsdb/merge.ts'
 import { DamagedSourceError } from './merge-job.ts'
 import { named } from './source-cursor.ts'
 
-const CHUNK_SAMPLES = 120
 /** Chunks above what full ones would need, before a series is cut anew. */
 const LOOSE = 1.2
 /** The two bits in a histogram chunk's header; 0 is unknown, 3 a gauge. */
@@ -56,7 +51,7 @@ function isTight(all: readonly Placed[]): boolean {
     floats += chunk.count
     chunksOfFloats++
   }
-  return chunksOfFloats <= Math.max(1, Math.ceil(floats / CHUNK_SAMPLES) * LOOSE)
+  return chunksOfFloats <= Math.max(1, Math.ceil(floats / SAMPLES_PER_CHUNK) * LOOSE)
 }
 
 /** What a chunk says of the sample before it is said of its own source's, which is not the one that comes before it now. A reset at the
@@ -116,7 +111,7 @@ function byStart(chunksOf: readonly (readonly BlockChunk[])[]): number[] {
 function decodeSource(chunks: readonly BlockChunk[], row: SampleColumns, ulid: string, announced: Announced): void {
   const from = row.count
   try {
-    for (const chunk of chunks) decodeChunk(chunk, row)
+    for (const chunk of chunks) decodeBlockChunk(chunk, row)
   } catch (error) {
     throw named(ulid, error)
   }
@@ -129,20 +124,6 @@ function decodeSource(chunks: readonly BlockChunk[], row: SampleColumns, ulid: s
     const histogram = histograms[i]
     if (histogram?.resetHint === 'reset') announced.set(histogram, i > from ? times[i - 1] : undefined)
   }
-}
-
-/** Appends the samples of a chunk. */
-export function decodeChunk({ encoding, bytes, count }: BlockChunk, columns: SampleColumns): void {
-  if (encoding === ENCODING_XOR) {
-    columns.reserve(count)
-    const end = decodeXorWords(bytes, 0, bytes.length, columns.times, columns.words, columns.count)
-    columns.advance(end - columns.count)
-    return
-  }
-  if (encoding !== ENCODING_HISTOGRAM && encoding !== ENCODING_FLOAT_HISTOGRAM)
-    throw new CorruptError('err-carillon-corrupt', `a chunk has encoding ${encoding}, which is none`)
-  const reader = new HistogramChunkReader(encoding, bytes, 0, bytes.length)
-  while (reader.next()) columns.pushHistogram(reader.time, reader.histogram())
 }
 
 /** What stood between the two now may be before or after the reset: readers look for it themselves. */

@@ -30,6 +30,7 @@ import {
   type Removal,
 } from './merge-job.ts'
 import type { DownsampleStep, DropStep, Keep, MergeStep, Step } from './plan.ts'
+import { named } from './source-cursor.ts'
 
 export interface StepDeps {
   readonly blocks: Blocks
@@ -305,7 +306,6 @@ async function naming<T>(ulid: string, read: () => Promise<T>): Promise<T> {
   try {
     return await read()
   } catch (error) {
-    if (error instanceof DamagedSourceError || !(error instanceof CorruptError)) throw error
-    throw new DamagedSourceError(ulid, error.message, { cause: error })
+    throw named(ulid, error)
   }
 }

@@ -2,10 +2,10 @@
 import fc from 'fast-check'
 import { mergeBlocks } from '../../../services/compactor/merge-blocks.ts'
 import type { MergeJob, MergeReport, MergeSource, OutputName } from '../../../services/compactor/merge-job.ts'
-import { decodeChunk } from '../../../services/compactor/merge-series.ts'
 import type { Histogram } from '../../../shared/model/histogram.ts'
 import { compareLabels, type Labels, labelsFrom, labelsKey } from '../../../shared/model/labels.ts'
 import { compareValueBits, STALE_HIGH, STALE_LOW } from '../../../shared/model/sample.ts'
+import { decodeBlockChunk } from '../../../shared/tsdb/block/chunk-samples.ts'
 import { memoryFiles } from '../../../shared/tsdb/block/files.ts'
 import { type BlockMeta, blockMeta } from '../../../shared/tsdb/block/meta.ts'
 import { BlockReader } from '../../../shared/tsdb/block/reader.ts'
@@ -61,7 +61,7 @@ export async function readBlock({ meta, files }: TestBlock): Promise<SeriesMap> 
   for await (const batch of reader.allSeries()) {
     for (const { labels, chunks } of batch) {
       const columns = new SampleColumns(128)
-      for (const chunk of chunks) decodeChunk(chunk, columns)
+      for (const chunk of chunks) decodeBlockChunk(chunk, columns)
       const samples = Array.from({ length: columns.count }, (_, i): Sample => {
         const value = columns.histograms?.[i] ?? { low: columns.words[2 * i]!, high: columns.words[2 * i + 1]! }
         return { time: columns.times[i]!, value }
