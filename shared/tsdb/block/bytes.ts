@@ -5,8 +5,7 @@
 import { assert } from '../../base/assert.ts'
 import { decodeUtf8 } from '../../wire/utf8.ts'
 import { corruptAt } from './files.ts'
-
-const TWO_32 = 2 ** 32
+import { TWO_32 } from './layout.ts'
 
 export class ByteWriter {
   buffer: Uint8Array<ArrayBuffer>

@@ -14,7 +14,16 @@ import { ByteReader, u32At } from './bytes.ts'
 import { chooseSeries } from './choose-series.ts'
 import { CHUNK_BYTES_GUESS, ChunkFiles } from './chunk-files.ts'
 import { type BlockFiles, corruptAt, INDEX_FILE, readExactly } from './files.ts'
-import { GROUP, INDEX_HEADER_BYTES, INDEX_MAGIC, INDEX_VERSION, TOC_BYTES, type Toc, TWO_32 } from './layout.ts'
+import {
+  GROUP,
+  INDEX_HEADER_BYTES,
+  INDEX_MAGIC,
+  INDEX_VERSION,
+  SERIES_ALIGN,
+  TOC_BYTES,
+  type Toc,
+  TWO_32,
+} from './layout.ts'
 import type { BlockMeta } from './meta.ts'
 import { PostingsTable } from './postings-table.ts'
 import type { BlockRange, BlockSeries, BlockSeriesLabels, ReadCall } from './series.ts'
@@ -355,4 +364,4 @@ export async function readToc(files: BlockFiles, size: number, signal?: AbortSig
 }
 
 /** Refs have 32 bits. */
-const SERIES_END_MAX = 16 * TWO_32
+const SERIES_END_MAX = SERIES_ALIGN * TWO_32

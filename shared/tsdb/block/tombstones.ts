@@ -2,11 +2,11 @@
 import { crc32c } from '../../wire/crc32c.ts'
 import { ByteReader, ByteWriter } from './bytes.ts'
 import { corruptAt, TOMBSTONES_FILE } from './files.ts'
+import { CRC_BYTES } from './layout.ts'
 
 const MAGIC = 0x0130ba30
 const VERSION = 1
 const HEADER_BYTES = 5
-const CRC_BYTES = 4
 
 export interface Tombstone {
   /** The series' number in the block's index. */

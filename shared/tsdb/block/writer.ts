@@ -14,6 +14,7 @@ import { IndexBuilder } from './index-builder.ts'
 import { CHUNKS_HEADER_BYTES, CHUNKS_MAGIC, CHUNKS_VERSION, CRC_BYTES, TWO_32 } from './layout.ts'
 import { type BlockFile, type BlockStats, fileOf } from './meta.ts'
 import type { BlockChunk } from './series.ts'
+import type { ChunkPlace } from './series-entries.ts'
 
 const CHUNK_FILE_BYTES_MAX = 1024 * 1024
 /** Chunk files on their way to where they are kept, before `backlog` asks to wait. */
@@ -26,12 +27,6 @@ export interface BlockWriterOptions {
   readonly onFile: (name: string, bytes: Uint8Array<ArrayBuffer>) => void | Promise<void>
   /** A chunk file is closed before it passes this, unless one chunk does. */
   readonly chunkFileBytesMax?: number
-}
-
-interface ChunkPlace {
-  readonly minTime: number
-  readonly maxTime: number
-  readonly ref: number
 }
 
 export class BlockWriter {
