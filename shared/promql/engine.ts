@@ -13,7 +13,7 @@ import type { Expr } from './ast.ts'
 import { PromqlError } from './errors.ts'
 import { type Annotation, annotationTexts, newAnnotations } from './exec/annotations.ts'
 import { ABSENT, type Column, type Grid, gridOf, HISTOGRAM, mergeSameLabels } from './exec/column.ts'
-import { QueryCancelledError, QueryTimeoutError } from './exec/errors.ts'
+import { ExecutionError, QueryCancelledError, QueryTimeoutError } from './exec/errors.ts'
 import { newEvaluation } from './exec/evaluate.ts'
 import { dropMetadata, sortedByLabels, stayDistinct } from './exec/labels.ts'
 import { type Evaluation, newQueryState, refuseWhenOver } from './exec/query-state.ts'
@@ -150,21 +150,27 @@ async function runQuery(options: EngineOptions, request: QueryRequest, source: S
       plan = buildPlan(expr, { ...times, projects: false })
       series = await fetchAll(plan, select, limit.signal)
     }
-    const evaluation = newEvaluation(
-      newQueryState({
+    const memory = new HeldMemory(request.memory)
+    const evaluateOver = (over: readonly (readonly SeriesSamples[])[]) => {
+      const state = newQueryState({
         clock,
         signal: request.signal,
         deadlineMs,
         lookbackMs,
         samplesMax: options.samplesMax,
         enabledFeatures: options.enabledFeatures,
-        memory: new HeldMemory(request.memory),
-        series,
+        memory,
+        series: over,
         annotations,
         select: async (matchers, hints) => sortedByLabels(await select(matchers, hints)),
-      }),
-    )
-    const value = await evaluate(plan, request, evaluation)
+      })
+      return evaluate(plan, request, newEvaluation(state))
+    }
+    const value = await evaluateOver(series).catch((error: unknown) => {
+      if (!(error instanceof ExecutionError) || plan.selects.every(({ isOrdered }) => isOrdered)) throw error
+      memory.settle(0)
+      return evaluateOver(series.map(sortedByLabels)) // E2: which series an error names
+    })
     const said = annotations.list()
     const texts = annotationTexts(said, request.text)
     const sourceWarnings = [...new Set(warnings)]

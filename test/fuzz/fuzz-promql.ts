@@ -45,6 +45,6 @@ for (const each of report.differences.slice(0, Number(values.show))) {
 console.log([...byReason].map(([reason, count]) => `${count} × ${reason}`).join('\n'))
 console.log(
   `${report.asked} asked: ${share(report.nonEmpty)} with an answer, ${share(report.errors)} refused, ` +
-    `${share(report.rounded)} differ within 1e-12, ${report.amplified} more by amplified last digits, ${report.picked} took others of equal series, ${report.differences.length} differ`,
+    `${share(report.rounded)} differ within 1e-12, on ${report.unsettled} Prometheus contradicts itself, ${report.differences.length} differ`,
 )
 process.exitCode = report.differences.length > 0 ? 1 : 0

@@ -2,6 +2,7 @@
 // names that differ only in case, classic and native histograms (exponential and custom buckets, integer, float and gauge).
 import type { Random } from '../../shared/base/random.ts'
 import type { Histogram } from '../../shared/model/histogram.ts'
+import { compareLabels } from '../../shared/model/labels.ts'
 import { STALE } from '../../shared/model/sample.ts'
 import type { PlainSeries, PlainValue } from '../../shared/wire/remote-write-encode.ts'
 
@@ -13,10 +14,12 @@ const jobs = ['api', 'web', 'db']
 const instances = ['1', '2']
 const BOUNDS = ['0.1', '0.5', '1', '2.5', '+Inf']
 
-/** One request per time, so that both sides get every series in order. */
+/** One request per time, so that both sides get every series in order. The first one has a stale marker of each series, in the order of their
+ *  labels: Prometheus answers from memory in the order in which series began. */
 export function fixture(random: Random): readonly PlainSeries[][] {
   const makers = makersOf(random)
-  return Array.from({ length: STEPS }, (_, step) => {
+  const born = makers.map(({ labels }) => ({ labels, samples: [{ time: START_MS - STEP_MS, value: STALE }] }))
+  const rest = Array.from({ length: STEPS }, (_, step) => {
     const time = START_MS + step * STEP_MS
     return makers.flatMap(({ labels, next }): PlainSeries[] => {
       const value = next(step)
@@ -25,6 +28,7 @@ export function fixture(random: Random): readonly PlainSeries[][] {
       return [{ labels, samples: [{ time, value }] }]
     })
   })
+  return [born, ...rest]
 }
 
 interface Maker {
@@ -78,7 +82,7 @@ function makersOf(random: Random): Maker[] {
   ] as const) {
     add({ __name__: 'cased', [name]: value }, () => random.below(100))
   }
-  return makers
+  return makers.sort((a, b) => compareLabels(a.labels, b.labels))
 }
 
 function gauge(random: Random): Maker['next'] {

@@ -123,7 +123,7 @@ function join(
   const many = isSwapped ? right : left
   const one = isSwapped ? left : right
   const groups = matchGroups(many, one, signatureOf(matching))
-  refuseDuplicates(groups, many, matching, isSwapped, grid.steps)
+  refuseDuplicates(groups, { many, one }, matching, isSwapped, grid.steps)
   const notes = new LastNotes()
   const operate = elementOperation(node, notes, { keepsVector: false })
   const labelsFor = resultLabels(node, matching, state)
@@ -179,7 +179,7 @@ function matchGroups(many: readonly Column[], one: readonly Column[], keyOf: (la
 /** Two series of one signature on the "one" side, at a step where the other side has anything at all. */
 function refuseDuplicates(
   groups: readonly MatchGroup[],
-  many: readonly Column[],
+  { many, one }: { readonly many: readonly Column[]; readonly one: readonly Column[] },
   matching: VectorMatching,
   isSwapped: boolean,
   steps: number,
@@ -189,15 +189,32 @@ function refuseDuplicates(
   const isFilled = matching.fillLeft !== undefined || matching.fillRight !== undefined
   for (let step = 0; step < steps; step++) {
     if (!isFilled && !many.some((column) => column.kinds[step] !== ABSENT)) continue
-    for (const { one } of several) {
-      let first: Column | undefined
-      for (const column of one) {
-        if (column.kinds[step] === ABSENT) continue
-        if (first !== undefined) throw duplicateSeries(first.labels, column.labels, matching, isSwapped)
-        first = column
-      }
+    for (const group of several) {
+      let count = 0
+      for (const { kinds } of group.one) if (kinds[step] !== ABSENT) count++
+      if (count > 1) throw firstDuplicate(several, one, matching, isSwapped, step)
     }
   }
+}
+
+/** Of several, the pair that is met first in the order of the series. */
+function firstDuplicate(
+  several: readonly MatchGroup[],
+  one: readonly Column[],
+  matching: VectorMatching,
+  isSwapped: boolean,
+  step: number,
+): ExecutionError {
+  const groupOf = new Map(several.flatMap((group) => group.one.map((column) => [column, group] as const)))
+  const seen = new Map<MatchGroup, Column>()
+  for (const column of one) {
+    const group = groupOf.get(column)
+    if (group === undefined || column.kinds[step] === ABSENT) continue
+    const before = seen.get(group)
+    if (before !== undefined) return duplicateSeries(before.labels, column.labels, matching, isSwapped)
+    seen.set(group, column)
+  }
+  throw new TypeError('no duplicate')
 }
 
 function duplicateSeries(a: Labels, b: Labels, matching: VectorMatching, isSwapped: boolean): ExecutionError {

@@ -190,6 +190,21 @@ describe('refusals', () => {
   })
 })
 
+it.each(['a + on (x) b', 'max(a + on (x) b)', 'count(b unless on () a + on (x) b)'])(
+  'E2: %s names the first duplicates in the order of labels, however the source orders them',
+  async (text) => {
+    const all = [
+      series({ __name__: 'a', x: '2' }, [1]),
+      series({ __name__: 'a', x: '1' }, [1]),
+      ...['32', '31', '22', '21', '12', '11'].map((y) => series({ __name__: 'b', x: y[1]!, y }, [1])),
+    ]
+    const named = '[{__name__="b", x="1", y="11"}, {__name__="b", x="1", y="21"}]'
+    for (const order of [all, [...all].reverse()]) {
+      await expect(ask(text, instant(0), sourceOf(order))).rejects.toThrow(named)
+    }
+  },
+)
+
 it('what a source warns of is passed on, once', async () => {
   const source: SeriesSource = {
     async select(_matchers, _hints, context) {
