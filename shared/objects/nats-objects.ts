@@ -24,9 +24,10 @@ import {
   storedSizeOf,
   verifyWhole,
 } from './layout.ts'
-import { bucketOf, bucketOfPrefix, checkName } from './names.ts'
+import { bucketOfPrefix, checkName } from './names.ts'
+import { type BucketLimits, NatsBuckets } from './nats-buckets.ts'
 import { ApiError, apiCode, NatsDoor, type NatsObjectsOptions, NobodyError, parsedJson } from './nats-door.ts'
-import { NatsStream, type StoredMessage } from './nats-stream.ts'
+import type { NatsStream, StoredMessage } from './nats-stream.ts'
 import {
   CREATE_MS_MAX,
   type CreateCall,
@@ -36,13 +37,6 @@ import {
   SWEEP_AGE_MS_MIN,
   type Swept,
 } from './port.ts'
-
-export interface BucketLimits {
-  /** Copies that the NATS servers keep. */
-  readonly replicas: number
-  /** Of each bucket; 0 leaves it to the limits of the server. */
-  readonly bytesMax: number
-}
 
 export interface NatsObjects extends ObjectStore {
   readonly kind: 'jetstream'
@@ -99,13 +93,13 @@ class JetStreamObjects implements NatsObjects {
   readonly kind = 'jetstream'
   readonly #door: NatsDoor
   readonly #options: NatsObjectsOptions
-  readonly #bucketPrefix: string
+  readonly #buckets: NatsBuckets
   readonly #found = new LRUCache<string, Found>({ max: foundMax })
 
   constructor(door: NatsDoor, options: NatsObjectsOptions) {
     this.#door = door
     this.#options = options
-    this.#bucketPrefix = `${options.prefix ?? 'cln'}-blocks-`
+    this.#buckets = new NatsBuckets(door, options.prefix ?? 'cln')
   }
 
   // ---- making ----
@@ -114,7 +108,7 @@ class JetStreamObjects implements NatsObjects {
     checkName(name)
     assert(call.timeoutMs <= CREATE_MS_MAX, `a create of ${call.timeoutMs} ms`)
     const deadline = this.#deadline(call, `create of ${name}`)
-    const stream = this.#streamOf(name)
+    const stream = this.#buckets.of(name)
     let standing = await this.#standsAtLeader(stream, name, deadline)
     if ('lastSeq' in standing) {
       const { layout, parts } = await layOut(bytes, { packs: true })
@@ -131,11 +125,11 @@ class JetStreamObjects implements NatsObjects {
       const nuid = randomUUID().replaceAll('-', '')
       let seqs: number[]
       try {
-        if (upload.parts.length === 0) await this.#makeBucket(upload.stream, upload.name, deadline)
+        if (upload.parts.length === 0) await this.#buckets.make(upload.name, deadline)
         seqs = await this.#appendParts(upload, `${upload.stream.root}.C.${nuid}`, deadline)
       } catch (error) {
         const why = await this.#cleanUp(upload.stream, nuid, error)
-        if (why instanceof NobodyError) await this.#makeBucket(upload.stream, upload.name, deadline)
+        if (why instanceof NobodyError) await this.#buckets.make(upload.name, deadline)
         else if (!(why instanceof UnavailableError) || why.code !== 'objects-unavailable') throw why
         if (tryNumber === triesMax || deadline.signal?.aborted) throw why
         deadline.left()
@@ -207,14 +201,14 @@ class JetStreamObjects implements NatsObjects {
 
   async info(name: string, call: ObjectCall): Promise<ObjectInfo | undefined> {
     checkName(name)
-    const standing = await this.#stands(this.#streamOf(name), name, this.#deadline(call, `info of ${name}`))
+    const standing = await this.#stands(this.#buckets.of(name), name, this.#deadline(call, `info of ${name}`))
     return 'lastSeq' in standing ? undefined : standing.info
   }
 
   async read(name: string, range: { start: number; end: number }, call: ObjectCall): Promise<Uint8Array> {
     checkName(name)
     const deadline = this.#deadline(call, `read of ${name}`)
-    const stream = this.#streamOf(name)
+    const stream = this.#buckets.of(name)
     const found = this.#found.get(name) ?? (await this.#stands(stream, name, deadline))
     if ('lastSeq' in found) throw missing(name)
     try {
@@ -279,7 +273,7 @@ class JetStreamObjects implements NatsObjects {
     const deadline = this.#deadline(call, `list of ${prefix}`)
     const found: ObjectInfo[] = []
     const bucket = bucketOfPrefix(prefix)
-    const streams = bucket === undefined ? await this.#streams(deadline) : [this.#streamOf(prefix)]
+    const streams = bucket === undefined ? await this.#buckets.all(deadline) : [this.#buckets.of(prefix)]
     for (const stream of streams) {
       const { whole, damaged: unreadable } = await this.#foundIn(stream, prefix, deadline)
       found.push(...whole.map(({ info }) => info), ...unreadable)
@@ -319,7 +313,7 @@ class JetStreamObjects implements NatsObjects {
   async delete(name: string, call: ObjectCall): Promise<void> {
     checkName(name)
     const deadline = this.#deadline(call, `delete of ${name}`)
-    const stream = this.#streamOf(name)
+    const stream = this.#buckets.of(name)
     const subject = `${stream.root}.M.${textOfName(name)}`
     const message = await stream.getFromLeader({ last_by_subj: subject }, deadline)
     this.#found.delete(name)
@@ -333,7 +327,7 @@ class JetStreamObjects implements NatsObjects {
     assert(olderThanMs >= SWEEP_AGE_MS_MIN, `a sweep of ${olderThanMs} ms`)
     const deadline = this.#deadline(call, 'sweep')
     let [count, bytes] = [0, 0]
-    for (const stream of await this.#streams(deadline)) {
+    for (const stream of await this.#buckets.all(deadline)) {
       const root = `${stream.root}.C.`
       const subjects = await stream.subjects(`${root}>`, deadline) // before the infos: one that comes in between is seen
       const { whole, damaged: unreadable } = await this.#foundIn(stream, '', deadline)
@@ -350,61 +344,8 @@ class JetStreamObjects implements NatsObjects {
     return { count, bytes }
   }
 
-  // ---- buckets ----
-
-  async setUp(limits: BucketLimits, call: ObjectCall): Promise<void> {
-    const deadline = this.#deadline(call, 'making the first bucket of blocks')
-    const wanted = streamConfig(`${this.#bucketPrefix}meta`, limits)
-    const config = await this.#configOf(`${this.#bucketPrefix}meta`, deadline)
-    if (config === undefined) await this.#door.api(`STREAM.CREATE.${wanted.name}`, wanted, deadline)
-    const { num_replicas, max_bytes } = wanted
-    for (const { name } of await this.#streams(deadline)) {
-      const own = await this.#configOf(name.slice('OBJ_'.length), deadline)
-      if (own === undefined || (own.num_replicas === num_replicas && own.max_bytes === max_bytes)) continue
-      await this.#door.api(`STREAM.UPDATE.${name}`, { ...own, num_replicas, max_bytes }, deadline)
-    }
-  }
-
-  /** As large and as often kept as the first one. */
-  async #makeBucket(stream: NatsStream, name: string, deadline: Deadline): Promise<void> {
-    const like = await this.#configOf(`${this.#bucketPrefix}meta`, deadline)
-    if (like === undefined) {
-      const what = `the bucket ${this.#bucketPrefix}meta is not there; does \`carillon setup\` have run?`
-      throw new UnavailableError('objects-unavailable', what)
-    }
-    const bucket = `${this.#bucketPrefix}${bucketOf(name)}`
-    const config = streamConfig(bucket, { replicas: like.num_replicas, bytesMax: Math.max(0, like.max_bytes) })
-    try {
-      await this.#door.api(`STREAM.CREATE.${stream.name}`, config, deadline)
-    } catch (error) {
-      if (!(error instanceof ApiError && error.errCode === apiCode.streamNameInUse)) throw error
-    }
-  }
-
-  async #configOf(bucket: string, deadline: Deadline): Promise<StreamConfig | undefined> {
-    try {
-      return (await this.#door.api<{ config: StreamConfig }>(`STREAM.INFO.OBJ_${bucket}`, undefined, deadline)).config
-    } catch (error) {
-      if (error instanceof ApiError && error.errCode === apiCode.streamNotFound) return undefined
-      throw error
-    }
-  }
-
-  async #streams(deadline: Deadline): Promise<NatsStream[]> {
-    const names: string[] = []
-    for (;;) {
-      const body = { offset: names.length }
-      const page = await this.#door.api<{ total: number; streams: string[] | null }>('STREAM.NAMES', body, deadline)
-      names.push(...(page.streams ?? []))
-      if ((page.streams ?? []).length === 0 || names.length >= page.total) break
-    }
-    return names
-      .filter((name) => name.startsWith(`OBJ_${this.#bucketPrefix}`))
-      .map((name) => new NatsStream(this.#door, name.slice('OBJ_'.length)))
-  }
-
-  #streamOf(name: string): NatsStream {
-    return new NatsStream(this.#door, `${this.#bucketPrefix}${bucketOf(name)}`)
+  setUp(limits: BucketLimits, call: ObjectCall): Promise<void> {
+    return this.#buckets.setUp(limits, this.#deadline(call, 'making the first bucket of blocks'))
   }
 
   #deadline(call: ObjectCall, what: string): Deadline {
@@ -450,31 +391,5 @@ function infoMessage({ stream, name, layout, parts }: Upload, nuid: string, seqs
     mtime: '0001-01-01T00:00:00Z', // the server's time of the message counts
     options: { max_chunk_size: layout.partBytes },
     metadata: { carillon: JSON.stringify({ ...layout, seqs }) },
-  }
-}
-
-interface StreamConfig {
-  readonly name: string
-  readonly num_replicas: number
-  readonly max_bytes: number
-}
-
-function streamConfig(bucket: string, { replicas, bytesMax }: BucketLimits): StreamConfig & Record<string, unknown> {
-  return {
-    name: `OBJ_${bucket}`,
-    description: 'blocks of Carillon',
-    subjects: [`$O.${bucket}.C.>`, `$O.${bucket}.M.>`],
-    storage: 'file',
-    retention: 'limits',
-    discard: 'new',
-    max_bytes: bytesMax === 0 ? -1 : bytesMax,
-    max_msgs: -1,
-    max_msgs_per_subject: -1,
-    max_msg_size: -1,
-    max_age: 0,
-    max_consumers: -1,
-    num_replicas: replicas,
-    allow_rollup_hdrs: true,
-    allow_direct: true,
   }
 }
