@@ -6,11 +6,13 @@
 //   Z4  What a newer version of Carillon wrote is told and left alone.
 import { CarillonError, CorruptError, textOf } from '../../shared/base/errors.ts'
 import { decodeManifest, decodeRegistered, encodeRegistered } from '../../shared/blocks/codec.ts'
+import { manifestCopies } from '../../shared/blocks/manifest-copies.ts'
 import type { Blocks } from '../../shared/blocks/port.ts'
 import { manifestKey, manifestObject, tenantKey } from '../../shared/contracts/blocks.ts'
 import type { ScrubFinding } from '../../shared/contracts/scrubbing.ts'
 import { encodeTenant } from '../../shared/model/tenant.ts'
 import type { ObjectStore } from '../../shared/objects/port.ts'
+import { readWhole } from '../../shared/objects/read-whole.ts'
 import { READ_TIMEOUT_MS } from './scrub-files.ts'
 
 export interface ManifestScrub {
@@ -57,10 +59,8 @@ async function damageOf(tenant: string, { blocks }: ManifestScrub): Promise<stri
 async function scrubCopies(tenant: string, { blocks, second }: ManifestScrub): Promise<ScrubFinding[]> {
   const { objects, bucket } = blocks
   const token = encodeTenant(tenant)
-  const prefix = manifestObject(token, 0).slice(0, -1)
   const findings: ScrubFinding[] = []
-  for (const { name } of await objects.list(prefix, call)) {
-    const version = Number(name.slice(prefix.length))
+  for (const { name, version } of await manifestCopies(objects, tenant, call)) {
     const damage = await copyDamage(objects, tenant, name, version)
     if (damage === undefined) continue
     const inBucket = (await bucket.get(manifestKey(token)))?.value
@@ -87,9 +87,9 @@ async function copyDamage(
   version: number,
 ): Promise<CorruptError | undefined> {
   try {
-    const info = await store.info(name, call)
-    if (info === undefined) return undefined // deleted since it was listed
-    const manifest = decodeManifest(await store.read(name, { start: 0, end: info.size }, call), tenant)
+    const bytes = await readWhole(store, name, call)
+    if (bytes === undefined) return undefined // deleted since it was listed
+    const manifest = decodeManifest(bytes, tenant)
     if (manifest.version === version) return undefined
     return new CorruptError('manifest-damaged', `${name} holds version ${manifest.version}`)
   } catch (error) {
@@ -100,10 +100,8 @@ async function copyDamage(
 
 async function fromStore(store: ObjectStore, tenant: string, name: string, version: number) {
   try {
-    const info = await store.info(name, call)
-    if (info === undefined) return undefined
-    const bytes = await store.read(name, { start: 0, end: info.size }, call)
-    return isVersion(bytes, tenant, version) ? { bytes, from: 'the second store' } : undefined
+    const bytes = await readWhole(store, name, call)
+    return bytes && isVersion(bytes, tenant, version) ? { bytes, from: 'the second store' } : undefined
   } catch (error) {
     if (error instanceof CorruptError) return undefined
     throw error
@@ -125,7 +123,7 @@ function isVersion(bytes: Uint8Array | undefined, tenant: string, version: numbe
 async function restore(tenant: string, { blocks, second }: ManifestScrub): Promise<string | undefined> {
   const { bucket, objects } = blocks
   const token = encodeTenant(tenant)
-  const versions = await versionsIn(objects, token)
+  const versions = (await manifestCopies(objects, tenant, call)).map(({ version }) => version)
   const entry = await bucket.get(manifestKey(token))
   const standing = soundVersion(entry?.value, tenant)
   const registered = await bucket.get(tenantKey(token))
@@ -145,11 +143,6 @@ async function restore(tenant: string, { blocks, second }: ManifestScrub): Promi
   if ((await copyDamage(objects, tenant, name, newest)) !== undefined) return undefined
   await blocks.repair(tenant)
   return 'an object copy'
-}
-
-async function versionsIn(store: ObjectStore, token: string): Promise<number[]> {
-  const prefix = manifestObject(token, 0).slice(0, -1)
-  return (await store.list(prefix, call)).map(({ name }) => Number(name.slice(prefix.length)))
 }
 
 function soundVersion(bytes: Uint8Array | undefined, tenant: string): number | undefined {

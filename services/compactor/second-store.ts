@@ -6,12 +6,14 @@
 //   Y2  What the first store does not list any more stays for `keepMs` since that was first seen here, then goes: so deletions arrive, too.
 import type { Clock } from '../../shared/base/clock.ts'
 import { CarillonError, CorruptError, RefusedError } from '../../shared/base/errors.ts'
+import { manifestCopies, VERSIONS_KEPT } from '../../shared/blocks/manifest-copies.ts'
 import type { Blocks } from '../../shared/blocks/port.ts'
 import { listBlocks } from '../../shared/blocks/stored-blocks.ts'
 import { type BlockEntry, blockPrefix, type Manifest, manifestObject } from '../../shared/contracts/blocks.ts'
 import { encodeTenant } from '../../shared/model/tenant.ts'
 import { directoryObjects } from '../../shared/objects/directory-objects.ts'
 import type { ObjectStore } from '../../shared/objects/port.ts'
+import { readWhole } from '../../shared/objects/read-whole.ts'
 import type { Log } from '../../shared/telemetry/log.ts'
 import { META_FILE } from '../../shared/tsdb/block/files.ts'
 import { sha256Of } from '../../shared/wire/sha256.ts'
@@ -128,18 +130,10 @@ export class Backup {
   private async copyManifest(tenant: string, version: number): Promise<void> {
     const { blocks, second } = this.deps
     const name = manifestObject(encodeTenant(tenant), version)
-    const info = await blocks.objects.info(name, call)
-    if (info === undefined) return // another version is the newest by now
-    const bytes = await blocks.objects.read(name, { start: 0, end: info.size }, call)
+    const bytes = await readWhole(blocks.objects, name, call)
+    if (bytes === undefined) return // another version is the newest by now
     await second.create(name, bytes, { ...call, readBack: true })
-    const prefix = name.slice(0, name.lastIndexOf('/') + 1)
-    const old = (await second.list(prefix, call))
-      .map(({ name: each }) => ({ name: each, version: Number(each.slice(prefix.length)) }))
-      .sort((a, b) => b.version - a.version)
-      .slice(VERSIONS_KEPT)
+    const old = (await manifestCopies(second, tenant, call)).slice(0, -VERSIONS_KEPT)
     for (const each of old) await second.delete(each.name, call)
   }
 }
-
-/** Of a manifest, in the second store. */
-const VERSIONS_KEPT = 64

@@ -14,6 +14,7 @@ import { CorruptError, textOf } from '../../shared/base/errors.ts'
 import type { Blocks, FoundBlock } from '../../shared/blocks/port.ts'
 import { blockPrefix, type Manifest } from '../../shared/contracts/blocks.ts'
 import { encodeTenant } from '../../shared/model/tenant.ts'
+import { readWhole } from '../../shared/objects/read-whole.ts'
 import type { Log } from '../../shared/telemetry/log.ts'
 import { META_FILE } from '../../shared/tsdb/block/files.ts'
 import { parseMeta } from '../../shared/tsdb/block/meta.ts'
@@ -117,9 +118,8 @@ export class Sweep {
     const { blocks, log } = this.deps
     const name = `${blockPrefix(encodeTenant(tenant), ulid)}${META_FILE}`
     try {
-      const info = await blocks.objects.info(name, { timeoutMs: READ_TIMEOUT_MS })
-      if (info === undefined) return false
-      const bytes = await blocks.objects.read(name, { start: 0, end: info.size }, { timeoutMs: READ_TIMEOUT_MS })
+      const bytes = await readWhole(blocks.objects, name, { timeoutMs: READ_TIMEOUT_MS })
+      if (bytes === undefined) return false
       const meta = parseMeta(bytes)
       const { kind, partition, segment } = meta.carillon?.origin ?? { kind: 'upload' }
       if (meta.ulid !== ulid) return false

@@ -15,7 +15,6 @@ import {
   partName,
   planName,
   stagedFolder,
-  ULID,
   UPLOAD_PART_BYTES,
   UPLOADS_BUCKET,
   type UploadFile,
@@ -23,7 +22,9 @@ import {
   uploadFilter,
   uploadKey,
 } from '../../shared/contracts/uploads.ts'
+import { ULID_SHAPE } from '../../shared/model/ulid.ts'
 import type { ObjectStore } from '../../shared/objects/port.ts'
+import { readWhole } from '../../shared/objects/read-whole.ts'
 import { META_FILE } from '../../shared/tsdb/block/files.ts'
 import { sha256Of } from '../../shared/wire/sha256.ts'
 import { readBody } from './body.ts'
@@ -264,10 +265,9 @@ export function uploadRoutes(deps: UploadDeps): readonly Route[] {
     const known = plans.get(folder)
     if (known !== undefined) return known
     const call = { timeoutMs: OBJECT_TIMEOUT_MS }
-    const info = await objects.info(planName(folder), call)
-    if (info === undefined) throw notStarted(record.ulid)
-    const files = decodePlan(await objects.read(planName(folder), { start: 0, end: info.size }, call))
-    const plan = new Map(files.map(({ name, size }) => [name, size]))
+    const bytes = await readWhole(objects, planName(folder), call)
+    if (bytes === undefined) throw notStarted(record.ulid)
+    const plan = new Map(decodePlan(bytes).map(({ name, size }) => [name, size]))
     plans.set(folder, plan)
     return plan
   }
@@ -312,7 +312,7 @@ function isOpen(value: Uint8Array): boolean {
 
 function ulidOf({ params }: Exchange): string {
   const ulid = params['ulid'] ?? ''
-  if (ULID.test(ulid)) return ulid
+  if (ULID_SHAPE.test(ulid)) return ulid
   throw new RefusedError('err-carillon-upload-ulid', `"${ulid.slice(0, 40)}" is no ULID`)
 }
 

@@ -9,7 +9,7 @@ import fs from 'node:fs/promises'
 import path from 'node:path'
 import type { BlockEntry, DeleteEntry } from '../../shared/contracts/blocks.ts'
 import { hidersOf } from '../../shared/contracts/deletes.ts'
-import { ULID } from '../../shared/contracts/uploads.ts'
+import { ULID_SHAPE } from '../../shared/model/ulid.ts'
 import { META_FILE, TOMBSTONES_FILE } from '../../shared/tsdb/block/files.ts'
 import { type BlockFile, type BlockMeta, metaBytes, parseMeta } from '../../shared/tsdb/block/meta.ts'
 import { BlockReader } from '../../shared/tsdb/block/reader.ts'
@@ -113,7 +113,7 @@ async function ownIn(folder: string, tenant: string): Promise<Set<string>> {
   const noted = JSON.parse(await fs.readFile(file, 'utf8')) as { tenant?: unknown; blocks?: unknown }
   if (noted.tenant !== tenant || !Array.isArray(noted.blocks))
     throw new SetupError(2, `${folder} holds blocks of tenant "${String(noted.tenant)}": choose another folder`)
-  return new Set(noted.blocks.filter((ulid): ulid is string => typeof ulid === 'string' && ULID.test(ulid)))
+  return new Set(noted.blocks.filter((ulid): ulid is string => typeof ulid === 'string' && ULID_SHAPE.test(ulid)))
 }
 
 /** Last, so that what breaks off leaves too much rather than too little. */

@@ -1,7 +1,7 @@
 // Blocks as folders of a Prometheus data directory.
 import fs from 'node:fs/promises'
 import path from 'node:path'
-import { ULID } from '../../shared/contracts/uploads.ts'
+import { ULID_SHAPE } from '../../shared/model/ulid.ts'
 import { type BlockFiles, corruptAt, INDEX_FILE, META_FILE, TOMBSTONES_FILE } from '../../shared/tsdb/block/files.ts'
 import { SetupError } from './setup-error.ts'
 
@@ -12,7 +12,7 @@ export async function blockFolders(folder: string): Promise<readonly string[]> {
   })
   if (names.includes(META_FILE)) return [folder]
   return names
-    .filter((name) => ULID.test(name))
+    .filter((name) => ULID_SHAPE.test(name))
     .sort()
     .map((name) => path.join(folder, name))
 }

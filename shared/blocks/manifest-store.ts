@@ -11,6 +11,7 @@ import type { KvBucket } from '../bus/port.ts'
 import { MANIFEST_BYTES_MAX, type Manifest, manifestKey, manifestObject, tenantKey } from '../contracts/blocks.ts'
 import { encodeTenant } from '../model/tenant.ts'
 import type { ObjectStore } from '../objects/port.ts'
+import { readWhole } from '../objects/read-whole.ts'
 import type { Log } from '../telemetry/log.ts'
 import { sha256Of } from '../wire/sha256.ts'
 import {
@@ -21,6 +22,7 @@ import {
   encodeRegistered,
   type Registered,
 } from './codec.ts'
+import { manifestCopies, VERSIONS_KEPT } from './manifest-copies.ts'
 import type { StoredManifest, UpdateOptions } from './port.ts'
 import type { BlocksView } from './view.ts'
 
@@ -37,8 +39,6 @@ export interface ManifestStoreDeps {
 const ATTEMPTS_MAX = 60
 const BACKOFF = { firstMs: 10, maxMs: 2_000 }
 const OBJECT_TIMEOUT_MS = 20_000
-/** Object copies of older versions than these are deleted as new ones are written. */
-const VERSIONS_KEPT = 64
 
 /** A version read from the bucket, with its bytes. Version 0 and revision 0: there is none yet. */
 interface Base {
@@ -276,9 +276,8 @@ export class ManifestStore {
 
   /** Versions that have an object copy, rising. */
   private async versions(tenant: string): Promise<number[]> {
-    const prefix = manifestObject(encodeTenant(tenant), 0).slice(0, -1)
-    const found = await this.deps.objects.list(prefix, { timeoutMs: OBJECT_TIMEOUT_MS })
-    return found.map(({ name }) => Number(name.slice(prefix.length))).sort((a, b) => a - b)
+    const copies = await manifestCopies(this.deps.objects, tenant, { timeoutMs: OBJECT_TIMEOUT_MS })
+    return copies.map(({ version }) => version)
   }
 
   /** What a newer version of Carillon wrote is no damage: an old copy in its place would lose what that one did. */
@@ -306,10 +305,8 @@ export class ManifestStore {
     return undefined
   }
 
-  private async objectBytes(tenant: string, version: number): Promise<Uint8Array | undefined> {
-    const { objects } = this.deps
+  private objectBytes(tenant: string, version: number): Promise<Uint8Array | undefined> {
     const name = manifestObject(encodeTenant(tenant), version)
-    const info = await objects.info(name, { timeoutMs: OBJECT_TIMEOUT_MS })
-    return info && (await objects.read(name, { start: 0, end: info.size }, { timeoutMs: OBJECT_TIMEOUT_MS }))
+    return readWhole(this.deps.objects, name, { timeoutMs: OBJECT_TIMEOUT_MS })
   }
 }

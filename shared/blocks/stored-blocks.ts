@@ -2,6 +2,7 @@
 import { CorruptError } from '../base/errors.ts'
 import { type BlockEntry, blockPrefix } from '../contracts/blocks.ts'
 import { encodeTenant } from '../model/tenant.ts'
+import { ULID_SHAPE } from '../model/ulid.ts'
 import type { ObjectCall, ObjectStore } from '../objects/port.ts'
 import { META_FILE } from '../tsdb/block/files.ts'
 import { type BlockMeta, META_BYTES_MAX, parseMeta } from '../tsdb/block/meta.ts'
@@ -82,14 +83,12 @@ export async function deleteBlock(objects: ObjectStore, tenant: string, ulid: st
   }
 }
 
-const ULID = /^[0-7][0-9A-HJKMNP-TV-Z]{25}$/
-
 export async function listBlocks(objects: ObjectStore, tenant: string): Promise<FoundBlock[]> {
   const prefix = `${encodeTenant(tenant)}/`
   const found = new Map<string, FoundBlock>()
   for (const info of await objects.list(prefix, { timeoutMs: LIST_TIMEOUT_MS })) {
     const [ulid = '', ...rest] = info.name.slice(prefix.length).split('/')
-    if (!ULID.test(ulid)) continue
+    if (!ULID_SHAPE.test(ulid)) continue
     const before = found.get(ulid) ?? { ulid, isWhole: false, bytes: 0, storedAtMs: 0 }
     found.set(ulid, {
       ulid,

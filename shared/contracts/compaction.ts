@@ -5,7 +5,7 @@
 //
 // Bucket `blocks`:  lease.{tenant}   JSON LeaseRecord; changed by compare-and-set only (services/compactor/leases.ts)
 import { addressed, cbor, question } from '../bus/contract.ts'
-import { parseRecord } from './log.ts'
+import { encodeRecord, parseRecord } from './log.ts'
 
 export const leaseFilter = 'lease.*'
 
@@ -24,7 +24,7 @@ export interface LeaseRecord {
 }
 
 export function encodeLease(record: LeaseRecord): Uint8Array {
-  return Buffer.from(JSON.stringify(record))
+  return encodeRecord(record)
 }
 
 /** Throws RefusedError `err-carillon-bad-record`. */

@@ -45,7 +45,7 @@ export interface Mark {
 }
 
 export function encodeMark(mark: Mark): Uint8Array {
-  return Buffer.from(JSON.stringify({ v: 1, ...mark }))
+  return encodeRecord({ v: 1, ...mark })
 }
 
 export function decodeMark(bytes: Uint8Array): Mark {

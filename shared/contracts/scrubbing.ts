@@ -7,7 +7,7 @@
 // Bucket `blocks`:  scrub.{tenant}       JSON ScrubRecord: how far it is and what was found; written by who holds the lease
 //                   scrubbing.{tenant}   JSON LeaseRecord: who re-reads the tenant (services/compactor/leases.ts)
 import { addressed, cbor, question } from '../bus/contract.ts'
-import { parseRecord } from './log.ts'
+import { encodeRecord, parseRecord } from './log.ts'
 
 export const scrubKey = (tenantToken: string): string => `scrub.${tenantToken}`
 export const scrubFilter = 'scrub.*'
@@ -57,7 +57,7 @@ export interface ScrubRecord {
 }
 
 export function encodeScrub(record: ScrubRecord): Uint8Array {
-  return Buffer.from(JSON.stringify(record))
+  return encodeRecord(record)
 }
 
 /** Throws RefusedError `err-carillon-bad-record`. */

@@ -27,7 +27,6 @@ export const UPLOAD_PART_BYTES = 4 * 1024 * 1024
 export const UPLOAD_FILES_MAX = 100_000
 export const UPLOAD_ERROR_LENGTH_MAX = 2_000
 
-export const ULID = /^[0-7][0-9A-HJKMNP-TV-Z]{25}$/
 export const UPLOAD_FILE_NAME = /^(?:index|tombstones|chunks\/\d{6})$/
 
 export type UploadState = 'uploading' | 'waiting' | 'validating' | 'complete' | 'failed'

@@ -1,11 +1,10 @@
 // Names of objects, and which bucket of time one belongs to: deleting what is old then empties whole streams.
 import { assert } from '../base/assert.ts'
+import { ULID_DIGITS, ULID_SHAPE } from '../model/ulid.ts'
 
 /** Longer names would make longer subjects than a server takes. */
 const nameLengthMax = 512
 const wellFormed = /^(?!.*(?:^|\/)\.{1,2}(?:\/|$))[A-Za-z0-9_.-]+(?:\/[A-Za-z0-9_.-]+)*$/
-const ulid = /^[0-7][0-9A-HJKMNP-TV-Z]{25}$/
-const crockford = '0123456789ABCDEFGHJKMNPQRSTVWXYZ'
 
 /** Length of a bucket's time. */
 export const BUCKET_MS = 28 * 24 * 3_600_000
@@ -19,9 +18,9 @@ export function checkName(name: string): void {
 export function bucketOf(name: string): string {
   const id = name.split('/')[1] ?? ''
   if (id === 'uploads') return id
-  if (!ulid.test(id)) return 'meta'
+  if (!ULID_SHAPE.test(id)) return 'meta'
   let ms = 0
-  for (const letter of id.slice(0, 10)) ms = ms * 32 + crockford.indexOf(letter)
+  for (const letter of id.slice(0, 10)) ms = ms * 32 + ULID_DIGITS.indexOf(letter)
   return String(Math.floor(ms / BUCKET_MS))
 }
 

@@ -3,6 +3,7 @@
 // Nothing here knows a clock, a host or a version: the same samples of the same origin have the same meta.json and the same ULID.
 import { hash } from 'node:crypto'
 import { textOf } from '../../base/errors.ts'
+import { ULID_DIGITS, ULID_SHAPE } from '../../model/ulid.ts'
 import { sha256Of } from '../../wire/sha256.ts'
 import { BlockCorruptError, META_FILE } from './files.ts'
 
@@ -132,8 +133,7 @@ export function parseMeta(bytes: Uint8Array): BlockMeta {
   }
   const meta = recordOf(json, 'it')
   if (meta['version'] !== 1) throw badMeta(`version is ${String(meta['version'])}, only 1 is known`)
-  if (typeof meta['ulid'] !== 'string' || !/^[0-7][0-9A-HJKMNP-TV-Z]{25}$/.test(meta['ulid']))
-    throw badMeta('ulid is none')
+  if (typeof meta['ulid'] !== 'string' || !ULID_SHAPE.test(meta['ulid'])) throw badMeta('ulid is none')
   const minTime = wholeOf(meta, 'minTime')
   const maxTime = wholeOf(meta, 'maxTime')
   if (maxTime < minTime) throw badMeta(`maxTime ${maxTime} is before minTime ${minTime}`)
@@ -166,7 +166,6 @@ export interface UlidSource {
 }
 
 const ULID_TIME_MAX = 2 ** 48 - 1
-const BASE32 = '0123456789ABCDEFGHJKMNPQRSTVWXYZ'
 
 /** The name of a block: its earliest time, then 80 bits of SHA-256 over tenant, origin and files. */
 export function blockUlid({ tenant, minTime, origin, files }: UlidSource): string {
@@ -177,7 +176,7 @@ export function blockUlid({ tenant, minTime, origin, files }: UlidSource): strin
   for (let i = 0; i < 10; i++) bits = bits * 256n + BigInt(digest[i]!)
   let ulid = ''
   for (let i = 0; i < 26; i++) {
-    ulid = BASE32[Number(bits & 31n)] + ulid
+    ulid = ULID_DIGITS[Number(bits & 31n)] + ulid
     bits >>= 5n
   }
   return ulid

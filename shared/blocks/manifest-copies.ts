@@ -1,0 +1,22 @@
+// The object copies of a tenant's manifest (contracts/blocks.ts).
+import { manifestObject } from '../contracts/blocks.ts'
+import { encodeTenant } from '../model/tenant.ts'
+import type { ObjectCall, ObjectStore } from '../objects/port.ts'
+
+/** Copies of one tenant, of the newest versions; older ones are deleted as new ones are written. */
+export const VERSIONS_KEPT = 64
+
+export interface ManifestCopy {
+  /** Of the object. */
+  readonly name: string
+  readonly version: number
+}
+
+/** Those that are there, the oldest version first. */
+export async function manifestCopies(store: ObjectStore, tenant: string, call: ObjectCall): Promise<ManifestCopy[]> {
+  const prefix = manifestObject(encodeTenant(tenant), 0).slice(0, -1)
+  const found = await store.list(prefix, call)
+  return found
+    .map(({ name }) => ({ name, version: Number(name.slice(prefix.length)) }))
+    .sort((a, b) => a.version - b.version)
+}
