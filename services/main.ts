@@ -1,6 +1,6 @@
 // carillon <command>: the composition root, the only file that sees every service. Loads what the command needs, and no more.
 import fs from 'node:fs'
-import { textOf } from '../shared/base/errors.ts'
+import { RefusedError, textOf } from '../shared/base/errors.ts'
 import { beatFaults, type CommonConfig, commonSettings, logSettings } from '../shared/config/common.ts'
 import { helpText, type SettingsSection } from '../shared/config/help.ts'
 import { faultsText, readSettings } from '../shared/config/read.ts'
@@ -112,6 +112,8 @@ export async function main(argv: readonly string[]): Promise<number> {
       'setup',
       'ring',
       'partitions',
+      'mark',
+      'flush',
       'compact',
       'scrub',
       'blocks',
@@ -125,6 +127,8 @@ export async function main(argv: readonly string[]): Promise<number> {
     throw new SetupError(2, `there is no command "${name}"${hint}\n\n${commandsText}`)
   } catch (error) {
     if (error instanceof SetupError) return complain(error.message, error.exitCode)
+    if (error instanceof RefusedError) return complain(error.message, 2)
+    if (error instanceof Error && 'syscall' in error) return complain(error.message, 1) // a file, a disk, a socket
     process.stderr.write(`carillon: a bug: ${error instanceof Error ? error.stack : textOf(error)}\n`)
     return 70
   }

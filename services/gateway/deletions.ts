@@ -1,5 +1,6 @@
 // Deleting over HTTP: Prometheus' admin API, and beside it a preview, a list, taking back, and the deletion of a whole tenant. A deletion is
-// for administrators; the tenant is named by `?tenant=` or X-Scope-OrgID.
+// for administrators; the tenant is named by `?tenant=` or X-Scope-OrgID. What is not understood deletes nothing: unknown parameters, empty
+// times (an unset variable of a script) and other words for `preview` are refused.
 //
 // Answers 204 when the deletion stands in every partition log and hides all blocks, with where it stands in X-Carillon-Log-Position: a read that
 // waits for that position does not see what was deleted.
@@ -33,6 +34,10 @@ export interface DeletionDeps {
 
 const POSITION_HEADER = 'X-Carillon-Log-Position'
 
+/** What a deletion may be asked with. */
+const SERIES_PARAMETERS = ['match[]', 'start', 'end', 'preview', 'tenant', 'id']
+const TENANT_PARAMETERS = ['tenant', 'id']
+
 type Pairs = readonly (readonly [string, string])[]
 
 export function deletionRoutes({ bus, clock, random, config }: DeletionDeps): readonly Route[] {
@@ -64,16 +69,18 @@ export function deletionRoutes({ bus, clock, random, config }: DeletionDeps): re
   }
 
   async function deleteSeries(exchange: Exchange): Promise<Answer> {
-    const pairs = await read(exchange)
-    if (single(pairs, 'preview') === 'true') return preview(exchange, pairs)
+    const pairs = onlyKnown(await read(exchange), SERIES_PARAMETERS)
+    if (isPreview(pairs)) return preview(exchange, pairs)
     const startMs = timeOf(pairs, 'start', deletes.TIME_MIN_MS)
     const endMs = timeOf(pairs, 'end', deletes.TIME_MAX_MS)
     return remove(exchange, pairs, { kind: 'series', selectors: selectorsOf(pairs), startMs, endMs })
   }
 
   async function deleteTenant(exchange: Exchange): Promise<Answer> {
+    const pairs = onlyKnown(await read(exchange), TENANT_PARAMETERS)
+    if (namedTenant(exchange, pairs) === undefined) throw unnamed() // never the anonymous one by mistake
     const times = { startMs: deletes.TIME_MIN_MS, endMs: deletes.TIME_MAX_MS }
-    return remove(exchange, await read(exchange), { kind: 'tenant', selectors: [[]], ...times })
+    return remove(exchange, pairs, { kind: 'tenant', selectors: [[]], ...times })
   }
 
   async function remove(
@@ -143,17 +150,41 @@ export function deletionRoutes({ bus, clock, random, config }: DeletionDeps): re
     }
   }
 
-  function tenantOf({ request }: Exchange, pairs: Pairs): string {
-    const header = request.headers['x-scope-orgid']
-    const named = single(pairs, 'tenant') ?? (typeof header === 'string' && header !== '' ? header : undefined)
+  function tenantOf(exchange: Exchange, pairs: Pairs): string {
+    const named = namedTenant(exchange, pairs)
     if (named !== undefined) return parseTenant(named)
     if (!config.requireTenant) return ANONYMOUS
-    throw new RefusedError('err-carillon-no-tenant', 'say which tenant: ?tenant=', { status: 400 })
+    throw unnamed()
   }
 }
 
+function namedTenant({ request }: Exchange, pairs: Pairs): string | undefined {
+  const header = request.headers['x-scope-orgid']
+  return single(pairs, 'tenant') ?? (typeof header === 'string' && header !== '' ? header : undefined)
+}
+
+function unnamed(): RefusedError {
+  return new RefusedError('err-carillon-no-tenant', 'say which tenant: ?tenant=', { status: 400 })
+}
+
 function single(pairs: Pairs, name: string): string | undefined {
-  return pairs.find(([given, value]) => given === name && value !== '')?.[1]
+  return pairs.find(([given]) => given === name)?.[1]
+}
+
+function onlyKnown(pairs: Pairs, names: readonly string[]): Pairs {
+  const unknown = pairs.find(([given]) => !names.includes(given))
+  if (unknown === undefined) return pairs
+  const text = `unknown parameter "${unknown[0].slice(0, 100)}", nothing is deleted; known are ${names.join(', ')}`
+  throw new RefusedError('err-carillon-bad-request', text)
+}
+
+function isPreview(pairs: Pairs): boolean {
+  const text = single(pairs, 'preview') ?? 'false'
+  if (text === 'true' || text === 'false') return text === 'true'
+  throw new RefusedError(
+    'err-carillon-bad-request',
+    `preview is "${text.slice(0, 40)}", wants true or false; nothing is deleted`,
+  )
 }
 
 function timeOf(pairs: Pairs, name: 'start' | 'end', absent: number): number {

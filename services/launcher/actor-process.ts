@@ -37,7 +37,6 @@ export interface ActorProcessOptions {
 /** Resolves with the exit code when the actor has stopped. */
 export async function runActorProcess({ role, common, make }: ActorProcessOptions): Promise<number> {
   const id = common.id === '' ? `${role}-${hex(systemRandom.bytes(4))}` : common.id
-  if (!/^[A-Za-z0-9_-]{1,64}$/.test(id)) throw new SetupError(2, `--id is "${id}", wants letters, digits, - and _`)
   if (common.nats === '')
     throw new SetupError(2, `${role} wants --nats URL (CARILLON_NATS): the nats-server that all actors share`)
   const log = createLog({ role, id, level: common.logLevel })

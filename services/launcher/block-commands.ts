@@ -1,4 +1,5 @@
 // `carillon blocks …`: what a person does with the blocks of a tenant, from anywhere that reaches a gateway.
+import path from 'node:path'
 import { type ConfigOf, choice, defineSettings, duration, flag, list, text } from '../../shared/config/settings.ts'
 import { showBytes } from '../../shared/config/units.ts'
 import type { BlockEntry, DeleteEntry } from '../../shared/contracts/blocks.ts'
@@ -6,7 +7,7 @@ import type { BlockFiles } from '../../shared/tsdb/block/files.ts'
 import { META_FILE } from '../../shared/tsdb/block/files.ts'
 import { type BlockMeta, parseMeta } from '../../shared/tsdb/block/meta.ts'
 import { type BlockProblem, verifyBlock } from '../../shared/tsdb/block/verify.ts'
-import { type BlockList, downloadBlocks } from './block-download.ts'
+import { type BlockList, downloadBlocks, refuseMissing } from './block-download.ts'
 import { blockFolders, folderFiles } from './block-folders.ts'
 import { uploadBlocks } from './block-upload.ts'
 import { GatewayClient, GatewayError } from './gateway-client.ts'
@@ -57,7 +58,7 @@ async function carryOut(verb: string, operands: readonly string[], config: Block
   if (!isWanted || blockVerbs[verb] === undefined)
     throw new SetupError(2, `blocks wants one of\n  ${Object.values(blockVerbs).join('\n  ')}`)
   const progress = progressTo(process.stderr)
-  if (verb === 'verify' && operand !== '') return verified(await verifyFolder(operand), config)
+  if (verb === 'verify' && operand !== '') return verified(await verifyFolder(operand, config.block), config)
   const client = new GatewayClient(config)
   if (verb === 'list') return listed(await client.data<BlockList>('/api/v1/blocks'), config)
   if (verb === 'inspect')
@@ -153,9 +154,11 @@ interface Verified {
   readonly problems: readonly BlockProblem[]
 }
 
-async function verifyFolder(folder: string): Promise<readonly Verified[]> {
-  const folders = await blockFolders(folder)
-  if (folders.length === 0) throw new SetupError(2, `${folder} holds no blocks: a block is a folder named by a ULID`)
+async function verifyFolder(folder: string, ulids: readonly string[]): Promise<readonly Verified[]> {
+  const all = await blockFolders(folder)
+  const folders = all.filter((each) => ulids.length === 0 || ulids.includes(path.basename(each)))
+  if (all.length === 0) throw new SetupError(2, `${folder} holds no blocks: a block is a folder named by a ULID`)
+  if (folders.length < ulids.length) throw new SetupError(1, `${folder} does not hold all of ${ulids.join(', ')}`)
   const results: Verified[] = []
   for (const each of folders)
     results.push({ block: each, problems: await Array.fromAsync(verifyBlock(folderFiles(each))) })
@@ -163,9 +166,10 @@ async function verifyFolder(folder: string): Promise<readonly Verified[]> {
 }
 
 async function verifyStored(client: GatewayClient, ulids: readonly string[]): Promise<readonly Verified[]> {
-  const { blocks } = await client.data<BlockList>('/api/v1/blocks')
+  const list = await client.data<BlockList>('/api/v1/blocks')
+  refuseMissing(list, ulids)
   const results: Verified[] = []
-  for (const { ulid, metaSha256 } of blocks) {
+  for (const { ulid, metaSha256 } of list.blocks) {
     if (ulids.length > 0 && !ulids.includes(ulid)) continue
     try {
       const files = await storedFiles(client, ulid)

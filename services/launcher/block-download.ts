@@ -67,11 +67,16 @@ export async function downloadBlocks(
   throw new SetupError(1, 'blocks keep being replaced while they are downloaded: try again')
 }
 
-/** What was made of samples only: windows are made of them again. */
-function wantedOf({ blocks, tenant }: BlockList, ulids: readonly string[]): readonly BlockEntry[] {
+/** Throws SetupError when one of `ulids` is not listed. */
+export function refuseMissing({ blocks, tenant }: BlockList, ulids: readonly string[]): void {
   const missing = ulids.filter((ulid) => blocks.every((block) => block.ulid !== ulid))
   if (missing.length > 0) throw new SetupError(1, `tenant "${tenant}" has no block ${missing.join(', ')}`)
-  return blocks.filter(({ ulid, resolutionMs }) => (ulids.length > 0 ? ulids.includes(ulid) : resolutionMs === 0))
+}
+
+/** What was made of samples only: windows are made of them again. */
+function wantedOf(list: BlockList, ulids: readonly string[]): readonly BlockEntry[] {
+  refuseMissing(list, ulids)
+  return list.blocks.filter(({ ulid, resolutionMs }) => (ulids.length > 0 ? ulids.includes(ulid) : resolutionMs === 0))
 }
 
 interface Fetching {

@@ -21,6 +21,8 @@ export async function limitsText(
   config: LimitsConfig,
 ): Promise<string> {
   const tenant = config.tenant === '' ? undefined : parseTenant(config.tenant)
+  if (verb !== 'set' && changes.length > 0)
+    throw new SetupError(2, `"${changes[0]}" is not expected here: limits ${verb} takes flags only`)
   const values = verb === 'set' ? valuesOf(changes) : {}
   const record = await withBus(common, 'limits', (bus) =>
     verb === 'set' ? setLimits({ bus, clock: systemClock }, tenant, values, config.by) : readLimits(bus, tenant),
@@ -46,6 +48,7 @@ function valuesOf(changes: readonly string[]): Record<string, number | null> {
   const values: Record<string, number | null> = {}
   for (const change of changes) {
     const at = change.indexOf('=')
+    if (at === -1) throw new SetupError(2, `"${change}" is no limit with a value, such as query_series_max=100000`)
     const name = change.slice(0, at)
     const text = change.slice(at + 1)
     try {

@@ -1,20 +1,29 @@
 // The settings that several services share: how to reach NATS, who one is, and the shape of the log.
 import { bytes, type ConfigOf, choice, defineSettings, duration, integer, list, text } from './settings.ts'
 
+const named = {
+  wants: 'letters, digits, - and _, at most 64',
+  isSound: (given: string): boolean => /^[A-Za-z0-9_-]{1,64}$/.test(given),
+}
+
+function areAddresses(given: string): boolean {
+  const addresses = given.split(',').map((address) => address.trim())
+  return addresses.every((address) => URL.canParse(address.includes('://') ? address : `nats://${address}`))
+}
+
 /** Every actor. */
 export const commonSettings = defineSettings({
   nats: text(
     '',
     'address of the nats-server, nats://host:4222, several separated by commas; `start` runs its own when there is none',
+    { wants: 'addresses such as nats://host:4222, separated by commas', isSound: areAddresses },
   ),
   natsSystemFile: text(
     '',
     'file with "user:password" of a system account user, to ask the server whether it syncs every write',
   ),
-  prefix: text('cln', 'first token of every subject, and first part of every stream and bucket name'),
-  id: text('', 'name of this actor among those of its role; made up when there is none', {
-    wants: 'letters, digits, - and _',
-  }),
+  prefix: text('cln', 'first token of every subject, and first part of every stream and bucket name', named),
+  id: text('', 'name of this actor among those of its role; made up when there is none', named),
   zone: text('', 'failure domain of this actor: copies of a partition are spread over zones'),
   objects: choice(
     ['jetstream', 'directory'],

@@ -135,15 +135,19 @@ export function number(initial: number, doc: string, options: Naming & Range<num
   })
 }
 
-/** Any text; `''` means "not given". */
-export function text(initial: string, doc: string, options: Naming & { wants?: string } = {}): Setting<string> {
+/** Any text, or such as `isSound` takes; `''` means "not given". */
+export function text(
+  initial: string,
+  doc: string,
+  options: Naming & { wants?: string; isSound?: (given: string) => boolean } = {},
+): Setting<string> {
   return checked({
     kind: 'text',
     default: initial,
     doc,
     wants: options.wants ?? 'text',
     name: options.name,
-    parse: (given) => given,
+    parse: (given) => (given === '' || (options.isSound?.(given) ?? true) ? given : undefined),
     show: (value) => value,
   })
 }

@@ -120,3 +120,25 @@ test('a preview asks a querier and deletes nothing; without a compactor nothing 
   const { response, text } = await call('tsdb/delete_series?match[]=up')
   expect([response.status, text]).toEqual([503, expect.stringContaining('no compactor answers')])
 })
+
+test('what is not understood deletes nothing', async () => {
+  await start()
+  const cases = [
+    ['tsdb/delete_series?match[]=up&preview=yes', 'preview is "yes", wants true or false'],
+    ['tsdb/delete_series?match[]=up&preview=', 'preview is "", wants true or false'],
+    ['tsdb/delete_series?match[]=up&strat=5', 'unknown parameter "strat"'],
+    ['tsdb/delete_series?match[]=up&start=', 'invalid parameter "start"'],
+    ['tsdb/delete_series?match[]=up&end=', 'invalid parameter "end"'],
+    ['tsdb/delete_series?match[]=up&tenant=', 'no org id'],
+    ['tenant/delete', 'say which tenant'],
+    ['tenant/delete?tennant=acme', 'unknown parameter "tennant"'],
+    ['tenant/delete?tenant=', 'no org id'],
+  ] as const
+  for (const [path, why] of cases) {
+    const { response, text } = await call(path)
+    expect([response.status, JSON.parse(text).error], path).toEqual([400, expect.stringContaining(why)])
+  }
+  expect(asked).toEqual([])
+  const named = await call('tenant/delete', { headers: { 'X-Scope-OrgID': 'acme' } })
+  expect([named.response.status, asked]).toMatchObject([204, [{ tenant: 'acme', kind: 'tenant' }]])
+})
