@@ -39,7 +39,18 @@ export async function evaluatePart(
     const warn = (text: string) => void warnings.push(text)
     const windowFor = await reader.windowChoice(scope, asked.windowMaxMs)
     const source = wholeSource({ bus, reader, scope: { ...scope, warn }, budget, trace, windowFor })
-    const request = { text: query, startMs, endMs, stepMs, part, lookbackMs, signal: scope.signal, memory }
+    const countsSamples = asked.countsSamples === true
+    const request = {
+      text: query,
+      startMs,
+      endMs,
+      stepMs,
+      part,
+      lookbackMs,
+      signal: scope.signal,
+      memory,
+      countsSamples,
+    }
     const result = await engine.query(request, source)
     const times = { startMs, endMs, stepMs, lookbackMs, defaultStepMs: config.defaultStepMs }
     const reach = reachOfSteps(parse(query, { enabledFeatures }), times, part)
@@ -49,6 +60,7 @@ export async function evaluatePart(
     return {
       series: packed(result, { ...part, stepMs }),
       annotations: result.annotations,
+      ...(result.counts !== undefined && { counts: result.counts }),
       warnings: [...new Set([...result.sourceWarnings, ...warnings])],
       read: {
         series: budget.seriesCount,

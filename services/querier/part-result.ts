@@ -2,7 +2,7 @@
 import type { PartSeries, QueryPartReply } from '../../shared/contracts/query-part.ts'
 import type { Histogram } from '../../shared/model/histogram.ts'
 import { compareLabels, labelsKey } from '../../shared/model/labels.ts'
-import type { EvaluatedResult, MatrixSeries, QueryResult } from '../../shared/promql/engine.ts'
+import type { EvaluatedResult, MatrixSeries, QueryResult, StepCounts } from '../../shared/promql/engine.ts'
 import { annotationTexts, uniteAnnotations } from '../../shared/promql/exec/annotations.ts'
 import { decodeCanonical, encodeCanonical } from '../../shared/wire/histogram.ts'
 import { Writer } from '../../shared/wire/varint.ts'
@@ -48,8 +48,8 @@ function unpacked(series: PartSeries, times: Float64Array): MatrixSeries {
 }
 
 /** Bytes that a part takes in memory, about. */
-export function sizeOfPart({ series, annotations }: QueryPartReply): number {
-  let bytes = 1_000 + annotations.length * 500
+export function sizeOfPart({ series, annotations, counts }: QueryPartReply): number {
+  let bytes = 1_000 + annotations.length * 500 + 2 * (counts?.seen.byteLength ?? 0)
   for (const { labels, times, values, histograms, histogramEnds } of series) {
     bytes += 300 + values.byteLength + (times?.byteLength ?? 0) + (histograms?.length ?? 0)
     bytes += histogramEnds?.byteLength ?? 0
@@ -78,7 +78,21 @@ export function united(
   const annotations = uniteAnnotations(parts.map(({ reply }) => reply.annotations))
   const texts = annotationTexts(annotations, query)
   const warnings = new Set(parts.flatMap(({ reply }) => reply.warnings))
-  return { value: { type: 'matrix', series }, warnings: [...warnings, ...texts.warnings], infos: texts.infos }
+  const counts = unitedCounts(parts.map(({ reply }) => reply.counts))
+  return {
+    value: { type: 'matrix', series },
+    ...counts,
+    warnings: [...warnings, ...texts.warnings],
+    infos: texts.infos,
+  }
+}
+
+function unitedCounts(parts: readonly (StepCounts | undefined)[]): { counts?: StepCounts } {
+  const known = parts.filter((part) => part !== undefined)
+  if (known.length < parts.length || known.length === 0) return {}
+  const joinedOf = (name: 'seen' | 'read') => Float64Array.from(known.flatMap((part) => [...part[name]]))
+  const heldMax = Math.max(...known.map((part) => part.heldMax))
+  return { counts: { seen: joinedOf('seen'), read: joinedOf('read'), heldMax } }
 }
 
 function joined(pieces: readonly MatrixSeries[]): MatrixSeries {

@@ -4,7 +4,7 @@ import { RefusedError } from '../../shared/base/errors.ts'
 import type { Bus } from '../../shared/bus/port.ts'
 import { query } from '../../shared/contracts/query.ts'
 import type { Expr } from '../../shared/promql/ast.ts'
-import type { Engine, QueryResult } from '../../shared/promql/engine.ts'
+import type { Engine, QueryResult, StepCounts } from '../../shared/promql/engine.ts'
 import { badData, invalidParameter } from '../../shared/promql/go-values.ts'
 import { typeOf } from '../../shared/promql/parse/check.ts'
 import { parse } from '../../shared/promql/parse/parser.ts'
@@ -89,11 +89,13 @@ export function promqlQueries(
       const windowFor = readsSeries ? await reader.windowChoice(scope, windowMaxMs) : undefined
       const read = timed(clock, wholeSource({ bus, reader, scope, budget: reading, windowFor }))
       const memory = budget.memory === undefined ? {} : { memory: budget.memory }
-      const request = { text: params.query, ...times, signal: scope.signal, lookbackMs, ...memory }
+      const countsSamples = params.stats !== ''
+      const request = { text: params.query, ...times, signal: scope.signal, lookbackMs, countsSamples, ...memory }
       const answer = () => {
         if (split === undefined) return engine.query(request, read.source)
         const mayKeep = config.partCacheBytesMax > 0 && asked.params.no_store !== 'true'
-        return inParts({ query: params.query, ...times, lookbackMs, split, mayKeep, windowMaxMs }, scope, budget)
+        const asking = { query: params.query, ...times, lookbackMs, split, mayKeep, windowMaxMs, countsSamples }
+        return inParts(asking, scope, budget)
       }
       const result = cut(await namingQuery<Promise<QueryResult>>(answer), params.limit)
       reading.letGo() // the answer shares no samples with what was read
@@ -103,7 +105,7 @@ export function promqlQueries(
         readMs: read.spentMs(),
         totalMs: clock.monotonic() - startedAtMs,
       }
-      const stats = params.stats === '' ? undefined : statsText(timings, budget.sampleCount)
+      const stats = params.stats === '' ? undefined : statsText(timings, samplesOf(result.counts, times, params.stats))
       const warnings = warning === undefined ? result.warnings : [...result.warnings, warning]
       return { data: resultBody(result, stats, budget), notes: { warnings, infos: result.infos } }
     })
@@ -153,18 +155,22 @@ function resultBody(result: QueryResult, stats: string | undefined, account: Acc
   return [...parts, last.subarray(0, -1), `,"stats":${stats}}`]
 }
 
-/** The source, with the time that reading from it took in all. */
+/** The source, with the time for which something was read from it. */
 function timed(clock: Clock, source: SeriesSource): { source: SeriesSource; spentMs(): number } {
   let spentMs = 0
+  let reading = 0
+  let sinceMs = 0
   return {
     spentMs: () => spentMs,
     source: {
       ...source,
       async select(matchers, hints, context) {
-        const startedAtMs = clock.monotonic()
-        const series = await source.select(matchers, hints, context)
-        spentMs += clock.monotonic() - startedAtMs
-        return series
+        if (reading++ === 0) sinceMs = clock.monotonic()
+        try {
+          return await source.select(matchers, hints, context)
+        } finally {
+          if (--reading === 0) spentMs += clock.monotonic() - sinceMs
+        }
       },
     },
   }
@@ -176,8 +182,23 @@ interface Timings {
   readonly totalMs: number
 }
 
-/** In Prometheus' shape. Samples are those read from owners and blocks: evaluation does not count how often it looked at one. */
-function statsText({ queuedMs, readMs, totalMs }: Timings, sampleCount: number): string {
+/** As Prometheus counts them; its `promql-per-step-stats` is always on. */
+function samplesOf(counts: StepCounts | undefined, { startMs, stepMs }: Times, stats: string) {
+  if (counts === undefined) return undefined
+  const total = (list: Float64Array) => list.reduce((sum, count) => sum + count, 0)
+  const perStep = (list: Float64Array) => Array.from(list, (count, i) => [(startMs + i * stepMs) / 1000, count])
+  const showsSteps = stats === 'all'
+  return {
+    ...(showsSteps && { totalQueryableSamplesPerStep: perStep(counts.seen) }),
+    totalQueryableSamples: total(counts.seen),
+    ...(showsSteps && { samplesReadPerStep: perStep(counts.read) }),
+    samplesRead: total(counts.read),
+    peakSamples: counts.heldMax,
+  }
+}
+
+/** In Prometheus' shape. */
+function statsText({ queuedMs, readMs, totalMs }: Timings, samples: ReturnType<typeof samplesOf>): string {
   return JSON.stringify({
     timings: {
       evalTotalTime: totalMs / 1000,
@@ -187,6 +208,6 @@ function statsText({ queuedMs, readMs, totalMs }: Timings, sampleCount: number):
       execQueueTime: queuedMs / 1000,
       execTotalTime: (queuedMs + totalMs) / 1000,
     },
-    samples: { totalQueryableSamples: sampleCount, samplesRead: sampleCount, peakSamples: sampleCount },
+    samples,
   })
 }

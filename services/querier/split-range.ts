@@ -43,6 +43,7 @@ export interface RangeAsked {
   /** False: nothing is looked up, and nothing kept. */
   readonly mayKeep: boolean
   readonly windowMaxMs: number | undefined
+  readonly countsSamples: boolean
 }
 
 /** What is newer than this may still change, whoever holds it. */
@@ -89,7 +90,7 @@ export function splitRange(deps: SplitRangeDeps): AnswerInParts {
 
   /** By this process where it is the only one, else by whichever is free; once more when that one went away. */
   async function evaluated(asked: RangeAsked, part: Part, scope: ReadScope, whole: Budget): Promise<QueryPartReply> {
-    const { query, startMs, endMs, stepMs, lookbackMs, windowMaxMs } = asked
+    const { query, startMs, endMs, stepMs, lookbackMs, windowMaxMs, countsSamples } = asked
     const question: QueryPartAsk = {
       ...{ query, startMs, endMs, stepMs, lookbackMs },
       partStartMs: part.startMs,
@@ -97,6 +98,7 @@ export function splitRange(deps: SplitRangeDeps): AnswerInParts {
       places: Array.from(scope.places, (place) => place ?? null),
       allowsPartial: scope.allowsPartial,
       ...(windowMaxMs !== undefined && { windowMaxMs }),
+      ...(countsSamples && { countsSamples }),
     }
     const reply = await (membership.live('querier').length > 1
       ? elsewhere(question, scope)
@@ -167,8 +169,10 @@ export function splitRange(deps: SplitRangeDeps): AnswerInParts {
   }
 }
 
-function keyOf({ split, windowMaxMs }: RangeAsked, { tenant }: ReadScope, part: Part, state: string): string {
-  return partKey(tenant, windowMaxMs === undefined ? split.identity : `${windowMaxMs} ${split.identity}`, part, state)
+function keyOf({ split, ...asked }: RangeAsked, { tenant }: ReadScope, part: Part, state: string): string {
+  const windows = asked.windowMaxMs === undefined ? '' : `${asked.windowMaxMs} `
+  const counts = !asked.countsSamples ? '' : part.startMs === asked.startMs ? 'counts of the first ' : 'counts '
+  return partKey(tenant, `${counts}${windows}${split.identity}`, part, state)
 }
 
 const unlimited = {

@@ -4,6 +4,7 @@
 // The reply holds what the whole query has for these steps, bit by bit. Bound: `replyBytesMax`.
 // Errors: as of `query`, but thrown: RefusedError with the codes of PromQL and of limits, UnavailableError, CorruptError.
 import { cbor, question } from '../bus/contract.ts'
+import type { StepCounts } from '../promql/engine.ts'
 import type { Annotation } from '../promql/exec/annotations.ts'
 
 export interface QueryPartAsk {
@@ -21,6 +22,8 @@ export interface QueryPartAsk {
   readonly allowsPartial: boolean
   /** Of the longest windows that may stand for samples, ms; 0: none; absent: by the step. */
   readonly windowMaxMs?: number
+  /** Samples are counted per step. */
+  readonly countsSamples?: boolean
 }
 
 /** One series of the part. */
@@ -37,6 +40,8 @@ export interface PartSeries {
 export interface QueryPartReply {
   readonly series: readonly PartSeries[]
   readonly annotations: readonly Annotation[]
+  /** With `countsSamples`. */
+  readonly counts?: StepCounts
   /** What reading warned of. */
   readonly warnings: readonly string[]
   readonly read: {

@@ -18,6 +18,7 @@ import { newEvaluation } from './exec/evaluate.ts'
 import { dropMetadata, sortedByLabels, stayDistinct } from './exec/labels.ts'
 import { type Evaluation, newQueryState, refuseWhenOver } from './exec/query-state.ts'
 import { rawRange } from './exec/raw-range.ts'
+import { SampleCounts } from './exec/sample-counts.ts'
 import { HeldMemory, type QueryMemory, SERIES_BYTES } from './memory.ts'
 import { typeOf } from './parse/check.ts'
 import { parse } from './parse/parser.ts'
@@ -59,6 +60,8 @@ export interface QueryRequest {
   /** Told what evaluation takes before it takes it, the source's own aside. What the answer takes stays charged: the caller settles that.
    *  Without it memory has no bound. */
   readonly memory?: QueryMemory
+  /** The samples that each step looks at are counted. */
+  readonly countsSamples?: boolean
 }
 
 export interface ScalarResult {
@@ -99,8 +102,18 @@ export interface MatrixResult {
   readonly series: readonly MatrixSeries[]
 }
 
+/** Per step of the grid, or of the part: see SampleCounts. */
+export interface StepCounts {
+  readonly seen: Float64Array
+  readonly read: Float64Array
+  /** The most samples that were held at a time. */
+  readonly heldMax: number
+}
+
 export interface QueryResult {
   readonly value: ScalarResult | StringResult | VectorResult | MatrixResult
+  /** Where they were counted. */
+  readonly counts?: StepCounts
   readonly warnings: string[]
   readonly infos: string[]
 }
@@ -151,7 +164,10 @@ async function runQuery(options: EngineOptions, request: QueryRequest, source: S
       series = await fetchAll(plan, select, limit.signal)
     }
     const memory = new HeldMemory(request.memory)
-    const evaluateOver = (over: readonly (readonly SeriesSamples[])[]) => {
+    const grid = gridFor(request)
+    const evaluateOver = async (over: readonly (readonly SeriesSamples[])[]) => {
+      const isWhole = part === undefined || part.startMs === startMs
+      const counts = request.countsSamples ? new SampleCounts(grid, isWhole) : undefined
       const state = newQueryState({
         clock,
         signal: request.signal,
@@ -162,11 +178,13 @@ async function runQuery(options: EngineOptions, request: QueryRequest, source: S
         memory,
         series: over,
         annotations,
+        counts,
         select: async (matchers, hints) => sortedByLabels(await select(matchers, hints)),
       })
-      return evaluate(plan, request, newEvaluation(state))
+      const value = await evaluate(plan, grid, request.stepMs === 0, newEvaluation(state))
+      return { value, ...(counts !== undefined && { counts: { ...perStep(counts), heldMax: state.heldMax() } }) }
     }
-    const value = await evaluateOver(series).catch((error: unknown) => {
+    const evaluated = await evaluateOver(series).catch((error: unknown) => {
       if (!(error instanceof ExecutionError) || plan.selects.every(({ isOrdered }) => isOrdered)) throw error
       memory.settle(0)
       return evaluateOver(series.map(sortedByLabels)) // E2: which series an error names
@@ -175,7 +193,7 @@ async function runQuery(options: EngineOptions, request: QueryRequest, source: S
     const texts = annotationTexts(said, request.text)
     const sourceWarnings = [...new Set(warnings)]
     return {
-      value,
+      ...evaluated,
       warnings: [...sourceWarnings, ...texts.warnings],
       infos: texts.infos,
       annotations: said,
@@ -235,16 +253,26 @@ function needsAllLabels({ selects }: Plan, series: readonly (readonly SeriesSamp
   return selects.some(({ forbidsMetadata }, i) => forbidsMetadata && !stayDistinct(series[i]!))
 }
 
-async function evaluate({ root }: Plan, request: QueryRequest, evaluation: Evaluation): Promise<QueryResult['value']> {
-  const { endMs } = request
-  const isInstant = request.stepMs === 0
-  const steps = request.part ?? request
-  const grid = isInstant ? gridOf(endMs, endMs, 1) : gridOf(steps.startMs, steps.endMs, request.stepMs)
+function gridFor({ startMs, endMs, stepMs, part }: QueryRequest): Grid {
+  if (stepMs === 0) return gridOf(endMs, endMs, 1)
+  return gridOf(part?.startMs ?? startMs, part?.endMs ?? endMs, stepMs)
+}
+
+const perStep = ({ seen, read }: SampleCounts) => ({ seen, read })
+
+async function evaluate(
+  { root }: Plan,
+  grid: Grid,
+  isInstant: boolean,
+  evaluation: Evaluation,
+): Promise<QueryResult['value']> {
+  const { endMs } = grid
   const inner = root.kind === 'invariant' ? root.expr : root
   if (inner.kind === 'string') return { type: 'string', timeMs: grid.startMs, value: inner.value }
   if (inner.kind === 'matrix') return matrixOf(await rawRange(inner, grid, evaluation), gridTimes(grid), evaluation)
   if (inner.kind === 'subquery') {
     const subquery = await evaluation.subquery(inner, grid)
+    if (subquery.counts !== undefined) evaluation.counts?.addSubquery(subquery.counts)
     return matrixOf(settleNames(subquery.columns, evaluation), gridTimes(subquery.grid), evaluation)
   }
   if (root.type === 'scalar') {

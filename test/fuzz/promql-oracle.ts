@@ -46,6 +46,7 @@ const features = [
   'promql-extended-range-selectors',
   'promql-binop-fill-modifiers',
   'native-histograms',
+  'promql-per-step-stats',
 ]
 
 export async function compareWithPrometheus({ prometheus, seed, queries, onProgress }: OracleOptions): Promise<Report> {
@@ -94,7 +95,7 @@ async function run({ theirs, ours, random, queries, onProgress }: Run): Promise<
   const differences: Difference[] = []
   const one = async (query: string, times: Record<string, string>) => {
     const path = 'step' in times ? '/api/v1/query_range' : '/api/v1/query'
-    const answerOf = (url: string) => ask(url, path, { query, ...times }, { method: 'POST' })
+    const answerOf = (url: string) => ask(url, path, { query, ...times, stats: 'all' }, { method: 'POST' })
     const [a, b] = await Promise.all([answerOf(theirs), answerOf(ours)])
     counts.asked++
     if (a.status !== 200) counts.errors++
@@ -177,7 +178,16 @@ function compare(query: string, a: Answered, b: Answered): Verdict {
     if (notes(a.body[kind]) !== notes(b.body[kind])) return `${kind}: ${notes(a.body[kind])} / ${notes(b.body[kind])}`
   }
   if (a.body.data.resultType !== b.body.data.resultType) return 'result type'
-  return compareResults(query, a.body.data, b.body.data)
+  const verdict = compareResults(query, a.body.data, b.body.data)
+  return isClose(verdict) ? (samplesDiffer(a.body.data.stats.samples, b.body.data.stats.samples) ?? verdict) : verdict
+}
+
+/** Older ones count other things, or not per step. */
+function samplesDiffer(a: Record<string, unknown>, b: Record<string, unknown>): string | undefined {
+  if (!('samplesReadPerStep' in a)) return undefined
+  const differs = (name: string) => JSON.stringify(a[name]) !== JSON.stringify(b[name])
+  const name = Object.keys(a).find((name) => name !== 'peakSamples' && differs(name))
+  return name && `samples: ${name} ${JSON.stringify(a[name])} / ${JSON.stringify(b[name])}`
 }
 
 /** Prometheus shows ten of them, in the order of a hash table. */

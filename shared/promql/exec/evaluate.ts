@@ -19,7 +19,8 @@ import {
 } from './column.ts'
 import { ExecutionError } from './errors.ts'
 import { metadataDropper, stayDistinct } from './labels.ts'
-import type { Evaluation, QueryState } from './query-state.ts'
+import type { EvaluatedSubquery, Evaluation, QueryState } from './query-state.ts'
+import { SampleCounts } from './sample-counts.ts'
 import { evaluateSelector, holdsHistograms, lookUp, samplesOf } from './selector.ts'
 import { evaluateSmoothed } from './smoothed.ts'
 
@@ -101,7 +102,7 @@ async function evaluateScalar(node: PlanNode, grid: Grid, state: Evaluation): Pr
       return left
     }
     case 'invariant': {
-      const [value] = await evaluateScalar(node.expr, firstStep(grid), state)
+      const [value] = await once(grid, state, (first, inner) => evaluateScalar(node.expr, first, inner))
       return new Float64Array(grid.steps).fill(value!)
     }
     default:
@@ -113,8 +114,22 @@ function firstStep(grid: Grid): Grid {
   return { startMs: grid.startMs, endMs: grid.startMs, stepMs: grid.stepMs, steps: 1 }
 }
 
+/** Evaluates the first step for all. */
+async function once<T>(
+  grid: Grid,
+  state: Evaluation,
+  work: (first: Grid, inner: Evaluation) => Promise<T>,
+): Promise<T> {
+  const first = firstStep(grid)
+  if (state.counts === undefined) return work(first, state)
+  const counts = new SampleCounts(first, true)
+  const result = await work(first, newEvaluation({ ...state, counts }))
+  state.counts.addInvariant(counts)
+  return result
+}
+
 async function evaluateInvariant(node: PlanInvariant, grid: Grid, state: Evaluation): Promise<Column[]> {
-  const columns = await evaluateVector(node.expr, firstStep(grid), state)
+  const columns = await once(grid, state, (first, inner) => evaluateVector(node.expr, first, inner))
   if (grid.steps === 1) return columns
   state.hold(columns.length * (grid.steps - 1))
   return columns.map((column) => broadcast(column, grid.steps, state.memory))
@@ -137,12 +152,12 @@ async function evaluateUnary(node: PlanUnary, grid: Grid, state: Evaluation): Pr
   return state.delaysNameRemoval || cannotMeet ? columns : mergeSameLabels(columns)
 }
 
-async function evaluateSubquery(
-  node: PlanSubquery,
-  grid: Grid,
-  state: Evaluation,
-): Promise<{ columns: Column[]; grid: Grid }> {
+async function evaluateSubquery(node: PlanSubquery, grid: Grid, state: Evaluation): Promise<EvaluatedSubquery> {
   const lastMs = grid.startMs + (grid.steps - 1) * grid.stepMs
   const inner = gridOf(subqueryStartMs(node, grid.startMs), (node.atMs ?? lastMs) - node.offsetMs, node.stepMs)
-  return { columns: await evaluateVector(node.expr, inner, state), grid: inner }
+  if (state.counts === undefined) {
+    return { columns: await evaluateVector(node.expr, inner, state), grid: inner, counts: undefined }
+  }
+  const counts = new SampleCounts(inner, true)
+  return { columns: await evaluateVector(node.expr, inner, newEvaluation({ ...state, counts })), grid: inner, counts }
 }

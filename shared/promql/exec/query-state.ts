@@ -7,6 +7,7 @@ import type { SelectHints, SeriesSamples } from '../source.ts'
 import type { Annotations, newAnnotations } from './annotations.ts'
 import type { Column, Grid } from './column.ts'
 import { QueryCancelledError, QueryTimeoutError, TooManySamplesError } from './errors.ts'
+import type { SampleCounts } from './sample-counts.ts'
 
 /** How long evaluation may keep the event loop for itself. */
 const PAUSE_EVERY_MS = 20
@@ -18,6 +19,8 @@ export interface QueryState {
   readonly usesTypeLabels: boolean
   readonly annotations: Annotations
   readonly memory: HeldMemory
+  /** Of the grid that is evaluated; absent: nobody wants to know. */
+  readonly counts: SampleCounts | undefined
   /** Series of planned select number `index`, sorted by labels. */
   series(index: number): readonly SeriesSamples[]
   /** A select that only evaluation can ask (info). Sorted by labels. */
@@ -26,6 +29,8 @@ export interface QueryState {
   hold(count: number): void
   release(count: number): void
   held(): number
+  /** The most that was held at a time. */
+  heldMax(): number
   /** Throws when the query was cancelled or is out of time; now and then gives way to other work. */
   breathe(): Promise<void>
 }
@@ -39,10 +44,17 @@ export interface Evaluation extends QueryState {
   /** One number per step. */
   scalar(node: PlanNode, grid: Grid): Promise<Float64Array>
   /** The inner expression over the subquery's own grid, which covers the ranges of all steps of `grid`. */
-  subquery(node: PlanSubquery, grid: Grid): Promise<{ columns: Column[]; grid: Grid }>
+  subquery(node: PlanSubquery, grid: Grid): Promise<EvaluatedSubquery>
+}
+
+export interface EvaluatedSubquery {
+  readonly columns: Column[]
+  readonly grid: Grid
+  readonly counts: SampleCounts | undefined
 }
 
 export interface QueryStateDeps {
+  readonly counts: SampleCounts | undefined
   readonly clock: Clock
   readonly signal: AbortSignal
   readonly deadlineMs: number
@@ -56,9 +68,10 @@ export interface QueryStateDeps {
 }
 
 export function newQueryState(deps: QueryStateDeps): QueryState {
-  const { clock, signal, deadlineMs, lookbackMs, samplesMax, enabledFeatures, memory, series, annotations, select } =
-    deps
+  const { clock, signal, deadlineMs, lookbackMs, samplesMax, enabledFeatures, series, select } = deps
+  const { annotations, counts, memory } = deps
   let heldCount = 0
+  let heldMax = 0
   let pausedMs = clock.monotonic()
   return {
     lookbackMs,
@@ -66,17 +79,20 @@ export function newQueryState(deps: QueryStateDeps): QueryState {
     usesStartTimestamps: enabledFeatures.has('use-start-timestamps'),
     usesTypeLabels: enabledFeatures.has('type-and-unit-labels'),
     annotations,
+    counts,
     memory,
     select,
     series: (index) => series[index]!,
     hold(count) {
       heldCount += count
+      if (heldCount > heldMax) heldMax = heldCount
       if (heldCount > samplesMax) throw new TooManySamplesError()
     },
     release(count) {
       heldCount -= count
     },
     held: () => heldCount,
+    heldMax: () => heldMax,
     async breathe() {
       refuseWhenOver(signal, clock, deadlineMs)
       if (clock.monotonic() - pausedMs < PAUSE_EVERY_MS) return

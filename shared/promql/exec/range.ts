@@ -173,6 +173,8 @@ export interface RangeInput {
   readonly rangeMs: number
   readonly modifier: 'anchored' | 'smoothed' | undefined
   readonly position: Position
+  /** Of a subquery. */
+  readonly isMade?: boolean
 }
 
 export async function rangeInput(node: PlanMatrix | PlanSubquery, grid: Grid, state: Evaluation): Promise<RangeInput> {
@@ -190,6 +192,7 @@ export async function rangeInput(node: PlanMatrix | PlanSubquery, grid: Grid, st
     }
   }
   const inner = await state.subquery(node, grid)
+  if (inner.counts !== undefined) state.counts?.readSubquery(inner.counts, node)
   const times = new Float64Array(inner.grid.steps)
   for (let i = 0; i < times.length; i++) times[i] = inner.grid.startMs + i * inner.grid.stepMs
   return {
@@ -199,6 +202,7 @@ export async function rangeInput(node: PlanMatrix | PlanSubquery, grid: Grid, st
     offsetMs: node.offsetMs,
     rangeMs: node.rangeMs,
     modifier: undefined,
+    isMade: true,
     position: { start: 0, end: node.position.end }, // as Prometheus has it: a subquery's result has no place of its own
   }
 }
@@ -227,6 +231,7 @@ export async function evaluateRangeCall(
     const dropsName = !keepsName || series.dropsName
     const labels = dropsName && !state.delaysNameRemoval ? dropName(series.labels) : series.labels
     const column = sink.make(labels, grid.steps, dropsName)
+    if (state.counts !== undefined) state.counts.addWindows(series, countedWindows(input, state))
     const seen = slide(column, series, factory(series, call), window, input, grid, state)
     if (seen.count === 0) continue
     if (isRate && seen.hasFloats) informOfNonCounter(series.labels, call, state)
@@ -238,6 +243,11 @@ export async function evaluateRangeCall(
 /** Without their names some series of the input could be alike. */
 export function mayMeet(input: RangeInput, { delaysNameRemoval }: QueryState): boolean {
   return !delaysNameRemoval && !stayDistinct(input.sets)
+}
+
+function countedWindows({ atMs, offsetMs, rangeMs, modifier, isMade = false }: RangeInput, { lookbackMs }: QueryState) {
+  const beforeMs = rangeMs + (modifier === undefined ? 0 : lookbackMs)
+  return { atMs, offsetMs, beforeMs, afterMs: modifier === 'smoothed' ? lookbackMs : 0, isMade }
 }
 
 function withoutStarts(series: RangeSeries): RangeSeries {

@@ -33,6 +33,7 @@ export async function rawRange(node: PlanMatrix, grid: Grid, state: QueryState):
         ? within(series, startMs, endMs, state.memory)
         : { labels: series.labels, ...boundedFloats(series, { startMs, endMs }, selector.modifier, state.lookbackMs) }
     state.hold(cut.times.length)
+    state.counts?.addRange(cut.times.length, cut.histograms)
     state.memory.charge(SERIES_BYTES)
     if (cut.times.length === 0) continue
     if (cut.histograms !== undefined) state.memory.charge(histogramListBytes(cut.histograms))

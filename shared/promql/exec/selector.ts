@@ -65,6 +65,7 @@ export async function lookUp(
     const count = fill(column, series[i]!, grid, look)
     if (count === 0) continue
     state.hold(count)
+    state.counts?.addColumn(column)
     sink.take(column)
   }
 }

@@ -140,6 +140,13 @@ const partsFrom = async ({ metrics }: Harness, from: string) => {
   return Number(line?.split(' ').at(-1) ?? 0)
 }
 
+/** What `stats=all` says of samples, without what was held at a time, which is less in parts. */
+async function samplesPerStep(querier: Harness, asked: QueryParams) {
+  const { data } = await querier.ask('range', { ...asked, stats: 'all' })
+  const { peakSamples, ...samples } = (data as { stats: { samples: Record<string, unknown> } }).stats.samples
+  return samples
+}
+
 const rangeOf = (query: string, startS: number, endS: number, step: string): QueryParams => ({
   query,
   start: String(T0 + startS),
@@ -191,6 +198,10 @@ describe('one querier', () => {
         const wanted = await whole.ask('range', asked)
         expect(await split.ask('range', asked)).toEqual(wanted)
         expect(await split.ask('range', asked)).toEqual(wanted)
+        if (lengthS % 3 > 0) return
+        const samples = await samplesPerStep(whole, asked)
+        expect(await samplesPerStep(split, asked)).toEqual(samples)
+        expect(await samplesPerStep(split, asked), 'of parts that were kept').toEqual(samples)
       }),
       { numRuns: 60, seed: 11 },
     )
