@@ -8,7 +8,7 @@
 import { LRUCache } from 'lru-cache'
 import type { Blocks } from '../../shared/blocks/port.ts'
 import type { BlockEntry } from '../../shared/contracts/blocks.ts'
-import { type BlockFiles, TOMBSTONES_FILE } from '../../shared/tsdb/block/files.ts'
+import { type BlockFiles, INDEX_FILE, TOMBSTONES_FILE } from '../../shared/tsdb/block/files.ts'
 import type { BlockMeta } from '../../shared/tsdb/block/meta.ts'
 import { BlockReader, type FoundSeries, type KeptSeries } from '../../shared/tsdb/block/reader.ts'
 import { readTombstones } from '../../shared/tsdb/block/tombstones.ts'
@@ -114,6 +114,7 @@ async function openOne(
   kept: KeptSeries,
 ): Promise<OpenBlock> {
   const files = blocks.openBlock(tenant, entry)
+  files.ahead?.(INDEX_FILE)
   const meta = await files.meta()
   const [reader, tombstones] = await Promise.all([BlockReader.open(files, meta, { kept }), tombstonesOf(files, meta)])
   return { ulid: entry.ulid, reader, tombstones }

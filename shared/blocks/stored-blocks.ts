@@ -70,7 +70,12 @@ export function openBlock(
       if (listed === undefined) throw damaged(prefix + file, `is not listed in ${META_FILE}`)
       return listed.size
     },
-    read: (file, start, end, signal) => objects.read(prefix + file, { start, end }, callOf(READ_TIMEOUT_MS, signal)),
+    ...(objects.pieceBytes !== undefined && { pieceBytes: objects.pieceBytes }),
+    read: (file, start, end, signal) =>
+      objects.read(prefix + file, { start, end }, { ...callOf(READ_TIMEOUT_MS, signal), mayShare: true }),
+    ahead(file) {
+      objects.info(prefix + file, { timeoutMs: READ_TIMEOUT_MS }).catch(() => {}) // reading it will tell
+    },
   }
 }
 

@@ -26,6 +26,11 @@ export interface ObjectCall {
   readonly signal?: AbortSignal
 }
 
+export interface ReadCall extends ObjectCall {
+  /** The caller changes nothing of what it is given, so that it may be given what others have as well. */
+  readonly mayShare?: boolean
+}
+
 export interface CreateCall extends ObjectCall {
   /** Reads everything back and compares before it says that the object stands, also when it stood there already. */
   readonly readBack?: boolean
@@ -39,11 +44,14 @@ export interface Swept {
 
 export interface ObjectStore {
   readonly kind: 'jetstream' | 'directory' | 'memory'
+  /** Ranges that cross no multiple of this are shared. Absent: none are. */
+  readonly pieceBytes?: number
   /** Create-only. Success when the very same bytes stand there already. Visible only when it is whole. At most CREATE_MS_MAX. */
   create(name: string, bytes: Uint8Array, call: CreateCall): Promise<ObjectInfo>
   info(name: string, call: ObjectCall): Promise<ObjectInfo | undefined>
-  /** Bytes [start, end), checked. A range beyond the end is CorruptError `object-damaged`. The bytes are the caller's. */
-  read(name: string, range: { start: number; end: number }, call: ObjectCall): Promise<Uint8Array>
+  /** Bytes [start, end), checked. A range beyond the end is CorruptError `object-damaged`. The bytes are the caller's, unless it
+   *  may share them. */
+  read(name: string, range: { start: number; end: number }, call: ReadCall): Promise<Uint8Array>
   /** Objects whose name begins with `prefix`, in no particular order; one that is damaged hides no other. Not for hot paths. */
   list(prefix: string, call: ObjectCall): Promise<ObjectInfo[]>
   /** Nothing happens where there is none. */

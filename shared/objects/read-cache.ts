@@ -6,6 +6,7 @@
 //   C2  Pieces are known by the SHA-256 of their object: what a folder kept from an earlier run is never taken for something else.
 //   C3  Errors are not kept. Readers of one piece wait for one load, each no longer than it wants to.
 //   C4  Ranges above RANGE_BYTES_MAX pass by: who reads everything once must not push out what others read often.
+//   C5  Who may share what it reads gets views of pieces instead of copies, where the range lies within one piece.
 //
 // That an object was deleted is noticed when this cache deleted it, or has forgotten it; readers learn of deletions from their manifest. A name
 // that is given to other bytes meanwhile must not be read through a cache: those of blocks hold a hash of their content.
@@ -14,7 +15,7 @@ import { type Clock, systemClock } from '../base/clock.ts'
 import { textOf } from '../base/errors.ts'
 import { Deadline } from './deadline.ts'
 import { damaged, missing, PART_BYTES } from './layout.ts'
-import type { CreateCall, ObjectCall, ObjectInfo, ObjectStore, Swept } from './port.ts'
+import type { CreateCall, ObjectCall, ObjectInfo, ObjectStore, ReadCall, Swept } from './port.ts'
 import { FolderCache } from './read-cache-folder.ts'
 
 export const RANGE_BYTES_MAX = 4 * PART_BYTES
@@ -50,6 +51,7 @@ export function cachedObjects(store: ObjectStore, options: ReadCacheOptions): Ob
 
 class CachedObjects implements ObjectStore {
   readonly kind
+  readonly pieceBytes = PART_BYTES
   readonly #store: ObjectStore
   readonly #clock: Clock
   readonly #metrics: ReadCacheMetrics
@@ -70,13 +72,17 @@ class CachedObjects implements ObjectStore {
     if (directory !== undefined) this.#folder = new FolderCache(directory, (error) => metrics.failed(textOf(error)))
   }
 
-  async read(name: string, range: { start: number; end: number }, call: ObjectCall): Promise<Uint8Array> {
+  async read(name: string, range: { start: number; end: number }, call: ReadCall): Promise<Uint8Array> {
     const { start, end } = range
     if (end - start > RANGE_BYTES_MAX) return this.#store.read(name, range, call) // C4
     const deadline = new Deadline(this.#clock, call, `read of ${name}`)
     const info = await this.#infoOf(name, deadline)
     if (!(start >= 0 && start <= end && end <= info.size)) {
       throw damaged(name, `bytes ${start} to ${end} were asked for, it has ${info.size}`)
+    }
+    const first = start - (start % PART_BYTES)
+    if (call.mayShare && end > start && end <= first + PART_BYTES) {
+      return (await this.#piece(info, first, end - start, deadline)).subarray(start - first, end - first) // C5
     }
     const bytes = new Uint8Array(end - start)
     const copy = async (pieceStart: number) => {
@@ -86,7 +92,7 @@ class CachedObjects implements ObjectStore {
       bytes.set(piece.subarray(from - pieceStart, to - pieceStart), from - start)
     }
     const copies: Promise<void>[] = []
-    for (let at = start - (start % PART_BYTES); at < end; at += PART_BYTES) copies.push(copy(at))
+    for (let at = first; at < end; at += PART_BYTES) copies.push(copy(at))
     await Promise.all(copies)
     return bytes
   }
@@ -143,7 +149,11 @@ class CachedObjects implements ObjectStore {
   }
 
   async info(name: string, call: ObjectCall): Promise<ObjectInfo | undefined> {
-    return this.#infos.get(name) ?? this.#store.info(name, call)
+    const known = this.#infos.get(name)
+    if (known !== undefined) return known
+    const info = await this.#store.info(name, call)
+    if (info !== undefined) this.#infos.set(name, info)
+    return info
   }
 
   create(name: string, bytes: Uint8Array, call: CreateCall): Promise<ObjectInfo> {

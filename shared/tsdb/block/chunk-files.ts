@@ -3,7 +3,7 @@ import { crc32c } from '../../wire/crc32c.ts'
 import { xorCount } from '../chunk/xor.ts'
 import { ByteReader, u32At } from './bytes.ts'
 import { isKnownEncoding } from './chunk-cutting.ts'
-import { type BlockFiles, chunkFileName, corruptAt, readExactly } from './files.ts'
+import { type BlockFiles, CHUNKS_FOLDER, chunkFileName, corruptAt, readExactly } from './files.ts'
 import { CHUNK_ENCODING_BYTES, CHUNKS_HEADER_BYTES, CHUNKS_MAGIC, CHUNKS_VERSION, CRC_BYTES, TWO_32 } from './layout.ts'
 import type { BlockFile } from './meta.ts'
 import { type Piece, readPlaces } from './ranges.ts'
@@ -14,11 +14,15 @@ import type { ChunkPlace } from './series-entries.ts'
 export const CHUNK_BYTES_GUESS = 2048
 /** A chunk that says it is longer is damage. */
 const CHUNK_BYTES_MAX = 64 * 1024 * 1024
+const FILES_AT_ONCE_MAX = 4
+/** So many files of a block are told of ahead. */
+const FILES_AHEAD_MAX = 16
 
 export class ChunkFiles {
   private readonly files: BlockFiles
   private readonly sizes = new Map<string, number>()
   private lastHeader = ''
+  private isAhead = false
 
   private readonly checksHeaders: boolean
 
@@ -31,23 +35,31 @@ export class ChunkFiles {
 
   /** The chunks at the given places, in the order of their positions or nearly so. */
   async read(places: readonly ChunkPlace[], signal?: AbortSignal): Promise<BlockChunk[]> {
-    const chunks: BlockChunk[] = []
+    const chunks: BlockChunk[] = new Array(places.length)
+    let reading: Promise<void>[] = []
     for (let from = 0; from < places.length; ) {
       const fileIndex = fileOfRef(places[from]!.ref)
       let to = from + 1
       while (to < places.length && fileOfRef(places[to]!.ref) === fileIndex) to++
-      await this.readFile(chunkFileName(fileIndex), places.slice(from, to), chunks, signal)
+      if (reading.length === FILES_AT_ONCE_MAX) {
+        await Promise.all(reading)
+        reading = []
+      }
+      reading.push(this.readFile(chunkFileName(fileIndex), places.slice(from, to), { chunks, from }, signal))
       from = to
     }
+    await Promise.all(reading)
     return chunks
   }
 
+  /** Puts the chunks from `sink.from` on. */
   private async readFile(
     file: string,
     places: readonly ChunkPlace[],
-    sink: BlockChunk[],
+    sink: { readonly chunks: BlockChunk[]; readonly from: number },
     signal: AbortSignal | undefined,
   ): Promise<void> {
+    const { chunks, from } = sink
     if (this.checksHeaders) await this.checkHeader(file, signal)
     const size = await this.sizeOf(file, signal)
     const starts = places.map(({ ref }) => ref % TWO_32)
@@ -65,14 +77,22 @@ export class ChunkFiles {
       const at = starts[i]! - pieces[i]!.base
       const needed = frameBytes(file, pieces[i]!, at)
       if (at + needed <= pieces[i]!.bytes.length) {
-        sink.push(decodeChunk(file, pieces[i]!, at, places[i]!))
+        chunks[from + i] = decodeChunk(file, pieces[i]!, at, places[i]!)
         continue
       }
       const end = starts[i]! + needed
       if (end > size) throw corruptAt(file, starts[i]!, `a chunk reaches behind the end of the file at byte ${size}`)
       const bytes = await readExactly(this.files, file, starts[i]!, end, signal)
-      sink.push(decodeChunk(file, { base: starts[i]!, bytes }, 0, places[i]!))
+      chunks[from + i] = decodeChunk(file, { base: starts[i]!, bytes }, 0, places[i]!)
     }
+  }
+
+  /** Chunks will be read: which ones is not known yet. Once. */
+  ahead(): void {
+    if (this.isAhead) return
+    this.isAhead = true
+    const names = [...this.sizes.keys()].filter((name) => name.startsWith(CHUNKS_FOLDER))
+    if (names.length <= FILES_AHEAD_MAX) for (const name of names) this.files.ahead?.(name)
   }
 
   private async checkHeader(file: string, signal: AbortSignal | undefined): Promise<void> {

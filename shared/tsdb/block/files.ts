@@ -8,15 +8,20 @@ export interface BlockFiles {
   size(file: string, signal?: AbortSignal): Promise<number>
   /** Bytes [start, end), all of them: CorruptError when the file is missing or shorter. The caller does not change them. */
   read(file: string, start: number, end: number, signal?: AbortSignal): Promise<Uint8Array>
+  /** Reads that cross no multiple of this are the cheapest. Absent: all are alike. */
+  readonly pieceBytes?: number
+  /** The file will be read soon. */
+  ahead?(file: string): void
 }
 
 export const INDEX_FILE = 'index'
 export const META_FILE = 'meta.json'
 export const TOMBSTONES_FILE = 'tombstones'
+export const CHUNKS_FOLDER = 'chunks/'
 
 /** The chunk file of a reference's upper half, which counts from 0 where names count from 1. */
 export function chunkFileName(fileIndex: number): string {
-  return `chunks/${String(fileIndex + 1).padStart(6, '0')}`
+  return `${CHUNKS_FOLDER}${String(fileIndex + 1).padStart(6, '0')}`
 }
 
 /** Damage of a block, with the file and the byte where it was noticed. */

@@ -5,7 +5,7 @@ import { type BlockFiles, readExactly } from './files.ts'
 const GAP_BYTES_MAX = 32 * 1024
 /** A piece is closed when it has this many bytes, unless one place has more. */
 const PIECE_BYTES_MAX = 1024 * 1024
-const READS_AT_ONCE_MAX = 4
+const READS_AT_ONCE_MAX = 8
 
 /** Bytes of a file from `base` on. */
 export interface Piece {
@@ -22,15 +22,17 @@ export async function readPlaces(
   signal?: AbortSignal,
 ): Promise<Piece[]> {
   const pieces: Piece[] = new Array(starts.length)
-  const jobs: { from: number; to: number; end: number }[] = []
+  const { pieceBytes = Number.POSITIVE_INFINITY } = files
+  const jobs: { from: number; to: number; end: number; where: number }[] = []
   for (let i = 0; i < starts.length; i++) {
     const job = jobs.at(-1)
+    const where = whereIn(pieceBytes, starts[i]!, ends[i]!)
     const isClose = job !== undefined && starts[i]! >= starts[job.from]! && starts[i]! - job.end <= GAP_BYTES_MAX
-    if (isClose && Math.max(job.end, ends[i]!) - starts[job.from]! <= PIECE_BYTES_MAX) {
+    if (isClose && where === job.where && Math.max(job.end, ends[i]!) - starts[job.from]! <= PIECE_BYTES_MAX) {
       job.to = i + 1
       job.end = Math.max(job.end, ends[i]!)
     } else {
-      jobs.push({ from: i, to: i + 1, end: ends[i]! })
+      jobs.push({ from: i, to: i + 1, end: ends[i]!, where })
     }
   }
   let next = 0
@@ -44,4 +46,10 @@ export async function readPlaces(
   }
   await Promise.all(Array.from({ length: Math.min(READS_AT_ONCE_MAX, jobs.length) }, work))
   return pieces
+}
+
+/** Equal for places within the same piece, and for those that reach from it into the next ones. */
+function whereIn(pieceBytes: number, start: number, end: number): number {
+  const piece = Math.floor(start / pieceBytes)
+  return end > (piece + 1) * pieceBytes ? 2 * piece + 1 : 2 * piece
 }

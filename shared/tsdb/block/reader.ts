@@ -32,8 +32,8 @@ import { type SymbolGroup, Symbols } from './symbols.ts'
 
 /** Series that are looked at together. */
 const BATCH_SERIES_MAX = 512
-/** Chunk bytes of a batch, about: one series may have more. */
-const BATCH_BYTES_MAX = 4 * 1024 * 1024
+/** Chunk bytes of a batch, about: one series may have more. Two are there at a time, one that is used and the next one. */
+const BATCH_BYTES_MAX = 2 * 1024 * 1024
 
 const EVERY_TIME: BlockRange = { startMs: Number.NEGATIVE_INFINITY, endMs: Number.POSITIVE_INFINITY }
 
@@ -99,15 +99,18 @@ export class BlockReader {
       throw corruptAt(INDEX_FILE, size, `has ${size} bytes, meta.json says ${listed.size}`)
     }
     const toc = await readToc(files, size, signal)
-    const symbols = await Symbols.open(files, toc, call)
-    const table = await PostingsTable.open(files, toc, size - TOC_BYTES, call)
+    const [symbols, table] = await Promise.all([
+      Symbols.open(files, toc, call),
+      PostingsTable.open(files, toc, size - TOC_BYTES, call),
+    ])
     return new BlockReader({ files, meta, toc, symbols, table, isThorough: call.isThorough ?? false, kept: call.kept })
   }
 
   /** The series that pass all matchers and have chunks in the range, with those chunks whole: batches in the order of labels. Throws
    *  RefusedError for a bad pattern. */
   async *select(matchers: readonly Matcher[], range: BlockRange, call: ReadCall = {}): AsyncGenerator<BlockSeries[]> {
-    for await (const found of oneAhead(this.find(matchers, range, call))) yield* this.withChunks(found, call)
+    if (this.overlaps(range)) this.chunks.ahead()
+    yield* oneAhead(this.chunksOf(oneAhead(this.find(matchers, range, call)), call))
   }
 
   /** The same without chunks. */
@@ -242,6 +245,13 @@ export class BlockReader {
     return found
   }
 
+  private async *chunksOf(
+    source: AsyncGenerator<readonly FoundSeries[]>,
+    call: ReadCall,
+  ): AsyncGenerator<BlockSeries[]> {
+    for await (const found of source) yield* this.withChunks(found, call)
+  }
+
   /** Reads the chunks, as many series at once as make a batch. */
   private async *withChunks(found: readonly FoundSeries[], { signal }: ReadCall): AsyncGenerator<BlockSeries[]> {
     for (let from = 0; from < found.length; ) {
@@ -338,12 +348,14 @@ function passes({ labels }: BlockSeriesLabels, matchers: readonly CompiledMatche
 /** Throws CorruptError when the index has another magic or version, or a table of contents that does not fit. */
 export async function readToc(files: BlockFiles, size: number, signal?: AbortSignal): Promise<Toc> {
   if (size < INDEX_HEADER_BYTES + TOC_BYTES) throw corruptAt(INDEX_FILE, 0, `has only ${size} bytes`)
-  const header = await readExactly(files, INDEX_FILE, 0, INDEX_HEADER_BYTES, signal)
+  const base = size - TOC_BYTES
+  const [header, bytes] = await Promise.all([
+    readExactly(files, INDEX_FILE, 0, INDEX_HEADER_BYTES, signal),
+    readExactly(files, INDEX_FILE, base, size, signal),
+  ])
   if (u32At(header, 0) !== INDEX_MAGIC) throw corruptAt(INDEX_FILE, 0, 'does not begin as an index')
   if (header[4] !== INDEX_VERSION)
     throw corruptAt(INDEX_FILE, 4, `has version ${header[4]}, only ${INDEX_VERSION} is read`)
-  const base = size - TOC_BYTES
-  const bytes = await readExactly(files, INDEX_FILE, base, size, signal)
   if (crc32c(bytes, 0, TOC_BYTES - 4) !== u32At(bytes, TOC_BYTES - 4)) {
     throw corruptAt(INDEX_FILE, base, 'the table of contents does not match its checksum')
   }

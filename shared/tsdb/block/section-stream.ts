@@ -47,8 +47,7 @@ export class SectionStream {
     const { reader } = this
     const left = this.window.subarray(reader.at, reader.end)
     const base = reader.offset
-    const wanted = Math.max(WINDOW_BYTES, count - left.length)
-    const readEnd = Math.min(this.end, this.nextRead + wanted)
+    const readEnd = Math.min(this.end, this.windowEnd(this.nextRead + count - left.length))
     const more = await readExactly(this.files, this.file, this.nextRead, readEnd, this.signal)
     this.crc = crc32c(more, 0, more.length, this.crc)
     this.nextRead = readEnd
@@ -60,6 +59,13 @@ export class SectionStream {
       this.window.set(more, left.length)
     }
     this.reader = new ByteReader(this.window, 0, this.window.length, this.file, base)
+  }
+
+  /** Where the next window ends that reaches to `position`. */
+  private windowEnd(position: number): number {
+    const { pieceBytes } = this.files
+    if (pieceBytes === undefined) return Math.max(this.nextRead + WINDOW_BYTES, position)
+    return Math.ceil(position / pieceBytes) * pieceBytes
   }
 
   /** Reads what is left and compares the checksum of all with the four bytes behind the end. */

@@ -68,6 +68,26 @@ test('C1: with the cache any sequence of reads gives the same bytes, however sma
   )
 })
 
+test('C5: who may share gets views of one piece; others, and whoever reads across pieces, get bytes of their own', async () => {
+  const { store, objects } = await storeWith([3 * PART_BYTES])
+  const bytes = objects[0]?.bytes as Uint8Array
+  const cache = cachedObjects(store, { memoryBytesMax: 64 << 20 })
+  expect(cache.pieceBytes).toBe(PART_BYTES)
+  const read = async (start: number, end: number, mayShare: boolean) => {
+    const got = await cache.read('t/0', { start, end }, { ...call, mayShare })
+    expect(Buffer.from(got).equals(bytes.subarray(start, end))).toBe(true)
+    return got
+  }
+  const whole = await read(PART_BYTES, 2 * PART_BYTES, true)
+  const within = await read(PART_BYTES + 5, PART_BYTES + 9, true)
+  expect(within.buffer).toBe(whole.buffer)
+  const own = await read(PART_BYTES, 2 * PART_BYTES, false)
+  const across = await read(PART_BYTES - 5, PART_BYTES + 5, true)
+  own.fill(0)
+  across.fill(0)
+  await read(0, 3 * PART_BYTES, true)
+})
+
 test('C1: a range beyond the end, and an object that is not there, are what the store says', async () => {
   const { store } = await storeWith([10])
   const cache = cachedObjects(store, { memoryBytesMax: 1e6 })

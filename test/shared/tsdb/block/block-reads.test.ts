@@ -11,6 +11,7 @@ import { Head } from '../../../../shared/tsdb/head/head.ts'
 import { StringTable } from '../../../../shared/tsdb/head/string-table.ts'
 import {
   allOf,
+  type Block,
   buildBlock,
   columnsOf,
   EVER,
@@ -76,13 +77,19 @@ function passes({ labels }: Series, { name, operator, value }: Matcher): boolean
   return new RegExp(`^(?:${value})$`, 'su').test(text) === (operator === '=~')
 }
 
+const pieces = fc.constantFrom(undefined, 97, 4096)
+
+/** The same files, of which ranges within multiples of this are the cheapest. */
+const inPieces = (block: Block, pieceBytes: number | undefined): Block =>
+  pieceBytes === undefined ? block : { ...block, files: { ...block.files, pieceBytes } }
+
 const inOrder = (series: readonly Series[]): Series[] => [...series].sort((a, b) => compareLabels(a.labels, b.labels))
 
 describe('B4: what is read is what was written', () => {
   test('any series and samples come back bit for bit, and the block is whole', async () => {
     await fc.assert(
-      fc.asyncProperty(seriesSet, fc.constantFrom(undefined, 300, 4000), async (series, fileBytes) => {
-        const block = await buildBlock(series, fileBytes)
+      fc.asyncProperty(seriesSet, fc.constantFrom(undefined, 300, 4000), pieces, async (series, fileBytes, piece) => {
+        const block = inPieces(await buildBlock(series, fileBytes), piece)
         expect(await readBlock(block)).toEqual(inOrder(series))
         const problems = await Array.fromAsync(verifyBlock(block.files, { tenant: 'team-a' }))
         expect(problems).toEqual([])
@@ -99,8 +106,9 @@ describe('B4: what is read is what was written', () => {
           fc.tuple(fc.array(matcher, { maxLength: 3 }), fc.integer({ max: 1e4 }), fc.integer({ min: 0, max: 2e4 })),
           { maxLength: 8 },
         ),
-        async (series, questions) => {
-          const block = await buildBlock(series)
+        pieces,
+        async (series, questions, piece) => {
+          const block = inPieces(await buildBlock(series), piece)
           const reader = await BlockReader.open(block.files, block.meta)
           for (const [matchers, startMs, length] of questions) {
             const range = { startMs, endMs: startMs + length }
