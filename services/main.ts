@@ -44,7 +44,7 @@ const roles = {
     make: async () => (await import('./ingester/ingester.ts')).ingester,
   },
   querier: {
-    does: 'answers PromQL from the owners of partitions',
+    does: 'answers PromQL from the owners of partitions and from blocks',
     settings: async () => (await import('./querier/config.ts')).querierSettings,
     make: async () => {
       const [{ querier }, { processMemory }] = await Promise.all([
@@ -85,6 +85,32 @@ ${Object.entries(roles)
 
 carillon <command> --help tells the flags of a command.`
 
+interface Command {
+  readonly help: () => string | Promise<string>
+  /** Resolves with the exit code. */
+  readonly run: (args: readonly string[]) => Promise<number>
+}
+
+const commands: Readonly<Record<string, Command>> = {
+  start: { help: () => startHelp('start'), run: (args) => startAll('start', args) },
+  cluster: { help: () => startHelp('cluster'), run: (args) => startAll('cluster', args) },
+  setup: { help: setupHelp, run: setUp },
+  ring: { help: ringHelp, run: showRing },
+  partitions: { help: partitionsHelp, run: changePartitions },
+  mark: { help: () => flushHelp('mark'), run: (args) => flushBlocks('mark', args) },
+  flush: { help: () => flushHelp('flush'), run: (args) => flushBlocks('flush', args) },
+  compact: { help: compactHelp, run: compact },
+  scrub: { help: scrubHelp, run: scrub },
+  blocks: { help: blocksHelp, run: blocks },
+  limits: { help: limitsHelp, run: limits },
+  ...Object.fromEntries(
+    (Object.keys(roles) as RoleName[]).map((name): [string, Command] => [
+      name,
+      { help: () => roleHelp(name), run: (args) => startOne(name, args) },
+    ]),
+  ),
+}
+
 /** Runs one command line and resolves with the exit code. */
 export async function main(argv: readonly string[]): Promise<number> {
   const [first = '--help', ...rest] = argv
@@ -94,35 +120,9 @@ export async function main(argv: readonly string[]): Promise<number> {
     if (first === '--version') return print(`${(await import('./launcher/actor-process.ts')).projectVersion()}\n`)
     const [name, args] = first === 'help' ? [rest[0] ?? '', ['--help']] : [first, rest]
     const wantsHelp = args.includes('--help') || args.includes('-h')
-    if (name === 'start' || name === 'cluster')
-      return wantsHelp ? print(await startHelp(name)) : await startAll(name, args)
-    if (name === 'setup') return wantsHelp ? print(setupHelp()) : await setUp(args)
-    if (name === 'ring') return wantsHelp ? print(ringHelp()) : await showRing(args)
-    if (name === 'partitions') return wantsHelp ? print(partitionsHelp()) : await changePartitions(args)
-    if (name === 'blocks') return wantsHelp ? print(await blocksHelp()) : await blocks(args)
-    if (name === 'compact') return wantsHelp ? print(compactHelp()) : await compact(args)
-    if (name === 'limits') return wantsHelp ? print(limitsHelp()) : await limits(args)
-    if (name === 'scrub') return wantsHelp ? print(scrubHelp()) : await scrub(args)
-    if (name === 'mark' || name === 'flush') return wantsHelp ? print(flushHelp(name)) : await flushBlocks(name, args)
-    if (name in roles)
-      return wantsHelp ? print(await roleHelp(name as RoleName)) : await startOne(name as RoleName, args)
-    const near = nearest(name, [
-      'start',
-      'cluster',
-      'setup',
-      'ring',
-      'partitions',
-      'mark',
-      'flush',
-      'compact',
-      'scrub',
-      'blocks',
-      'limits',
-      'test',
-      'check',
-      'run',
-      ...Object.keys(roles),
-    ])
+    const command = Object.hasOwn(commands, name) ? commands[name] : undefined
+    if (command !== undefined) return wantsHelp ? print(await command.help()) : await command.run(args)
+    const near = nearest(name, [...Object.keys(commands), 'test', 'check', 'run'])
     const hint = near === undefined ? '' : `; did you mean ${near}?`
     throw new SetupError(2, `there is no command "${name}"${hint}\n\n${commandsText}`)
   } catch (error) {
@@ -309,6 +309,8 @@ function read<const T extends readonly SettingsTable[]>(
   return configs
 }
 
+const everyActor: SettingsSection = { title: 'every actor', table: commonSettings }
+
 async function startHelp(command: 'start' | 'cluster'): Promise<string> {
   const isCluster = command === 'cluster'
   const servers = isCluster ? 'three nats-servers and all actors, in three zones,' : 'a nats-server and all actors'
@@ -324,10 +326,7 @@ async function roleHelp(name: RoleName): Promise<string> {
   return helpText({
     usage: `carillon ${name} --nats URL [flags]`,
     intro: `Runs one ${name}: ${roles[name].does}. Start as many as you like, on as many machines, on one NATS.`,
-    sections: [
-      { title: name, table: await roles[name].settings() },
-      { title: 'every actor', table: commonSettings },
-    ],
+    sections: [{ title: name, table: await roles[name].settings() }, everyActor],
     after: exitCodes,
   })
 }
@@ -336,10 +335,7 @@ function setupHelp(): string {
   return helpText({
     usage: 'carillon setup --nats URL [flags]',
     intro: 'Makes the partition logs and buckets. Run it once, and again to add partitions.',
-    sections: [
-      { title: 'setup', table: logSettings },
-      { title: 'every actor', table: commonSettings },
-    ],
+    sections: [{ title: 'setup', table: logSettings }, everyActor],
     after: exitCodes,
   })
 }
@@ -348,10 +344,7 @@ function ringHelp(): string {
   return helpText({
     usage: 'carillon ring --nats URL [flags]',
     intro: 'Shows the members of a running system, and the owners of each partition.',
-    sections: [
-      { title: 'ring', table: ringSettings },
-      { title: 'every actor', table: commonSettings },
-    ],
+    sections: [{ title: 'ring', table: ringSettings }, everyActor],
     after: exitCodes,
   })
 }
@@ -370,10 +363,7 @@ function compactHelp(): string {
   return helpText({
     usage: 'carillon compact --status|--now --nats URL [flags]',
     intro: 'Shows what the compactors of a running system do and did, or has them merge blocks now.',
-    sections: [
-      { title: 'compact', table: compactSettings },
-      { title: 'every actor', table: commonSettings },
-    ],
+    sections: [{ title: 'compact', table: compactSettings }, everyActor],
     after: exitCodes,
   })
 }
@@ -382,10 +372,7 @@ function limitsHelp(): string {
   return helpText({
     usage: 'carillon limits {get|set|history} [NAME=VALUE …] --nats URL [flags]',
     intro: 'Shows and changes what one tenant may do, in a running system. NAME= without a value takes a limit away.',
-    sections: [
-      { title: 'limits', table: limitsSettings },
-      { title: 'every actor', table: commonSettings },
-    ],
+    sections: [{ title: 'limits', table: limitsSettings }, everyActor],
     after: exitCodes,
   })
 }
@@ -395,10 +382,7 @@ function scrubHelp(): string {
     usage: 'carillon scrub --status|--now --nats URL [flags]',
     intro:
       'Reads everything that is stored and repairs what it can, or shows what was found. Exit code 1: something is damaged.',
-    sections: [
-      { title: 'scrub', table: scrubSettings },
-      { title: 'every actor', table: commonSettings },
-    ],
+    sections: [{ title: 'scrub', table: scrubSettings }, everyActor],
     after: exitCodes,
   })
 }
@@ -408,10 +392,7 @@ function flushHelp(kind: 'mark' | 'flush'): string {
   return helpText({
     usage: `carillon ${kind} --nats URL [flags]`,
     intro: `${what} in every partition, as soon as the ingesters' segment-min allows.`,
-    sections: [
-      { title: kind, table: flushSettings },
-      { title: 'every actor', table: commonSettings },
-    ],
+    sections: [{ title: kind, table: flushSettings }, everyActor],
     after: exitCodes,
   })
 }
@@ -421,11 +402,7 @@ function partitionsHelp(): string {
     usage: 'carillon partitions add N --nats URL [flags]',
     intro:
       'Adds N partition logs to a running system, as large as the first one. They are read at once, and take series when all members know them.',
-    sections: [
-      { title: 'partitions', table: partitionsSettings },
-      { title: 'setup', table: logSettings },
-      { title: 'every actor', table: commonSettings },
-    ],
+    sections: [{ title: 'partitions', table: partitionsSettings }, { title: 'setup', table: logSettings }, everyActor],
     after: exitCodes,
   })
 }

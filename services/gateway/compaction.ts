@@ -1,9 +1,10 @@
 // How far the merging of blocks is, and an order to do it now.
 import { ask } from '../../shared/bus/ask.ts'
 import type { Bus } from '../../shared/bus/port.ts'
-import { type CompactionStatus, compactionStatus, compactNow } from '../../shared/contracts/compaction.ts'
+import { compactionStatus, compactNow } from '../../shared/contracts/compaction.ts'
 import type { Membership } from '../../shared/membership/membership.ts'
 import { parseTenant } from '../../shared/model/tenant.ts'
+import { askAll } from './ask-all.ts'
 import type { GatewayConfig } from './config.ts'
 import { type Answer, type Exchange, jsonAnswer, type Route } from './exchange.ts'
 
@@ -22,15 +23,10 @@ export function compactionRoutes({ bus, membership, config }: CompactionDeps): r
 
   async function statusOf({ search, requestId, signal }: Exchange): Promise<Answer> {
     const options = { timeoutMs: config.membersTimeoutMs, requestId, signal }
-    const members = membership.live('compactor')
-    const answers = await Promise.allSettled(
-      members.map(({ id }) => ask(bus, compactionStatus, { id }, tenantIn(search), options)),
+    const { replies: compactors, unanswered } = await askAll(membership.live('compactor'), (id) =>
+      ask(bus, compactionStatus, { id }, tenantIn(search), options),
     )
-    const compactors = answers.flatMap((answer): CompactionStatus[] =>
-      answer.status === 'fulfilled' ? [answer.value] : [],
-    )
-    const heard = new Set(compactors.map(({ id }) => id))
-    return jsonAnswer({ unanswered: members.map(({ id }) => id).filter((id) => !heard.has(id)), compactors })
+    return jsonAnswer({ unanswered, compactors })
   }
 
   async function now({ search, requestId, signal }: Exchange): Promise<Answer> {
@@ -38,7 +34,8 @@ export function compactionRoutes({ bus, membership, config }: CompactionDeps): r
   }
 }
 
-function tenantIn(search: string): { tenant?: string } {
+/** `?tenant=`, absent: all. */
+export function tenantIn(search: string): { tenant?: string } {
   const tenant = new URLSearchParams(search).get('tenant')
   return tenant === null ? {} : { tenant: parseTenant(tenant) }
 }

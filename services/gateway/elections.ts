@@ -18,8 +18,10 @@ import {
 } from '../../shared/contracts/elections.ts'
 import type { Membership } from '../../shared/membership/membership.ts'
 import { decodeTenant } from '../../shared/model/tenant.ts'
+import { askAll } from './ask-all.ts'
 import type { GatewayConfig } from './config.ts'
 import { type Answer, type Exchange, jsonAnswer, type Route } from './exchange.ts'
+import { htmlPage, htmlTable } from './html.ts'
 
 export interface ElectionDeps {
   readonly bus: Bus
@@ -54,7 +56,7 @@ export function electionRoutes(deps: ElectionDeps): readonly Route[] {
   }
   const page: Route = {
     ...{ name: 'elections', methods: ['GET'], path: '/ha', access: 'admin', errors: 'text' },
-    answer: async (exchange) => htmlAnswer(pageOf(await rows(exchange, undefined))),
+    answer: async (exchange) => htmlPage('HA elections', bodyOf(await rows(exchange, undefined))),
   }
   const changing = Object.entries(changes).map(([verb, change]): Route => {
     return {
@@ -136,11 +138,10 @@ export function electionRoutes(deps: ElectionDeps): readonly Route[] {
   /** Distributors that do not answer in time are left out: the elections themselves stand in the bucket. */
   async function heardBy({ requestId, signal }: Exchange, tenant: string | undefined) {
     const options = { timeoutMs: config.membersTimeoutMs, requestId, signal }
-    const asked = membership
-      .live('distributor')
-      .map(({ id }) => ask(bus, electionNews, { id }, tenant === undefined ? {} : { tenant }, options))
-    const answers = await Promise.allSettled(asked)
-    return answers.flatMap((answer) => (answer.status === 'fulfilled' ? answer.value.elections : []))
+    const { replies } = await askAll(membership.live('distributor'), (id) =>
+      ask(bus, electionNews, { id }, tenant === undefined ? {} : { tenant }, options),
+    )
+    return replies.flatMap(({ elections }) => elections)
   }
 }
 
@@ -163,15 +164,7 @@ function rowOf(tenant: string, record: ElectionRecord, heard: ElectionNews['elec
   return { ...record, tenant, frozen: record.frozen ?? false, lastHeardMs, dropped, replicas }
 }
 
-export function htmlAnswer(body: string): Answer {
-  const headers = {
-    'Content-Type': 'text/html; charset=utf-8',
-    'Content-Security-Policy': "default-src 'none'; style-src 'unsafe-inline'",
-  }
-  return { status: 200, headers, body }
-}
-
-function pageOf(elections: readonly ElectionRow[]): string {
+function bodyOf(elections: readonly ElectionRow[]): string {
   const head = ['tenant', 'cluster', 'elected', 'since', 'last heard', 'takeovers', 'frozen', 'dropped', 'all replicas']
   const body = elections.map((row) => [
     ...[row.tenant, row.cluster, row.replica, new Date(row.electedAtMs).toISOString()],
@@ -179,22 +172,10 @@ function pageOf(elections: readonly ElectionRow[]): string {
     ...[String(row.takeovers), row.frozen ? 'yes' : 'no', String(row.dropped)],
     row.replicas.map((each) => `${each.replica}: heard ${ago(each.lastHeardMs)}, ${each.dropped} dropped`).join('; '),
   ])
-  const cells = (tag: string, row: readonly string[]) => row.map((cell) => `<${tag}>${escaped(cell)}</${tag}>`).join('')
-  return `<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Carillon: HA elections</title><meta http-equiv="refresh" content="5">
-<style>body{font:14px system-ui,sans-serif;margin:2em}table{border-collapse:collapse}td,th{border:1px solid #bbb;padding:.25em .6em;text-align:left}
-@media(prefers-color-scheme:dark){body{background:#111;color:#ddd}}</style></head><body>
-<h1>HA elections</h1>
+  return `<h1>HA elections</h1>
 <p>Of the replicas of a cluster the elected one is stored. Change one by
 <code>POST /api/v1/ha/elections/{cluster}/switch?replica=NAME</code>, <code>…/freeze</code> or <code>…/unfreeze</code>.</p>
-<table><tr>${cells('th', head)}</tr>
-${body.map((row) => `<tr>${cells('td', row)}</tr>\n`).join('')}</table>
-</body></html>
-`
+${htmlTable(head, body)}`
 }
 
 const ago = (ms: number): string => `${(ms / 1000).toFixed(1)} s ago`
-
-export function escaped(text: string): string {
-  return text.replace(/[&<>"']/g, (character) => `&#${character.charCodeAt(0)};`)
-}

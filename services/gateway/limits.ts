@@ -2,7 +2,13 @@
 import type { Clock } from '../../shared/base/clock.ts'
 import { RefusedError } from '../../shared/base/errors.ts'
 import type { Bus } from '../../shared/bus/port.ts'
-import { LIMITS, type LimitsRecord, type LimitsVersion, parseLimit, showLimit } from '../../shared/contracts/limits.ts'
+import {
+  LIMITS,
+  type LimitsRecord,
+  type LimitsVersion,
+  parseLimitChange,
+  showLimit,
+} from '../../shared/contracts/limits.ts'
 import { readLimits, setLimits } from '../../shared/limits/limits.ts'
 import { parseTenant } from '../../shared/model/tenant.ts'
 import type { GatewayConfig } from './config.ts'
@@ -37,7 +43,7 @@ export function limitsRoutes(deps: LimitsDeps): readonly Route[] {
     const pairs = await readPairs(exchange, deps.config.formBytesMax)
     const tenant = tenantIn(pairs)
     const changes: Record<string, number | null> = {}
-    for (const [name, text] of pairs) if (!OTHERS.has(name)) changes[name] = limitOf(name, text)
+    for (const [name, text] of pairs) if (!OTHERS.has(name)) changes[name] = parseLimitChange(name, text)
     if (Object.keys(changes).length === 0) {
       throw new RefusedError('err-carillon-bad-limit', 'no limit is named, such as query_series_max=100000')
     }
@@ -45,12 +51,6 @@ export function limitsRoutes(deps: LimitsDeps): readonly Route[] {
     const record = await setLimits(deps, tenant, changes, by.slice(0, 200))
     return jsonAnswer({ tenant: tenant ?? null, ...shownRecord(record) })
   }
-}
-
-function limitOf(name: string, text: string): number | null {
-  if (text !== '') return parseLimit(name, text)
-  parseLimit(name, '0') // refuses what is no limit
-  return null
 }
 
 function tenantIn(pairs: readonly (readonly [string, string])[]): string | undefined {

@@ -1,8 +1,8 @@
 // What scrubs found, and an order to read everything now.
 import { ask } from '../../shared/bus/ask.ts'
 import { type ScrubRecord, type ScrubStatus, scrubNow, scrubStatus } from '../../shared/contracts/scrubbing.ts'
-import { parseTenant } from '../../shared/model/tenant.ts'
-import type { CompactionDeps } from './compaction.ts'
+import { askAll } from './ask-all.ts'
+import { type CompactionDeps, tenantIn } from './compaction.ts'
 import { type Answer, type Exchange, jsonAnswer, type Route } from './exchange.ts'
 
 export function scrubRoutes({ bus, membership, config }: CompactionDeps): readonly Route[] {
@@ -14,17 +14,11 @@ export function scrubRoutes({ bus, membership, config }: CompactionDeps): readon
 
   async function statusOf({ search, requestId, signal }: Exchange): Promise<Answer> {
     const options = { timeoutMs: config.membersTimeoutMs, requestId, signal }
-    const members = membership.live('compactor')
-    const answers = await Promise.allSettled(
-      members.map(({ id }) => ask(bus, scrubStatus, { id }, tenantIn(search), options)),
+    const { replies, unanswered } = await askAll(membership.live('compactor'), (id) =>
+      ask(bus, scrubStatus, { id }, tenantIn(search), options),
     )
-    const heard = answers.flatMap((answer): ScrubStatus[] => (answer.status === 'fulfilled' ? [answer.value] : []))
-    const ids = new Set(heard.map(({ id }) => id))
-    return jsonAnswer({
-      unanswered: members.map(({ id }) => id).filter((id) => !ids.has(id)),
-      compactors: heard.map(({ tenants: _, ...each }) => each),
-      tenants: newestRecords(heard),
-    })
+    const compactors = replies.map(({ tenants: _, ...each }) => each)
+    return jsonAnswer({ unanswered, compactors, tenants: newestRecords(replies) })
   }
 
   async function now({ search, requestId, signal }: Exchange): Promise<Answer> {
@@ -42,9 +36,4 @@ function newestRecords(statuses: readonly ScrubStatus[]): ScrubRecord[] {
     if (isNewer) newest.set(record.tenant, record)
   }
   return [...newest.values()].sort((a, b) => (a.tenant < b.tenant ? -1 : 1))
-}
-
-function tenantIn(search: string): { tenant?: string } {
-  const tenant = new URLSearchParams(search).get('tenant')
-  return tenant === null ? {} : { tenant: parseTenant(tenant) }
 }

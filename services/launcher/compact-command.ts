@@ -1,5 +1,4 @@
 // `carillon compact`: what a person asks of the compactors of a running system, from anywhere on its NATS.
-import { textOf } from '../../shared/base/errors.ts'
 import { ask } from '../../shared/bus/ask.ts'
 import type { CommonConfig } from '../../shared/config/common.ts'
 import type { ConfigOf } from '../../shared/config/settings.ts'
@@ -10,41 +9,29 @@ import {
   compactionStatus,
   compactNow,
 } from '../../shared/contracts/compaction.ts'
-import { ring } from '../../shared/contracts/member.ts'
 import type { compactSettings } from './config.ts'
-import { table, withBus } from './ring-commands.ts'
-import { SetupError } from './setup-error.ts'
+import { anyCompactor, eachCompactor, NO_COMPACTOR, table, tenantOf } from './ring-commands.ts'
 
 type CompactConfig = ConfigOf<typeof compactSettings>
 
 const HISTORY_SHOWN = 20
 
 export async function compactionText(common: CommonConfig, config: CompactConfig): Promise<string> {
-  const statuses = await withBus(common, 'compact', async (bus) => {
-    const { members } = await ask(bus, ring, {}, {}, {}).catch((error: unknown) => {
-      throw new SetupError(1, `no member answers on ${common.nats} (${textOf(error)})`, { cause: error })
-    })
-    const ids = members.filter(({ role, isHealthy }) => role === 'compactor' && isHealthy).map(({ id }) => id)
-    return Promise.all(ids.map((id) => ask(bus, compactionStatus, { id }, tenantOf(config), {})))
-  })
+  const statuses = await eachCompactor(common, 'compact', (bus, id) =>
+    ask(bus, compactionStatus, { id }, tenantOf(config), {}),
+  )
   if (config.output === 'json') return `${JSON.stringify({ compactors: statuses })}\n`
-  if (statuses.length === 0) return 'no compactor runs here: carillon compactor --nats URL starts one\n'
+  if (statuses.length === 0) return NO_COMPACTOR
   return statuses.map(statusText).join('\n')
 }
 
 export async function compactNowText(common: CommonConfig, config: CompactConfig): Promise<string> {
-  const reply = await withBus(common, 'compact', async (bus) => {
-    return ask(bus, compactNow, {}, tenantOf(config), {}).catch((error: unknown) => {
-      throw new SetupError(1, `no compactor took it (${textOf(error)})`, { cause: error })
-    })
-  })
+  const reply = await anyCompactor(common, 'compact', (bus) => ask(bus, compactNow, {}, tenantOf(config), {}))
   if (config.output === 'json') return `${JSON.stringify(reply)}\n`
   const rows = reply.tenants.map(({ tenant, steps, note }) => [tenant, String(steps), note])
   const rest = reply.isDone ? '' : 'it goes on: carillon compact --status shows how far it is\n'
   return `${table(['TENANT', 'STEPS', ''], rows).join('\n')}\n${rest}`
 }
-
-const tenantOf = ({ tenant }: CompactConfig): { tenant?: string } => (tenant === '' ? {} : { tenant })
 
 function statusText({ id, tenants, current, history, aside }: CompactionStatus): string {
   const lines = [id, '']

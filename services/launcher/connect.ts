@@ -21,9 +21,12 @@ export interface ConnectOptions {
   readonly signal: AbortSignal
 }
 
+/** The addresses of `--nats`. */
+export const serversOf = (nats: string): string[] => nats.split(',').map((address) => address.trim())
+
 /** Rejects with the signal's reason when that aborts, and with what is no matter of waiting at once. */
 export async function connect({ nats, systemUserFile, prefix, name, log, signal }: ConnectOptions): Promise<Bus> {
-  const servers = nats.split(',').map((address) => address.trim())
+  const servers = serversOf(nats)
   const system = systemUserFile === '' ? {} : { system: readSystemUser(systemUserFile) }
   const onEvent = (text: string, level: 'debug' | 'info' | 'warn' | 'error') => log[level]({}, text)
   for (let attempt = 0; ; attempt++) {

@@ -3,7 +3,7 @@ import { systemClock } from '../../shared/base/clock.ts'
 import { RefusedError } from '../../shared/base/errors.ts'
 import type { CommonConfig } from '../../shared/config/common.ts'
 import type { ConfigOf } from '../../shared/config/settings.ts'
-import { LIMITS, type LimitsVersion, parseLimit, showLimit } from '../../shared/contracts/limits.ts'
+import { LIMITS, type LimitsVersion, parseLimitChange, showLimit } from '../../shared/contracts/limits.ts'
 import { readLimits, setLimits } from '../../shared/limits/limits.ts'
 import { parseTenant } from '../../shared/model/tenant.ts'
 import type { limitsSettings } from './config.ts'
@@ -50,10 +50,8 @@ function valuesOf(changes: readonly string[]): Record<string, number | null> {
     const at = change.indexOf('=')
     if (at === -1) throw new SetupError(2, `"${change}" is no limit with a value, such as query_series_max=100000`)
     const name = change.slice(0, at)
-    const text = change.slice(at + 1)
     try {
-      const value = parseLimit(name, text === '' ? '0' : text)
-      values[name] = text === '' ? null : value
+      values[name] = parseLimitChange(name, change.slice(at + 1))
     } catch (cause) {
       if (cause instanceof RefusedError) throw new SetupError(2, cause.message, { cause })
       throw cause

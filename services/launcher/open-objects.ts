@@ -5,6 +5,7 @@ import { directoryObjects } from '../../shared/objects/directory-objects.ts'
 import { natsObjects } from '../../shared/objects/nats-objects.ts'
 import type { ObjectStore } from '../../shared/objects/port.ts'
 import type { Log } from '../../shared/telemetry/log.ts'
+import { serversOf } from './connect.ts'
 import { SetupError } from './setup-error.ts'
 
 export interface OpenObjectsOptions {
@@ -23,7 +24,7 @@ export async function openObjects({ common, nats, name, log }: OpenObjectsOption
     return directoryObjects(common.objectsDir, { clock: systemClock })
   }
   return natsObjects({
-    servers: nats.split(',').map((address) => address.trim()),
+    servers: serversOf(nats),
     prefix: common.prefix,
     name: `${name} objects`,
     clock: systemClock,

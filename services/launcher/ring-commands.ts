@@ -26,6 +26,36 @@ export function askRing(common: CommonConfig): Promise<RingReply> {
   })
 }
 
+/** Asks each compactor that is well. */
+export function eachCompactor<T>(
+  common: CommonConfig,
+  command: string,
+  question: (bus: Bus, id: string) => Promise<T>,
+): Promise<readonly T[]> {
+  return withBus(common, command, async (bus) => {
+    const { members } = await ask(bus, ring, {}, {}, {}).catch((error: unknown) => {
+      throw new SetupError(1, `no member answers on ${common.nats} (${textOf(error)})`, { cause: error })
+    })
+    const ids = members.filter(({ role, isHealthy }) => role === 'compactor' && isHealthy).map(({ id }) => id)
+    return Promise.all(ids.map((id) => question(bus, id)))
+  })
+}
+
+/** Gives an order to whichever compactor takes it. */
+export function anyCompactor<T>(common: CommonConfig, command: string, order: (bus: Bus) => Promise<T>): Promise<T> {
+  return withBus(common, command, (bus) =>
+    order(bus).catch((error: unknown) => {
+      throw new SetupError(1, `no compactor took it (${textOf(error)})`, { cause: error })
+    }),
+  )
+}
+
+export const NO_COMPACTOR = 'no compactor runs here: carillon compactor --nats URL starts one\n'
+
+/** `--tenant`, empty: all. */
+export const tenantOf = ({ tenant }: { readonly tenant: string }): { tenant?: string } =>
+  tenant === '' ? {} : { tenant }
+
 /** Opens the next segments now; with `flush` brings the ones before into blocks, too. */
 export function askFlush(common: CommonConfig, asked: FlushAsk): Promise<FlushOutcome> {
   return withBus(common, asked.kind, async (bus) => {

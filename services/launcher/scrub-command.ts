@@ -1,10 +1,8 @@
 // `carillon scrub`: what scrubs found, and an order to read everything now, from anywhere on the NATS of a running system.
-import { textOf } from '../../shared/base/errors.ts'
 import { ask } from '../../shared/bus/ask.ts'
 import type { CommonConfig } from '../../shared/config/common.ts'
 import type { ConfigOf } from '../../shared/config/settings.ts'
 import { showBytes } from '../../shared/config/units.ts'
-import { ring } from '../../shared/contracts/member.ts'
 import {
   type ScrubFinding,
   type ScrubRecord,
@@ -13,8 +11,7 @@ import {
   scrubStatus,
 } from '../../shared/contracts/scrubbing.ts'
 import type { scrubSettings } from './config.ts'
-import { table, withBus } from './ring-commands.ts'
-import { SetupError } from './setup-error.ts'
+import { anyCompactor, eachCompactor, NO_COMPACTOR, table, tenantOf } from './ring-commands.ts'
 
 type ScrubConfig = ConfigOf<typeof scrubSettings>
 
@@ -24,28 +21,18 @@ export interface ScrubOutcome {
   readonly exitCode: number
 }
 
-const tenantOf = ({ tenant }: ScrubConfig): { tenant?: string } => (tenant === '' ? {} : { tenant })
-
 export async function scrubStatusText(common: CommonConfig, config: ScrubConfig): Promise<ScrubOutcome> {
-  const statuses = await withBus(common, 'scrub', async (bus) => {
-    const { members } = await ask(bus, ring, {}, {}, {}).catch((error: unknown) => {
-      throw new SetupError(1, `no member answers on ${common.nats} (${textOf(error)})`, { cause: error })
-    })
-    const ids = members.filter(({ role, isHealthy }) => role === 'compactor' && isHealthy).map(({ id }) => id)
-    return Promise.all(ids.map((id) => ask(bus, scrubStatus, { id }, tenantOf(config), {})))
-  })
+  const statuses = await eachCompactor(common, 'scrub', (bus, id) =>
+    ask(bus, scrubStatus, { id }, tenantOf(config), {}),
+  )
   const records = statuses[0]?.tenants ?? []
   if (config.output === 'json') return told(`${JSON.stringify({ compactors: statuses })}\n`, records)
-  if (statuses.length === 0) return told('no compactor runs here: carillon compactor --nats URL starts one\n', [])
+  if (statuses.length === 0) return told(NO_COMPACTOR, [])
   return told([...statuses.flatMap(statusLines), ...recordLines(records), ''].join('\n'), records)
 }
 
 export async function scrubNowText(common: CommonConfig, config: ScrubConfig): Promise<ScrubOutcome> {
-  const reply = await withBus(common, 'scrub', async (bus) => {
-    return ask(bus, scrubNow, {}, tenantOf(config), {}).catch((error: unknown) => {
-      throw new SetupError(1, `no compactor took it (${textOf(error)})`, { cause: error })
-    })
-  })
+  const reply = await anyCompactor(common, 'scrub', (bus) => ask(bus, scrubNow, {}, tenantOf(config), {}))
   if (config.output === 'json') return told(`${JSON.stringify(reply)}\n`, reply.tenants)
   const lines = recordLines(reply.tenants)
   for (const tenant of reply.elsewhere) lines.push(`${tenant} is read by another compactor, or was not to be read`)

@@ -7,7 +7,7 @@ import type { PartitionsRecord } from '../../shared/contracts/member.ts'
 import { bootstrap } from '../../shared/membership/bootstrap.ts'
 import { natsObjects } from '../../shared/objects/nats-objects.ts'
 import type { Log } from '../../shared/telemetry/log.ts'
-import { connect } from './connect.ts'
+import { connect, serversOf } from './connect.ts'
 import { SetupError } from './setup-error.ts'
 
 /** How long a cluster may take until its servers have found each other, chosen a leader and made a place for every copy. */
@@ -57,7 +57,7 @@ async function madeLogs(bus: Bus, { common, logs, log, signal }: SetUpOptions): 
 
 /** The first bucket of blocks; what the logs needed is there, so the servers are, too. */
 async function madeBucket({ nats, common, logs }: SetUpOptions): Promise<void> {
-  const servers = nats.split(',').map((address) => address.trim())
+  const servers = serversOf(nats)
   const objects = await natsObjects({ servers, prefix: common.prefix, name: 'setup objects', clock: systemClock })
   try {
     const limits = { replicas: logs.logReplicas, bytesMax: logs.objectsBytesMax }

@@ -103,6 +103,12 @@ export function parseLimit(name: string, text: string): number {
   throw new RefusedError('err-carillon-bad-limit', `${name} wants ${wants[unit]}, not "${text.slice(0, 100)}"`)
 }
 
+/** A change as a person writes it: an empty value takes the limit away. Throws as `parseLimit`. */
+export function parseLimitChange(name: string, text: string): number | null {
+  const value = parseLimit(name, text === '' ? '0' : text)
+  return text === '' ? null : value
+}
+
 export function showLimit(name: string, value: number): string {
   const unit = isLimit(name) ? LIMITS[name].unit : 'count'
   return unit === 'bytes' ? showBytes(value) : unit === 'duration' ? showDuration(value) : String(value)
