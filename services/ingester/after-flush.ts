@@ -97,7 +97,7 @@ async function supplement(owner: Owner, segment: number, deps: AfterFlushDeps): 
       ({ entry }): BlockEntry =>
         entry.origin.kind === 'flush' ? { ...entry, origin: { ...entry.origin, isSupplement: true } } : entry,
     )
-    const known = owner.state.deletionsOf(tenant)
+    const known = owner.state.deletions.of(tenant)
     let addedCount = 0
     await deps.blocks.update(tenant, (manifest) => {
       const fresh = missingIn(manifest, entries)

@@ -30,6 +30,8 @@ import type { PartitionState } from './partition-state.ts'
 export const ALL_TIME = { startMs: Number.NEGATIVE_INFINITY, endMs: Number.POSITIVE_INFINITY }
 /** Series looked at between two looks at the signal. */
 const STRIDE = 1024
+/** Damage that one answer names. */
+const WARNINGS_MAX = 10
 
 /** A walk over series of a head that lasts over awaits, while the owner goes on applying and dropping. */
 export class Walk {
@@ -80,7 +82,7 @@ export function stampOf(owner: Owner): OwnerStamp {
     incarnation: owner.incarnation,
     appliedSeq: owner.appliedSeq,
     firstSegment: owner.firstSegment,
-    warnings: warnings.slice(0, 10),
+    warnings: warnings.slice(0, WARNINGS_MAX),
   }
 }
 
@@ -170,10 +172,9 @@ function stringsOf(
 }
 
 export function metadataOf(owner: Owner, asked: MetadataAsk): MetadataReply {
-  const rows = owner.state.metadata.get(asked.tenant)
-  if (!rows) return { stamp: stampOf(owner), metadata: [] }
-  const wanted = asked.metric === '' ? [...rows.values()] : [rows.get(asked.metric)].filter((row) => row !== undefined)
-  return { stamp: stampOf(owner), metadata: asked.limit > 0 ? wanted.slice(0, asked.limit) : wanted }
+  const { tenant, metric, limit } = asked
+  const rows = owner.state.metadata.of(tenant, metric === '' ? undefined : metric)
+  return { stamp: stampOf(owner), metadata: limit > 0 ? rows.slice(0, limit) : rows }
 }
 
 export function exemplarsOf(owner: Owner, asked: SeriesAsk): ExemplarsReply {

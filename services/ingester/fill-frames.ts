@@ -13,7 +13,7 @@ const STRINGS_PER_FRAME_MAX = 4096
 export async function* fillFrames(owner: Owner, strings: StringTable, segment: number): AsyncIterable<FillFrame> {
   const missing = owner.damages.filter((damage) => damage.segment === segment && damage.state !== 'filled')
   const stamp: OwnerStamp = { ...stampOf(owner), appliedSeq: owner.appliedMax, warnings: missing.map(describe) }
-  yield { stamp, held: owner.state.segments(), deletions: owner.state.deletionsHeld(), tenant: '', frame: NOTHING }
+  yield { stamp, held: owner.state.segments(), deletions: owner.state.deletions.all(), tenant: '', frame: NOTHING }
   const endReading = strings.reading()
   try {
     for (const [tenant, head] of owner.state.heads) {

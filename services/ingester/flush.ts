@@ -117,7 +117,7 @@ async function flushTenants(owner: Owner, segment: number, deps: FlushDeps): Pro
   let sampleCount = 0
   const flushTenant = async (tenant: string): Promise<void> => {
     try {
-      const known = owner.state.deletionsOf(tenant)
+      const known = owner.state.deletions.of(tenant)
       const flushed = deps.blocks.manifest(tenant)?.manifest.flushed[String(partition)] ?? 0
       const built = flushed >= segment ? [] : await buildAndUpload(owner, { tenant, segment }, deps)
       const entries = built.map(({ entry }) => withGaps(entry, gaps.map(describe)))
@@ -170,7 +170,7 @@ export async function buildSegment(
   if (head === undefined) return [] // nothing but records of deletions
   const before = head.digest(segment)
   const built: BuiltBlock[] = []
-  for (const { cut, part } of state.partsOf(tenant, segment)) {
+  for (const { cut, part } of state.deletions.partsOf(tenant, segment)) {
     const origin: FlushOrigin = { kind: 'flush', partition, segment, ...(cut === undefined ? {} : { cut }) }
     built.push(...(await deps.builder.build({ tenant, origin }, partFrames(owner, { head, part }, deps))))
   }

@@ -1,6 +1,7 @@
 // Frames: series and samples of one head on their way to a querier or another owner. A hot kernel: columns are filled, no object per
 // series or sample is made.
 import { FRAME_BYTES_TARGET, type OwnerStamp, type SelectFrame } from '../../shared/contracts/read.ts'
+import { grownU32 } from '../../shared/tsdb/chunk/growth.ts'
 import { SampleColumns } from '../../shared/tsdb/columns.ts'
 import type { ChunkVisitor } from '../../shared/tsdb/head/chunk-reading.ts'
 import type { Head } from '../../shared/tsdb/head/head.ts'
@@ -38,11 +39,7 @@ class Column {
   length = 0
 
   push(value: number): void {
-    if (this.length === this.numbers.length) {
-      const wider = new Uint32Array(this.length * 2)
-      wider.set(this.numbers)
-      this.numbers = wider
-    }
+    if (this.length === this.numbers.length) this.numbers = grownU32(this.numbers, this.length * 2)
     this.numbers[this.length++] = value
   }
 
@@ -208,11 +205,7 @@ export class FrameBuilder {
   }
 
   private tell(string: number): number {
-    if (string >= this.told.length) {
-      const wider = new Uint32Array(Math.max(this.told.length * 2, string + 1))
-      wider.set(this.told)
-      this.told = wider
-    }
+    if (string >= this.told.length) this.told = grownU32(this.told, Math.max(this.told.length * 2, string + 1))
     const known = this.told[string]!
     if (known !== 0) return known - 1
     this.told[string] = ++this.toldCount

@@ -82,14 +82,14 @@ export function ingester(deps: IngesterDeps): MemberActor & { owners(): readonly
   metrics.gaugeOf('carillon_ingester_samples_applied', 'Samples applied since start.', () =>
     sumOf((owner) => owner.state.samplesApplied),
   )
+  const perPartition = (read: (owner: Owner) => number) => () =>
+    [...owners.values()].map((owner) => [{ partition: String(owner.partition) }, read(owner)] as const)
   metrics.gaugeOf(
     'carillon_ingester_applied_sequence',
     'Newest applied sequence of each partition log.',
-    () => [...owners.values()].map((owner) => [{ partition: String(owner.partition) }, owner.appliedSeq] as const),
+    perPartition(({ appliedSeq }) => appliedSeq),
     ['partition'],
   )
-  const perPartition = (read: (owner: Owner) => number) => () =>
-    [...owners.values()].map((owner) => [{ partition: String(owner.partition) }, read(owner)] as const)
   metrics.gaugeOf(
     'carillon_flush_flushed_segment',
     'The newest segment of each partition that is in blocks.',

@@ -14,14 +14,6 @@ export interface SeenMark {
   readonly seenMs: number
 }
 
-/** A batch that its writer knows to be stored (its high-water mark). */
-export interface StoredBatch {
-  readonly writer: string
-  readonly seq: number
-  readonly messageId: string
-  readonly incarnation: string
-}
-
 /** What of the state applies each kind of message. */
 export const APPLIED_BY = {
   mark: 'applyMark',

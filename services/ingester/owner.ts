@@ -9,22 +9,16 @@
 import { type Clock, sleep } from '../../shared/base/clock.ts'
 import { CorruptError, textOf, UnavailableError } from '../../shared/base/errors.ts'
 import type { Blocks } from '../../shared/blocks/port.ts'
-import type { Bus, BusSubscription, KvBucket, LogConsumer, LogMessage, LogState } from '../../shared/bus/port.ts'
-import {
-  type Checkpoint,
-  checkpointKey,
-  encodeRecord,
-  highWaterFilter,
-  logName,
-  parseRecord,
-} from '../../shared/contracts/log.ts'
+import type { Bus, KvBucket, LogConsumer, LogMessage, LogState } from '../../shared/bus/port.ts'
+import { type Checkpoint, checkpointKey, encodeRecord, logName, parseRecord } from '../../shared/contracts/log.ts'
 import type { Log } from '../../shared/telemetry/log.ts'
 import type { StringTable } from '../../shared/tsdb/head/string-table.ts'
 import type { IngesterConfig } from './config.ts'
 import { DAMAGES_MAX, type Damage, type DamageKind } from './damage.ts'
-import { APPLIED_BY, checkOf, isMark, kindOf, type SeenMark, type StoredBatch } from './log-checks.ts'
+import { APPLIED_BY, checkOf, isMark, kindOf, type SeenMark } from './log-checks.ts'
 import type { OwnerMetrics } from './owner-metrics.ts'
 import { PartitionState } from './partition-state.ts'
+import { type StoredBatch, StoredBatches } from './stored-batches.ts'
 
 export interface OwnerDeps {
   readonly partition: number
@@ -46,6 +40,9 @@ export interface OwnerDeps {
 /** Messages whose checksums are remembered, to find where a rewound log still agrees. */
 const REMEMBERED_MAX = 4096
 const WAIT_STEP_MS = 5
+/** Ends of the log that were read and are not reached yet: of more the newest count. */
+const READS_MAX = 100
+const READ_TIMEOUT_MS = 5_000
 /** How long a leader may be behind the copies it leads. */
 const BEHIND_MS = 1_000
 /** Without progress for this long before the log's end, it is looked whether anything is there. */
@@ -74,12 +71,11 @@ export class Owner {
   wantsMark = false
   private readonly deps: OwnerDeps
   private consumer: LogConsumer | undefined
-  private watch: BusSubscription | undefined
   /** Ends that were read and are not reached yet, then the time of the newest reached read. */
   private reads: { seq: number; atMs: number }[] = []
   private reachedAtMs = Number.NEGATIVE_INFINITY
   private readonly remembered = new Map<number, number>()
-  private readonly highWater = new Map<string, StoredBatch>()
+  private readonly stored: StoredBatches
   /** The newest batch that was known to be stored before `end` was read. */
   private storedBefore: StoredBatch | undefined
   /** Applied when the connection was lost: must still stand in the log when it is back. */
@@ -104,6 +100,7 @@ export class Owner {
     this.deps = deps
     this.partition = deps.partition
     this.state = this.freshState()
+    this.stored = new StoredBatches(deps.bucket, deps.partition)
   }
 
   get incarnation(): string {
@@ -128,13 +125,7 @@ export class Owner {
     const { bucket, partition, id } = this.deps
     const saved = await bucket.get(checkpointKey(partition, id))
     if (saved?.value) this.checkpoint = parseRecord(saved.value, 'checkpoint') as unknown as Checkpoint
-    await new Promise<void>((ready) => {
-      this.watch = bucket.watch(
-        highWaterFilter(partition),
-        (entry) => this.hearHighWater(entry.key, entry.value),
-        ready,
-      )
-    })
+    await this.stored.start()
     this.deps.bus.onConnection(() => {
       this.doubtedSeq = Math.min(this.doubtedSeq ?? this.appliedSeq, this.appliedSeq)
     })
@@ -170,7 +161,7 @@ export class Owner {
 
   async stop(): Promise<void> {
     this.isGone = true
-    this.watch?.stop()
+    this.stored.stop()
     await this.consumer?.stop()
     this.state.dispose()
   }
@@ -181,7 +172,7 @@ export class Owner {
     const atMs = clock.monotonic()
     const before = this.end
     const { appliedSeq } = this
-    const storedBefore = this.newestStored()
+    const storedBefore = this.stored.newest()
     const end = await bus.logs.state(logName(partition))
     if (this.isGone) return
     const isSame = before === undefined || before.incarnation === end.incarnation
@@ -193,7 +184,7 @@ export class Owner {
     if (this.isRewound || end.lastSeq < this.appliedSeq || !(await this.agreesWithLog())) return this.mendRewind(end)
     if (await this.lacksTail(end)) this.passOverTail(end)
     this.reads.push({ seq: end.lastSeq, atMs })
-    if (this.reads.length > 100) this.reads.shift()
+    if (this.reads.length > READS_MAX) this.reads.shift()
     if (this.hasMetEnd) this.checkHighWater()
     this.noteReached()
   }
@@ -216,7 +207,7 @@ export class Owner {
     if (crc === undefined) this.doubtedSeq = undefined // nothing applied yet, or so much since that it is forgotten
     if (crc === undefined || !isDue) return true
     this.nextCompareMs = clock.monotonic() + COMPARE_MS
-    const message = await bus.logs.get(logName(partition), seq, 5_000)
+    const message = await bus.logs.get(logName(partition), seq, READ_TIMEOUT_MS)
     if (message === undefined && (await bus.logs.state(logName(partition))).firstSeq > seq) this.doubtedSeq = undefined
     else if (message === undefined || checkOf(message) !== crc) return false
     if (this.doubtedSeq === seq) this.doubtedSeq = undefined
@@ -235,7 +226,7 @@ export class Owner {
     if (clock.monotonic() - this.stalledSinceMs < STALLED_MS) return false
     this.stalledSinceMs = clock.monotonic()
     for (let seq = Math.max(appliedSeq + 1, firstSeq); seq <= lastSeq; seq++) {
-      if ((await bus.logs.get(logName(partition), seq, 5_000)) !== undefined) return false
+      if ((await bus.logs.get(logName(partition), seq, READ_TIMEOUT_MS)) !== undefined) return false
     }
     return this.appliedSeq === appliedSeq
   }
@@ -393,25 +384,6 @@ export class Owner {
     this.checkHighWater()
   }
 
-  private hearHighWater(key: string, value: Uint8Array | undefined): void {
-    if (!value) return
-    const record = parseRecord(value, 'high-water mark')
-    const { session, counter, seq, incarnation } = record
-    const messageId = `${String(session)}-${String(counter)}`
-    this.highWater.set(key, {
-      writer: key.split('.')[2]!,
-      seq: Number(seq),
-      messageId,
-      incarnation: String(incarnation),
-    })
-  }
-
-  private newestStored(): StoredBatch | undefined {
-    let newest: StoredBatch | undefined
-    for (const stored of this.highWater.values()) if (stored.seq > (newest?.seq ?? 0)) newest = stored
-    return newest
-  }
-
   /** The end that was read must not lie before a batch that was known to be stored when it was asked for. */
   private checkHighWater(): void {
     const { storedBefore } = this
@@ -421,10 +393,10 @@ export class Owner {
   }
 
   /** While the log is read again: where a writer had stored a batch, that very batch must stand. */
-  private checkStored({ seq, messageId }: LogMessage): void {
-    for (const stored of this.highWater.values()) {
-      if (stored.seq !== seq || stored.incarnation !== this.incarnation || stored.messageId === messageId) continue
-      const text = `sequence ${seq} is another message than the one that ${stored.writer} had stored there`
+  private checkStored(message: LogMessage): void {
+    const { seq } = message
+    for (const { writer } of this.stored.replacedBy(message, this.incarnation)) {
+      const text = `sequence ${seq} is another message than the one that ${writer} had stored there`
       this.report('rewind', { fromSeq: seq, toSeq: seq }, text)
     }
   }
@@ -473,7 +445,7 @@ export class Owner {
     for (let seq = trustedMax; seq >= Math.max(1, end.firstSeq); seq--) {
       const crc = this.remembered.get(seq)
       if (crc === undefined) break // older than what is remembered: it is read again, and applying is idempotent
-      const message = await bus.logs.get(logName(partition), seq, 5_000)
+      const message = await bus.logs.get(logName(partition), seq, READ_TIMEOUT_MS)
       if (message && checkOf(message) === crc) return seq
     }
     return Math.max(0, end.firstSeq - 1)

@@ -9,20 +9,19 @@
 //       that no series uses with it.
 import { CorruptError, RefusedError, textOf } from '../../shared/base/errors.ts'
 import { hex } from '../../shared/base/random.ts'
-import type { DeletePosition } from '../../shared/contracts/blocks.ts'
 import { decodeDelete, decodeUndelete } from '../../shared/contracts/deletes.ts'
 import { decodeMark, type Mark } from '../../shared/contracts/log.ts'
-import type { AppliedDelete, MetricMetadata } from '../../shared/contracts/read.ts'
+import type { AppliedDelete } from '../../shared/contracts/read.ts'
 import { Head } from '../../shared/tsdb/head/head.ts'
 import type { StringTable } from '../../shared/tsdb/head/string-table.ts'
 import { decodeCanonical } from '../../shared/wire/histogram.ts'
 import { decodeLogBatch, type LogBatch } from '../../shared/wire/log-batch.ts'
 import { Reader } from '../../shared/wire/varint.ts'
 import { DAMAGES_MAX, type DamageKind } from './damage.ts'
-import type { StoredPart } from './frames.ts'
+import { HeldDeletions } from './held-deletions.ts'
+import { HeldMetadata } from './held-metadata.ts'
 import { SessionDictionary } from './session-dictionary.ts'
 
-const METADATA_PER_TENANT_MAX = 50_000
 /** A head is compacted when so many of its series are dead, and such a share of them. */
 const DEAD_MIN = 64
 const DEAD_SHARE = 1 / 4
@@ -51,14 +50,11 @@ export class PartitionState {
   /** Segments up to this one were dropped: their samples are in blocks, and what still comes of them is not stored. */
   droppedUpTo = 0
   readonly heads = new Map<string, Head>()
-  readonly metadata = new Map<string, Map<string, MetricMetadata>>()
-  /** Per tenant and metric: the segment in which its metadata was last stated. */
-  readonly metadataSegments = new Map<string, Map<string, number>>()
+  readonly metadata = new HeldMetadata()
+  readonly deletions = new HeldDeletions()
   /** Where reading began: what lies before it was not seen. */
   private firstSeq = 0
   private readonly sessions = new Map<string, SessionDictionary>()
-  /** Deletions by id, until all that they reach was dropped. */
-  private readonly deletions = new Map<string, AppliedDelete>()
   /** The marks of the segments held, rising, and the one before. */
   private marks: { readonly seq: number; readonly number: number }[] = []
   /** The highest sequence applied: what comes again stands before it. */
@@ -78,7 +74,7 @@ export class PartitionState {
     if (!head) {
       head = new Head(this.options.strings)
       this.heads.set(tenant, head)
-      for (const deletion of this.deletions.values()) this.applyTo(head, tenant, deletion)
+      for (const deletion of this.deletions.all()) this.applyTo(head, tenant, deletion)
     }
     return head
   }
@@ -96,7 +92,7 @@ export class PartitionState {
     if (upTo <= this.droppedUpTo) return
     this.droppedUpTo = upTo
     for (const head of this.heads.values()) head.dropSegments(upTo)
-    for (const [id, { segment }] of this.deletions) if (segment <= upTo) this.deletions.delete(id)
+    this.deletions.drop(upTo)
     this.marks = this.marks.filter(({ number }, i) => number > upTo || i === this.marks.length - 1)
     this.forgetDead()
   }
@@ -212,20 +208,17 @@ export class PartitionState {
     this.seqMax = Math.max(this.seqMax, seq)
   }
 
-  /** A deletion of the log, or one that another owner has met there. Its first place counts, and once undone it stays so. */
+  /** A deletion of the log, or one that another owner has met there. */
   learnDelete(deletion: AppliedDelete): void {
     const { id, tenant, kind } = deletion.record
-    const known = this.deletions.get(id)
-    if (kind === 'tenant' && known === undefined && !deletion.isUndone) {
+    if (kind === 'tenant' && this.deletions.get(id) === undefined && !deletion.isUndone) {
       this.heads.get(tenant)?.forgetExemplars()
-      this.metadata.delete(tenant)
-      this.metadataSegments.delete(tenant)
+      this.metadata.forget(tenant)
     }
-    if (deletion.segment <= this.droppedUpTo || (known !== undefined && (known.isUndone || !deletion.isUndone))) return
-    const next = { ...deletion, isUndone: deletion.isUndone || (known?.isUndone ?? false) }
-    this.deletions.set(id, next)
+    if (deletion.segment <= this.droppedUpTo) return
+    const learnt = this.deletions.learn(deletion)
     const head = this.heads.get(tenant)
-    if (head !== undefined) this.applyTo(head, tenant, next)
+    if (learnt !== undefined && head !== undefined) this.applyTo(head, tenant, learnt)
   }
 
   private applyTo(head: Head, tenant: string, { record, segment, seq, isUndone }: AppliedDelete): void {
@@ -253,34 +246,10 @@ export class PartitionState {
     for (const head of this.heads.values()) head.cut({ segment: this.segment, seq })
   }
 
-  /** The deletions that reach segments that are held. */
-  deletionsHeld(): AppliedDelete[] {
-    return [...this.deletions.values()]
-  }
-
-  /** Where the records of a tenant's deletions stand, by id: what a flush writes into the manifest (contracts/deletes.ts). */
-  deletionsOf(tenant: string): ReadonlyMap<string, DeletePosition> {
-    const own = [...this.deletions.values()].filter(({ record }) => record.tenant === tenant)
-    return new Map(own.map(({ record, segment, seq }) => [record.id, { segment, seq }]))
-  }
-
   /** Tenants with samples in a segment, or records of deletions: a flush says of each that it is done. By name. */
   tenantsIn(segment: number): string[] {
     const held = [...this.heads].filter(([, head]) => head.sampleCountOf(segment) > 0).map(([tenant]) => tenant)
-    const deleted = [...this.deletions.values()].filter((each) => each.segment === segment)
-    return [...new Set([...held, ...deleted.map(({ record }) => record.tenant)])].sort()
-  }
-
-  /** The parts into which deletions cut a tenant's segment: a flush makes blocks of each of its own, with `cut` as their origin says. */
-  partsOf(tenant: string, segment: number): { readonly cut: number | undefined; readonly part: StoredPart }[] {
-    const cuts = [...this.deletions.values()]
-      .filter((each) => each.record.tenant === tenant && each.segment === segment)
-      .map(({ seq }) => seq)
-      .sort((a, b) => a - b)
-    return [undefined, ...cuts].map((cut, i) => {
-      const part = { segment, fromSeq: cut ?? 0 }
-      return { cut, part: i < cuts.length ? { ...part, toSeq: cuts[i]! } : part }
-    })
+    return [...new Set([...held, ...this.deletions.tenantsIn(segment)])].sort()
   }
 
   /** The segment of a message. One that is delivered again, of a log that is read again, lies where it lay before. */
@@ -456,16 +425,7 @@ export class PartitionState {
       const tenant = reader.text()
       const row = { metric: reader.text(), type: reader.text(), help: reader.text(), unit: reader.text() }
       reader.check('metadata')
-      const rows = this.metadata.get(tenant) ?? new Map<string, MetricMetadata>()
-      this.metadata.set(tenant, rows)
-      rows.delete(row.metric) // what was told last stands last: the first is the one not told for longest
-      rows.set(row.metric, row)
-      const segments = this.metadataSegments.get(tenant) ?? new Map<string, number>()
-      this.metadataSegments.set(tenant, segments.set(row.metric, this.segment))
-      if (rows.size <= METADATA_PER_TENANT_MAX) continue
-      const oldest = rows.keys().next().value!
-      rows.delete(oldest)
-      segments.delete(oldest)
+      this.metadata.tell(tenant, row, this.segment)
     }
   }
 }

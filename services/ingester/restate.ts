@@ -38,16 +38,11 @@ export async function restate(owner: Owner, { bus, blocks, random }: RestateDeps
 
 function* batchesOf(state: PartitionState, flushed: number): Iterable<RestatedBatch> {
   let batch = new RestatedBatch()
-  for (const [tenant, segments] of state.metadataSegments) {
-    const rows = state.metadata.get(tenant)
-    for (const [metric, segment] of segments) {
-      const row = rows?.get(metric)
-      if (segment >= flushed || row === undefined) continue
-      for (const text of [tenant, row.metric, row.type, row.help, row.unit]) batch.metadata.text(text)
-      if (!batch.isFull) continue
-      yield batch
-      batch = new RestatedBatch()
-    }
+  for (const { tenant, row } of state.metadata.toldBefore(flushed)) {
+    for (const text of [tenant, row.metric, row.type, row.help, row.unit]) batch.metadata.text(text)
+    if (!batch.isFull) continue
+    yield batch
+    batch = new RestatedBatch()
   }
   for (const [tenant, head] of state.heads) {
     if (head.sampleCount === 0) continue // a tenant that is silent for long is forgotten, not stated again for ever

@@ -158,13 +158,13 @@ class House {
     if (segment >= partition.state.segment) return
     const state = usesReplay ? partition.replayed() : partition.state
     expect(state.digest(segment)).toBe(partition.state.digest(segment))
-    const blocks = state.partsOf(TENANT, segment).flatMap(({ cut, part }) => {
+    const blocks = state.deletions.partsOf(TENANT, segment).flatMap(({ cut, part }) => {
       const samples = storedIn(state, part)
       const origin = { kind: 'flush' as const, partition: partition.number, segment, ...(cut && { cut }) }
       return samples.length === 0 ? [] : [this.store(samples, origin)]
     })
     if (state.tenantsIn(segment).includes(TENANT)) {
-      const flushed = { partition: partition.number, segment, known: state.deletionsOf(TENANT), blocks }
+      const flushed = { partition: partition.number, segment, known: state.deletions.of(TENANT), blocks }
       const deletes = withFlushed(this.manifest.deletes, flushed)
       this.manifest = { ...this.manifest, blocks: [...this.manifest.blocks, ...blocks], deletes }
     }

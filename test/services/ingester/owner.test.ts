@@ -349,7 +349,7 @@ test('X1, L10: a deletion that a gap swallowed is filled from another owner, and
   expect(await soon(fillDamage(owner, deps))).toBe(true)
   expect(shownBy(owner)).toEqual([2, 3])
   expect(shownBy(whole)).toEqual([2, 3])
-  expect(owner.state.deletionsOf(TENANT)).toEqual(whole.state.deletionsOf(TENANT))
+  expect(owner.state.deletions.of(TENANT)).toEqual(whole.state.deletions.of(TENANT))
   await append(undeleteSubject(0, 'd'), encodeUndelete(record))
   await pass(1_000)
   expect(shownBy(owner)).toEqual([1, 2, 3])
