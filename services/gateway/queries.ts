@@ -18,7 +18,7 @@ import { readBody } from './body.ts'
 import type { GatewayConfig } from './config.ts'
 import { type Answer, type Exchange, isUnheard, JSON_TYPE, jsonAnswer, type Route } from './exchange.ts'
 import type { Load } from './load.ts'
-import { failedAnswer, isError, maybeCompressed, statusOf } from './query-body.ts'
+import { failedAnswer, hasNoData, isError, maybeCompressed, statusOf } from './query-body.ts'
 
 const PARAMETERS_MAX = 20_000
 
@@ -105,6 +105,7 @@ export function queryRoutes({ bus, config, load, version }: QueryDeps): readonly
     lease.grow(body.length)
     const status = RAW_KINDS.has(kind) && !isError(body) ? 200 : statusOf(body)
     if (status !== 200) return failedAnswer(status, body, to.errors ?? 'json')
+    if (kind === 'exemplars' && hasNoData(body)) return { status: 204 }
     if (kind === 'read') return readAnswer(body)
     const headers = to.headers?.(params) ?? { 'Content-Type': JSON_TYPE }
     return await maybeCompressed({ status, headers, body }, exchange.request)

@@ -13,9 +13,13 @@ const ERROR_BYTES_MAX = 1024 * 1024
 const RETRY_AFTER_S = 1
 
 const successStart = Buffer.from('{"status":"success"')
+const successAlone = Buffer.from('{"status":"success"}')
 const errorStart = Buffer.from(ERROR_START)
 
 export const isError = (body: Uint8Array): boolean => startsWith(body, errorStart)
+
+/** Success, and nothing to say. */
+export const hasNoData = (body: Uint8Array): boolean => successAlone.equals(body)
 
 /** The HTTP status of a querier's answer, looked up by its first bytes and, when it failed, its error type. */
 export function statusOf(body: Uint8Array): number {

@@ -27,7 +27,7 @@ export function featuresOf(enabled: ReadonlySet<string>): Readonly<Record<string
       ...all(['anchored', 'smoothed'], enabled.has(FEATURES.ranges)),
       ...all(['fill', 'fill_left', 'fill_right'], enabled.has(FEATURES.fill)),
       delayed_name_removal: enabled.has('promql-delayed-name-removal'),
-      per_step_stats: false,
+      per_step_stats: true,
       type_and_unit_labels: enabled.has('type-and-unit-labels'),
     },
     promql_functions: Object.fromEntries(functions),

@@ -76,20 +76,23 @@ export function rangeParams(params: QueryParams, { stepsMax }: { stepsMax: numbe
   if (endMs < startMs) throw invalidParameter('end', 'end timestamp must not be before start time')
   const stepNs = parseDurationNs(params.step ?? '')
   if (isFault(stepNs)) throw invalidParameter('step', stepNs.fault)
-  const stepMs = Math.trunc(stepNs / 1e6)
-  if (stepMs <= 0) {
-    const text = 'zero or negative query resolution step widths are not accepted. Try a positive integer'
-    throw invalidParameter('step', text)
-  }
+  if (stepNs <= 0) throw noStep()
   if (Math.floor(((endMs - startMs) * 1e6) / stepNs) > stepsMax) {
     const points = stepsMax.toLocaleString('en-US')
     throw badData(
       `exceeded maximum resolution of ${points} points per timeseries. Try decreasing the query resolution (?step=XX)`,
     )
   }
+  const stepMs = Math.trunc(stepNs / 1e6)
+  if (stepMs === 0) throw noStep()
   const timeoutMs = timeoutParam(params)
   const lookbackMs = lookbackParam(params)
   return { query: params.query ?? '', startMs, endMs, stepMs, limit, timeoutMs, lookbackMs, stats: params.stats ?? '' }
+}
+
+function noStep(): RefusedError {
+  const text = 'zero or negative query resolution step widths are not accepted. Try a positive integer'
+  return invalidParameter('step', text)
 }
 
 function rangeTime(params: QueryParams, name: 'start' | 'end'): number {
@@ -193,11 +196,12 @@ function optionalRange(params: QueryParams): TimeRange {
   return { startMs: timeParam(params, 'start', TIME_MIN_MS), endMs: timeParam(params, 'end', TIME_MAX_MS) }
 }
 
+/** In milliseconds. What is less than a microsecond is nothing. */
 function timeoutParam({ timeout }: QueryParams): number | undefined {
   if (timeout === undefined || timeout === '') return undefined
   const ns = parseDurationNs(timeout)
   if (isFault(ns)) throw invalidParameter('timeout', ns.fault)
-  return ns / 1e6
+  return Math.trunc(ns / 1e3) / 1e3
 }
 
 /** Of the longest windows that may stand for samples, ms; 0: none; undefined: by the step. */
@@ -209,12 +213,12 @@ export function windowMaxParam({ max_source_resolution: text }: QueryParams): nu
   return Math.max(0, ns / 1e6)
 }
 
-/** undefined: the default, also for zero. */
+/** undefined: the default, also for zero. What is less than a millisecond looks back at nothing. */
 function lookbackParam({ lookback_delta: text }: QueryParams): number | undefined {
   if (text === undefined || text === '') return undefined
   const ns = parseDurationNs(text)
   if (isFault(ns)) throw badData(`error parsing lookback delta duration: ${ns.fault}`)
-  return ns > 0 ? Math.trunc(ns / 1e6) || undefined : undefined
+  return ns > 0 ? Math.trunc(ns / 1e6) : undefined
 }
 
 function selectorsOf(params: QueryParams, selectorsMax: number): readonly (readonly Matcher[])[] {

@@ -16,7 +16,7 @@ export interface PartEvaluationDeps {
   readonly bus: Bus
   readonly engine: Engine
   readonly reader: WholeReader
-  readonly config: { readonly lookbackMs: number; readonly defaultStepMs: number }
+  readonly config: { readonly defaultStepMs: number }
   readonly enabledFeatures: ReadonlySet<string>
 }
 
@@ -29,8 +29,7 @@ export async function evaluatePart(
   memory: MemoryShare | MemoryAccount,
 ): Promise<QueryPartReply> {
   const { bus, engine, reader, config, enabledFeatures } = deps
-  const { query, startMs, endMs, stepMs, partStartMs, partEndMs } = asked
-  const lookbackMs = asked.lookbackMs || config.lookbackMs
+  const { query, startMs, endMs, stepMs, lookbackMs, partStartMs, partEndMs } = asked
   const part = { startMs: partStartMs, endMs: partEndMs }
   try {
     const budget = new Budget(bounds, memory)

@@ -10,12 +10,13 @@ export interface Lifetime {
   end(): void
 }
 
-/** Aborts with QueryTimeoutError at the deadline and with QueryCancelledError when `asker` does. */
+/** Aborts with QueryTimeoutError at the deadline, which may have been, and with QueryCancelledError when `asker` does. */
 export function lifetime(clock: Clock, asker: AbortSignal | undefined, timeoutMs: number): Lifetime {
   const controller = new AbortController()
   const timer = clock.after(timeoutMs, () => controller.abort(new QueryTimeoutError()))
   const onAbort = () => controller.abort(new QueryCancelledError())
-  if (asker?.aborted) onAbort()
+  if (timeoutMs <= 0) controller.abort(new QueryTimeoutError('query execution'))
+  else if (asker?.aborted) onAbort()
   else asker?.addEventListener('abort', onAbort, { once: true })
   return {
     signal: controller.signal,

@@ -15,7 +15,6 @@ export interface QueryPartAsk {
   readonly stepMs: number
   readonly partStartMs: number
   readonly partEndMs: number
-  /** 0: the querier's own. */
   readonly lookbackMs: number
   /** Per partition what to wait for (L20); null where nothing has to be waited for. */
   readonly places: readonly ({ readonly minSeq: number; readonly incarnation: string } | null)[]

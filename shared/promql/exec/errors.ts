@@ -20,8 +20,9 @@ export class TooManySamplesError extends RefusedError {
 }
 
 export class QueryTimeoutError extends RefusedError {
-  constructor() {
-    super('err-carillon-promql-timeout', 'query timed out in expression evaluation', { status: 503 })
+  /** @param where as Prometheus calls it */
+  constructor(where: 'expression evaluation' | 'query execution' = 'expression evaluation') {
+    super('err-carillon-promql-timeout', `query timed out in ${where}`, { status: 503 })
   }
 }
 

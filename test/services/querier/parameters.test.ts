@@ -102,6 +102,7 @@ const refused: readonly (readonly [QueryKind, QueryParams, string])[] = [
   ['range', { start: '1', end: '2', step: '-1' }, `invalid parameter "step": ${STEP}`],
   ['range', { start: '1', end: '2', step: 'NaN' }, `invalid parameter "step": ${STEP}`],
   ['range', { start: '0', end: '11001', step: '1', query: '1' }, POINTS],
+  ['range', { start: '0', end: '60', step: '0.0001', query: '1' }, POINTS],
   [
     'range',
     { start: '1', end: '2', step: '1' },
@@ -217,6 +218,16 @@ describe('parameters', () => {
   afterAll(async () => {
     await querier.stop()
     await ingester.stop()
+  })
+
+  it.each(['0', '0s', '-1', 'NaN', '0.0000001'])('a timeout of %s is over before the query begins', async (timeout) => {
+    for (const query of ['1', 'up']) {
+      expect(await querier.ask('instant', { query, timeout })).toEqual({
+        status: 'error',
+        errorType: 'timeout',
+        error: 'query timed out in query execution',
+      })
+    }
   })
 
   it.each(refused)('P1: %s %j is refused as Prometheus refuses it', async (kind, params, error) => {
