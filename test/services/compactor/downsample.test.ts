@@ -4,30 +4,22 @@ import { describe, expect, it } from 'vitest'
 import { windowsOf } from '../../../services/compactor/downsample.ts'
 import { windowDays, windowFor } from '../../../shared/blocks/downsampled.ts'
 import type { Aggregate, BlockEntry, Manifest } from '../../../shared/contracts/blocks.ts'
-import { isStaleAt, STALE_HIGH, STALE_LOW } from '../../../shared/model/sample.ts'
+import { isStaleAt } from '../../../shared/model/sample.ts'
 import { wordsOf } from '../../../shared/tsdb/chunk/xor.ts'
 import { SampleColumns, type SampleRun } from '../../../shared/tsdb/columns.ts'
+import {
+  anyCounter,
+  anyPoints,
+  DAY,
+  day0,
+  HOUR,
+  MINUTE,
+  type Point,
+  R,
+  runOf,
+  trueIncrease,
+} from '../windows-ground.ts'
 import { histogramOf } from './merge-ground.ts'
-
-const MINUTE = 60_000
-const HOUR = 60 * MINUTE
-const DAY = 24 * HOUR
-const R = 5 * MINUTE
-const day0 = 19_000 * DAY
-
-interface Point {
-  readonly time: number
-  readonly value: number | 'stale'
-}
-
-function runOf(points: readonly Point[]): SampleRun {
-  const columns = new SampleColumns(16)
-  for (const { time, value } of points) {
-    columns.pushBits(time, STALE_LOW, STALE_HIGH)
-    if (value !== 'stale') columns.values[columns.count - 1] = value
-  }
-  return columns.asRun()
-}
 
 /** Copies that outlive the next call. */
 function made(points: readonly Point[], resolutionMs = R): Partial<Record<Aggregate, SampleRun>> {
@@ -40,60 +32,10 @@ const valuesOf = (run: SampleRun | undefined): number[] =>
 const timesOf = (run: SampleRun | undefined): number[] =>
   run === undefined ? [] : [...run.times.slice(run.start, run.end)]
 
-const anyPoints = fc
-  .array(
-    fc.record({
-      stepMs: fc.integer({ min: 1, max: 3 * MINUTE }),
-      value: fc.oneof({ weight: 12, arbitrary: fc.integer({ min: -50, max: 50 }) }, fc.constant('stale' as const)),
-    }),
-    { minLength: 1, maxLength: 200 },
-  )
-  .map((steps) => {
-    let time = day0
-    return steps.map(({ stepMs, value }): Point => {
-      time += stepMs
-      return { time, value }
-    })
-  })
-
-/** A counter scraped about every half minute, with resets. */
-const anyCounter = fc
-  .array(
-    fc.record({
-      stepMs: fc.integer({ min: 20_000, max: 40_000 }),
-      growth: fc.integer({ min: 0, max: 20 }),
-      resets: fc.integer({ min: 0, max: 60 }),
-    }),
-    {
-      minLength: 200,
-      maxLength: 400,
-    },
-  )
-  .map((steps) => {
-    let time = day0 + 22 * HOUR
-    let value = 1000
-    return steps.map(({ stepMs, growth, resets }): Point => {
-      time += stepMs
-      value = resets === 0 ? growth : value + growth
-      return { time, value }
-    })
-  })
-
-function trueIncrease(points: readonly Point[], startMs: number, endMs: number): number {
-  let total = 0
-  for (let i = 1; i < points.length; i++) {
-    const [before, after] = [points[i - 1]!, points[i]!]
-    if (before.time < startMs || after.time > endMs) continue
-    const [a, b] = [before.value as number, after.value as number]
-    total += b < a ? b : b - a
-  }
-  return total
-}
-
 describe('making windows', () => {
   it('each holds count, sum, min, max and last of its samples, at the time of its last one', () => {
     fc.assert(
-      fc.property(anyPoints, (points) => {
+      fc.property(anyPoints(day0), (points) => {
         const { count, sum, min, max, last } = made(points)
         const windows = Map.groupBy(points, ({ time }) => Math.floor(time / R))
         const full = [...windows.values()].map((list) => ({
