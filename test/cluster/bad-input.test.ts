@@ -10,7 +10,8 @@ import {
 } from '../../shared/wire/remote-write-encode.ts'
 import { compress } from '../../shared/wire/snappy.ts'
 import { Writer } from '../../shared/wire/varint.ts'
-import { ask, eventually, type Pushed, pushBody, pushUntilTaken, pushWrite, sample, valuesOf } from './client.ts'
+import { eventually } from '../waiting.ts'
+import { ask, type Pushed, pushBody, pushUntilTaken, pushWrite, sample, valuesOf } from './client.ts'
 import { findNatsServer } from './nats-server.ts'
 import { type System, startSystem } from './system.ts'
 

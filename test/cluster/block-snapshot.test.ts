@@ -4,7 +4,6 @@ import { spawn } from 'node:child_process'
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { describe, expect, test } from 'vitest'
 import type { Histogram } from '../../shared/model/histogram.ts'
 import { labelsFrom } from '../../shared/model/labels.ts'
@@ -16,6 +15,7 @@ import { canonicalBytes } from '../../shared/tsdb/histogram-order.ts'
 import { encodeWriteV1, type PlainSeries } from '../../shared/wire/remote-write-encode.ts'
 import { compress } from '../../shared/wire/snappy.ts'
 import { buildBlock, histogram, readBlock, type Series } from '../shared/tsdb/block/blocks.ts'
+import { until } from '../waiting.ts'
 import { findPrometheus } from './prometheus-process.ts'
 import { endProcess, freePort } from './system.ts'
 
@@ -76,7 +76,7 @@ async function snapshot(path: string): Promise<{ dir: string; remove: () => Prom
     rmSync(dir, { recursive: true, force: true })
   }
   try {
-    await untilReady(`http://${address}/-/ready`)
+    await until('Prometheus is ready', async () => (await fetch(`http://${address}/-/ready`)).status === 200)
     const headers = {
       'content-encoding': 'snappy',
       'content-type': 'application/x-protobuf',
@@ -93,15 +93,6 @@ async function snapshot(path: string): Promise<{ dir: string; remove: () => Prom
     await remove()
     throw error
   }
-}
-
-async function untilReady(url: string): Promise<void> {
-  for (let attempts = 0; attempts < 300; attempts++) {
-    const answer = await fetch(url).catch(() => undefined)
-    if (answer?.status === 200) return
-    await sleep(50)
-  }
-  throw new Error('Prometheus did not get ready')
 }
 
 /** Samples as texts, histograms without the layout that a chunk of Prometheus gave them: empty buckets come and go. */

@@ -23,8 +23,8 @@ import { decodeXorWords, ENCODING_XOR } from '../../shared/tsdb/chunk/xor.ts'
 import { SampleColumns, type SampleRun } from '../../shared/tsdb/columns.ts'
 import { mergeRuns } from '../../shared/tsdb/merge.ts'
 import { type LogModel, readLog } from '../sim/log-model.ts'
+import { until } from '../waiting.ts'
 import { type HeldSeries, type Ledger, labelsOf } from './ledger.ts'
-import { until } from './processes.ts'
 
 const RANGE = '3h'
 const ALL_TIME = { startMs: 0, endMs: 9e15 }

@@ -108,20 +108,3 @@ export async function valuesOf(url: string, query: string, options: ReaderOption
   if (status !== 200) throw new Error(`${query}: ${status} ${JSON.stringify(body)}`)
   return body.data.result.map((each: { value: [number, string] }) => each.value[1])
 }
-
-/** Polls until `read` gives something, with the last thing seen in the error. */
-export async function eventually<T>(what: string, withinMs: number, read: () => Promise<T | undefined>): Promise<T> {
-  const endMs = Date.now() + withinMs
-  let last: unknown
-  while (Date.now() < endMs) {
-    try {
-      const value = await read()
-      if (value !== undefined) return value
-      last = undefined
-    } catch (error) {
-      last = error
-    }
-    await sleep(100)
-  }
-  throw new Error(`${what}: not within ${withinMs} ms`, { cause: last })
-}

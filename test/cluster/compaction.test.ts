@@ -1,7 +1,8 @@
 // Merging blocks with real processes: by order, with two compactors of which one is killed, and read all the while.
 import { spawnSync } from 'node:child_process'
 import { expect, test } from 'vitest'
-import { eventually, pushUntilTaken, sample, valuesOf } from './client.ts'
+import { eventually } from '../waiting.ts'
+import { pushUntilTaken, sample, valuesOf } from './client.ts'
 import { afterwards, cleanUpAfterEach, isSkipped } from './fault-ground.ts'
 import { findNatsServer } from './nats-server.ts'
 import { killOne } from './processes.ts'

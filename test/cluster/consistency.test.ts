@@ -1,6 +1,7 @@
 // L20: who asks for what was written gets it, or an error; never less.
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { ask, eventually, pushUntilTaken, sample, valuesOf } from './client.ts'
+import { eventually } from '../waiting.ts'
+import { ask, pushUntilTaken, sample, valuesOf } from './client.ts'
 import { findNatsServer } from './nats-server.ts'
 import { killOne, signal } from './processes.ts'
 import { pidOf, type System, startSystem } from './system.ts'

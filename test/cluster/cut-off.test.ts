@@ -2,11 +2,11 @@
 // conflict. Nothing acknowledged is lost, and once the ring has moved nobody notices.
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { until } from '../waiting.ts'
 import { checkAll } from './check.ts'
 import { type Link, startLink } from './link.ts'
 import { type Load, startLoad } from './load.ts'
 import { findNatsServer } from './nats-server.ts'
-import { until } from './processes.ts'
 import { type Actor, type Readers, ringOf, ringServedBy, startActor, startReaders } from './ring.ts'
 import { endProcess, type System, startSystem } from './system.ts'
 

@@ -7,11 +7,12 @@ import { describe, expect, test } from 'vitest'
 import { systemClock } from '../../shared/base/clock.ts'
 import { systemRandom } from '../../shared/base/random.ts'
 import { natsObjects } from '../../shared/objects/nats-objects.ts'
+import { until } from '../waiting.ts'
 import { checkAll, faultsOfOwners, settled, withBus } from './check.ts'
 import { fillUp, makeImage, mounted, run, whyNoLoopDevices } from './disks.ts'
 import { afterwards, cleanUpAfterEach, isSkipped, loadOn, shortArgs, startOn, startServer } from './fault-ground.ts'
 import type { Load } from './load.ts'
-import { killEverything, signal, until } from './processes.ts'
+import { killEverything, signal } from './processes.ts'
 
 const lack = whyNoLoopDevices()
 if (lack !== undefined) console.log(`rows 6 and 10 are skipped: ${lack}`)

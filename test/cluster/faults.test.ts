@@ -4,6 +4,7 @@ import { closeSync, openSync, readSync, truncateSync, writeSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { describe, expect, test } from 'vitest'
 import { logName } from '../../shared/contracts/log.ts'
+import { until } from '../waiting.ts'
 import { checkAll, faultsOfOwners, faultsOverHttp, partitionsOf, readPartition, settled, withBus } from './check.ts'
 import {
   blockFile,
@@ -18,7 +19,7 @@ import {
 } from './fault-ground.ts'
 import { Ledger } from './ledger.ts'
 import type { NatsServer } from './nats-server.ts'
-import { killOne, residentBytes, signal, until } from './processes.ts'
+import { killOne, residentBytes, signal } from './processes.ts'
 import { pidOf, type System } from './system.ts'
 
 const calm = ['204', '503', 'connection']

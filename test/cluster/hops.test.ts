@@ -2,7 +2,8 @@
 // nats-server sees each hop of a push and of a query.
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { encodeTenant } from '../../shared/model/tenant.ts'
-import { ask, eventually, pushUntilTaken, sample } from './client.ts'
+import { eventually } from '../waiting.ts'
+import { ask, pushUntilTaken, sample } from './client.ts'
 import { connectPlain, type Heard, type PlainNats } from './nats-plain.ts'
 import { findNatsServer } from './nats-server.ts'
 import { type System, startSystem } from './system.ts'

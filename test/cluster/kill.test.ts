@@ -6,10 +6,11 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, describe, expect, test } from 'vitest'
 import { type Random, seededRandom } from '../../shared/base/random.ts'
+import { until } from '../waiting.ts'
 import { checkAll } from './check.ts'
 import { type Load, startLoad } from './load.ts'
 import { findNatsServer } from './nats-server.ts'
-import { killEverything, killOne, until } from './processes.ts'
+import { killEverything, killOne } from './processes.ts'
 import { freePort, pidOf, type System, startSystem } from './system.ts'
 
 const nats = findNatsServer()

@@ -2,7 +2,6 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { connect } from '@nats-io/transport-node'
 import { describe, expect, test } from 'vitest'
 import { clusterZones } from '../../services/launcher/nats-server.ts'
@@ -12,6 +11,7 @@ import { PART_BYTES } from '../../shared/objects/layout.ts'
 import { natsObjects } from '../../shared/objects/nats-objects.ts'
 import { silentLog } from '../../shared/telemetry/log.ts'
 import { noise, read, ulidA, ulidB } from '../suites/objects-suite.ts'
+import { until } from '../waiting.ts'
 import { findNatsServer } from './nats-server.ts'
 
 const found = findNatsServer()
@@ -34,7 +34,7 @@ describe.skipIf('reason' in found)('objects on three nats-servers', () => {
     const servers = cluster.url.split(',')
     const store = await natsObjects({ servers, name: 'test', clock: systemClock })
     try {
-      await eventually(() => store.setUp({ replicas: 3, bytesMax: 0 }, { timeoutMs: 5_000 }))
+      await succeeds(() => store.setUp({ replicas: 3, bytesMax: 0 }, { timeoutMs: 5_000 }))
       const before = noise(3 * PART_BYTES)
       await store.create(`t/${ulidA}/index`, before, call)
       const nc = await connect({ servers })
@@ -47,10 +47,10 @@ describe.skipIf('reason' in found)('objects on three nats-servers', () => {
       expect(copies).toEqual([3, 3])
       cluster.servers[0]?.retire()
       cluster.servers[0]?.kill()
-      await eventually(async () => expect(await read(store, `t/${ulidA}/index`)).toEqual(Buffer.from(before)))
-      await eventually(() => store.create(`t/${ulidA}/more`, noise(2 * PART_BYTES, 2), call))
-      await eventually(() => store.create(`t/manifest/1`, noise(2 * PART_BYTES, 3), call))
-      await eventually(() => store.create(`t/${ulidB}/index`, noise(2 * PART_BYTES, 4), call))
+      await succeeds(async () => expect(await read(store, `t/${ulidA}/index`)).toEqual(Buffer.from(before)))
+      await succeeds(() => store.create(`t/${ulidA}/more`, noise(2 * PART_BYTES, 2), call))
+      await succeeds(() => store.create(`t/manifest/1`, noise(2 * PART_BYTES, 3), call))
+      await succeeds(() => store.create(`t/${ulidB}/index`, noise(2 * PART_BYTES, 4), call))
       expect((await store.list('t/', call)).length).toBe(4)
     } finally {
       await store.close()
@@ -60,15 +60,11 @@ describe.skipIf('reason' in found)('objects on three nats-servers', () => {
   }, 60_000)
 })
 
-async function eventually(attempt: () => Promise<unknown>): Promise<void> {
-  const endMs = Date.now() + 25_000
-  for (;;) {
-    try {
-      await attempt()
-      return
-    } catch (error) {
-      if (Date.now() > endMs) throw error
-      await sleep(100)
-    }
+/** Also while a leader is elected. */
+function succeeds(attempt: () => Promise<unknown>): Promise<void> {
+  const succeeded = async () => {
+    await attempt()
+    return true
   }
+  return until('it succeeds', succeeded, 25_000)
 }

@@ -1,6 +1,6 @@
 // Processes of a running system: found under its launcher, killed by their ids, waited for.
 import { readdirSync, readFileSync } from 'node:fs'
-import { setTimeout as sleep } from 'node:timers/promises'
+import { until } from '../waiting.ts'
 import { pidOf, type System } from './system.ts'
 
 const GONE_MS_MAX = 20_000
@@ -37,22 +37,6 @@ export function signal(pid: number, name: NodeJS.Signals): void {
   } catch (error) {
     if (!(error instanceof Error && 'code' in error && error.code === 'ESRCH')) throw error
   }
-}
-
-/** Polls until `isSo` answers true; rejects with what it last met. */
-export async function until(what: string, isSo: () => boolean | Promise<boolean>, waitMs = 30_000): Promise<void> {
-  const endMs = performance.now() + waitMs
-  let failure: unknown
-  while (performance.now() < endMs) {
-    try {
-      if (await isSo()) return
-      failure = undefined
-    } catch (error) {
-      failure = error
-    }
-    await sleep(50)
-  }
-  throw new Error(`not within ${waitMs} ms: ${what}`, { cause: failure })
 }
 
 /** Resident memory of a process, bytes. */

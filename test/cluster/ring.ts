@@ -3,9 +3,9 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { RingReply } from '../../shared/contracts/member.ts'
+import { until } from '../waiting.ts'
 import { getJson } from './check.ts'
 import type { Ledger } from './ledger.ts'
-import { until } from './processes.ts'
 import { endProcess } from './system.ts'
 
 const ROOT = new URL('../..', import.meta.url).pathname

@@ -1,9 +1,10 @@
 // Scaling out by starting another actor, and in by stopping one, under load: no query fails, every answer is complete, nothing is lost.
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, describe, expect, test } from 'vitest'
+import { until } from '../waiting.ts'
 import { checkAll } from './check.ts'
 import { type Load, startLoad } from './load.ts'
-import { killOne, until } from './processes.ts'
+import { killOne } from './processes.ts'
 import { type Actor, carillon, ringOf, ringServedBy, startActor, startReaders } from './ring.ts'
 import { endProcess, freePort, type System, startSystem } from './system.ts'
 

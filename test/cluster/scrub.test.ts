@@ -7,10 +7,11 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import type { ScrubNowReply, ScrubRecord } from '../../shared/contracts/scrubbing.ts'
-import { ask, eventually, pushUntilTaken, sample } from './client.ts'
+import { eventually, until } from '../waiting.ts'
+import { ask, pushUntilTaken, sample } from './client.ts'
 import { afterwards, cleanUpAfterEach, isSkipped, startOn, startServer } from './fault-ground.ts'
 import { findNatsServer } from './nats-server.ts'
-import { killEverything, killOne, until } from './processes.ts'
+import { killEverything, killOne } from './processes.ts'
 import { pidOf, type System, startSystem } from './system.ts'
 
 cleanUpAfterEach()

@@ -1,8 +1,9 @@
 // The object store is full: flushes wait, the log keeps what is not in blocks, writes go on until the log is full as well, and all of it
 // recovers when there is room again.
 import { expect, test } from 'vitest'
+import { eventually } from '../waiting.ts'
 import { partitionsOf } from './check.ts'
-import { ask, eventually, pushWrite, sample } from './client.ts'
+import { ask, pushWrite, sample } from './client.ts'
 import { cleanUpAfterEach, isSkipped, startOn, startServer } from './fault-ground.ts'
 import { killEverything } from './processes.ts'
 import type { System } from './system.ts'

@@ -2,9 +2,9 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { until } from '../waiting.ts'
 import type { Load } from './load.ts'
 import { connectPlain, type PlainNats } from './nats-plain.ts'
-import { until } from './processes.ts'
 import type { Ready, System } from './system.ts'
 
 export const serverIds = ['nats-a', 'nats-b', 'nats-c']

@@ -14,6 +14,7 @@ import { IndexBuilder } from '../../shared/tsdb/block/index-builder.ts'
 import { blockMeta, parseMeta } from '../../shared/tsdb/block/meta.ts'
 import { BlockWriter } from '../../shared/tsdb/block/writer.ts'
 import { SampleColumns } from '../../shared/tsdb/columns.ts'
+import { until } from '../waiting.ts'
 import { plainOf, readBlock, type TestBlock, writeBlock } from './compactor/merge-ground.ts'
 import {
   call,
@@ -211,8 +212,8 @@ describe('an upload', () => {
     })
     expect(await staged(sent.ulid)).toBeGreaterThan(1)
     await ground.compactor('compactor-1', { uploadKeepMs: 300 })
-    await until(async () => (await staged(sent.ulid)) === 0)
-    await until(async () => (await call(ground.url, `${uploadUrl(sent.ulid)}/check`)).status === 404)
+    await until('nothing is staged any more', async () => (await staged(sent.ulid)) === 0)
+    await until('it is forgotten', async () => (await call(ground.url, `${uploadUrl(sent.ulid)}/check`)).status === 404)
     expect(await listedBlocks(ground.url)).toEqual([])
   })
 
@@ -272,14 +273,6 @@ describe('an upload', () => {
       random: seededRandom(1),
       log: silentLog,
     })
-  }
-
-  async function until(isTrue: () => Promise<boolean>): Promise<void> {
-    for (let attempt = 0; attempt < 100; attempt++) {
-      if (await isTrue()) return
-      await sleep(systemClock, 50)
-    }
-    throw new Error('not in time')
   }
 })
 

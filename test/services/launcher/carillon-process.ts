@@ -68,11 +68,3 @@ export function isAlive(pid: number): boolean {
     return false
   }
 }
-
-export async function until(what: string, isTrue: () => boolean | Promise<boolean>, waitMs = 15_000): Promise<void> {
-  const deadline = performance.now() + waitMs
-  while (!(await isTrue())) {
-    if (performance.now() > deadline) throw new Error(`not within ${waitMs} ms: ${what}`)
-    await new Promise((resolve) => setTimeout(resolve, 50))
-  }
-}

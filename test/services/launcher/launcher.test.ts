@@ -2,7 +2,8 @@ import fs from 'node:fs'
 import net from 'node:net'
 import path from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { isAlive, type Launched, launch, type Ready, startArgs, temporaryFolder, until } from './carillon-process.ts'
+import { until } from '../../waiting.ts'
+import { isAlive, type Launched, launch, type Ready, startArgs, temporaryFolder } from './carillon-process.ts'
 
 const hasServer = process.env['CARILLON_NATS_SERVER'] !== undefined || process.env['CARILLON_CI'] === '1'
 

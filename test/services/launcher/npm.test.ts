@@ -6,7 +6,8 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { expect, test } from 'vitest'
 import { findNatsServer } from '../../cluster/nats-server.ts'
-import { isAlive, until } from './carillon-process.ts'
+import { until } from '../../waiting.ts'
+import { isAlive } from './carillon-process.ts'
 
 const mustRun = process.env['CARILLON_CI'] === '1'
 

@@ -1,0 +1,30 @@
+// Waiting for what is about to come true in other processes.
+import { setTimeout as sleep } from 'node:timers/promises'
+
+const STEP_MS = 50
+
+/** Polls until `read` gives something; rejects with what it last met. */
+export async function eventually<T>(
+  what: string,
+  withinMs: number,
+  read: () => T | undefined | Promise<T | undefined>,
+): Promise<T> {
+  const endMs = performance.now() + withinMs
+  let failure: unknown
+  while (performance.now() < endMs) {
+    try {
+      const value = await read()
+      if (value !== undefined) return value
+      failure = undefined
+    } catch (error) {
+      failure = error
+    }
+    await sleep(STEP_MS)
+  }
+  throw new Error(`not within ${withinMs} ms: ${what}`, { cause: failure })
+}
+
+/** Polls until `isSo` answers true; rejects with what it last met. */
+export async function until(what: string, isSo: () => boolean | Promise<boolean>, waitMs = 30_000): Promise<void> {
+  await eventually(what, waitMs, async () => (await isSo()) || undefined)
+}
