@@ -334,7 +334,7 @@ async function roleHelp(name: RoleName): Promise<string> {
 function setupHelp(): string {
   return helpText({
     usage: 'carillon setup --nats URL [flags]',
-    intro: 'Makes the partition logs and buckets. Run it once, and again to add partitions.',
+    intro: 'Makes the partition logs and buckets. Run it once; `carillon partitions add` makes more logs later.',
     sections: [{ title: 'setup', table: logSettings }, everyActor],
     after: exitCodes,
   })
