@@ -19,6 +19,7 @@ import {
   scrubSettings,
   threeServers,
 } from './launcher/config.ts'
+import { GatewayError } from './launcher/gateway-client.ts'
 import { SetupError } from './launcher/setup-error.ts'
 
 interface Role {
@@ -76,6 +77,7 @@ Commands:
   compact       compact --status, compact --now: how far the merging of blocks is, or do it now
   scrub         scrub --status, scrub --now: read everything that is stored, name and repair what is damaged
   blocks        blocks {list,inspect,download,verify,upload}: the blocks of a tenant, over a gateway
+  delete        delete {preview,series,tenant,list,undo}: samples of a tenant, over a gateway
   limits        limits {get,set,history}: what one tenant may do, or all; holds at once
 ${Object.entries(roles)
   .map(([name, { does }]) => `  ${name.padEnd(14)}${does}`)
@@ -102,6 +104,7 @@ const commands: Readonly<Record<string, Command>> = {
   compact: { help: compactHelp, run: compact },
   scrub: { help: scrubHelp, run: scrub },
   blocks: { help: blocksHelp, run: blocks },
+  delete: { help: deleteHelp, run: deletion },
   limits: { help: limitsHelp, run: limits },
   ...Object.fromEntries(
     (Object.keys(roles) as RoleName[]).map((name): [string, Command] => [
@@ -127,6 +130,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     throw new SetupError(2, `there is no command "${name}"${hint}\n\n${commandsText}`)
   } catch (error) {
     if (error instanceof SetupError) return complain(error.message, error.exitCode)
+    if (error instanceof GatewayError) return complain(error.textWithId(), 1)
     if (error instanceof RefusedError) return complain(error.message, 2)
     if (error instanceof Error && 'syscall' in error) return complain(error.message, 1) // a file, a disk, a socket
     process.stderr.write(`carillon: a bug: ${error instanceof Error ? error.stack : textOf(error)}\n`)
@@ -222,6 +226,13 @@ async function blocks([verb = '', ...args]: readonly string[]): Promise<number> 
   const { text, exitCode } = await runBlocks(verb, operands, config)
   process.stdout.write(text)
   return exitCode
+}
+
+async function deletion([verb = '', ...args]: readonly string[]): Promise<number> {
+  const { deleteSettings, runDelete } = await import('./launcher/delete-command.ts')
+  const { flags, operands } = parted(deleteSettings, args)
+  const [config] = read([deleteSettings], flags, [commonSettings, ...(await otherTables())])
+  return print(await runDelete(verb, operands, config))
 }
 
 /** Flags with their values, and what stands between them. */
@@ -355,6 +366,16 @@ async function blocksHelp(): Promise<string> {
     usage: 'carillon blocks {list|inspect|download|verify|upload} [DIR|ULID] [flags]',
     intro: `Works on the blocks of one tenant, over a gateway.\n  ${Object.values(blockVerbs).join('\n  ')}`,
     sections: [{ title: 'blocks', table: blockSettings }],
+    after: exitCodes,
+  })
+}
+
+async function deleteHelp(): Promise<string> {
+  const { deleteSettings, deleteVerbs } = await import('./launcher/delete-command.ts')
+  return helpText({
+    usage: 'carillon delete {preview|series|tenant|list|undo} [SELECTOR …|ID] --tenant NAME [flags]',
+    intro: `Deletes samples of one tenant, over a gateway.\n  ${Object.values(deleteVerbs).join('\n  ')}`,
+    sections: [{ title: 'delete', table: deleteSettings }],
     after: exitCodes,
   })
 }

@@ -41,17 +41,6 @@ export const blockVerbs: Readonly<Record<string, string>> = {
 }
 
 export async function runBlocks(verb: string, operands: readonly string[], config: BlockConfig): Promise<Outcome> {
-  try {
-    return await carryOut(verb, operands, config)
-  } catch (error) {
-    if (error instanceof GatewayError) throw new SetupError(1, `${error.message}${withId(error)}`, { cause: error })
-    throw error
-  }
-}
-
-const withId = ({ message, code }: GatewayError): string => (message.includes(code) ? '' : ` (${code})`)
-
-async function carryOut(verb: string, operands: readonly string[], config: BlockConfig): Promise<Outcome> {
   const [operand = '', ...more] = operands
   const needsOperand = verb === 'inspect' || verb === 'download' || verb === 'upload'
   const isWanted = more.length === 0 && (needsOperand ? operand !== '' : operand === '' || verb === 'verify')
@@ -177,7 +166,7 @@ async function verifyStored(client: GatewayClient, ulids: readonly string[]): Pr
     } catch (error) {
       if (!(error instanceof GatewayError)) throw error
       if (error.status === 404 && (await isReplaced(client, ulid))) continue
-      results.push({ block: ulid, problems: [{ file: '', offset: 0, text: `${error.message}${withId(error)}` }] })
+      results.push({ block: ulid, problems: [{ file: '', offset: 0, text: `${error.textWithId()}` }] })
     }
   }
   return results

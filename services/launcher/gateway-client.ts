@@ -26,6 +26,10 @@ export class GatewayError extends Error {
     this.status = status
     this.code = code
   }
+
+  textWithId(): string {
+    return this.message.includes(this.code) ? this.message : `${this.message} (${this.code})`
+  }
 }
 
 export interface Call {

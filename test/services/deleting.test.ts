@@ -10,6 +10,7 @@ import { gatewaySettings } from '../../services/gateway/config.ts'
 import { type Gateway, gateway } from '../../services/gateway/gateway.ts'
 import { ingesterSettings } from '../../services/ingester/config.ts'
 import { ingester } from '../../services/ingester/ingester.ts'
+import { runDelete } from '../../services/launcher/delete-command.ts'
 import { querierSettings } from '../../services/querier/config.ts'
 import { querier } from '../../services/querier/querier.ts'
 import { systemClock } from '../../shared/base/clock.ts'
@@ -191,4 +192,32 @@ test('what cannot be a deletion is refused, and changes nothing', async () => {
   }
   expect(await seen()).toEqual({ a: ['0=1'] })
   expect(await statesOf()).toEqual({})
+}, 60_000)
+
+test('carillon delete: looked at, deleted in a span of time, listed and taken back; without a tenant nothing is', async () => {
+  await push(['a', 'b'], 0, [1, 2, 3])
+  const told = (verb: string, operands: readonly string[], more: { tenant?: string; start?: string } = {}) => {
+    const of = { tenant: 'acme', start: '', end: '', credentialsFile: '', output: 'text' as const, ...more }
+    return runDelete(verb, operands, { gateway: `http://${door.address()}`, ...of })
+  }
+  const start = String(BASE_S + 1)
+  expect(await told('preview', ['a', '{__name__="b"}'], { start })).toBe('2 series, 4 samples of tenant acme\n')
+  const deleted = await told('series', ['a'], { start })
+  expect(await seen()).toEqual({ a: ['0=1'], b: ['0=1', '1=2', '2=3'] })
+  const [id] = Object.keys(await statesOf())
+  expect(deleted).toContain(`carillon delete undo ${id} --tenant acme`)
+  expect(await told('list', [])).toMatch(new RegExp(`${id}.*{__name__="a"}.*active`))
+  expect(await told('undo', [id!])).toContain('taken back')
+  expect(await seen()).toEqual({ a: ['0=1', '1=2', '2=3'], b: ['0=1', '1=2', '2=3'] })
+  for (const [verb, operands, more] of [
+    ['series', [], {}],
+    ['series', ['a'], { tenant: '' }],
+    ['tenant', ['a'], {}],
+    ['tenant', [], { tenant: '' }],
+    ['undo', [], {}],
+    ['all', [], {}],
+  ] as const)
+    await expect(told(verb, operands, more), verb).rejects.toThrow('delete wants')
+  await expect(told('series', ['a{'])).rejects.toThrow('parse error')
+  expect(Object.keys(await statesOf())).toEqual([id])
 }, 60_000)
