@@ -26,8 +26,9 @@ const order = Object.keys(columns) as Aggregate[]
 const float = new Float64Array(1)
 const floatWords = wordsOf(float)
 
-/** The windows of a run, one run per aggregate: valid until the next call. */
-export function windowsOf(run: SampleRun, resolutionMs: number): [Aggregate, SampleRun][] {
+/** The windows of a run, one run per aggregate: valid until the next call. Start times are left behind. */
+export function windowsOf(samples: SampleRun, resolutionMs: number): [Aggregate, SampleRun][] {
+  const run = { ...samples, startTimes: undefined }
   for (const aggregate of order) columns[aggregate].clear()
   const words = wordsOf(run.values)
   const floats = new FloatCounter()

@@ -15,8 +15,8 @@ import type { BlockChunk, BlockSeries } from '../../shared/tsdb/block/series.ts'
 import { readTombstones, type Tombstone } from '../../shared/tsdb/block/tombstones.ts'
 import { type BlockProblem, verifyBlock } from '../../shared/tsdb/block/verify.ts'
 import { BlockWriter } from '../../shared/tsdb/block/writer.ts'
-import { ENCODING_XOR } from '../../shared/tsdb/chunk/xor.ts'
 import { SampleColumns } from '../../shared/tsdb/columns.ts'
+import { isFloatEncoding } from '../../shared/tsdb/decode.ts'
 import { pushVisible, reachOf } from '../../shared/tsdb/delete-filter.ts'
 import type { ImportIo, ImportJob, ImportReport } from './import-job.ts'
 import { passable } from './merge-series.ts'
@@ -153,7 +153,7 @@ class Cut {
       const isWhole = own[0]!.minTime >= startMs && own.at(-1)!.maxTime < endMs
       const isTouched = own.some(({ minTime, maxTime }) => reachOf(stones, minTime, maxTime) !== 'none')
       const isFirst = own[0] === chunks[0]
-      const mayPass = isWhole && !isTouched && (isFirst || own[0]!.encoding === ENCODING_XOR)
+      const mayPass = isWhole && !isTouched && (isFirst || isFloatEncoding(own[0]!.encoding))
       const passed = mayPass ? passable([own]) : undefined
       if (passed === undefined) this.addSamples(labels, own, { startMs, endMs, isFirst }, stones)
       else {

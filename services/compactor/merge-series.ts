@@ -6,8 +6,9 @@ import type { Histogram } from '../../shared/model/histogram.ts'
 import { SAMPLES_PER_CHUNK } from '../../shared/tsdb/block/chunk-cutting.ts'
 import { decodeBlockChunk } from '../../shared/tsdb/block/chunk-samples.ts'
 import type { BlockChunk } from '../../shared/tsdb/block/series.ts'
-import { ENCODING_XOR } from '../../shared/tsdb/chunk/xor.ts'
+import { counterFlagOf } from '../../shared/tsdb/chunk/histogram.ts'
 import { SampleColumns } from '../../shared/tsdb/columns.ts'
+import { isFloatEncoding } from '../../shared/tsdb/decode.ts'
 import { mergeRuns } from '../../shared/tsdb/merge.ts'
 import { DamagedSourceError } from './merge-job.ts'
 import { named } from './source-cursor.ts'
@@ -47,7 +48,7 @@ function isTight(all: readonly Placed[]): boolean {
   let floats = 0
   let chunksOfFloats = 0
   for (const { chunk } of all) {
-    if (chunk.encoding !== ENCODING_XOR) continue // histograms are cut where their layout changes
+    if (!isFloatEncoding(chunk.encoding)) continue // histograms are cut where their layout changes
     floats += chunk.count
     chunksOfFloats++
   }
@@ -57,8 +58,8 @@ function isTight(all: readonly Placed[]): boolean {
 /** What a chunk says of the sample before it is said of its own source's, which is not the one that comes before it now. A reset at the
  *  start of a source is said of what that source does not hold, and stays. */
 function isHintWrong({ encoding, bytes }: BlockChunk, hasBegun: boolean): boolean {
-  if (encoding === ENCODING_XOR) return false
-  const hint = bytes[2]! >>> 6
+  if (isFloatEncoding(encoding)) return false
+  const hint = counterFlagOf(encoding, bytes, 0)
   return hint === HINT_NO_RESET || (hint === HINT_RESET && hasBegun)
 }
 

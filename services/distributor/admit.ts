@@ -31,6 +31,8 @@ export class Staged {
   times = new Float64Array(4096)
   /** Low and high word of each value: bits do not survive as numbers. */
   words = new Uint32Array(8192)
+  /** Made by the first float that has a start time: of each float, 0 where it is unknown. */
+  startTimes: Float64Array | undefined
   histograms: StagedHistogram[] = []
   exemplars: StagedExemplar[] = []
   metadata: StagedMetadata[] = []
@@ -48,6 +50,7 @@ export class Staged {
 
   clear(): void {
     this.count = 0
+    this.startTimes = undefined
     this.histograms = []
     this.exemplars = []
     this.metadata = []
@@ -67,6 +70,7 @@ export class Staged {
       this.times[kept] = this.times[i]!
       this.words[2 * kept] = this.words[2 * i]!
       this.words[2 * kept + 1] = this.words[2 * i + 1]!
+      if (this.startTimes !== undefined) this.startTimes[kept] = this.startTimes[i]!
       kept++
     }
     this.count = kept
@@ -87,11 +91,18 @@ export class Staged {
   /** The value's two words come from `words`. */
   addFloat(ref: number, time: number, words: Uint32Array): void {
     if (this.count === this.refs.length) this.grow()
+    if (this.startTimes !== undefined) this.startTimes[this.count] = 0
     this.refs[this.count] = ref
     this.times[this.count] = time
     this.words[2 * this.count] = words[0]!
     this.words[2 * this.count + 1] = words[1]!
     this.count++
+  }
+
+  /** Gives the last float its start time. */
+  setStart(startTime: number): void {
+    this.startTimes ??= new Float64Array(this.refs.length)
+    this.startTimes[this.count - 1] = startTime
   }
 
   private grow(): void {
@@ -104,6 +115,10 @@ export class Staged {
     const words = new Uint32Array(this.words.length * 2)
     words.set(this.words)
     this.words = words
+    if (this.startTimes === undefined) return
+    const startTimes = new Float64Array(this.refs.length)
+    startTimes.set(this.startTimes)
+    this.startTimes = startTimes
   }
 }
 
@@ -120,6 +135,9 @@ export interface AdmitContext {
     judge(claim: Claim): void
   }
 }
+
+/** 71 000 years. */
+const START_TIME_MAX = 2 ** 51
 
 /** Begins each label of a series in remote write 1.0. */
 const LABEL_TAG = 0x0a
@@ -183,12 +201,14 @@ class Admission implements WriteSink {
   /** Why the series being told is left out: its samples are counted. */
   private refused: Refusal | undefined
   private slotWords: Uint32Array = new Uint32Array(2)
+  private readonly keepsStarts: boolean
 
   constructor(staged: Staged, context: AdmitContext) {
     this.staged = staged
     this.context = context
     this.dictionary = context.dictionary
     this.tenant = context.dictionary.intern(context.tenant)
+    this.keepsStarts = context.config.startTimestamps
     this.timeMax = context.nowMs + context.config.futureMs
     this.timeMin = context.config.pastMs > 0 ? context.nowMs - context.config.pastMs : Number.NEGATIVE_INFINITY
     this.floor = this.timeMin
@@ -229,12 +249,14 @@ class Admission implements WriteSink {
     dropped.exemplars += exemplars
   }
 
-  float(time: number, slot: Float64Array, _startTime: number): void {
+  float(time: number, slot: Float64Array, startTime: number): void {
     const isPlain = this.ref !== NONE && time <= this.ceiling && time >= this.floor
-    if (isPlain || this.isTaken(time, 'samples')) this.staged.addFloat(this.ref, time, this.wordsOf(slot))
+    if (!isPlain && !this.isTaken(time, 'samples')) return
+    this.staged.addFloat(this.ref, time, this.wordsOf(slot))
+    if (startTime !== 0 && this.keeps(startTime, time)) this.staged.setStart(startTime)
   }
 
-  histogram(time: number, bytes: Uint8Array, start: number, end: number, _version: 1 | 2): void {
+  histogram(time: number, bytes: Uint8Array, start: number, end: number, _version: 1 | 2, startTime: number): void {
     const isPlain = this.ref !== NONE && time <= this.ceiling && time >= this.floor
     if (!isPlain && !this.isTaken(time, 'histograms')) return
     if (this.claim !== undefined) this.claim.newestMs = Math.max(this.claim.newestMs, time)
@@ -246,7 +268,8 @@ class Admission implements WriteSink {
     try {
       canonicalWriter.reset()
       encodeCanonical(decodeHistogram(bytes, start, end).histogram, canonicalWriter)
-      this.staged.histograms.push({ ref: this.ref, time, canonical: canonicalWriter.finish() })
+      const kept = this.keeps(startTime, time) ? startTime : 0
+      this.staged.histograms.push({ ref: this.ref, time, canonical: canonicalWriter.finish(), startTime: kept })
     } catch (error) {
       if (!(error instanceof RefusedError) || error.code !== 'err-carillon-histogram-invalid') throw error
       const text = `${error.message} series: ${this.seriesText()}`
@@ -286,6 +309,11 @@ class Admission implements WriteSink {
     if (claim === undefined || staged.count === 0) return
     const newestMs = staged.times[staged.count - 1]! // of this series or of one before, and not refused either way
     if (newestMs > claim.newestMs && staged.refs[staged.count - 1] === this.ref) claim.newestMs = newestMs
+  }
+
+  /** Chunks cannot hold start times that are out of this world (tsdb/chunk/starts.ts). */
+  private keeps(startTime: number, time: number): boolean {
+    return this.keepsStarts && Math.abs(startTime) <= START_TIME_MAX && Math.abs(time) <= START_TIME_MAX
   }
 
   /** A series of an HA pair: false steps over it (A3). */

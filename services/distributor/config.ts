@@ -5,6 +5,7 @@ import {
   type ConfigOf,
   defineSettings,
   duration,
+  flag,
   integer,
   list,
   number,
@@ -36,6 +37,7 @@ export const distributorSettings = defineSettings({
   samplesBurstMax: integer(10_000_000, 'limit: samples that a tenant may send at once beyond its rate', { min: 1 }),
   seriesPerTenantMax: integer(5_000_000, 'limit: series in memory per tenant', { min: 1 }),
   pastMs: duration('0s', 'limit: how far behind now a sample may lie; 0 is no limit'),
+  startTimestamps: flag(false, 'keep the start timestamps of samples that remote write 2.0 tells'),
   dictionarySeriesMax: integer(
     4_000_000,
     'series that one distributor remembers; beyond it the dictionary starts afresh',

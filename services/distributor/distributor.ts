@@ -252,7 +252,7 @@ export function distributor(deps: DistributorDeps): Actor {
   function write(staged: Staged, denied: ReadonlySet<number>, used: Dictionary) {
     for (const writer of writers) writer.begin()
     const { partitions } = used
-    const { refs, times, words, count } = staged
+    const { refs, times, words, startTimes, count } = staged
     const isAllIn = denied.size === 0
     let samplesWritten = 0
     for (let i = 0; i < count; i++) {
@@ -261,7 +261,8 @@ export function distributor(deps: DistributorDeps): Actor {
         staged.refuse(seriesLimitRefusal())
         continue
       }
-      writers[partitions[ref]!]!.float(used, ref, times[i]!, words, i)
+      const startTime = startTimes === undefined ? 0 : startTimes[i]!
+      writers[partitions[ref]!]!.float(used, ref, times[i]!, words, i, startTime)
       samplesWritten++
     }
     const histograms = staged.histograms.filter(({ ref }) => !denied.has(ref))

@@ -118,9 +118,9 @@ export class PartitionWriter {
     this.touched = []
   }
 
-  float(dictionary: Dictionary, ref: number, time: number, words: Uint32Array, index: number): void {
+  float(dictionary: Dictionary, ref: number, time: number, words: Uint32Array, index: number, startTime: number): void {
     const { batch } = this.openBatch(dictionary)
-    batch.addFloat(ref, time, words, index)
+    batch.addFloat(ref, time, words, index, startTime)
     const isHeavy = batch.definitions.length > HEAVY_BYTES || batch.strings.length > HEAVY_BYTES
     if (isHeavy || (batch.count & 127) === 0) this.closeIfFull()
   }

@@ -7,6 +7,7 @@ import { hex } from '../../shared/base/random.ts'
 import type { Mark } from '../../shared/contracts/log.ts'
 import type { Labels } from '../../shared/model/labels.ts'
 import { encodeLogBatch } from '../../shared/wire/log-batch.ts'
+import { StartsColumn } from '../../shared/wire/starts-column.ts'
 import { Writer } from '../../shared/wire/varint.ts'
 import type { Dictionary } from './dictionary.ts'
 
@@ -112,6 +113,8 @@ export interface StagedHistogram {
   readonly ref: number
   readonly time: number
   readonly canonical: Uint8Array
+  /** 0: unknown. */
+  readonly startTime: number
 }
 
 export interface StagedExemplar {
@@ -139,6 +142,8 @@ export class Batch {
   times = new Float64Array(4096)
   /** Low and high word of each value. */
   words = new Uint32Array(8192)
+  /** Made by the first float that has a start time: of each float, 0 where it is unknown. */
+  private startTimes: Float64Array | undefined
   readonly histograms: StagedHistogram[] = []
   readonly exemplars: StagedExemplar[] = []
   readonly metadata: StagedMetadata[] = []
@@ -153,7 +158,9 @@ export class Batch {
   readonly isForgetful: boolean
   private readonly idColumn = new Writer(4096)
   private readonly timeColumn = new Writer(4096)
+  private readonly startColumn = new StartsColumn()
   private readonly histogramColumn = new Writer(256)
+  private readonly histogramStartColumn = new StartsColumn()
   private readonly exemplarColumn = new Writer(256)
   private readonly metadataColumn = new Writer(256)
   private previousId = 0
@@ -175,6 +182,7 @@ export class Batch {
       this.count * 8 +
       this.idColumn.length +
       this.timeColumn.length +
+      this.startColumn.length +
       this.strings.length +
       this.definitions.length +
       this.histogramColumn.length +
@@ -187,19 +195,23 @@ export class Batch {
     return this.count + this.histograms.length + this.exemplars.length + this.metadata.length === 0
   }
 
-  /** Adds one float; its value is the pair `index` of `words`. */
-  addFloat(ref: number, time: number, words: Uint32Array, index: number): void {
+  /** Adds one float; its value is the pair `index` of `words`. `startTime` 0: unknown. */
+  addFloat(ref: number, time: number, words: Uint32Array, index: number, startTime = 0): void {
     if (this.count === this.refs.length) this.grow()
     this.refs[this.count] = ref
     this.times[this.count] = time
     this.words[2 * this.count] = words[2 * index]!
     this.words[2 * this.count + 1] = words[2 * index + 1]!
+    if (startTime !== 0 || this.startTimes !== undefined) {
+      this.startTimes ??= new Float64Array(this.refs.length)
+      this.startTimes[this.count] = startTime
+    }
     this.encodeFloat(this.count++)
   }
 
   addHistogram(histogram: StagedHistogram): void {
+    this.encodeHistogram(histogram, this.histograms.length)
     this.histograms.push(histogram)
-    this.encodeHistogram(histogram)
   }
 
   addExemplar(exemplar: StagedExemplar): void {
@@ -217,7 +229,7 @@ export class Batch {
     this.session = session
     this.clearEncoding()
     for (let i = 0; i < this.count; i++) this.encodeFloat(i)
-    for (const histogram of this.histograms) this.encodeHistogram(histogram)
+    for (const [index, histogram] of this.histograms.entries()) this.encodeHistogram(histogram, index)
     for (const exemplar of this.exemplars) this.encodeExemplar(exemplar)
     for (const metadata of this.metadata) this.encodeMetadata(metadata)
   }
@@ -232,7 +244,9 @@ export class Batch {
       parts.push(next)
       return next
     }
-    for (let i = 0; i < this.count; i++) room().addFloat(this.refs[i]!, this.times[i]!, this.words, i)
+    for (let i = 0; i < this.count; i++) {
+      room().addFloat(this.refs[i]!, this.times[i]!, this.words, i, this.startTimes?.[i] ?? 0)
+    }
     for (const histogram of this.histograms) room().addHistogram(histogram)
     for (const exemplar of this.exemplars) room().addExemplar(exemplar)
     for (const metadata of this.metadata) room().addMetadata(metadata)
@@ -243,6 +257,7 @@ export class Batch {
   reuse(session: Session): void {
     this.session = session
     this.count = 0
+    this.startTimes = undefined
     this.histograms.length = 0
     this.exemplars.length = 0
     this.metadata.length = 0
@@ -269,6 +284,8 @@ export class Batch {
       histograms: this.histogramColumn.view(),
       exemplars: this.exemplarColumn.view(),
       metadata: this.metadataColumn.view(),
+      starts: this.startColumn.finish(this.count),
+      histogramStarts: this.histogramStartColumn.finish(this.histograms.length),
     })
   }
 
@@ -279,9 +296,12 @@ export class Batch {
     this.timeColumn.zigzag(time - this.previousTime)
     this.previousId = id
     this.previousTime = time
+    const startTime = this.startTimes === undefined ? 0 : this.startTimes[index]!
+    if (startTime !== 0) this.startColumn.put(index, startTime)
   }
 
-  private encodeHistogram({ ref, time, canonical }: StagedHistogram): void {
+  private encodeHistogram({ ref, time, canonical, startTime }: StagedHistogram, index: number): void {
+    if (startTime !== 0) this.histogramStartColumn.put(index, startTime)
     this.histogramColumn.uvarint(this.session.idOf(ref, this))
     this.histogramColumn.zigzag(time)
     this.histogramColumn.uvarint(canonical.length)
@@ -315,7 +335,9 @@ export class Batch {
     this.definitions.reset()
     this.idColumn.reset()
     this.timeColumn.reset()
+    this.startColumn.reset()
     this.histogramColumn.reset()
+    this.histogramStartColumn.reset()
     this.exemplarColumn.reset()
     this.metadataColumn.reset()
   }
@@ -331,5 +353,9 @@ export class Batch {
     const words = new Uint32Array(2 * capacity)
     words.set(this.words)
     this.words = words
+    if (this.startTimes === undefined) return
+    const startTimes = new Float64Array(capacity)
+    startTimes.set(this.startTimes)
+    this.startTimes = startTimes
   }
 }

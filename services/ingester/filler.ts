@@ -11,8 +11,8 @@ import {
   type SessionPart,
 } from '../../shared/contracts/read.ts'
 import type { Log } from '../../shared/telemetry/log.ts'
-import { HistogramChunkReader } from '../../shared/tsdb/chunk/histogram.ts'
-import { decodeXor, ENCODING_XOR } from '../../shared/tsdb/chunk/xor.ts'
+import { SampleColumns } from '../../shared/tsdb/columns.ts'
+import { decodeChunk } from '../../shared/tsdb/decode.ts'
 import type { Head } from '../../shared/tsdb/head/head.ts'
 import type { StringTable } from '../../shared/tsdb/head/string-table.ts'
 import { type Damage, describe } from './damage.ts'
@@ -82,6 +82,7 @@ class Fill {
   private readonly strings: StringTable
   /** By what the frames belong to: the strings of the answer. Numbers of ours would not outlive an await. */
   private readonly tables = new Map<string, string[]>()
+  private readonly columns = new SampleColumns()
 
   constructor(owner: Owner, segment: number, strings: StringTable) {
     this.owner = owner
@@ -164,15 +165,16 @@ class Fill {
   private applyChunk(head: Head, ref: number, frame: SelectFrame, chunk: number): void {
     const start = chunk === 0 ? 0 : frame.chunkEnds![chunk - 1]!
     const end = frame.chunkEnds![chunk]!
-    const count = frame.chunkSamples![chunk]!
-    if (frame.chunkEncodings![chunk] === ENCODING_XOR) {
-      const times = new Float64Array(count)
-      const values = new Float64Array(count)
-      decodeXor(frame.chunks!, start, end, times, values, 0)
-      for (let i = 0; i < count; i++) head.appendFloat(ref, this.segment, times[i]!, values, i)
-      return
+    const { segment, columns } = this
+    columns.clear()
+    decodeChunk({ encoding: frame.chunkEncodings![chunk]!, bytes: frame.chunks!, start, end }, columns)
+    const { times, values, words, histograms, startTimes, count } = columns
+    for (let i = 0; i < count; i++) {
+      const histogram = histograms?.[i]
+      const startTime = startTimes?.[i] ?? 0
+      if (histogram !== undefined) head.appendHistogram(ref, segment, times[i]!, histogram, startTime)
+      else if (startTime === 0) head.appendFloat(ref, segment, times[i]!, values, i)
+      else head.appendStarted(ref, segment, times[i]!, words[2 * i]!, words[2 * i + 1]!, startTime)
     }
-    const reader = new HistogramChunkReader(frame.chunkEncodings![chunk]!, frame.chunks!, start, end)
-    while (reader.next()) head.appendHistogram(ref, this.segment, reader.time, reader.histogram())
   }
 }

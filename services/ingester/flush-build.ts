@@ -13,9 +13,8 @@ import { compareLabels, type Labels } from '../../shared/model/labels.ts'
 import { META_FILE } from '../../shared/tsdb/block/files.ts'
 import { blockMeta, metaBytes, type Origin } from '../../shared/tsdb/block/meta.ts'
 import { BlockWriter } from '../../shared/tsdb/block/writer.ts'
-import { HistogramChunkReader } from '../../shared/tsdb/chunk/histogram.ts'
-import { decodeXorWords, ENCODING_XOR } from '../../shared/tsdb/chunk/xor.ts'
 import { SampleColumns, type SampleRun } from '../../shared/tsdb/columns.ts'
+import { decodeChunk } from '../../shared/tsdb/decode.ts'
 import { mergeRuns } from '../../shared/tsdb/merge.ts'
 
 export type FlushOrigin = Extract<BlockOrigin, { kind: 'flush' }>
@@ -170,17 +169,8 @@ class SeriesReader {
 }
 
 function readChunk(frame: SelectFrame, chunk: number, sink: SampleColumns): void {
-  const { chunks, chunkEnds, chunkEncodings, chunkSamples } = frame
-  if (!chunks || !chunkEnds || !chunkEncodings || !chunkSamples) throw new CorruptError('bad-frame', 'no chunks')
+  const { chunks, chunkEnds, chunkEncodings } = frame
+  if (!chunks || !chunkEnds || !chunkEncodings) throw new CorruptError('bad-frame', 'no chunks')
   const start = chunk === 0 ? 0 : chunkEnds[chunk - 1]!
-  const end = chunkEnds[chunk]!
-  const count = chunkSamples[chunk]!
-  if (chunkEncodings[chunk] === ENCODING_XOR) {
-    sink.reserve(count)
-    decodeXorWords(chunks, start, end, sink.times, sink.words, 0)
-    sink.advance(count)
-    return
-  }
-  const reader = new HistogramChunkReader(chunkEncodings[chunk]!, chunks, start, end)
-  while (reader.next()) sink.pushHistogram(reader.time, reader.histogram())
+  decodeChunk({ encoding: chunkEncodings[chunk]!, bytes: chunks, start, end: chunkEnds[chunk]! }, sink)
 }

@@ -196,6 +196,7 @@ export class FrameBuilder {
     const taken = {
       times: this.samples.times.slice(0, this.samples.count),
       values: this.samples.values.slice(0, this.samples.count),
+      ...(this.samples.startTimes && { startTimes: this.samples.startTimes.slice(0, this.samples.count) }),
       histogramEnds: this.histogramEnds.taken(),
       histograms: this.histograms.finish(),
     }

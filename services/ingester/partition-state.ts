@@ -12,10 +12,12 @@ import { hex } from '../../shared/base/random.ts'
 import { decodeDelete, decodeUndelete } from '../../shared/contracts/deletes.ts'
 import { decodeMark, type Mark } from '../../shared/contracts/log.ts'
 import type { AppliedDelete } from '../../shared/contracts/read.ts'
+import { wordsOf } from '../../shared/tsdb/chunk/xor.ts'
 import { Head } from '../../shared/tsdb/head/head.ts'
 import type { StringTable } from '../../shared/tsdb/head/string-table.ts'
 import { decodeCanonical } from '../../shared/wire/histogram.ts'
 import { decodeLogBatch, type LogBatch } from '../../shared/wire/log-batch.ts'
+import { StartsReader } from '../../shared/wire/starts-column.ts'
 import { Reader } from '../../shared/wire/varint.ts'
 import { DAMAGES_MAX, type DamageKind } from './damage.ts'
 import { HeldDeletions } from './held-deletions.ts'
@@ -291,7 +293,9 @@ export class PartitionState {
     const undefinedCount = this.inPlace(
       seq,
       () =>
-        this.applyFloats(batch, session, segment) +
+        (batch.starts === undefined
+          ? this.applyFloats(batch, session, segment)
+          : this.applyStarted(batch, session, segment)) +
         this.applyHistograms(batch, session, segment) +
         this.applyExemplars(batch, session),
     )
@@ -385,8 +389,38 @@ export class PartitionState {
     return undefinedCount
   }
 
+  /** The same for floats of which some have start times. */
+  private applyStarted(batch: LogBatch, session: SessionDictionary, segment: number): number {
+    const { values, sampleCount } = batch
+    const idReader = new Reader(batch.ids)
+    const timeReader = new Reader(batch.times)
+    const starts = new StartsReader(batch.starts)
+    const words = wordsOf(values)
+    let id = 0
+    let time = 0
+    let undefinedCount = 0
+    const isDropped = this.segment <= this.droppedUpTo
+    for (let i = 0; i < sampleCount; i++) {
+      id += idReader.zigzag()
+      time += timeReader.zigzag()
+      const start = starts.next()
+      const head = session.heads[id]
+      const ref = session.refs[id]!
+      if (head === undefined) undefinedCount++
+      else if (isDropped) continue
+      else if (start === 0) head.appendFloat(ref, segment, time, values, i)
+      else head.appendStarted(ref, segment, time, words[2 * i]!, words[2 * i + 1]!, start)
+    }
+    idReader.end('ids')
+    timeReader.end('times')
+    starts.end()
+    this.samplesApplied += sampleCount
+    return undefinedCount
+  }
+
   private applyHistograms(batch: LogBatch, session: SessionDictionary, segment: number): number {
     const reader = new Reader(batch.histograms)
+    const starts = new StartsReader(batch.histogramStarts)
     let undefinedCount = 0
     const isDropped = this.segment <= this.droppedUpTo
     while (reader.remaining > 0) {
@@ -394,11 +428,13 @@ export class PartitionState {
       const time = reader.zigzag()
       const canonical = reader.bytes(reader.uvarint())
       reader.check('histograms')
+      const start = starts.next()
       const head = session.heads[id]
       if (head === undefined) undefinedCount++
-      else if (!isDropped) head.appendHistogram(session.refs[id]!, segment, time, decodeCanonical(canonical))
+      else if (!isDropped) head.appendHistogram(session.refs[id]!, segment, time, decodeCanonical(canonical), start)
       this.samplesApplied++
     }
+    starts.end()
     return undefinedCount
   }
 

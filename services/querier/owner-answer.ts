@@ -199,6 +199,7 @@ export class OwnerAnswer {
     const { labelCounts, histogramEnds, histograms } = frame
     const times = frame.times!
     const values = frame.values!
+    const { startTimes } = frame
     const columns = { times, values }
     let at = 0
     let histogramStart = 0
@@ -206,12 +207,18 @@ export class OwnerAnswer {
       const labels = this.labelsOf(frame, s, at)
       at += labelCounts[s]! * 2
       const histogramEnd = histogramEnds?.[s] ?? histogramStart
-      if (histogramEnd === histogramStart) {
+      const hasStart = startTimes !== undefined && startTimes[s] !== 0
+      if (histogramEnd === histogramStart && !hasStart) {
         this.series.push(new SharedColumnSeries(labels, columns, s, s + 1)) // A2: not even copied
       } else {
-        const histogram = decodeCanonical(histograms!.subarray(histogramStart, histogramEnd))
-        const one = { times: times.subarray(s, s + 1), values: values.subarray(s, s + 1) }
-        this.series.push({ labels, ...one, histograms: [histogram] })
+        const start = hasStart && { startTimes: startTimes.subarray(s, s + 1) }
+        const one = { labels, times: times.subarray(s, s + 1), values: values.subarray(s, s + 1), ...start }
+        const isFloat = histogramEnd === histogramStart
+        if (isFloat) this.series.push(one)
+        else {
+          const histogram = decodeCanonical(histograms!.subarray(histogramStart, histogramEnd))
+          this.series.push({ ...one, histograms: [histogram] })
+        }
         histogramStart = histogramEnd
       }
     }
@@ -260,6 +267,9 @@ function checkShape(frame: SelectFrame): void {
   const { times, values, histogramEnds, histograms } = frame
   if (times !== undefined && (times.length !== seriesCount || values?.length !== seriesCount)) {
     throw corrupt('samples are not as many as series')
+  }
+  if (frame.startTimes !== undefined && frame.startTimes.length !== times?.length) {
+    throw corrupt('start times are not as many as samples')
   }
   if (histogramEnds !== undefined && histogramEnds.length > 0) {
     if (histogramEnds.length !== seriesCount || !areEnds(histogramEnds, histograms?.length ?? 0)) {

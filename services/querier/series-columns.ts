@@ -9,9 +9,10 @@ import type { Histogram } from '../../shared/model/histogram.ts'
 import type { Labels } from '../../shared/model/labels.ts'
 import { histogramListBytes, SAMPLE_BYTES, SERIES_BYTES } from '../../shared/promql/memory.ts'
 import type { SeriesSamples } from '../../shared/promql/source.ts'
-import { HistogramChunkReader } from '../../shared/tsdb/chunk/histogram.ts'
-import { decodeXorWords, ENCODING_XOR, wordsOf, xorCount } from '../../shared/tsdb/chunk/xor.ts'
+import { chunkCount } from '../../shared/tsdb/chunk/histogram.ts'
+import { decodeXorWords, ENCODING_XOR, wordsOf } from '../../shared/tsdb/chunk/xor.ts'
 import { SampleColumns, type SampleRun } from '../../shared/tsdb/columns.ts'
+import { decodeChunk } from '../../shared/tsdb/decode.ts'
 import type { Interval } from '../../shared/tsdb/delete-filter.ts'
 import { mergeRuns } from '../../shared/tsdb/merge.ts'
 
@@ -164,7 +165,7 @@ export class SeriesColumns {
     return at
   }
 
-  /** The general way: histograms among the chunks, or chunks that overlap. */
+  /** The general way: histograms or start times among the chunks, or chunks that overlap. */
   private decodeMixed(
     labels: Labels,
     chunks: ChunkList,
@@ -189,8 +190,10 @@ export class SeriesColumns {
     const times = scratch.times.slice(low, high)
     const values = scratch.values.slice(low, high)
     const histograms: readonly (Histogram | undefined)[] | undefined = scratch.histograms?.slice(low, high)
-    this.hold(SERIES_BYTES + SAMPLE_BYTES * times.length + histogramListBytes(histograms))
-    return histograms === undefined ? { labels, times, values } : { labels, times, values, histograms }
+    const startTimes = scratch.startTimes?.slice(low, high)
+    const startBytes = startTimes?.byteLength ?? 0
+    this.hold(SERIES_BYTES + SAMPLE_BYTES * times.length + startBytes + histogramListBytes(histograms))
+    return { labels, times, values, ...(histograms && { histograms }), ...(startTimes && { startTimes }) }
   }
 }
 
@@ -209,10 +212,11 @@ function firstAtOrAfter(times: Float64Array, from: number, to: number, ms: numbe
 
 /** Cuts the samples of a series down to the newest one. */
 export function newestOnly(series: SeriesSamples): SeriesSamples {
-  const { labels, times, values, histograms } = series
+  const { labels, times, values, histograms, startTimes } = series
   if (times.length <= 1) return series
   const last = times.length - 1
-  const newest = { labels, times: times.slice(last), values: values.slice(last) }
+  const starts = startTimes && { startTimes: startTimes.slice(last) }
+  const newest = { labels, times: times.slice(last), values: values.slice(last), ...starts }
   const histogram = histograms?.[last]
   return histogram === undefined ? newest : { ...newest, histograms: [histogram] }
 }
@@ -225,7 +229,7 @@ export function isHidden(time: number, hidden: readonly Interval[]): boolean {
 }
 
 function drop(columns: SampleColumns, hidden: readonly Interval[]): void {
-  const { times, words, histograms } = columns
+  const { times, words, histograms, startTimes } = columns
   let at = 0
   for (let i = 0; i < columns.count; i++) {
     if (isHidden(times[i]!, hidden)) continue
@@ -233,6 +237,7 @@ function drop(columns: SampleColumns, hidden: readonly Interval[]): void {
     words[2 * at] = words[2 * i]!
     words[2 * at + 1] = words[2 * i + 1]!
     if (histograms !== undefined) histograms[at] = histograms[i]
+    if (startTimes !== undefined) startTimes[at] = startTimes[i]!
     at++
   }
   columns.count = at
@@ -241,21 +246,15 @@ function drop(columns: SampleColumns, hidden: readonly Interval[]): void {
 
 function decodeRun(chunks: ChunkList, chunk: number): SampleRun {
   const columns = new SampleColumns(Math.max(1, chunks.countAt(chunk)))
-  const encoding = chunks.encodingAt(chunk)
-  const bytes = chunks.bytesAt(chunk)
-  const start = chunks.startAt(chunk)
-  const end = chunks.endAt(chunk)
-  if (encoding === ENCODING_XOR) {
-    columns.count = decodeXorWords(bytes, start, end, columns.times, columns.words, 0)
-  } else {
-    const reader = new HistogramChunkReader(encoding, bytes, start, end)
-    while (reader.next()) columns.pushHistogram(reader.time, reader.histogram())
-  }
+  const place = { start: chunks.startAt(chunk), end: chunks.endAt(chunk) }
+  decodeChunk({ encoding: chunks.encodingAt(chunk), bytes: chunks.bytesAt(chunk), ...place }, columns)
   return columns.asRun()
 }
 
 function checkCount(chunks: ChunkList, chunk: number): void {
   const start = chunks.startAt(chunk)
-  if (chunks.endAt(chunk) - start >= 2 && xorCount(chunks.bytesAt(chunk), start) === chunks.countAt(chunk)) return
+  const isThere = chunks.endAt(chunk) - start >= 2
+  const bytes = chunks.bytesAt(chunk)
+  if (isThere && chunkCount(chunks.encodingAt(chunk), bytes, start) === chunks.countAt(chunk)) return
   throw new CorruptError('err-carillon-bad-chunk', 'a chunk does not hold the samples that it is said to hold')
 }

@@ -70,16 +70,23 @@ function merged(parts: readonly SeriesSamples[]): SeriesSamples {
   if (inOrder !== undefined) return inOrder
   const columns = new SampleColumns()
   mergeRuns(
-    parts.map(
-      ({ times, values, histograms }): SampleRun => ({ times, values, histograms, start: 0, end: times.length }),
-    ),
+    parts.map(({ times, values, histograms, startTimes }): SampleRun => {
+      return { times, values, histograms, startTimes, start: 0, end: times.length }
+    }),
     columns,
   )
   const times = columns.times.slice(0, columns.count)
   const values = columns.values.slice(0, columns.count)
   const { histograms } = columns
+  const startTimes = columns.startTimes?.slice(0, columns.count)
   if (histograms !== undefined) settleResets(parts, times, histograms)
-  return { labels: parts[0]!.labels, times, values, ...(histograms === undefined ? {} : { histograms }) }
+  return {
+    labels: parts[0]!.labels,
+    times,
+    values,
+    ...(histograms && { histograms }),
+    ...(startTimes && { startTimes }),
+  }
 }
 
 /** A reset that a source announces lies between two samples of its own: where another source has one between them, it is looked for (L11). */
@@ -98,12 +105,12 @@ function settleResets(parts: readonly SeriesSamples[], times: Float64Array, merg
   }
 }
 
-/** Floats of parts that follow each other in time, as those of blocks mostly do, are copied as they stand. */
+/** Floats without start times of parts that follow each other in time, as those of blocks mostly do, are copied as they stand. */
 function joinedInOrder(parts: readonly SeriesSamples[]): SeriesSamples | undefined {
   const runs: { times: Float64Array; values: Float64Array }[] = []
   let count = 0
-  for (const { times, values, histograms } of parts) {
-    if (histograms !== undefined) return undefined
+  for (const { times, values, histograms, startTimes } of parts) {
+    if (histograms !== undefined || startTimes !== undefined) return undefined
     if (times.length === 0) continue
     runs.push({ times, values })
     count += times.length

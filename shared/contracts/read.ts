@@ -78,7 +78,7 @@ export interface SelectFrame {
   readonly hashes?: Uint32Array
   /** mode `all`: count of chunks of each series. */
   readonly chunkCounts?: Uint32Array
-  /** mode `all`: encoding of each chunk (1 XOR, 2 integer histogram, 3 float histogram). */
+  /** mode `all`: encoding of each chunk (1 XOR, 2 integer histogram, 3 float histogram; 4, 5, 6: the same with start times). */
   readonly chunkEncodings?: Uint8Array
   /** mode `all`: samples in each chunk. */
   readonly chunkSamples?: Uint16Array
@@ -90,6 +90,8 @@ export interface SelectFrame {
   /** mode `last`: one each per series. */
   readonly times?: Float64Array
   readonly values?: Float64Array
+  /** mode `last`: the start time of each sample, 0: unknown; absent when all are. */
+  readonly startTimes?: Float64Array
   /** mode `last`: canonical histograms of the series whose sample is one: end offsets (equal to the one before: a float). */
   readonly histogramEnds?: Uint32Array
   readonly histograms?: Uint8Array

@@ -67,7 +67,15 @@ function pushGreatest(cursors: readonly Cursor[], time: number, sink: SampleColu
 function compareAt(a: Cursor, b: Cursor): number {
   const histogramA = a.run.histograms?.[a.at]
   const histogramB = b.run.histograms?.[b.at]
-  if (histogramA !== undefined) return histogramB === undefined ? 1 : compareHistograms(histogramA, histogramB)
+  if (histogramA !== undefined) {
+    return histogramB === undefined ? 1 : compareHistograms(histogramA, histogramB) || startAt(a) - startAt(b)
+  }
   if (histogramB !== undefined) return -1
-  return compareValueBits(a.words[2 * a.at + 1]!, a.words[2 * a.at]!, b.words[2 * b.at + 1]!, b.words[2 * b.at]!)
+  const order = compareValueBits(a.words[2 * a.at + 1]!, a.words[2 * a.at]!, b.words[2 * b.at + 1]!, b.words[2 * b.at]!)
+  return order || startAt(a) - startAt(b)
+}
+
+/** Of two samples that are alike else, the one with the later start time is the greater; unknown is 0. */
+function startAt({ run, at }: Cursor): number {
+  return run.startTimes === undefined ? 0 : run.startTimes[at]!
 }

@@ -2,6 +2,8 @@
 //
 //   "CB" | version 1 | flags 0 | CRC-32C of all that follows, little-endian | CBOR array of 15 fields
 //
+// Version 2 has 17 fields: start times behind. It is written only where a sample has one.
+//
 // Ids and label strings are numbered within the session (L1, L2); times and ids travel as differences to the sample before, values as raw
 // 64-bit words. Encoding neither knows nor cares what the numbers mean: that is the distributor's dictionary and the owner's.
 import { Decoder } from 'cbor-x'
@@ -11,6 +13,7 @@ import { Reader } from './varint.ts'
 
 export const SESSION_BYTES = 16
 const VERSION = 1
+const VERSION_STARTS = 2
 const HEADER_BYTES = 8
 const cbor = new Decoder({ useRecords: false })
 
@@ -45,16 +48,26 @@ export interface LogBatch extends BatchHeader {
   readonly exemplars: Uint8Array
   /** [tenant, metric, type, help, unit]* */
   readonly metadata: Uint8Array
+  /** Only where a sample has one: the start times of the samples, then of the histograms (starts-column.ts). */
+  readonly starts?: Uint8Array | undefined
+  readonly histogramStarts?: Uint8Array | undefined
 }
+
+const NONE = new Uint8Array(0)
 
 /** Encodes to a fresh buffer of just the size. The CBOR is written here and not by the library, which would grow and copy. */
 export function encodeLogBatch(batch: LogBatch): Uint8Array {
   const values = new Uint8Array(batch.values.buffer, batch.values.byteOffset, batch.values.byteLength)
   const columns = [batch.session, batch.strings, batch.definitions, batch.ids, batch.times, values]
   columns.push(batch.histograms, batch.exemplars, batch.metadata)
+  const { starts = NONE, histogramStarts = NONE } = batch
+  const hasStarts = starts.length + histogramStarts.length > 0
+  columns.push(starts, histogramStarts)
   const columnBytes = columns.reduce((sum, column) => sum + column.length, 0)
-  const out = new CborOut(HEADER_BYTES + columnBytes + 3 * batch.nonce.length + FIELD_COUNT * FIELD_HEAD_BYTES_MAX)
-  out.head(ARRAY, FIELD_COUNT)
+  const out = new CborOut(
+    HEADER_BYTES + columnBytes + 3 * batch.nonce.length + FIELD_COUNT_STARTS * FIELD_HEAD_BYTES_MAX,
+  )
+  out.head(ARRAY, hasStarts ? FIELD_COUNT_STARTS : FIELD_COUNT)
   out.bytes(batch.session)
   out.head(UNSIGNED, batch.epoch)
   out.text(batch.nonce)
@@ -71,10 +84,15 @@ export function encodeLogBatch(batch: LogBatch): Uint8Array {
   out.bytes(batch.histograms)
   out.bytes(batch.exemplars)
   out.bytes(batch.metadata)
-  return out.sealed()
+  if (hasStarts) {
+    out.bytes(starts)
+    out.bytes(histogramStarts)
+  }
+  return out.sealed(hasStarts ? VERSION_STARTS : VERSION)
 }
 
 const FIELD_COUNT = 15
+const FIELD_COUNT_STARTS = 17
 /** A tag and a length. */
 const FIELD_HEAD_BYTES_MAX = 12
 /** Major types of CBOR, and the tag of RFC 8746 for columns of 64-bit floats. */
@@ -124,11 +142,11 @@ class CborOut {
     this.at += this.buffer.write(text, this.at)
   }
 
-  sealed(): Uint8Array {
+  sealed(version: number): Uint8Array {
     const bytes = this.buffer.subarray(0, this.at)
     bytes[0] = 0x43
     bytes[1] = 0x42
-    bytes[2] = VERSION
+    bytes[2] = version
     bytes[3] = 0
     bytes.writeUInt32LE(crc32c(bytes, HEADER_BYTES), 4)
     return bytes
@@ -149,8 +167,9 @@ export function decodeLogBatch(bytes: Uint8Array): LogBatch {
   const actual = crc32c(bytes, HEADER_BYTES)
   // First of all: only what its checksum vouches for can be of a newer version, anything else is junk.
   if (stated !== actual) throw new CorruptError('bad-checksum', `log batch has CRC-32C ${actual}, states ${stated}`)
-  if (bytes[2] !== VERSION)
-    throw new CorruptError('newer-version', `log batch version ${bytes[2]}, known is ${VERSION}`)
+  const version = bytes[2]
+  if (version !== VERSION && version !== VERSION_STARTS)
+    throw new CorruptError('newer-version', `log batch version ${version}, known are 1 and ${VERSION_STARTS}`)
   if (bytes[3] !== 0) throw new CorruptError('newer-version', `log batch has flags ${bytes[3]}, known are none`)
   let fields: unknown
   try {
@@ -158,15 +177,17 @@ export function decodeLogBatch(bytes: Uint8Array): LogBatch {
   } catch (cause) {
     throw new CorruptError('bad-batch', `log batch: ${textOf(cause)}`, { cause })
   }
-  return checkFields(fields)
+  return checkFields(fields, version === VERSION ? FIELD_COUNT : FIELD_COUNT_STARTS)
 }
 
-function checkFields(fields: unknown): LogBatch {
-  if (!Array.isArray(fields) || fields.length !== 15) throw new CorruptError('bad-batch', 'log batch: not 15 fields')
+function checkFields(fields: unknown, count: number): LogBatch {
+  if (!Array.isArray(fields) || fields.length !== count)
+    throw new CorruptError('bad-batch', `log batch: not ${count} fields`)
   const [session, epoch, nonce, counter, lastCounter, lastSeq, strings, definitions] = fields
-  const [sampleCount, ids, times, values, histograms, exemplars, metadata] = fields.slice(8)
+  const [sampleCount, ids, times, values, histograms, exemplars, metadata, starts, histogramStarts] = fields.slice(8)
   const numbers = [epoch, counter, lastCounter, lastSeq, sampleCount]
   const columns = [session, strings, definitions, ids, times, histograms, exemplars, metadata]
+  if (count === FIELD_COUNT_STARTS) columns.push(starts, histogramStarts)
   const isSound =
     numbers.every((value) => Number.isSafeInteger(value) && value >= 0) &&
     columns.every((value) => value instanceof Uint8Array) &&
@@ -191,5 +212,12 @@ function checkFields(fields: unknown): LogBatch {
     histograms,
     exemplars,
     metadata,
+    starts: areThere(starts),
+    histogramStarts: areThere(histogramStarts),
   }
+}
+
+/** A column without bytes says that no sample of its kind has a start time. */
+function areThere(starts: Uint8Array | undefined): Uint8Array | undefined {
+  return starts === undefined || starts.length === 0 ? undefined : starts
 }

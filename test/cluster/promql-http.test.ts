@@ -7,15 +7,13 @@ import { FEATURES, runScript, SAMPLES_MAX, type ScriptGround } from '../spec/pro
 import { type System, startSystem } from './system.ts'
 
 const folder = join(import.meta.dirname, '../spec/promql')
-/** Rests on start times of single samples, which are not stored. */
-const SKIPPED: readonly string[] = ['start_timestamps.test']
-const files = readdirSync(folder).filter((name) => name.endsWith('.test') && !SKIPPED.includes(name))
+const files = readdirSync(folder).filter((name) => name.endsWith('.test'))
 
 let system: System
 let ground: ScriptGround
 beforeAll(async () => {
   const features = ['--enable-feature', [...FEATURES].join(',')]
-  system = await startSystem({ args: [...features, '--samples-max', String(SAMPLES_MAX)] })
+  system = await startSystem({ args: [...features, '--start-timestamps', '--samples-max', String(SAMPLES_MAX)] })
   ground = httpGround(system.url)
 }, 70_000)
 afterAll(() => system.stop(), 50_000)

@@ -1,7 +1,7 @@
 // A ground for promql scripts end to end: what they load is pushed by remote write 2.0, what they ask is asked over HTTP.
 //
 // Each clear begins a new tenant. What the protocol or the store cannot carry is named, and cases that rest on it are skipped: series
-// without a metric name, and times at which single samples began.
+// without a metric name.
 import { randomBytes } from 'node:crypto'
 import type { Histogram } from '../../shared/model/histogram.ts'
 import { type Labels, labelOf, METRIC_NAME } from '../../shared/model/labels.ts'
@@ -50,18 +50,17 @@ export function httpGround(url: string): ScriptGround {
 
 function whyNot(series: readonly LoadedSeries[]): string | undefined {
   if (series.some(({ labels }) => labelOf(labels, METRIC_NAME) === '')) return 'series without a metric name'
-  if (series.some(({ samples }) => samples.some(({ startMs }) => startMs !== 0))) return 'start times of samples'
   return undefined
 }
 
 /** A message of the protocol holds either floats or histograms. */
 function plainSeries({ labels, samples }: LoadedSeries): PlainSeries[] {
-  const floats: { time: number; value: number | Float64Array }[] = []
-  const histograms: { time: number; histogram: Histogram }[] = []
-  for (const { timeMs: time, point } of samples) {
-    if (point.kind === 'float') floats.push({ time, value: point.value })
-    else if (point.kind === 'stale') floats.push({ time, value: STALE })
-    else if (point.kind === 'histogram') histograms.push({ time, histogram: point.histogram })
+  const floats: { time: number; value: number | Float64Array; startTime: number }[] = []
+  const histograms: { time: number; histogram: Histogram; startTime: number }[] = []
+  for (const { timeMs: time, startMs: startTime, point } of samples) {
+    if (point.kind === 'float') floats.push({ time, startTime, value: point.value })
+    else if (point.kind === 'stale') floats.push({ time, startTime, value: STALE })
+    else if (point.kind === 'histogram') histograms.push({ time, startTime, histogram: point.histogram })
   }
   return [
     ...(floats.length > 0 ? [{ labels, samples: floats }] : []),

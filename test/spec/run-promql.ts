@@ -23,7 +23,7 @@ const files =
 
 const features = ['--enable-feature', [...FEATURES].join(',')]
 const system = args.includes('--http')
-  ? await startSystem({ args: [...features, '--samples-max', String(SAMPLES_MAX)] })
+  ? await startSystem({ args: [...features, '--start-timestamps', '--samples-max', String(SAMPLES_MAX)] })
   : undefined
 const ground = system === undefined ? engineGround() : httpGround(system.url)
 let failedCount = 0

@@ -1,6 +1,6 @@
 // The chunks of a block by position: neighbours come in one read, every checksum is looked at.
 import { crc32c } from '../../wire/crc32c.ts'
-import { xorCount } from '../chunk/xor.ts'
+import { chunkCount } from '../chunk/histogram.ts'
 import { ByteReader, u32At } from './bytes.ts'
 import { isKnownEncoding } from './chunk-cutting.ts'
 import { type BlockFiles, CHUNKS_FOLDER, chunkFileName, corruptAt, readExactly } from './files.ts'
@@ -138,5 +138,11 @@ export function decodeChunk(file: string, { base, bytes }: Piece, start: number,
   if (!isKnownEncoding(encoding)) throw corruptAt(file, base + start, `a chunk has the encoding ${encoding}`)
   if (length < 2) throw corruptAt(file, base + start, 'a chunk is too short')
   const chunk = bytes.subarray(from + CHUNK_ENCODING_BYTES, end)
-  return { encoding, bytes: chunk, minTime: place.minTime, maxTime: place.maxTime, count: xorCount(chunk, 0) }
+  return {
+    encoding,
+    bytes: chunk,
+    minTime: place.minTime,
+    maxTime: place.maxTime,
+    count: chunkCount(encoding, chunk, 0),
+  }
 }

@@ -1,21 +1,12 @@
 // Decodes a chunk of a block: as a check of its times, or for its samples.
 import { CorruptError } from '../../base/errors.ts'
-import { HistogramChunkReader } from '../chunk/histogram.ts'
-import { decodeXorWords } from '../chunk/xor.ts'
 import { SampleColumns } from '../columns.ts'
-import { isHistogramEncoding } from './chunk-cutting.ts'
+import { decodeChunk } from '../decode.ts'
 import type { BlockChunk } from './series.ts'
 
 /** Appends all samples of a chunk to the sink. Throws CorruptError. */
-export function decodeBlockChunk({ encoding, bytes, count }: BlockChunk, sink: SampleColumns): void {
-  if (!isHistogramEncoding(encoding)) {
-    sink.reserve(count)
-    decodeXorWords(bytes, 0, bytes.length, sink.times, sink.words, sink.count)
-    sink.advance(count)
-    return
-  }
-  const reader = new HistogramChunkReader(encoding, bytes, 0, bytes.length)
-  while (reader.next()) sink.pushHistogram(reader.time, reader.histogram())
+export function decodeBlockChunk({ encoding, bytes }: BlockChunk, sink: SampleColumns): void {
+  decodeChunk({ encoding, bytes, start: 0, end: bytes.length }, sink)
 }
 
 const columns = new SampleColumns(128)

@@ -6,7 +6,7 @@ import { createHash } from 'node:crypto'
 import { CorruptError } from '../../base/errors.ts'
 import { compareBytes, compareLabels, formatLabels, type Labels } from '../../model/labels.ts'
 import { sha256Of } from '../../wire/sha256.ts'
-import { isHistogramEncoding } from './chunk-cutting.ts'
+import { isHistogramEncoding } from '../chunk/histogram.ts'
 import { chunkFault } from './chunk-samples.ts'
 import {
   BlockCorruptError,

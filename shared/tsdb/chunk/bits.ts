@@ -72,6 +72,18 @@ export class BitWriter {
     this.wide(split[1]!, split[0]!, 64)
   }
 
+  /** Bytes of seven bits each, the low ones first. */
+  uvarint(value: number): void {
+    let rest = value
+    for (; rest >= 128; rest = Math.floor(rest / 128)) this.bits((rest % 128) | 128, 8)
+    this.bits(rest, 8)
+  }
+
+  /** The same for signed numbers. Exact up to ±2^52. */
+  varint(value: number): void {
+    this.uvarint(value < 0 ? -2 * value - 1 : 2 * value)
+  }
+
   /** Prometheus' bucketed signed integer: 1, 5, 9, 13, 17, 24, 32, 64 or 72 bits. Exact up to ±2^53. */
   varbitInt(value: number): void {
     if (value === 0) this.bits(0, 1)
@@ -143,6 +155,21 @@ export class BitReader {
     wordScratch[0] = this.low
     wordScratch[1] = this.high
     return floatScratch[0]!
+  }
+
+  uvarint(): number {
+    let value = 0
+    for (let scale = 1, i = 0; i < 10; i++, scale *= 128) {
+      const byte = this.bits(8)
+      value += (byte & 127) * scale
+      if (byte < 128) break
+    }
+    return value
+  }
+
+  varint(): number {
+    const zigzag = this.uvarint()
+    return zigzag % 2 === 0 ? zigzag / 2 : -(zigzag + 1) / 2
   }
 
   varbitInt(): number {

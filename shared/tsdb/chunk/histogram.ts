@@ -1,5 +1,5 @@
 // Chunks of native histograms, byte for byte as Prometheus writes them (docs/formats/chunk.md): encoding ids 2 (whole counts) and 3
-// (float counts). Counts are exact up to 2^53.
+// (float counts), with start times (starts.ts) 5 and 6. Counts are exact up to 2^53.
 //
 // Every histogram of a chunk has the same layout; a chunk of a counter holds no decrease of any count, so that readers need not look
 // for resets inside. Where Prometheus rewrites a chunk when buckets appear, we cut: what is read is what was appended.
@@ -9,12 +9,35 @@ import { STALE_HIGH, STALE_LOW } from '../../model/sample.ts'
 import { staleHistogram } from '../histogram-order.ts'
 import { BitReader, BitWriter, split, splitFloat } from './bits.ts'
 import { bucketCount, type HistogramLayout, readLayout, sameLayout, writeLayout } from './histogram-layout.ts'
+import { StartsReader, StartsWriter } from './starts.ts'
 import { xorCount } from './xor.ts'
 
 export const ENCODING_HISTOGRAM = 2
 export const ENCODING_FLOAT_HISTOGRAM = 3
+export const ENCODING_HISTOGRAM_STARTS = 5
+export const ENCODING_FLOAT_HISTOGRAM_STARTS = 6
+
+export function isHistogramEncoding(encoding: number): boolean {
+  return encoding === ENCODING_HISTOGRAM || encoding === ENCODING_FLOAT_HISTOGRAM || hasHistogramStarts(encoding)
+}
+
+function hasHistogramStarts(encoding: number): boolean {
+  return encoding === ENCODING_HISTOGRAM_STARTS || encoding === ENCODING_FLOAT_HISTOGRAM_STARTS
+}
+
+/** What the chunk at byte `start` says of counter resets: two bits, 0 is unknown. */
+export function counterFlagOf(encoding: number, bytes: Uint8Array, start: number): number {
+  return bytes[hasHistogramStarts(encoding) ? start : start + 2]! >>> 6
+}
+
+/** The samples that a chunk of any encoding says it has. */
+export function chunkCount(encoding: number, bytes: Uint8Array, start: number): number {
+  return hasHistogramStarts(encoding) ? xorCount(bytes, start) & COUNT_BESIDE_FLAG : xorCount(bytes, start)
+}
 
 const HEADER_BYTES = 3
+/** With start times, the flag stands in the two bits above the count. */
+const COUNT_BESIDE_FLAG = 0x3fff
 const FLAG_NO_RESET = 0b01
 const FLAG_RESET = 0b10
 const FLAG_GAUGE = 0b11
@@ -117,6 +140,8 @@ export class HistogramChunkWriter {
   private readonly isGauge: boolean
   private readonly writer = new BitWriter(256)
   private readonly layout: HistogramLayout
+  private readonly flag: number
+  private readonly starts: StartsWriter | undefined
   private readonly xor: XorColumns
   /** Whole-count columns (count, zero count, differences between neighbouring buckets): last value and last delta. */
   private readonly last: Float64Array
@@ -127,8 +152,13 @@ export class HistogramChunkWriter {
   private endsStale = false
   count = 0
 
-  /** `isContinuation`: the sample right before `first`, in the chunk before, makes it sure that `first` is no counter reset. */
-  constructor(time: number, first: Histogram, isContinuation = false) {
+  /** `isContinuation`: the sample right before `first`, in the chunk before, makes it sure that `first` is no counter reset. `start`: the
+   *  start time of the first sample, of a chunk that keeps them. */
+  constructor(
+    time: number,
+    first: Histogram,
+    { isContinuation = false, start }: { isContinuation?: boolean; start?: number | undefined } = {},
+  ) {
     const histogram = isStaleHistogram(first) ? staleHistogram(first.isFloat) : first
     this.isFloat = first.isFloat
     this.isGauge = histogram.resetHint === 'gauge'
@@ -139,33 +169,35 @@ export class HistogramChunkWriter {
     this.last = new Float64Array(this.isFloat ? 0 : 2 + buckets)
     this.delta = new Float64Array(this.isFloat ? 0 : 2 + buckets)
     const counterFlag = histogram.resetHint === 'reset' ? FLAG_RESET : isContinuation ? FLAG_NO_RESET : 0
-    const flag = this.isGauge ? FLAG_GAUGE : counterFlag
-    this.writer.bits(0, 16)
-    this.writer.bits(flag << 6, 8)
+    this.flag = this.isGauge ? FLAG_GAUGE : counterFlag
+    if (start !== undefined) this.starts = new StartsWriter()
+    this.writer.bits(0, 8 * HEADER_BYTES)
     writeLayout(this.writer, histogram)
-    this.append(time, first)
+    this.append(time, first, start)
   }
 
   get encoding(): number {
+    if (this.starts !== undefined) return this.isFloat ? ENCODING_FLOAT_HISTOGRAM_STARTS : ENCODING_HISTOGRAM_STARTS
     return this.isFloat ? ENCODING_FLOAT_HISTOGRAM : ENCODING_HISTOGRAM
   }
 
   /** The time is checked by the caller. A stale histogram fits anywhere, and only stale ones may follow it. */
-  accepts(histogram: Histogram): boolean {
-    if (histogram.isFloat !== this.isFloat) return false
+  accepts(histogram: Histogram, start = 0): boolean {
+    if (histogram.isFloat !== this.isFloat || (start !== 0 && this.starts === undefined)) return false
     if (isStaleHistogram(histogram)) return true
     if (this.endsStale || histogram.resetHint === 'reset') return false
     if ((histogram.resetHint === 'gauge') !== this.isGauge || !sameLayout(this.layout, histogram)) return false
     return this.isGauge || !decreases(this.previous, histogram)
   }
 
-  append(time: number, histogram: Histogram): void {
+  append(time: number, histogram: Histogram, start = 0): void {
     const isMarker = isStaleHistogram(histogram)
     const first = this.count === 0
     const timeDelta = first ? 0 : time - this.lastTime
     this.writer.varbitInt(first ? time : timeDelta - this.timeDelta)
     if (this.isFloat) this.appendFloats(histogram, first, isMarker)
     else this.appendWhole(histogram, first, isMarker)
+    this.starts?.put(this.writer, this.count, time, this.lastTime, start)
     this.timeDelta = timeDelta
     this.lastTime = time
     this.count++
@@ -175,9 +207,15 @@ export class HistogramChunkWriter {
 
   /** The finished bytes: a view, valid until the next append. */
   finish(): Uint8Array {
-    this.writer.bytes[0] = this.count >>> 8
-    this.writer.bytes[1] = this.count & 0xff
-    return this.writer.bytes.subarray(0, this.writer.byteCount)
+    const { bytes } = this.writer
+    bytes[0] = this.count >>> 8
+    bytes[1] = this.count & 0xff
+    if (this.starts === undefined) bytes[2] = this.flag << 6
+    else {
+      bytes[0] |= this.flag << 6
+      bytes[2] = this.starts.header
+    }
+    return bytes.subarray(0, this.writer.byteCount)
   }
 
   get byteCount(): number {
@@ -235,6 +273,7 @@ export class HistogramChunkReader {
   private readonly reader: BitReader
   private readonly isFloat: boolean
   private readonly flag: number
+  private readonly starts: StartsReader | undefined
   private readonly sampleCount: number
   private readonly layout: HistogramLayout | undefined
   private readonly positiveCount: number = 0
@@ -246,12 +285,13 @@ export class HistogramChunkReader {
   time = 0
 
   constructor(encoding: number, bytes: Uint8Array, start: number, end: number) {
-    this.isFloat = encoding === ENCODING_FLOAT_HISTOGRAM
-    if (!this.isFloat && encoding !== ENCODING_HISTOGRAM)
+    this.isFloat = encoding === ENCODING_FLOAT_HISTOGRAM || encoding === ENCODING_FLOAT_HISTOGRAM_STARTS
+    if (!isHistogramEncoding(encoding))
       throw new CorruptError('err-carillon-corrupt', `encoding ${encoding} holds no histograms`)
     this.reader = new BitReader(bytes, start + HEADER_BYTES, end)
-    this.flag = bytes[start + 2]! >>> 6
-    this.sampleCount = end - start < HEADER_BYTES ? 0 : xorCount(bytes, start)
+    this.flag = counterFlagOf(encoding, bytes, start)
+    if (hasHistogramStarts(encoding)) this.starts = new StartsReader(bytes[start + 2]!)
+    this.sampleCount = end - start < HEADER_BYTES ? 0 : chunkCount(encoding, bytes, start)
     let buckets = 0
     if (this.sampleCount > 0) {
       this.layout = readLayout(this.reader)
@@ -263,15 +303,22 @@ export class HistogramChunkReader {
     this.delta = new Float64Array(this.isFloat ? 0 : 2 + buckets)
   }
 
+  /** The start time of the sample that `next` moved to; 0: unknown. */
+  get start(): number {
+    return this.starts === undefined ? 0 : this.starts.start
+  }
+
   /** Moves to the next sample; false at the end. */
   next(): boolean {
     if (this.readCount === this.sampleCount) return false
+    const before = this.time
     const first = this.readCount === 0
     const step = this.reader.varbitInt()
     if (!first) this.timeDelta += step
     this.time = first ? step : this.time + this.timeDelta
     if (this.isFloat) this.readFloats(first)
     else this.readWhole(first)
+    this.starts?.read(this.reader, this.readCount, this.time, before)
     this.readCount++
     return true
   }

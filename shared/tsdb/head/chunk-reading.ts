@@ -3,8 +3,26 @@ import type { Histogram } from '../../model/histogram.ts'
 import { HistogramChunkReader } from '../chunk/histogram.ts'
 import { decodeXorWords, wordsOf } from '../chunk/xor.ts'
 import type { SampleColumns, SampleRun } from '../columns.ts'
-import { type ChunkTable, FINISHED_XOR, LATE_FLOATS, LATE_HISTOGRAMS, OPEN_HISTOGRAM, OPEN_XOR } from './chunk-table.ts'
-import { eachHistogramChunk, eachLateChunk, encodeFloats, encodeLateFloats, readLateFloats } from './late-samples.ts'
+import { decodeChunk } from '../decode.ts'
+import {
+  type ChunkTable,
+  FINISHED_XOR,
+  FINISHED_XOR2,
+  LATE_FLOATS,
+  LATE_HISTOGRAMS,
+  LATE_STARTED,
+  OPEN_HISTOGRAM,
+  OPEN_XOR,
+  OPEN_XOR2,
+} from './chunk-table.ts'
+import {
+  eachHistogramChunk,
+  eachLateChunk,
+  encodeFloats,
+  encodeLateFloats,
+  lateEncoding,
+  readLateFloats,
+} from './late-samples.ts'
 import type { Place } from './parts.ts'
 
 export interface Range {
@@ -25,17 +43,31 @@ export type ChunkVisitor = (
 
 export function holdsFloats(table: ChunkTable, slot: number): boolean {
   const kind = table.kind[slot]!
-  return kind === FINISHED_XOR || kind === OPEN_XOR || kind === LATE_FLOATS
+  return kind === FINISHED_XOR || kind === OPEN_XOR || kind === LATE_FLOATS || holdsStarted(kind)
+}
+
+function holdsStarted(kind: number): boolean {
+  return kind === FINISHED_XOR2 || kind === OPEN_XOR2 || kind === LATE_STARTED
 }
 
 /** Appends all floats of a chunk to a sink. */
 export function readFloats(table: ChunkTable, slot: number, sink: SampleColumns): void {
-  if (table.kind[slot] === LATE_FLOATS) {
+  const kind = table.kind[slot]!
+  if (kind === LATE_FLOATS || kind === LATE_STARTED) {
     readLateFloats(table, slot, sink)
+    return
+  }
+  if (kind === OPEN_XOR2) {
+    const bytes = table.openStarted.get(slot)!.finish()
+    decodeChunk({ encoding: FINISHED_XOR2, bytes, start: 0, end: bytes.length }, sink)
     return
   }
   const count = table.count[slot]!
   const start = table.start(slot)
+  if (kind === FINISHED_XOR2) {
+    decodeChunk({ encoding: kind, bytes: table.page(slot), start, end: start + table.byteLength[slot]! }, sink)
+    return
+  }
   sink.reserve(count)
   decodeXorWords(table.page(slot), start, start + table.byteLength[slot]!, sink.times, sink.words, sink.count)
   sink.advance(count)
@@ -45,15 +77,15 @@ export function readFloats(table: ChunkTable, slot: number, sink: SampleColumns)
 export function eachHistogram(
   table: ChunkTable,
   slot: number,
-  fn: (time: number, histogram: () => Histogram) => boolean,
+  fn: (time: number, histogram: () => Histogram, startTime: number) => boolean,
 ): void {
   if (table.kind[slot] === LATE_HISTOGRAMS) {
-    const { times, histograms } = table.lateHistograms.get(slot)!
-    for (let i = 0; i < times.length; i++) if (!fn(times[i]!, () => histograms[i]!)) return
+    const { times, histograms, startTimes } = table.lateHistograms.get(slot)!
+    for (let i = 0; i < times.length; i++) if (!fn(times[i]!, () => histograms[i]!, startTimes[i]!)) return
     return
   }
   const reader = histogramReader(table, slot)
-  while (reader.next()) if (!fn(reader.time, () => reader.histogram())) return
+  while (reader.next()) if (!fn(reader.time, () => reader.histogram(), reader.start)) return
 }
 
 function histogramReader(table: ChunkTable, slot: number): HistogramChunkReader {
@@ -74,8 +106,8 @@ export function readChunk(table: ChunkTable, slot: number, { startMs, endMs }: R
     sink.clip(before, startMs, endMs)
     return
   }
-  eachHistogram(table, slot, (time, histogram) => {
-    if (time >= startMs && time <= endMs) sink.pushHistogram(time, histogram())
+  eachHistogram(table, slot, (time, histogram, startTime) => {
+    if (time >= startMs && time <= endMs) sink.pushHistogram(time, histogram(), startTime)
     return time < endMs
   })
 }
@@ -99,11 +131,11 @@ export function showChunk(
   const minTime = table.minTime[slot]!
   const maxTime = table.maxTime[slot]!
   const count = table.count[slot]!
-  if (kind === OPEN_HISTOGRAM) {
-    const writer = table.openHistograms.get(slot)!
+  if (kind === OPEN_HISTOGRAM || kind === OPEN_XOR2) {
+    const writer = (kind === OPEN_XOR2 ? table.openStarted : table.openHistograms).get(slot)!
     fn(writer.encoding, writer.finish(), minTime, maxTime, count, segment, seq)
-  } else if (kind === LATE_FLOATS) {
-    fn(FINISHED_XOR, encodeLateFloats(table, slot, scratch), minTime, maxTime, count, segment, seq)
+  } else if (kind === LATE_FLOATS || kind === LATE_STARTED) {
+    fn(lateEncoding(kind), encodeLateFloats(table, slot, scratch), minTime, maxTime, count, segment, seq)
   } else {
     const start = table.start(slot)
     const bytes = table.page(slot).subarray(start, start + table.byteLength[slot]!)
@@ -116,12 +148,12 @@ export function encodeRun(
   run: SampleRun,
   fn: (bytes: Uint8Array, encoding: number, first: number, end: number) => void,
 ): void {
-  const { times, histograms, end } = run
+  const { times, histograms, startTimes, end } = run
   if (histograms === undefined) {
-    fn(encodeFloats(times, wordsOf(run.values), end), FINISHED_XOR, 0, end)
+    const { bytes, encoding } = encodeFloats(run, wordsOf(run.values))
+    fn(bytes, encoding, 0, end)
     return
   }
-  eachHistogramChunk(times, histograms as readonly Histogram[], end, (writer, first, after) =>
-    fn(writer.finish(), writer.encoding, first, after),
-  )
+  const all = { times, histograms: histograms as readonly Histogram[], startTimes }
+  eachHistogramChunk(all, end, (writer, first, after) => fn(writer.finish(), writer.encoding, first, after))
 }

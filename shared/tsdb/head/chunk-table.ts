@@ -4,27 +4,34 @@ import { grownF64, grownU8, grownU32 } from '../chunk/growth.ts'
 import { ENCODING_HISTOGRAM, type HistogramChunkWriter } from '../chunk/histogram.ts'
 import { Slab } from '../chunk/slab.ts'
 import { ENCODING_XOR } from '../chunk/xor.ts'
+import { ENCODING_XOR2, type Xor2ChunkWriter } from '../chunk/xor2.ts'
 
-/** What a chunk is now. A finished one has the number of its encoding: 1, 2 or, for float histograms, 3. */
+/** What a chunk is now. A finished one has the number of its encoding: 1 to 6. */
 export const FINISHED_XOR = ENCODING_XOR
+export const FINISHED_XOR2 = ENCODING_XOR2
 export const FINISHED_HISTOGRAM = ENCODING_HISTOGRAM
 /** Being written in time order; the series' record holds the writer's state. */
-export const OPEN_XOR = 4
-/** Being written in time order; a HistogramChunkWriter holds it. */
-export const OPEN_HISTOGRAM = 5
+export const OPEN_XOR = 8
+/** Being written in time order; a writer outside the slab holds it: histograms, or floats of which some have start times. */
+export const OPEN_HISTOGRAM = 9
+export const OPEN_XOR2 = 10
 /** Samples that came out of order, sorted: a block of (time, value) floats. */
-export const LATE_FLOATS = 6
+export const LATE_FLOATS = 11
+/** The same of (time, value, start time). */
+export const LATE_STARTED = 12
 /** The same for histograms, outside the slab. */
-export const LATE_HISTOGRAMS = 7
+export const LATE_HISTOGRAMS = 13
 
 /** A sorted buffer of histograms that came out of order. */
 export interface LateHistograms {
   readonly times: number[]
   readonly histograms: Histogram[]
+  readonly startTimes: number[]
 }
 
 /** What a chunk's writer or a late histogram takes as objects, roughly. */
 const OPEN_HISTOGRAM_BYTES = 3000
+const OPEN_XOR2_BYTES = 700
 const LATE_HISTOGRAM_BYTES = 1000
 
 export class ChunkTable {
@@ -42,6 +49,8 @@ export class ChunkTable {
   maxTime = new Float64Array(16)
   /** The writers of open histogram chunks, by slot. */
   readonly openHistograms = new Map<number, HistogramChunkWriter>()
+  /** Those of open chunks of floats with start times. */
+  readonly openStarted = new Map<number, Xor2ChunkWriter>()
   readonly lateHistograms = new Map<number, LateHistograms>()
   private slotCount = 0
   private firstFree = 0
@@ -66,6 +75,7 @@ export class ChunkTable {
   remove(slot: number): void {
     const kind = this.kind[slot]!
     if (kind === OPEN_HISTOGRAM) this.openHistograms.delete(slot)
+    else if (kind === OPEN_XOR2) this.openStarted.delete(slot)
     else if (kind === LATE_HISTOGRAMS) this.lateHistograms.delete(slot)
     else this.slab.release(this.address[slot]!, this.sizeClass[slot]!)
     this.kind[slot] = 0
@@ -132,7 +142,7 @@ export class ChunkTable {
   get bytes(): number {
     let bytes = this.slab.bytes + this.next.length * (6 * 4 + 2 + 16)
     for (const { histograms } of this.lateHistograms.values()) bytes += histograms.length * LATE_HISTOGRAM_BYTES
-    return bytes + this.openHistograms.size * OPEN_HISTOGRAM_BYTES
+    return bytes + this.openHistograms.size * OPEN_HISTOGRAM_BYTES + this.openStarted.size * OPEN_XOR2_BYTES
   }
 
   stats(): { chunkCount: number; times?: { minMs: number; maxMs: number } } {

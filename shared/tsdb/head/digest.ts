@@ -1,9 +1,20 @@
 // The digest of a segment: sums of hashes of its samples, so that order and repeats of arrival leave no trace.
 //
-// A sample's hash covers the label texts, the time and the value's bits (of a histogram: two hashes of its canonical bytes). Two
+// A sample's hash covers the label texts, the time, the value's bits (of a histogram: two hashes of its canonical bytes) and the start time. Two
 // owners that applied the same log agree; it finds accidents, not forgers.
 
-/** Adds (`sign` 1) or takes away (−1) one sample. `kind` is 0 for floats and 1 for histograms. */
+const startScratch = new Float64Array(1)
+const startWords = new Uint32Array(startScratch.buffer)
+
+/** The last argument of `tally` for floats (0) or histograms (1) with a start time; unknown ones leave no trace. */
+export function kindOf(kind: 0 | 1, startTime: number): number {
+  if (startTime === 0) return kind
+  startScratch[0] = startTime
+  const mixed = Math.imul(startWords[0]! ^ Math.imul(startWords[1]!, 0x9e3779b1), 0x85ebca6b)
+  return ((mixed ^ (mixed >>> 15)) & ~1) | kind
+}
+
+/** Adds (`sign` 1) or takes away (−1) one sample. `kind` is 0 for floats and 1 for histograms, without start times. */
 export function tally(
   sums: Int32Array,
   sign: number,

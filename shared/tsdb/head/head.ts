@@ -89,9 +89,14 @@ export class Head {
     return this.samples.appendBits(ref, this.parts.at(segment), time, low, high)
   }
 
-  /** The same for a histogram, which the head may keep: it must not change afterwards. */
-  appendHistogram(ref: number, segment: number, time: number, histogram: Histogram): number {
-    return this.samples.appendHistogram(ref, this.parts.at(segment), time, histogram)
+  /** The same for a float that has a start time (ms, not 0). */
+  appendStarted(ref: number, segment: number, time: number, low: number, high: number, startTime: number): number {
+    return this.samples.appendStarted(ref, this.parts.at(segment), time, low, high, startTime)
+  }
+
+  /** The same for a histogram, which the head may keep: it must not change afterwards. `startTime` 0: unknown. */
+  appendHistogram(ref: number, segment: number, time: number, histogram: Histogram, startTime = 0): number {
+    return this.samples.appendHistogram(ref, this.parts.at(segment), time, histogram, startTime)
   }
 
   /** Told in segment `segment`; telling one again changes nothing but that. */

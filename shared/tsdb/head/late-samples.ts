@@ -1,10 +1,19 @@
-// Samples that came out of order: per series and segment one sorted buffer of floats and one of histograms, which become chunks when
+// Samples that came out of order: per series and segment one sorted buffer of floats, one of floats with start times and one of histograms, which become chunks when
 // they are full. Chains are given and returned by their first link (slot + 1, 0 for none).
 import type { Histogram } from '../../model/histogram.ts'
 import { HistogramChunkWriter } from '../chunk/histogram.ts'
 import { encodeXor, xorBytesMax } from '../chunk/xor.ts'
-import type { SampleColumns } from '../columns.ts'
-import { type ChunkTable, FINISHED_HISTOGRAM, FINISHED_XOR, LATE_FLOATS, LATE_HISTOGRAMS } from './chunk-table.ts'
+import { ENCODING_XOR2, encodeXor2 } from '../chunk/xor2.ts'
+import { hasStarts, type SampleColumns, type SampleRun } from '../columns.ts'
+import {
+  type ChunkTable,
+  FINISHED_HISTOGRAM,
+  FINISHED_XOR,
+  FINISHED_XOR2,
+  LATE_FLOATS,
+  LATE_HISTOGRAMS,
+  LATE_STARTED,
+} from './chunk-table.ts'
 
 const LATE_BYTES_MIN = 64
 /** Late histograms wait as objects; this many become chunks. */
@@ -13,6 +22,9 @@ const LATE_HISTOGRAMS_MAX = 32
 export const HISTOGRAM_CHUNK_BYTES_MAX = 48 * 1024
 
 let encodeBytes = new Uint8Array(0)
+
+/** Floats that a sample takes in a late buffer. */
+const strideOf = (kind: number): number => (kind === LATE_STARTED ? 3 : 2)
 
 /** Stores a float, over the one of the same time in the buffer if there is one. Returns the chain's first link. */
 export function putLateFloat(
@@ -23,34 +35,40 @@ export function putLateFloat(
   time: number,
   low: number,
   high: number,
+  startTime: number,
   scratch: SampleColumns,
 ): number {
+  const kind = startTime === 0 ? LATE_FLOATS : LATE_STARTED
+  const stride = strideOf(kind)
   let link = first
-  let slot = lateSlot(table, first, segment, LATE_FLOATS)
+  let slot = lateSlot(table, first, segment, kind)
   if (slot >= 0 && table.count[slot]! >= samplesMax) {
     finishLateFloats(table, slot, scratch)
     slot = -1
   }
   if (slot < 0) {
-    slot = addLate(table, first, segment, LATE_FLOATS, time)
+    slot = addLate(table, first, segment, kind, time)
     table.allocate(slot, LATE_BYTES_MIN)
     link = slot + 1
   }
   const count = table.count[slot]!
-  if ((count + 1) * 16 > table.room(slot)) table.resize(slot, count * 16, table.room(slot) * 2)
+  const bytes = stride * 8
+  if ((count + 1) * bytes > table.room(slot)) table.resize(slot, count * bytes, table.room(slot) * 2)
   const floats = table.floats(slot)
   const start = table.floatStart(slot)
   let i = count
-  while (i > 0 && floats[start + 2 * i - 2]! >= time) i--
-  if (i === count || floats[start + 2 * i] !== time) {
-    floats.copyWithin(start + 2 * i + 2, start + 2 * i, start + 2 * count)
+  while (i > 0 && floats[start + stride * (i - 1)]! >= time) i--
+  const at = start + stride * i
+  if (i === count || floats[at] !== time) {
+    floats.copyWithin(at + stride, at, start + stride * count)
     table.count[slot] = count + 1
   }
-  floats[start + 2 * i] = time
+  floats[at] = time
   const words = table.words(slot)
-  words[2 * (start + 2 * i + 1)] = low
-  words[2 * (start + 2 * i + 1) + 1] = high
-  table.byteLength[slot] = table.count[slot]! * 16
+  words[2 * (at + 1)] = low
+  words[2 * (at + 1) + 1] = high
+  if (kind === LATE_STARTED) floats[at + 2] = startTime
+  table.byteLength[slot] = table.count[slot]! * bytes
   widen(table, slot, time)
   return link
 }
@@ -62,6 +80,7 @@ export function putLateHistogram(
   segment: number,
   time: number,
   histogram: Histogram,
+  startTime: number,
 ): number {
   let link = first
   let slot = lateSlot(table, first, segment, LATE_HISTOGRAMS)
@@ -71,15 +90,16 @@ export function putLateHistogram(
   }
   if (slot < 0) {
     slot = addLate(table, link, segment, LATE_HISTOGRAMS, time)
-    table.lateHistograms.set(slot, { times: [], histograms: [] })
+    table.lateHistograms.set(slot, { times: [], histograms: [], startTimes: [] })
     link = slot + 1
   }
-  const { times, histograms } = table.lateHistograms.get(slot)!
+  const { times, histograms, startTimes } = table.lateHistograms.get(slot)!
   let i = times.length
   while (i > 0 && times[i - 1]! >= time) i--
   const replacedCount = times[i] === time ? 1 : 0
   times.splice(i, replacedCount, time)
   histograms.splice(i, replacedCount, histogram)
+  startTimes.splice(i, replacedCount, startTime)
   table.count[slot] = times.length
   widen(table, slot, time)
   return link
@@ -89,14 +109,22 @@ export function putLateHistogram(
 export function encodeLateFloats(table: ChunkTable, slot: number, scratch: SampleColumns): Uint8Array {
   scratch.clear()
   readLateFloats(table, slot, scratch)
-  return encodeFloats(scratch.times, scratch.words, scratch.count)
+  return encodeFloats(scratch.asRun(), scratch.words).bytes
 }
 
-/** Floats as one chunk: a view, valid until the next call. */
-export function encodeFloats(times: Float64Array, words: Uint32Array, count: number): Uint8Array {
+/** The encoding of the chunk that a buffer of floats would be. */
+export const lateEncoding = (kind: number): number => (kind === LATE_STARTED ? FINISHED_XOR2 : FINISHED_XOR)
+
+/** The first `end` floats of a run as one chunk: a view, valid until the next call. */
+export function encodeFloats(run: SampleRun, words: Uint32Array): { bytes: Uint8Array; encoding: number } {
+  const { times, startTimes, end: count } = run
+  if (hasStarts(run, 0, count)) {
+    return { bytes: encodeXor2(times, words, startTimes!, 0, count), encoding: ENCODING_XOR2 }
+  }
   const bytesMax = xorBytesMax(count)
   if (encodeBytes.length < bytesMax) encodeBytes = new Uint8Array(bytesMax)
-  return encodeBytes.subarray(0, encodeXor(times, words, 0, count, encodeBytes, 0))
+  const bytes = encodeBytes.subarray(0, encodeXor(times, words, 0, count, encodeBytes, 0))
+  return { bytes, encoding: FINISHED_XOR }
 }
 
 /** The chunks that a buffer of histograms would be now: one, or several where layouts change. */
@@ -105,25 +133,30 @@ export function eachLateChunk(
   slot: number,
   fn: (writer: HistogramChunkWriter, minTime: number, maxTime: number) => void,
 ): void {
-  const { times, histograms } = table.lateHistograms.get(slot)!
-  eachHistogramChunk(times, histograms, times.length, (writer, first, end) =>
+  const { times, histograms, startTimes } = table.lateHistograms.get(slot)!
+  eachHistogramChunk({ times, histograms, startTimes }, times.length, (writer, first, end) =>
     fn(writer, times[first]!, times[end - 1]!),
   )
 }
 
 /** Histograms as chunks: one, or several where layouts change or bytes are many. Calls back with the indexes [first, end) of each. */
 export function eachHistogramChunk(
-  times: ArrayLike<number>,
-  histograms: readonly Histogram[],
+  {
+    times,
+    histograms,
+    startTimes,
+  }: { times: ArrayLike<number>; histograms: readonly Histogram[]; startTimes?: ArrayLike<number> | undefined },
   count: number,
   fn: (writer: HistogramChunkWriter, first: number, end: number) => void,
 ): void {
+  const startOf = (i: number): number => startTimes?.[i] ?? 0
   let first = 0
   while (first < count) {
-    const writer = new HistogramChunkWriter(times[first]!, histograms[first]!)
+    const start = startOf(first) === 0 ? undefined : startOf(first)
+    const writer = new HistogramChunkWriter(times[first]!, histograms[first]!, { start })
     let i = first + 1
-    while (i < count && writer.byteCount < HISTOGRAM_CHUNK_BYTES_MAX && writer.accepts(histograms[i]!)) {
-      writer.append(times[i]!, histograms[i]!)
+    while (i < count && writer.byteCount < HISTOGRAM_CHUNK_BYTES_MAX && writer.accepts(histograms[i]!, startOf(i))) {
+      writer.append(times[i]!, histograms[i]!, startOf(i))
       i++
     }
     fn(writer, first, i)
@@ -137,19 +170,18 @@ export function readLateFloats(table: ChunkTable, slot: number, sink: SampleColu
   sink.reserve(count)
   const floats = table.floats(slot)
   const words = table.words(slot)
-  const start = table.floatStart(slot)
-  for (let i = 0; i < count; i++) {
-    sink.times[sink.count + i] = floats[start + 2 * i]!
-    sink.words[2 * (sink.count + i)] = words[2 * (start + 2 * i + 1)]!
-    sink.words[2 * (sink.count + i) + 1] = words[2 * (start + 2 * i + 1) + 1]!
+  const isStarted = table.kind[slot] === LATE_STARTED
+  const stride = strideOf(table.kind[slot]!)
+  let at = table.floatStart(slot)
+  for (let i = 0; i < count; i++, at += stride) {
+    sink.pushBits(floats[at]!, words[2 * (at + 1)]!, words[2 * (at + 1) + 1]!, isStarted ? floats[at + 2]! : 0)
   }
-  sink.advance(count)
 }
 
 function finishLateFloats(table: ChunkTable, slot: number, scratch: SampleColumns): void {
   const bytes = encodeLateFloats(table, slot, scratch)
   table.slab.release(table.address[slot]!, table.sizeClass[slot]!)
-  table.fill(slot, FINISHED_XOR, bytes)
+  table.fill(slot, lateEncoding(table.kind[slot]!), bytes)
 }
 
 function finishLateHistograms(table: ChunkTable, first: number, slot: number): number {

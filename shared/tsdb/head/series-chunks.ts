@@ -8,6 +8,9 @@
 //
 // What is called a segment here is a part of one (parts.ts): a number that grows with each new one.
 //
+// Floats with start times have chunks of their own, which a writer outside the slab holds while they are open. Those without one join such a
+// chunk where it is open, so that none of both is cut at every change.
+//
 // Hot kernel: a record is one cache line of 16 words (8 floats), so an append in order touches the record, the chunk's bytes and the
 // segment's sums, and calls nothing that allocates. Words 0 to 7 are the XOR writer's (chunk/xor.ts), then those below.
 
@@ -28,6 +31,7 @@ import {
   wordsOf,
   xorAppend,
 } from '../chunk/xor.ts'
+import { Xor2ChunkWriter } from '../chunk/xor2.ts'
 import { SampleColumns } from '../columns.ts'
 import { type Interval, pushVisible } from '../delete-filter.ts'
 import { canonicalBytes, compareHistograms } from '../histogram-order.ts'
@@ -41,8 +45,8 @@ import {
   readFloats,
   showChunk,
 } from './chunk-reading.ts'
-import { ChunkTable, FINISHED_XOR, OPEN_HISTOGRAM, OPEN_XOR } from './chunk-table.ts'
-import { hashBytes, tally } from './digest.ts'
+import { ChunkTable, FINISHED_XOR, OPEN_HISTOGRAM, OPEN_XOR, OPEN_XOR2 } from './chunk-table.ts'
+import { hashBytes, kindOf, tally } from './digest.ts'
 import { HISTOGRAM_CHUNK_BYTES_MAX, putLateFloat, putLateHistogram } from './late-samples.ts'
 import type { Place } from './parts.ts'
 import { DEAD } from './series-table.ts'
@@ -105,6 +109,7 @@ export class SeriesChunks {
   private foundLow = 0
   private foundHigh = 0
   private foundHistogram: Histogram | undefined
+  private foundStart = 0
   private readonly scratch = new SampleColumns(256)
   private readonly visible = new SampleColumns(256)
 
@@ -148,7 +153,7 @@ export class SeriesChunks {
     const f = ref * RECORD_FLOATS
     const w = ref * RECORD_WORDS
     if (words[w + OPEN] === 0 || words[w + SEGMENT] !== segment + 1 || !(time > floats[f]!)) {
-      return this.appendFloatSlowly(ref, segment, time, low, high)
+      return this.appendFloatSlowly(ref, segment, time, low, high, 0)
     }
     if (words[w + PACKED]! >>> 16 >= this.samplesPerChunkMax) {
       this.closeOpen(ref)
@@ -165,52 +170,76 @@ export class SeriesChunks {
     return APPENDED_NEW
   }
 
-  appendHistogram(ref: number, segment: number, time: number, histogram: Histogram): number {
+  /** The same with a start time, which is not 0. */
+  appendStarted(ref: number, segment: number, time: number, low: number, high: number, startTime: number): number {
+    return this.appendFloatSlowly(ref, segment, time, low, high, startTime)
+  }
+
+  appendHistogram(ref: number, segment: number, time: number, histogram: Histogram, startTime: number): number {
     const { floats, words } = this
     const w = ref * RECORD_WORDS
     if (
       segment + 1 > words[w + SEGMENT]! ||
       (segment + 1 === words[w + SEGMENT]! && time > floats[ref * RECORD_FLOATS]!)
     ) {
-      this.appendHistogramInOrder(ref, segment, time, histogram)
-      this.tallyHistogram(ref, segment, time, histogram, 1)
+      this.appendHistogramInOrder(ref, segment, time, histogram, startTime)
+      this.tallyHistogram(ref, segment, time, histogram, startTime, 1)
       this.segmentOf(segment).sampleCount++
       return APPENDED_NEW
     }
     this.find(ref, segment, time)
     if (this.foundKind === HISTOGRAM) {
-      const order = compareHistograms(histogram, this.foundHistogram!)
+      const order = compareHistograms(histogram, this.foundHistogram!) || startTime - this.foundStart
       if (order <= 0) return order === 0 ? APPENDED_EQUAL : APPENDED_KEPT
     }
     return this.putLate(ref, segment, time, () => {
-      words[w + FIRST] = putLateHistogram(this.chunks, words[w + FIRST]!, segment, time, histogram)
-      this.tallyHistogram(ref, segment, time, histogram, 1)
+      words[w + FIRST] = putLateHistogram(this.chunks, words[w + FIRST]!, segment, time, histogram, startTime)
+      this.tallyHistogram(ref, segment, time, histogram, startTime, 1)
     })
   }
 
   /** Everything that is not "the next sample of an open float chunk". */
-  private appendFloatSlowly(ref: number, segment: number, time: number, low: number, high: number): number {
+  private appendFloatSlowly(
+    ref: number,
+    segment: number,
+    time: number,
+    low: number,
+    high: number,
+    startTime: number,
+  ): number {
     const { floats, words } = this
     const f = ref * RECORD_FLOATS
     const w = ref * RECORD_WORDS
     const isNewSegment = segment + 1 > words[w + SEGMENT]!
     if (isNewSegment || (segment + 1 === words[w + SEGMENT]! && time > floats[f]!)) {
-      this.closeOpen(ref)
-      words[w + SEGMENT] = segment + 1
-      this.openFloats(ref, segment, time)
-      const address = words[w + ADDRESS]!
-      xorAppend(this.chunks.slab.pages[address >>> 16]!, (address & 0xffff) << 4, floats, f, words, w, time, low, high)
+      const started = this.startedWriter(ref, segment, startTime)
+      if (started !== undefined) {
+        this.appendToStarted(started, ref, segment, time, low, high, startTime)
+      } else {
+        this.closeOpen(ref)
+        words[w + SEGMENT] = segment + 1
+        this.openFloats(ref, segment, time)
+        const address = words[w + ADDRESS]!
+        const page = this.chunks.slab.pages[address >>> 16]!
+        xorAppend(page, (address & 0xffff) << 4, floats, f, words, w, time, low, high)
+      }
       this.segmentOf(segment).sampleCount++
-      this.tallyFloat(ref, segment, time, low, high, 1)
+      this.tallyFloat(ref, segment, time, low, high, startTime, 1)
       return APPENDED_NEW
     }
-    if (time === floats[f]! && words[w + LATE] === 0 && words[w + OPEN] !== 0 && segment + 1 === words[w + SEGMENT]!) {
+    if (
+      startTime === 0 &&
+      time === floats[f]! &&
+      words[w + LATE] === 0 &&
+      words[w + OPEN] !== 0 &&
+      segment + 1 === words[w + SEGMENT]!
+    ) {
       if (low === words[w + VALUE_LOW] && high === words[w + VALUE_HIGH]) return APPENDED_EQUAL // most resent batches end here
     }
     this.find(ref, segment, time)
     if (this.foundKind === HISTOGRAM) return APPENDED_KEPT
     if (this.foundKind === FLOAT) {
-      const order = compareValueBits(high, low, this.foundHigh, this.foundLow)
+      const order = compareValueBits(high, low, this.foundHigh, this.foundLow) || startTime - this.foundStart
       if (order <= 0) return order === 0 ? APPENDED_EQUAL : APPENDED_KEPT
     }
     return this.putLate(ref, segment, time, () => {
@@ -223,19 +252,21 @@ export class SeriesChunks {
         time,
         low,
         high,
+        startTime,
         this.scratch,
       )
-      this.tallyFloat(ref, segment, time, low, high, 1)
+      this.tallyFloat(ref, segment, time, low, high, startTime, 1)
     })
   }
 
   /** Stores a late sample that is new or greater than the one `find` found. */
   private putLate(ref: number, segment: number, time: number, insert: () => void): number {
     this.words[ref * RECORD_WORDS + LATE] = 1
-    const wasKind = this.foundKind
-    if (wasKind === FLOAT) this.tallyFloat(ref, segment, time, this.foundLow, this.foundHigh, -1)
-    else if (wasKind === HISTOGRAM) this.tallyHistogram(ref, segment, time, this.foundHistogram!, -1)
-    else this.segmentOf(segment).sampleCount++
+    const { foundKind: wasKind, foundStart } = this
+    if (wasKind === FLOAT) this.tallyFloat(ref, segment, time, this.foundLow, this.foundHigh, foundStart, -1)
+    else if (wasKind === HISTOGRAM) {
+      this.tallyHistogram(ref, segment, time, this.foundHistogram!, foundStart, -1)
+    } else this.segmentOf(segment).sampleCount++
     insert()
     return wasKind === NOTHING ? APPENDED_NEW : APPENDED_REPLACED
   }
@@ -252,6 +283,41 @@ export class SeriesChunks {
     words[w + ROOM_BITS] = chunks.room(slot) * 8
     words[w + PACKED] = PACKED_EMPTY
     words[w + BITS] = BITS_EMPTY
+  }
+
+  /** Where a float in order goes that has a start time, or that follows one: the open writer, or undefined for an XOR chunk. */
+  private startedWriter(ref: number, segment: number, startTime: number): Xor2ChunkWriter | undefined | 'new' {
+    const { chunks, words } = this
+    const open = chunks.openStarted.get(this.openWriterSlot(ref))
+    const continues =
+      open !== undefined && words[ref * RECORD_WORDS + SEGMENT] === segment + 1 && open.count < this.samplesPerChunkMax
+    if (continues) return open
+    return startTime === 0 ? undefined : 'new'
+  }
+
+  private appendToStarted(
+    open: Xor2ChunkWriter | 'new',
+    ref: number,
+    segment: number,
+    time: number,
+    low: number,
+    high: number,
+    startTime: number,
+  ): void {
+    const { chunks, words } = this
+    const w = ref * RECORD_WORDS
+    let writer = open
+    if (writer === 'new') {
+      this.closeOpen(ref)
+      words[w + SEGMENT] = segment + 1
+      const slot = chunks.add(OPEN_XOR2, segment, words[w + FIRST]!)
+      words[w + FIRST] = slot + 1
+      chunks.minTime[slot] = time
+      writer = new Xor2ChunkWriter()
+      chunks.openStarted.set(slot, writer)
+    }
+    writer.append(time, low, high, startTime)
+    this.floats[ref * RECORD_FLOATS] = time
   }
 
   private widenOpen(w: number): void {
@@ -276,21 +342,27 @@ export class SeriesChunks {
       words[w + OPEN] = 0
       return
     }
-    const histogramSlot = this.openHistogramSlot(ref)
-    const writer = chunks.openHistograms.get(histogramSlot)
-    if (writer === undefined) return
-    chunks.openHistograms.delete(histogramSlot)
-    chunks.fill(histogramSlot, writer.encoding, writer.finish())
+    const writerSlot = this.openWriterSlot(ref)
+    if (writerSlot < 0) return
+    const writer = this.writerAt(writerSlot)
+    chunks.openHistograms.delete(writerSlot)
+    chunks.openStarted.delete(writerSlot)
+    chunks.fill(writerSlot, writer.encoding, writer.finish())
   }
 
-  /** The slot of a series' open histogram chunk, −1 when it has none. */
-  private openHistogramSlot(ref: number): number {
+  /** The slot of a series' open chunk that a writer holds, −1 when it has none. */
+  private openWriterSlot(ref: number): number {
     const { chunks } = this
-    if (chunks.openHistograms.size === 0) return -1
+    if (chunks.openHistograms.size === 0 && chunks.openStarted.size === 0) return -1
     for (let link = this.words[ref * RECORD_WORDS + FIRST]!; link !== 0; link = chunks.next[link - 1]!) {
-      if (chunks.kind[link - 1] === OPEN_HISTOGRAM) return link - 1
+      const kind = chunks.kind[link - 1]
+      if (kind === OPEN_HISTOGRAM || kind === OPEN_XOR2) return link - 1
     }
     return -1
+  }
+
+  private writerAt(slot: number): HistogramChunkWriter | Xor2ChunkWriter {
+    return (this.chunks.openHistograms.get(slot) ?? this.chunks.openStarted.get(slot))!
   }
 
   /** Of all series: how many chunks, and from when to when their samples are. */
@@ -312,31 +384,38 @@ export class SeriesChunks {
       chunks.maxTime[slot] = this.floats[ref * RECORD_FLOATS]!
       return
     }
-    const histogramSlot = this.openHistogramSlot(ref)
-    if (histogramSlot < 0) return
-    chunks.count[histogramSlot] = chunks.openHistograms.get(histogramSlot)!.count
-    chunks.maxTime[histogramSlot] = this.floats[ref * RECORD_FLOATS]!
+    const writerSlot = this.openWriterSlot(ref)
+    if (writerSlot < 0) return
+    chunks.count[writerSlot] = this.writerAt(writerSlot).count
+    chunks.maxTime[writerSlot] = this.floats[ref * RECORD_FLOATS]!
   }
 
-  private appendHistogramInOrder(ref: number, segment: number, time: number, histogram: Histogram): void {
+  private appendHistogramInOrder(
+    ref: number,
+    segment: number,
+    time: number,
+    histogram: Histogram,
+    startTime: number,
+  ): void {
     const { chunks, words } = this
     const w = ref * RECORD_WORDS
-    const writer = chunks.openHistograms.get(this.openHistogramSlot(ref))
+    const writer = chunks.openHistograms.get(this.openWriterSlot(ref))
     const continues =
       writer !== undefined &&
       words[w + SEGMENT] === segment + 1 &&
       writer.count < this.samplesPerChunkMax &&
       writer.byteCount < HISTOGRAM_CHUNK_BYTES_MAX &&
-      writer.accepts(histogram)
+      writer.accepts(histogram, startTime)
     if (continues) {
-      writer.append(time, histogram)
+      writer.append(time, histogram, startTime)
     } else {
       this.closeOpen(ref)
       words[w + SEGMENT] = segment + 1
       const slot = chunks.add(OPEN_HISTOGRAM, segment, words[w + FIRST]!)
       words[w + FIRST] = slot + 1
       chunks.minTime[slot] = time
-      chunks.openHistograms.set(slot, new HistogramChunkWriter(time, histogram))
+      const start = startTime === 0 ? undefined : startTime
+      chunks.openHistograms.set(slot, new HistogramChunkWriter(time, histogram, { start }))
     }
     this.floats[ref * RECORD_FLOATS] = time
   }
@@ -354,28 +433,36 @@ export class SeriesChunks {
         scratch.clear()
         readFloats(chunks, slot, scratch)
         const i = indexOf(scratch.times, scratch.count, time)
-        if (i >= 0) this.offerFloat(scratch.words[2 * i]!, scratch.words[2 * i + 1]!)
+        if (i >= 0) this.offerFloat(scratch.words[2 * i]!, scratch.words[2 * i + 1]!, scratch.startTimes?.[i] ?? 0)
       } else {
-        eachHistogram(chunks, slot, (at, histogram) => {
-          if (at === time) this.offerHistogram(histogram())
+        eachHistogram(chunks, slot, (at, histogram, startTime) => {
+          if (at === time) this.offerHistogram(histogram(), startTime)
           return at < time
         })
       }
     }
   }
 
-  private offerFloat(low: number, high: number): void {
+  private offerFloat(low: number, high: number, startTime: number): void {
     if (this.foundKind === HISTOGRAM) return
-    if (this.foundKind === FLOAT && compareValueBits(high, low, this.foundHigh, this.foundLow) <= 0) return
+    if (this.foundKind === FLOAT) {
+      const order = compareValueBits(high, low, this.foundHigh, this.foundLow) || startTime - this.foundStart
+      if (order <= 0) return
+    }
     this.foundKind = FLOAT
     this.foundLow = low
     this.foundHigh = high
+    this.foundStart = startTime
   }
 
-  private offerHistogram(histogram: Histogram): void {
-    if (this.foundKind === HISTOGRAM && compareHistograms(histogram, this.foundHistogram!) <= 0) return
+  private offerHistogram(histogram: Histogram, startTime: number): void {
+    if (this.foundKind === HISTOGRAM) {
+      const order = compareHistograms(histogram, this.foundHistogram!) || startTime - this.foundStart
+      if (order <= 0) return
+    }
     this.foundKind = HISTOGRAM
     this.foundHistogram = histogram
+    this.foundStart = startTime
   }
 
   /** Whether any chunk of the series overlaps the range. Most often the newest sample tells. */
@@ -505,21 +592,38 @@ export class SeriesChunks {
     return held
   }
 
-  private tallyFloat(ref: number, segment: number, time: number, low: number, high: number, sign: number): void {
+  private tallyFloat(
+    ref: number,
+    segment: number,
+    time: number,
+    low: number,
+    high: number,
+    startTime: number,
+    sign: number,
+  ): void {
     const w = ref * RECORD_WORDS
+    const kind = kindOf(0, startTime)
     timeScratch[0] = time
     const { sums } = this.segmentOf(segment)
-    tally(sums, sign, this.words[w + HASH_A]!, this.words[w + HASH_B]!, timeWords[0]!, timeWords[1]!, low, high, 0)
+    tally(sums, sign, this.words[w + HASH_A]!, this.words[w + HASH_B]!, timeWords[0]!, timeWords[1]!, low, high, kind)
   }
 
-  private tallyHistogram(ref: number, segment: number, time: number, histogram: Histogram, sign: number): void {
+  private tallyHistogram(
+    ref: number,
+    segment: number,
+    time: number,
+    histogram: Histogram,
+    startTime: number,
+    sign: number,
+  ): void {
+    const kind = kindOf(1, startTime)
     const w = ref * RECORD_WORDS
     const bytes = canonicalBytes(histogram)
     const a = hashBytes(bytes, 0x811c9dc5)
     const b = hashBytes(bytes, 0x9747b28c)
     timeScratch[0] = time
     const { sums } = this.segmentOf(segment)
-    tally(sums, sign, this.words[w + HASH_A]!, this.words[w + HASH_B]!, timeWords[0]!, timeWords[1]!, a, b, 1)
+    tally(sums, sign, this.words[w + HASH_A]!, this.words[w + HASH_B]!, timeWords[0]!, timeWords[1]!, a, b, kind)
   }
 }
 

@@ -18,6 +18,8 @@ export type Value = { readonly low: number; readonly high: number } | Histogram
 export interface Sample {
   readonly time: number
   readonly value: Value
+  /** 0 or left out: unknown. */
+  readonly startTime?: number
 }
 export type SeriesMap = Map<string, { readonly labels: Labels; readonly samples: readonly Sample[] }>
 
@@ -43,9 +45,9 @@ export async function writeBlock(series: SeriesMap, segment = 1): Promise<TestBl
   const sorted = [...series.values()].sort((a, b) => compareLabels(a.labels, b.labels))
   for (const { labels, samples } of sorted) {
     const columns = new SampleColumns(16)
-    for (const { time, value } of samples) {
-      if (isHistogram(value)) columns.pushHistogram(time, value)
-      else columns.pushBits(time, value.low, value.high)
+    for (const { time, value, startTime } of samples) {
+      if (isHistogram(value)) columns.pushHistogram(time, value, startTime)
+      else columns.pushBits(time, value.low, value.high, startTime)
     }
     writer.addSeries(labels, columns.asRun())
   }
@@ -64,7 +66,8 @@ export async function readBlock({ meta, files }: TestBlock): Promise<SeriesMap> 
       for (const chunk of chunks) decodeBlockChunk(chunk, columns)
       const samples = Array.from({ length: columns.count }, (_, i): Sample => {
         const value = columns.histograms?.[i] ?? { low: columns.words[2 * i]!, high: columns.words[2 * i + 1]! }
-        return { time: columns.times[i]!, value }
+        const startTime = columns.startTimes?.[i] ?? 0
+        return { time: columns.times[i]!, value, ...(startTime !== 0 && { startTime }) }
       })
       found.set(labelsKey(labels), { labels, samples })
     }
@@ -82,7 +85,7 @@ export function textOf(value: Value): string {
 export function plainOf(series: SeriesMap): Record<string, string[]> {
   const rows = [...series].map(([key, { samples }]) => [
     key,
-    samples.map(({ time, value }) => `${time} ${textOf(value)}`),
+    samples.map(({ time, value, startTime = 0 }) => `${time} from ${startTime} ${textOf(value)}`),
   ])
   return Object.fromEntries(rows.sort(([a], [b]) => ((a as string) < (b as string) ? -1 : 1)))
 }
@@ -94,7 +97,7 @@ export function naiveMerge(blocks: readonly SeriesMap[]): SeriesMap {
       const byTime = new Map((merged.get(key)?.samples ?? []).map((sample) => [sample.time, sample]))
       for (const sample of samples) {
         const before = byTime.get(sample.time)
-        if (before === undefined || isGreater(sample.value, before.value)) byTime.set(sample.time, sample)
+        if (before === undefined || isGreater(sample, before)) byTime.set(sample.time, sample)
       }
       merged.set(key, { labels, samples: [...byTime.values()].sort((a, b) => a.time - b.time) })
     }
@@ -102,9 +105,10 @@ export function naiveMerge(blocks: readonly SeriesMap[]): SeriesMap {
   return merged
 }
 
-function isGreater(a: Value, b: Value): boolean {
-  if (isHistogram(a)) return !isHistogram(b) || compareHistograms(a, b) > 0
-  return !isHistogram(b) && compareValueBits(a.high, a.low, b.high, b.low) > 0
+function isGreater({ value: a, startTime: aStart = 0 }: Sample, { value: b, startTime: bStart = 0 }: Sample): boolean {
+  const later = aStart - bStart
+  if (isHistogram(a)) return !isHistogram(b) || (compareHistograms(a, b) || later) > 0
+  return !isHistogram(b) && (compareValueBits(a.high, a.low, b.high, b.low) || later) > 0
 }
 
 export async function mergeInMemory(
@@ -173,12 +177,13 @@ const anySamples = fc.constantFrom('float', 'float', 'histogram', 'both').chain(
     .record({
       start: fc.integer({ min: 0, max: 400 }),
       steps: fc.array(fc.record({ step: fc.integer({ min: 1, max: 3 }), value }), { minLength: 1, maxLength: 300 }),
+      startTimes: fc.constantFrom([0], [0], [1_699_999_999_999], [0, 0, 5, 1_700_000_000_000]),
     })
-    .map(({ start, steps }) => {
+    .map(({ start, steps, startTimes }) => {
       let time = 1_700_000_000_000 + start * 1000
-      return steps.map(({ step, value: of }): Sample => {
+      return steps.map(({ step, value: of }, i): Sample => {
         time += step * 1000
-        return { time, value: of }
+        return { time, value: of, startTime: startTimes[i % startTimes.length]! }
       })
     })
 })

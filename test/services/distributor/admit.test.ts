@@ -2,9 +2,11 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { admit, Staged } from '../../../services/distributor/admit.ts'
-import { distributorSettings } from '../../../services/distributor/config.ts'
+import { type DistributorConfig, distributorSettings } from '../../../services/distributor/config.ts'
 import { Dictionary } from '../../../services/distributor/dictionary.ts'
 import { defaultsOf } from '../../../shared/config/settings.ts'
+import { staleHistogram } from '../../../shared/tsdb/histogram-order.ts'
+import { encodeWriteV2 } from '../../../shared/wire/remote-write-encode.ts'
 import { compress } from '../../../shared/wire/snappy.ts'
 import { Writer } from '../../../shared/wire/varint.ts'
 
@@ -19,7 +21,7 @@ const labelSets = [
   ['b', '22', 'c', '3'],
 ]
 
-function admission() {
+function admission(changes: Partial<DistributorConfig> = {}) {
   const dictionary = new Dictionary()
   const nobody = () => {
     throw new Error('no series takes part in an election')
@@ -27,7 +29,7 @@ function admission() {
   const context = {
     dictionary,
     tenant: 'acme',
-    config: defaultsOf(distributorSettings),
+    config: defaultsOf(distributorSettings, changes),
     nowMs: 1_000_000,
     partitionOf: () => 0,
     haLabels: { cluster: 'cluster', replica: '__replica__' },
@@ -93,4 +95,28 @@ test('X1: whatever followed what before, a sample is staged under the labels tha
       }
     }),
   )
+})
+
+test('start times are staged where the setting keeps them, also behind those that an election takes out', () => {
+  const samples = Array.from({ length: 10_000 }, (_, i) => ({ time: i, value: i, startTime: i < 3 ? 0 : i - (i % 5) }))
+  const histogram = { ...staleHistogram(false), sum: 1 }
+  const histograms = [0, 7, 2 ** 52].map((startTime) => ({ time: 9, histogram, startTime }))
+  const body = compress(
+    encodeWriteV2({
+      series: [
+        { labels: ['__name__', 'a'], samples },
+        { labels: ['__name__', 'b'], histograms },
+      ],
+    }),
+  )
+  const kept = new Staged()
+  admit(2, body, kept, admission({ startTimestamps: true }).context)
+  expect([...kept.startTimes!.subarray(0, kept.count)]).toEqual(samples.map(({ startTime }) => startTime))
+  expect(kept.histograms.map(({ startTime }) => startTime)).toEqual([0, 7, 0]) // the last is out of this world
+  kept.remove((_, time) => time < 5_000)
+  expect([...kept.startTimes!.subarray(0, 2)]).toEqual([5_000, 5_000])
+  const left = new Staged()
+  admit(2, body, left, admission().context)
+  expect(left.startTimes).toBeUndefined()
+  expect(left.histograms.map(({ startTime }) => startTime)).toEqual([0, 0, 0])
 })

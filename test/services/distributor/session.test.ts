@@ -3,6 +3,7 @@ import { expect, test } from 'vitest'
 import { Dictionary, NONE } from '../../../services/distributor/dictionary.ts'
 import { Batch, Session } from '../../../services/distributor/session.ts'
 import { decodeLogBatch } from '../../../shared/wire/log-batch.ts'
+import { StartsReader } from '../../../shared/wire/starts-column.ts'
 import { Reader } from '../../../shared/wire/varint.ts'
 
 const mark = (number: number) => ({ number, writer: 'test', nonce: `${number}`.repeat(32) })
@@ -45,6 +46,24 @@ function filled(session: Session, refs: readonly number[]): Batch {
   for (const ref of refs) batch.addFloat(ref, 1000 + ref, words, 0)
   return batch
 }
+
+test('start times are in the batch of the sample, also after a restart under another session and in its parts', () => {
+  const { session } = world()
+  const startsOf = (bytes: Uint8Array) => {
+    const { starts, sampleCount } = decodeLogBatch(bytes)
+    const reader = new StartsReader(starts)
+    return Array.from({ length: sampleCount }, () => reader.next())
+  }
+  const batch = filled(session(1), [1])
+  for (const startTime of [0, 5, 5, 7]) batch.addFloat(2, 2000, words, 0, startTime)
+  expect(startsOf(batch.seal())).toEqual([0, 0, 5, 5, 7])
+  batch.restart(session(2))
+  expect(startsOf(batch.seal())).toEqual([0, 0, 5, 5, 7])
+  expect(batch.split(1).map((part) => startsOf(part.seal()))).toEqual([[0], [0], [5], [5], [7]])
+  batch.reuse(session(3))
+  batch.addFloat(1, 1000, words, 0)
+  expect(batch.seal()[2], 'without start times it is of version 1').toBe(1)
+})
 
 test('L3: a definition is repeated in each batch until one that holds it is stored', () => {
   const session = world().session(1)

@@ -7,8 +7,12 @@ import { FrameBuilder } from '../../../services/ingester/frames.ts'
 import { PartitionState } from '../../../services/ingester/partition-state.ts'
 import { seededRandom } from '../../../shared/base/random.ts'
 import type { SelectFrame } from '../../../shared/contracts/read.ts'
+import { decodeBlockChunk } from '../../../shared/tsdb/block/chunk-samples.ts'
 import { memoryFiles } from '../../../shared/tsdb/block/files.ts'
+import { parseMeta } from '../../../shared/tsdb/block/meta.ts'
+import { BlockReader } from '../../../shared/tsdb/block/reader.ts'
 import { verifyBlock } from '../../../shared/tsdb/block/verify.ts'
+import { SampleColumns } from '../../../shared/tsdb/columns.ts'
 import { StringTable } from '../../../shared/tsdb/head/string-table.ts'
 import { LogWriter, TENANT } from './log-writer.ts'
 
@@ -53,10 +57,10 @@ function someBatches(count: number, timeOf: (i: number) => number): { mark: Uint
   const mark = writer.mark(1)
   const random = seededRandom(3)
   const batches = Array.from({ length: count }, (_, i) => {
-    const samples = Array.from(
-      { length: 12 },
-      (_, k) => [`series_${(i + k) % 17}_é`, timeOf(i) - random.below(900_000), random.below(100)] as const,
-    )
+    const samples = Array.from({ length: 12 }, (_, k) => {
+      const startTime = i % 2 === 0 ? 0 : START_MS - ((i + k) % 17) * 1000
+      return [`series_${(i + k) % 17}_é`, timeOf(i) - random.below(900_000), random.below(100), startTime] as const
+    })
     return writer.batch(samples).seal()
   })
   return { mark, batches }
@@ -77,6 +81,22 @@ test('F1: owners that read a segment in other orders, or twice, build the same b
     expect(problems, entry.ulid).toEqual([])
     expect(Math.floor(entry.minTime / (2 * HOUR_MS))).toBe(Math.floor((entry.maxTime - 1) / (2 * HOUR_MS)))
   }
+})
+
+test('the start times of a segment are in its blocks, and samples without one stay so', async () => {
+  const writer = new LogWriter()
+  const mark = writer.mark(1)
+  const startOf = (i: number) => (i < 100 ? 0 : START_MS - 1000 * Math.floor(i / 50))
+  const batch = Array.from({ length: 300 }, (_, i) => ['a', START_MS + 1000 * i, i, startOf(i)] as const)
+  const late = [['a', START_MS + 500, 7, START_MS]] as const
+  const [built] = await build(stateOf(mark, [writer.batch(batch).seal(), writer.batch(late).seal()]))
+  const bytes = new Map(built!.files.map(({ name, bytes: of }) => [name, of]))
+  const reader = await BlockReader.open(memoryFiles(bytes), parseMeta(bytes.get('meta.json')!))
+  const columns = new SampleColumns()
+  for await (const [one] of reader.allSeries()) for (const chunk of one!.chunks) decodeBlockChunk(chunk, columns)
+  expect(columns.count).toBe(301)
+  const wanted = [0, START_MS, ...batch.slice(1).map(([, , , startTime]) => startTime)]
+  expect([...columns.startTimes!.subarray(0, columns.count)]).toEqual(wanted)
 })
 
 test('a thread builds what is built here, one build after the other', async () => {

@@ -16,15 +16,15 @@ export class LogWriter {
     return encodeMark(mark)
   }
 
-  /** One sample of each named series. Call `stored` when the reader is to see that it was acknowledged. */
+  /** One sample of each named series, some with a start time. Call `stored` when the reader is to see that it was acknowledged. */
   batch(
-    samples: readonly (readonly [name: string, time: number, value: number])[],
+    samples: readonly (readonly [name: string, time: number, value: number, startTime?: number])[],
     session = this.session!,
     tenantId = TENANT,
   ): Batch {
     const batch = new Batch(session)
-    samples.forEach(([name, time, value]) => {
-      batch.addFloat(this.refOf(name, tenantId), time, new Uint32Array(new Float64Array([value]).buffer), 0)
+    samples.forEach(([name, time, value, startTime]) => {
+      batch.addFloat(this.refOf(name, tenantId), time, new Uint32Array(new Float64Array([value]).buffer), 0, startTime)
     })
     return batch
   }

@@ -18,7 +18,7 @@ afterEach(() => ground.close())
 
 const batchOf2 = (): Uint8Array => {
   const payload = Uint8Array.from(ground.writer.batch([['a', START_MS + 1, 2]]).seal())
-  payload[2] = 2
+  payload[2] = 9
   return payload
 }
 const markOf2 = () => Buffer.from(JSON.stringify({ v: 2, number: 2, writer: 'newer', nonce: 'x' }))

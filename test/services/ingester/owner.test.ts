@@ -275,7 +275,10 @@ test('L10: what a gap swallowed, a mark and a dictionary among it, is filled fro
   await append(markSubject(0), writer.mark(1))
   await appendSample('a', 1)
   await append(markSubject(0), writer.mark(2))
-  const lost = writer.batch([['b', 2, 2]])
+  const lost = writer.batch([
+    ['b', 2, 2],
+    ['d', 2, 2, 1],
+  ])
   await append(batchSubject(0), lost.seal())
   writer.session!.markStored(lost, 4)
   await append(

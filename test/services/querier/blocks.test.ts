@@ -21,7 +21,7 @@ const at = { time: String(NOW) }
 
 const labelsOf = (job: string) => ({ __name__: 'up', job, zone: `z-${job}` })
 const ago = (seconds: number, value: number) => [(NOW - seconds) * 1000, value] as const
-const stored = (job: string, ...samples: (readonly [number, number])[]): StoredSeries => ({
+const stored = (job: string, ...samples: (readonly [number, number, number?])[]): StoredSeries => ({
   labels: labelsOf(job),
   samples,
 })
@@ -105,6 +105,23 @@ describe('one view of owners and blocks', () => {
       x: '5',
       old: '1',
       new: '1',
+    })
+  })
+
+  it('start times of samples in blocks count, whether owners have samples of the series or not', async () => {
+    const features = { enableFeature: ['use-start-timestamps', 'promql-experimental-functions'] }
+    const { querier, store } = await system({ data: { 0: [held('both', ago(60, 3))] } }, features)
+    const started = (seconds: number, value: number, from: number) =>
+      [(NOW - seconds) * 1000, value, (NOW - from) * 1000] as const
+    const samples = [ago(500, 1), started(300, 5, 310), started(120, 6, 130)]
+    const entry = await store.upload([stored('block', ...samples), stored('both', ...samples)])
+    await store.commit([entry], { partition: 0, segment: 1 })
+    const asked = { query: 'resets(up[10m])', ...at }
+    expect(await querier.instant(asked)).toEqual({ 'block/z-block': '2', 'both/z-both': '3' })
+    const started120 = { query: 'start_timestamp(up)', time: String(NOW - 100) }
+    expect(await querier.instant(started120)).toEqual({
+      'block/z-block': String(NOW - 130),
+      'both/z-both': String(NOW - 130),
     })
   })
 

@@ -8,6 +8,7 @@ import type { Histogram } from '../../../shared/model/histogram.ts'
 import { STALE } from '../../../shared/model/sample.ts'
 import { ENCODING_HISTOGRAM, HistogramChunkWriter } from '../../../shared/tsdb/chunk/histogram.ts'
 import { ENCODING_XOR, encodeXor, wordsOf, xorBytesMax } from '../../../shared/tsdb/chunk/xor.ts'
+import { ENCODING_XOR2, encodeXor2 } from '../../../shared/tsdb/chunk/xor2.ts'
 import { encodeCanonical } from '../../../shared/wire/histogram.ts'
 import { Writer } from '../../../shared/wire/varint.ts'
 import { FrameEncoder } from './stub-ingester.ts'
@@ -164,6 +165,29 @@ describe('OwnerAnswer', () => {
     })
     expect(answer.series[0]).not.toHaveProperty('histograms')
     expect(answer.series[1]!.histograms).toEqual([histogram(3)])
+  })
+
+  it('L11: start times come with last samples and chunks; of equal samples the later start time stays', () => {
+    const encoder = new FrameEncoder()
+    const last: SelectFrame = {
+      ...encoder.encode([series('a'), series('b')], 'bare'),
+      times: Float64Array.of(150, 160),
+      values: Float64Array.of(7, 8),
+      startTimes: Float64Array.of(0, 140),
+    }
+    const bytes = encodeXor2(Float64Array.of(110, 160), wordsOf(Float64Array.of(1, 8)), Float64Array.of(0, 150), 0, 2)
+    const chunked: SelectFrame = {
+      ...new FrameEncoder().encode([series('b')], 'bare'),
+      chunkCounts: Uint32Array.of(1),
+      chunkEncodings: Uint8Array.of(ENCODING_XOR2),
+      chunkSamples: Uint16Array.of(2),
+      chunkEnds: Uint32Array.of(bytes.length),
+      chunks: bytes,
+    }
+    const [a, b] = unite([answerOf(last), answerOf(chunked)]).series
+    expect(a!.startTimes).toBeUndefined()
+    expect([...b!.times]).toEqual([110, 160])
+    expect([...b!.startTimes!]).toEqual([0, 150])
   })
 
   const whole = () => new FrameEncoder().encode([series('a', [[100, 1]])], 'all')

@@ -20,8 +20,8 @@ export const TENANT = 'anonymous'
 
 export interface StoredSeries {
   readonly labels: Record<string, string>
-  /** [time, value] in order of time. */
-  readonly samples: readonly (readonly [number, number | Histogram])[]
+  /** [time, value] in order of time, some with a start time. */
+  readonly samples: readonly (readonly [number, number | Histogram, number?])[]
 }
 
 export interface StoreOptions {
@@ -92,15 +92,13 @@ async function upload(
     .sort((a, b) => compareLabels(a.labels, b.labels))
   for (const { labels, samples } of sorted) {
     const columns = new SampleColumns()
-    for (const [time, value] of samples) {
+    for (const [time, value, startTime] of samples) {
       if (typeof value !== 'number') {
-        columns.pushHistogram(time, value)
+        columns.pushHistogram(time, value, startTime)
         continue
       }
-      columns.reserve(1)
-      columns.times[columns.count] = time
-      columns.values[columns.count] = value
-      columns.advance(1)
+      const [low, high] = new Uint32Array(Float64Array.of(value).buffer)
+      columns.pushBits(time, low!, high!, startTime)
     }
     writer.addSeries(labels, { ...columns.asRun(), end: columns.count })
   }

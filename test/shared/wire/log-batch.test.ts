@@ -5,6 +5,7 @@ import { expect, test } from 'vitest'
 import { CorruptError } from '../../../shared/base/errors.ts'
 import { decodeMark, encodeMark } from '../../../shared/contracts/log.ts'
 import { checksumOf, decodeLogBatch, encodeLogBatch, type LogBatch } from '../../../shared/wire/log-batch.ts'
+import { StartsColumn, StartsReader } from '../../../shared/wire/starts-column.ts'
 import { Writer } from '../../../shared/wire/varint.ts'
 
 const nonce = '00112233445566778899aabbccddeeff'
@@ -86,6 +87,8 @@ const anyValue = fc.oneof(
   fc.constant([0, 0x80000000]), // −0
   fc.tuple(anyWord, anyWord),
 )
+/** A column that may be left out, which is the same as an empty one. */
+const someBytes = fc.option(fc.uint8Array({ minLength: 1, maxLength: 20 }), { nil: undefined })
 const anyBatch: fc.Arbitrary<LogBatch> = fc
   .record({
     session: fc.uint8Array({ minLength: 16, maxLength: 16 }),
@@ -102,6 +105,8 @@ const anyBatch: fc.Arbitrary<LogBatch> = fc
     histograms: bytes,
     exemplars: bytes,
     metadata: bytes,
+    starts: someBytes,
+    histogramStarts: someBytes,
   })
   .map(({ words, ...rest }) => ({ ...rest, sampleCount: words.length, values: valuesOf(words.flat()) }))
 
@@ -120,14 +125,43 @@ test('the bytes of a batch are the golden ones', () => {
   expect(checksumOf(wanted)).toBe(0xc126e727)
 })
 
+test('the bytes of a batch with start times are the golden ones', () => {
+  const column = new StartsColumn()
+  column.put(1, 1_699_999_000_000)
+  const batch = { ...small, starts: column.finish(small.sampleCount) }
+  const wanted = golden('batch-starts')
+  expect(Buffer.from(encodeLogBatch(batch)).toString('hex')).toBe(wanted.toString('hex'))
+  expect(bitsOf(decodeLogBatch(wanted))).toEqual(bitsOf(batch))
+})
+
+test('start times of a batch come back, and unknown ones as 0', () => {
+  const start = fc.oneof(fc.constantFrom(0, 5, 1_700_000_000_000), fc.integer({ min: -(2 ** 51), max: 2 ** 51 }))
+  fc.assert(
+    fc.property(fc.array(start), (starts) => {
+      const column = new StartsColumn()
+      starts.forEach((each, i) => {
+        if (each !== 0) column.put(i, each)
+      })
+      const bytes = column.finish(starts.length)
+      expect(bytes === undefined).toBe(starts.every((each) => each === 0))
+      const reader = new StartsReader(bytes)
+      expect(starts.map(() => reader.next())).toEqual(starts)
+      reader.end()
+    }),
+  )
+})
+
 test('the bytes of a mark are the golden ones', () => {
   const mark = { number: 8, writer: 'ingester-1', nonce }
   expect(Buffer.from(encodeMark(mark)).toString('hex')).toBe(golden('mark').toString('hex'))
   expect(decodeMark(golden('mark'))).toEqual(mark)
 })
 
-test('L10: every flipped bit is noticed', () => {
-  const whole = Buffer.from(encodeLogBatch(small))
+test.each([
+  ['', small],
+  [' of one with start times', { ...small, starts: Uint8Array.of(1, 1) }],
+])('L10: every flipped bit%s is noticed', (_, batch) => {
+  const whole = Buffer.from(encodeLogBatch(batch))
   for (let bit = 0; bit < whole.length * 8; bit++) {
     const flipped = Buffer.from(whole)
     flipped[bit >> 3]! ^= 1 << (bit & 7)
@@ -142,7 +176,8 @@ test('L10: a batch that was cut or continued is noticed', () => {
 })
 
 test.each([
-  ['a newer version', { at: 2, byte: 2 }, 'newer-version'],
+  ['a newer version', { at: 2, byte: 3 }, 'newer-version'],
+  ['the version with start times, without them', { at: 2, byte: 2 }, 'bad-batch'],
   ['a flag that is not known', { at: 3, byte: 1 }, 'newer-version'],
   ['something else', { at: 0, byte: 0x7b }, 'bad-magic'],
   ['a wrong checksum', { at: 4, byte: 0 }, 'bad-checksum'],

@@ -185,6 +185,23 @@ const dumpsHistograms = await (async () => {
 })()
 if (!dumpsHistograms) console.warn(`skipped: dumps of histograms: promtool ${tool.version} leaves them out`)
 
+/** The same: encodings with start times are newer than 3.5. */
+const STARTED: Series[] = [...PLAIN, ...HISTOGRAMS].map(({ labels, samples }) => ({
+  labels,
+  samples: samples.map((sample, i) => ({ ...sample, startTime: i % 40 < 3 ? 0 : START - 60_000 * (i % 2) })),
+}))
+const knowsStarts = await (async () => {
+  if (!dumpsHistograms) return false
+  const dir = store(await buildBlock([{ labels: labelsFrom({ __name__: 'a' }), samples: STARTED[0]!.samples }]))
+  try {
+    execFileSync(tool.promtool, ['tsdb', 'dump', dir], { stdio: 'pipe' })
+    return true
+  } catch {
+    return false
+  }
+})()
+if (!knowsStarts) console.warn(`skipped: blocks with start times: promtool ${tool.version} does not know them`)
+
 describe.skipIf('reason' in found && process.env['CARILLON_CI'] !== '1')('blocks and promtool', () => {
   const promtool = (...args: string[]): string =>
     execFileSync(tool.promtool, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'], maxBuffer: 2 ** 28 })
@@ -206,6 +223,7 @@ describe.skipIf('reason' in found && process.env['CARILLON_CI'] !== '1')('blocks
     })
     test('floats, stale markers, NaNs and texts beyond ASCII', () => dumps(PLAIN, 1000))
     test.skipIf(!dumpsHistograms)('histograms of whole and float counts', () => dumps(HISTOGRAMS))
+    test.skipIf(!knowsStarts)('floats and histograms with start times', () => dumps(STARTED, 20_000))
     test.skipIf(!dumpsHistograms)('series of floats and histograms in turn', () => dumps([MIXED]))
     test.skipIf(!dumpsHistograms)('histograms with custom buckets', () => dumps([CUSTOM]))
     test.skipIf(!dumpsHistograms)('names beyond ASCII', () =>

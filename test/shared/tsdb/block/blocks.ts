@@ -17,6 +17,7 @@ export interface Sample {
   readonly low: number
   readonly high: number
   readonly histogram?: Histogram | undefined
+  readonly startTime?: number
 }
 
 export interface Series {
@@ -41,9 +42,9 @@ export function floatAt(time: number, value: number): Sample {
 
 export function columnsOf(samples: readonly Sample[]): SampleColumns {
   const columns = new SampleColumns()
-  for (const { time, low, high, histogram } of samples) {
-    if (histogram === undefined) columns.pushBits(time, low, high)
-    else columns.pushHistogram(time, histogram)
+  for (const { time, low, high, histogram, startTime } of samples) {
+    if (histogram === undefined) columns.pushBits(time, low, high, startTime)
+    else columns.pushHistogram(time, histogram, startTime)
   }
   return columns
 }

@@ -6,8 +6,14 @@ import { CorruptError } from '../../../../shared/base/errors.ts'
 import type { Histogram, ResetHint, Span } from '../../../../shared/model/histogram.ts'
 import { isStaleHistogram } from '../../../../shared/model/histogram.ts'
 import { STALE } from '../../../../shared/model/sample.ts'
-import { HistogramChunkReader, HistogramChunkWriter } from '../../../../shared/tsdb/chunk/histogram.ts'
+import {
+  ENCODING_FLOAT_HISTOGRAM,
+  ENCODING_FLOAT_HISTOGRAM_STARTS,
+  HistogramChunkReader,
+  HistogramChunkWriter,
+} from '../../../../shared/tsdb/chunk/histogram.ts'
 import { decodeXor, encodeXor, wordsOf, xorBytesMax } from '../../../../shared/tsdb/chunk/xor.ts'
+import { encodeXor2, Xor2ChunkReader, Xor2ChunkWriter } from '../../../../shared/tsdb/chunk/xor2.ts'
 import { canonicalBytes } from '../../../../shared/tsdb/histogram-order.ts'
 
 interface XorCase {
@@ -17,11 +23,15 @@ interface XorCase {
   readonly bytes: string
 }
 
+interface Xor2Case extends XorCase {
+  readonly starts: number[]
+}
+
 interface HistogramCase {
   readonly name: string
   readonly encoding: number
   readonly bytes: string
-  readonly histograms: (Record<string, unknown> & { time: number; stale: boolean })[]
+  readonly histograms: (Record<string, unknown> & { time: number; start?: number; stale: boolean })[]
 }
 
 const golden = JSON.parse(
@@ -29,6 +39,7 @@ const golden = JSON.parse(
 ) as {
   readonly xor: XorCase[]
   readonly histogram: HistogramCase[]
+  readonly xor2: Xor2Case[]
 }
 
 function encode(times: readonly number[], words: Uint32Array): Uint8Array {
@@ -38,11 +49,7 @@ function encode(times: readonly number[], words: Uint32Array): Uint8Array {
 
 describe('float chunks', () => {
   test.each(golden.xor)('$name', ({ times, bits, bytes }) => {
-    const words = new Uint32Array(2 * bits.length)
-    bits.forEach((text, i) => {
-      words[2 * i + 1] = Number.parseInt(text.slice(0, 8), 16)
-      words[2 * i] = Number.parseInt(text.slice(8), 16)
-    })
+    const words = wordsIn(bits)
     expect(Buffer.from(encode(times, words)).toString('hex')).toBe(bytes)
     const read = { times: new Float64Array(times.length + 2), values: new Float64Array(times.length + 2) }
     const chunk = Buffer.from(bytes, 'hex')
@@ -91,22 +98,74 @@ describe('float chunks', () => {
   })
 })
 
+describe('float chunks with start times', () => {
+  const read = (bytes: Uint8Array) => {
+    const reader = new Xor2ChunkReader(bytes, 0, bytes.length)
+    const rows: number[][] = []
+    while (reader.next()) rows.push([reader.time, reader.low, reader.high, reader.start])
+    return rows
+  }
+
+  test.each(golden.xor2)('$name', ({ times, bits, starts, bytes }) => {
+    const words = wordsIn(bits)
+    const written = encodeXor2(Float64Array.from(times), words, Float64Array.from(starts), 0, times.length)
+    expect(Buffer.from(written).toString('hex')).toBe(bytes)
+    const rows = times.map((time, i) => [time, words[2 * i], words[2 * i + 1], starts[i]])
+    expect(read(Buffer.from(bytes, 'hex'))).toEqual(rows)
+  })
+
+  test('any rising times, any bits and any start times come back', () => {
+    const step = fc.oneof(fc.constant(15_000), fc.integer({ min: 1, max: 2_000_000 }), fc.nat({ max: 2 ** 44 }))
+    const word = fc.oneof(fc.integer({ min: 0, max: 0xffffffff }), fc.constantFrom(0, 2, 0x80000000, 0x7ff00000))
+    const start = fc.oneof(fc.constantFrom(0, 1, 1_700_000_000_000), fc.integer({ min: -(2 ** 51), max: 2 ** 51 }))
+    const row = fc.tuple(step, word, word, start)
+    fc.assert(
+      fc.property(
+        fc.integer({ min: -(2 ** 50), max: 0 }),
+        fc.array(row, { minLength: 1, maxLength: 150 }),
+        (at, rows) => {
+          let time = at
+          const wanted = rows.map(([delta, low, high, from]) => {
+            time += delta + 1
+            return [time, low, high, from]
+          })
+          const writer = new Xor2ChunkWriter()
+          for (const [when, low, high, from] of wanted) writer.append(when!, low!, high!, from!)
+          expect(read(writer.finish())).toEqual(wanted)
+        },
+      ),
+    )
+  })
+
+  test('a chunk that is cut short is corrupt', () => {
+    const bytes = Buffer.from(golden.xor2[4]!.bytes, 'hex')
+    expect(() => read(bytes.subarray(0, bytes.length - 1))).toThrow(CorruptError)
+  })
+})
+
 describe('histogram chunks', () => {
   test.each(golden.histogram)('$name', ({ encoding, bytes, histograms }) => {
-    const samples = histograms.map((fields) => ({ time: fields.time, histogram: histogramOf(fields, encoding === 3) }))
-    const writer = new HistogramChunkWriter(samples[0]!.time, samples[0]!.histogram)
-    for (const { time, histogram } of samples.slice(1)) {
-      expect(writer.accepts(histogram)).toBe(true)
-      writer.append(time, histogram)
+    const isFloat = encoding === ENCODING_FLOAT_HISTOGRAM || encoding === ENCODING_FLOAT_HISTOGRAM_STARTS
+    const samples = histograms.map((fields) => ({
+      time: fields.time,
+      start: fields.start ?? 0,
+      histogram: histogramOf(fields, isFloat),
+    }))
+    const { time: first, start: firstStart, histogram: firstHistogram } = samples[0]!
+    const writer = new HistogramChunkWriter(first, firstHistogram, { start: encoding > 3 ? firstStart : undefined })
+    for (const { time, histogram, start } of samples.slice(1)) {
+      expect(writer.accepts(histogram, start)).toBe(true)
+      writer.append(time, histogram, start)
     }
     expect(writer.encoding).toBe(encoding)
     expect(Buffer.from(writer.finish()).toString('hex')).toBe(bytes)
 
     const chunk = Buffer.from(bytes, 'hex')
     const reader = new HistogramChunkReader(encoding, chunk, 0, chunk.length)
-    for (const { time, histogram } of samples) {
+    for (const { time, histogram, start } of samples) {
       expect(reader.next()).toBe(true)
       expect(reader.time).toBe(time)
+      expect(reader.start).toBe(start)
       expect(canonicalBytes(reader.histogram())).toEqual(canonicalBytes(histogram))
       expect(isStaleHistogram(reader.histogram())).toBe(isStaleHistogram(histogram))
     }
@@ -127,6 +186,15 @@ describe('histogram chunks', () => {
     expect(next({ sum: STALE[0]! })).toBe(true)
   })
 })
+
+function wordsIn(bits: readonly string[]): Uint32Array {
+  const words = new Uint32Array(2 * bits.length)
+  bits.forEach((text, i) => {
+    words[2 * i + 1] = Number.parseInt(text.slice(0, 8), 16)
+    words[2 * i] = Number.parseInt(text.slice(8), 16)
+  })
+  return words
+}
 
 function histogramOf(fields: Record<string, unknown> & { stale: boolean }, isFloat: boolean): Histogram {
   return {

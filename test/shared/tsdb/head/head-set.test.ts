@@ -3,9 +3,8 @@ import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import type { Histogram, ResetHint } from '../../../../shared/model/histogram.ts'
 import { compareValueBits, STALE_HIGH, STALE_LOW } from '../../../../shared/model/sample.ts'
-import { HistogramChunkReader } from '../../../../shared/tsdb/chunk/histogram.ts'
-import { decodeXor, ENCODING_XOR, xorCount } from '../../../../shared/tsdb/chunk/xor.ts'
 import { SampleColumns, type SampleRun } from '../../../../shared/tsdb/columns.ts'
+import { decodeChunk } from '../../../../shared/tsdb/decode.ts'
 import { Head } from '../../../../shared/tsdb/head/head.ts'
 import { APPENDED_EQUAL, APPENDED_NEW } from '../../../../shared/tsdb/head/series-chunks.ts'
 import { StringTable } from '../../../../shared/tsdb/head/string-table.ts'
@@ -19,6 +18,8 @@ interface Sample {
   readonly high: number
   readonly low: number
   readonly histogram?: Histogram
+  /** 0 or left out: unknown. */
+  readonly start?: number
 }
 
 const EVERYTHING = { startMs: Number.NEGATIVE_INFINITY, endMs: Number.POSITIVE_INFINITY }
@@ -72,11 +73,13 @@ const sample: fc.Arbitrary<Sample> = fc
     times,
     valueWords,
     fc.option(histogram, { freq: 4 }),
+    fc.constantFrom(0, 0, 0, 7, 15_000, -3),
   )
-  .map(([series, segment, time, words, h]) => ({
+  .map(([series, segment, time, words, h, start]) => ({
     series,
     segment,
     time,
+    start,
     ...words,
     ...(h === null ? {} : { histogram: h }),
   }))
@@ -90,15 +93,19 @@ function headOf(samples: readonly Sample[], samplesPerChunkMax: number): Head {
 
 function apply(head: Head, strings: StringTable, one: Sample): number {
   const ref = head.series([strings.intern('__name__'), strings.intern(`series_${one.series}`)])
-  if (one.histogram !== undefined) return head.appendHistogram(ref, one.segment, one.time, one.histogram)
+  const { segment, time, low, high, histogram, start = 0 } = one
+  if (histogram !== undefined) return head.appendHistogram(ref, segment, time, histogram, start)
+  if (start !== 0) return head.appendStarted(ref, segment, time, low, high, start)
   const column = new Float64Array(Uint32Array.of(one.low, one.high).buffer)
   return head.appendFloat(ref, one.segment, one.time, column, 0)
 }
 
 function greater(a: Sample, b: Sample): boolean {
-  if (a.histogram !== undefined) return b.histogram === undefined || compareHistograms(a.histogram, b.histogram) > 0
-  if (b.histogram !== undefined) return false
-  return compareValueBits(a.high, a.low, b.high, b.low) > 0
+  const later = (a.start ?? 0) - (b.start ?? 0)
+  if (a.histogram !== undefined) {
+    return b.histogram === undefined || (compareHistograms(a.histogram, b.histogram) || later) > 0
+  }
+  return b.histogram === undefined && (compareValueBits(a.high, a.low, b.high, b.low) || later) > 0
 }
 
 /** What must be read of a series: by time, the greatest. */
@@ -113,8 +120,9 @@ function model(samples: readonly Sample[], series: number, startMs: number, endM
 }
 
 function textOf(one: Sample): string {
-  if (one.histogram === undefined) return `${one.time} ${one.high >>> 0}:${one.low >>> 0}`
-  return `${one.time} ${JSON.stringify(one.histogram)}`
+  const when = `${one.time} from ${one.start ?? 0}`
+  if (one.histogram === undefined) return `${when} ${one.high >>> 0}:${one.low >>> 0}`
+  return `${when} ${JSON.stringify(one.histogram)}`
 }
 
 function textsOf(sink: SampleColumns): string[] {
@@ -127,19 +135,15 @@ function textsOf(sink: SampleColumns): string[] {
       time: sink.times[i]!,
       high: words[2 * i + 1]!,
       low: words[2 * i]!,
+      start: sink.startTimes?.[i] ?? 0,
       ...(h && { histogram: h }),
     })
   })
 }
 
 function decoded(encoding: number, bytes: Uint8Array): SampleColumns {
-  const columns = new SampleColumns(Math.max(1, xorCount(bytes, 0)))
-  if (encoding === ENCODING_XOR) {
-    columns.count = decodeXor(bytes, 0, bytes.length, columns.times, columns.values, 0)
-  } else {
-    const reader = new HistogramChunkReader(encoding, bytes, 0, bytes.length)
-    while (reader.next()) columns.pushHistogram(reader.time, reader.histogram())
-  }
+  const columns = new SampleColumns(1)
+  decodeChunk({ encoding, bytes, start: 0, end: bytes.length }, columns)
   return columns
 }
 
