@@ -37,7 +37,10 @@ export const distributorSettings = defineSettings({
   samplesBurstMax: integer(10_000_000, 'limit: samples that a tenant may send at once beyond its rate', { min: 1 }),
   seriesPerTenantMax: integer(5_000_000, 'limit: series in memory per tenant', { min: 1 }),
   pastMs: duration('0s', 'limit: how far behind now a sample may lie; 0 is no limit'),
-  startTimestamps: flag(false, 'keep the start timestamps of samples that remote write 2.0 tells'),
+  startTimestamps: flag(
+    false,
+    'keep the start timestamps of samples that remote write 2.0 tells; only when no process is older than this setting',
+  ),
   dictionarySeriesMax: integer(
     4_000_000,
     'series that one distributor remembers; beyond it the dictionary starts afresh',

@@ -31,7 +31,7 @@ export interface LateHistograms {
 
 /** What a chunk's writer or a late histogram takes as objects, roughly. */
 const OPEN_HISTOGRAM_BYTES = 3000
-const OPEN_XOR2_BYTES = 700
+const OPEN_XOR2_BYTES = 2000
 const LATE_HISTOGRAM_BYTES = 1000
 
 export class ChunkTable {
