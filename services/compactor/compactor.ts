@@ -25,6 +25,7 @@ import * as deletes from '../../shared/contracts/deletes.ts'
 import { scrubNow, scrubStatus } from '../../shared/contracts/scrubbing.ts'
 import type { ServiceDeps } from '../../shared/membership/deps.ts'
 import { type ObjectStore, SWEEP_AGE_MS_MIN } from '../../shared/objects/port.ts'
+import { Aside } from './aside.ts'
 import type { CompactorConfig } from './config.ts'
 import { Deletions } from './deletions.ts'
 import { History } from './history.ts'
@@ -79,10 +80,10 @@ export function compactor(deps: CompactorDeps): Actor {
   const scrubbing = scrubMeasures(deps.metrics, { records: () => scrubber?.known() ?? [], clock })
   const history = new History(clock)
   const stopping = new AbortController()
-  /** Blocks that cannot be read, until when (monotonic), and why. Bound: as many as there are blocks. */
-  const aside = new Map<string, { tenant: string; ulid: string; reason: string; until: number }>()
-  /** When downsampled data was last made, monotonic. Bound: one per tenant, day and resolution of this process' life. */
+  const aside = new Aside(clock, config.damagedRetryMs)
+  /** When downsampled data was last made, monotonic. Bound: what was made within DOWNSAMPLE_GAP_MS. */
   const downsampledAt = new Map<string, number>()
+  /** These four: one per tenant. */
   const sweptAt = new Map<string, number>()
   const startedAt = clock.monotonic()
   /** Steps that waited when a tenant was last looked at. */
@@ -110,7 +111,11 @@ export function compactor(deps: CompactorDeps): Actor {
     'Steps of compaction that could be done when their tenants were last looked at.',
     () => waiting.values().reduce((sum, count) => sum + count, 0),
   )
-  deps.metrics.gaugeOf('carillon_compactor_aside_blocks', 'Damaged blocks that are set aside.', () => asideNow().length)
+  deps.metrics.gaugeOf(
+    'carillon_compactor_aside_blocks',
+    'Damaged blocks that are set aside.',
+    () => aside.list().length,
+  )
 
   return {
     name: 'compactor',
@@ -148,7 +153,7 @@ export function compactor(deps: CompactorDeps): Actor {
     const setAside = (tenant: string, ulid: string, reason: string) => {
       measures.damaged()
       log.error({ tenant, ulid, reason }, 'a damaged block is set aside: it is not merged, the others are')
-      aside.set(ulid, { tenant, ulid, reason, until: clock.monotonic() + config.damagedRetryMs })
+      aside.add({ tenant, ulid, reason })
     }
     run = stepRunner({ blocks, merger, clock, log, history, measures, setAside })
     uploads = new Uploads({ ...deps, blocks, importer: merger, measures })
@@ -329,9 +334,7 @@ export function compactor(deps: CompactorDeps): Actor {
       },
       policy: policyOf(tenant),
       flushed: (partition) => blocksOf().flushed(partition),
-      isAside: (ulid) =>
-        (aside.get(ulid)?.until ?? Number.NEGATIVE_INFINITY) > clock.monotonic() ||
-        scrubber?.isDamaged(tenant, ulid) === true,
+      isAside: (ulid) => aside.has(ulid) || scrubber?.isDamaged(tenant, ulid) === true,
       isForced,
       mayDownsample({ startMs, resolutionMs }) {
         const madeAt = downsampledAt.get(`${tenant} ${startMs} ${resolutionMs}`) ?? Number.NEGATIVE_INFINITY
@@ -342,14 +345,10 @@ export function compactor(deps: CompactorDeps): Actor {
   }
 
   function noteDownsampled(tenant: string, step: Step): void {
-    if (step.kind === 'downsample')
-      downsampledAt.set(`${tenant} ${step.startMs} ${step.resolutionMs}`, clock.monotonic())
-  }
-
-  function asideNow(tenant?: string) {
-    return [...aside.values()].filter(
-      (each) => each.until > clock.monotonic() && (tenant === undefined || each.tenant === tenant),
-    )
+    if (step.kind !== 'downsample') return
+    const nowMs = clock.monotonic()
+    for (const [key, madeAt] of downsampledAt) if (nowMs - madeAt >= DOWNSAMPLE_GAP_MS) downsampledAt.delete(key)
+    downsampledAt.set(`${tenant} ${step.startMs} ${step.resolutionMs}`, nowMs)
   }
 
   // ---- questions ----
@@ -366,7 +365,7 @@ export function compactor(deps: CompactorDeps): Actor {
       tenants: tenants.map(statusOf),
       current: history.current(tenant),
       history: history.list(tenant),
-      aside: [...asideNow(tenant).map(({ until: _, ...each }) => each), ...scrubberOf().damaged(tenant)],
+      aside: [...aside.list(tenant), ...scrubberOf().damaged(tenant)],
     }
   }
 

@@ -279,8 +279,8 @@ export class Uploads {
       (manifest) => {
         claim.lost.signal.throwIfAborted()
         assertMayCome(manifest)
-        if (clock.monotonic() - claim.startedAt > config.orphanGraceMs / 2)
-          // V2
+        const isTooOld = clock.monotonic() - claim.startedAt > config.orphanGraceMs / 2 // V2
+        if (isTooOld)
           throw new UnavailableError('upload-too-old', 'the upload took longer to validate than its files are kept')
         const listed = withUploaded(manifest, { record: claim.record, entries, nowMs: clock.now() }) // V3
         ulids = listed.ulids
