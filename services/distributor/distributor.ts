@@ -13,17 +13,8 @@ import { sleep } from '../../shared/base/clock.ts'
 import { RefusedError, textOf, UnavailableError } from '../../shared/base/errors.ts'
 import { type Actor, every, type HandlerContext, hear, serve } from '../../shared/bus/actor.ts'
 import { ask } from '../../shared/bus/ask.ts'
-import type { KvBucket } from '../../shared/bus/port.ts'
 import { type ElectionNews, electionNews } from '../../shared/contracts/elections.ts'
-import {
-  encodeRecord,
-  type HighWater,
-  highWaterKey,
-  LOG_BUCKET,
-  logName,
-  markSubject,
-  parseRecord,
-} from '../../shared/contracts/log.ts'
+import { LOG_BUCKET, logName, markSubject } from '../../shared/contracts/log.ts'
 import { known, ownerCounted } from '../../shared/contracts/read.ts'
 import { type LogPosition, type PushReply, type PushRequest, push, pushTo } from '../../shared/contracts/write.ts'
 import type { ServiceDeps } from '../../shared/membership/deps.ts'
@@ -35,6 +26,7 @@ import type { DistributorConfig } from './config.ts'
 import { Dictionary } from './dictionary.ts'
 import { Elections } from './elections.ts'
 import { haLabelsOf } from './ha-labels.ts'
+import { HighWaterMarks } from './high-water.ts'
 import { OwnerNews, RateLimiter } from './limits.ts'
 import { PartitionWriter } from './partition-writer.ts'
 import { writerMetrics } from './writer-metrics.ts'
@@ -71,10 +63,7 @@ export function distributor(deps: DistributorDeps): Actor {
   /** How series go to the partitions that take them. */
   let pie: Pie | undefined
   let writableCount = 0
-  let bucket: KvBucket
-  const savedHighWater = new Map<number, string>()
-  /** The highest sequence that was ever written down, per partition. */
-  const highest = new Map<number, number>()
+  let highWater: HighWaterMarks
 
   const counted = {
     samples: metrics.counter('carillon_distributor_samples_total', 'Samples acknowledged.', ['kind']),
@@ -106,7 +95,7 @@ export function distributor(deps: DistributorDeps): Actor {
       every(1_000, 'look for marks and partitions', findMarks),
     ],
     async start() {
-      bucket = await bus.bucket(LOG_BUCKET)
+      highWater = new HighWaterMarks({ bucket: await bus.bucket(LOG_BUCKET), id, log, rewinds: counted.rewinds })
       bus.subscribe(markSubject('*'), {}, ({ subject }) => hearMark(subject))
       await elections.start()
       await findMarks()
@@ -359,37 +348,12 @@ export function distributor(deps: DistributorDeps): Actor {
       writer.logBytesMax = state.bytesMax
       writer.incarnation = state.incarnation
       if (writer.mark !== undefined) await writer.refresh()
-      await checkHighWater(writer, state.lastSeq)
+      await highWater.check(writer, state.lastSeq)
     }
-  }
-
-  /** A log that ends before what this distributor knows to be stored has been rewound: the mark of it in KV must not be lowered. */
-  async function checkHighWater(writer: PartitionWriter, lastSeq: number): Promise<void> {
-    if (savedHighWater.has(writer.partition)) return
-    const entry = await bucket.get(highWaterKey(writer.partition, id))
-    const saved = entry?.value ? parseRecord(entry.value, 'high-water mark') : {}
-    if (saved['incarnation'] === writer.incarnation && Number(saved['seq']) > lastSeq) {
-      counted.rewinds.inc()
-      log.error(
-        { partition: writer.partition, lastSeq, stored: saved['seq'] },
-        'the log ends before a batch that was stored',
-      )
-    }
-    savedHighWater.set(writer.partition, '')
-    if (saved['incarnation'] === writer.incarnation) highest.set(writer.partition, Number(saved['seq']))
   }
 
   async function saveHighWater(): Promise<void> {
-    for (const { partition, newestSession, incarnation } of writers) {
-      if (!newestSession || newestSession.lastSeq === 0) continue
-      const key = `${newestSession.idText}/${newestSession.lastCounter}`
-      if (savedHighWater.get(partition) === key) continue
-      const { idText, lastCounter, lastSeq, mark } = newestSession
-      if (lastSeq <= (highest.get(partition) ?? 0)) continue // a mark that a rewound log has not reached again is evidence
-      const record: HighWater = { session: idText, counter: lastCounter, seq: lastSeq, epoch: mark.number, incarnation }
-      await bucket.put(highWaterKey(partition, id), encodeRecord(record))
-      savedHighWater.set(partition, key)
-    }
+    for (const writer of writers) await highWater.save(writer)
   }
 
   async function reviewDictionary(): Promise<void> {
