@@ -1,6 +1,7 @@
 // Blocks as folders of a Prometheus data directory.
 import fs from 'node:fs/promises'
 import path from 'node:path'
+import { textOf } from '../../shared/base/errors.ts'
 import { ULID_SHAPE } from '../../shared/model/ulid.ts'
 import { type BlockFiles, corruptAt, INDEX_FILE, META_FILE, TOMBSTONES_FILE } from '../../shared/tsdb/block/files.ts'
 import { SetupError } from './setup-error.ts'
@@ -40,16 +41,21 @@ async function sizeOf(folder: string, name: string): Promise<number> {
   }
 }
 
+function unreadable(file: string): (error: unknown) => never {
+  return (error) => {
+    const isMissing = error instanceof Error && 'code' in error && error.code === 'ENOENT'
+    throw corruptAt(file, 0, isMissing ? 'there is no such file' : textOf(error))
+  }
+}
+
 export function folderFiles(folder: string): BlockFiles {
   return {
     async size(file) {
-      const found = await fs.stat(path.join(folder, file)).catch(() => undefined)
-      if (found === undefined) throw corruptAt(file, 0, 'there is no such file')
-      return found.size
+      const { size } = await fs.stat(path.join(folder, file)).catch(unreadable(file))
+      return size
     },
     async read(file, start, end) {
-      const handle = await fs.open(path.join(folder, file)).catch(() => undefined)
-      if (handle === undefined) throw corruptAt(file, 0, 'there is no such file')
+      const handle = await fs.open(path.join(folder, file)).catch(unreadable(file))
       try {
         const bytes = new Uint8Array(end - start)
         const { bytesRead } = await handle.read(bytes, 0, bytes.length, start)

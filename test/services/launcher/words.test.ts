@@ -19,6 +19,7 @@ const cases: readonly (readonly [string, number, string])[] = [
   [`blocks verify ${folder} --block 01AAAAAAAAAAAAAAAAAAAAAAAA`, 1, 'does not hold all of 01AAAAAAAAAAAAAAAAAAAAAAAA'],
   [`blocks download ${file}`, 1, 'EEXIST'],
   ['flsh', 2, 'did you mean flush?'],
+  ['toString', 2, 'there is no command "toString"'],
 ]
 
 it('wrong words are named, with what was wanted', async () => {
