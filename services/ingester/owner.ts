@@ -181,7 +181,7 @@ export class Owner {
     this.end = end
     this.storedBefore = storedBefore
     if (!isSame) return this.startOver('the log was made anew')
-    if (this.isRewound || end.lastSeq < this.appliedSeq || !(await this.agreesWithLog())) return this.mendRewind(end)
+    if (this.isRewound || end.lastSeq < appliedSeq || !(await this.agreesWithLog())) return this.mendRewind(end)
     if (await this.lacksTail(end)) this.passOverTail(end)
     this.reads.push({ seq: end.lastSeq, atMs })
     if (this.reads.length > READS_MAX) this.reads.shift()

@@ -155,6 +155,29 @@ test('O2: a log that is shorter than what was applied is a rewind; new messages 
   expect(owner.state.heads.get(TENANT)!.sampleCount, 'what was lost is still in memory').toBe(5)
 })
 
+test('O2: what is applied while the end of the log is being read is no rewind', async () => {
+  await append(markSubject(0), writer.mark(1))
+  let isGrowing = false
+  const owner = ownerOn(
+    lying({
+      state: async (log) => {
+        const state = await bus.logs.state(log)
+        if (!isGrowing) return state
+        const { seq } = await bus.logs.append(log, batchSubject(0), writer.batch([['a', 1, 1]]).seal(), {
+          timeoutMs: 1_000,
+        })
+        while (owner.appliedSeq < seq) await new Promise<void>((resolve) => clock.after(1, resolve))
+        return state
+      },
+    }),
+  )
+  await soon(owner.start())
+  await pass(2_000)
+  isGrowing = true
+  for (let i = 0; i < 3; i++) await soon(owner.readEnd())
+  expect([owner.appliedSeq, damageOf(owner)]).toEqual([4, []])
+})
+
 test('O2: a leader that is behind the copy which delivered, for a moment, is no rewind', async () => {
   await append(markSubject(0), writer.mark(1))
   for (let i = 1; i <= 4; i++) await appendSample('a', i)
