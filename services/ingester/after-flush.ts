@@ -2,12 +2,11 @@
 //
 // Invariants
 //   G1  Only what lies strictly before M(f), f = `flushed.<p>`, is purged, and only while the message there still is M(f).
-//   G2  Metadata, and the newest exemplars, that stand only in what is purged are stated again before.
+//   G2  Metadata, and the newest exemplars, that stand only before M(f) are stated again before `flushed.<p>` becomes f (flush.ts), and with
+//       that before they are purged.
 //   G3  A segment leaves memory when the flush was seen `drop-after` ago; an owner that holds something else than what was flushed uploads it
 //       as a supplement before.
 import { sleep } from '../../shared/base/clock.ts'
-import type { Random } from '../../shared/base/random.ts'
-import type { Bus } from '../../shared/bus/port.ts'
 import type { BlockEntry, Manifest } from '../../shared/contracts/blocks.ts'
 import { withFlushed } from '../../shared/contracts/deletes.ts'
 import { logName } from '../../shared/contracts/log.ts'
@@ -18,8 +17,6 @@ import type { Owner } from './owner.ts'
 import { restate } from './restate.ts'
 
 export interface AfterFlushDeps extends FlushDeps {
-  readonly bus: Bus
-  readonly random: Random
   readonly config: IngesterConfig
 }
 
@@ -32,10 +29,12 @@ const LOG_TIMEOUT_MS = 10_000
 export async function purgeLog(owner: Owner, deps: AfterFlushDeps): Promise<void> {
   const { bus, blocks, clock, log, metrics } = deps
   const { partition, incarnation } = owner
-  const mark = blocks.flushedRecord(partition)?.mark
-  if (mark === undefined || mark.nonce === '' || mark.incarnation !== incarnation || !owner.isCaughtUp) return
+  const flushed = blocks.flushedRecord(partition)
+  if (flushed === undefined || !owner.isCaughtUp) return
+  const { mark, segment } = flushed
+  if (mark.nonce === '' || mark.incarnation !== incarnation) return
   if ((owner.end?.firstSeq ?? 0) >= mark.seq) return
-  if (await restate(owner, deps)) return // G2: it is applied first
+  if (!(await restate(owner, segment, deps))) return // G2: also what an older version has flushed
   const boundary = await bus.logs.get(logName(partition), mark.seq, LOG_TIMEOUT_MS)
   if (boundary === undefined || !isMark(boundary, partition, mark.nonce)) {
     log.error({ partition, seq: mark.seq }, 'nothing is purged: the mark of the flushed segment is not where it was')

@@ -1,7 +1,7 @@
 // Flushing: the leader of a partition brings closed segments into blocks, in order, then says so (L13 to L15).
 //
-// Order for one segment k: every tenant's blocks are built and uploaded, then listed in the tenant's manifest; when all tenants are done,
-// `flushed.<p>` goes from k − 1 to k. Each step is harmless when it was done before, so whoever leads next does it all again and finds most
+// Order for one segment k: what has no block and stands only before M(k) is stated again (G2, after-flush.ts); every tenant's blocks are built
+// and uploaded, then listed in the tenant's manifest; when all tenants are done, `flushed.<p>` goes from k − 1 to k. Each step is harmless when it was done before, so whoever leads next does it all again and finds most
 // of it done: nothing is lost, nothing doubled, wherever the one before died.
 //
 // Invariants
@@ -26,11 +26,12 @@ import type { FlushMetrics } from './flush-metrics.ts'
 import { FrameBuilder, type StoredPart } from './frames.ts'
 import type { Owner } from './owner.ts'
 import type { PartitionState } from './partition-state.ts'
+import { type RestateDeps, restate } from './restate.ts'
 
 /** Where tests let a leader die: before the step is done, after the one named. */
 export type FlushStep = 'built' | 'uploaded' | 'listed' | 'all-listed' | 'flushed' | 'purged'
 
-export interface FlushDeps {
+export interface FlushDeps extends RestateDeps {
   readonly blocks: Blocks
   readonly builder: BlockBuilder
   readonly clock: Clock
@@ -61,6 +62,7 @@ export async function flushNext(owner: Owner, deps: FlushDeps): Promise<boolean>
   const startMs = clock.monotonic()
   const beginsLate = deps.without?.has('replay-bound') ? 1 : 0
   const mark = markOf(owner, segment + beginsLate, deps.blocks.flushedRecord(partition))
+  if (!(await restate(owner, segment, deps))) return false // G2
   const digest = digestOf(owner.state, segment)
   const sampleCount = await flushTenants(owner, segment, deps)
   deps.onStep?.('all-listed')

@@ -239,7 +239,7 @@ export class Owner {
   }
 
   /** Resolves when `seq` is applied; rejects with UnavailableError `err-carillon-owner-behind` after `waitMs`. */
-  async waitFor(seq: number, waitMs: number, signal: AbortSignal): Promise<void> {
+  async waitFor(seq: number, waitMs: number, signal?: AbortSignal): Promise<void> {
     const { clock } = this.deps
     const untilMs = clock.monotonic() + waitMs
     while (this.appliedSeq < seq || !this.isCaughtUp) {

@@ -256,9 +256,14 @@ export class PartitionState {
 
   /** The segment of a message. One that is delivered again, of a log that is read again, lies where it lay before. */
   private segmentAt(seq: number): number {
-    if (seq > (this.mark?.seq ?? 0)) return this.segment
-    const found = this.marks.findLast((mark) => mark.seq < seq)?.number ?? 0
+    const found = this.segmentOf(seq)
     return found > this.droppedUpTo ? found : this.segment
+  }
+
+  /** The segment in which a message stands, or one before it where its mark was forgotten. */
+  private segmentOf(seq: number): number {
+    if (seq > (this.mark?.seq ?? 0)) return this.segment
+    return this.marks.findLast((mark) => mark.seq < seq)?.number ?? 0
   }
 
   /** A batch of epoch k lies behind M(k): marks up to it were lost, and every segment that they opened misses something. */
@@ -290,6 +295,7 @@ export class PartitionState {
     this.defineStrings(batch, session)
     this.defineSeries(batch, session)
     const segment = this.options.isForgetful ? seq : this.segmentAt(seq)
+    const toldIn = this.segmentOf(seq)
     const undefinedCount = this.inPlace(
       seq,
       () =>
@@ -297,9 +303,9 @@ export class PartitionState {
           ? this.applyFloats(batch, session, segment)
           : this.applyStarted(batch, session, segment)) +
         this.applyHistograms(batch, session, segment) +
-        this.applyExemplars(batch, session),
+        this.applyExemplars(batch, session, toldIn),
     )
-    this.applyMetadata(batch)
+    this.applyMetadata(batch, toldIn)
     this.segmentBytes += batch.values.length * 10 + batch.histograms.length
     if (undefinedCount > 0) {
       const text = `${undefinedCount} samples name series that session ${hex(batch.session).slice(0, 8)} never defined`
@@ -438,7 +444,7 @@ export class PartitionState {
     return undefinedCount
   }
 
-  private applyExemplars(batch: LogBatch, session: SessionDictionary): number {
+  private applyExemplars(batch: LogBatch, session: SessionDictionary, segment: number): number {
     const reader = new Reader(batch.exemplars)
     let undefinedCount = 0
     while (reader.remaining > 0) {
@@ -450,18 +456,18 @@ export class PartitionState {
       reader.check('exemplars')
       const head = session.heads[id]
       if (head === undefined) undefinedCount++
-      else head.appendExemplar(session.refs[id]!, { time, value, labels }, this.segment)
+      else head.appendExemplar(session.refs[id]!, { time, value, labels }, segment)
     }
     return undefinedCount
   }
 
-  private applyMetadata(batch: LogBatch): void {
+  private applyMetadata(batch: LogBatch, segment: number): void {
     const reader = new Reader(batch.metadata)
     while (reader.remaining > 0) {
       const tenant = reader.text()
       const row = { metric: reader.text(), type: reader.text(), help: reader.text(), unit: reader.text() }
       reader.check('metadata')
-      this.metadata.tell(tenant, row, this.segment)
+      this.metadata.tell(tenant, row, segment)
     }
   }
 }

@@ -1,7 +1,7 @@
-// Metadata and exemplars live in the log and in memory only. Before a part of the log is purged, the leader states again what stands nowhere
-// later: batches in sessions of their own, which hold no samples. Applying them changes nothing where they are known.
+// Metadata and exemplars live in the log and in memory only. Before a part of the log is said to be flushed, and so is neither replayed nor
+// kept, the leader states again what stands nowhere later: batches in sessions of their own, which hold no samples. Applying them changes
+// nothing where they are known.
 import { hex, type Random } from '../../shared/base/random.ts'
-import type { Blocks } from '../../shared/blocks/port.ts'
 import type { Bus } from '../../shared/bus/port.ts'
 import { batchSubject, logName } from '../../shared/contracts/log.ts'
 import { encodeLogBatch, SESSION_BYTES } from '../../shared/wire/log-batch.ts'
@@ -11,34 +11,43 @@ import type { AppliedMark, PartitionState } from './partition-state.ts'
 
 const BATCH_BYTES_TARGET = 64 * 1024
 const APPEND_TIMEOUT_MS = 5_000
+const APPLY_MS = 5_000
 /** Of each tenant in a partition only so many, the newest, outlive the part of the log that they came in. */
 const EXEMPLARS_MAX = 1_000
 const NO_BYTES = new Uint8Array(0)
 const NO_VALUES = new Float64Array(0)
 
-interface RestateDeps {
+export interface RestateDeps {
   readonly bus: Bus
-  readonly blocks: Pick<Blocks, 'flushed'>
   readonly random: Random
 }
 
-/** Appends what was last stated before the newest flushed segment. True when there was any: it counts once it is applied. */
-export async function restate(owner: Owner, { bus, blocks, random }: RestateDeps): Promise<boolean> {
+/** Appends what was last stated before a segment, and waits until it is applied: only then it counts. True when nothing is left to state. */
+export async function restate(owner: Owner, before: number, { bus, random }: RestateDeps): Promise<boolean> {
   const { partition, state } = owner
   const { mark } = state
-  if (mark === undefined) return false
-  const batches = [...batchesOf(state, blocks.flushed(partition))]
+  if (mark === undefined) return true
+  const batches = [...batchesOf(state, before)]
+  if (batches.length === 0) return true
+  let lastSeq = 0
   for (const batch of batches) {
     const session = random.bytes(SESSION_BYTES)
     const options = { timeoutMs: APPEND_TIMEOUT_MS, messageId: `${hex(session)}-1` }
-    await bus.logs.append(logName(partition), batchSubject(partition), batch.seal(session, mark), options)
+    const stored = await bus.logs.append(
+      logName(partition),
+      batchSubject(partition),
+      batch.seal(session, mark),
+      options,
+    )
+    lastSeq = stored.seq
   }
-  return batches.length > 0
+  await owner.waitFor(lastSeq, APPLY_MS)
+  return owner.state === state && batchesOf(state, before).next().done === true
 }
 
-function* batchesOf(state: PartitionState, flushed: number): Iterable<RestatedBatch> {
+function* batchesOf(state: PartitionState, before: number): Generator<RestatedBatch, void> {
   let batch = new RestatedBatch()
-  for (const { tenant, row } of state.metadata.toldBefore(flushed)) {
+  for (const { tenant, row } of state.metadata.toldBefore(before)) {
     for (const text of [tenant, row.metric, row.type, row.help, row.unit]) batch.metadata.text(text)
     if (!batch.isFull) continue
     yield batch
@@ -46,7 +55,7 @@ function* batchesOf(state: PartitionState, flushed: number): Iterable<RestatedBa
   }
   for (const [tenant, head] of state.heads) {
     if (head.sampleCount === 0) continue // a tenant that is silent for long is forgotten, not stated again for ever
-    for (const { ref, exemplar } of head.exemplarsStatedBefore(flushed, EXEMPLARS_MAX)) {
+    for (const { ref, exemplar } of head.exemplarsStatedBefore(before, EXEMPLARS_MAX)) {
       const { exemplars } = batch
       exemplars.uvarint(batch.idOf(tenant, head.labelsOf(ref)))
       exemplars.zigzag(exemplar.time)

@@ -31,7 +31,7 @@ export class ExemplarRing {
   add(ref: number, exemplar: Exemplar, segment: number): void {
     const key = keyOf(ref, exemplar)
     const known = this.keys.get(key)
-    if (known !== undefined) known.segment = Math.max(known.segment, segment)
+    if (known !== undefined) known.segment = segment
     if (this.capacity === 0 || known !== undefined) return
     this.evict(this.ring[this.at])
     const held = { ref, exemplar, key, segment }

@@ -258,44 +258,61 @@ describe('owners that were away', () => {
     expect(ground.manifest(TENANT)!.blocks[0]!.gaps).toBeUndefined()
   })
 
-  test('G2: metadata and exemplars outlive the part of the log in which they were stated', async () => {
-    await ground.mark(1)
-    const stated = new Batch(ground.writer.session!)
-    stated.addFloat(ground.writer.refOf('a'), START_MS, new Uint32Array(2), 0)
-    stated.addExemplar({
-      ref: ground.writer.refOf('a'),
-      time: START_MS,
-      value: Float64Array.of(-0.5),
-      labels: ['trace_id', 'é1'],
+  describe('G2: metadata and exemplars outlive the part of the log in which they were stated', () => {
+    beforeEach(async () => {
+      await ground.mark(1)
+      const stated = new Batch(ground.writer.session!)
+      stated.addFloat(ground.writer.refOf('a'), START_MS, new Uint32Array(2), 0)
+      stated.addExemplar({
+        ref: ground.writer.refOf('a'),
+        time: START_MS,
+        value: Float64Array.of(-0.5),
+        labels: ['trace_id', 'é1'],
+      })
+      stated.addMetadata({ tenant: TENANT, metric: 'm', type: 'counter', help: 'what it counts', unit: '' })
+      await ground.append(batchSubject(0), stated.seal())
+      for (const number of [2, 3, 4]) {
+        await ground.batch([['a', START_MS + number, 1]])
+        await ground.mark(number)
+      }
     })
-    stated.addMetadata({ tenant: TENANT, metric: 'm', type: 'counter', help: 'what it counts', unit: '' })
-    await ground.append(batchSubject(0), stated.seal())
-    for (const number of [2, 3, 4]) {
-      await ground.batch([['a', START_MS + number, 1]])
-      await ground.mark(number)
+
+    async function expectHeldBy(id: string): Promise<void> {
+      const asked = {
+        partition: 0,
+        tenant: TENANT,
+        watermark: 3,
+        minSeq: 0,
+        incarnation: '',
+        waitMs: 1_000,
+        metric: '',
+        limit: 0,
+      }
+      const reply = await ground.soon(ask(ground.hub.connect('asker'), metadata, { id }, asked, {}))
+      expect(reply.metadata).toEqual([{ metric: 'm', type: 'counter', help: 'what it counts', unit: '' }])
+      const ofSeries = { ...asked, selectors: [], startMs: 0, endMs: 9e15 }
+      const found = await ground.soon(ask(ground.hub.connect('asker-2'), exemplars, { id }, ofSeries, {}))
+      expect(found.series).toEqual([
+        { labels: ['__name__', 'a'], exemplars: [{ labels: ['trace_id', 'é1'], time: START_MS, value: -0.5 }] },
+      ])
+      expect(ground.owner(id).damages).toEqual([])
     }
-    await ground.start('i1')
-    await ground.until(() => ground.firstSeq() === 6, 'the purge')
-    await ground.start('i2')
-    await ground.until(() => ground.owner('i2').isCaughtUp, 'the new owner')
-    const asked = {
-      partition: 0,
-      tenant: TENANT,
-      watermark: 3,
-      minSeq: 0,
-      incarnation: '',
-      waitMs: 1_000,
-      metric: '',
-      limit: 0,
-    }
-    const reply = await ground.soon(ask(ground.hub.connect('asker'), metadata, { id: 'i2' }, asked, {}))
-    expect(reply.metadata).toEqual([{ metric: 'm', type: 'counter', help: 'what it counts', unit: '' }])
-    const ofSeries = { ...asked, selectors: [], startMs: 0, endMs: 9e15 }
-    const found = await ground.soon(ask(ground.hub.connect('asker-2'), exemplars, { id: 'i2' }, ofSeries, {}))
-    expect(found.series).toEqual([
-      { labels: ['__name__', 'a'], exemplars: [{ labels: ['trace_id', 'é1'], time: START_MS, value: -0.5 }] },
-    ])
-    expect(ground.owner('i2').damages).toEqual([])
+
+    test('after the purge', async () => {
+      await ground.start('i1')
+      await ground.until(() => ground.firstSeq() === 6, 'the purge')
+      await ground.start('i2')
+      await ground.until(() => ground.owner('i2').isCaughtUp, 'the new owner')
+      await expectHeldBy('i2')
+    })
+
+    test.each([2, 3])('when all owners die as soon as flush %i is said', async (times) => {
+      await ground.start('i1', { diesAt: { step: 'flushed', times } })
+      await ground.until(() => ground.dead.has('i1'), 'the death')
+      await ground.start('i2')
+      await ground.until(() => ground.firstSeq() === 6, 'the purge')
+      await expectHeldBy('i2')
+    })
   })
 })
 

@@ -120,6 +120,20 @@ test('P2: a batch may come one mark late, not two; segments are told by position
   expect(state.segments()).toEqual([1, 2])
 })
 
+test('G2: what is delivered again stands where it stood before: it is stated anew before its segment goes', () => {
+  const state = freshState()
+  state.applyMark(1, writer.mark(1))
+  const early = writer.batch([['a', 1, 1]])
+  early.addExemplar({ ref: writer.refOf('a'), time: 1, value: Float64Array.of(1), labels: ['trace_id', 't'] })
+  early.addMetadata({ tenant: TENANT, metric: 'a', type: 'gauge', help: '', unit: '' })
+  const bytes = early.seal()
+  state.applyBatch(2, bytes)
+  state.applyMark(3, writer.mark(2))
+  state.applyBatch(2, bytes)
+  expect(state.heads.get(TENANT)!.exemplarsStatedBefore(2, 10)).toHaveLength(1)
+  expect([...state.metadata.toldBefore(2)]).toHaveLength(1)
+})
+
 test('L10: a lost mark is damage, and later segments go by the marks that their batches name', () => {
   const state = freshState()
   state.applyMark(1, writer.mark(1))
