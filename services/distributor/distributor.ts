@@ -11,6 +11,7 @@
 //       old view is read all the same, and several elections in a row must not stop writes.
 import { sleep } from '../../shared/base/clock.ts'
 import { RefusedError, textOf, UnavailableError } from '../../shared/base/errors.ts'
+import { patiently } from '../../shared/base/patience.ts'
 import { type Actor, every, type HandlerContext, hear, serve } from '../../shared/bus/actor.ts'
 import { ask } from '../../shared/bus/ask.ts'
 import { type ElectionNews, electionNews } from '../../shared/contracts/elections.ts'
@@ -45,6 +46,8 @@ const LOG_STATE_MS = 5_000
 const ELECTIONS_REVIEW_MS = 60_000
 const DICTIONARY_REVIEW_MS = 600_000
 const DICTIONARY_SMALL = 50_000
+/** How long the start waits for leaders of logs that are being elected. */
+const START_MS_MAX = 30_000
 const FIRST_MARKS_WAIT_MS = 5_000
 const FIRST_MARKS_STEP_MS = 50
 const STAGED_SPARES_MAX = 16
@@ -98,9 +101,7 @@ export function distributor(deps: DistributorDeps): Actor {
       highWater = new HighWaterMarks({ bucket: await bus.bucket(LOG_BUCKET), id, log, rewinds: counted.rewinds })
       bus.subscribe(markSubject('*'), {}, ({ subject }) => hearMark(subject))
       await elections.start()
-      await findMarks()
-      await readLogStates()
-      await waitForMarks()
+      await patiently(readLogs, { clock, withinMs: START_MS_MAX, onFailure: ({ message }) => log.warn({}, message) })
     },
     stop: async () => {}, // D3
   }
@@ -310,6 +311,12 @@ export function distributor(deps: DistributorDeps): Actor {
   }
 
   /** Opens writers for partitions that have been added, and reads the mark of those that know none. */
+  async function readLogs(): Promise<void> {
+    await findMarks()
+    await readLogStates()
+    await waitForMarks()
+  }
+
   async function findMarks(): Promise<void> {
     while (writers.length < membership.partitionCount()) {
       const without = deps.without ?? NOTHING

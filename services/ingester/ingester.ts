@@ -8,6 +8,7 @@
 //   I4  What is in blocks by now leaves the log and memory (flush.ts, after-flush.ts); whoever still asks for it is sent to the blocks (L18).
 import { sleep } from '../../shared/base/clock.ts'
 import { CarillonError, RefusedError, textOf, UnavailableError } from '../../shared/base/errors.ts'
+import { patiently } from '../../shared/base/patience.ts'
 import { openBlocks } from '../../shared/blocks/open.ts'
 import type { Blocks } from '../../shared/blocks/port.ts'
 import { every, type HandlerContext, serve, serveStream } from '../../shared/bus/actor.ts'
@@ -57,6 +58,8 @@ const LEAD_MS = 500
 const OWN_MS = 500
 /** A partition is served this long after all its owners have said that they have caught up: queriers hear it at about the same time. */
 const RELEASE_AFTER_MS = 5_000
+/** How long the start waits for leaders of logs that are being elected. */
+const START_MS_MAX = 30_000
 const HAND_OVER_STEP_MS = 100
 
 /** The owners are open to look at: tests and the simulation check what they hold. */
@@ -132,7 +135,11 @@ export function ingester(deps: IngesterDeps): MemberActor & { owners(): readonly
     async start() {
       bucket = await bus.bucket(LOG_BUCKET)
       blocks = await openBlocks({ bus, objects: deps.objects, clock, random, log })
-      await followOwnership()
+      await patiently(followOwnership, {
+        clock,
+        withinMs: START_MS_MAX,
+        onFailure: ({ message }) => log.warn({}, message),
+      })
     },
     becomesActive: true,
     handOver,
@@ -257,6 +264,7 @@ export function ingester(deps: IngesterDeps): MemberActor & { owners(): readonly
       await owner.start()
     } catch (error) {
       owners.delete(partition)
+      await owner.stop()
       throw error
     }
   }

@@ -59,7 +59,7 @@ export async function runActorProcess({ role, common, make }: ActorProcessOption
       log,
       signal: stopping.signal,
     })
-    const objects = await openObjects({ common, nats: common.nats, name: id, log })
+    const objects = await openObjects({ common, nats: common.nats, name: id, log, signal: stopping.signal })
     const membership = await joinRing({
       bus,
       clock: systemClock,

@@ -1,5 +1,6 @@
 // The object store that the settings name, opened for one process.
 import { systemClock } from '../../shared/base/clock.ts'
+import { patiently } from '../../shared/base/patience.ts'
 import type { CommonConfig } from '../../shared/config/common.ts'
 import { directoryObjects } from '../../shared/objects/directory-objects.ts'
 import { natsObjects } from '../../shared/objects/nats-objects.ts'
@@ -8,26 +9,31 @@ import type { Log } from '../../shared/telemetry/log.ts'
 import { serversOf } from './connect.ts'
 import { SetupError } from './setup-error.ts'
 
+/** The bus is connected by then: a server that left since comes back, or another one takes its place. */
+const CONNECT_MS_MAX = 60_000
+
 export interface OpenObjectsOptions {
   readonly common: CommonConfig
   /** Addresses, separated by commas. */
   readonly nats: string
   readonly name: string
   readonly log: Log
+  readonly signal: AbortSignal
 }
 
 /** On a connection of its own, so that blocks under way do not stand before other requests. */
-export async function openObjects({ common, nats, name, log }: OpenObjectsOptions): Promise<ObjectStore> {
+export async function openObjects({ common, nats, name, log, signal }: OpenObjectsOptions): Promise<ObjectStore> {
   if (common.objects === 'directory') {
     if (common.objectsDir === '')
       throw new SetupError(2, '--objects=directory wants --objects-dir, the folder of the blocks')
     return directoryObjects(common.objectsDir, { clock: systemClock })
   }
-  return natsObjects({
-    servers: serversOf(nats),
-    prefix: common.prefix,
-    name: `${name} objects`,
+  const onEvent = (text: string, level: 'debug' | 'info' | 'warn' | 'error') => log[level]({}, text)
+  const options = { servers: serversOf(nats), prefix: common.prefix, name: `${name} objects`, clock: systemClock, onEvent }
+  return patiently(() => natsObjects(options), {
     clock: systemClock,
-    onEvent: (text, level) => log[level]({}, text),
+    withinMs: CONNECT_MS_MAX,
+    onFailure: ({ message }) => log.warn({}, message),
+    signal,
   })
 }

@@ -1,6 +1,7 @@
 // Waits for NATS, makes the streams and buckets that actors expect, and asks how durable the server is.
-import { sleep, systemClock } from '../../shared/base/clock.ts'
-import { RefusedError, textOf, UnavailableError } from '../../shared/base/errors.ts'
+import { systemClock } from '../../shared/base/clock.ts'
+import { RefusedError, textOf } from '../../shared/base/errors.ts'
+import { patiently } from '../../shared/base/patience.ts'
 import type { Bus, ServerFacts } from '../../shared/bus/port.ts'
 import type { CommonConfig, LogSettings } from '../../shared/config/common.ts'
 import type { PartitionsRecord } from '../../shared/contracts/member.ts'
@@ -12,7 +13,6 @@ import { SetupError } from './setup-error.ts'
 
 /** How long a cluster may take until its servers have found each other, chosen a leader and made a place for every copy. */
 const LEADER_MS_MAX = 60_000
-const RETRY_MS = 250
 const OBJECTS_MS = 10_000
 
 export interface SetUpOptions {
@@ -28,8 +28,8 @@ export async function setUpLogs(options: SetUpOptions): Promise<ServerFacts & { 
   const { nats, systemUserFile, common, log, signal } = options
   const bus = await connect({ nats, systemUserFile, prefix: common.prefix, name: 'setup', log, signal })
   try {
-    const { count } = await madeLogs(bus, options)
-    if (common.objects === 'jetstream') await madeBucket(options)
+    const { count } = await whileElecting(() => madeLogs(bus, options), options)
+    if (common.objects === 'jetstream') await whileElecting(() => madeBucket(options), options)
     return { ...(await bus.server()), partitions: count }
   } catch (error) {
     const hint = error instanceof RefusedError ? '' : '; is there room on the disk for --log-bytes-max × --partitions?'
@@ -40,22 +40,22 @@ export async function setUpLogs(options: SetUpOptions): Promise<ServerFacts & { 
 }
 
 /** What was made before a try failed is found by the next one. */
-async function madeLogs(bus: Bus, { common, logs, log, signal }: SetUpOptions): Promise<PartitionsRecord> {
-  const { partitions, replicationFactor } = common
-  const untilMs = systemClock.monotonic() + LEADER_MS_MAX
-  for (;;) {
-    try {
-      return await bootstrap(bus, { partitions, replicationFactor, ...logs })
-    } catch (error) {
-      const mayPass = logs.logReplicas > 1 && error instanceof UnavailableError && error.code !== 'log-no-room'
-      if (!mayPass || systemClock.monotonic() > untilMs) throw error
-      log.info({ error: textOf(error) }, 'the logs cannot be made yet')
-      await sleep(systemClock, RETRY_MS, signal)
-    }
-  }
+function whileElecting<T>(make: () => Promise<T>, { logs, log, signal }: SetUpOptions): Promise<T> {
+  return patiently(make, {
+    clock: systemClock,
+    withinMs: LEADER_MS_MAX,
+    mayPass: ({ code }) => logs.logReplicas > 1 && code !== 'log-no-room' && code !== 'objects-full',
+    onFailure: ({ message }) => log.info({ error: message }, 'the logs cannot be made yet'),
+    signal,
+  })
 }
 
-/** The first bucket of blocks; what the logs needed is there, so the servers are, too. */
+function madeLogs(bus: Bus, { common, logs }: SetUpOptions): Promise<PartitionsRecord> {
+  const { partitions, replicationFactor } = common
+  return bootstrap(bus, { partitions, replicationFactor, ...logs })
+}
+
+/** The first bucket of blocks. */
 async function madeBucket({ nats, common, logs }: SetUpOptions): Promise<void> {
   const servers = serversOf(nats)
   const objects = await natsObjects({ servers, prefix: common.prefix, name: 'setup objects', clock: systemClock })

@@ -25,6 +25,8 @@ export const jsCode = {
   maxBytes: 10077,
   messageNotFound: 10037,
   storageExceeded: 10047,
+  /** "JetStream system temporarily unavailable": there is no leader. */
+  noLeader: 10008,
 } as const
 
 /** An error answer of the JetStream API, before it is known what it means to the caller. */

@@ -4,6 +4,7 @@ import { JetStreamApiError, type JetStreamClient } from '@nats-io/jetstream'
 import { type KV, Kvm } from '@nats-io/kv'
 import { sleep } from '../base/clock.ts'
 import { ConflictError, textOf, UnavailableError } from '../base/errors.ts'
+import { patiently } from '../base/patience.ts'
 import { jsCode, type NatsLink } from './nats-api.ts'
 import { NatsFeed } from './nats-feed.ts'
 import type { KvBucket } from './port.ts'
@@ -14,6 +15,9 @@ export interface NatsBucketDeps {
   readonly feeds: Set<NatsFeed>
   readonly onWatchError: (error: Error) => void
 }
+
+/** How long opening goes on while servers elect a leader. */
+const openMsMax = 15_000
 
 export async function natsBucket(deps: NatsBucketDeps, name: string, replicas: number): Promise<KvBucket> {
   const { link, js, feeds } = deps
@@ -45,9 +49,11 @@ export async function natsBucket(deps: NatsBucketDeps, name: string, replicas: n
     }
   }
 
-  const kv: KV = await call('open', () =>
-    new Kvm(js).create(bucket, { history: 1, replicas, allow_direct: true, storage: 'file' as never }),
-  )
+  const open = () =>
+    call('open', () =>
+      new Kvm(js).create(bucket, { history: 1, replicas, allow_direct: true, storage: 'file' as never }),
+    )
+  const kv: KV = await patiently(open, { clock: link.clock, withinMs: openMsMax, mayPass: isElection })
   return {
     async get(key) {
       const entry = await call(`get ${key}`, () => kv.get(key))
@@ -106,6 +112,11 @@ export async function natsBucket(deps: NatsBucketDeps, name: string, replicas: n
 /** Deletions are messages of their own; so is what the server leaves where a value expired. */
 function isMarker(operation: string, reason: string): boolean {
   return operation === 'DEL' || operation === 'PURGE' || reason !== ''
+}
+
+/** The server says so, or does not answer. */
+function isElection({ code, cause }: UnavailableError): boolean {
+  return code === 'bus-timeout' || (cause instanceof JetStreamApiError && cause.code === jsCode.noLeader)
 }
 
 function kvError(error: unknown, what: string): Error {

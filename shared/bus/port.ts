@@ -60,7 +60,7 @@ export interface Bus {
   inbox(): string
 
   readonly logs: LogStore
-  /** Opens a bucket, creating it when it does not exist. */
+  /** Opens a bucket, creating it when it does not exist; waits for a leader while one is being elected. */
   bucket(name: string, options?: { replicas?: number }): Promise<KvBucket>
   /** What the server says of itself; asked again at each call. */
   server(): Promise<ServerFacts>

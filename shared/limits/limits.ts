@@ -6,6 +6,7 @@
 //   V2  A change is a compare-and-set on the record that it was made from: none is lost, each has its number.
 import type { Clock } from '../base/clock.ts'
 import { ConflictError, textOf, UnavailableError } from '../base/errors.ts'
+import { patiently } from '../base/patience.ts'
 import type { Bus, BusSubscription, KvBucket } from '../bus/port.ts'
 import {
   changedLimits,
@@ -30,6 +31,7 @@ export interface TenantLimits {
 }
 
 const START_MS_MAX = 5_000
+const RETRY_MS = 1_000
 const TRIES_MAX = 8
 const NONE: Limits = Object.freeze({})
 
@@ -37,7 +39,13 @@ export function watchLimits({ bus, clock, log }: { bus: Bus; clock: Clock; log: 
   const byKey = new Map<string, Limits>() // one entry for each record in the bucket
   const merged = new Map<string, Limits>()
   let watch: BusSubscription | undefined
-  return { of: limitsOf, start, stop: () => watch?.stop() }
+  const stopping = new AbortController()
+  return { of: limitsOf, start, stop }
+
+  function stop(): void {
+    stopping.abort()
+    watch?.stop()
+  }
 
   function limitsOf(tenant: string): Limits {
     const key = limitsKey(tenant)
@@ -53,19 +61,26 @@ export function watchLimits({ bus, clock, log }: { bus: Bus; clock: Clock; log: 
   }
 
   async function start(): Promise<void> {
+    const known = Promise.withResolvers<void>()
+    const late = clock.after(START_MS_MAX, known.resolve) // V1
+    void open(known.resolve)
+    await known.promise
+    late.cancel()
+  }
+
+  /** Goes on in the background while the bucket cannot be opened. */
+  async function open(onReady: () => void): Promise<void> {
     try {
-      const bucket = await bus.bucket(LIMITS_BUCKET)
-      await new Promise<void>((resolve) => {
-        const late = clock.after(START_MS_MAX, resolve) // V1
-        const onReady = () => {
-          late.cancel()
-          resolve()
-        }
-        watch = bucket.watch('>', ({ key, value }) => hear(key, value), onReady)
-      })
+      const patience = { clock, withinMs: Number.POSITIVE_INFINITY, pauseMs: RETRY_MS, signal: stopping.signal }
+      const bucket = await patiently(() => bus.bucket(LIMITS_BUCKET), { ...patience, onFailure: tell })
+      if (!stopping.signal.aborted) watch = bucket.watch('>', ({ key, value }) => hear(key, value), onReady)
     } catch (error) {
-      log.warn({ reason: textOf(error) }, 'limits of tenants cannot be watched: only the flags hold')
+      if (!stopping.signal.aborted) tell(error)
     }
+  }
+
+  function tell(error: unknown): void {
+    log.warn({ reason: textOf(error) }, 'limits of tenants cannot be watched: only the flags hold')
   }
 
   function hear(key: string, value: Uint8Array | undefined): void {

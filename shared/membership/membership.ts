@@ -14,6 +14,7 @@
 //       heard that they are to be read.
 import type { Clock } from '../base/clock.ts'
 import { ConflictError, textOf } from '../base/errors.ts'
+import { patiently } from '../base/patience.ts'
 import type { Bus, KvBucket, KvEntry } from '../bus/port.ts'
 import {
   MEMBER_PREFIX,
@@ -102,6 +103,8 @@ const VIEW_MS = 200
 const BEAT_RETRY_MS = 500
 /** A bucket whose leader hangs does not answer, and the next one comes after 4 to 9 s: it is to hear the first heartbeat then. */
 const BEAT_MS_MAX = 1_500
+/** How long the first heartbeat is tried: no leader may be there yet. */
+const JOIN_MS_MAX = 30_000
 
 /** Joins the ring: resolves when the present members are known and the own record has come back through the watch. */
 export async function joinRing({ bus, clock, self, options, onError }: JoinDeps): Promise<Membership> {
@@ -133,7 +136,11 @@ export async function joinRing({ bus, clock, self, options, onError }: JoinDeps)
   const watch = bucket.watch(RING_FILTER, onEntry, known)
   await isKnown
   try {
-    await beat()
+    await patiently(beat, {
+      clock,
+      withinMs: JOIN_MS_MAX,
+      onFailure: ({ message }) => onError(`heartbeat: ${message}`),
+    })
   } catch (error) {
     watch.stop()
     throw error

@@ -5,10 +5,11 @@
 // `system` is a user of the system account.
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
-import { connect, createServer } from 'node:net'
+import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { delimiter, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { endProcess, freePort } from './system.ts'
 
 const versionMin = [2, 11]
 const startMsMax = 20_000
@@ -20,6 +21,8 @@ export interface NatsServerOptions {
   /** Kept when given; else made anew and removed by `stop`. */
   readonly storeDir?: string
   readonly port?: number
+  /** One of several servers: the ports on which they find each other, its own first. */
+  readonly clusterPorts?: readonly number[]
   /** What JetStream may reserve, where the disk is smaller than that. */
   readonly maxFile?: string
 }
@@ -73,13 +76,13 @@ export async function startNatsServer(options: NatsServerOptions = {}): Promise<
       return child.pid ?? 0
     },
     async stop() {
-      await end(child, 'SIGTERM')
+      await endProcess(child)
       rmSync(dir, { recursive: true, force: true })
     },
-    kill: () => end(child, 'SIGKILL'),
-    end: () => end(child, 'SIGTERM'),
+    kill: () => killed(child),
+    end: () => endProcess(child),
     async restart() {
-      await end(child, 'SIGTERM')
+      await endProcess(child)
       child = await start(found.path, configPath, port)
     },
   }
@@ -91,6 +94,7 @@ function configText(options: NatsServerOptions, { port, storeDir }: { port: numb
     `listen: "127.0.0.1:${port}"`,
     `max_payload: ${options.maxPayload ?? 1_048_576}`,
     `jetstream { store_dir: ${JSON.stringify(storeDir)}${more} }`,
+    ...clusterText(options.clusterPorts),
     'accounts {',
     '  SYS { users: [{ user: system, password: system }] }',
     '  APP { jetstream: enabled, users: [{ user: app, password: app }] }',
@@ -98,6 +102,12 @@ function configText(options: NatsServerOptions, { port, storeDir }: { port: numb
     'system_account: SYS',
     'no_auth_user: app',
   ].join('\n')
+}
+
+function clusterText([own, ...others]: readonly number[] = []): string[] {
+  if (own === undefined) return []
+  const routes = others.map((port) => `"nats://127.0.0.1:${port}"`).join(', ')
+  return [`server_name: "nats-${own}"`, `cluster { name: test, listen: "127.0.0.1:${own}", routes: [${routes}] }`]
 }
 
 function* candidates(): Generator<string> {
@@ -157,22 +167,10 @@ function speaks(port: number): Promise<boolean> {
   })
 }
 
-function end(child: ChildProcess, signal: 'SIGTERM' | 'SIGKILL'): Promise<void> {
+function killed(child: ChildProcess): Promise<void> {
   if (child.exitCode !== null || child.signalCode !== null) return Promise.resolve()
   return new Promise((resolve) => {
     child.once('exit', () => resolve())
-    child.kill(signal)
-  })
-}
-
-function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer()
-    server.once('error', reject)
-    server.listen(0, '127.0.0.1', () => {
-      const address = server.address()
-      const port = typeof address === 'object' && address !== null ? address.port : 0
-      server.close(() => resolve(port))
-    })
+    child.kill('SIGKILL')
   })
 }

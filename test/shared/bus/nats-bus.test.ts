@@ -3,8 +3,10 @@ import { cpSync, renameSync, rmSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
 import { systemClock } from '../../../shared/base/clock.ts'
 import type { CorruptError } from '../../../shared/base/errors.ts'
+import { patiently } from '../../../shared/base/patience.ts'
 import { connectNats } from '../../../shared/bus/nats-bus.ts'
 import { findNatsServer, startNatsServer } from '../../cluster/nats-server.ts'
+import { freePort } from '../../cluster/system.ts'
 import { bytes, until } from '../../suites/bus-ground.ts'
 import { busSuite } from '../../suites/bus-suite.ts'
 
@@ -95,6 +97,23 @@ describe.skipIf('reason' in found)('on a real nats-server', () => {
     await consumer.stop()
     await bus.close()
     await Promise.all([server.stop(), other.stop()])
+  })
+
+  test('while servers elect a leader a bucket is not open; it is as soon as they have one', async () => {
+    const ports = await Promise.all([freePort(), freePort(), freePort()])
+    const start = (own: number) =>
+      startNatsServer({ clusterPorts: [own, ...ports.filter((port) => port !== own)], maxFile: '1GB' })
+    const [first, second, third] = ports as [number, number, number]
+    const alone = await start(first)
+    const bus = await connectNats({ servers: alone.url, name: 'early', clock: systemClock })
+    const opening = bus.bucket('b')
+    const others = await Promise.all([start(second), start(third)])
+    const bucket = await opening
+    const patience = { clock: systemClock, withinMs: 10_000 } // until the server asked has heard which one holds the bucket
+    const revision = await patiently(() => bucket.put('key', bytes('value')), patience)
+    expect(await bucket.get('key')).toMatchObject({ revision })
+    await bus.close()
+    await Promise.all([alone, ...others].map((server) => server.stop()))
   })
 
   test('no server is unavailable, at once', async () => {

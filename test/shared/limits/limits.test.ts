@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest'
-import { systemClock } from '../../../shared/base/clock.ts'
+import { sleep, systemClock } from '../../../shared/base/clock.ts'
 import { seededRandom } from '../../../shared/base/random.ts'
 import { createMemoryHub } from '../../../shared/bus/memory-bus.ts'
 import {
@@ -32,6 +32,20 @@ it('V1: the record of a tenant goes before that of all, and a broken one changes
   await setLimits(deps, undefined, { query_points_max: null }, 'me')
   await expect.poll(() => limits.of('c')).toEqual({ query_series_max: 10 })
   expect(limits.of('a.b')).toEqual({ query_series_max: 99 })
+  limits.stop()
+})
+
+it('V1: a start without NATS is a start; the limits hold when it is back', async () => {
+  const hub = createMemoryHub({ clock: systemClock, random: seededRandom(1) })
+  const others = { bus: hub.connect('others'), clock: systemClock, log: silentLog }
+  await setLimits(others, 't', { query_series_max: 7 }, 'me')
+  const bus = hub.connect('a')
+  const limits = watchLimits({ ...others, bus })
+  hub.disconnect('a')
+  void limits.start()
+  await sleep(systemClock, 50)
+  hub.reconnect('a')
+  await expect.poll(() => limits.of('t'), { timeout: 5_000 }).toEqual({ query_series_max: 7 })
   limits.stop()
 })
 
