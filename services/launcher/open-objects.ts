@@ -29,7 +29,13 @@ export async function openObjects({ common, nats, name, log, signal }: OpenObjec
     return directoryObjects(common.objectsDir, { clock: systemClock })
   }
   const onEvent = (text: string, level: 'debug' | 'info' | 'warn' | 'error') => log[level]({}, text)
-  const options = { servers: serversOf(nats), prefix: common.prefix, name: `${name} objects`, clock: systemClock, onEvent }
+  const options = {
+    servers: serversOf(nats),
+    prefix: common.prefix,
+    name: `${name} objects`,
+    clock: systemClock,
+    onEvent,
+  }
   return patiently(() => natsObjects(options), {
     clock: systemClock,
     withinMs: CONNECT_MS_MAX,

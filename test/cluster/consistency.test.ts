@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { eventually } from '../waiting.ts'
 import { ask, pushUntilTaken, sample, valuesOf } from './client.ts'
 import { findNatsServer } from './nats-server.ts'
-import { killOne, signal } from './processes.ts'
+import { freeze, killOne, signal } from './processes.ts'
 import { pidOf, type System, startSystem } from './system.ts'
 
 const found = findNatsServer()
@@ -12,8 +12,8 @@ const isSkipped = 'reason' in found && process.env['CARILLON_CI'] !== '1'
 
 /** While `work` runs, the actor does not. */
 async function whileStopped(pid: number, work: () => Promise<void>): Promise<void> {
-  process.kill(pid, 'SIGSTOP')
   try {
+    await freeze(pid)
     await work()
   } finally {
     process.kill(pid, 'SIGCONT')

@@ -11,7 +11,7 @@ import { fillUp, makeImage, mount, mounted, run, unmounted, whyNoLoopDevices } f
 import { afterwards, cleanUpAfterEach, isSkipped, seed } from './fault-ground.ts'
 import { startLoad } from './load.ts'
 import { findNatsServer } from './nats-server.ts'
-import { killEverything, killOne, signal } from './processes.ts'
+import { freeze, killEverything, killOne, signal } from './processes.ts'
 import { startReaders } from './ring.ts'
 import { freePort, pidOf, startSystem } from './system.ts'
 import { ackGap, leadBy } from './three-servers.ts'
@@ -65,7 +65,7 @@ describe.skipIf(isSkipped || lack !== undefined)('the disk of one of three serve
     await leadBy(system, 'nats-c')
     const pid = pidOf(system, 'nats-c')
     const conf = join(dataDir, 'nats/c/server.conf')
-    signal(pid, 'SIGSTOP') // the moment of the cut: what it had not handed to the disk by now is gone
+    await freeze(pid) // the moment of the cut: what it had not handed to the disk by now is gone
     renameSync(conf, `${conf}.off`)
     const copy = `${image}.copy`
     run('cp', ['--sparse=always', image, copy])

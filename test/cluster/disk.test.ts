@@ -12,7 +12,7 @@ import { checkAll, faultsOfOwners, settled, withBus } from './check.ts'
 import { fillUp, makeImage, mounted, run, whyNoLoopDevices } from './disks.ts'
 import { afterwards, cleanUpAfterEach, isSkipped, loadOn, shortArgs, startOn, startServer } from './fault-ground.ts'
 import type { Load } from './load.ts'
-import { killEverything, signal } from './processes.ts'
+import { freeze, killEverything, signal } from './processes.ts'
 
 const lack = whyNoLoopDevices()
 if (lack !== undefined) console.log(`rows 6 and 10 are skipped: ${lack}`)
@@ -98,7 +98,7 @@ async function powerCut({ syncAlways }: { syncAlways: boolean }) {
   const load: Load = loadOn(system, { pauseMs: 0 })
   await until('pushes get through', () => load.acknowledgedAtMs().length > 300)
   const kept = load.ledger.acknowledged()
-  signal(server.pid, 'SIGSTOP') // the moment of the cut: what it had not handed to the disk by now is gone
+  await freeze(server.pid) // the moment of the cut: what it had not handed to the disk by now is gone
   const copy = `${image}.copy`
   run('cp', ['--sparse=always', image, copy])
   signal(server.pid, 'SIGKILL')

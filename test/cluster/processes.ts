@@ -4,6 +4,7 @@ import { until } from '../waiting.ts'
 import { pidOf, type System } from './system.ts'
 
 const GONE_MS_MAX = 20_000
+const STILL_MS_MAX = 10_000
 
 /** The launcher and everything it has started, parents first. */
 export function processesOf(system: System): number[] {
@@ -39,6 +40,13 @@ export function signal(pid: number, name: NodeJS.Signals): void {
   }
 }
 
+/** Stops a process until SIGCONT; resolves when all of its threads stand still: the signal is sent long before, on a busy machine. */
+export async function freeze(pid: number): Promise<void> {
+  signal(pid, 'SIGSTOP')
+  const isStill = () => readdirSync(`/proc/${pid}/task`).every((thread) => statOf(`${pid}/task/${thread}`)?.[0] === 'T')
+  await until(`process ${pid} stands still`, isStill, STILL_MS_MAX)
+}
+
 /** Resident memory of a process, bytes. */
 export function residentBytes(pid: number): number {
   return Number(/VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 0) * 1024
@@ -50,19 +58,19 @@ async function gone(pids: readonly number[]): Promise<void> {
 
 /** One that has ended and waits to be collected does not count. */
 function isThere(pid: number): boolean {
-  const state = statOf(pid)?.[0]
+  const state = statOf(String(pid))?.[0]
   return state !== undefined && state !== 'Z' && state !== 'X'
 }
 
 function parentOf(pid: number): number | undefined {
-  const parent = statOf(pid)?.[1]
+  const parent = statOf(String(pid))?.[1]
   return parent === undefined ? undefined : Number(parent)
 }
 
-/** The fields of /proc/<pid>/stat behind the name. */
-function statOf(pid: number): string[] | undefined {
+/** The fields of /proc/<of>/stat behind the name. */
+function statOf(of: string): string[] | undefined {
   try {
-    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
+    const stat = readFileSync(`/proc/${of}/stat`, 'utf8')
     return stat.slice(stat.lastIndexOf(')') + 2).split(' ')
   } catch {
     return undefined // it ended meanwhile

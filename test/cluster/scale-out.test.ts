@@ -6,7 +6,10 @@ import { checkAll } from './check.ts'
 import { type Load, startLoad } from './load.ts'
 import { killOne } from './processes.ts'
 import { type Actor, carillon, ringOf, ringServedBy, startActor, startReaders } from './ring.ts'
-import { endProcess, freePort, type System, startSystem } from './system.ts'
+import { endProcess, freePort, pidOf, type System, startSystem } from './system.ts'
+
+/** How often distributors are killed until one dies with a push in its hands: on a busy machine pushes are elsewhere most of the time. */
+const KILL_ROUNDS_MAX = 6
 
 const actors: Actor[] = []
 const systems: System[] = []
@@ -133,6 +136,7 @@ describe('with two owners each', () => {
       const since = () => load.acknowledgedAtMs().filter((atMs) => atMs > fromMs)
       await until(`pushes get through after ${what}`, () => since().length > 60)
     }
+    const lost = () => load.answers.filter(({ text }) => /err-carillon-distributor-(gone|silent)/.test(text ?? ''))
     try {
       for (const id of ['gateway-2', 'gateway-3']) {
         const actor = await more(id)
@@ -150,21 +154,25 @@ describe('with two owners each', () => {
       await goesOn('a gateway was killed')
       expect(load.outcomes()['connection']).toBeGreaterThan(brokenBefore)
       urls.pop()
-      for (const id of ['distributor-1', 'distributor-2', 'gateway-1']) {
-        killOne(system, id)
-        await goesOn(`${id} was killed`)
+      for (let tries = 0; tries === 0 || (lost().length === 0 && tries < KILL_ROUNDS_MAX); tries++) {
+        for (const id of ['distributor-1', 'distributor-2']) {
+          await until(`${id} runs`, () => pidOf(system, id) > 0)
+          killOne(system, id)
+          await goesOn(`${id} was killed`)
+        }
       }
+      killOne(system, 'gateway-1')
+      await goesOn('gateway-1 was killed')
     } finally {
       await load.stop()
       await readers.end()
     }
     console.log(`gateways come and go: ${JSON.stringify(load.outcomes())}`)
-    const lost = load.answers.filter(({ text }) => /err-carillon-distributor-(gone|silent)/.test(text ?? ''))
-    expect(lost.length, 'pushes whose distributor was killed').toBeGreaterThan(0)
+    expect(lost().length, 'pushes whose distributor was killed').toBeGreaterThan(0)
     const { partitions } = await checkAll({ url: system.url, nats: system.ready.nats }, load.ledger)
     for (const { digestsAgree } of partitions.partitions) expect(digestsAgree).toBe(true)
     await retired(system)
-  }, 90_000)
+  }, 180_000)
 
   test('a rolling restart of all ingesters fails no query, and owners stay equal', async () => {
     const system = await started([

@@ -10,7 +10,7 @@ import { until } from '../waiting.ts'
 import { type Checked, checkAll } from './check.ts'
 import { type Load, startLoad } from './load.ts'
 import { findNatsServer } from './nats-server.ts'
-import { killEverything, killOne, signal } from './processes.ts'
+import { freeze, killEverything, killOne, signal } from './processes.ts'
 import { type Readers, ringOf, ringServedBy, startReaders } from './ring.ts'
 import { freePort, pidOf, type System, startSystem } from './system.ts'
 import { ackGap, leaderOf, serverIds, serverOf } from './three-servers.ts'
@@ -93,7 +93,7 @@ describe.skipIf(isSkipped)('on three servers', () => {
     gaps['the connected server is killed'] = await ackGap('the connected server is killed', load)
 
     const stopped = pidOf(system, await leaderOf(system))
-    signal(stopped, 'SIGSTOP')
+    await freeze(stopped)
     const whileStopped = ackGap('the leader is stopped', load)
     await sleep(10_000)
     signal(stopped, 'SIGCONT')

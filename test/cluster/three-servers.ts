@@ -2,21 +2,23 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { until } from '../waiting.ts'
+import { eventually, until } from '../waiting.ts'
 import type { Load } from './load.ts'
 import { connectPlain, type PlainNats } from './nats-plain.ts'
 import type { Ready, System } from './system.ts'
 
+const LEADER_MS_MAX = 30_000
 export const serverIds = ['nats-a', 'nats-b', 'nats-c']
 
-/** The server that leads a partition's log. */
-export async function leaderOf({ ready }: { ready: Pick<Ready, 'nats'> }, partition = 0): Promise<string> {
-  return withNats(ready.nats, {}, async (nats) => {
-    const { bytes } = await nats.request(`$JS.API.STREAM.INFO.cln-log-${partition}`, '')
-    const { cluster } = JSON.parse(Buffer.from(bytes).toString()) as { cluster?: { leader?: string } }
-    if (!cluster?.leader) throw new Error(`the log of partition ${partition} has no leader`)
-    return cluster.leader
-  })
+/** The server that leads a partition's log, as soon as one does. */
+export function leaderOf({ ready }: { ready: Pick<Ready, 'nats'> }, partition = 0): Promise<string> {
+  return eventually(`the log of partition ${partition} has a leader`, LEADER_MS_MAX, () =>
+    withNats(ready.nats, {}, async (nats) => {
+      const { bytes } = await nats.request(`$JS.API.STREAM.INFO.cln-log-${partition}`, '')
+      const { cluster } = JSON.parse(Buffer.from(bytes).toString()) as { cluster?: { leader?: string } }
+      return cluster?.leader || undefined
+    }),
+  )
 }
 
 /** Has a server lead a partition's log, as soon as it has all of it. */

@@ -11,6 +11,7 @@ import { PART_BYTES } from '../../../shared/objects/layout.ts'
 import { BUCKET_MS, bucketOf } from '../../../shared/objects/names.ts'
 import { natsObjects } from '../../../shared/objects/nats-objects.ts'
 import { findNatsServer, type NatsServer, startNatsServer } from '../../cluster/nats-server.ts'
+import { freeze } from '../../cluster/processes.ts'
 import { call, noise, objectsSuite, prose, read, ulidA, ulidB } from '../../suites/objects-suite.ts'
 import { infoSubject, ofObject, stateOf } from './nats-messages.ts'
 
@@ -134,14 +135,16 @@ describe.skipIf('reason' in found)('on a real nats-server', () => {
     test('one server less: calls end within their time, and go on when it is back', async () => {
       const name = `t/${ulidA}/outage`
       await store.create(name, noise(2 * PART_BYTES), call)
-      process.kill(server.pid, 'SIGSTOP')
-      const startMs = Date.now()
-      const short = { timeoutMs: 500 }
-      await expect(store.read(name, { start: 0, end: 9 }, short)).rejects.toMatchObject({ code: 'objects-timeout' })
-      await expect(store.create(`${name}2`, noise(9), short)).rejects.toMatchObject({ code: 'objects-timeout' })
-      expect(Date.now() - startMs).toBeLessThan(4_000)
-      process.kill(server.pid, 'SIGCONT')
-      await server.kill()
+      try {
+        await freeze(server.pid)
+        const startMs = Date.now()
+        const short = { timeoutMs: 500 }
+        await expect(store.read(name, { start: 0, end: 9 }, short)).rejects.toMatchObject({ code: 'objects-timeout' })
+        await expect(store.create(`${name}2`, noise(9), short)).rejects.toMatchObject({ code: 'objects-timeout' })
+        expect(Date.now() - startMs).toBeLessThan(4_000)
+      } finally {
+        await server.kill()
+      }
       await expect(store.read(name, { start: 0, end: 9 }, call)).rejects.toMatchObject({ kind: 'unavailable' })
       await server.restart()
       let bytes: Uint8Array | undefined
