@@ -268,13 +268,9 @@ async function changePartitions([verb, count, ...argv]: readonly string[]): Prom
   const more = Number(count)
   if (verb !== 'add' || !Number.isInteger(more) || more < 1)
     throw new SetupError(2, `partitions wants "add" and how many more, such as: carillon partitions add 2 --nats URL`)
-  const [common, { logReplicas }, { waitMs }] = read(
-    [commonSettings, logSettings, partitionsSettings],
-    argv,
-    await otherTables(),
-  )
+  const [common, { waitMs }] = read([commonSettings, partitionsSettings], argv, await otherTables())
   const { addOnline } = await import('./launcher/ring-commands.ts')
-  const record = await addOnline(common, { more, logReplicas, waitMs })
+  const record = await addOnline(common, { more, waitMs })
   return print(`${record.count} partitions take series\n`)
 }
 
@@ -422,8 +418,8 @@ function partitionsHelp(): string {
   return helpText({
     usage: 'carillon partitions add N --nats URL [flags]',
     intro:
-      'Adds N partition logs to a running system, as large as the first one. They are read at once, and take series when all members know them.',
-    sections: [{ title: 'partitions', table: partitionsSettings }, { title: 'setup', table: logSettings }, everyActor],
+      'Adds N partition logs to a running system, as large as the first one and with as many copies. They are read at once, and take series when all members know them.',
+    sections: [{ title: 'partitions', table: partitionsSettings }, everyActor],
     after: exitCodes,
   })
 }

@@ -74,12 +74,9 @@ export function flushText({ partitions, failures }: FlushOutcome): string {
 }
 
 /** Adds partitions to a running system and waits until they take series. */
-export function addOnline(
-  common: CommonConfig,
-  options: { more: number; logReplicas: number; waitMs: number },
-): Promise<PartitionsRecord> {
+export function addOnline(common: CommonConfig, options: { more: number; waitMs: number }): Promise<PartitionsRecord> {
   return withBus(common, 'partitions', async (bus) => {
-    let record = await addPartitions(bus, options.more, options)
+    let record = await addPartitions(bus, options.more)
     const untilMs = systemClock.monotonic() + options.waitMs
     while (record.writable < record.count) {
       if (systemClock.monotonic() >= untilMs) {

@@ -34,6 +34,7 @@ export class MemoryLog {
       lastSeq: this.#lastSeq,
       bytes: this.#bytes,
       bytesMax: this.config.bytesMax,
+      replicas: this.config.replicas,
       incarnation: this.incarnation,
     }
   }

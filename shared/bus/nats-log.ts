@@ -18,7 +18,7 @@ const apiTimeoutMs = 5_000
 const nanosPerMs = 1_000_000
 
 interface StreamInfo {
-  readonly config: Record<string, unknown> & { readonly max_bytes: number }
+  readonly config: Record<string, unknown> & { readonly max_bytes: number; readonly num_replicas: number }
   readonly created: string
   readonly state: { readonly first_seq: number; readonly last_seq: number; readonly bytes: number }
 }
@@ -202,6 +202,7 @@ function stateOf({ state, config, created }: StreamInfo): LogState {
     lastSeq: state.last_seq,
     bytes: state.bytes,
     bytesMax: config.max_bytes,
+    replicas: config.num_replicas,
     incarnation: created,
   }
 }

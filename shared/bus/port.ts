@@ -95,6 +95,8 @@ export interface LogState {
   readonly lastSeq: number
   readonly bytes: number
   readonly bytesMax: number
+  /** Copies that the servers keep. */
+  readonly replicas: number
   /** Changes when the stream was deleted and made anew. */
   readonly incarnation: string
 }

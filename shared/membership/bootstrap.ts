@@ -49,13 +49,9 @@ export async function bootstrap(bus: Bus, options: BootstrapOptions): Promise<Pa
   }))
 }
 
-/** Adds `more` partitions to a system that was set up, with logs as large as the first one; resolves with what is there now. */
-export async function addPartitions(
-  bus: Bus,
-  more: number,
-  { logReplicas }: { logReplicas: number },
-): Promise<PartitionsRecord> {
-  const ring = await bus.bucket(RING_BUCKET, { replicas: logReplicas })
+/** Adds `more` partitions to a system that was set up, with logs like the first one; resolves with what is there now. */
+export async function addPartitions(bus: Bus, more: number): Promise<PartitionsRecord> {
+  const ring = await bus.bucket(RING_BUCKET)
   const { count: before } = await readPartitions(bus)
   if (before === 0) throw new RefusedError('err-carillon-not-set-up', 'there are no partitions yet: run setup first')
   const wanted = before + more
@@ -65,8 +61,8 @@ export async function addPartitions(
       `${before} partitions and ${more} more are above ${PARTITIONS_MAX}`,
     )
   }
-  const { bytesMax } = await bus.logs.state(logName(0))
-  return grow(bus, ring, { logBytesMax: bytesMax, logReplicas }, ({ count, replicationFactor }) => {
+  const { bytesMax, replicas } = await bus.logs.state(logName(0))
+  return grow(bus, ring, { logBytesMax: bytesMax, logReplicas: replicas }, ({ count, replicationFactor }) => {
     return { count: Math.max(count, wanted), replicationFactor, ensureFrom: count }
   })
 }

@@ -186,7 +186,9 @@ async function sideFaults(url: string, ledger: Ledger): Promise<string[]> {
     ({ labels, traceId, time, value }) =>
       !held.has(`${keyOf(Object.fromEntries(pairsOf(labels)))} ${traceId} ${time} ${value}`),
   )
-  const faults = missing.length === 0 ? [] : [`${missing.length} of ${ledger.exemplars.length} exemplars are lost`]
+  const some = JSON.stringify(missing.slice(0, 3))
+  const faults =
+    missing.length === 0 ? [] : [`${missing.length} of ${ledger.exemplars.length} exemplars are lost: ${some}`]
   const metadata = await getJson<{ data: Record<string, { type: string; help: string; unit: string }[]> }>(
     `${url}/api/v1/metadata`,
   )

@@ -303,7 +303,7 @@ export class World {
     for (let tries = 0; ; tries++) {
       try {
         const before = await readPartitions(admin)
-        if (before.count < this.partitionCount) await addPartitions(admin, more, { logReplicas: 1 })
+        if (before.count < this.partitionCount) await addPartitions(admin, more)
         if ((await readPartitions(admin)).writable === this.partitionCount) return
       } catch (error) {
         if (!(error instanceof UnavailableError)) throw error

@@ -23,7 +23,7 @@ export function logTests(ground: Ground): void {
     const { bus, name } = await freshLog()
     await bus.logs.append(name, `${name}.a`, bytes('1'), { timeoutMs })
     const again = await bus.logs.ensure(configOf(name))
-    expect(again).toMatchObject({ firstSeq: 1, lastSeq: 1, bytesMax: 200_000_000 })
+    expect(again).toMatchObject({ firstSeq: 1, lastSeq: 1, bytesMax: 200_000_000, replicas: 1 })
     expect((await bus.logs.state(name)).incarnation).toBe(again.incarnation)
     await expect(bus.logs.ensure(configOf(name, { bytesMax: 1_000 }))).rejects.toMatchObject({ code: 'log-config' })
     await expect(bus.logs.ensure(configOf(name, { duplicateWindowMs: 1_000 }))).rejects.toMatchObject({

@@ -16,7 +16,7 @@ import { joinRing, type Membership } from '../../../shared/membership/membership
 import { VirtualClock } from '../../sim/virtual-clock.ts'
 
 const options = { heartbeatMs: 5_000, unhealthyAfterMs: 15_000, forgetAfterMs: 600_000 }
-const logs = { logBytesMax: 1 << 20, logReplicas: 1 }
+const logs = { logBytesMax: 1 << 20, logReplicas: 3 }
 
 interface Ground {
   readonly clock: VirtualClock
@@ -170,8 +170,8 @@ test('M4: added partitions are read once followed, and take series once every li
     await wait(6_000)
     const admin = hub.connect('admin')
     hub.pause('q')
-    expect(await addPartitions(admin, 2, { logReplicas: 1 })).toMatchObject({ count: 4, readable: 2, writable: 2 })
-    expect((await admin.logs.state('log-3')).bytesMax).toBe(1 << 20)
+    expect(await addPartitions(admin, 2)).toMatchObject({ count: 4, readable: 2, writable: 2 })
+    expect(await admin.logs.state('log-3'), 'as the first one is').toMatchObject({ bytesMax: 1 << 20, replicas: 3 })
     await wait(1_000)
     expect(await readPartitions(admin), 'nobody follows them yet').toMatchObject({ readable: 2, writable: 2 })
     ingester.setHolds([0, 1, 2, 3])
@@ -193,12 +193,12 @@ test('M4: a member that hears at once lets partitions open at once; asking for f
     await join('q', 'querier')
     const admin = hub.connect('admin')
     ingester.setHolds([0, 1])
-    await addPartitions(admin, 1, { logReplicas: 1 })
+    await addPartitions(admin, 1)
     await wait(1_000)
     expect(await readPartitions(admin)).toMatchObject({ count: 2, readable: 2, writable: 2 })
     await bootstrap(admin, { ...logs, partitions: 1, replicationFactor: 1 })
     expect(await readPartitions(admin)).toMatchObject({ count: 2 })
-    await expect(addPartitions(admin, 2000, { logReplicas: 1 })).rejects.toMatchObject({
+    await expect(addPartitions(admin, 2000)).rejects.toMatchObject({
       code: 'err-carillon-partitions',
     })
   })
