@@ -1,6 +1,7 @@
 // Which samples of a series are left out of a rewritten block: by deletes, and by what the tenant keeps.
+import type { Interval } from '../../shared/model/interval.ts'
 import type { Labels } from '../../shared/model/labels.ts'
-import { DeleteFilter, type Interval, joined } from '../../shared/tsdb/delete-filter.ts'
+import { DeleteFilter, joined } from '../../shared/tsdb/delete-filter.ts'
 import type { Removal } from './merge-job.ts'
 import type { Keep } from './plan.ts'
 

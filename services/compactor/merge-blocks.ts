@@ -6,11 +6,12 @@
 //       left out by a removal or a keep; the counts of the report add up to what was read.
 //   G2  What is written depends on the sources' samples and the job alone.
 import { assert } from '../../shared/base/assert.ts'
+import type { Interval } from '../../shared/model/interval.ts'
 import { compareLabels, type Labels } from '../../shared/model/labels.ts'
 import type { BlockChunk, BlockSeries } from '../../shared/tsdb/block/series.ts'
 import { BlockWriter } from '../../shared/tsdb/block/writer.ts'
 import { SampleColumns } from '../../shared/tsdb/columns.ts'
-import { type Interval, pushVisible, reachOf } from '../../shared/tsdb/delete-filter.ts'
+import { pushVisible, reachOf } from '../../shared/tsdb/delete-filter.ts'
 import { windowsOf } from './downsample.ts'
 import { leftOut } from './left-out.ts'
 import type { MergeIo, MergeJob, MergeOutput, MergeReport, OutputName } from './merge-job.ts'

@@ -17,6 +17,7 @@ import {
   type StringsReply,
   WHATEVER_IS_HELD,
 } from '../../shared/contracts/read.ts'
+import { ALL_TIME } from '../../shared/model/interval.ts'
 import { compareBytes } from '../../shared/model/labels.ts'
 import { seriesHashOf } from '../../shared/ring/series-hash.ts'
 import { Head } from '../../shared/tsdb/head/head.ts'
@@ -27,7 +28,6 @@ import { FrameBuilder } from './frames.ts'
 import type { Owner } from './owner.ts'
 import type { PartitionState } from './partition-state.ts'
 
-export const ALL_TIME = { startMs: Number.NEGATIVE_INFINITY, endMs: Number.POSITIVE_INFINITY }
 /** Series looked at between two looks at the signal. */
 const STRIDE = 1024
 /** Damage that one answer names. */

@@ -1,8 +1,9 @@
 // What an owner gives to another that misses part of a segment: the segment's samples, and the dictionaries that batches to come lean on.
 import type { FillFrame, OwnerStamp, SelectFrame } from '../../shared/contracts/read.ts'
+import { ALL_TIME } from '../../shared/model/interval.ts'
 import type { Head } from '../../shared/tsdb/head/head.ts'
 import type { StringTable } from '../../shared/tsdb/head/string-table.ts'
-import { ALL_TIME, allRefs, stampOf, Walk } from './answers.ts'
+import { allRefs, stampOf, Walk } from './answers.ts'
 import { describe } from './damage.ts'
 import { FrameBuilder } from './frames.ts'
 import type { Owner } from './owner.ts'

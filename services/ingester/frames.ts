@@ -1,6 +1,7 @@
 // Frames: series and samples of one head on their way to a querier or another owner. A hot kernel: columns are filled, no object per
 // series or sample is made.
 import { FRAME_BYTES_TARGET, type OwnerStamp, type SelectFrame } from '../../shared/contracts/read.ts'
+import type { Interval } from '../../shared/model/interval.ts'
 import { grownU32 } from '../../shared/tsdb/chunk/growth.ts'
 import { SampleColumns } from '../../shared/tsdb/columns.ts'
 import type { ChunkVisitor } from '../../shared/tsdb/head/chunk-reading.ts'
@@ -9,11 +10,6 @@ import type { StringTable } from '../../shared/tsdb/head/string-table.ts'
 import { canonicalBytes } from '../../shared/tsdb/histogram-order.ts'
 import { Writer } from '../../shared/wire/varint.ts'
 import { LabelSets } from './label-sets.ts'
-
-interface Range {
-  readonly startMs: number
-  readonly endMs: number
-}
 
 /** What a frame says of each series. */
 export type FrameMode = 'all' | 'last' | 'labels'
@@ -97,7 +93,7 @@ export class FrameBuilder {
 
   /** Adds a series; one without samples in the range is left out. `only` keeps the chunks of one segment, or of a part of it, whole and with
    *  what deletions hide. */
-  add(ref: number, range: Range, only?: StoredPart): void {
+  add(ref: number, range: Interval, only?: StoredPart): void {
     if (this.mode === 'all') {
       if (!this.addChunks(ref, range, only)) return
     } else if (this.mode === 'last' && !this.addLast(ref, range)) return
@@ -147,7 +143,7 @@ export class FrameBuilder {
     return frame
   }
 
-  private addChunks(ref: number, range: Range, only: StoredPart | undefined): boolean {
+  private addChunks(ref: number, range: Interval, only: StoredPart | undefined): boolean {
     const before = this.chunkEnds.length
     this.only = only
     if (only === undefined) this.head.chunksOf(ref, range, this.addChunk)
@@ -170,7 +166,7 @@ export class FrameBuilder {
     this.chunkEnds.push(this.chunks.length)
   }
 
-  private addLast(ref: number, range: Range): boolean {
+  private addLast(ref: number, range: Interval): boolean {
     if (!this.head.lastInto(ref, range, this.samples)) return false
     const histogram = this.samples.histograms?.[this.samples.count - 1]
     if (histogram !== undefined) this.histograms.bytes(canonicalBytes(histogram))

@@ -1,9 +1,9 @@
 // The answer of one block: series with columns, in the shape that owners' answers have, so that both are united alike. Hot kernel.
 
+import type { Interval } from '../../shared/model/interval.ts'
 import type { Labels } from '../../shared/model/labels.ts'
 import type { SeriesSamples } from '../../shared/promql/source.ts'
 import type { BlockChunk, BlockSeries, BlockSeriesLabels } from '../../shared/tsdb/block/series.ts'
-import type { Interval } from '../../shared/tsdb/delete-filter.ts'
 import type { HiddenParts } from './hidden.ts'
 import { type ChunkList, NO_TIMES, SeriesColumns } from './series-columns.ts'
 import type { Answer } from './union.ts'

@@ -1,9 +1,10 @@
 // What blocks answer to the questions that owners are asked: batches are counted against the query's budget as they come.
 
+import type { Interval } from '../../shared/model/interval.ts'
 import type { Labels } from '../../shared/model/labels.ts'
 import type { Matcher } from '../../shared/model/matcher.ts'
 import type { BlockSeries, BlockSeriesLabels } from '../../shared/tsdb/block/series.ts'
-import type { Interval } from '../../shared/tsdb/delete-filter.ts'
+import type { Deletion } from '../../shared/tsdb/delete-filter.ts'
 import { BlockAnswer } from './block-answer.ts'
 import type { Collected } from './frames.ts'
 import type { BlockCall, Reading } from './whole-reader.ts'
@@ -66,7 +67,7 @@ export async function seriesFrom(
 /** Names or values of one block, of all selectors (of everything where there is none). */
 export async function stringsFrom(
   call: BlockCall,
-  asked: { selectors: readonly (readonly Matcher[])[]; startMs: number; endMs: number },
+  asked: Deletion,
   name: string | undefined,
 ): Promise<readonly string[]> {
   const { block, hidden, signal } = call

@@ -8,6 +8,7 @@ import { ask, askStream } from '../../shared/bus/ask.ts'
 import type { Bus } from '../../shared/bus/port.ts'
 import type { QueryParams } from '../../shared/contracts/query.ts'
 import * as read from '../../shared/contracts/read.ts'
+import { ALL_TIME, type Interval } from '../../shared/model/interval.ts'
 import { compareBytes, compareLabels, type Labels, METRIC_NAME } from '../../shared/model/labels.ts'
 import type { Matcher } from '../../shared/model/matcher.ts'
 import { badData, isFault, parseInteger } from '../../shared/promql/go-values.ts'
@@ -33,7 +34,6 @@ const LIMIT = 20
 const LIMIT_MAX = 500
 /** Label names that one question may count. */
 const NAMES_MAX = 100
-const ALL_TIME = { startMs: Number.NEGATIVE_INFINITY, endMs: Number.POSITIVE_INFINITY }
 /** As Prometheus answers where there are no samples. */
 const NO_TIMES = '"minTime":9223372036854775807,"maxTime":-9223372036854775808'
 
@@ -137,7 +137,7 @@ export function cardinalityQueries(deps: CardinalityDeps): Readonly<Record<Cardi
     { budget }: Asked,
     scope: ReadScope,
     selector: readonly Matcher[],
-    range: { startMs: number; endMs: number },
+    range: Interval,
   ): Promise<readonly Labels[]> {
     const answers = await reader.readAll<Collected>(scope, range, budget, {
       owner(call, { account, sourceCount }) {

@@ -1,7 +1,7 @@
 // Takes in the frames of one owner: counts them against the query's budget, decodes them, remembers what the owner warned of.
 
 import type { SelectFrame } from '../../shared/contracts/read.ts'
-import type { Interval } from '../../shared/tsdb/delete-filter.ts'
+import type { Interval } from '../../shared/model/interval.ts'
 import type { Account } from './budget.ts'
 import { memoryOf, OwnerAnswer, sizeOf } from './owner-answer.ts'
 import type { Answer } from './union.ts'

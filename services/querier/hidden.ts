@@ -1,8 +1,9 @@
 // Which samples of a block must not be shown: those that a deletion of the manifest hides (L12), or a tombstone of the block itself.
 import type { DeleteEntry } from '../../shared/contracts/blocks.ts'
 import { hidersOf } from '../../shared/contracts/deletes.ts'
+import type { Interval } from '../../shared/model/interval.ts'
 import type { BlockSeriesLabels } from '../../shared/tsdb/block/series.ts'
-import { DeleteFilter, hiddenIntervals, type Interval, joined } from '../../shared/tsdb/delete-filter.ts'
+import { DeleteFilter, hiddenIntervals, joined } from '../../shared/tsdb/delete-filter.ts'
 
 export interface HiddenParts {
   /** Nothing of any series is. */

@@ -4,6 +4,7 @@
 import { ask, askStream } from '../../shared/bus/ask.ts'
 import type { Bus } from '../../shared/bus/port.ts'
 import * as read from '../../shared/contracts/read.ts'
+import { ALL_TIME } from '../../shared/model/interval.ts'
 import { compareBytes, compareLabels, type Labels, labelsKey } from '../../shared/model/labels.ts'
 import { parse } from '../../shared/promql/parse/parser.ts'
 import type { Answer, AnswerKind, Asked } from './asked.ts'
@@ -153,8 +154,6 @@ interface StringsOf {
   /** Values of this label; names where absent. */
   readonly name?: string
 }
-
-const ALL_TIME = { startMs: Number.NEGATIVE_INFINITY, endMs: Number.POSITIVE_INFINITY }
 
 /** One more than is shown, so that cutting shows; never more than the query may hold. */
 function ownerLimit(limit: number, left: number): number {

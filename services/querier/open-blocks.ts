@@ -8,11 +8,11 @@
 import { LRUCache } from 'lru-cache'
 import type { Blocks } from '../../shared/blocks/port.ts'
 import type { BlockEntry } from '../../shared/contracts/blocks.ts'
+import type { Interval } from '../../shared/model/interval.ts'
 import { type BlockFiles, INDEX_FILE, TOMBSTONES_FILE } from '../../shared/tsdb/block/files.ts'
 import type { BlockMeta } from '../../shared/tsdb/block/meta.ts'
 import { BlockReader, type FoundSeries, type KeptSeries } from '../../shared/tsdb/block/reader.ts'
 import { readTombstones } from '../../shared/tsdb/block/tombstones.ts'
-import type { Interval } from '../../shared/tsdb/delete-filter.ts'
 import type { Tombstones } from './hidden.ts'
 import type { Views } from './views.ts'
 

@@ -7,10 +7,10 @@
 //   A4  A frame that contradicts itself throws CorruptError: another owner is asked.
 import { CorruptError } from '../../shared/base/errors.ts'
 import type { SelectFrame } from '../../shared/contracts/read.ts'
+import type { Interval } from '../../shared/model/interval.ts'
 import type { Labels } from '../../shared/model/labels.ts'
 import { SAMPLE_BYTES } from '../../shared/promql/memory.ts'
 import type { SeriesSamples } from '../../shared/promql/source.ts'
-import type { Interval } from '../../shared/tsdb/delete-filter.ts'
 import { HASH_A_EMPTY, hashText, mixA } from '../../shared/tsdb/label-hash.ts'
 import { decodeCanonical } from '../../shared/wire/histogram.ts'
 import { decodeUtf8 } from '../../shared/wire/utf8.ts'

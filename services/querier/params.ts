@@ -2,6 +2,7 @@
 import { RefusedError } from '../../shared/base/errors.ts'
 import { QUERY_TEXTS, type QueryParams } from '../../shared/contracts/query.ts'
 import { type LogPosition, parsePosition } from '../../shared/contracts/write.ts'
+import type { Interval } from '../../shared/model/interval.ts'
 import type { Matcher } from '../../shared/model/matcher.ts'
 import {
   badData,
@@ -43,11 +44,6 @@ function textParam(name: string, value: unknown): string {
   throw invalidParameter(name, 'a text was wanted')
 }
 
-export interface TimeRange {
-  readonly startMs: number
-  readonly endMs: number
-}
-
 export interface InstantParams {
   readonly query: string
   readonly timeMs: number
@@ -65,7 +61,7 @@ export function instantParams(params: QueryParams, nowMs: number): InstantParams
   return { query: params.query ?? '', timeMs, limit, timeoutMs, lookbackMs, stats: params.stats ?? '' }
 }
 
-export interface RangeParams extends Omit<InstantParams, 'timeMs'>, TimeRange {
+export interface RangeParams extends Omit<InstantParams, 'timeMs'>, Interval {
   readonly stepMs: number
 }
 
@@ -101,7 +97,7 @@ function rangeTime(params: QueryParams, name: 'start' | 'end'): number {
   return time
 }
 
-export interface SelectorParams extends TimeRange {
+export interface SelectorParams extends Interval {
   readonly selectors: readonly (readonly Matcher[])[]
   /** 0: none. */
   readonly limit: number
@@ -147,7 +143,7 @@ export function metadataParams(params: QueryParams): MetadataParams {
   return { limit: numberOf('limit'), limitPerMetric: numberOf('limit_per_metric'), metric: params.metric ?? '' }
 }
 
-export function exemplarsRange(params: QueryParams): TimeRange {
+export function exemplarsRange(params: QueryParams): Interval {
   const range = optionalRange(params)
   if (range.endMs < range.startMs) throw badData('end timestamp must not be before start timestamp')
   return range
@@ -192,7 +188,7 @@ function timeParam(params: QueryParams, name: 'time' | 'start' | 'end', absent: 
   return time
 }
 
-function optionalRange(params: QueryParams): TimeRange {
+function optionalRange(params: QueryParams): Interval {
   return { startMs: timeParam(params, 'start', TIME_MIN_MS), endMs: timeParam(params, 'end', TIME_MAX_MS) }
 }
 

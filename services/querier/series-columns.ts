@@ -6,6 +6,7 @@
 //   A3  Chunks that overlap in time are merged by the total order (L11); what comes out lies within the asked range and rises strictly.
 import { CorruptError } from '../../shared/base/errors.ts'
 import type { Histogram } from '../../shared/model/histogram.ts'
+import type { Interval } from '../../shared/model/interval.ts'
 import type { Labels } from '../../shared/model/labels.ts'
 import { histogramListBytes, SAMPLE_BYTES, SERIES_BYTES } from '../../shared/promql/memory.ts'
 import type { SeriesSamples } from '../../shared/promql/source.ts'
@@ -13,7 +14,6 @@ import { chunkCount } from '../../shared/tsdb/chunk/histogram.ts'
 import { decodeXorWords, ENCODING_XOR, wordsOf } from '../../shared/tsdb/chunk/xor.ts'
 import { SampleColumns, type SampleRun } from '../../shared/tsdb/columns.ts'
 import { decodeChunk } from '../../shared/tsdb/decode.ts'
-import type { Interval } from '../../shared/tsdb/delete-filter.ts'
 import { mergeRuns } from '../../shared/tsdb/merge.ts'
 
 /** The first of an answer, and the largest: each is twice the one before, unless one series needs more. */

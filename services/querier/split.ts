@@ -2,12 +2,12 @@
 //
 // Steps are evaluated independently of each other, so the parts together are the whole, bit by bit. What is not split: what would read most
 // of its samples again for every part (long ranges, subqueries), info(), which asks for more while it is evaluated, and what has few steps.
+import type { Interval } from '../../shared/model/interval.ts'
 import type { Matcher } from '../../shared/model/matcher.ts'
 import type { Expr } from '../../shared/promql/ast.ts'
 import { format } from '../../shared/promql/parse/printer.ts'
 import { buildPlan } from '../../shared/promql/plan/build.ts'
 import type { PlannedSelect } from '../../shared/promql/plan/plan.ts'
-import type { Interval } from '../../shared/tsdb/delete-filter.ts'
 
 export interface WholeRange {
   readonly startMs: number

@@ -1,4 +1,5 @@
 // Which samples of a series a deletion hides: selectors made ready, times as intervals. Used by heads, queries and compaction alike.
+import type { Interval } from '../model/interval.ts'
 import type { Labels } from '../model/labels.ts'
 import { labelOf } from '../model/labels.ts'
 import type { Matcher } from '../model/matcher.ts'
@@ -8,12 +9,6 @@ import { type CompiledMatcher, compileMatchers } from './matcher-set.ts'
 /** What is deleted: a series that any selector takes, between two times, both included, ms. */
 export interface Deletion {
   readonly selectors: readonly (readonly Matcher[])[]
-  readonly startMs: number
-  readonly endMs: number
-}
-
-/** Both ends included, ms. */
-export interface Interval {
   readonly startMs: number
   readonly endMs: number
 }

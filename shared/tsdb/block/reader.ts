@@ -5,6 +5,7 @@
 //       found, where the caller keeps it (KeptSeries): no checksum is looked at again for that.
 //   B4  Whatever is used was checked by a checksum that covers it, at every read. Damage is a CorruptError that names file and byte;
 //       it never makes an answer smaller.
+import { ALL_TIME, type Interval } from '../../model/interval.ts'
 import { compareBytes } from '../../model/labels.ts'
 import type { Matcher } from '../../model/matcher.ts'
 import { crc32c } from '../../wire/crc32c.ts'
@@ -26,7 +27,7 @@ import {
 } from './layout.ts'
 import type { BlockMeta } from './meta.ts'
 import { PostingsTable } from './postings-table.ts'
-import type { BlockRange, BlockSeries, BlockSeriesLabels, ReadCall } from './series.ts'
+import type { BlockSeries, BlockSeriesLabels, ReadCall } from './series.ts'
 import { type ChunkPlace, SeriesEntries, type SeriesEntry } from './series-entries.ts'
 import { type SymbolGroup, Symbols } from './symbols.ts'
 
@@ -34,8 +35,6 @@ import { type SymbolGroup, Symbols } from './symbols.ts'
 const BATCH_SERIES_MAX = 512
 /** Chunk bytes of a batch, about: one series may have more. Two are there at a time, one that is used and the next one. */
 const BATCH_BYTES_MAX = 2 * 1024 * 1024
-
-const EVERY_TIME: BlockRange = { startMs: Number.NEGATIVE_INFINITY, endMs: Number.POSITIVE_INFINITY }
 
 export interface FoundSeries {
   readonly head: BlockSeriesLabels
@@ -108,7 +107,7 @@ export class BlockReader {
 
   /** The series that pass all matchers and have chunks in the range, with those chunks whole: batches in the order of labels. Throws
    *  RefusedError for a bad pattern. */
-  async *select(matchers: readonly Matcher[], range: BlockRange, call: ReadCall = {}): AsyncGenerator<BlockSeries[]> {
+  async *select(matchers: readonly Matcher[], range: Interval, call: ReadCall = {}): AsyncGenerator<BlockSeries[]> {
     if (this.overlaps(range)) this.chunks.ahead()
     yield* oneAhead(this.chunksOf(oneAhead(this.find(matchers, range, call)), call))
   }
@@ -116,7 +115,7 @@ export class BlockReader {
   /** The same without chunks. */
   async *series(
     matchers: readonly Matcher[],
-    range: BlockRange,
+    range: Interval,
     call: ReadCall = {},
   ): AsyncGenerator<BlockSeriesLabels[]> {
     for await (const found of this.find(matchers, range, call)) yield found.map(({ head }) => head)
@@ -127,7 +126,7 @@ export class BlockReader {
     let count = 0
     for await (const entries of oneAhead(this.entries.walk(BATCH_SERIES_MAX, call.signal))) {
       count += entries.length
-      yield* this.withChunks(await this.resolve(entries, [], EVERY_TIME, call.signal), call)
+      yield* this.withChunks(await this.resolve(entries, [], ALL_TIME, call.signal), call)
     }
     const { numSeries } = this.meta.stats
     if (numSeries === undefined || count === numSeries) return
@@ -135,7 +134,7 @@ export class BlockReader {
   }
 
   /** Sorted by bytes. Without matchers the range is that of the block. */
-  async labelNames(matchers: readonly Matcher[], range: BlockRange, call: ReadCall = {}): Promise<string[]> {
+  async labelNames(matchers: readonly Matcher[], range: Interval, call: ReadCall = {}): Promise<string[]> {
     if (matchers.length === 0) return this.overlaps(range) ? this.table.labelNames() : []
     const names = new Set<string>()
     for await (const batch of this.series(matchers, range, call)) {
@@ -148,7 +147,7 @@ export class BlockReader {
   async labelValues(
     name: string,
     matchers: readonly Matcher[],
-    range: BlockRange,
+    range: Interval,
     call: ReadCall = {},
   ): Promise<string[]> {
     const values = new Set<string>()
@@ -170,13 +169,13 @@ export class BlockReader {
     return this.symbols.bytes + this.table.bytes
   }
 
-  private overlaps({ startMs, endMs }: BlockRange): boolean {
+  private overlaps({ startMs, endMs }: Interval): boolean {
     return startMs < this.meta.maxTime && endMs >= this.meta.minTime
   }
 
   private async *find(
     matchers: readonly Matcher[],
-    range: BlockRange,
+    range: Interval,
     { signal }: ReadCall,
   ): AsyncGenerator<readonly FoundSeries[]> {
     const compiled = compileForSelect(matchers)
@@ -198,7 +197,7 @@ export class BlockReader {
     }
     const all: FoundSeries[] = []
     let bytes = 0
-    for await (const batch of this.look(compiled, EVERY_TIME, signal)) {
+    for await (const batch of this.look(compiled, ALL_TIME, signal)) {
       for (const one of batch) bytes += weightOf(one)
       if (bytes <= kept.bytesMax) all.push(...batch)
       const found = within(batch, range)
@@ -209,7 +208,7 @@ export class BlockReader {
 
   private async *look(
     compiled: readonly CompiledMatcher[],
-    range: BlockRange,
+    range: Interval,
     signal: AbortSignal | undefined,
   ): AsyncGenerator<readonly FoundSeries[]> {
     const { refs, left } = await chooseSeries({ files: this.files, toc: this.toc, table: this.table }, compiled, signal)
@@ -225,7 +224,7 @@ export class BlockReader {
   private async resolve(
     entries: readonly SeriesEntry[],
     matchers: readonly CompiledMatcher[],
-    { startMs, endMs }: BlockRange,
+    { startMs, endMs }: Interval,
     signal: AbortSignal | undefined,
   ): Promise<FoundSeries[]> {
     const numbers = new Set<number>()
@@ -284,7 +283,7 @@ function weightOf({ head, places }: FoundSeries): number {
 }
 
 /** Those with chunks in the range, with these alone. */
-function within(found: readonly FoundSeries[], { startMs, endMs }: BlockRange): readonly FoundSeries[] {
+function within(found: readonly FoundSeries[], { startMs, endMs }: Interval): readonly FoundSeries[] {
   const isIn = ({ minTime, maxTime }: ChunkPlace) => minTime <= endMs && maxTime >= startMs
   if (found.every(({ places }) => places.every(isIn))) return found
   return found

@@ -32,12 +32,6 @@ export interface BlockSeriesLabels {
   readonly ref: number
 }
 
-/** Both inclusive, ms. */
-export interface BlockRange {
-  readonly startMs: number
-  readonly endMs: number
-}
-
 export interface ReadCall {
   readonly signal?: AbortSignal
 }

@@ -1,5 +1,6 @@
 // Reading a head's chunks by slot, whatever state they are in. The rows of open chunks are up to date (SeriesChunks.sync).
 import type { Histogram } from '../../model/histogram.ts'
+import type { Interval } from '../../model/interval.ts'
 import { HistogramChunkReader } from '../chunk/histogram.ts'
 import { decodeXorWords, wordsOf } from '../chunk/xor.ts'
 import type { SampleColumns, SampleRun } from '../columns.ts'
@@ -24,11 +25,6 @@ import {
   readLateFloats,
 } from './late-samples.ts'
 import type { Place } from './parts.ts'
-
-export interface Range {
-  readonly startMs: number
-  readonly endMs: number
-}
 
 export type ChunkVisitor = (
   encoding: number,
@@ -99,7 +95,7 @@ function histogramReader(table: ChunkTable, slot: number): HistogramChunkReader 
 }
 
 /** Appends the samples of a chunk that lie in the range to a sink. */
-export function readChunk(table: ChunkTable, slot: number, { startMs, endMs }: Range, sink: SampleColumns): void {
+export function readChunk(table: ChunkTable, slot: number, { startMs, endMs }: Interval, sink: SampleColumns): void {
   if (holdsFloats(table, slot)) {
     const before = sink.count
     readFloats(table, slot, sink)

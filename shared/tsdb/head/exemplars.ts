@@ -1,4 +1,5 @@
 // The newest exemplars of a head: a ring in order of arrival, repeats dropped.
+import type { Interval } from '../../model/interval.ts'
 import type { Labels } from '../../model/labels.ts'
 import { labelsKey } from '../../model/labels.ts'
 
@@ -44,7 +45,7 @@ export class ExemplarRing {
   }
 
   /** Those of one series with time in [startMs, endMs], by time, then value. */
-  of(ref: number, { startMs, endMs }: { readonly startMs: number; readonly endMs: number }): Exemplar[] {
+  of(ref: number, { startMs, endMs }: Interval): Exemplar[] {
     const list = this.byRef.get(ref) ?? []
     return list
       .filter(({ time }) => time >= startMs && time <= endMs)

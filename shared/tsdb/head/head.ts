@@ -6,14 +6,15 @@
 // It owns the series (labels, postings), their chunks, the segments' digests and the newest exemplars. Bounds: strings, series and
 // samples by the tenant's limits and by `dropSegments`; exemplars by `exemplarsMax`.
 import type { Histogram } from '../../model/histogram.ts'
+import { ALL_TIME, type Interval } from '../../model/interval.ts'
 import { compareBytes, type Labels, labelOf } from '../../model/labels.ts'
 import type { Matcher } from '../../model/matcher.ts'
 import { SampleColumns, type SampleRun } from '../columns.ts'
-import { type Deletion, type Interval, reachOf } from '../delete-filter.ts'
+import { type Deletion, reachOf } from '../delete-filter.ts'
 import { HASH_A_EMPTY, HASH_B_EMPTY, mixA, mixB } from '../label-hash.ts'
 import { compileForSelect, compileMatchers } from '../matcher-set.ts'
 import { mergeRuns } from '../merge.ts'
-import type { ChunkVisitor, Range } from './chunk-reading.ts'
+import type { ChunkVisitor } from './chunk-reading.ts'
 import { digestText } from './digest.ts'
 import { type Exemplar, ExemplarRing } from './exemplars.ts'
 import { HiddenSamples } from './hidden-samples.ts'
@@ -32,7 +33,6 @@ export interface HeadOptions {
   readonly exemplarsMax?: number
 }
 
-const ALL_TIME = { startMs: Number.NEGATIVE_INFINITY, endMs: Number.POSITIVE_INFINITY }
 const NOTHING: readonly Interval[] = []
 
 export class Head {
@@ -120,12 +120,12 @@ export class Head {
   }
 
   /** The exemplars of a series in the range, by time. */
-  exemplarsOf(ref: number, range: Range): Exemplar[] {
+  exemplarsOf(ref: number, range: Interval): Exemplar[] {
     return this.ring.of(ref, range)
   }
 
   /** The refs, rising, of the series that pass all matchers and have chunks in the range. Throws RefusedError for a bad pattern. */
-  select(matchers: readonly Matcher[], range: Range): Uint32Array {
+  select(matchers: readonly Matcher[], range: Interval): Uint32Array {
     const refs = selectRefs(this.index, compileForSelect(matchers))
     let count = 0
     for (let i = 0; i < refs.length; i++) if (this.overlaps(refs[i]!, range)) refs[count++] = refs[i]!
@@ -154,7 +154,7 @@ export class Head {
 
   /** Calls back for each chunk that overlaps the range, by min time: encoding id, bytes (a view for the time of the call), min and max
    *  time, sample count, segment and place in it. Chunks may overlap each other. What a deletion hides is left out. */
-  chunksOf(ref: number, range: Range, fn: ChunkVisitor): void {
+  chunksOf(ref: number, range: Interval, fn: ChunkVisitor): void {
     const { samples, parts, hidden } = this
     const isTaken = hidden.takes(ref)
     for (const slot of samples.overlapping(ref, range)) {
@@ -176,7 +176,7 @@ export class Head {
   }
 
   /** Appends the series' samples in the range, both ends included, merged by L11, to the sink. */
-  readInto(ref: number, range: Range, sink: SampleColumns): void {
+  readInto(ref: number, range: Interval, sink: SampleColumns): void {
     const { samples } = this
     const slots = samples.overlapping(ref, range)
     if (this.hidden.takes(ref)) {
@@ -201,7 +201,7 @@ export class Head {
   }
 
   /** Appends the newest sample in the range, if there is one, to the sink. */
-  lastInto(ref: number, range: Range, sink: SampleColumns): boolean {
+  lastInto(ref: number, range: Interval, sink: SampleColumns): boolean {
     const { samples } = this
     if (this.hidden.takes(ref)) return this.lastVisibleInto(ref, range, sink)
     if (samples.lastOpenInto(ref, range, sink)) return true
@@ -230,7 +230,7 @@ export class Head {
   }
 
   /** The label names of the series that pass, sorted by bytes. */
-  labelNames(matchers: readonly Matcher[], range: Range): string[] {
+  labelNames(matchers: readonly Matcher[], range: Interval): string[] {
     const names = new Set<number>()
     if (matchers.length === 0) {
       for (const name of this.postings.nameNumbers()) if (this.valuesIn(name, range, 1).length > 0) names.add(name)
@@ -244,7 +244,7 @@ export class Head {
   }
 
   /** The values of a label among the series that pass, sorted by bytes. */
-  labelValues(name: string, matchers: readonly Matcher[], range: Range): string[] {
+  labelValues(name: string, matchers: readonly Matcher[], range: Interval): string[] {
     const nameNumber = this.strings.find(name)
     if (nameNumber === undefined) return []
     if (matchers.length === 0) return this.sortedTexts(this.valuesIn(nameNumber, range, Number.POSITIVE_INFINITY))
@@ -399,7 +399,7 @@ export class Head {
   }
 
   /** Whether any chunk of the series overlaps the range, by what is not hidden of it. */
-  private overlaps(ref: number, range: Range): boolean {
+  private overlaps(ref: number, range: Interval): boolean {
     const { samples, hidden, parts } = this
     if (!hidden.takes(ref)) return samples.overlaps(ref, range)
     return samples.overlapping(ref, range).some((slot) => {
@@ -411,7 +411,7 @@ export class Head {
     })
   }
 
-  private visibleRuns(ref: number, slots: readonly number[], range: Range): SampleRun[] {
+  private visibleRuns(ref: number, slots: readonly number[], range: Interval): SampleRun[] {
     const { samples, hidden, parts } = this
     return slots.map((slot, i) => {
       const columns = this.pooled(i)
@@ -422,7 +422,7 @@ export class Head {
     })
   }
 
-  private lastVisibleInto(ref: number, range: Range, sink: SampleColumns): boolean {
+  private lastVisibleInto(ref: number, range: Interval, sink: SampleColumns): boolean {
     const found = new SampleColumns()
     this.readInto(ref, range, found)
     if (found.count === 0) return false
@@ -442,7 +442,7 @@ export class Head {
   }
 
   /** Up to `countMax` values of a name that a series in the range carries. */
-  private valuesIn(name: number, range: Range, countMax: number): number[] {
+  private valuesIn(name: number, range: Interval, countMax: number): number[] {
     const values: number[] = []
     this.postings.eachValue(name, (value, refs) => {
       if (values.length < countMax && refs.some((ref) => this.overlaps(ref, range))) values.push(value)

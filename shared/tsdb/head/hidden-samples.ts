@@ -1,5 +1,6 @@
 // What deletions hide in a head: for each deletion the series that it takes, and the place in the log up to which it reaches (L12).
-import { DeleteFilter, type Deletion, type Interval, joined } from '../delete-filter.ts'
+import type { Interval } from '../../model/interval.ts'
+import { DeleteFilter, type Deletion, joined } from '../delete-filter.ts'
 import { isBefore, type Place } from './parts.ts'
 import { DEAD } from './series-table.ts'
 

@@ -16,6 +16,7 @@
 
 import { assert } from '../../base/assert.ts'
 import type { Histogram } from '../../model/histogram.ts'
+import { ALL_TIME, type Interval } from '../../model/interval.ts'
 import { compareValueBits } from '../../model/sample.ts'
 import { grownLength } from '../chunk/growth.ts'
 import { HistogramChunkWriter } from '../chunk/histogram.ts'
@@ -33,14 +34,13 @@ import {
 } from '../chunk/xor.ts'
 import { Xor2ChunkWriter } from '../chunk/xor2.ts'
 import { SampleColumns } from '../columns.ts'
-import { type Interval, pushVisible } from '../delete-filter.ts'
+import { pushVisible } from '../delete-filter.ts'
 import { canonicalBytes, compareHistograms } from '../histogram-order.ts'
 import {
   type ChunkVisitor,
   eachHistogram,
   encodeRun,
   holdsFloats,
-  type Range,
   readChunk,
   readFloats,
   showChunk,
@@ -87,7 +87,6 @@ export interface Segment {
 const timeScratch = new Float64Array(1)
 const timeWords = new Uint32Array(timeScratch.buffer)
 
-const ALL_TIME = { startMs: Number.NEGATIVE_INFINITY, endMs: Number.POSITIVE_INFINITY }
 const NOTHING = 0
 const FLOAT = 1
 const HISTOGRAM = 2
@@ -466,7 +465,7 @@ export class SeriesChunks {
   }
 
   /** Whether any chunk of the series overlaps the range. Most often the newest sample tells. */
-  overlaps(ref: number, { startMs, endMs }: Range): boolean {
+  overlaps(ref: number, { startMs, endMs }: Interval): boolean {
     const { chunks, floats, words } = this
     const w = ref * RECORD_WORDS
     const newest = floats[ref * RECORD_FLOATS]!
@@ -479,7 +478,7 @@ export class SeriesChunks {
   }
 
   /** The slots of a series that overlap the range, by min time; their rows in `chunks` are up to date. */
-  overlapping(ref: number, { startMs, endMs }: Range): number[] {
+  overlapping(ref: number, { startMs, endMs }: Interval): number[] {
     const { chunks } = this
     this.sync(ref)
     const slots: number[] = []
@@ -491,7 +490,7 @@ export class SeriesChunks {
   }
 
   /** Appends the samples of a slot of `overlapping` that lie in the range to a sink. */
-  read(slot: number, range: Range, sink: SampleColumns): void {
+  read(slot: number, range: Interval, sink: SampleColumns): void {
     readChunk(this.chunks, slot, range, sink)
   }
 
@@ -520,7 +519,7 @@ export class SeriesChunks {
 
   /** The newest sample of the series if it is a float of an open chunk that no other chunk reaches and the range allows it: no
    *  decoding needed. */
-  lastOpenInto(ref: number, { startMs, endMs }: Range, sink: SampleColumns): boolean {
+  lastOpenInto(ref: number, { startMs, endMs }: Interval, sink: SampleColumns): boolean {
     const { chunks, floats, words } = this
     const w = ref * RECORD_WORDS
     const time = floats[ref * RECORD_FLOATS]!

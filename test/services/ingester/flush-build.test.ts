@@ -1,12 +1,12 @@
 // Blocks of a segment are a pure function of its samples: whichever order they came in, wherever they are built.
 import { expect, test } from 'vitest'
-import { ALL_TIME } from '../../../services/ingester/answers.ts'
 import { type BlockBuilder, inlineBuilder, threadBuilder } from '../../../services/ingester/block-builder.ts'
 import type { BuiltBlock } from '../../../services/ingester/flush-build.ts'
 import { FrameBuilder } from '../../../services/ingester/frames.ts'
 import { PartitionState } from '../../../services/ingester/partition-state.ts'
 import { seededRandom } from '../../../shared/base/random.ts'
 import type { SelectFrame } from '../../../shared/contracts/read.ts'
+import { ALL_TIME } from '../../../shared/model/interval.ts'
 import { decodeBlockChunk } from '../../../shared/tsdb/block/chunk-samples.ts'
 import { memoryFiles } from '../../../shared/tsdb/block/files.ts'
 import { parseMeta } from '../../../shared/tsdb/block/meta.ts'
