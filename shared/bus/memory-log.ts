@@ -9,7 +9,7 @@ import { hasWildcard, isMatch } from './subject.ts'
 const recordBytes = 30
 
 export class MemoryLog {
-  readonly config: LogConfig
+  config: LogConfig
   readonly incarnation: string
   #bytes = 0
   #firstSeq = 1

@@ -92,10 +92,14 @@ function ensureLog(hub: Hub, config: LogConfig) {
     hub.logs.set(config.name, log)
     return log.state()
   }
-  const held = { ...existing.config }
-  if (JSON.stringify(sortedConfig(held)) !== JSON.stringify(sortedConfig(config))) {
+  const held = existing.config
+  const { bytesMax, replicas } = config
+  const isGrown = bytesMax >= held.bytesMax && replicas >= held.replicas
+  const grown = isGrown ? { ...held, bytesMax, replicas } : held
+  if (JSON.stringify(sortedConfig(grown)) !== JSON.stringify(sortedConfig(config))) {
     throw new RefusedError('log-config', `log ${config.name} exists with another configuration`)
   }
+  existing.config = grown
   return existing.state()
 }
 

@@ -226,11 +226,15 @@ async function ensureStream(link: NatsLink, stream: string, config: LogConfig): 
   }
   const info = await infoOrCreate(link, stream, wanted)
   const wrong = Object.keys(wanted).filter((key) => !isEqual(info.config[key], wanted[key]))
-  if (wrong.length > 0) {
-    const said = wrong.map((key) => `${key} is ${JSON.stringify(info.config[key])}, not ${JSON.stringify(wanted[key])}`)
-    throw new RefusedError('log-config', `stream ${stream} is not as asked for: ${said.join('; ')}`)
-  }
-  return stateOf(info)
+  if (wrong.length === 0) return stateOf(info)
+  const isGrown = (key: string) => mayGrow.has(key) && Number(wanted[key]) > Number(info.config[key])
+  if (wrong.every(isGrown))
+    return stateOf(
+      await callApi<StreamInfo>(link, `STREAM.UPDATE.${stream}`, { ...info.config, ...wanted }, apiTimeoutMs),
+    )
+  const said = wrong.map((key) => `${key} is ${JSON.stringify(info.config[key])}, not ${JSON.stringify(wanted[key])}`)
+  const text = `stream ${stream} is not as asked for: ${said.join('; ')}`
+  throw new RefusedError('log-config', `${text} (bytes and copies may grow, nothing else changes)`)
 }
 
 async function infoOrCreate(link: NatsLink, stream: string, wanted: Record<string, unknown>): Promise<StreamInfo> {
@@ -246,6 +250,8 @@ async function infoOrCreate(link: NatsLink, stream: string, wanted: Record<strin
     return callApi<StreamInfo>(link, `STREAM.INFO.${stream}`, undefined, apiTimeoutMs) // somebody was faster
   }
 }
+
+const mayGrow: ReadonlySet<string> = new Set(['max_bytes', 'num_replicas'])
 
 function isEqual(held: unknown, wanted: unknown): boolean {
   if (!Array.isArray(wanted)) return (held ?? 0) === wanted

@@ -125,8 +125,8 @@ export interface LogConsumer {
 
 /** Append-only logs: JetStream streams. No call is retried inside: the caller knows what a retry means. */
 export interface LogStore {
-  /** Creates the log when it is missing, checks it when it exists. Rejects with RefusedError (code `log-config`) when the
-   *  server does not hold what was asked for. */
+  /** Creates the log when it is missing, checks it when it exists: its bytes and copies grow to what is asked for. Rejects with RefusedError
+   *  (code `log-config`) when the server holds anything else. */
   ensure(config: LogConfig): Promise<LogState>
   state(log: string): Promise<LogState>
   /** A payload larger than the bus carries rejects with RefusedError (code `err-carillon-too-large`). */

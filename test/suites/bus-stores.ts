@@ -19,14 +19,19 @@ export function logTests(ground: Ground): void {
     return { bus, name }
   }
 
-  test('ensure makes a log once, and refuses another configuration of it', async () => {
+  test('ensure makes a log once, lets it grow, and refuses another configuration of it', async () => {
     const { bus, name } = await freshLog()
     await bus.logs.append(name, `${name}.a`, bytes('1'), { timeoutMs })
     const again = await bus.logs.ensure(configOf(name))
     expect(again).toMatchObject({ firstSeq: 1, lastSeq: 1, bytesMax: 200_000_000, replicas: 1 })
     expect((await bus.logs.state(name)).incarnation).toBe(again.incarnation)
     await expect(bus.logs.ensure(configOf(name, { bytesMax: 1_000 }))).rejects.toMatchObject({ code: 'log-config' })
-    await expect(bus.logs.ensure(configOf(name, { duplicateWindowMs: 1_000 }))).rejects.toMatchObject({
+    const grown = await bus.logs.ensure(configOf(name, { bytesMax: 300_000_000 }))
+    expect(grown).toMatchObject({ firstSeq: 1, lastSeq: 1, bytesMax: 300_000_000, incarnation: again.incarnation })
+    await expect(bus.logs.ensure(configOf(name)), 'never less').rejects.toMatchObject({ code: 'log-config' })
+    await expect(
+      bus.logs.ensure(configOf(name, { bytesMax: 300_000_000, duplicateWindowMs: 1_000 })),
+    ).rejects.toMatchObject({
       kind: 'refused',
     })
   })
