@@ -187,7 +187,8 @@ export function createDoor(deps: DoorDeps): Door {
     signal: AbortSignal,
   ): Promise<boolean> {
     if (signal.aborted || request.socket.destroyed) return false
-    const length = stream?.length ?? (typeof body === 'string' ? Buffer.byteLength(body) : body.length)
+    const length =
+      stream !== undefined ? stream.length : typeof body === 'string' ? Buffer.byteLength(body) : body.length
     const isUnread = !request.complete // H2
     const watchReader = () => request.socket.setTimeout(config.answerStallMs) // whoever does not read is cut
     if (response.socket === null)
@@ -195,12 +196,12 @@ export function createDoor(deps: DoorDeps): Door {
     else watchReader()
     response.writeHead(status, {
       ...headers,
-      ...(status === 204 ? {} : { 'Content-Length': length }),
+      ...(status === 204 || length === undefined ? {} : { 'Content-Length': length }),
       ...(isUnread ? { Connection: 'close' } : {}),
     })
     if (stream !== undefined && request.method !== 'HEAD') await pour(stream.chunks, response, signal)
     else if (isUnread && request.method !== 'HEAD') {
-      if (length > 0) response.write(body)
+      if (body.length > 0) response.write(body)
       else response.flushHeaders()
       await drained(request)
       response.end()

@@ -26,8 +26,8 @@ export interface Answer {
   readonly headers?: Readonly<Record<string, string>>
   /** Text is sent as UTF-8; absent: an empty body. */
   readonly body?: string | Uint8Array
-  /** Instead of a body: what is too large to be held. When it fails halfway the connection is cut. */
-  readonly stream?: { readonly length: number; readonly chunks: AsyncIterable<Uint8Array> }
+  /** Instead of a body: what is too large to be held, or whose length shows in the end. When it fails halfway the connection is cut. */
+  readonly stream?: { readonly length?: number; readonly chunks: AsyncIterable<Uint8Array> }
 }
 
 /** Who may come in: anyone, or a credential with that right. Only `write` and `read` belong to a tenant. */

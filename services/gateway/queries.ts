@@ -1,17 +1,20 @@
 // Prometheus' query API: HTTP parameters become the question `query`, the answer's body passes through as it is.
 
 import { RefusedError, UnavailableError } from '../../shared/base/errors.ts'
-import { ask } from '../../shared/bus/ask.ts'
+import { ask, askStream } from '../../shared/bus/ask.ts'
+import { windowBytesMax } from '../../shared/bus/pipe.ts'
 import type { Bus } from '../../shared/bus/port.ts'
 import {
   FEDERATE_ESCAPINGS,
   type FederateEscaping,
+  PIECE_BYTES_MAX,
   QUERY_TEXTS,
   type QueryKind,
   type QueryParams,
   query,
   RAW_KINDS,
   READ_CHUNKS,
+  remoteRead,
 } from '../../shared/contracts/query.ts'
 import { encodeTenant } from '../../shared/model/tenant.ts'
 import { readBody } from './body.ts'
@@ -97,16 +100,19 @@ export function queryRoutes({ bus, config, load, version }: QueryDeps): readonly
     const params = await paramsOf(to, exchange, config)
     const { requestId, signal, tenant } = exchange
     const { kind } = to
-    const asked = ask(bus, query, { tenant: encodeTenant(tenant), kind }, params, { requestId, signal })
-    const body = await asked.catch((error: unknown) => {
-      if (!isUnheard(error)) throw error
-      throw new UnavailableError('err-carillon-no-querier', 'no querier answers at the moment', { cause: error })
-    })
+    const options = { requestId, signal }
+    if (kind === 'read') {
+      lease.grow(READ_BYTES_HELD)
+      const pieces = askStream(bus, remoteRead, { tenant: encodeTenant(tenant) }, params, options)
+      exchange.holdUntilAnswered(() => void pieces.return())
+      return readAnswer(pieces)
+    }
+    const asked = ask(bus, query, { tenant: encodeTenant(tenant), kind }, params, options)
+    const body = await asked.catch(sayNobody)
     lease.grow(body.length)
     const status = RAW_KINDS.has(kind) && !isError(body) ? 200 : statusOf(body)
     if (status !== 200) return failedAnswer(status, body, to.errors ?? 'json')
     if (kind === 'exemplars' && hasNoData(body)) return { status: 204 }
-    if (kind === 'read') return readAnswer(body)
     const headers = to.headers?.(params) ?? { 'Content-Type': JSON_TYPE }
     return await maybeCompressed({ status, headers, body }, exchange.request)
   }
@@ -115,12 +121,29 @@ export function queryRoutes({ bus, config, load, version }: QueryDeps): readonly
 /** What a tenant was answered is nobody else's, and soon no longer true. */
 const NOT_KEPT = { 'Cache-Control': 'no-store' }
 
-function readAnswer(marked: Uint8Array): Answer {
+function sayNobody(error: unknown): never {
+  if (!isUnheard(error)) throw error
+  throw new UnavailableError('err-carillon-no-querier', 'no querier answers at the moment', { cause: error })
+}
+
+/** Of a remote read on its way, at most: what its pipe has granted, and a piece. */
+const READ_BYTES_HELD = windowBytesMax + 2 * PIECE_BYTES_MAX
+
+/** The first piece says what comes. */
+async function readAnswer(pieces: AsyncGenerator<Uint8Array>): Promise<Answer> {
+  const { value: first } = (await pieces.next().catch(sayNobody)) as { value?: Uint8Array }
+  if (first === undefined || first.length === 0) throw new TypeError('a remote read was answered with nothing')
+  if (isError(first)) return failedAnswer(statusOf(first), first, 'text')
   const headers =
-    marked[0] === READ_CHUNKS
+    first[0] === READ_CHUNKS
       ? { 'Content-Type': 'application/x-streamed-protobuf; proto=prometheus.ChunkedReadResponse' }
       : { 'Content-Type': 'application/x-protobuf', 'Content-Encoding': 'snappy' }
-  return { status: 200, headers, body: marked.subarray(1) }
+  return { status: 200, headers, stream: { chunks: withFirst(first.subarray(1), pieces) } }
+}
+
+async function* withFirst(first: Uint8Array, rest: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  yield first
+  yield* rest
 }
 
 function federateHeaders({ escaping = 'underscores' }: QueryParams): Record<string, string> {

@@ -12,6 +12,8 @@ export interface Asked {
   readonly bounds: QueryBounds
   /** Runs `work` when it is this query's turn, with what reading needs to know. Parameters are read before. */
   run<T>(timeoutMs: number | undefined, work: (scope: ReadScope) => Promise<T>): Promise<T>
+  /** Where the answer may come in pieces: takes the next one, and resolves when more is wanted. */
+  readonly give?: ((piece: Uint8Array) => Promise<void>) | undefined
 }
 
 /** The JSON of `data` (undefined: none); `notes` beside what reading warned of. */

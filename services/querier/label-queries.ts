@@ -40,27 +40,10 @@ export function labelQueries(deps: LabelQueryDeps): Readonly<Record<LabelKind, A
   return { series, labels, label_values, metadata, exemplars }
 
   async function series({ params, budget, run }: Asked): Promise<Answer> {
-    const { selectors, startMs, endMs, limit } = seriesParams(params, { selectorsMax })
-    const range = { startMs, endMs }
+    const asked = seriesParams(params, { selectorsMax })
     return run(undefined, async (scope) => {
-      const answers = await reader.readAll<Collected>(scope, range, budget, {
-        owner(call, { account, sourceCount }) {
-          const request = { ...call.ask, selectors, startMs, endMs, limit: ownerLimit(limit, account.seriesLeft) }
-          const frames = askStream(bus, read.series, { id: call.owner }, request, call)
-          return collect(frames, { range, isHashed: sourceCount > 1, budget: account, onFirst: call.onFirst })
-        },
-        block(call, reading) {
-          const asked = { selectors, range, limit: ownerLimit(limit, reading.account.seriesLeft) }
-          return seriesFrom(call, asked, reading)
-        },
-      })
-      warnAll(scope, answers)
-      const labelSets = unite(
-        answers.map((each) => each.answer),
-        (bytes) => budget.hold(bytes),
-      ).series.map((each) => each.labels)
-      labelSets.sort(compareLabels)
-      return { data: seriesBody(cut(labelSets, limit, scope)) }
+      const labelSets = await labelSetsOf({ bus, reader }, asked, scope, budget)
+      return { data: seriesBody(cut(labelSets, asked.limit, scope)) }
     })
   }
 
@@ -138,6 +121,33 @@ export function labelQueries(deps: LabelQueryDeps): Readonly<Record<LabelKind, A
       return { data: exemplarsBody(unitedExemplars(answers.flatMap((answer) => answer.series))) }
     })
   }
+}
+
+/** The series that match any of the selectors, sorted; where there is a limit, perhaps one more. */
+export async function labelSetsOf(
+  { bus, reader }: Pick<LabelQueryDeps, 'bus' | 'reader'>,
+  { selectors, startMs, endMs, limit }: SelectorParams,
+  scope: ReadScope,
+  budget: Account,
+): Promise<Labels[]> {
+  const range = { startMs, endMs }
+  const answers = await reader.readAll<Collected>(scope, range, budget, {
+    owner(call, { account, sourceCount }) {
+      const request = { ...call.ask, selectors, startMs, endMs, limit: ownerLimit(limit, account.seriesLeft) }
+      const frames = askStream(bus, read.series, { id: call.owner }, request, call)
+      return collect(frames, { range, isHashed: sourceCount > 1, budget: account, onFirst: call.onFirst })
+    },
+    block(call, reading) {
+      const asked = { selectors, range, limit: ownerLimit(limit, reading.account.seriesLeft) }
+      return seriesFrom(call, asked, reading)
+    },
+  })
+  warnAll(scope, answers)
+  const united = unite(
+    answers.map((each) => each.answer),
+    (bytes) => budget.hold(bytes),
+  )
+  return united.series.map((each) => each.labels).sort(compareLabels)
 }
 
 function selectorAsk(

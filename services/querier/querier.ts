@@ -9,9 +9,9 @@ import path from 'node:path'
 import { AssertionError } from '../../shared/base/assert.ts'
 import { textOf } from '../../shared/base/errors.ts'
 import { openBlocks } from '../../shared/blocks/open.ts'
-import { type Actor, type HandlerContext, serve } from '../../shared/bus/actor.ts'
+import { type Actor, type HandlerContext, serve, serveStream } from '../../shared/bus/actor.ts'
 import { activeQueries, cancelQuery } from '../../shared/contracts/active-queries.ts'
-import { QUERY_KINDS, type QueryKind } from '../../shared/contracts/query.ts'
+import { QUERY_KINDS, type QueryKind, type QueryParams, remoteRead } from '../../shared/contracts/query.ts'
 import { type QueryPartAsk, type QueryPartReply, queryPart } from '../../shared/contracts/query-part.ts'
 import { watchLimits } from '../../shared/limits/limits.ts'
 import type { ServiceDeps } from '../../shared/membership/deps.ts'
@@ -24,7 +24,7 @@ import { badData } from '../../shared/promql/go-values.ts'
 import { ActiveQueries } from './active.ts'
 import { createAdmission } from './admission.ts'
 import type { AnswerKind, Asked } from './asked.ts'
-import { boundsOf, type QueryBounds } from './bounds.ts'
+import { boundsOf } from './bounds.ts'
 import { Budget } from './budget.ts'
 import { cardinalityQueries } from './cardinality.ts'
 import { anyQuery, bodyIn, formOf, readParams } from './codec.ts'
@@ -32,6 +32,7 @@ import type { QuerierConfig } from './config.ts'
 import { deletePreview } from './delete-preview.ts'
 import { featuresOf } from './features.ts'
 import { federateQueries } from './federate.ts'
+import { Handover } from './handover.ts'
 import { labelQueries } from './label-queries.ts'
 import { type Measures, measures } from './measures.ts'
 import { MemoryPool, MemoryShare } from './memory-pool.ts'
@@ -139,6 +140,7 @@ export function querier(deps: QuerierDeps): Actor {
     name: 'querier',
     serves: [
       serve(anyQuery, onQuery),
+      serveStream(remoteRead, onRead),
       serve(queryPart, onPart),
       serve(activeQueries, async ({ tenant }) => ({ queries: active.list(tenant) }), { id }),
       serve(cancelQuery, async ({ query, tenant }) => ({ isCancelled: active.cancel(query, tenant) }), { id }),
@@ -165,7 +167,7 @@ export function querier(deps: QuerierDeps): Actor {
       const tenant = decodeTenant(context.params.tenant)
       const bounds = boundsOf(config, limits.of(tenant))
       budget = new Budget(bounds, account)
-      const body = await answer(readParams(question, form), context, { tenant, bounds, budget })
+      const body = await answer(kind, readParams(question, form), context, { tenant, bounds, budget })
       if (form === 'cbor') account.charge(CBOR_WEIGHT * body.length)
       const reply = bodyIn(form, body)
       measuring.end('success', budget)
@@ -177,6 +179,38 @@ export function querier(deps: QuerierDeps): Actor {
       measuring.end(failure.errorType, budget)
       return bodyIn(form, errorBody(failure))
     } finally {
+      account.close()
+    }
+  }
+
+  /** What goes wrong before the first piece is answered as one; later it ends the stream. */
+  async function* onRead(params: QueryParams, context: HandlerContext<'tenant'>): AsyncGenerator<Uint8Array> {
+    const measuring = measured.begin('read')
+    const account = memory.open()
+    let budget = new Budget(config, account)
+    let outcome = 'canceled'
+    let isBegun = false
+    try {
+      const tenant = decodeTenant(context.params.tenant)
+      const bounds = boundsOf(config, limits.of(tenant))
+      budget = new Budget(bounds, account)
+      const handover = new Handover()
+      const making = answer('read', params, context, { tenant, bounds, budget, give: handover.give })
+      for await (const piece of handover.pieces(making)) {
+        isBegun = true
+        yield piece
+      }
+      await making
+      outcome = 'success'
+    } catch (error) {
+      if (error instanceof AssertionError) throw error // Q6
+      const failure = failureOf(error)
+      if (failure.isUnexpected) log.error({ requestId: context.requestId, error }, 'a remote read failed unexpectedly')
+      outcome = failure.errorType
+      if (isBegun) throw error
+      yield errorBody(failure)
+    } finally {
+      measuring.end(outcome, budget)
       account.close()
     }
   }
@@ -207,11 +241,11 @@ export function querier(deps: QuerierDeps): Actor {
   }
 
   async function answer(
+    kind: string,
     given: unknown,
-    context: HandlerContext<'tenant' | 'kind'>,
-    { tenant, bounds, budget }: { tenant: string; bounds: QueryBounds; budget: Budget },
+    context: HandlerContext<'tenant'>,
+    { tenant, bounds, budget, give }: Pick<Asked, 'bounds' | 'budget' | 'give'> & { readonly tenant: string },
   ): Promise<Uint8Array> {
-    const { kind } = context.params
     if (!isKind(kind)) throw badData(`there is no query of the kind "${kind}"; there are ${QUERY_KINDS.join(', ')}`)
     const params = checkedParams(given)
     const warnings = new Warnings()
@@ -246,7 +280,7 @@ export function querier(deps: QuerierDeps): Actor {
         entry.end()
       }
     }
-    const { data, notes, raw } = await kinds[kind]({ params, budget, bounds, run })
+    const { data, notes, raw } = await kinds[kind]({ params, budget, bounds, run, give })
     budget.hold(sizeOfParts(raw ?? data ?? []))
     if (raw !== undefined) return rawBody(raw)
     return successBody(data, {

@@ -4,7 +4,7 @@ import { CarillonError, RefusedError, textOf, UnavailableError } from '../base/e
 import type { Outcome, Serve } from './actor.ts'
 import type { Call } from './call.ts'
 import { failureHeaders } from './failure.ts'
-import { flowHeader, Pipe, tooLarge } from './pipe.ts'
+import { cancelledCode, flowHeader, Pipe, tooLarge } from './pipe.ts'
 import type { Bus, BusMessage } from './port.ts'
 
 export interface AnswerOptions {
@@ -151,6 +151,12 @@ class Answering {
       onFailure: (error) => call.abort(error),
     })
     this.#pipe = pipe
+    const onAbort = () => {
+      const reason: unknown = call.signal.reason
+      if (reason instanceof CarillonError && reason.code === cancelledCode) pipe.forsake(reason)
+    }
+    if (call.isAborted) onAbort()
+    else call.signal.addEventListener('abort', onAbort, { once: true })
     bus.publish(message.replyTo, noBytes, { headers: { [flowHeader]: 'open' }, replyTo: pipe.inbox })
     return pipe
   }

@@ -12,7 +12,7 @@ import { RefusedError, UnavailableError } from '../base/errors.ts'
 import type { Contract, Params, Question, StreamQuestion, Topic } from './contract.ts'
 import { subjectFor } from './contract.ts'
 import { failureIn } from './failure.ts'
-import { flowHeader, Pipe, tooLarge } from './pipe.ts'
+import { cancelledCode, flowHeader, Pipe, tooLarge } from './pipe.ts'
 import type { Bus, BusHeaders, BusMessage } from './port.ts'
 
 export const requestIdHeader = 'Carillon-Request-Id'
@@ -192,7 +192,7 @@ function openLine(exchange: Exchange, answer: BusMessage, frameBytesMax: number)
     frameBytesMax,
     ...(options.stallMs !== undefined && { stallMs: options.stallMs }),
   })
-  const cancelled = () => new UnavailableError('err-carillon-cancelled', `${contract.name}: the asker left`)
+  const cancelled = () => new UnavailableError(cancelledCode, `${contract.name}: the asker left`)
   const onAbort = () => pipe.cancel(cancelled())
   const timer = bus.clock.after(endsMs - bus.clock.monotonic(), () => {
     const text = `${contract.name}: no whole answer within ${Math.round(timeoutMs)} ms`

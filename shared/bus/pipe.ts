@@ -20,6 +20,7 @@ import { type Bus, type BusMessage, type BusSubscription, statusHeader } from '.
 
 export const flowHeader = 'Carillon-Flow'
 export const tooLargeCode = 'err-carillon-too-large'
+export const cancelledCode = 'err-carillon-cancelled'
 
 export const partBytesMax = 256 * 1024
 export const windowBytesMax = 1024 * 1024
@@ -152,6 +153,11 @@ export class Pipe {
     this.#abandon(error)
   }
 
+  /** The other side will not come any more: whoever waits for it waits no longer. */
+  forsake(reason: CarillonError): void {
+    if (this.#peer === undefined) this.#fail(reason)
+  }
+
   close(): void {
     if (this.#phase === 'closed') return
     this.#phase = 'closed'
@@ -179,8 +185,7 @@ export class Pipe {
     if (kind === 'part' || kind === 'frame') this.#take(kind, number, message.payload)
     else if (kind === 'end') this.#takeEnd(number)
     else if (kind === 'credit') this.#takeCredit(number)
-    else if (kind === 'cancel')
-      this.#fail(new UnavailableError('err-carillon-cancelled', `${this.#what} was cancelled`))
+    else if (kind === 'cancel') this.#fail(new UnavailableError(cancelledCode, `${this.#what} was cancelled`))
     else if (kind === 'failed') {
       this.#fail(failureIn(message.headers) ?? new UnavailableError('err-carillon-internal', `${this.#what} failed`))
     }
@@ -272,7 +277,7 @@ export class Pipe {
 
   #check(): void {
     if (this.#failure !== undefined) throw this.#failure
-    if (this.#phase === 'closed') throw new UnavailableError('err-carillon-cancelled', `${this.#what} is over`)
+    if (this.#phase === 'closed') throw new UnavailableError(cancelledCode, `${this.#what} is over`)
   }
 
   #wait(side: 'reader' | 'writer'): Promise<void> {

@@ -10,6 +10,7 @@
 //       handler has finished, or after `drainMs`.
 //   R4  A failed assertion ends the actor: it is a bug, and going on would be guessing.
 //   R5  Whoever asked for signs of life gets one as often as it wants, to a quarter of a second, until its question is answered.
+
 import { AssertionError } from '../base/assert.ts'
 import { sleep, type Timer } from '../base/clock.ts'
 import { CarillonError, textOf, UnavailableError } from '../base/errors.ts'
@@ -19,7 +20,7 @@ import { cancelHeader, cancelSubject, requestIdHeader, signsHeader, timeoutHeade
 import { Call } from './call.ts'
 import { paramsIn, subjectFilter } from './contract.ts'
 import { failureHeaders } from './failure.ts'
-import { tooLarge } from './pipe.ts'
+import { cancelledCode, tooLarge } from './pipe.ts'
 import { type BusMessage, type BusSubscription, signHeader } from './port.ts'
 
 const inFlightMaxDefault = 1_000
@@ -76,7 +77,7 @@ export class Run {
       this.#subscriptions.push(
         bus.subscribe(cancelSubject, {}, ({ payload }) => {
           const token = Buffer.from(payload.buffer, payload.byteOffset, payload.byteLength).toString()
-          this.#cancellable.get(token)?.abort(new UnavailableError('err-carillon-cancelled', 'the asker left'))
+          this.#cancellable.get(token)?.abort(new UnavailableError(cancelledCode, 'the asker left'))
         }),
       )
     }

@@ -5,9 +5,11 @@
 // Request: JSON (CBOR when the header `Content-Type: application/cbor` says so) with the parameters of the HTTP API of the same
 // name, as strings: {"query":"up","time":"1700000000"}; `match` is a list. Reply: the body that the HTTP API answers
 // ({"status":"success","data":…}), in the form of the request, so that nothing between the querier and the caller has to look into it.
+// remote_read.{tenant}     streamed, queue `querier`. The question `read` for answers of any size: the same parameters, and the same bytes in
+//                         pieces; an error before the first of them is a piece of its own, one later ends the stream.
 // Errors: answered in Prometheus' shape inside the reply ({"status":"error","errorType":…}); STATUS_OF_ERROR_TYPE gives the HTTP status.
 import { RefusedError } from '../base/errors.ts'
-import { type Codec, question } from '../bus/contract.ts'
+import { type Codec, question, raw, streamed } from '../bus/contract.ts'
 
 export const QUERY_KINDS = [
   'instant',
@@ -119,19 +121,31 @@ const jsonRequest: Codec<QueryParams> = {
   },
 }
 
-/** The body alone is the payload, so that a person at a NATS prompt reads plain JSON. */
-const bodyReply: Codec<Uint8Array> = { encode: (body) => body, decode: (bytes) => bytes }
-
 export const query = question({
   name: 'query',
   subject: 'query.{tenant}.{kind}',
   queue: 'querier',
   request: jsonRequest,
-  reply: bodyReply,
+  reply: raw, // the body alone, so that a person at a NATS prompt reads plain JSON
   timeoutMs: 130_000,
   requestBytesMax: 10 * 1024 * 1024,
   replyBytesMax: 256 * 1024 * 1024,
   doc: 'PromQL and metadata queries, JSON in and out',
+})
+
+/** Of one piece of an answer that comes in pieces. */
+export const PIECE_BYTES_MAX = 1024 * 1024
+
+export const remoteRead = streamed({
+  name: 'remoteRead',
+  subject: 'remote_read.{tenant}',
+  queue: 'querier',
+  request: jsonRequest,
+  frame: raw,
+  timeoutMs: query.timeoutMs,
+  requestBytesMax: 64 * 1024 * 1024,
+  frameBytesMax: PIECE_BYTES_MAX,
+  doc: 'remote reads of any size, in pieces',
 })
 
 /** The parameters that belong to HTTP errors of Prometheus' API: error type → HTTP status. */

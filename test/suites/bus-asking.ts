@@ -305,6 +305,26 @@ function streamTests(pair: () => Promise<[Bus, Bus]>): void {
     await until(() => isLeft && run.inFlight() === 0, 'the writer to end', 3_000)
   })
 
+  test.each([10, 300_000])(
+    'an asker that leaves before the first frame of %d bytes ends the writer at once',
+    async (size) => {
+      const [here, there] = await pair()
+      let isAtWork = false
+      const late = serveStream(row, async function* (_request, { signal }) {
+        isAtWork = true
+        await sleep(10_000, undefined, { signal }).catch(() => undefined)
+        yield { n: 1, filler: new Uint8Array(size) }
+      })
+      const run = await running(there, actorOf('row', [late]), { stallMs: 60_000 })
+      const aborting = new AbortController()
+      const first = askStream(here, row, { tenant: 't' }, bytes(''), { signal: aborting.signal }).next()
+      await until(() => isAtWork, 'the writer to begin')
+      aborting.abort(new Error('no longer wanted'))
+      await expect(first).rejects.toThrow('no longer wanted')
+      await until(() => run.inFlight() === 0, 'the writer to end', 3_000)
+    },
+  )
+
   test('a writer that fails in the middle is heard', async () => {
     const [here, there] = await pair()
     let fillerBytes = 100_000 // a small first frame waits for the next one, and goes down with the answer

@@ -5,10 +5,10 @@ import { querier } from '../../../services/querier/querier.ts'
 import { systemClock } from '../../../shared/base/clock.ts'
 import { seededRandom } from '../../../shared/base/random.ts'
 import { runActor } from '../../../shared/bus/actor.ts'
-import { ask } from '../../../shared/bus/ask.ts'
+import { ask, askStream } from '../../../shared/bus/ask.ts'
 import type { MemoryHub } from '../../../shared/bus/memory-bus.ts'
 import { defaultsOf } from '../../../shared/config/settings.ts'
-import { type QueryKind, type QueryParams, query } from '../../../shared/contracts/query.ts'
+import { type QueryKind, type QueryParams, query, remoteRead } from '../../../shared/contracts/query.ts'
 import type { Membership } from '../../../shared/membership/membership.ts'
 import { memoryObjects } from '../../../shared/objects/memory-objects.ts'
 import type { ObjectStore } from '../../../shared/objects/port.ts'
@@ -28,6 +28,8 @@ export interface Harness {
   readonly id: string
   /** `tenant`: as one subject token, `anonymous` unless told. */
   ask(kind: QueryKind, params: QueryParams, signal?: AbortSignal, tenant?: string): Promise<Body>
+  /** A remote read: the pieces of the answer as they come. */
+  read(params: QueryParams): AsyncGenerator<Uint8Array, void, undefined>
   /** Handlers at work. */
   inFlight(): number
   /** Labels as text → value, of an instant answer. */
@@ -62,6 +64,7 @@ export async function startQuerier(
     id,
     metrics,
     ask: askBody,
+    read: (params) => askStream(asker, remoteRead, { tenant: 'anonymous' }, params),
     inFlight: () => running.inFlight(),
     async instant(params) {
       const body = await askBody('instant', params)
