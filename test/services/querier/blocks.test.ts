@@ -5,7 +5,7 @@ import { RefusedError } from '../../../shared/base/errors.ts'
 import { BLOCKS_BUCKET, type BlockEntry, type DeleteEntry, manifestKey } from '../../../shared/contracts/blocks.ts'
 import type { QueryParams } from '../../../shared/contracts/query.ts'
 import type { OwnerAsk } from '../../../shared/contracts/read.ts'
-import { type Harness, startQuerier } from './harness.ts'
+import { type Harness, metricOf, startQuerier } from './harness.ts'
 import { openStore, type Store, type StoredSeries, TENANT } from './stored.ts'
 import {
   fixedMembership,
@@ -67,11 +67,6 @@ async function rangeOf(querier: Harness, params: QueryParams): Promise<Record<st
   return Object.fromEntries(
     result.map(({ metric, values }) => [metric.job, values.map(([time, value]) => [NOW - time, Number(value)])]),
   )
-}
-
-const metricOf = async ({ metrics }: Harness, name: string) => {
-  const lines = (await metrics.text()).split('\n').filter((line) => line.startsWith(name))
-  return lines.reduce((sum, line) => sum + Number(line.split(' ').at(-1)), 0)
 }
 
 describe('one view of owners and blocks', () => {
@@ -432,7 +427,7 @@ describe('names, values and bounds', () => {
     for (let k = 1; k <= 5; k++) entries.push(await store.upload([stored(`j${k}`, ago(100 - k, k))], { segment: k }))
     await store.commit(entries, { partition: 0, segment: 1 })
     expect(await querier.instant({ query: 'count(up)', ...at })).toEqual({ '': '5' })
-    expect(await metricOf(querier, 'carillon_querier_open_blocks ')).toBe(2)
+    expect(await metricOf(querier, 'carillon_querier_open_blocks')).toBe(2)
     expect(await querier.instant({ query: 'count(up)', ...at })).toEqual({ '': '5' })
   })
 })

@@ -4,7 +4,7 @@ import type { QuerierConfig } from '../../../services/querier/config.ts'
 import { keepOpen } from '../../../services/querier/open-blocks.ts'
 import type { BlockEntry, DeleteEntry } from '../../../shared/contracts/blocks.ts'
 import type { Matcher } from '../../../shared/model/matcher.ts'
-import { type Harness, startQuerier } from './harness.ts'
+import { type Harness, metricOf, startQuerier } from './harness.ts'
 import { openStore, type Store, type StoredSeries, TENANT } from './stored.ts'
 import { fixedMembership, memoryHub, stubIngester } from './stub-ingester.ts'
 
@@ -109,18 +109,8 @@ describe('memory of what is kept of blocks', () => {
   it('counts what was found, and leaves queries that much less', async () => {
     const { querier, store } = await system()
     await store.commit([await store.upload(many(500))], { partition: 0, segment: 1 })
-    const heldBytes = async () => {
-      const line = (await querier.metrics.text())
-        .split('\n')
-        .find((text) => /^carillon_querier_open_blocks_bytes /.test(text))
-      return Number(line?.split(' ').at(-1))
-    }
-    const room = async () => {
-      const line = (await querier.metrics.text())
-        .split('\n')
-        .find((text) => /^carillon_querier_memory_room_bytes /.test(text))
-      return Number(line?.split(' ').at(-1))
-    }
+    const heldBytes = () => metricOf(querier, 'carillon_querier_open_blocks_bytes')
+    const room = () => metricOf(querier, 'carillon_querier_memory_room_bytes')
     expect(await heldBytes()).toBe(0)
     const roomBefore = await room()
     await jobsOf(querier, 'count(up{job="job-1"})')

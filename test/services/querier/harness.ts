@@ -38,6 +38,13 @@ export interface Harness {
   stop(): Promise<void>
 }
 
+/** Over all labels, or over those among which these stand (`from="cache"`). */
+export async function metricOf({ metrics }: Harness, name: string, labels = ''): Promise<number> {
+  const lines = (await metrics.text()).split('\n')
+  const ofIt = lines.filter((line) => line.split(/[ {]/, 1)[0] === name && line.includes(labels))
+  return ofIt.reduce((sum, line) => sum + Number(line.split(' ').at(-1)), 0)
+}
+
 let startedCount = 0
 
 export async function startQuerier(

@@ -2,7 +2,7 @@ import { afterEach, describe, expect, it, vi } from 'vitest'
 import type { QuerierConfig } from '../../../services/querier/config.ts'
 import { UnavailableError } from '../../../shared/base/errors.ts'
 import type { QueryKind, QueryParams } from '../../../shared/contracts/query.ts'
-import { type Body, type Harness, startQuerier } from './harness.ts'
+import { type Body, type Harness, metricOf, startQuerier } from './harness.ts'
 import { fixedMembership, memoryHub, type StubOptions, type StubSeries, stubIngester } from './stub-ingester.ts'
 
 const NOW = 1_700_000_000
@@ -30,9 +30,7 @@ async function system(changes: Partial<QuerierConfig> = {}, options: Partial<Stu
   return querier
 }
 
-async function heldBytes({ metrics }: Harness): Promise<number> {
-  return Number(/^carillon_querier_memory_bytes (.*)$/m.exec(await metrics.text())![1])
-}
+const heldBytes = (querier: Harness) => metricOf(querier, 'carillon_querier_memory_bytes')
 
 describe('memory of queries', () => {
   it.each<[QueryKind, QueryParams]>([

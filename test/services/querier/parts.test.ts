@@ -5,7 +5,7 @@ import type { QuerierConfig } from '../../../services/querier/config.ts'
 import type { QueryParams } from '../../../shared/contracts/query.ts'
 import type { Membership } from '../../../shared/membership/membership.ts'
 import type { Histogram } from '../../../shared/model/histogram.ts'
-import { type Harness, startQuerier } from './harness.ts'
+import { type Harness, metricOf, startQuerier } from './harness.ts'
 import { openStore, type Store, type StoredSeries, TENANT } from './stored.ts'
 import { fixedMembership, memoryHub, type StubIngester, type StubSeries, stubIngester } from './stub-ingester.ts'
 
@@ -133,12 +133,8 @@ async function querierOn(
   return querier
 }
 
-const partsFrom = async ({ metrics }: Harness, from: string) => {
-  const line = (await metrics.text())
-    .split('\n')
-    .find((each) => each.startsWith(`carillon_querier_parts_total{from="${from}"}`))
-  return Number(line?.split(' ').at(-1) ?? 0)
-}
+const partsFrom = (querier: Harness, from: string) =>
+  metricOf(querier, 'carillon_querier_parts_total', `from="${from}"`)
 
 /** What `stats=all` says of samples, without what was held at a time, which is less in parts. */
 async function samplesPerStep(querier: Harness, asked: QueryParams) {

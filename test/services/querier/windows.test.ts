@@ -13,7 +13,7 @@ import type { Membership } from '../../../shared/membership/membership.ts'
 import type { Histogram } from '../../../shared/model/histogram.ts'
 import { silentLog } from '../../../shared/telemetry/log.ts'
 import { createMetrics } from '../../../shared/telemetry/metrics.ts'
-import { type Harness, startQuerier } from './harness.ts'
+import { type Harness, metricOf, startQuerier } from './harness.ts'
 import { openStore, type Store, type StoredSeries } from './stored.ts'
 import { fixedMembership, memoryHub, type StubSeries, stubIngester } from './stub-ingester.ts'
 
@@ -126,17 +126,20 @@ type Row = { metric: Record<string, string>; values: [number, string][]; histogr
 
 interface Found {
   readonly rows: Map<string, Map<number, number>>
-  /** Samples read. */
+  /** Samples read from owners and blocks. */
   readonly read: number
   readonly warnings: readonly string[]
 }
 
-/** Of histograms their counts of observations. */
+const samplesRead = () => metricOf(ground.querier, 'carillon_querier_samples_read_total')
+
+/** Of histograms their counts of observations. `read` is right where nothing else is asked meanwhile. */
 async function ask(query: string, params: QueryParams, resolution?: string): Promise<Found> {
-  const asked = { query, stats: 'all', ...params, ...(resolution && { max_source_resolution: resolution }) }
+  const asked = { query, ...params, ...(resolution && { max_source_resolution: resolution }) }
+  const readBefore = await samplesRead()
   const body = await ground.querier.ask(params.step === undefined ? 'instant' : 'range', asked)
   if (body.status !== 'success') throw new Error(`${body.errorType}: ${body.error}`)
-  const { result, stats } = body.data as { result: Row[]; stats: { samples: { samplesRead: number } } }
+  const { result } = body.data as { result: Row[] }
   const rows = new Map<string, Map<number, number>>()
   for (const { metric, values, value, histograms } of result as (Row & { value?: [number, string] })[]) {
     const points = [...(values ?? (value === undefined ? [] : [value]))].map(
@@ -145,7 +148,7 @@ async function ask(query: string, params: QueryParams, resolution?: string): Pro
     const natives = (histograms ?? []).map(([time, { count }]) => [time, Number(count)] as const)
     rows.set(JSON.stringify(metric), new Map([...points, ...natives]))
   }
-  return { rows, read: stats.samples.samplesRead, warnings: body.warnings ?? [] }
+  return { rows, read: (await samplesRead()) - readBefore, warnings: body.warnings ?? [] }
 }
 
 const seconds = (ms: number) => String(ms / 1000)
