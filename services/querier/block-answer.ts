@@ -3,10 +3,10 @@
 import type { Interval } from '../../shared/model/interval.ts'
 import type { Labels } from '../../shared/model/labels.ts'
 import type { SeriesSamples } from '../../shared/promql/source.ts'
-import type { BlockChunk, BlockSeries, BlockSeriesLabels } from '../../shared/tsdb/block/series.ts'
+import type { BlockSeriesLabels, ReadChunk, ReadSeries } from '../../shared/tsdb/block/series.ts'
 import type { HiddenParts } from './hidden.ts'
 import { type ChunkList, NO_TIMES, SeriesColumns } from './series-columns.ts'
-import type { Answer } from './union.ts'
+import { type Answer, areEqual } from './union.ts'
 
 export interface BlockAnswerOptions {
   readonly range: Interval
@@ -19,7 +19,7 @@ export interface BlockAnswerOptions {
 }
 
 class SeriesChunkList implements ChunkList {
-  chunks: readonly BlockChunk[] = []
+  chunks: readonly ReadChunk[] = []
 
   encodingAt(chunk: number): number {
     return this.chunks[chunk]!.encoding
@@ -30,15 +30,15 @@ class SeriesChunkList implements ChunkList {
   }
 
   bytesAt(chunk: number): Uint8Array {
-    return this.chunks[chunk]!.bytes
+    return this.chunks[chunk]!.source
   }
 
-  startAt(): number {
-    return 0
+  startAt(chunk: number): number {
+    return this.chunks[chunk]!.start
   }
 
   endAt(chunk: number): number {
-    return this.chunks[chunk]!.bytes.length
+    return this.chunks[chunk]!.end
   }
 }
 
@@ -53,6 +53,8 @@ export class BlockAnswer implements Answer {
   private readonly list = new SeriesChunkList()
   /** Projected label sets, so that series that share one share the array. */
   private readonly sets = new Map<string, Labels>()
+  /** That of the series before: neighbours are alike. */
+  private lastSet: Labels = []
 
   constructor({ range, mode, hidden, names, hold }: BlockAnswerOptions) {
     this.mode = mode
@@ -61,7 +63,7 @@ export class BlockAnswer implements Answer {
     this.columns = new SeriesColumns(range, hold)
   }
 
-  add(one: BlockSeries): void {
+  add(one: ReadSeries): void {
     const { list, columns } = this
     const hidden = this.hidden.of(one)
     list.chunks = one.chunks
@@ -88,10 +90,11 @@ export class BlockAnswer implements Answer {
   private projected(labels: Labels, names: readonly string[]): Labels {
     const kept: string[] = []
     for (let i = 0; i < labels.length; i += 2) if (names.includes(labels[i]!)) kept.push(labels[i]!, labels[i + 1]!)
+    if (areEqual(kept, this.lastSet)) return this.lastSet
     const key = kept.join('\xff')
-    const known = this.sets.get(key)
-    if (known !== undefined) return known
-    this.sets.set(key, kept)
-    return kept
+    const known = this.sets.get(key) ?? kept
+    if (known === kept) this.sets.set(key, kept)
+    this.lastSet = known
+    return known
   }
 }

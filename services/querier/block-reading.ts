@@ -3,7 +3,7 @@
 import type { Interval } from '../../shared/model/interval.ts'
 import type { Labels } from '../../shared/model/labels.ts'
 import type { Matcher } from '../../shared/model/matcher.ts'
-import type { BlockSeries, BlockSeriesLabels } from '../../shared/tsdb/block/series.ts'
+import type { BlockSeriesLabels, ReadSeries } from '../../shared/tsdb/block/series.ts'
 import type { Deletion } from '../../shared/tsdb/delete-filter.ts'
 import { BlockAnswer } from './block-answer.ts'
 import type { Collected } from './frames.ts'
@@ -122,13 +122,13 @@ function setBytes(labels: Labels): number {
 }
 
 /** Series count once for all blocks of a read, as far as they may be the same: by the block that has most. Answers the bytes of chunks. */
-function spend({ account, blockSeries }: Reading, seriesCount: number, batch: readonly BlockSeries[]): number {
+function spend({ account, blockSeries }: Reading, seriesCount: number, batch: readonly ReadSeries[]): number {
   let samples = 0
   let blockBytes = 0
   for (const { chunks } of batch) {
-    for (const { count, bytes } of chunks) {
+    for (const { count, start, end } of chunks) {
       samples += count
-      blockBytes += bytes.length
+      blockBytes += end - start
     }
   }
   const series = Math.max(0, seriesCount - blockSeries.peak)

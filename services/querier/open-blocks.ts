@@ -41,7 +41,7 @@ const BLOCK_BYTES = 2_048
 const STONE_BYTES = 100
 /** Of the bound, for what questions found in blocks; of that, for one question and block. */
 const FOUND_SHARE = 1 / 4
-const FOUND_SHARE_EACH = 1 / 3
+const FOUND_SHARE_EACH = 1 / 2
 
 interface Found {
   readonly series: readonly FoundSeries[]

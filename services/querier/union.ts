@@ -59,7 +59,7 @@ export function unite(answers: readonly Answer[], hold: (bytes: number) => void 
   }
 }
 
-function areEqual(a: Labels, b: Labels): boolean {
+export function areEqual(a: Labels, b: Labels): boolean {
   if (a.length !== b.length) return false
   for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false
   return true

@@ -7,8 +7,8 @@ import { type BlockFiles, CHUNKS_FOLDER, chunkFileName, corruptAt, readExactly }
 import { CHUNK_ENCODING_BYTES, CHUNKS_HEADER_BYTES, CHUNKS_MAGIC, CHUNKS_VERSION, CRC_BYTES, TWO_32 } from './layout.ts'
 import type { BlockFile } from './meta.ts'
 import { type Piece, readPlaces } from './ranges.ts'
-import type { BlockChunk } from './series.ts'
-import type { ChunkPlace } from './series-entries.ts'
+import { ReadChunk } from './series.ts'
+import { PLACE, type Places } from './series-entries.ts'
 
 /** Most chunks of 120 floats are shorter; what is longer is read again. */
 export const CHUNK_BYTES_GUESS = 2048
@@ -34,35 +34,36 @@ export class ChunkFiles {
   }
 
   /** The chunks at the given places, in the order of their positions or nearly so. */
-  async read(places: readonly ChunkPlace[], signal?: AbortSignal): Promise<BlockChunk[]> {
-    const chunks: BlockChunk[] = new Array(places.length)
+  async read(places: Places, signal?: AbortSignal): Promise<ReadChunk[]> {
+    const count = places.length / PLACE
+    const chunks: ReadChunk[] = new Array(count)
     let reading: Promise<void>[] = []
-    for (let from = 0; from < places.length; ) {
-      const fileIndex = fileOfRef(places[from]!.ref)
+    for (let from = 0; from < count; ) {
+      const fileIndex = fileOfRef(places[PLACE * from]!)
       let to = from + 1
-      while (to < places.length && fileOfRef(places[to]!.ref) === fileIndex) to++
+      while (to < count && fileOfRef(places[PLACE * to]!) === fileIndex) to++
       if (reading.length === FILES_AT_ONCE_MAX) {
         await Promise.all(reading)
         reading = []
       }
-      reading.push(this.readFile(chunkFileName(fileIndex), places.slice(from, to), { chunks, from }, signal))
+      reading.push(this.readFile(chunkFileName(fileIndex), { places, from, to }, chunks, signal))
       from = to
     }
     await Promise.all(reading)
     return chunks
   }
 
-  /** Puts the chunks from `sink.from` on. */
+  /** Puts the chunks [from, to), which stand in one file. */
   private async readFile(
     file: string,
-    places: readonly ChunkPlace[],
-    sink: { readonly chunks: BlockChunk[]; readonly from: number },
+    { places, from, to }: { readonly places: Places; readonly from: number; readonly to: number },
+    chunks: ReadChunk[],
     signal: AbortSignal | undefined,
   ): Promise<void> {
-    const { chunks, from } = sink
     if (this.checksHeaders) await this.checkHeader(file, signal)
     const size = await this.sizeOf(file, signal)
-    const starts = places.map(({ ref }) => ref % TWO_32)
+    const starts: number[] = []
+    for (let i = from; i < to; i++) starts.push(places[PLACE * i]! % TWO_32)
     const ends = starts.map((start, i) => {
       if (start >= size) throw corruptAt(file, start, `ends at byte ${size}, before a chunk that the index names`)
       const next = starts[i + 1]
@@ -73,17 +74,18 @@ export class ChunkFiles {
       )
     })
     const pieces = await readPlaces(this.files, file, starts, ends, signal)
-    for (let i = 0; i < places.length; i++) {
-      const at = starts[i]! - pieces[i]!.base
-      const needed = frameBytes(file, pieces[i]!, at)
-      if (at + needed <= pieces[i]!.bytes.length) {
-        chunks[from + i] = decodeChunk(file, pieces[i]!, at, places[i]!)
-        continue
+    for (let i = from; i < to; i++) {
+      const start = starts[i - from]!
+      let piece = pieces[i - from]!
+      let frame = frameAt(file, piece, start - piece.base)
+      if (start - piece.base + frame.bytes > piece.bytes.length) {
+        const end = start + frame.bytes
+        if (end > size) throw corruptAt(file, start, `a chunk reaches behind the end of the file at byte ${size}`)
+        piece = { base: start, bytes: await readExactly(this.files, file, start, end, signal) }
+        frame = frameAt(file, piece, 0)
       }
-      const end = starts[i]! + needed
-      if (end > size) throw corruptAt(file, starts[i]!, `a chunk reaches behind the end of the file at byte ${size}`)
-      const bytes = await readExactly(this.files, file, starts[i]!, end, signal)
-      chunks[from + i] = decodeChunk(file, { base: starts[i]!, bytes }, 0, places[i]!)
+      const times = { minTime: places[PLACE * i + 1]!, maxTime: places[PLACE * i + 2]! }
+      chunks[i] = decodeChunk(file, piece, frame, times)
     }
   }
 
@@ -118,18 +120,38 @@ function fileOfRef(ref: number): number {
   return Math.floor(ref / TWO_32)
 }
 
-/** Bytes of the chunk at `at` with length, encoding and checksum. */
-export function frameBytes(file: string, { base, bytes }: Piece, at: number): number {
-  const reader = new ByteReader(bytes, at, bytes.length, file, base)
-  const length = reader.uvarint()
-  if (length > CHUNK_BYTES_MAX) reader.fail(`a chunk says that it has ${length} bytes`)
-  return reader.at - at + CHUNK_ENCODING_BYTES + length + CRC_BYTES
+/** A chunk with length, encoding and checksum. */
+interface Frame {
+  readonly start: number
+  /** Where its encoding stands. */
+  readonly from: number
+  readonly length: number
+  /** In all. */
+  readonly bytes: number
 }
 
-export function decodeChunk(file: string, { base, bytes }: Piece, start: number, place: ChunkPlace): BlockChunk {
-  const reader = new ByteReader(bytes, start, bytes.length, file, base)
-  const length = reader.uvarint()
-  const from = reader.at
+function frameAt(file: string, { base, bytes }: Piece, start: number): Frame {
+  let length = bytes[start]!
+  let from = start + 1
+  const second = length < 128 ? 0 : bytes[from]!
+  if (length >= 128 && second < 128) {
+    length += 128 * (second - 1) // most lengths have two bytes
+    from++
+  } else if (!(length < 128)) {
+    const reader = new ByteReader(bytes, start, bytes.length, file, base)
+    length = reader.uvarint()
+    from = reader.at
+    if (length > CHUNK_BYTES_MAX) reader.fail(`a chunk says that it has ${length} bytes`)
+  }
+  return { start, from, length, bytes: from - start + CHUNK_ENCODING_BYTES + length + CRC_BYTES }
+}
+
+function decodeChunk(
+  file: string,
+  { base, bytes }: Piece,
+  { start, from, length }: Frame,
+  times: { readonly minTime: number; readonly maxTime: number },
+): ReadChunk {
   const end = from + CHUNK_ENCODING_BYTES + length
   if (crc32c(bytes, from, end) !== u32At(bytes, end)) {
     throw corruptAt(file, base + start, 'a chunk does not match its checksum')
@@ -137,12 +159,13 @@ export function decodeChunk(file: string, { base, bytes }: Piece, start: number,
   const encoding = bytes[from]!
   if (!isKnownEncoding(encoding)) throw corruptAt(file, base + start, `a chunk has the encoding ${encoding}`)
   if (length < 2) throw corruptAt(file, base + start, 'a chunk is too short')
-  const chunk = bytes.subarray(from + CHUNK_ENCODING_BYTES, end)
-  return {
+  const first = from + CHUNK_ENCODING_BYTES
+  return new ReadChunk({
+    ...times,
     encoding,
-    bytes: chunk,
-    minTime: place.minTime,
-    maxTime: place.maxTime,
-    count: chunkCount(encoding, chunk, 0),
-  }
+    source: bytes,
+    start: first,
+    end,
+    count: chunkCount(encoding, bytes, first),
+  })
 }

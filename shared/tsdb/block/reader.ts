@@ -27,8 +27,8 @@ import {
 } from './layout.ts'
 import type { BlockMeta } from './meta.ts'
 import { PostingsTable } from './postings-table.ts'
-import type { BlockSeries, BlockSeriesLabels, ReadCall } from './series.ts'
-import { type ChunkPlace, SeriesEntries, type SeriesEntry } from './series-entries.ts'
+import type { BlockSeriesLabels, ReadCall, ReadSeries } from './series.ts'
+import { PLACE, type Places, SeriesEntries, type SeriesEntry } from './series-entries.ts'
 import { type SymbolGroup, Symbols } from './symbols.ts'
 
 /** Series that are looked at together. */
@@ -38,7 +38,8 @@ const BATCH_BYTES_MAX = 2 * 1024 * 1024
 
 export interface FoundSeries {
   readonly head: BlockSeriesLabels
-  readonly places: readonly ChunkPlace[]
+  /** Of all its chunks. */
+  readonly places: Places
 }
 
 /** Remembers which series of a block passed which matchers; may forget at any time. */
@@ -107,9 +108,9 @@ export class BlockReader {
 
   /** The series that pass all matchers and have chunks in the range, with those chunks whole: batches in the order of labels. Throws
    *  RefusedError for a bad pattern. */
-  async *select(matchers: readonly Matcher[], range: Interval, call: ReadCall = {}): AsyncGenerator<BlockSeries[]> {
+  async *select(matchers: readonly Matcher[], range: Interval, call: ReadCall = {}): AsyncGenerator<ReadSeries[]> {
     if (this.overlaps(range)) this.chunks.ahead()
-    yield* oneAhead(this.chunksOf(oneAhead(this.find(matchers, range, call)), call))
+    yield* oneAhead(this.chunksOf(oneAhead(this.find(matchers, range, call)), range, call))
   }
 
   /** The same without chunks. */
@@ -122,11 +123,11 @@ export class BlockReader {
   }
 
   /** Every series with all chunks in the order of labels, read from start to end. */
-  async *allSeries(call: ReadCall = {}): AsyncGenerator<BlockSeries[]> {
+  async *allSeries(call: ReadCall = {}): AsyncGenerator<ReadSeries[]> {
     let count = 0
     for await (const entries of oneAhead(this.entries.walk(BATCH_SERIES_MAX, call.signal))) {
       count += entries.length
-      yield* this.withChunks(await this.resolve(entries, [], ALL_TIME, call.signal), call)
+      yield* this.withChunks(await this.resolve(entries, [], ALL_TIME, call.signal), ALL_TIME, call)
     }
     const { numSeries } = this.meta.stats
     if (numSeries === undefined || count === numSeries) return
@@ -224,51 +225,51 @@ export class BlockReader {
   private async resolve(
     entries: readonly SeriesEntry[],
     matchers: readonly CompiledMatcher[],
-    { startMs, endMs }: Interval,
+    range: Interval,
     signal: AbortSignal | undefined,
   ): Promise<FoundSeries[]> {
+    const inRange = entries.filter(({ places }) => reaches(places, range))
     const numbers = new Set<number>()
-    const inRange: { entry: SeriesEntry; places: ChunkPlace[] }[] = []
-    for (const entry of entries) {
-      const places = entry.chunks.filter(({ minTime, maxTime }) => minTime <= endMs && maxTime >= startMs)
-      if (places.length === 0) continue
-      inRange.push({ entry, places })
-      for (const number of entry.symbols) numbers.add(number)
-    }
+    for (const { symbols } of inRange) for (const number of symbols) numbers.add(number)
     const groups = await this.symbols.load(numbers, signal)
     const found: FoundSeries[] = []
-    for (const { entry, places } of inRange) {
+    for (const entry of inRange) {
       const head = labelsOf(entry, groups)
-      if (passes(head, matchers)) found.push({ head, places })
+      if (passes(head, matchers)) found.push({ head, places: entry.places })
     }
     return found
   }
 
   private async *chunksOf(
     source: AsyncGenerator<readonly FoundSeries[]>,
+    range: Interval,
     call: ReadCall,
-  ): AsyncGenerator<BlockSeries[]> {
-    for await (const found of source) yield* this.withChunks(found, call)
+  ): AsyncGenerator<ReadSeries[]> {
+    for await (const found of source) yield* this.withChunks(found, range, call)
   }
 
-  /** Reads the chunks, as many series at once as make a batch. */
-  private async *withChunks(found: readonly FoundSeries[], { signal }: ReadCall): AsyncGenerator<BlockSeries[]> {
+  /** Reads the chunks in the range, of as many series at once as make a batch. */
+  private async *withChunks(
+    found: readonly FoundSeries[],
+    range: Interval,
+    { signal }: ReadCall,
+  ): AsyncGenerator<ReadSeries[]> {
     for (let from = 0; from < found.length; ) {
       signal?.throwIfAborted()
+      const places: number[] = []
+      const ends: number[] = []
       let bytes = 0
-      let to = from
-      for (; to < found.length && (to === from || bytes < BATCH_BYTES_MAX); to++) bytes += chunkBytes(found[to]!.places)
-      const batch = found.slice(from, to)
-      const chunks = await this.chunks.read(
-        batch.flatMap(({ places }) => places),
-        signal,
-      )
-      let at = 0
-      yield batch.map(({ head: { labels, hashA, hashB, ref }, places }) => {
-        at += places.length
-        return { labels, hashA, hashB, ref, chunks: chunks.slice(at - places.length, at) }
+      for (let to = from; to < found.length && (to === from || bytes < BATCH_BYTES_MAX); to++) {
+        bytes += addPlaces(found[to]!.places, range, places)
+        ends.push(places.length / PLACE)
+      }
+      const chunks = await this.chunks.read(places, signal)
+      const first = from
+      yield ends.map((end, i) => {
+        const { labels, hashA, hashB, ref } = found[first + i]!.head
+        return { labels, hashA, hashB, ref, chunks: chunks.slice(i === 0 ? 0 : ends[i - 1], end) }
       })
-      from = to
+      from += ends.length
     }
   }
 }
@@ -279,16 +280,35 @@ function keyOf(matchers: readonly Matcher[]): string {
 
 /** Bytes of a series in memory, about: its texts are mostly shared. */
 function weightOf({ head, places }: FoundSeries): number {
-  return 200 + 12 * head.labels.length + 64 * places.length
+  return 220 + 8 * head.labels.length + 8 * places.length
 }
 
-/** Those with chunks in the range, with these alone. */
-function within(found: readonly FoundSeries[], { startMs, endMs }: Interval): readonly FoundSeries[] {
-  const isIn = ({ minTime, maxTime }: ChunkPlace) => minTime <= endMs && maxTime >= startMs
-  if (found.every(({ places }) => places.every(isIn))) return found
-  return found
-    .map(({ head, places }) => ({ head, places: places.filter(isIn) }))
-    .filter(({ places }) => places.length > 0)
+/** Those with chunks in the range. */
+function within(found: readonly FoundSeries[], range: Interval): readonly FoundSeries[] {
+  const isIn = ({ places }: FoundSeries) => reaches(places, range)
+  return found.every(isIn) ? found : found.filter(isIn)
+}
+
+function isInRange(places: Places, at: number, { startMs, endMs }: Interval): boolean {
+  return places[at + 1]! <= endMs && places[at + 2]! >= startMs
+}
+
+function reaches(places: Places, range: Interval): boolean {
+  for (let at = 0; at < places.length; at += PLACE) if (isInRange(places, at, range)) return true
+  return false
+}
+
+/** Puts those in the range behind the others; answers the bytes of their chunks, about. */
+function addPlaces(places: Places, range: Interval, sink: number[]): number {
+  let bytes = 0
+  for (let at = 0; at < places.length; at += PLACE) {
+    if (!isInRange(places, at, range)) continue
+    const ref = places[at]!
+    sink.push(ref, places[at + 1]!, places[at + 2]!)
+    const gap = at + PLACE < places.length ? places[at + PLACE]! - ref : CHUNK_BYTES_GUESS
+    bytes += gap > 0 && gap < BATCH_BYTES_MAX ? gap : CHUNK_BYTES_GUESS
+  }
+  return bytes
 }
 
 /** The same items, each asked for while the one before is used. */
@@ -309,16 +329,6 @@ async function* oneAhead<T>(source: AsyncGenerator<T>): AsyncGenerator<T> {
   } finally {
     await source.return(undefined)
   }
-}
-
-/** The bytes of some chunks of a series, about. */
-function chunkBytes(places: readonly ChunkPlace[]): number {
-  let bytes = 0
-  for (let i = 0; i < places.length; i++) {
-    const gap = i + 1 < places.length ? places[i + 1]!.ref - places[i]!.ref : CHUNK_BYTES_GUESS
-    bytes += gap > 0 && gap < BATCH_BYTES_MAX ? gap : CHUNK_BYTES_GUESS
-  }
-  return bytes
 }
 
 function labelsOf({ ref, symbols }: SeriesEntry, groups: ReadonlyMap<number, SymbolGroup>): BlockSeriesLabels {

@@ -13,6 +13,37 @@ export interface BlockChunk {
   readonly count: number
 }
 
+/** A chunk that was read: `bytes` are those from `start` to `end` of what many chunks were read in, and a view of them is made when it is asked
+ *  for. */
+export class ReadChunk implements BlockChunk {
+  readonly encoding: number
+  readonly source: Uint8Array
+  readonly start: number
+  readonly end: number
+  readonly minTime: number
+  readonly maxTime: number
+  readonly count: number
+
+  constructor(at: { encoding: number; source: Uint8Array; start: number; end: number; count: number } & Times) {
+    this.encoding = at.encoding
+    this.source = at.source
+    this.start = at.start
+    this.end = at.end
+    this.minTime = at.minTime
+    this.maxTime = at.maxTime
+    this.count = at.count
+  }
+
+  get bytes(): Uint8Array {
+    return this.source.subarray(this.start, this.end)
+  }
+}
+
+interface Times {
+  readonly minTime: number
+  readonly maxTime: number
+}
+
 /** One series of a block, with those of its chunks that were asked for: in time order, never overlapping. */
 export interface BlockSeries {
   readonly labels: Labels
@@ -22,6 +53,11 @@ export interface BlockSeries {
   /** The series' number in this block's index and tombstones. */
   readonly ref: number
   readonly chunks: readonly BlockChunk[]
+}
+
+/** The same as a reader gives it. */
+export interface ReadSeries extends BlockSeries {
+  readonly chunks: readonly ReadChunk[]
 }
 
 /** The same without chunks. */

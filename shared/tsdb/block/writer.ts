@@ -15,7 +15,6 @@ import { IndexBuilder } from './index-builder.ts'
 import { CHUNKS_HEADER_BYTES, CHUNKS_MAGIC, CHUNKS_VERSION, CRC_BYTES, TWO_32 } from './layout.ts'
 import { type BlockFile, type BlockStats, fileOf } from './meta.ts'
 import type { BlockChunk } from './series.ts'
-import type { ChunkPlace } from './series-entries.ts'
 
 const CHUNK_FILE_BYTES_MAX = 1024 * 1024
 /** Chunk files on their way to where they are kept, before `backlog` asks to wait. */
@@ -28,6 +27,13 @@ export interface BlockWriterOptions {
   readonly onFile: (name: string, bytes: Uint8Array<ArrayBuffer>) => void | Promise<void>
   /** A chunk file is closed before it passes this, unless one chunk does. */
   readonly chunkFileBytesMax?: number
+}
+
+interface ChunkPlace {
+  /** File index · 2^32 + position. */
+  readonly ref: number
+  readonly minTime: number
+  readonly maxTime: number
 }
 
 export class BlockWriter {
