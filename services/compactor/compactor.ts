@@ -365,7 +365,7 @@ export function compactor(deps: CompactorDeps): Actor {
       tenants: tenants.map(statusOf),
       current: history.current(tenant),
       history: history.list(tenant),
-      aside: [...aside.list(tenant), ...scrubberOf().damaged(tenant)],
+      aside: onceEach([...aside.list(tenant), ...scrubberOf().damaged(tenant)]),
     }
   }
 
@@ -407,4 +407,9 @@ export function compactor(deps: CompactorDeps): Actor {
     const isDone = await isDoneInTime(working, context, clock)
     return { id, tenants: [...answers], isDone }
   }
+}
+
+/** A damaged block stands there once, whoever met it, and however often. */
+function onceEach(blocks: CompactionStatus['aside']): CompactionStatus['aside'] {
+  return [...new Map(blocks.map((block) => [`${block.tenant} ${block.ulid}`, block])).values()]
 }

@@ -72,7 +72,8 @@ async function problemsOf({ tenant, entry, first, signal }: Scrubbed): Promise<B
   const files = filesIn(first, tenant, ulid)
   const problems: BlockProblem[] = []
   for await (const problem of verifyBlock(files, { metaSha256, signal })) {
-    if (problems.length < PROBLEMS_MAX) problems.push(problem)
+    const isTold = problems.some(({ file, text }) => file === problem.file && text === problem.text) // met again on another read of the same part
+    if (!isTold && problems.length < PROBLEMS_MAX) problems.push(problem)
   }
   const meta = await soundMeta(files, metaSha256)
   const { numSamples = 0, numSeries = 0, numChunks = 0 } = meta?.stats ?? {}

@@ -74,7 +74,9 @@ describe('a scrub', () => {
     const again = await ground.start('two', { config: { ...quick, compactDelayMs: 0 } })
     await ground.pass(1_000)
     const { aside } = await ground.status('two')
-    expect(new Set(aside.map(({ ulid }) => ulid))).toEqual(new Set(blocks.slice(0, 3).map(({ ulid }) => ulid)))
+    expect(aside.map(({ ulid }) => ulid).sort()).toEqual(blocks.slice(0, 3).map(({ ulid }) => ulid))
+    const told = findings.map(({ ulid, file, text }) => `${ulid} ${file} ${text}`)
+    expect(told, 'each once').toEqual([...new Set(told)])
     await again()
   })
 
