@@ -2,8 +2,8 @@
 //
 // Invariants
 //   G1  Only what lies strictly before M(f), f = `flushed.<p>`, is purged, and only while the message there still is M(f).
-//   G2  Metadata, and the newest exemplars, that stand only before M(f) are stated again before `flushed.<p>` becomes f (flush.ts), and with
-//       that before they are purged.
+//   G2  Metadata, and the newest exemplars, that stand only before M(f), or in batches of earlier epochs, are stated again before
+//       `flushed.<p>` becomes f (flush.ts), and with that before they are purged.
 //   G3  A segment leaves memory when the flush was seen `drop-after` ago; an owner that holds something else than what was flushed uploads it
 //       as a supplement before.
 import { sleep } from '../../shared/base/clock.ts'

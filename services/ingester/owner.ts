@@ -287,6 +287,7 @@ export class Owner {
         this.deps.log.warn({ partition: this.partition, seq }, `batch skipped: ${text}`)
       },
       isForgetful: this.deps.without.has('idempotence'),
+      keepsSilent: this.deps.without.has('silence'),
     })
   }
 

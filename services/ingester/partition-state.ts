@@ -35,6 +35,8 @@ export interface PartitionStateOptions {
   readonly onSkipped: (seq: number, text: string) => void
   /** Only in the simulation's counter-proof: repeated batches are stored as if they were new. */
   readonly isForgetful: boolean
+  /** Only in the simulation, where exemplars are counted: tenants that fall silent are not forgotten. */
+  readonly keepsSilent?: boolean
 }
 
 export interface AppliedMark extends Mark {
@@ -99,6 +101,11 @@ export class PartitionState {
     this.forgetDead()
   }
 
+  /** A tenant that has written nothing for so long that nothing of it is in memory: it is forgotten, not stated again for ever. */
+  isSilent(head: Head): boolean {
+    return head.sampleCount === 0 && !this.options.keepsSilent
+  }
+
   /** Gives back the strings of all heads: nothing is applied any more. */
   dispose(): void {
     for (const head of this.heads.values()) head.dispose()
@@ -115,7 +122,7 @@ export class PartitionState {
     const renamed = new Map<Head, Uint32Array>()
     for (const [tenant, head] of this.heads) {
       const marks = isNamed.get(head)!
-      if (head.sampleCount === 0 && !marks.includes(1)) {
+      if (this.isSilent(head) && !marks.includes(1)) {
         head.dispose() // its exemplars go, too: nothing came for two epochs
         this.heads.delete(tenant)
         continue
@@ -295,7 +302,7 @@ export class PartitionState {
     this.defineStrings(batch, session)
     this.defineSeries(batch, session)
     const segment = this.options.isForgetful ? seq : this.segmentAt(seq)
-    const toldIn = this.segmentOf(seq)
+    const toldIn = Math.min(this.segmentOf(seq), batch.epoch) // a replay from M(k) may lack what batches of earlier epochs build on
     const undefinedCount = this.inPlace(
       seq,
       () =>

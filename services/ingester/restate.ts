@@ -54,7 +54,7 @@ function* batchesOf(state: PartitionState, before: number): Generator<RestatedBa
     batch = new RestatedBatch()
   }
   for (const [tenant, head] of state.heads) {
-    if (head.sampleCount === 0) continue // a tenant that is silent for long is forgotten, not stated again for ever
+    if (state.isSilent(head)) continue
     for (const { ref, exemplar } of head.exemplarsStatedBefore(before, EXEMPLARS_MAX)) {
       const { exemplars } = batch
       exemplars.uvarint(batch.idOf(tenant, head.labelsOf(ref)))

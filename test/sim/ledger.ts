@@ -8,6 +8,7 @@ import { SampleColumns } from '../../shared/tsdb/columns.ts'
 interface SentSeries {
   readonly labels: Labels
   readonly samples: readonly { readonly time: number; readonly value: number }[]
+  readonly exemplars?: readonly { readonly labels: Labels; readonly time: number; readonly value: number }[]
 }
 
 const ALL = { startMs: Number.NEGATIVE_INFINITY, endMs: Number.POSITIVE_INFINITY }
@@ -17,6 +18,7 @@ const FAULTS_SHOWN_MAX = 5
 export class Ledger {
   acknowledgedCount = 0
   /** Greatest acknowledged value of each (series, time), and every value ever sent for it. */
+  private readonly exemplars = new Set<string>()
   private readonly acknowledged = new Map<string, number>()
   private readonly sent = new Map<string, Set<number>>()
 
@@ -35,7 +37,9 @@ export class Ledger {
         const back = random.next() < 0.2 ? random.below(10) : 0
         return { time: at.startMs + Math.max(0, at.round - back) * 1000 + k * 10, value: random.below(50) }
       })
-      drawn.push({ labels, samples })
+      const { time, value } = samples[0]!
+      const exemplar = { labels: labelsFrom({ trace_id: `${at.sender}-${at.round}` }), time, value }
+      drawn.push({ labels, samples, ...(drawn.length === 0 && { exemplars: [exemplar] }) })
     }
     this.each(drawn, (key, value) => this.sent.set(key, (this.sent.get(key) ?? new Set()).add(value)))
     return drawn
@@ -46,6 +50,22 @@ export class Ledger {
       this.acknowledged.set(key, Math.max(value, this.acknowledged.get(key) ?? Number.NEGATIVE_INFINITY))
       this.acknowledgedCount++
     })
+    for (const { exemplars = [] } of series) for (const { labels } of exemplars) this.exemplars.add(labelsKey(labels))
+  }
+
+  /** Acknowledged exemplars that none of these owners holds, which together own all partitions. */
+  exemplarsMissingFrom(owners: readonly Owner[], tenant: string): string[] {
+    const held = new Set<string>()
+    for (const { state } of owners) {
+      const head = state.heads.get(tenant)
+      for (const ref of head?.selectExemplars([]) ?? [])
+        for (const { labels } of head!.exemplarsOf(ref, ALL)) held.add(labelsKey(labels))
+    }
+    const missing = [...this.exemplars].filter((key) => !held.has(key)).map((key) => key.replaceAll('\xff', ' '))
+    if (missing.length === 0) return []
+    return [
+      `${missing.length} of ${this.exemplars.size} acknowledged exemplars are lost: ${missing.slice(0, FAULTS_SHOWN_MAX)}`,
+    ]
   }
 
   /** What is wrong with what blocks hold and these owners, which together own all partitions. */

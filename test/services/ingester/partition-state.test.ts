@@ -134,6 +134,27 @@ test('G2: what is delivered again stands where it stood before: it is stated ane
   expect([...state.metadata.toldBefore(2)]).toHaveLength(1)
 })
 
+test('G2: what a late batch tells is stated anew with its epoch: a replay that begins at the mark before it cannot read it', () => {
+  const state = freshState()
+  state.applyMark(1, writer.mark(1))
+  const session = writer.session!
+  const first = writer.batch([['a', 1, 1]], session)
+  state.applyBatch(2, first.seal())
+  session.markStored(first, 2)
+  const second = writer.mark(2)
+  state.applyMark(3, second)
+  const late = writer.batch([['a', 2, 1]], session)
+  late.addExemplar({ ref: writer.refOf('a'), time: 2, value: Float64Array.of(1), labels: ['trace_id', 't'] })
+  const bytes = late.seal()
+  state.applyBatch(4, bytes)
+  expect(state.heads.get(TENANT)!.exemplarsStatedBefore(2, 10)).toHaveLength(1)
+  const replayed = freshState()
+  replayed.dropSegments(2)
+  replayed.applyMark(3, second)
+  replayed.applyBatch(4, bytes)
+  expect([replayed.heads.size, damage]).toEqual([0, []])
+})
+
 test('L10: a lost mark is damage, and later segments go by the marks that their batches name', () => {
   const state = freshState()
   state.applyMark(1, writer.mark(1))
