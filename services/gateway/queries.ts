@@ -7,6 +7,7 @@ import type { Bus } from '../../shared/bus/port.ts'
 import {
   FEDERATE_ESCAPINGS,
   type FederateEscaping,
+  type FederateFormat,
   PIECE_BYTES_MAX,
   QUERY_TEXTS,
   type QueryKind,
@@ -146,9 +147,12 @@ async function* withFirst(first: Uint8Array, rest: AsyncIterable<Uint8Array>): A
   yield* rest
 }
 
-function federateHeaders({ escaping = 'underscores' }: QueryParams): Record<string, string> {
-  return { 'Content-Type': `text/plain; version=0.0.4; charset=utf-8; escaping=${escaping}` }
+function federateHeaders({ escaping = 'underscores', format }: QueryParams): Record<string, string> {
+  const type = format === 'protobuf' ? PROTOBUF_TYPE : 'text/plain; version=0.0.4; charset=utf-8'
+  return { 'Content-Type': `${type}; escaping=${escaping}` }
 }
+
+const PROTOBUF_TYPE = 'application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited'
 
 async function paramsOf({ kind }: KindRoute, exchange: Exchange, config: GatewayConfig): Promise<QueryParams> {
   if (kind === 'read') {
@@ -156,7 +160,9 @@ async function paramsOf({ kind }: KindRoute, exchange: Exchange, config: Gateway
     return { body: Buffer.from(body.buffer, body.byteOffset, body.length).toString('base64') }
   }
   const params = await readParams(exchange, config.formBytesMax)
-  return kind === 'federate' ? { ...params, escaping: escapingOf(exchange.request.headers.accept) } : params
+  if (kind !== 'federate') return params
+  const { accept } = exchange.request.headers
+  return { ...params, escaping: escapingOf(accept), format: formatOf(accept) }
 }
 
 /** The parameters of a form and of the URL, what the form says first. */
@@ -193,6 +199,23 @@ function escapingOf(accept: string | undefined): FederateEscaping {
     if (known !== undefined) return known
   }
   return 'underscores'
+}
+
+/** The first of the two formats in the scraper's order of preference. */
+function formatOf(accept = ''): FederateFormat {
+  const ranges = accept.split(',').map((range) => {
+    const [type = '', ...rest] = range.split(';').map((part) => part.trim())
+    const of = new Map(
+      rest.map((part) => part.split('=', 2).map((text) => text.trim().replace(/^"|"$/g, '')) as [string, string]),
+    )
+    return { type, of, weight: Number(of.get('q') ?? 1) }
+  })
+  for (const { type, of } of ranges.sort((a, b) => b.weight - a.weight)) {
+    const isFamily = of.get('proto') === 'io.prometheus.client.MetricFamily' && of.get('encoding') === 'delimited'
+    if (type === 'application/vnd.google.protobuf' && isFamily) return 'protobuf'
+    if (type === 'text/plain' && ['0.0.4', ''].includes(of.get('version') ?? '')) return 'text'
+  }
+  return 'text'
 }
 
 function parsePairs(text: string): [string, string][] {

@@ -117,7 +117,9 @@ export function cardinalityQueries(deps: CardinalityDeps): Readonly<Record<Cardi
           cardinality: values.slice(0, limit).map((each) => ({ label_value: each.name, series_count: each.value })),
         }
       })
-      const byCount = labels.sort((a, b) => b.label_values_count - a.label_values_count)
+      const byCount = labels.sort(
+        (a, b) => b.label_values_count - a.label_values_count || compareBytes(a.label_name, b.label_name),
+      )
       return json({ series_count_total: series.length, labels: byCount })
     })
   }

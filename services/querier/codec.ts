@@ -32,10 +32,11 @@ export function readParams(bytes: Uint8Array, form: Form): unknown {
 
 /** The body in the asker's own form; what is not JSON stays as it is. */
 export function bodyIn(form: Form, body: Uint8Array): Uint8Array {
-  return form === 'cbor' && body[0] === OPENING_BRACE ? cbor.encode(JSON.parse(textOfBytes(body))) : body
+  return form === 'cbor' && isObject(body) ? cbor.encode(JSON.parse(textOfBytes(body))) : body
 }
 
-const OPENING_BRACE = 0x7b
+/** `{"`: no length of a message of protobuf is followed by a quote. */
+const isObject = (body: Uint8Array): boolean => body[0] === 0x7b && body[1] === 0x22
 
 function textOfBytes(bytes: Uint8Array): string {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString()

@@ -1,10 +1,10 @@
-// The newest sample of each selected series, as a page that another Prometheus scrapes (`/federate`): the text format 0.0.4.
+// The newest sample of each selected series, as a page that another Prometheus scrapes (`/federate`): the text format 0.0.4, or protobuf.
 //
 // As there: series that have gone stale are left out, each sample carries its own time, a series without a label `instance` gets an
-// empty one, and native histograms are left out, but for those with custom buckets, which become classic ones.
+// empty one; native histograms are left out of text, but for those with custom buckets, which become classic ones in both.
 import type { Clock } from '../../shared/base/clock.ts'
 import type { Bus } from '../../shared/bus/port.ts'
-import { FEDERATE_ESCAPINGS } from '../../shared/contracts/query.ts'
+import { FEDERATE_ESCAPINGS, FEDERATE_FORMATS } from '../../shared/contracts/query.ts'
 import { CUSTOM_BUCKETS_SCHEMA, type Histogram } from '../../shared/model/histogram.ts'
 import { compareBytes, compareLabels, type Labels, labelOf, labelsKey, METRIC_NAME } from '../../shared/model/labels.ts'
 import { isStale, isStaleAt } from '../../shared/model/sample.ts'
@@ -14,6 +14,7 @@ import type { SeriesSamples } from '../../shared/promql/source.ts'
 import { wordsOf } from '../../shared/tsdb/chunk/xor.ts'
 import type { Answer, AnswerKind, Asked } from './asked.ts'
 import { escapeName, isPlainName } from './escape-name.ts'
+import { encodeFamily, type FamilyType } from './metric-family.ts'
 import { anySelectors } from './params.ts'
 import type { WholeReader } from './whole-reader.ts'
 import { wholeSource } from './whole-source.ts'
@@ -36,6 +37,8 @@ export function federateQueries(deps: FederateDeps): Readonly<Record<'federate',
     const selectors = anySelectors(params, selectorsMax)
     const escaping = FEDERATE_ESCAPINGS.find((known) => known === (params.escaping ?? 'underscores'))
     if (escaping === undefined) throw badData(`there is no escaping "${params.escaping}"`)
+    const format = FEDERATE_FORMATS.find((known) => known === (params.format ?? 'text'))
+    if (format === undefined) throw badData(`there is no format "${params.format}"`)
     if (selectors.length === 0) return { data: undefined, raw: [] }
     return run(undefined, async (scope) => {
       const source = wholeSource({ bus, reader, scope, budget })
@@ -48,6 +51,7 @@ export function federateQueries(deps: FederateDeps): Readonly<Record<'federate',
       const all = [...byLabels.values()].sort((a, b) => compareLabels(a.labels, b.labels))
       const nameOf = ({ labels }: SeriesSamples) => labelOf(labels, METRIC_NAME)
       all.sort((a, b) => compareBytes(nameOf(a), nameOf(b)))
+      const page = format === 'text' ? textPage : protobufPage
       return { data: undefined, raw: page(all, (name) => escapeName(name, escaping)) }
     })
   }
@@ -55,32 +59,74 @@ export function federateQueries(deps: FederateDeps): Readonly<Record<'federate',
 
 type Escape = (name: string) => string
 
-function page(all: readonly SeriesSamples[], escaped: Escape): readonly Uint8Array[] {
-  const parts: Uint8Array[] = []
-  let text = ''
-  let family = ''
+interface Row {
+  readonly labels: Labels
+  readonly timeMs: number
+  readonly value: Float64Array
+  readonly histogram: Histogram | undefined
+}
+
+interface Family {
+  readonly name: string
+  readonly type: FamilyType
+  readonly rows: Row[]
+}
+
+/** Neighbours with one name and one type; a name that has several types comes several times, as there. */
+function* familiesOf(all: readonly SeriesSamples[], hasNative: boolean): Generator<Family> {
+  let family: Family | undefined
   for (const { labels, times, values, histograms } of all) {
     const last = times.length - 1
     const histogram = histograms?.[last]
     if (last < 0 || isStaleSample(values, last, histogram)) continue
-    if (histogram !== undefined && histogram.schema !== CUSTOM_BUCKETS_SCHEMA) continue
+    if (histogram !== undefined && histogram.schema !== CUSTOM_BUCKETS_SCHEMA && !hasNative) continue
     const name = labelOf(labels, METRIC_NAME)
     if (name === '') continue
     const isGauge = histogram?.resetHint === 'gauge'
-    const kind = `${histogram === undefined ? 'untyped' : isGauge ? 'gauge histogram' : 'histogram'} ${name}`
-    const shown = escaped(name)
-    if (kind !== family) text += `# TYPE ${quotedName(shown)} ${histogram === undefined ? 'untyped' : 'histogram'}\n`
-    family = kind
-    const pairs = labelPairs(labels, escaped)
-    const lines = histogram === undefined ? [['', '', values[last]!] as const] : classicLines(histogram)
-    for (const [suffix, more, value] of lines) {
-      text += `${sampleName(shown + suffix, pairs + more)} ${textOf(value)} ${times[last]}\n`
+    const type = histogram === undefined ? 'untyped' : isGauge ? 'gaugeHistogram' : 'histogram'
+    if (family?.name !== name || family.type !== type) {
+      if (family !== undefined) yield family
+      family = { name, type, rows: [] }
     }
-    if (text.length < PART_LENGTH) continue
-    parts.push(Buffer.from(text))
-    text = ''
+    family.rows.push({ labels, timeMs: times[last]!, value: values.subarray(last, last + 1), histogram })
+  }
+  if (family !== undefined) yield family
+}
+
+function textPage(all: readonly SeriesSamples[], escaped: Escape): readonly Uint8Array[] {
+  const parts: Uint8Array[] = []
+  let text = ''
+  for (const { name, type, rows } of familiesOf(all, false)) {
+    const shown = escaped(name)
+    text += `# TYPE ${quotedName(shown)} ${type === 'untyped' ? 'untyped' : 'histogram'}\n`
+    for (const { labels, timeMs, value, histogram } of rows) {
+      const pairs = labelPairs(labels, escaped)
+      const lines = histogram === undefined ? [['', '', value[0]!] as const] : classicLines(histogram)
+      for (const [suffix, more, number] of lines) {
+        text += `${sampleName(shown + suffix, pairs + more)} ${textOf(number)} ${timeMs}\n`
+      }
+      if (text.length < PART_LENGTH) continue
+      parts.push(Buffer.from(text))
+      text = ''
+    }
   }
   parts.push(Buffer.from(text))
+  return parts
+}
+
+function protobufPage(all: readonly SeriesSamples[], escaped: Escape): readonly Uint8Array[] {
+  const parts: Uint8Array[] = []
+  for (const { name, type, rows } of familiesOf(all, true)) {
+    const metrics = rows.map(({ labels, ...row }) => {
+      const isClassic = row.histogram?.schema === CUSTOM_BUCKETS_SCHEMA
+      return {
+        ...row,
+        labels: pairsOf(labels).map((text, i) => (i % 2 === 0 ? escaped(text) : text)),
+        cumulative: isClassic ? cumulativeCounts(row.histogram!) : [],
+      }
+    })
+    parts.push(encodeFamily(escaped(name), type, metrics))
+  }
   return parts
 }
 
@@ -88,16 +134,23 @@ function isStaleSample(values: Float64Array, index: number, histogram: Histogram
   return histogram === undefined ? isStaleAt(wordsOf(values), index) : isStale(histogram.sum)
 }
 
-/** `,name="value"` for each label but the metric's name; `instance` is always among them. */
-function labelPairs(labels: Labels, escaped: Escape): string {
-  let text = ''
-  let hasInstance = false
+/** Names and values by turns of all labels but the metric's name; `instance` is always among them. */
+function pairsOf(labels: Labels): readonly string[] {
+  const pairs: string[] = []
   for (let i = 0; i < labels.length; i += 2) {
-    if (labels[i] === METRIC_NAME) continue
-    if (labels[i] === 'instance') hasInstance = true
-    text += `,${quotedName(escaped(labels[i]!))}="${escapedValue(labels[i + 1]!)}"`
+    if (labels[i] !== METRIC_NAME) pairs.push(labels[i]!, labels[i + 1]!)
   }
-  return hasInstance ? text : `${text},instance=""`
+  return labelOf(labels, 'instance') === '' ? [...pairs, 'instance', ''] : pairs
+}
+
+/** `,name="value"` for each of them. */
+function labelPairs(labels: Labels, escaped: Escape): string {
+  const pairs = pairsOf(labels)
+  let text = ''
+  for (let i = 0; i < pairs.length; i += 2) {
+    text += `,${quotedName(escaped(pairs[i]!))}="${escapedValue(pairs[i + 1]!)}"`
+  }
+  return text
 }
 
 /** A name that older parsers do not take stands in braces. */
@@ -113,9 +166,8 @@ function escapedValue(value: string): string {
 
 const textOf = (value: number): string => (value === 0 ? '0' : formatShort(value))
 
-/** Suffix, further label, value. */
-function classicLines(histogram: Histogram): readonly (readonly [string, string, number])[] {
-  const { customValues, positiveSpans, positiveBuckets, sum, count } = histogram
+/** Samples that are at most as large as each bound. */
+function cumulativeCounts({ customValues, positiveSpans, positiveBuckets }: Histogram): readonly number[] {
   const counts = new Map<number, number>()
   let index = 0
   let at = 0
@@ -124,9 +176,16 @@ function classicLines(histogram: Histogram): readonly (readonly [string, string,
     for (let i = 0; i < length; i++) counts.set(index++, positiveBuckets[at++]!)
   }
   let total = 0
-  const lines = customValues.map((bound, i) => {
+  return customValues.map((_, i) => {
     total += counts.get(i) ?? 0
-    return ['_bucket', `,le="${textOf(bound)}"`, total] as const
+    return total
   })
+}
+
+/** Suffix, further label, value. */
+function classicLines(histogram: Histogram): readonly (readonly [string, string, number])[] {
+  const { customValues, sum, count } = histogram
+  const totals = cumulativeCounts(histogram)
+  const lines = customValues.map((bound, i) => ['_bucket', `,le="${textOf(bound)}"`, totals[i]!] as const)
   return [...lines, ['_bucket', ',le="+Inf"', count], ['_sum', '', sum], ['_count', '', count]]
 }

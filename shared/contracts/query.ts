@@ -48,6 +48,9 @@ export const ERROR_START = '{"status":"error"'
 /** How names that older parsers do not take are written. */
 export const FEDERATE_ESCAPINGS = ['underscores', 'dots', 'values', 'allow-utf-8'] as const
 export type FederateEscaping = (typeof FEDERATE_ESCAPINGS)[number]
+/** text: 0.0.4 · protobuf: MetricFamily messages, each behind its length. */
+export const FEDERATE_FORMATS = ['text', 'protobuf'] as const
+export type FederateFormat = (typeof FEDERATE_FORMATS)[number]
 
 /** Parameters as HTTP brings them. `match` holds every `match[]`; `name` the label of label_values. */
 export interface QueryParams {
@@ -66,6 +69,8 @@ export interface QueryParams {
   readonly match?: readonly string[]
   /** federate: one of FEDERATE_ESCAPINGS. */
   readonly escaping?: string
+  /** federate: one of FEDERATE_FORMATS. */
+  readonly format?: string
   /** read: a snappy-compressed ReadRequest in base64. */
   readonly body?: string
   /** cardinality: which series, and the labels that label_values counts. */
@@ -101,6 +106,7 @@ export const QUERY_TEXTS = [
   'no_store',
   'max_source_resolution',
   'escaping',
+  'format',
   'body',
   'selector',
   'count_method',

@@ -1,0 +1,109 @@
+// One family of metrics in the protobuf that Prometheus scrapes: io.prometheus.client.MetricFamily, behind its length.
+//
+// Rules: client_model's metrics.proto. Native histograms travel as float histograms, those with custom buckets as classic ones.
+import { CUSTOM_BUCKETS_SCHEMA, type Histogram, type Span } from '../../shared/model/histogram.ts'
+import { Writer } from '../../shared/wire/varint.ts'
+
+export const FAMILY_TYPES = { untyped: 3, histogram: 4, gaugeHistogram: 5 } as const
+export type FamilyType = keyof typeof FAMILY_TYPES
+
+export interface FamilyMetric {
+  /** Names and values by turns. */
+  readonly labels: readonly string[]
+  readonly timeMs: number
+  readonly value: Float64Array
+  readonly histogram: Histogram | undefined
+  /** Of a classic histogram: how many samples are at most as large as each bound. */
+  readonly cumulative: readonly number[]
+}
+
+export function encodeFamily(name: string, type: FamilyType, metrics: readonly FamilyMetric[]): Uint8Array {
+  const family = new Writer(1024)
+  putText(family, 1, name)
+  putVarint(family, 3, FAMILY_TYPES[type])
+  for (const metric of metrics) putMessage(family, 4, encodeMetric(metric))
+  const out = new Writer(family.length + 8)
+  out.uvarint(family.length)
+  out.bytes(family.view())
+  return out.finish()
+}
+
+function encodeMetric({ labels, timeMs, value, histogram, cumulative }: FamilyMetric): Writer {
+  const metric = new Writer(256)
+  for (let i = 0; i < labels.length; i += 2) {
+    const pair = new Writer(64)
+    putText(pair, 1, labels[i]!)
+    putText(pair, 2, labels[i + 1]!)
+    putMessage(metric, 1, pair)
+  }
+  if (histogram === undefined) {
+    const untyped = new Writer(16)
+    untyped.u8(0x09) // value 1
+    untyped.f64(value)
+    putMessage(metric, 5, untyped)
+  }
+  putVarint(metric, 6, timeMs)
+  if (histogram === undefined) return metric
+  const isClassic = histogram.schema === CUSTOM_BUCKETS_SCHEMA
+  putMessage(metric, 7, isClassic ? encodeClassic(histogram, cumulative) : encodeNative(histogram))
+  return metric
+}
+
+function encodeNative(histogram: Histogram): Writer {
+  const out = new Writer(256)
+  putDouble(out, 2, histogram.sum)
+  putDouble(out, 4, histogram.count)
+  out.u8(0x28) // schema 5
+  out.zigzag(histogram.schema)
+  putDouble(out, 6, histogram.zeroThreshold)
+  putDouble(out, 8, histogram.zeroCount)
+  putSpans(out, 9, histogram.negativeSpans)
+  for (const count of histogram.negativeBuckets) putDouble(out, 11, count)
+  putSpans(out, 12, histogram.positiveSpans)
+  for (const count of histogram.positiveBuckets) putDouble(out, 14, count)
+  return out
+}
+
+function encodeClassic({ sum, count, customValues }: Histogram, cumulative: readonly number[]): Writer {
+  const out = new Writer(256)
+  putDouble(out, 2, sum)
+  for (const [i, bound] of customValues.entries()) {
+    const bucket = new Writer(32)
+    putDouble(bucket, 2, bound)
+    putDouble(bucket, 4, cumulative[i]!)
+    putMessage(out, 3, bucket)
+  }
+  putDouble(out, 4, count)
+  return out
+}
+
+function putSpans(out: Writer, field: number, spans: readonly Span[]): void {
+  for (const { offset, length } of spans) {
+    const span = new Writer(16)
+    span.u8(0x08) // offset 1
+    span.zigzag(offset)
+    putVarint(span, 2, length)
+    putMessage(out, field, span)
+  }
+}
+
+function putText(out: Writer, field: number, text: string): void {
+  out.uvarint(field * 8 + 2)
+  out.text(text)
+}
+
+function putMessage(out: Writer, field: number, message: Writer): void {
+  out.uvarint(field * 8 + 2)
+  out.uvarint(message.length)
+  out.bytes(message.view())
+}
+
+function putVarint(out: Writer, field: number, value: number): void {
+  out.uvarint(field * 8)
+  out.uvarint(value)
+}
+
+function putDouble(out: Writer, field: number, value: number): void {
+  out.uvarint(field * 8 + 1)
+  out.number(value)
+}
