@@ -35,7 +35,7 @@ import { compactorMeasures } from './measures.ts'
 import type { Merger } from './merge-job.ts'
 import { isDoneInTime } from './patience.ts'
 import { type PlanInput, plan, type Step } from './plan.ts'
-import { policiesFrom, readPolicyFile } from './policy.ts'
+import { Policies } from './policy.ts'
 import { scrubMeasures } from './scrub-measures.ts'
 import { Scrubber } from './scrubber.ts'
 import { openSecondStore } from './second-store.ts'
@@ -74,7 +74,7 @@ interface Turn {
 
 export function compactor(deps: CompactorDeps): Actor {
   const { clock, config, id, log } = deps
-  const policyOf = policiesFrom(config, readPolicyFile(config.policyFile))
+  const policies = new Policies(config, config.policyFile)
   const merger = deps.merger ?? threadMerger({ heapBytesMax: config.mergeHeapBytesMax })
   const measures = compactorMeasures(deps.metrics)
   const scrubbing = scrubMeasures(deps.metrics, { records: () => scrubber?.known() ?? [], clock })
@@ -132,6 +132,9 @@ export function compactor(deps: CompactorDeps): Actor {
     hears: [],
     every: [
       every(config.compactEveryMs, 'look for blocks to merge', look),
+      every(config.compactEveryMs, 'read the policy file again', async () => {
+        if (policies.look()) log.info({ file: config.policyFile }, 'other policies hold')
+      }),
       every(config.leaseMs / RENEWALS, 'renew leases', () => leases.renew()),
       every(HALF_DONE_MS, 'complete deletions that were left half done', () => deletions.completeAbandoned()),
       every(UPLOADS_LOOK_MS, 'look for uploads to validate', () => uploads.look()),
@@ -332,7 +335,7 @@ export function compactor(deps: CompactorDeps): Actor {
         sourcesMax: config.mergeSourcesMax,
         mergeBytesMax: config.mergeBytesMax,
       },
-      policy: policyOf(tenant),
+      policy: policies.of(tenant),
       flushed: (partition) => blocksOf().flushed(partition),
       isAside: (ulid) => aside.has(ulid) || scrubber?.isDamaged(tenant, ulid) === true,
       isForced,

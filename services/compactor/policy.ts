@@ -57,6 +57,41 @@ export interface PolicyDefaults {
   readonly downsample: boolean
 }
 
+/** What holds while the file may change. Another text counts once two looks have found it: whoever writes it may be half way. A fault in it
+ *  changes nothing, and neither does a file that is gone or empty: samples that are removed do not come back. */
+export class Policies {
+  private text: string
+  private seen: string
+  private current: (tenant: string) => Policy
+  private readonly defaults: PolicyDefaults
+  private readonly path: string
+
+  constructor(defaults: PolicyDefaults, path: string) {
+    this.defaults = defaults
+    this.path = path
+    this.text = readPolicyFile(path)
+    this.seen = this.text
+    this.current = policiesFrom(defaults, this.text)
+  }
+
+  of(tenant: string): Policy {
+    return this.current(tenant)
+  }
+
+  /** True when other policies hold from now on. Throws RefusedError `err-carillon-policy-file`. */
+  look(): boolean {
+    const text = readPolicyFile(this.path)
+    const isSettled = text === this.seen
+    this.seen = text
+    if (!isSettled || text === this.text) return false
+    if (text.trim() === '')
+      throw new RefusedError(FILE_CODE, `--policy-file ${this.path} is empty: what it said before holds on`)
+    this.current = policiesFrom(this.defaults, text)
+    this.text = text
+    return true
+  }
+}
+
 /** The text of the file, '' for none. Throws RefusedError `err-carillon-policy-file`. */
 export function readPolicyFile(path: string): string {
   if (path === '') return ''

@@ -1,6 +1,9 @@
 // What a tenant keeps: settings, the file's default, the tenant's own words, in this order.
+import fs from 'node:fs'
+import os from 'node:os'
+import path from 'node:path'
 import { expect, it } from 'vitest'
-import { longestKeepMs, policiesFrom, readPolicyFile } from '../../../services/compactor/policy.ts'
+import { longestKeepMs, Policies, policiesFrom, readPolicyFile } from '../../../services/compactor/policy.ts'
 
 const DAY = 86_400_000
 const settings = { keepMs: 0, keepBytesMax: 0, downsample: false }
@@ -28,6 +31,30 @@ tenants: { a: { keep: 0, bytes_max: 1GiB }, b: { rules: [] } }`
   expect(policyOf('b')).toMatchObject({ keepMs: 30 * DAY, rules: [] })
   expect(policyOf('other')).toMatchObject({ keepMs: 30 * DAY, bytesMax: Infinity })
   expect(longestKeepMs(policyOf('other'))).toBe(30 * DAY)
+})
+
+it('a file that changes holds when two looks have found it the same; a faulty, empty or missing one changes nothing', () => {
+  const file = path.join(fs.mkdtempSync(path.join(os.tmpdir(), 'carillon-policy-')), 'policy.yaml')
+  const write = (text: string) => fs.writeFileSync(file, text)
+  write('default: { keep: 400d }')
+  const policies = new Policies(settings, file)
+  const keptDays = () => policies.of('a').keepMs / DAY
+  expect([policies.look(), keptDays()]).toEqual([false, 400])
+  write('default: { keep: 30d }')
+  expect([policies.look(), keptDays()], 'perhaps half written').toEqual([false, 400])
+  write('default: { keep: 300d }')
+  expect([policies.look(), keptDays()]).toEqual([false, 400])
+  expect([policies.look(), keptDays()]).toEqual([true, 300])
+  for (const text of ['', 'default: { keep: 1 }', 'default: { keeep: 1d }']) {
+    write(text)
+    expect(policies.look()).toBe(false)
+    expect(() => policies.look(), text).toThrow(expect.objectContaining({ code: 'err-carillon-policy-file' }))
+    expect(keptDays()).toBe(300)
+  }
+  fs.rmSync(file)
+  expect(() => policies.look()).toThrow(/--policy-file .*policy\.yaml/)
+  write('default: { keep: 300d }')
+  expect([policies.look(), policies.look(), keptDays()]).toEqual([false, false, 300])
 })
 
 it('the id of a rule changes with it and with those before it, which take series from it', () => {
