@@ -370,7 +370,7 @@ async function deleteHelp(): Promise<string> {
   const { deleteSettings, deleteVerbs } = await import('./launcher/delete-command.ts')
   return helpText({
     usage: 'carillon delete {preview|series|tenant|list|undo} [SELECTOR …|ID] --tenant NAME [flags]',
-    intro: `Deletes samples of one tenant, over a gateway.\n  ${Object.values(deleteVerbs).join('\n  ')}`,
+    intro: `Deletes samples of one tenant, over a gateway.\n  ${deleteVerbs.join('\n  ')}`,
     sections: [{ title: 'delete', table: deleteSettings }],
     after: exitCodes,
   })

@@ -11,8 +11,8 @@ import { type BlockList, downloadBlocks, refuseMissing } from './block-download.
 import { blockFolders, folderFiles } from './block-folders.ts'
 import { uploadBlocks } from './block-upload.ts'
 import { GatewayClient, GatewayError } from './gateway-client.ts'
+import { printed, table, timeText } from './printed.ts'
 import { progressTo } from './progress.ts'
-import { table } from './ring-commands.ts'
 import { SetupError } from './setup-error.ts'
 
 export const blockSettings = defineSettings({
@@ -44,7 +44,7 @@ export async function runBlocks(verb: string, operands: readonly string[], confi
   const [operand = '', ...more] = operands
   const needsOperand = verb === 'inspect' || verb === 'download' || verb === 'upload'
   const isWanted = more.length === 0 && (needsOperand ? operand !== '' : operand === '' || verb === 'verify')
-  if (!isWanted || blockVerbs[verb] === undefined)
+  if (!isWanted || !Object.hasOwn(blockVerbs, verb))
     throw new SetupError(2, `blocks wants one of\n  ${Object.values(blockVerbs).join('\n  ')}`)
   const progress = progressTo(process.stderr)
   if (verb === 'verify' && operand !== '') return verified(await verifyFolder(operand, config.block), config)
@@ -67,15 +67,21 @@ export async function runBlocks(verb: string, operands: readonly string[], confi
   }
 }
 
-function shown({ output }: BlockConfig, json: unknown, forPeople: string): Outcome {
-  return { text: output === 'json' ? `${JSON.stringify(json)}\n` : forPeople, exitCode: 0 }
+function shown(config: BlockConfig, json: unknown, forPeople: string): Outcome {
+  return { text: printed(config, json, forPeople), exitCode: 0 }
 }
 
 // ---- list and inspect ----
 
 function listed(list: BlockList, config: BlockConfig): Outcome {
   const rows = list.blocks.map((block) => [
-    ...[block.ulid, timeOf(block.minTime), timeOf(block.maxTime), String(block.seriesCount), String(block.sampleCount)],
+    ...[
+      block.ulid,
+      timeText(block.minTime),
+      timeText(block.maxTime),
+      String(block.seriesCount),
+      String(block.sampleCount),
+    ],
     ...[String(block.chunkCount), showBytes(block.bytes), originOf(block), noteOf(block, list.deletes)],
   ])
   const head = ['BLOCK', 'FROM', 'TO', 'SERIES', 'SAMPLES', 'CHUNKS', 'BYTES', 'ORIGIN', '']
@@ -95,8 +101,8 @@ function inspected(found: Inspected, config: BlockConfig): Outcome {
   const { block, deletes, meta } = found
   const facts: [string, string][] = [
     ['block', block.ulid],
-    ['from', timeOf(block.minTime)],
-    ['to', timeOf(block.maxTime)],
+    ['from', timeText(block.minTime)],
+    ['to', timeText(block.maxTime)],
     ['series', String(block.seriesCount)],
     ['samples', String(block.sampleCount)],
     ['chunks', String(block.chunkCount)],
@@ -112,8 +118,6 @@ function inspected(found: Inspected, config: BlockConfig): Outcome {
   const head = facts.map(([name, value]) => `${name.padEnd(12)}${value}`).join('\n')
   return shown(config, found, `${head}\n\n${table(['FILE', 'BYTES', 'SHA-256'], files).join('\n')}\n`)
 }
-
-const timeOf = (ms: number): string => new Date(ms).toISOString()
 
 function originOf({ origin }: BlockEntry): string {
   switch (origin.kind) {
@@ -166,7 +170,7 @@ async function verifyStored(client: GatewayClient, ulids: readonly string[]): Pr
     } catch (error) {
       if (!(error instanceof GatewayError)) throw error
       if (error.status === 404 && (await isReplaced(client, ulid))) continue
-      results.push({ block: ulid, problems: [{ file: '', offset: 0, text: `${error.textWithId()}` }] })
+      results.push({ block: ulid, problems: [{ file: '', offset: 0, text: error.textWithId() }] })
     }
   }
   return results

@@ -1,4 +1,5 @@
 // `carillon compact`: what a person asks of the compactors of a running system, from anywhere on its NATS.
+
 import { ask } from '../../shared/bus/ask.ts'
 import type { CommonConfig } from '../../shared/config/common.ts'
 import type { ConfigOf } from '../../shared/config/settings.ts'
@@ -10,7 +11,8 @@ import {
   compactNow,
 } from '../../shared/contracts/compaction.ts'
 import type { compactSettings } from './config.ts'
-import { anyCompactor, eachCompactor, NO_COMPACTOR, table, tenantOf } from './ring-commands.ts'
+import { table, timeText } from './printed.ts'
+import { anyCompactor, eachCompactor, NO_COMPACTOR, tenantOf } from './ring-commands.ts'
 
 type CompactConfig = ConfigOf<typeof compactSettings>
 
@@ -54,7 +56,7 @@ function statusText({ id, tenants, current, history, aside }: CompactionStatus):
 function stepRow(step: CompactionStep): string[] {
   const { startedAtMs, tenant, why, sources, results, bytesIn, bytesOut, samplesOut, tookMs, outcome, error } = step
   return [
-    new Date(startedAtMs).toISOString(),
+    timeText(startedAtMs),
     ...[tenant, why, `${sources.length} > ${results.length}`, `${showBytes(bytesIn)} > ${showBytes(bytesOut)}`],
     ...[String(samplesOut), showDuration(Math.round(tookMs ?? 0))],
     error === undefined ? (outcome ?? '') : `${outcome}: ${error}`,

@@ -6,7 +6,7 @@ import { type ConfigOf, choice, defineSettings, text } from '../../shared/config
 import type { DeleteEntry } from '../../shared/contracts/blocks.ts'
 import { matcherText } from '../../shared/promql/parse/printer.ts'
 import { GatewayClient } from './gateway-client.ts'
-import { table } from './ring-commands.ts'
+import { printed, table, timeText } from './printed.ts'
 import { SetupError } from './setup-error.ts'
 
 export const deleteSettings = defineSettings({
@@ -23,68 +23,110 @@ export const deleteSettings = defineSettings({
 
 type DeleteConfig = ConfigOf<typeof deleteSettings>
 
-export const deleteVerbs: Readonly<Record<string, string>> = {
-  preview: 'delete preview SELECTOR …     how many series and samples that would be',
-  series: 'delete series SELECTOR …      deletes them, such as \'up{job="old"}\'',
-  tenant: 'delete tenant                 deletes all that the tenant has',
-  list: 'delete list                   deletions, who asked for them, until when they can be taken back',
-  undo: 'delete undo ID                takes a deletion back',
+interface Verb {
+  readonly help: string
+  readonly takes: (count: number) => boolean
+  /** What is printed. */
+  readonly run: (call: Call) => Promise<string>
 }
 
-export async function runDelete(verb: string, operands: readonly string[], config: DeleteConfig): Promise<string> {
-  const counts: Readonly<Record<string, boolean>> = {
-    ...{ preview: operands.length > 0, series: operands.length > 0 },
-    ...{ tenant: operands.length === 0, list: operands.length === 0, undo: operands.length === 1 },
-  }
-  if (counts[verb] !== true)
-    throw new SetupError(2, `delete wants one of\n  ${Object.values(deleteVerbs).join('\n  ')}`)
+interface Call {
+  readonly client: GatewayClient
+  readonly operands: readonly string[]
+  readonly config: DeleteConfig
+}
+
+const verbs: Readonly<Record<string, Verb>> = {
+  preview: {
+    help: 'delete preview SELECTOR …     how many series and samples that would be',
+    takes: (count) => count > 0,
+    run: preview,
+  },
+  series: {
+    help: 'delete series SELECTOR …      deletes them, such as \'up{job="old"}\'',
+    takes: (count) => count > 0,
+    run: (call) => deleted(call, 'tsdb/delete_series', asked(call)),
+  },
+  tenant: {
+    help: 'delete tenant                 deletes all that the tenant has',
+    takes: (count) => count === 0,
+    run: (call) => deleted(call, 'tenant/delete', []),
+  },
+  list: {
+    help: 'delete list                   deletions, who asked for them, until when they can be taken back',
+    takes: (count) => count === 0,
+    run: list,
+  },
+  undo: {
+    help: 'delete undo ID                takes a deletion back',
+    takes: (count) => count === 1,
+    run: undo,
+  },
+}
+
+export const deleteVerbs: readonly string[] = Object.values(verbs).map(({ help }) => help)
+
+export async function runDelete(name: string, operands: readonly string[], config: DeleteConfig): Promise<string> {
+  const verb = Object.hasOwn(verbs, name) ? verbs[name] : undefined
+  if (!verb?.takes(operands.length)) throw new SetupError(2, `delete wants one of\n  ${deleteVerbs.join('\n  ')}`)
   if (config.tenant === '') throw new SetupError(2, 'delete wants --tenant: whose samples')
-  const client = new GatewayClient(config)
-  const shown = (json: unknown, forPeople: string) =>
-    config.output === 'json' ? `${JSON.stringify(json)}\n` : forPeople
-  const path = (end: string, more: readonly (readonly [string, string])[] = []) =>
-    `/api/v1/admin/${end}?${new URLSearchParams([['tenant', config.tenant], ...more.map((pair) => [...pair])])}`
-  const selected = operands.map((each) => ['match[]', each] as const)
-  const times = (['start', 'end'] as const).flatMap((name) =>
-    config[name] === '' ? [] : [[name, config[name]] as const],
+  return verb.run({ client: new GatewayClient(config), operands, config })
+}
+
+type Pairs = readonly (readonly [string, string])[]
+
+function adminPath({ config }: Call, end: string, more: Pairs = []): string {
+  return `/api/v1/admin/${end}?${new URLSearchParams([['tenant', config.tenant], ...more.map((pair) => [...pair])])}`
+}
+
+/** Selectors and times, as the gateway takes them. */
+function asked({ operands, config }: Call): Pairs {
+  const { start, end } = config
+  const times = Object.entries({ start, end }).filter(([, time]) => time !== '')
+  return [...operands.map((each) => ['match[]', each] as const), ...times]
+}
+
+async function preview(call: Call): Promise<string> {
+  const path = adminPath(call, 'tsdb/delete_series/preview', asked(call))
+  const found = await call.client.data<{ series: number; samples: number }>(path)
+  return printed(
+    call.config,
+    found,
+    `${found.series} series, ${found.samples} samples of tenant ${call.config.tenant}\n`,
   )
-  if (verb === 'preview') {
-    const found = await client.data<{ series: number; samples: number }>(
-      path('tsdb/delete_series/preview', [...selected, ...times]),
-    )
-    return shown(found, `${found.series} series, ${found.samples} samples of tenant ${config.tenant}\n`)
-  }
-  if (verb === 'list') {
-    const { deletions } = await client.data<{ deletions: readonly DeleteEntry[] }>(path('tsdb/deletions'))
-    const head = ['ID', 'ASKED', 'BY', 'WHAT', 'STATE', 'UNDO UNTIL']
-    return shown(deletions, `${table(head, deletions.map(rowOf)).join('\n')}\n`)
-  }
-  if (verb === 'undo') {
-    const id = operands[0]!
-    await client.bytes(path(`tsdb/deletions/${encodeURIComponent(id)}/undo`), { method: 'POST' })
-    return shown({ id }, `${id} is taken back\n`)
-  }
+}
+
+async function list(call: Call): Promise<string> {
+  const { deletions } = await call.client.data<{ deletions: readonly DeleteEntry[] }>(adminPath(call, 'tsdb/deletions'))
+  const head = ['ID', 'ASKED', 'BY', 'WHAT', 'STATE', 'UNDO UNTIL']
+  return printed(call.config, deletions, `${table(head, deletions.map(rowOf)).join('\n')}\n`)
+}
+
+async function undo(call: Call): Promise<string> {
+  const id = call.operands[0]!
+  await call.client.bytes(adminPath(call, `tsdb/deletions/${encodeURIComponent(id)}/undo`), { method: 'POST' })
+  return printed(call.config, { id }, `${id} is taken back\n`)
+}
+
+async function deleted(call: Call, end: string, what: Pairs): Promise<string> {
   const id = `${systemClock.now().toString(36)}${hex(systemRandom.bytes(8))}` // one name for all tries
-  const what =
-    verb === 'tenant'
-      ? path('tenant/delete', [['id', id]])
-      : path('tsdb/delete_series', [...selected, ...times, ['id', id]])
-  await client.bytes(what, { method: 'POST' })
-  return shown({ id }, `deleted; carillon delete undo ${id} --tenant ${config.tenant} takes it back\n`)
+  await call.client.bytes(adminPath(call, end, [...what, ['id', id]]), { method: 'POST' })
+  const { tenant } = call.config
+  return printed(call.config, { id }, `deleted; carillon delete undo ${id} --tenant ${tenant} takes it back\n`)
 }
 
 function rowOf({ id, kind, selectors, startMs, endMs, askedAtMs, askedBy, state, undoUntilMs }: DeleteEntry): string[] {
   const named = selectors.map((matchers) => `{${matchers.map(matcherText).join(',')}}`).join(' ')
-  const times = [startMs, endMs].map((ms) => (Math.abs(ms) === Number.MAX_SAFE_INTEGER ? '' : timeOf(ms))).join(' to ')
+  const times = [startMs, endMs]
+    .map((ms) => (Math.abs(ms) === Number.MAX_SAFE_INTEGER ? '' : timeText(ms)))
+    .join(' to ')
   const what = kind === 'tenant' ? 'all' : `${named} ${times === ' to ' ? '' : times}`.trimEnd()
   return [
     id,
-    timeOf(askedAtMs),
+    timeText(askedAtMs),
     askedBy,
     what,
     state,
-    state === 'active' && undoUntilMs > systemClock.now() ? timeOf(undoUntilMs) : '',
+    state === 'active' && undoUntilMs > systemClock.now() ? timeText(undoUntilMs) : '',
   ]
 }
-
-const timeOf = (ms: number): string => (Number.isNaN(new Date(ms).getTime()) ? String(ms) : new Date(ms).toISOString())

@@ -7,7 +7,8 @@ import { LIMITS, type LimitsVersion, parseLimitChange, showLimit } from '../../s
 import { readLimits, setLimits } from '../../shared/limits/limits.ts'
 import { parseTenant } from '../../shared/model/tenant.ts'
 import type { limitsSettings } from './config.ts'
-import { table, withBus } from './ring-commands.ts'
+import { table, timeText } from './printed.ts'
+import { withBus } from './ring-commands.ts'
 import { SetupError } from './setup-error.ts'
 
 type LimitsConfig = ConfigOf<typeof limitsSettings>
@@ -41,7 +42,7 @@ export async function limitsText(
 
 function versionRow({ version, changedAtMs, changedBy, limits }: LimitsVersion): string[] {
   const texts = Object.entries(limits).map(([name, value]) => `${name}=${showLimit(name, value)}`)
-  return [String(version), new Date(changedAtMs).toISOString(), changedBy, texts.join(' ')]
+  return [String(version), timeText(changedAtMs), changedBy, texts.join(' ')]
 }
 
 function valuesOf(changes: readonly string[]): Record<string, number | null> {

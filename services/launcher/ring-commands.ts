@@ -9,6 +9,7 @@ import { type PartitionsRecord, type RingReply, ring } from '../../shared/contra
 import { addPartitions, readPartitions } from '../../shared/membership/bootstrap.ts'
 import { createLog } from '../../shared/telemetry/log.ts'
 import { connect } from './connect.ts'
+import { table } from './printed.ts'
 import { SetupError } from './setup-error.ts'
 
 const CONNECT_MS_MAX = 10_000
@@ -150,15 +151,4 @@ export function ringText(reply: RingReply): string {
     ...table(['PARTITION', 'STATE', '', 'OWNERS', 'ALSO HELD BY'], partitionRows),
     '',
   ].join('\n')
-}
-
-/** Columns as wide as their widest cell. */
-export function table(head: readonly string[], rows: readonly (readonly string[])[]): string[] {
-  const widths = head.map((title, column) => Math.max(title.length, ...rows.map((row) => row[column]!.length)))
-  return [head, ...rows].map((row) =>
-    row
-      .map((cell, column) => cell.padEnd(widths[column]!))
-      .join('  ')
-      .trimEnd(),
-  )
 }

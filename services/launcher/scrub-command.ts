@@ -1,4 +1,5 @@
 // `carillon scrub`: what scrubs found, and an order to read everything now, from anywhere on the NATS of a running system.
+
 import { ask } from '../../shared/bus/ask.ts'
 import type { CommonConfig } from '../../shared/config/common.ts'
 import type { ConfigOf } from '../../shared/config/settings.ts'
@@ -11,7 +12,8 @@ import {
   scrubStatus,
 } from '../../shared/contracts/scrubbing.ts'
 import type { scrubSettings } from './config.ts'
-import { anyCompactor, eachCompactor, NO_COMPACTOR, table, tenantOf } from './ring-commands.ts'
+import { table, timeText } from './printed.ts'
+import { anyCompactor, eachCompactor, NO_COMPACTOR, tenantOf } from './ring-commands.ts'
 
 type ScrubConfig = ConfigOf<typeof scrubSettings>
 
@@ -74,5 +76,5 @@ const countOf = ({ findings }: ScrubRecord, wanted: ScrubFinding['state']): stri
   String(findings.filter(({ state }) => state === wanted).length)
 
 function whenOf({ endedAtMs, beganAtMs }: ScrubRecord): string {
-  return endedAtMs === undefined ? `since ${new Date(beganAtMs).toISOString()}` : new Date(endedAtMs).toISOString()
+  return endedAtMs === undefined ? `since ${timeText(beganAtMs)}` : timeText(endedAtMs)
 }

@@ -20,6 +20,8 @@ const cases: readonly (readonly [string, number, string])[] = [
   [`blocks download ${file}`, 1, 'EEXIST'],
   ['flsh', 2, 'did you mean flush?'],
   ['toString', 2, 'there is no command "toString"'],
+  ['blocks toString', 2, 'blocks wants one of'],
+  ['delete toString --tenant acme', 2, 'delete wants one of'],
 ]
 
 it('wrong words are named, with what was wanted', async () => {
