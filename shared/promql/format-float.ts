@@ -42,11 +42,11 @@ export function formatPlain(value: number): string {
 
 /** As in the JSON of the HTTP API: plain from 1e-6 up to below 1e21, otherwise with an exponent of two digits or more. */
 export function formatJsonFloat(value: number): string {
+  const size = Math.abs(value)
+  if (size >= 1e-6 && size < 1e21) return String(value)
   const known = special(value)
   if (known !== undefined) return known
-  const text = String(value)
-  if (!text.includes('e')) return text
-  const { digits, exponent } = decimalsOf(String(Math.abs(value)))
+  const { digits, exponent } = decimalsOf(String(size))
   return withExponent(value < 0 ? '-' : '', digits, exponent)
 }
 

@@ -5,8 +5,8 @@ import type { MatrixSeries, QueryResult, VectorSample } from './engine.ts'
 import { formatJsonFloat } from './format-float.ts'
 import { allBuckets } from './functions/histogram-buckets.ts'
 
-/** Characters gathered before they are given out. */
-const PART_LENGTH = 512 * 1024
+/** Characters gathered before they are given out: the pieces that a text was put together from stay in memory until then. */
+const PART_LENGTH = 64 * 1024
 
 /** `{"resultType":…,"result":…}` */
 export function renderJson(result: Pick<QueryResult, 'value'>): string {
@@ -26,7 +26,7 @@ export function renderTo({ value }: Pick<QueryResult, 'value'>, emit: (text: str
       return emit(`{"resultType":"string","result":[${renderTime(value.timeMs)},${renderText(value.value)}]}`)
     case 'vector': {
       const time = renderTime(value.timeMs)
-      const texts: Texts = new Map()
+      const texts = new LabelTexts()
       return renderList('vector', value.samples, (sample) => renderSample(sample, time, texts), emit)
     }
     case 'matrix':
@@ -52,21 +52,18 @@ function renderList<T>(
 }
 
 function renderMatrix(list: readonly MatrixSeries[], emit: (text: string) => void): void {
-  const texts: Texts = new Map()
+  const texts = new LabelTexts()
   let shared: Float64Array | undefined // complete series of one query share their times
-  let times: readonly string[] = []
+  let openings: readonly string[] = []
   const render = (one: MatrixSeries) => {
     if (one.times !== shared) {
       shared = one.times
-      times = Array.from(shared, renderTime)
+      openings = Array.from(shared, (timeMs) => `,[${renderTime(timeMs)},"`)
     }
-    return renderSeries(one, times, texts)
+    return renderSeries(one, openings, texts)
   }
   renderList('matrix', list, render, emit)
 }
-
-/** Names and values of labels as they were rendered: most stand in many series. */
-type Texts = Map<string, string>
 
 /** Seconds with up to three decimals: 0.1, 1435781451.781. Fractions keep their trailing zeros (12.500). */
 export function renderTime(timeMs: number): string {
@@ -96,41 +93,70 @@ function isEscaped(text: string, at: number): boolean {
   return count % 2 === 1
 }
 
-function renderLabels(labels: Labels, texts: Texts): string {
-  let text = ''
-  for (let i = 0; i < labels.length; i += 2) {
-    text += `${i === 0 ? '' : ','}${renderOnce(labels[i]!, texts)}:${renderOnce(labels[i + 1]!, texts)}`
+/** Label sets of one answer: most labels stand in many of them, and the first ones of a set mostly in the one before. */
+class LabelTexts {
+  /** By name and value: rendered, with the comma before it. */
+  private readonly known = new Map<string, Map<string, string>>()
+  private before: Labels = []
+  /** Of the set before: the text of so many of its labels. */
+  private readonly beginnings = ['{']
+
+  render(labels: Labels): string {
+    const { before, beginnings } = this
+    let i = 0
+    while (i < labels.length && labels[i] === before[i] && labels[i + 1] === before[i + 1]) i += 2
+    let text = beginnings[i / 2]!
+    for (; i < labels.length; i += 2) {
+      const label = this.labelOnce(labels[i]!, labels[i + 1]!)
+      text += i === 0 ? label.slice(1) : label
+      beginnings[i / 2 + 1] = text
+    }
+    this.before = labels
+    return `${text}}`
   }
-  return `{${text}}`
+
+  private labelOnce(name: string, value: string): string {
+    let ofName = this.known.get(name)
+    if (ofName === undefined) {
+      ofName = new Map()
+      this.known.set(name, ofName)
+    }
+    let rendered = ofName.get(value)
+    if (rendered === undefined) {
+      rendered = `,${renderText(name)}:${renderText(value)}`
+      ofName.set(value, rendered)
+    }
+    return rendered
+  }
 }
 
-function renderOnce(text: string, texts: Texts): string {
-  let rendered = texts.get(text)
-  if (rendered === undefined) {
-    rendered = renderText(text)
-    texts.set(text, rendered)
-  }
-  return rendered
-}
-
-function renderSample({ labels, value, histogram }: VectorSample, time: string, texts: Texts): string {
-  const metric = `{"metric":${renderLabels(labels, texts)},`
+function renderSample({ labels, value, histogram }: VectorSample, time: string, texts: LabelTexts): string {
+  const metric = `{"metric":${texts.render(labels)},`
   if (histogram !== undefined) return `${metric}"histogram":[${time},${renderHistogram(histogram)}]}`
   return `${metric}"value":[${time},"${formatJsonFloat(value)}"]}`
 }
 
-function renderSeries({ labels, values, histograms }: MatrixSeries, times: readonly string[], texts: Texts): string {
-  const floats: string[] = []
-  const natives: string[] = []
-  for (let i = 0; i < times.length; i++) {
+/** `openings`: how each float begins, `,[time,"`. Text grows at its end piece by piece, which is what V8 does fastest. */
+function renderSeries(
+  { labels, values, histograms }: MatrixSeries,
+  openings: readonly string[],
+  texts: LabelTexts,
+): string {
+  let floats = ''
+  let natives = ''
+  for (let i = 0; i < openings.length; i++) {
+    const opening = openings[i]!
     const histogram = histograms?.[i]
-    if (histogram === undefined) floats.push(`[${times[i]},"${formatJsonFloat(values[i]!)}"]`)
-    else natives.push(`[${times[i]},${renderHistogram(histogram)}]`)
+    if (histogram === undefined) {
+      floats += floats === '' ? opening.slice(1) : opening
+      floats += formatJsonFloat(values[i]!)
+      floats += '"]'
+    } else natives += `${opening.slice(natives === '' ? 1 : 0, -1)}${renderHistogram(histogram)}]`
   }
-  const parts = [`"metric":${renderLabels(labels, texts)}`]
-  if (floats.length > 0) parts.push(`"values":[${floats.join(',')}]`)
-  if (natives.length > 0) parts.push(`"histograms":[${natives.join(',')}]`)
-  return `{${parts.join(',')}}`
+  let text = `{"metric":${texts.render(labels)}`
+  if (floats !== '') text += `,"values":[${floats}]`
+  if (natives !== '') text += `,"histograms":[${natives}]`
+  return `${text}}`
 }
 
 /** Populated buckets in ascending order: [which bounds belong to it, lower, upper, count]. */

@@ -64,7 +64,7 @@ function withScalar(
   const changesMetric = CHANGES_METRIC.has(node.op) || node.returnBool
   const notes = new LastNotes()
   const operate = elementOperation(node, notes, { keepsVector: isSwapped && COMPARISONS.has(node.op) })
-  const cannotMeet = stayDistinct(columns)
+  const mayMeet = changesMetric && !state.delaysNameRemoval && !stayDistinct(columns)
   const dropName = metadataDropper()
   const results: Column[] = []
   const operands: Operands = { a: columns[0]!, b: columns[0]!, scalarA: undefined, scalarB: undefined }
@@ -81,7 +81,7 @@ function withScalar(
     if (!isEmpty(column)) results.push(column)
   }
   notes.tell(state.annotations, node.position)
-  return changesMetric && !state.delaysNameRemoval && !cannotMeet ? mergeSameLabels(results) : results
+  return mayMeet ? mergeSameLabels(results) : results
 }
 
 /** What two series must share to be matched. */

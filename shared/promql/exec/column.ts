@@ -42,15 +42,8 @@ export function newColumn(labels: Labels, steps: number, dropsName = false): Col
   return { labels, dropsName, values: new Float64Array(steps), kinds: new Uint8Array(steps), histograms: undefined }
 }
 
-/** With at most so many steps V8 keeps a column on its heap. */
-const HEAP_STEPS_MAX = 8
-
 /** A column, charged before it is made. */
 export function chargedColumn(memory: HeldMemory, labels: Labels, steps: number, dropsName = false): Column {
-  if (steps <= HEAP_STEPS_MAX) {
-    memory.charge(columnBytes(steps))
-    return newColumn(labels, steps, dropsName)
-  }
   memory.charge(SERIES_BYTES)
   const { buffer, at } = memory.cut(Math.ceil((STEP_BYTES * steps) / 8) * 8)
   const values = new Float64Array(buffer, at, steps)

@@ -86,15 +86,8 @@ function countStale(values: Float64Array): number {
 export function rangeSeriesOf(samples: SeriesSamples): RangeSeries {
   const { labels, times, values, histograms, startTimes, counts } = samples
   if (histograms !== undefined) return { labels, dropsName: false, ...splitSamples(samples, histograms) }
-  const plain = {
-    labels,
-    dropsName: false,
-    histogramTimes: NO_TIMES,
-    histograms: NO_HISTOGRAMS,
-    histogramStartTimes: undefined,
-  }
   const staleCount = countStale(values)
-  if (staleCount === 0) return { ...plain, times, values, startTimes, counts }
+  if (staleCount === 0) return floatsOnly(labels, times, values, startTimes, counts)
   const words = wordsOf(values)
   const keptTimes = new Float64Array(times.length - staleCount)
   const keptValues = new Float64Array(times.length - staleCount)
@@ -107,7 +100,27 @@ export function rangeSeriesOf(samples: SeriesSamples): RangeSeries {
     if (keptCounts !== undefined) keptCounts[to] = counts![i]!
     keptValues[to++] = values[i]!
   }
-  return { ...plain, times: keptTimes, values: keptValues, startTimes: keptStarts, counts: keptCounts }
+  return floatsOnly(labels, keptTimes, keptValues, keptStarts, keptCounts)
+}
+
+function floatsOnly(
+  labels: Labels,
+  times: Float64Array,
+  values: Float64Array,
+  startTimes?: Float64Array,
+  counts?: Float64Array,
+): RangeSeries {
+  return {
+    labels,
+    dropsName: false,
+    times,
+    values,
+    histogramTimes: NO_TIMES,
+    histograms: NO_HISTOGRAMS,
+    startTimes,
+    histogramStartTimes: undefined,
+    counts,
+  }
 }
 
 function splitSamples({ times, values, startTimes, counts }: SeriesSamples, mixed: readonly (Histogram | undefined)[]) {
