@@ -2,11 +2,15 @@
 
 import type { IncomingMessage } from 'node:http'
 import { promisify } from 'node:util'
-import { constants, gzip, zstdCompress } from 'node:zlib'
+import { constants, gzip, gzipSync, zstdCompress } from 'node:zlib'
 import { ERROR_START, STATUS_OF_ERROR_TYPE } from '../../shared/contracts/query.ts'
 import { type Answer, JSON_TYPE, TEXT } from './exchange.ts'
 
 const COMPRESSED_BYTES_MIN = 4096
+/** What is compressed comes in so many pieces at most: each of them passes from thread to thread. */
+const PIECES = 4
+/** Up to here another thread would take longer to be woken. */
+const AT_ONCE_BYTES_MAX = 32 * 1024
 const GZIP_LEVEL = 1
 const ZSTD_LEVEL = 1
 const ERROR_BYTES_MAX = 1024 * 1024
@@ -69,12 +73,16 @@ export async function maybeCompressed(
   const { body } = answer
   if (isDone || body.length < COMPRESSED_BYTES_MIN) return { ...answer, headers }
   const accepted = acceptedEncodings(request.headers['accept-encoding'])
+  const chunkSize = Math.ceil(body.length / PIECES)
   if (accepted.has('zstd')) {
     const params = { [constants.ZSTD_c_compressionLevel]: ZSTD_LEVEL }
-    return { ...answer, headers: { ...headers, 'Content-Encoding': 'zstd' }, body: await zstdded(body, { params }) }
+    const smaller = await zstdded(body, { params, chunkSize })
+    return { ...answer, headers: { ...headers, 'Content-Encoding': 'zstd' }, body: smaller }
   }
   if (!accepted.has('gzip') && !accepted.has('*')) return { ...answer, headers }
-  const smaller = await gzipped(body, { level: GZIP_LEVEL })
+  const isSmall = body.length <= AT_ONCE_BYTES_MAX
+  const options = { level: GZIP_LEVEL, chunkSize }
+  const smaller = isSmall ? gzipSync(body, options) : await gzipped(body, options)
   return { ...answer, headers: { ...headers, 'Content-Encoding': 'gzip' }, body: smaller }
 }
 
