@@ -39,6 +39,8 @@ export class NoOwnerError extends UnavailableError {
   }
 }
 
+const SETTLED = new Error('the race is over')
+
 /** Whether another owner may answer what this one did not. */
 function isOwnersFault(error: unknown): boolean {
   if (error instanceof RefusedError)
@@ -59,7 +61,7 @@ export function firstAnswer<T>(owners: readonly string[], attempt: Attempt<T>, o
     const settle = (finish: () => void) => {
       timer?.cancel()
       signal.removeEventListener('abort', onAbort)
-      for (const controller of running.values()) controller.abort() // Q2
+      for (const controller of running.values()) controller.abort(SETTLED) // Q2
       running.clear()
       waiting.length = 0
       finish()

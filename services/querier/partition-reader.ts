@@ -41,7 +41,8 @@ export interface OwnerCall {
 }
 
 export interface PartitionReader {
-  /** One answer per partition that could be read, in the order of partitions. */
+  /** One answer per partition that could be read, in the order of partitions. Where it rejects other partitions are still being asked, until
+   *  the caller aborts the scope's signal. */
   readAll<T>(scope: ReadScope, call: (call: OwnerCall) => Promise<T>): Promise<T[]>
   partitionCount(): number
 }
@@ -67,20 +68,14 @@ export function createPartitionReader(deps: PartitionReaderDeps): PartitionReade
     const count = membership.readableCount()
     if (count === 0) throw new UnavailableError('err-carillon-not-set-up', 'the number of partitions is not known yet')
     const answers: (T | undefined)[] = new Array(count).fill(undefined)
-    const ended = new AbortController() // one partition's failure ends the others
-    const signal = AbortSignal.any([scope.signal, ended.signal])
     let next = 0
     const worker = async () => {
       while (next < count) {
         const partition = next++
-        answers[partition] = await readOne({ ...scope, signal }, partition, call)
+        answers[partition] = await readOne(scope, partition, call)
       }
     }
-    try {
-      await Promise.all(Array.from({ length: Math.min(partitionAsksMax, count) }, worker))
-    } finally {
-      ended.abort()
-    }
+    await Promise.all(Array.from({ length: Math.min(partitionAsksMax, count) }, worker))
     return answers.filter((answer) => answer !== undefined)
   }
 

@@ -73,6 +73,9 @@ export interface WholeReaderDeps {
 const ATTEMPTS_MAX = 5
 const BREATHE_MS = 10
 
+/** Made once: an error of its own for every read would cost more than the rest of ending it. */
+const ENDED = new Error('the read is over')
+
 /** The view that a read went by is no longer what stands. */
 class OutdatedError extends UnavailableError {}
 
@@ -144,7 +147,7 @@ export function createWholeReader(deps: WholeReaderDeps): WholeReader {
       const fromBlocks = readBlocks(entries, within, (entry) => readOne(entry, view, range, within, readBlock, reading))
       return (await Promise.all([fromOwners, fromBlocks])).flat()
     } finally {
-      ended.abort()
+      ended.abort(ENDED)
     }
   }
 

@@ -20,8 +20,8 @@ export interface Answered {
   readonly error: unknown
 }
 
-/** A frame that waits for the next one, at most. */
-const HELD_BYTES_MAX = 64 * 1024
+/** A frame that waits for the next one, at most: what is larger was cut, so there is a next one. */
+const HELD_BYTES_MAX = 256 * 1024
 /** Frames that take longer have a pipe, so that both sides hear whether the other one lives. */
 const OPEN_AFTER_MS = 50
 
@@ -112,7 +112,11 @@ class Answering {
       for await (const frame of serve.handler(request, call)) {
         const bytes = codec.encode(frame)
         if (bytes.length > frameBytesMax) throw tooLarge(`frame of ${name}`, bytes.length, frameBytesMax)
-        if (held === undefined && this.#pipe === undefined && bytes.length <= HELD_BYTES_MAX) {
+        if (
+          held === undefined &&
+          this.#pipe === undefined &&
+          bytes.length <= Math.min(HELD_BYTES_MAX, bus.payloadBytesMax)
+        ) {
           held = bytes
           continue
         }

@@ -327,7 +327,7 @@ function streamTests(pair: () => Promise<[Bus, Bus]>): void {
 
   test('a writer that fails in the middle is heard', async () => {
     const [here, there] = await pair()
-    let fillerBytes = 100_000 // a small first frame waits for the next one, and goes down with the answer
+    let fillerBytes = 300_000 // a small first frame waits for the next one, and goes down with the answer
     const failing = serveStream(row, async function* () {
       yield { n: 1, filler: new Uint8Array(fillerBytes) }
       throw new RefusedError('too-many-samples', 'no more', { status: 422 })
