@@ -33,8 +33,9 @@ import { type SymbolGroup, Symbols } from './symbols.ts'
 
 /** Series that are looked at together. */
 const BATCH_SERIES_MAX = 512
-/** Chunk bytes of a batch, about: one series may have more. Two are there at a time, one that is used and the next one. */
+/** Chunk bytes of a batch, about: one series may have more. As much is read ahead of the batch that is used, in so many batches. */
 const BATCH_BYTES_MAX = 2 * 1024 * 1024
+const BATCHES_AHEAD_MAX = 4
 
 export interface FoundSeries {
   readonly head: BlockSeriesLabels
@@ -110,7 +111,7 @@ export class BlockReader {
    *  RefusedError for a bad pattern. */
   async *select(matchers: readonly Matcher[], range: Interval, call: ReadCall = {}): AsyncGenerator<ReadSeries[]> {
     if (this.overlaps(range)) this.chunks.ahead()
-    yield* oneAhead(this.chunksOf(oneAhead(this.find(matchers, range, call)), range, call))
+    yield* this.withChunks(oneAhead(this.find(matchers, range, call)), range, call)
   }
 
   /** The same without chunks. */
@@ -127,7 +128,8 @@ export class BlockReader {
     let count = 0
     for await (const entries of oneAhead(this.entries.walk(BATCH_SERIES_MAX, call.signal))) {
       count += entries.length
-      yield* this.withChunks(await this.resolve(entries, [], ALL_TIME, call.signal), ALL_TIME, call)
+      const found = await this.resolve(entries, [], ALL_TIME, call.signal)
+      for (const batch of batchesOf(found, ALL_TIME)) yield await this.readChunks(batch, call)
     }
     const { numSeries } = this.meta.stats
     if (numSeries === undefined || count === numSeries) return
@@ -240,37 +242,63 @@ export class BlockReader {
     return found
   }
 
-  private async *chunksOf(
+  /** The next batches are read while one is used. */
+  private async *withChunks(
     source: AsyncGenerator<readonly FoundSeries[]>,
     range: Interval,
     call: ReadCall,
   ): AsyncGenerator<ReadSeries[]> {
-    for await (const found of source) yield* this.withChunks(found, range, call)
+    const ahead: { readonly series: Promise<ReadSeries[]>; readonly bytes: number }[] = []
+    let aheadBytes = 0
+    const next = () => {
+      const { series, bytes } = ahead.shift()!
+      aheadBytes -= bytes
+      return series
+    }
+    for await (const found of source) {
+      for (const batch of batchesOf(found, range)) {
+        const series = this.readChunks(batch, call)
+        series.catch(() => {}) // it is awaited below, unless the consumer leaves before
+        ahead.push({ series, bytes: batch.bytes })
+        aheadBytes += batch.bytes
+        while (ahead.length > 1 && (aheadBytes > BATCH_BYTES_MAX || ahead.length > BATCHES_AHEAD_MAX))
+          yield await next()
+      }
+    }
+    while (ahead.length > 0) yield await next()
   }
 
-  /** Reads the chunks in the range, of as many series at once as make a batch. */
-  private async *withChunks(
-    found: readonly FoundSeries[],
-    range: Interval,
-    { signal }: ReadCall,
-  ): AsyncGenerator<ReadSeries[]> {
-    for (let from = 0; from < found.length; ) {
-      signal?.throwIfAborted()
-      const places: number[] = []
-      const ends: number[] = []
-      let bytes = 0
-      for (let to = from; to < found.length && (to === from || bytes < BATCH_BYTES_MAX); to++) {
-        bytes += addPlaces(found[to]!.places, range, places)
-        ends.push(places.length / PLACE)
-      }
-      const chunks = await this.chunks.read(places, signal)
-      const first = from
-      yield ends.map((end, i) => {
-        const { labels, hashA, hashB, ref } = found[first + i]!.head
-        return { labels, hashA, hashB, ref, chunks: chunks.slice(i === 0 ? 0 : ends[i - 1], end) }
-      })
-      from += ends.length
+  private async readChunks({ found, places, ends }: Batch, { signal }: ReadCall): Promise<ReadSeries[]> {
+    signal?.throwIfAborted()
+    const chunks = await this.chunks.read(places, signal)
+    return ends.map((end, i) => {
+      const { labels, hashA, hashB, ref } = found[i]!.head
+      return { labels, hashA, hashB, ref, chunks: chunks.slice(i === 0 ? 0 : ends[i - 1], end) }
+    })
+  }
+}
+
+/** Series of which the chunks are read together. */
+interface Batch {
+  readonly found: readonly FoundSeries[]
+  readonly places: Places
+  /** Per series where in `places` its chunks end, in chunks. */
+  readonly ends: readonly number[]
+  /** Of the chunks, about. */
+  readonly bytes: number
+}
+
+function* batchesOf(found: readonly FoundSeries[], range: Interval): Generator<Batch> {
+  for (let from = 0; from < found.length; ) {
+    const places: number[] = []
+    const ends: number[] = []
+    let bytes = 0
+    for (let to = from; to < found.length && (to === from || bytes < BATCH_BYTES_MAX); to++) {
+      bytes += addPlaces(found[to]!.places, range, places)
+      ends.push(places.length / PLACE)
     }
+    yield { found: found.slice(from, from + ends.length), places, ends, bytes }
+    from += ends.length
   }
 }
 

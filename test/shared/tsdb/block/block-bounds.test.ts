@@ -79,6 +79,31 @@ describe('B3: a reader holds and reads little', () => {
     expect(most).toBeLessThanOrEqual(1024 * 1024)
   })
 
+  test('what is read together waits together: a slow store is waited for a few times, and is not asked for everything at once', async () => {
+    const pieceBytes = 64 * 1024
+    let inFlight = 0
+    let waits = 0
+    let most = 0
+    const slow: BlockFiles = {
+      size: block.files.size,
+      pieceBytes,
+      async read(file, start, end) {
+        if (inFlight++ === 0) waits++
+        most = Math.max(most, inFlight)
+        await new Promise<void>((resolve) => setTimeout(resolve, 5))
+        inFlight--
+        return block.files.read(file, start, end)
+      },
+    }
+    const reader = await BlockReader.open(slow, block.meta)
+    const opening = waits
+    const metric: Matcher = { name: '__name__', operator: '=~', value: 'metric_1.?' }
+    expect(await allOf(reader.select([metric], EVER))).toHaveLength(11 * 400)
+    expect(opening).toBeLessThan(10)
+    expect(waits - opening).toBeLessThan(20)
+    expect(most).toBeLessThanOrEqual(32)
+  })
+
   test('a range outside the block reads nothing', async () => {
     const files = new CountedFiles()
     const reader = await BlockReader.open(files, block.meta)
