@@ -201,9 +201,20 @@ export class Scrubber {
   private isDue(tenant: string): boolean {
     const { clock, config } = this.deps
     if (clock.monotonic() - (this.triedAt.get(tenant) ?? Number.NEGATIVE_INFINITY) < RETRY_MS) return false
+    if (this.isManifestDamaged(tenant)) return true // until it is right, nothing of the tenant is flushed, merged or purged
     const record = this.records.get(tenant)
     if (record === undefined || record.endedAtMs === undefined) return true
     return Math.abs(clock.now() - record.endedAtMs) >= config.scrubEveryMs
+  }
+
+  private isManifestDamaged(tenant: string): boolean {
+    try {
+      this.deps.blocks.manifest(tenant)
+      return false
+    } catch (error) {
+      if (error instanceof CorruptError) return error.code !== 'newer-version'
+      throw error
+    }
   }
 
   /** Copies what is new into the second store. */

@@ -174,6 +174,19 @@ describe('manifests', () => {
     await stop()
   })
 
+  it('Z3: a damaged one is made anew without being asked for, long before the next scrub is due', async () => {
+    const ground = await opened(1)
+    const stop = await ground.start('one', { config: { ...still, scrubEveryMs: 7 * DAY } })
+    await scrubbed(ground)
+    await ground.pass(15 * MINUTE)
+    const before = await ground.until(ground.manifest())
+    const bucket = await ground.until(ground.hub.connect('vandal').bucket('blocks'))
+    await ground.until(bucket.put(manifestKey(TENANT), Buffer.from('nonsense')))
+    await ground.pass(2 * MINUTE)
+    expect((await ground.until(ground.manifest())).blocks).toEqual(before.blocks)
+    await stop()
+  })
+
   it('Z4: one that a newer version wrote is told and left alone', async () => {
     const ground = await opened(1)
     const stop = await ground.start('one', { config: still })
