@@ -14,6 +14,8 @@ import {
 } from '../../../../shared/tsdb/chunk/histogram.ts'
 import { decodeXor, encodeXor, wordsOf, xorBytesMax } from '../../../../shared/tsdb/chunk/xor.ts'
 import { encodeXor2, Xor2ChunkReader, Xor2ChunkWriter } from '../../../../shared/tsdb/chunk/xor2.ts'
+import { SampleColumns } from '../../../../shared/tsdb/columns.ts'
+import { decodeChunk } from '../../../../shared/tsdb/decode.ts'
 import { canonicalBytes } from '../../../../shared/tsdb/histogram-order.ts'
 
 interface XorCase {
@@ -184,6 +186,43 @@ describe('histogram chunks', () => {
     expect(next({ count: 0 })).toBe(false)
     expect(next({ positiveBuckets: [5, 0, 10, 5000, 15] })).toBe(false)
     expect(next({ sum: STALE[0]! })).toBe(true)
+  })
+})
+
+/** What decodes gives no more samples than it says; what does not is damage, said as such. */
+function outcomeOf(encoding: number, bytes: Uint8Array): 'decoded' | 'damaged' {
+  const columns = new SampleColumns()
+  try {
+    decodeChunk({ encoding, bytes, start: 0, end: bytes.length }, columns)
+  } catch (error) {
+    expect(error).toBeInstanceOf(CorruptError)
+    return 'damaged'
+  }
+  expect(columns.count).toBeLessThanOrEqual(bytes.length < 2 ? 0 : bytes[0]! * 256 + bytes[1]!)
+  return 'decoded'
+}
+
+describe('damaged chunks', () => {
+  const chunks = [
+    ...golden.xor.map(({ name, bytes }) => ({ name, encoding: 1, bytes })),
+    ...golden.xor2.map(({ name, bytes }) => ({ name, encoding: 4, bytes })),
+    ...golden.histogram,
+  ]
+
+  test.each(chunks)('$name, encoding $encoding: cut anywhere, any bit flipped', ({ encoding, bytes: text }) => {
+    const bytes = Buffer.from(text, 'hex')
+    const cut = Array.from(bytes, (_, size) => outcomeOf(encoding, bytes.subarray(0, size)))
+    expect(cut.slice(2, -1)).toContain('damaged')
+    for (let at = 0; at < bytes.length * 8; at += 1 + Math.floor(bytes.length / 64)) {
+      const flipped = Buffer.from(bytes)
+      flipped[at >> 3]! ^= 0x80 >> (at & 7)
+      outcomeOf(encoding, flipped)
+    }
+  })
+
+  test('random bytes', () => {
+    const encoding = fc.integer({ min: 0, max: 7 })
+    fc.assert(fc.property(encoding, fc.uint8Array({ maxLength: 400 }), (id, bytes) => void outcomeOf(id, bytes)))
   })
 })
 
