@@ -117,15 +117,19 @@ async function run({ theirs, ours, random, queries, onProgress }: Run): Promise<
   return { ...counts, differences }
 }
 
-/** Asked again, Prometheus answers as Carillon did, or otherwise than before: what an operator gives over a range, and what count_values gives,
+/** Asked again, Prometheus answers as Carillon did, or otherwise than before in the same respect: what an operator gives over a range, and what count_values gives,
  *  it keeps in hash tables that are walked in another order each time, and a topk or an error text shows what comes first. */
 async function isUnsettled(query: string, a: Answered, b: Answered, again: () => Promise<Answered>): Promise<boolean> {
+  const respect = respectOf(compare(query, a, b))
   for (let left = AGAIN_MAX; left > 0; left--) {
     const other = await again()
-    if (compare(query, other, b) === 'same' || !isClose(compare(query, other, a))) return true
+    const verdict = compare(query, other, a)
+    if (compare(query, other, b) === 'same' || (!isClose(verdict) && respectOf(verdict) === respect)) return true
   }
   return false
 }
+
+const respectOf = (verdict: Verdict) => /^(status|error \w+|warnings|infos|samples)/.exec(verdict)?.[0] ?? 'values'
 
 const isClose = (verdict: Verdict) => verdict === 'same' || verdict === 'rounded'
 
