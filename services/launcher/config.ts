@@ -60,7 +60,10 @@ export const scrubSettings = defineSettings({
 })
 
 export const flushSettings = defineSettings({
-  waitMs: duration('2m', 'how long `mark` and `flush` wait until it is done', { min: '0ms', max: '15m' }),
+  waitMs: duration('6m', 'how long `mark` and `flush` wait until it is done: longer than --segment-min', {
+    min: '0ms',
+    max: '15m',
+  }),
 })
 
 export const partitionsSettings = defineSettings({

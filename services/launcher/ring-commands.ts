@@ -66,12 +66,15 @@ export function askFlush(common: CommonConfig, asked: FlushAsk): Promise<FlushOu
   })
 }
 
-export function flushText({ partitions, failures }: FlushOutcome): string {
+export function flushText({ partitions, failures, isDone }: FlushOutcome): string {
   const lines = partitions.map(
     ({ partition, leader, segment, flushed, isDone }) =>
       `partition ${partition}  ${leader}  segment ${segment}  flushed ${flushed}  ${isDone ? 'done' : 'not yet'}`,
   )
-  return `${[...lines, ...failures.map((failure) => `no answer from ${failure}`)].join('\n')}\n`
+  const rest = isDone
+    ? []
+    : ['it goes on by itself: segments are at least --segment-min long; ask again, or with a longer --wait']
+  return `${[...lines, ...failures.map((failure) => `no answer from ${failure}`), ...rest].join('\n')}\n`
 }
 
 /** Adds partitions to a running system and waits until they take series. */
