@@ -2,6 +2,8 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 
 const STEP_MS = 50
+/** Long, for a busy machine: whoever promises sooner measures it. */
+const WAIT_MS = 60_000
 
 /** Polls until `read` gives something; rejects with what it last met. */
 export async function eventually<T>(
@@ -25,6 +27,6 @@ export async function eventually<T>(
 }
 
 /** Polls until `isSo` answers true; rejects with what it last met. */
-export async function until(what: string, isSo: () => boolean | Promise<boolean>, waitMs = 30_000): Promise<void> {
+export async function until(what: string, isSo: () => boolean | Promise<boolean>, waitMs = WAIT_MS): Promise<void> {
   await eventually(what, waitMs, async () => (await isSo()) || undefined)
 }

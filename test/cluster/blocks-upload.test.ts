@@ -70,11 +70,11 @@ describe.skipIf(missing !== undefined && !mustRun)('blocks', () => {
     const { data } = (await taken.json()) as { data: { name: string } }
     snapshot = join(dataDir, 'snapshots', data.name)
     endS = Math.floor(lastSampleS(snapshot)) - 2 + (await freeFraction())
-  }, 60_000)
+  })
 
   afterAll(async () => {
     for (const stop of stops.reverse()) await stop()
-  }, 60_000)
+  })
 
   /** What is asked below has samples enough. */
   async function scrapedOften(): Promise<true | undefined> {
@@ -134,7 +134,7 @@ describe.skipIf(missing !== undefined && !mustRun)('blocks', () => {
     expect(again.blocks.map(({ outcome, blocks: became }) => [outcome, became])).toEqual(
       blocks.map(({ blocks: became }) => ['present', became]),
     )
-  }, 60_000)
+  })
 
   /** What Prometheus says, and what we say of the uploaded blocks; sorted. */
   async function both(path: string, parameters: Record<string, string>): Promise<[object[], object[]]> {
@@ -195,7 +195,7 @@ describe.skipIf(missing !== undefined && !mustRun)('blocks', () => {
       0,
     )
     expect(listedSamples, 'each block once').toBe(wantedSamples)
-  }, 60_000)
+  })
 
   test('of a backup, restored into an empty system, answer as before; what was deleted stays so', async () => {
     const nowMs = Date.now()
@@ -269,7 +269,7 @@ describe.skipIf(missing !== undefined && !mustRun)('blocks', () => {
     const third = await startSystem({ env, dataDir: join(folder, 'copy') })
     stops.push(() => third.stop())
     expect(await answersOf(third.url), 'a copy of a stopped system').toEqual(before)
-  }, 60_000)
+  })
 })
 
 const sorted = (result: object[]): object[] =>

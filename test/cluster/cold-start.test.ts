@@ -39,7 +39,6 @@ test.skipIf(isSkipped)(
     expect(many.oneBlockMs).toBeLessThan(5_000)
     expect(many.allBlocksMs).toBeLessThan(10_000)
   },
-  150_000,
 )
 
 /** Kills everything but the server's files, and starts it anew; what was written last is in the log only. */

@@ -84,5 +84,4 @@ test.skipIf(isSkipped)(
     const history = (JSON.parse(shown.stdout) as Status).compactors.flatMap((each) => each.history)
     expect(history.some(({ why, outcome }) => why === 'small' && outcome === 'done')).toBe(true)
   },
-  120_000,
 )

@@ -59,11 +59,11 @@ describe.skipIf(reason !== undefined)('a nats-server in a container', () => {
     const url = `nats://${container.getHost()}:${container.getMappedPort(NATS_PORT)}`
     system = await startSystem({ args: ['--nats', url, '--log-bytes-max', '64MiB'] })
     expect(system.ready.nats).toBe(url)
-  }, 120_000)
+  })
   afterAll(async () => {
     await system?.stop()
     await container?.stop()
-  }, 60_000)
+  })
 
   test('carries a push into the log and a query to its owner', async () => {
     const { status, position } = await pushUntilTaken(system.url, { series: [sample('contained', 42)] })

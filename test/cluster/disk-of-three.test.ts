@@ -90,5 +90,5 @@ describe.skipIf(isSkipped || lack !== undefined)('the disk of one of three serve
     )
     await checkAll({ url: system.url, nats: system.ready.nats, objectsDir }, load.ledger)
     for (const [what, gap] of Object.entries(gaps)) expect(gap, what).toBeLessThan(ELECTION_MS_MAX)
-  }, 120_000)
+  })
 })

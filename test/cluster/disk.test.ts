@@ -25,14 +25,14 @@ describe.skipIf(isSkipped || lack !== undefined)('failing disks', () => {
     console.log(`row 6, always: ${acknowledged} samples acknowledged before the cut`)
     expect(ready.durability).toBe('power-loss-safe')
     expect(faults).toEqual([])
-  }, 180_000)
+  })
 
   test('row 6: with the default sync the same cut loses data, and the durability gate had said so', async () => {
     const { ready, faults, acknowledged } = await powerCut({ syncAlways: false })
     console.log(`row 6, default: of ${acknowledged} samples acknowledged before the cut: ${faults[0]}`)
     expect(ready.durability).toBe('process-crash-safe')
     expect(faults[0]).toMatch(/\d+ × lost/)
-  }, 180_000)
+  })
 
   test('row 10: a full disk answers 503 only; everything acknowledged is there when space is back', async () => {
     const disk = mounted(makeImage(96))
@@ -62,7 +62,7 @@ describe.skipIf(isSkipped || lack !== undefined)('failing disks', () => {
     console.log(`row 10: ${JSON.stringify(outcomes)}`)
     expect(Object.keys(outcomes).filter((outcome) => !['204', '503', 'connection'].includes(outcome))).toEqual([])
     await checkAll({ url: system.url, nats: server.url }, load.ledger)
-  }, 180_000)
+  })
 
   test('row 10: objects on a full disk: objects-full, nothing half is seen, and what stood is read', async () => {
     const disk = mounted(makeImage(48))
@@ -87,7 +87,7 @@ describe.skipIf(isSkipped || lack !== undefined)('failing disks', () => {
     expect(Buffer.from(await after.read('t/manifest/1', { start: 0, end: bytes.length }, call)).equals(bytes)).toBe(
       true,
     )
-  }, 60_000)
+  })
 })
 
 /** Writes, stops the machine dead, goes on from what the disk held; what is then wrong with what was acknowledged before. */

@@ -51,7 +51,7 @@ describe.skipIf(isSkipped)('faults of the log', () => {
     await load.stop()
     expect(Object.keys(load.outcomes()).filter((outcome) => !calm.includes(outcome))).toEqual([])
     await checkAll(places(system, server), load.ledger)
-  }, 180_000)
+  })
 
   for (const stop of ['kill', 'end'] as const) {
     const how = stop === 'kill' ? 'kill -9' : 'SIGTERM'
@@ -69,7 +69,7 @@ describe.skipIf(isSkipped)('faults of the log', () => {
         warnings: string[]
       }
       expect(warnings.join()).toContain(lost.range)
-    }, 180_000)
+    })
   }
 
   test('row 7: with two owners, one that lost its memory is filled by the other', async () => {
@@ -90,7 +90,7 @@ describe.skipIf(isSkipped)('faults of the log', () => {
     await withBus(server.url, async (bus) => {
       expect(await faultsOfOwners({ bus, nats: server.url }, await settled(system.url, bus), load.ledger)).toEqual([])
     })
-  }, 180_000)
+  })
 
   for (const stop of ['kill', 'end'] as const) {
     const how = stop === 'kill' ? 'kill -9' : 'SIGTERM'
@@ -109,7 +109,7 @@ describe.skipIf(isSkipped)('faults of the log', () => {
       before.ledger.keepAcknowledged(new Set()) // what the cut took is gone; what is left of it is right
       before.ledger.join(load.ledger)
       await readsAll(server, system, before.ledger)
-    }, 180_000)
+    })
   }
 
   test('row 8: the same under writers and living owners: nothing acknowledged is lost, for memory still holds it', async () => {
@@ -137,7 +137,7 @@ describe.skipIf(isSkipped)('faults of the log', () => {
     }
     await readsAll(server, system, ledger)
     expect(await faultsOverHttp(system.url, ledger)).toEqual([])
-  }, 180_000)
+  })
 
   test('a full log answers 503 with its reason, goes on being read, and has lost nothing', async () => {
     const server = await startServer()
@@ -154,7 +154,7 @@ describe.skipIf(isSkipped)('faults of the log', () => {
     expect(Object.keys(load.outcomes()).filter((outcome) => !calm.includes(outcome))).toEqual([])
     const checked = await checkAll(places(system, server), load.ledger)
     expect(checked.partitions.partitions[0]!.owners[0]!.mark).toBeGreaterThan(markThen) // L7: marks still fit
-  }, 180_000)
+  })
 
   test('row 16: an owner at 1/100 speed while it replays and follows: bounded, not dropped, catches up', async () => {
     const server = await startServer()
@@ -182,7 +182,7 @@ describe.skipIf(isSkipped)('faults of the log', () => {
     )
     expect(pidOf(system, 'ingester-2')).toBe(pid)
     expect(most).toBeLessThan(600e6)
-  }, 180_000)
+  })
 })
 
 function places(system: System, server: NatsServer) {

@@ -61,5 +61,4 @@ test.skipIf(isSkipped)(
     expect(await again.json()).toMatchObject({ status: 'success', data: { isDone: true, failures: [] } })
     expect(await read()).toEqual([String(Number(total) + 5)])
   },
-  120_000,
 )

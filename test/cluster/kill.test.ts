@@ -52,7 +52,7 @@ describe.skipIf(isSkipped)('killed processes', () => {
     const flushed = checked.partitions.partitions.flatMap(({ owners }) => owners.map((owner) => owner.flushed))
     console.log(`flushed segments: ${flushed.join(' ')}`)
     expect(Math.min(...flushed), 'leaders died between flushes, and the next ones went on').toBeGreaterThanOrEqual(2)
-  }, 240_000)
+  })
 
   test('as npm start runs it: actors, nats-server and everything are killed, and it goes on on the same data', async () => {
     const random = seededRandom(seed + 1)
@@ -71,7 +71,7 @@ describe.skipIf(isSkipped)('killed processes', () => {
       expect(tookMs).toBeLessThan(60_000)
     }
     await finish(run)
-  }, 240_000)
+  })
 })
 
 interface Run {

@@ -191,7 +191,7 @@ describe.skipIf(isSkipped)('two owners of each partition, segments of a second',
         ],
       ],
     })
-  }, 60_000)
+  })
   afterAll(() => system?.stop())
 
   test('no gap, no double, no failed query, while segments are flushed, purged and dropped, and blocks merged', async () => {
@@ -202,7 +202,7 @@ describe.skipIf(isSkipped)('two owners of each partition, segments of a second',
         await expect(refusalOf(bus, partition)).resolves.toBe('err-carillon-dropped')
       }
     })
-  }, 60_000)
+  })
 
   test('the same while owners and compactors are killed, and an owner joins and leaves', async () => {
     await writeAndRead(async (isOver) => {
@@ -218,7 +218,7 @@ describe.skipIf(isSkipped)('two owners of each partition, segments of a second',
       await ownersAreBack()
       await joins.stop()
     })
-  }, 120_000)
+  })
 
   /** Whoever is killed next is not the only one that holds a partition. */
   async function ownersAreBack(): Promise<void> {

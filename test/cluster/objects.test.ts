@@ -57,7 +57,7 @@ describe.skipIf('reason' in found)('objects on three nats-servers', () => {
       await stopNatsServers(cluster.servers)
       rmSync(dataFolder, { recursive: true, force: true })
     }
-  }, 60_000)
+  })
 })
 
 /** Also while a leader is elected. */

@@ -50,11 +50,11 @@ describe.skipIf(missing !== undefined && !mustRun)('a real Prometheus', () => {
     startS = beginS + 17 + fraction
     endS = Math.floor(Date.now() / 1000) - 2 + fraction
     await allArrived()
-  }, 120_000)
+  })
 
   afterAll(async () => {
     for (const each of running.reverse()) await each.stop()
-  }, 60_000)
+  })
 
   function started<T extends { stop(): Promise<void> }>(each: T): T {
     running.push(each)

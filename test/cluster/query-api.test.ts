@@ -47,11 +47,11 @@ describe.skipIf(missing !== undefined && !mustRun)('the query API', () => {
       const { body } = await ask(system.url, '/api/v1/query', { query: 'count({job="shop"})', time: at(endMs) })
       return body.data.result[0]?.value[1] === String(names().length) ? true : undefined
     })
-  }, 60_000)
+  })
 
   afterAll(async () => {
     for (const each of running.reverse()) await each.stop()
-  }, 60_000)
+  })
 
   const both = async (path: string, init?: RequestInit) => {
     const answers = await Promise.all([system.url, prometheus.url].map((url) => fetch(`${url}${path}`, init)))

@@ -43,7 +43,7 @@ describe.skipIf('reason' in found && process.env['CARILLON_CI'] !== '1')('querie
       const { body } = await ask(system.url, '/api/v1/query', asked, { tenant, consistency: 'strong' })
       expect(body.data.result[0].value[1]).toBe(String(SERIES + 1))
     }
-  }, 60_000)
+  })
   afterAll(() => system?.stop())
 
   function wide(at: number): PlainSeries {
@@ -126,7 +126,7 @@ describe.skipIf('reason' in found && process.env['CARILLON_CI'] !== '1')('querie
       expect(outcome).toMatch(
         /^(200 answered|422 err-carillon-quer(y|ier)-memory|429 err-carillon-querier-memory|503 timeout)$/,
       )
-  }, 60_000)
+  })
 })
 
 function rssOf(pid: number): number {

@@ -16,7 +16,7 @@ const systems: System[] = []
 afterAll(async () => {
   await Promise.all(actors.map((actor) => endProcess(actor.process)))
   await Promise.all(systems.map((system) => system.stop()))
-}, 60_000)
+})
 
 async function started(args: readonly string[], port = 0): Promise<System> {
   const system = await startSystem({ args, port })
@@ -79,7 +79,7 @@ test('L19: two ingesters more take their share by replay, one that stops gives i
   expect(JSON.parse(out)).toMatchObject({ partitionCount: 7, writableCount: 7 })
   expect(await (await fetch(`${url}/ring`)).text()).toContain('<td>ingester-3</td>')
   await retired(system)
-}, 90_000)
+})
 
 test('distributors and queriers come and go; no push and no query notices', async () => {
   const system = await started(['--partitions', '2', '--log-bytes-max', '256MiB'])
@@ -107,7 +107,7 @@ test('distributors and queriers come and go; no push and no query notices', asyn
   expect(refusedBy(load)).toEqual([]) // every push at its first try
   await checkAll({ url, nats: system.ready.nats }, load.ledger)
   await retired(system)
-}, 90_000)
+})
 
 describe('with two owners each', () => {
   test('gateways come and go, gateways and distributors are killed in the middle of pushes: a sender with several addresses loses and doubles nothing', async () => {
@@ -172,7 +172,7 @@ describe('with two owners each', () => {
     const { partitions } = await checkAll({ url: system.url, nats: system.ready.nats }, load.ledger)
     for (const { digestsAgree } of partitions.partitions) expect(digestsAgree).toBe(true)
     await retired(system)
-  }, 180_000)
+  })
 
   test('a rolling restart of all ingesters fails no query, and owners stay equal', async () => {
     const system = await started([
@@ -211,5 +211,5 @@ describe('with two owners each', () => {
     const zoneOf = new Map(ring.members.map(({ id, zone }) => [id, zone]))
     for (const { owners } of ring.partitions) expect(new Set(owners.map(({ id }) => zoneOf.get(id))).size).toBe(2)
     await retired(system)
-  }, 90_000)
+  })
 })

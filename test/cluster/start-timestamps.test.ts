@@ -80,40 +80,36 @@ async function answersOf(
   return answers
 }
 
-test.skipIf(isSkipped)(
-  'start timestamps are the same in memory, in blocks, and when blocks are merged',
-  async () => {
-    const flushing = ['--partitions=1', '--segment-min=500ms', '--drop-after=500ms', '--flush=200ms']
-    const compacting = ['--compact-every=500ms', '--retired-delay=1s']
-    const system = await startSystem({
-      args: ['--start-timestamps', '--enable-feature', ENGINE.join(','), ...flushing, ...compacting],
-      env,
-    })
-    afterwards(() => system.stop())
-    const tenant = 'acme'
-    const push = (from: number, to: number) =>
-      pushUntilTaken(system.url, { series: seriesOf(from, to) }, { tenant, protocol: 2 })
-    expect((await push(0, 70)).status).toBe(204)
-    await flush(system)
-    await push(65, 120) // some of them again
-    const wanted = await answersOf(system.url, { tenant })
-    expect(wanted['resets(c_total[3m])']).toEqual([
-      ['anew', '2.00000000000'],
-      ['plain', '0.00000000000'],
-    ])
-    expect(wanted['resets(h[3m])']).toEqual([['', '2.00000000000']])
-    await flush(system)
-    await until('memory is freed', async () => {
-      const { partitions } = await partitionsOf(system.url)
-      return partitions.every(({ owners }) => owners.every(({ sampleCount }) => sampleCount === 0))
-    })
-    expect(await answersOf(system.url, { tenant }), 'from blocks').toEqual(wanted)
-    await fetch(`${system.url}/api/v1/admin/compact`, { method: 'POST' })
-    await until('the blocks are one', async () => (await blocksOf(system, tenant)) === 1)
-    expect(await answersOf(system.url, { tenant }), 'from the merged block').toEqual(wanted)
-  },
-  120_000,
-)
+test.skipIf(isSkipped)('start timestamps are the same in memory, in blocks, and when blocks are merged', async () => {
+  const flushing = ['--partitions=1', '--segment-min=500ms', '--drop-after=500ms', '--flush=200ms']
+  const compacting = ['--compact-every=500ms', '--retired-delay=1s']
+  const system = await startSystem({
+    args: ['--start-timestamps', '--enable-feature', ENGINE.join(','), ...flushing, ...compacting],
+    env,
+  })
+  afterwards(() => system.stop())
+  const tenant = 'acme'
+  const push = (from: number, to: number) =>
+    pushUntilTaken(system.url, { series: seriesOf(from, to) }, { tenant, protocol: 2 })
+  expect((await push(0, 70)).status).toBe(204)
+  await flush(system)
+  await push(65, 120) // some of them again
+  const wanted = await answersOf(system.url, { tenant })
+  expect(wanted['resets(c_total[3m])']).toEqual([
+    ['anew', '2.00000000000'],
+    ['plain', '0.00000000000'],
+  ])
+  expect(wanted['resets(h[3m])']).toEqual([['', '2.00000000000']])
+  await flush(system)
+  await until('memory is freed', async () => {
+    const { partitions } = await partitionsOf(system.url)
+    return partitions.every(({ owners }) => owners.every(({ sampleCount }) => sampleCount === 0))
+  })
+  expect(await answersOf(system.url, { tenant }), 'from blocks').toEqual(wanted)
+  await fetch(`${system.url}/api/v1/admin/compact`, { method: 'POST' })
+  await until('the blocks are one', async () => (await blocksOf(system, tenant)) === 1)
+  expect(await answersOf(system.url, { tenant }), 'from the merged block').toEqual(wanted)
+})
 
 test.skipIf(isSkipped || 'reason' in found)(
   'what a real Prometheus scrapes and writes to us with start timestamps counts as it does there, and so do its blocks',
@@ -146,7 +142,6 @@ test.skipIf(isSkipped || 'reason' in found)(
     expect(ran.errors).toContain('complete')
     expect(await answersOf(system.url, { tenant: 'guest', queries, at }), 'of the blocks').toEqual(wanted)
   },
-  120_000,
 )
 
 /** Counters that only rise; one says every three seconds that it began anew. */

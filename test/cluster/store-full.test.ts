@@ -53,7 +53,6 @@ test.skipIf(isSkipped)(
     })
     await readsAll(system, pushed)
   },
-  150_000,
 )
 
 interface Pushed {

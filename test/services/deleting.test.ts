@@ -71,7 +71,7 @@ beforeEach(async () => {
   start(door, g!)
   await Promise.all(running.map((actor) => actor.ready))
   blocks = await openBlocks({ ...d!, bus: hub.connect('looker') })
-}, 30_000)
+})
 
 afterEach(async () => {
   blocks.close()
@@ -149,7 +149,7 @@ test('X1, X3: deleted series are gone at once, in heads and in blocks, and come 
   expect((await call(`tsdb/deletions/${deleted.id}/undo`)).status, 'twice is once').toBe(204)
   expect(await seen()).toEqual({ ...without, a: ['0=1', '1=7', '2=3', '10=4', '11=5'] }) // of two at one time the greater
   expect(await statesOf()).toEqual({ [deleted.id!]: 'undone' })
-}, 60_000)
+})
 
 test('X3: after clean_tombstones the samples are removed from blocks, and nothing takes that back', async () => {
   await push(['a', 'b'], 0, [1, 2, 3])
@@ -162,7 +162,7 @@ test('X3: after clean_tombstones the samples are removed from blocks, and nothin
   expect((await call(`tsdb/deletions/${id}/undo`)).status).toBe(409)
   const stored = blocks.manifest('acme')!.manifest
   expect(stored.blocks.reduce((sum, { sampleCount }) => sum + sampleCount, 0)).toBe(4)
-}, 60_000)
+})
 
 test('a deleted tenant has nothing left, and begins anew when it writes again', async () => {
   await push(['a', 'b'], 0, [1, 2, 3])
@@ -176,7 +176,7 @@ test('a deleted tenant has nothing left, and begins anew when it writes again', 
   await flushed()
   expect(await seen()).toEqual({ b: ['0=5'] })
   expect((await call('tenant/delete_status', 'GET')).data).toMatchObject({ tenant: 'acme', state: 'active' })
-}, 60_000)
+})
 
 test('what cannot be a deletion is refused, and changes nothing', async () => {
   await push(['a'], 0, [1])
@@ -192,7 +192,7 @@ test('what cannot be a deletion is refused, and changes nothing', async () => {
   }
   expect(await seen()).toEqual({ a: ['0=1'] })
   expect(await statesOf()).toEqual({})
-}, 60_000)
+})
 
 test('carillon delete: looked at, deleted in a span of time, listed and taken back; without a tenant nothing is', async () => {
   await push(['a', 'b'], 0, [1, 2, 3])
@@ -220,4 +220,4 @@ test('carillon delete: looked at, deleted in a span of time, listed and taken ba
     await expect(told(verb, operands, more), verb).rejects.toThrow('delete wants')
   await expect(told('series', ['a{'])).rejects.toThrow('parse error')
   expect(Object.keys(await statesOf())).toEqual([id])
-}, 60_000)
+})

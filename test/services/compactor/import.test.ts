@@ -84,7 +84,7 @@ describe('an import', () => {
       }),
       { numRuns: 60 },
     )
-  }, 50_000)
+  })
 
   test('I2: what tombstones take stays out, and nothing else', async () => {
     await fc.assert(
@@ -118,7 +118,7 @@ describe('an import', () => {
       ),
       { numRuns: 40 },
     )
-  }, 50_000)
+  })
 
   test('a block of ours that says where it is from comes in as others do', async () => {
     const series = fc.sample(anyLongBlock, { numRuns: 1, seed: 7 })[0]!

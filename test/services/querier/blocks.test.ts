@@ -295,7 +295,7 @@ describe('what is stored of blocks is damaged or missing', () => {
     await expect
       .poll(() => querier.instant({ query: 'up', ...at }).catch(() => ({})), { timeout: 5_000 })
       .toEqual({ 'up/x/z-x': '5' })
-  }, 20_000)
+  })
 })
 
 describe('what is deleted', () => {

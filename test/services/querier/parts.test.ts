@@ -202,7 +202,7 @@ describe('one querier', () => {
       { numRuns: 60, seed: 11 },
     )
     expect(await partsFrom(split, 'cache')).toBeGreaterThan(100)
-  }, 40_000)
+  })
 
   it('L21: parts that only blocks hold are kept; what owners hold, and what is asked with other times, is evaluated', async () => {
     const { ends, ...rest } = await ground()

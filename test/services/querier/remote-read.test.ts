@@ -66,7 +66,7 @@ describe('remote read', () => {
     const bounded = await start({ queryMemoryBytesMax: 2 * 1024 * 1024, samplesMax: SAMPLES * 40 })
     narrow = bounded.querier
     ingesters = bounded.owners
-  }, 30_000)
+  })
   afterAll(async () => {
     for (const stop of stops) await stop()
   })
@@ -80,7 +80,7 @@ describe('remote read', () => {
     expect(ours[0]).toBe(READ_CHUNKS)
     expect(ours.length).toBeGreaterThan(2.5 * 1024 * 1024)
     expect(ours.equals(await gathered(wide.read(asked)))).toBe(true)
-  }, 30_000)
+  })
 
   it('samples are made whole, and refused where they do not fit', async () => {
     const asked = body([{ matchers: [all], ...range }], [])
@@ -90,7 +90,7 @@ describe('remote read', () => {
     const whole = await gathered(wide.read(asked))
     expect(whole[0]).toBe(READ_SAMPLES)
     expect(whole.length).toBeGreaterThan(1024 * 1024)
-  }, 30_000)
+  })
 
   it('nothing found is an answer without frames', async () => {
     const none = { matchers: [{ ...all, value: 'none' }], ...range }

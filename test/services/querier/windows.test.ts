@@ -116,7 +116,7 @@ beforeAll(async () => {
   const querier = await startQuerier(hub, fixedMembership([['a']]), {}, store.objects)
   const ends = [querier.stop, ingester.stop, async () => store.blocks.close()]
   ground = { hub, store, owned, querier, ends }
-}, 60_000)
+})
 
 afterAll(async () => {
   for (const end of ground.ends) await end()
@@ -449,5 +449,5 @@ describe('what changes a day', () => {
     await compacted(ground.store, ground.hub)
     await expect.poll(async () => (await same()).read, { timeout: 5_000 }).toBeLessThanOrEqual(before.read)
     expect((await same()).rows).toEqual(hidden.rows)
-  }, 30_000)
+  })
 })

@@ -91,7 +91,7 @@ for (const [name, make] of [
       ground = await make()
       blocks = await open()
       bucket = await (await ground.connect()).bucket(BLOCKS_BUCKET)
-    }, 30_000)
+    })
     afterAll(async () => {
       blocks.close()
       await ground.close()
@@ -122,7 +122,7 @@ for (const [name, make] of [
       expect(manifest.version).toBe(20)
       expect(new Set(manifest.blocks.map(({ ulid }) => ulid)).size).toBe(20)
       expect(await blocks.checkChain(tenant)).toEqual([])
-    }, 60_000)
+    })
 
     test('a bound on attempts ends a change that loses', async () => {
       const tenant = fresh()

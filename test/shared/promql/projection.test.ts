@@ -125,4 +125,4 @@ it('a query answers the same, projected or not', async () => {
     }),
     { numRuns: 300 },
   )
-}, 30_000)
+})
