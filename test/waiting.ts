@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 
 const STEP_MS = 50
 /** Long, for a busy machine: whoever promises sooner measures it. */
-const WAIT_MS = 60_000
+export const WAIT_MS = 60_000
 
 /** Polls until `read` gives something; rejects with what it last met. */
 export async function eventually<T>(

@@ -10,7 +10,7 @@ import {
 } from '../../shared/wire/remote-write-encode.ts'
 import { compress } from '../../shared/wire/snappy.ts'
 import { Writer } from '../../shared/wire/varint.ts'
-import { eventually } from '../waiting.ts'
+import { eventually, WAIT_MS } from '../waiting.ts'
 import { ask, type Pushed, pushBody, pushUntilTaken, pushWrite, sample, valuesOf } from './client.ts'
 import { findNatsServer } from './nats-server.ts'
 import { type System, startSystem } from './system.ts'
@@ -248,7 +248,7 @@ describe.skipIf('reason' in found && process.env['CARILLON_CI'] !== '1')('bad in
     expect(writtenOf(second)).toEqual([0, 0, 0])
     const other = await pushWrite(system.url, write, { tenant: 'slow' })
     expect(other.status).toBe(204)
-    await eventually('room for the tenant', 10_000, async () =>
+    await eventually('room for the tenant', WAIT_MS, async () =>
       (await pushWrite(system.url, { series: [sample('fast', 1)] }, { tenant: 'fast' })).status === 204
         ? true
         : undefined,
@@ -261,7 +261,7 @@ describe.skipIf('reason' in found && process.env['CARILLON_CI'] !== '1')('bad in
     const tenant = 'limited'
     expect((await pushWrite(system.url, { series: series(0, 290) }, { tenant })).status).toBe(204)
     let from = 1_000
-    const refused = await eventually('the owners have told', 15_000, async () => {
+    const refused = await eventually('the owners have told', WAIT_MS, async () => {
       from += 11
       const pushed = await pushWrite(system.url, { series: [...series(0, 2), ...series(from, 11)] }, { tenant })
       return pushed.status === 400 ? pushed : undefined

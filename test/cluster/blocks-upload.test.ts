@@ -5,7 +5,7 @@ import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, write
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { eventually } from '../waiting.ts'
+import { eventually, WAIT_MS } from '../waiting.ts'
 import { runCarillon } from './carillon-command.ts'
 import { ask, pushUntilTaken, sample } from './client.ts'
 import { findNatsServer } from './nats-server.ts'
@@ -63,7 +63,7 @@ describe.skipIf(missing !== undefined && !mustRun)('blocks', () => {
       () => system.stop(),
       () => prometheus.stop(),
     )
-    await eventually('Prometheus has scraped itself', 40_000, scrapedOften)
+    await eventually('Prometheus has scraped itself', WAIT_MS, scrapedOften)
     const gone = { 'match[]': 'gone', start: String(oldS - 20 * HOUR_S), end: String(oldS - 3 * HOUR_S) }
     await fetch(`${prometheus.url}/api/v1/admin/tsdb/delete_series?${new URLSearchParams(gone)}`, { method: 'POST' })
     const taken = await fetch(`${prometheus.url}/api/v1/admin/tsdb/snapshot`, { method: 'POST' })
@@ -164,7 +164,7 @@ describe.skipIf(missing !== undefined && !mustRun)('blocks', () => {
     expect((await post('files?path=index', files[0]!.bytes)).status).toBe(200)
     process.kill(pidOf(system, 'gateway-1'), 'SIGKILL')
     const isUp = () => fetch(`${system.url}/-/ready`).then(({ status }) => (status === 200 ? true : undefined))
-    await eventually('the gateway is back', 20_000, isUp)
+    await eventually('the gateway is back', WAIT_MS, isUp)
     expect(await visible()).toBe(0)
 
     let uploader = runCarillon(['blocks', 'upload', snapshot, '--gateway', system.url, '--tenant', tenant], (child) => {
@@ -173,7 +173,7 @@ describe.skipIf(missing !== undefined && !mustRun)('blocks', () => {
     expect((await uploader).code).toBe(null)
 
     uploader = runCarillon(['blocks', 'upload', snapshot, '--gateway', system.url, '--tenant', tenant])
-    await eventually('the compactor validates', 20_000, async () => {
+    await eventually('the compactor validates', WAIT_MS, async () => {
       const response = await fetch(`${system.url}/api/v1/upload/block/${ulid}/check`, {
         headers: { 'X-Scope-OrgID': tenant },
       })

@@ -1,6 +1,6 @@
 // L20: who asks for what was written gets it, or an error; never less.
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { eventually } from '../waiting.ts'
+import { eventually, WAIT_MS } from '../waiting.ts'
 import { ask, pushUntilTaken, sample, valuesOf } from './client.ts'
 import { findNatsServer } from './nats-server.ts'
 import { freeze, killOne, signal } from './processes.ts'
@@ -68,7 +68,7 @@ describe.skipIf(isSkipped)('one owner', () => {
       }
       expect(Date.now() - startedMs).toBeLessThan(15_000)
     })
-    await eventually('the newest sample', 10_000, async () => {
+    await eventually('the newest sample', WAIT_MS, async () => {
       expect(await valuesOf(system.url, 'stopped')).toEqual(['2'])
       return true
     })
@@ -112,7 +112,7 @@ describe.skipIf(isSkipped)('two owners, each of its own partition', () => {
     const query = '{__name__=~"spread_.*"}'
     const names = '/api/v1/label/__name__/values'
     const partial = { partial_response: 'true' }
-    const alone = await eventually('each has its partition', 20_000, async () => {
+    const alone = await eventually('each has its partition', WAIT_MS, async () => {
       const owners = await ownersOf(system.url)
       const isSpread = new Set(owners.flat()).size === 2
       return isSpread ? owners.find((ids) => ids.length === 1)?.[0] : undefined // a former owner serves a while
@@ -137,12 +137,12 @@ describe.skipIf(isSkipped)('two owners, each of its own partition', () => {
         expect(body.warnings).toHaveLength(1)
         expect(body.warnings[0]).toMatch(/^partition [01] has no owner that answers/)
       }
-      await eventually('the other owner has everything', 30_000, async () => {
+      await eventually('the other owner has everything', WAIT_MS, async () => {
         expect(await valuesOf(system.url, query)).toHaveLength(40)
         return true
       })
     })
-    await eventually('all again', 20_000, async () => {
+    await eventually('all again', WAIT_MS, async () => {
       expect(await valuesOf(system.url, query)).toHaveLength(40)
       return true
     })
@@ -158,7 +158,7 @@ describe.skipIf(isSkipped)('two owners of one partition', () => {
   afterAll(() => system?.stop())
 
   test.each(['ingester-1', 'ingester-2'])('%s stopped: the other answers, strong reads too', async (id) => {
-    await eventually('both hold it', 20_000, async () => {
+    await eventually('both hold it', WAIT_MS, async () => {
       return (await ownersOf(system.url))[0]?.length === 2 ? true : undefined
     })
     await whileStopped(pidOf(system, id), async () => {
@@ -171,7 +171,7 @@ describe.skipIf(isSkipped)('two owners of one partition', () => {
   })
 
   test('one killed: every query goes on; both killed at once: the error names the partition, then everything is back by replay', async () => {
-    await eventually('both hold it', 20_000, async () =>
+    await eventually('both hold it', WAIT_MS, async () =>
       (await ownersOf(system.url))[0]?.length === 2 ? true : undefined,
     )
     await pushUntilTaken(system.url, { series: [sample('survivor', 7)] })
@@ -179,7 +179,7 @@ describe.skipIf(isSkipped)('two owners of one partition', () => {
 
     killOne(system, 'ingester-1')
     for (let i = 0; i < 20; i++) expect(await valuesOf(system.url, 'survivor', { consistency: '' })).toEqual(['7'])
-    await eventually('both hold it again', 30_000, async () =>
+    await eventually('both hold it again', WAIT_MS, async () =>
       (await ownersOf(system.url))[0]?.length === 2 ? true : undefined,
     )
 
@@ -188,7 +188,7 @@ describe.skipIf(isSkipped)('two owners of one partition', () => {
     const { status, body } = await ask(system.url, '/api/v1/query', { query: 'survivor' })
     expect(status).toBe(503)
     expect(body.error).toMatch(/^partition 0 has no owner that answers/)
-    await eventually('replayed', 30_000, async () => {
+    await eventually('replayed', WAIT_MS, async () => {
       expect(await valuesOf(system.url, 'survivor')).toEqual(['7'])
       return true
     })

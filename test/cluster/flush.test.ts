@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { eventually } from '../waiting.ts'
+import { eventually, WAIT_MS } from '../waiting.ts'
 import { partitionsOf } from './check.ts'
 import { pushUntilTaken, sample, valuesOf } from './client.ts'
 import { afterwards, cleanUpAfterEach, isSkipped } from './fault-ground.ts'
@@ -41,7 +41,7 @@ test.skipIf(isSkipped)(
     expect(flush.stdout).toMatch(/^partition 0 {2}\S+ {2}segment \d+ {2}flushed \d+ {2}done\npartition 1 .* done\n$/)
     expect(flush.status).toBe(0)
     const emptied = () =>
-      eventually('memory is freed', 20_000, async () => {
+      eventually('memory is freed', WAIT_MS, async () => {
         const { partitions } = await partitionsOf(system.url)
         const isEmpty = partitions.every(({ owners }) => owners.every(({ sampleCount }) => sampleCount === 0))
         return isEmpty ? true : undefined
@@ -54,7 +54,7 @@ test.skipIf(isSkipped)(
     await emptied()
     expect(await read(), 'after everything was killed').toEqual([total])
     await pushUntilTaken(system.url, { series: [sample('stored', 5, ['n', '50'], Date.now())] })
-    await eventually('blocks and memory in one answer', 10_000, async () =>
+    await eventually('blocks and memory in one answer', WAIT_MS, async () =>
       (await read())[0] === String(Number(total) + 5) ? true : undefined,
     )
     const again = await fetch(`${system.url}/api/v1/admin/flush?wait=20s`, { method: 'POST' })

@@ -4,7 +4,7 @@ import { execFileSync } from 'node:child_process'
 import { createServer } from 'node:http'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { eventually } from '../waiting.ts'
+import { eventually, WAIT_MS } from '../waiting.ts'
 import { ask, valuesOf } from './client.ts'
 import { findNatsServer } from './nats-server.ts'
 import { findPrometheus, type Prometheus, startPrometheus } from './prometheus-process.ts'
@@ -45,11 +45,11 @@ describe.skipIf(missing !== undefined && !mustRun)('an HA pair of Prometheus', (
         externalLabels: { site: 'third' },
       }),
     )
-    await eventually('both replicas have been heard', 20_000, async () => {
+    await eventually('both replicas have been heard', WAIT_MS, async () => {
       const names = (await election())?.replicas.map(({ replica }: { replica: string }) => replica)
       return names?.length === 2 ? names : undefined
     })
-    await eventually('the third one has been heard', 20_000, async () => {
+    await eventually('the third one has been heard', WAIT_MS, async () => {
       const counts = await valuesOf(gateways[0]!, 'count(clock_ms_total offset 5s)')
       return counts[0] === '2' || undefined
     })

@@ -2,7 +2,7 @@
 // nats-server sees each hop of a push and of a query.
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { encodeTenant } from '../../shared/model/tenant.ts'
-import { eventually } from '../waiting.ts'
+import { eventually, WAIT_MS } from '../waiting.ts'
 import { ask, pushUntilTaken, sample } from './client.ts'
 import { connectPlain, type Heard, type PlainNats } from './nats-plain.ts'
 import { findNatsServer } from './nats-server.ts'
@@ -49,10 +49,10 @@ describe.skipIf('reason' in found && process.env['CARILLON_CI'] !== '1').each(['
       await pushUntilTaken(system.url, write, { tenant })
       const pushed = await pushUntilTaken(system.url, write, { tenant, headers: { 'X-Request-Id': 'push-seen' } })
       expect(pushed.status).toBe(204)
-      const hop = await eventually('the push', 5_000, async () => on(/^distributor\.[^.]+\.push\./, 'push-seen')[0])
+      const hop = await eventually('the push', WAIT_MS, async () => on(/^distributor\.[^.]+\.push\./, 'push-seen')[0])
       expect(hop.subject).toBe(`${prefix}.distributor.distributor-1.push.${token}`)
-      await eventually('its answer', 5_000, async () => (isAnswered(hop) ? true : undefined))
-      await eventually('the log batch', 5_000, async () => on(/^log\.0\.batch$/)[0])
+      await eventually('its answer', WAIT_MS, async () => (isAnswered(hop) ? true : undefined))
+      await eventually('the log batch', WAIT_MS, async () => on(/^log\.0\.batch$/)[0])
     })
 
     test('a query goes to a querier and from there to the owner', async () => {
@@ -60,23 +60,23 @@ describe.skipIf('reason' in found && process.env['CARILLON_CI'] !== '1').each(['
       const headers = { 'X-Scope-OrgID': tenant, 'X-Request-Id': 'query-seen', 'X-Read-Consistency': 'strong' }
       const answer = await fetch(`${system.url}/api/v1/query?${new URLSearchParams(parameters)}`, { headers })
       expect(((await answer.json()) as { data: { result: object[] } }).data.result).toHaveLength(1)
-      const query = await eventually('the query', 5_000, async () => on(/^query\./, 'query-seen')[0])
+      const query = await eventually('the query', WAIT_MS, async () => on(/^query\./, 'query-seen')[0])
       expect(query.subject).toBe(`${prefix}.query.${token}.instant`)
       expect(JSON.parse(Buffer.from(query.bytes).toString())).toMatchObject(parameters)
-      const select = await eventually('the select', 5_000, async () => on(/^ingester\./, 'query-seen')[0])
+      const select = await eventually('the select', WAIT_MS, async () => on(/^ingester\./, 'query-seen')[0])
       expect(select.subject).toBe(`${prefix}.ingester.ingester-1.select`)
       for (const hop of [query, select]) {
-        await eventually('its answer', 5_000, async () => (isAnswered(hop) ? true : undefined))
+        await eventually('its answer', WAIT_MS, async () => (isAnswered(hop) ? true : undefined))
       }
       await ask(system.url, '/api/v1/labels', {}, { tenant })
-      await eventually('label names', 5_000, async () => on(/^ingester\.ingester-1\.label_names$/)[0])
+      await eventually('label names', WAIT_MS, async () => on(/^ingester\.ingester-1\.label_names$/)[0])
     })
 
     test('marks, counts and heartbeats pass too', async () => {
-      await eventually('a mark', 10_000, async () => on(/^log\.0\.mark$/)[0])
-      await eventually('what an owner holds', 20_000, async () => on(/^ingester\.counted$/)[0])
+      await eventually('a mark', WAIT_MS, async () => on(/^log\.0\.mark$/)[0])
+      await eventually('what an owner holds', WAIT_MS, async () => on(/^ingester\.counted$/)[0])
       const bucket = new RegExp(`^\\$KV\\.${prefix}-ring\\.member\\.ingester-1$`)
-      await eventually('a heartbeat', 10_000, async () => everything.find(({ subject }) => bucket.test(subject)))
+      await eventually('a heartbeat', WAIT_MS, async () => everything.find(({ subject }) => bucket.test(subject)))
     })
 
     test('the metrics page asks every actor over the bus', async () => {
@@ -84,7 +84,7 @@ describe.skipIf('reason' in found && process.env['CARILLON_CI'] !== '1').each(['
       expect(page).toContain('carillon_member_up')
       const ids = system.ready.processes.map(({ id }) => id).filter((id) => !/^(nats|gateway|launcher)/.test(id))
       for (const id of ids) {
-        await eventually(`metrics of ${id}`, 5_000, async () =>
+        await eventually(`metrics of ${id}`, WAIT_MS, async () =>
           on(/^member\./).find(({ subject }) => subject.includes(id)),
         )
       }

@@ -9,7 +9,7 @@ import * as member from '../../shared/contracts/member.ts'
 import * as queries from '../../shared/contracts/query.ts'
 import * as read from '../../shared/contracts/read.ts'
 import * as write from '../../shared/contracts/write.ts'
-import { eventually } from '../waiting.ts'
+import { eventually, WAIT_MS } from '../waiting.ts'
 import { ask, pushUntilTaken, sample, valuesOf } from './client.ts'
 import { connectPlain, type PlainNats } from './nats-plain.ts'
 import { findNatsServer } from './nats-server.ts'
@@ -99,7 +99,7 @@ describe.skipIf('reason' in found && process.env['CARILLON_CI'] !== '1')('junk',
     await nats.flush()
     const { status, text } = await pushUntilTaken(system.url, { series: [sample('after', 1, ['junk', name])] })
     expect({ status, text }).toEqual({ status: 204, text: '' })
-    await eventually('the next query', 20_000, async () => {
+    await eventually('the next query', WAIT_MS, async () => {
       expect(await valuesOf(system.url, `after{junk="${name}"}`)).toEqual(['1'])
       return true
     })

@@ -66,5 +66,5 @@ function succeeds(attempt: () => Promise<unknown>): Promise<void> {
     await attempt()
     return true
   }
-  return until('it succeeds', succeeded, 25_000)
+  return until('it succeeds', succeeded)
 }

@@ -2,7 +2,7 @@
 import { execFileSync } from 'node:child_process'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { eventually } from '../waiting.ts'
+import { eventually, WAIT_MS } from '../waiting.ts'
 import { ask, type Parameters } from './client.ts'
 import { findNatsServer } from './nats-server.ts'
 import { findPrometheus, type Prometheus, startPrometheus } from './prometheus-process.ts'
@@ -154,7 +154,7 @@ describe.skipIf(missing !== undefined && !mustRun)('a real Prometheus', () => {
     expect(theirs!.body.data.length).toBeGreaterThan(50)
     expect(sorted(ours!.body.data)).toEqual(sorted(theirs!.body.data))
     if (!isOld) return // by remote write 2.0 it may send none
-    await eventually('metadata has arrived', 10_000, async () => {
+    await eventually('metadata has arrived', WAIT_MS, async () => {
       const [wanted, came] = await both('/api/v1/metadata', { metric: 'shop_duration_seconds' })
       expect(came!.body).toEqual(wanted!.body)
       return true

@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { STALE } from '../../shared/model/sample.ts'
 import type { PlainSeries, PlainWrite } from '../../shared/wire/remote-write-encode.ts'
 import { compress, createDecompressor } from '../../shared/wire/snappy.ts'
-import { eventually } from '../waiting.ts'
+import { eventually, WAIT_MS } from '../waiting.ts'
 import { ask, pushUntilTaken } from './client.ts'
 import { findNatsServer } from './nats-server.ts'
 import { findPrometheus, type Prometheus, startPrometheus } from './prometheus-process.ts'
@@ -43,7 +43,7 @@ describe.skipIf(missing !== undefined && !mustRun)('the query API', () => {
     for (const url of [system.url, prometheus.url]) {
       expect((await pushUntilTaken(url, shop(), { path: '/api/v1/write' })).status).toBe(204)
     }
-    await eventually('what was pushed is read', 20_000, async () => {
+    await eventually('what was pushed is read', WAIT_MS, async () => {
       const { body } = await ask(system.url, '/api/v1/query', { query: 'count({job="shop"})', time: at(endMs) })
       return body.data.result[0]?.value[1] === String(names().length) ? true : undefined
     })

@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import type { ScrubNowReply, ScrubRecord } from '../../shared/contracts/scrubbing.ts'
-import { eventually, until } from '../waiting.ts'
+import { eventually, until, WAIT_MS } from '../waiting.ts'
 import { ask, pushUntilTaken, sample } from './client.ts'
 import { afterwards, cleanUpAfterEach, isSkipped, startOn, startServer } from './fault-ground.ts'
 import { findNatsServer } from './nats-server.ts'
@@ -46,7 +46,7 @@ test.skipIf(isSkipped)(
       ...[`--second-store=directory:${second}`, '--second-store-every=200ms'],
     ])
     const blocks = await flushed(system)
-    await eventually('everything is copied', 20_000, async () => {
+    await eventually('everything is copied', WAIT_MS, async () => {
       const { data } = await get(system, '/api/v1/status/scrub')
       return data.compactors.every((each: { notCopied: number }) => each.notCopied === 0) || undefined
     })
@@ -161,7 +161,7 @@ async function flushed(system: System): Promise<Record<string, string>> {
   for (const tenant of TENANTS)
     await eventually(
       `${tenant} is whole`,
-      10_000,
+      WAIT_MS,
       async () => (await told(system, tenant)).value === totalOf(tenant) || undefined,
     )
   const blocks: Record<string, string> = {}
@@ -188,7 +188,7 @@ async function told(system: System, tenant: string, more: Record<string, string>
 async function everyQueryIsTold(system: System, damaged: readonly string[]): Promise<void> {
   await eventually(
     'the querier is back',
-    30_000,
+    WAIT_MS,
     async () => (await told(system, 'sound')).value === totalOf('sound') || undefined,
   )
   for (const tenant of damaged) {

@@ -1,7 +1,7 @@
 // The object store is full: flushes wait, the log keeps what is not in blocks, writes go on until the log is full as well, and all of it
 // recovers when there is room again.
 import { expect, test } from 'vitest'
-import { eventually } from '../waiting.ts'
+import { eventually, WAIT_MS } from '../waiting.ts'
 import { partitionsOf } from './check.ts'
 import { ask, pushWrite, sample } from './client.ts'
 import { cleanUpAfterEach, isSkipped, startOn, startServer } from './fault-ground.ts'
@@ -26,7 +26,7 @@ test.skipIf(isSkipped)(
     const server = await startServer()
     let system = await startOn(server, [...args, ...small])
     const pushed = { acknowledged: 0, attempted: 0, last: '' }
-    await eventually('a flush fails', 40_000, async () => {
+    await eventually('a flush fails', WAIT_MS, async () => {
       for (let i = 0; i < 20; i++) await push(system, pushed)
       return (await metric(system, 'carillon_flush_failures_total')) > 0 || undefined
     })
@@ -43,10 +43,10 @@ test.skipIf(isSkipped)(
 
     await killEverything(system)
     system = await startOn(server, [...args, '--log-bytes-max=3MiB'])
-    await eventually('the flush catches up', 40_000, async () =>
+    await eventually('the flush catches up', WAIT_MS, async () =>
       (await flushedOf(system)) > waiting + 1 ? true : undefined,
     )
-    await eventually('writes go on', 40_000, async () => {
+    await eventually('writes go on', WAIT_MS, async () => {
       const before = pushed.acknowledged
       await push(system, pushed)
       return pushed.acknowledged > before || undefined
@@ -72,7 +72,7 @@ async function push(system: System, pushed: Pushed): Promise<void> {
 
 /** What is stored beyond the acknowledged can only be what was attempted. */
 async function readsAll(system: System, { acknowledged, attempted }: Pushed): Promise<void> {
-  const found = await eventually('an answer', 30_000, async () => {
+  const found = await eventually('an answer', WAIT_MS, async () => {
     const query = { query: 'sum(count_over_time(full[1h]))' }
     const { status, body } = await ask(system.url, '/api/v1/query', query, { consistency: 'strong' })
     return status === 200 ? Number(body.data.result[0]?.value[1]) : undefined

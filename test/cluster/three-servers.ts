@@ -2,17 +2,16 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { eventually, until } from '../waiting.ts'
+import { eventually, until, WAIT_MS } from '../waiting.ts'
 import type { Load } from './load.ts'
 import { connectPlain, type PlainNats } from './nats-plain.ts'
 import type { Ready, System } from './system.ts'
 
-const LEADER_MS_MAX = 30_000
 export const serverIds = ['nats-a', 'nats-b', 'nats-c']
 
 /** The server that leads a partition's log, as soon as one does. */
 export function leaderOf({ ready }: { ready: Pick<Ready, 'nats'> }, partition = 0): Promise<string> {
-  return eventually(`the log of partition ${partition} has a leader`, LEADER_MS_MAX, () =>
+  return eventually(`the log of partition ${partition} has a leader`, WAIT_MS, () =>
     withNats(ready.nats, {}, async (nats) => {
       const { bytes } = await nats.request(`$JS.API.STREAM.INFO.cln-log-${partition}`, '')
       const { cluster } = JSON.parse(Buffer.from(bytes).toString()) as { cluster?: { leader?: string } }
@@ -41,16 +40,15 @@ export async function serverOf({ ready }: System, id: string): Promise<string> {
     .split(':') as [string, string]
   return withNats(ready.nats, { user, pass }, async (nats) => {
     const heard = nats.listen('answers')
-    nats.publish('$SYS.REQ.SERVER.PING.CONNZ', '', {}, 'answers')
     const held = () => {
+      nats.publish('$SYS.REQ.SERVER.PING.CONNZ', '', {}, 'answers')
       for (const { bytes } of heard) {
         const { server, data } = JSON.parse(Buffer.from(bytes).toString()) as Connections
         if (data.connections?.some(({ name }) => name === id)) return server.name
       }
       return undefined
     }
-    await until(`some server has a connection of ${id}`, () => held() !== undefined, 5_000)
-    return held()!
+    return await eventually(`some server has a connection of ${id}`, WAIT_MS, held)
   })
 }
 
