@@ -10,6 +10,8 @@ import { compilePattern, literalAlternatives } from '../model/pattern.ts'
 
 /** The patterns kept compiled, for all tenants together. */
 const PATTERNS_MAX = 1024
+/** Longer ones that are only texts are made again each time: that is quick, and remote reads ask with many of them. */
+const TEXTS_KEPT_LENGTH_MAX = 4096
 
 /** What the patterns of one question may take at one source. */
 const WORK_MS_MAX = 5_000
@@ -95,7 +97,7 @@ function patternOf(source: string): Pattern {
   const known = patterns.get(source)
   if (known !== undefined) return known
   const pattern = shapeOf(source) ?? automatonOf(source)
-  patterns.set(source, pattern)
+  if (pattern.isAutomaton || source.length <= TEXTS_KEPT_LENGTH_MAX) patterns.set(source, pattern)
   return pattern
 }
 
