@@ -15,6 +15,7 @@ export default defineConfig({
     testTimeout: hangMsMax,
     hookTimeout: hangMsMax,
     teardownTimeout: 30_000,
+    expect: { poll: { timeout: 60_000 } },
     projects: [
       {
         extends: true,

@@ -4,6 +4,8 @@ import { setTimeout as sleep } from 'node:timers/promises'
 const STEP_MS = 50
 /** Long, for a busy machine: whoever promises sooner measures it. */
 export const WAIT_MS = 60_000
+/** The same for `vi.waitFor`. */
+export const WAIT = { timeout: WAIT_MS }
 
 /** Polls until `read` gives something; rejects with what it last met. */
 export async function eventually<T>(

@@ -5,6 +5,7 @@ import { ask } from '../../../shared/bus/ask.ts'
 import { activeQueries, cancelQuery } from '../../../shared/contracts/active-queries.ts'
 import { parseLimit } from '../../../shared/contracts/limits.ts'
 import { setLimits } from '../../../shared/limits/limits.ts'
+import { WAIT } from '../../waiting.ts'
 import { type Harness, startQuerier } from './harness.ts'
 import { fixedMembership, memoryHub, type StubIngester, type StubOptions, stubIngester } from './stub-ingester.ts'
 
@@ -91,7 +92,7 @@ describe('limits of one tenant', () => {
     await vi.waitFor(async () => {
       const body = await querier.ask('instant', { query: 'load', ...at, timeout: '2' }, undefined, 'acme')
       expect(body.errorType).toBe('timeout')
-    })
+    }, WAIT)
   })
 
   it('query_concurrent_max: the rest waits, and beyond query_queued_max is answered 429', async () => {
@@ -99,21 +100,32 @@ describe('limits of one tenant', () => {
     const held = new Promise<void>((resolve) => {
       release = resolve
     })
-    const { querier, ingester, bus, set } = await system({ before: () => held })
-    await set('acme', { query_concurrent_max: '1', query_queued_max: '1' })
-    await new Promise((resolve) => setTimeout(resolve, 50))
+    let isHolding = false
+    const { querier, ingester, bus, set } = await system({
+      before: async () => {
+        if (isHolding) await held
+      },
+    })
+    await set('acme', { query_concurrent_max: '1', query_queued_max: '1', query_points_max: '5' })
+    const known = async () => (await querier.ask('range', { query: 'load', ...range }, undefined, 'acme')).error
+    await expect.poll(known).toContain('exceeded maximum resolution of 5 points per timeseries')
+    isHolding = true
+    const before = ingester.asks.length
     const asked = () => querier.ask('instant', { query: 'load', ...at }, undefined, 'acme')
     const first = asked()
-    await vi.waitFor(() => expect(ingester.asks.length).toBe(1))
+    await vi.waitFor(() => expect(ingester.asks.length).toBe(before + 1), WAIT)
     const second = asked()
-    await vi.waitFor(async () => expect((await ask(bus, activeQueries, { id: querier.id }, {})).queries.length).toBe(2))
+    await vi.waitFor(
+      async () => expect((await ask(bus, activeQueries, { id: querier.id }, {})).queries.length).toBe(2),
+      WAIT,
+    )
     const third = await asked()
     expect([third.errorType, third.error]).toEqual([
       'too_many_requests',
       'too many outstanding requests (err-carillon-too-many-queries)',
     ])
     const other = querier.ask('instant', { query: 'load', ...at }, undefined, 'other')
-    await vi.waitFor(() => expect(ingester.asks.length).toBe(2))
+    await vi.waitFor(() => expect(ingester.asks.length).toBe(before + 2), WAIT)
     release()
     expect((await Promise.all([first, second, other])).map(({ status }) => status)).toEqual(Array(3).fill('success'))
   })
@@ -123,7 +135,7 @@ describe('queries at work', () => {
   it('are listed for their tenant and for administrators, and one is ended by its id under its tenant alone', async () => {
     const { querier, ingester, bus } = await system({ before: (_, __, signal) => aborted(signal) })
     const asked = querier.ask('instant', { query: 'sum(load)', ...at }, undefined, 'acme')
-    await vi.waitFor(() => expect(ingester.inFlight()).toBe(1))
+    await vi.waitFor(() => expect(ingester.inFlight()).toBe(1), WAIT)
     const to = { id: querier.id }
     expect((await ask(bus, activeQueries, to, { tenant: 'other' })).queries).toEqual([])
     const [shown, ...more] = (await ask(bus, activeQueries, to, { tenant: 'acme' })).queries
@@ -147,7 +159,7 @@ describe('queries at work', () => {
       const asker = new AbortController()
       const params = { query: 'load', match: ['load'], ...(kind === 'instant' ? at : range) }
       const asked = querier.ask(kind, params, asker.signal).catch(() => 'gone')
-      await vi.waitFor(() => expect(ingester.inFlight()).toBe(1))
+      await vi.waitFor(() => expect(ingester.inFlight()).toBe(1), WAIT)
       expect(querier.inFlight()).toBe(1)
       const leftMs = performance.now()
       asker.abort()

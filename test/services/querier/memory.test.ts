@@ -2,6 +2,7 @@ import { afterEach, describe, expect, it, vi } from 'vitest'
 import type { QuerierConfig } from '../../../services/querier/config.ts'
 import { UnavailableError } from '../../../shared/base/errors.ts'
 import type { QueryKind, QueryParams } from '../../../shared/contracts/query.ts'
+import { WAIT } from '../../waiting.ts'
 import { type Body, type Harness, metricOf, startQuerier } from './harness.ts'
 import { fixedMembership, memoryHub, type StubOptions, type StubSeries, stubIngester } from './stub-ingester.ts'
 
@@ -92,9 +93,9 @@ describe('memory of queries', () => {
     expect(await heldBytes(stuck)).toBe(0)
     const leaving = new AbortController()
     const asked = stuck.ask('range', { query: 'load_0', ...hour }, leaving.signal).catch(() => undefined)
-    await vi.waitFor(async () => expect(await heldBytes(stuck)).toBeGreaterThan(0))
+    await vi.waitFor(async () => expect(await heldBytes(stuck)).toBeGreaterThan(0), WAIT)
     leaving.abort()
     await asked
-    await vi.waitFor(async () => expect(await heldBytes(stuck)).toBe(0))
+    await vi.waitFor(async () => expect(await heldBytes(stuck)).toBe(0), WAIT)
   })
 })

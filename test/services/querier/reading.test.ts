@@ -3,6 +3,7 @@ import type { QuerierConfig } from '../../../services/querier/config.ts'
 import { RefusedError, UnavailableError } from '../../../shared/base/errors.ts'
 import { logConfig } from '../../../shared/contracts/log.ts'
 import type { QueryKind, QueryParams } from '../../../shared/contracts/query.ts'
+import { WAIT } from '../../waiting.ts'
 import { type Harness, startQuerier } from './harness.ts'
 import {
   fixedMembership,
@@ -206,10 +207,10 @@ describe('reading from owners', () => {
     )
     const leaving = new AbortController()
     const asked = querier.ask('instant', { query: 'up', ...at }, leaving.signal)
-    await vi.waitFor(() => expect(ingesters[0]!.asks).toHaveLength(1))
+    await vi.waitFor(() => expect(ingesters[0]!.asks).toHaveLength(1), WAIT)
     leaving.abort(new Error('left'))
     await expect(asked).rejects.toThrow()
-    await vi.waitFor(() => expect(left).toHaveBeenCalledOnce())
+    await vi.waitFor(() => expect(left).toHaveBeenCalledOnce(), WAIT)
   })
 
   it('a query that takes longer than its timeout is answered so, and the owner hears of it', async () => {
@@ -221,7 +222,7 @@ describe('reading from owners', () => {
     const { querier } = await system([['a']], [{ id: 'a', before }])
     const body = await querier.ask('instant', { query: 'up', ...at, timeout: '50ms' })
     expect(body).toEqual({ status: 'error', errorType: 'timeout', error: 'query timed out in expression evaluation' })
-    await vi.waitFor(() => expect(left).toHaveBeenCalledOnce())
+    await vi.waitFor(() => expect(left).toHaveBeenCalledOnce(), WAIT)
   })
 })
 
@@ -314,7 +315,7 @@ describe('bounds', () => {
     })
     const slow = { query: 'up', ...at, timeout: '200ms' }
     const first = querier.ask('instant', slow)
-    await vi.waitFor(() => expect(ingesters[0]!.asks).toHaveLength(1))
+    await vi.waitFor(() => expect(ingesters[0]!.asks).toHaveLength(1), WAIT)
     const second = querier.ask('instant', slow)
     expect(await querier.ask('instant', slow)).toEqual({
       status: 'error',
