@@ -80,6 +80,11 @@ export function isUnheard(error: unknown): boolean {
   return error instanceof UnavailableError && error.code === 'bus-no-responders'
 }
 
+/** Who took the question has stopped saying that it is at work on it. */
+export function isSilence(error: unknown): boolean {
+  return error instanceof UnavailableError && error.code === 'bus-silent'
+}
+
 /** Codes of the lower rooms (`bus-timeout`) as ids for callers (`err-carillon-bus-timeout`). */
 function stableId(code: string): string {
   return code.startsWith('err-') ? code : `err-carillon-${code}`

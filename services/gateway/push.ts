@@ -20,7 +20,7 @@ import type { Counter } from '../../shared/telemetry/metrics.ts'
 import { declaredLength } from '../../shared/wire/snappy.ts'
 import { readBody } from './body.ts'
 import type { GatewayConfig } from './config.ts'
-import { type Answer, type Exchange, isUnheard, type Route, TEXT, textWithId } from './exchange.ts'
+import { type Answer, type Exchange, isSilence, isUnheard, type Route, TEXT, textWithId } from './exchange.ts'
 import type { Load } from './load.ts'
 
 const WRITTEN = {
@@ -142,10 +142,6 @@ export function pushRoutes(deps: PushDeps): readonly Route[] {
       gone.abort(new UnavailableError('err-carillon-distributor-gone', text))
     }
   }
-}
-
-function isSilence(error: unknown): boolean {
-  return error instanceof UnavailableError && error.code === 'bus-silent'
 }
 
 /** What an election left out counts as written: nothing of it is to be sent again, and a v2 sender would take it for lost. */

@@ -20,7 +20,7 @@ import {
 import { encodeTenant } from '../../shared/model/tenant.ts'
 import { readBody } from './body.ts'
 import type { GatewayConfig } from './config.ts'
-import { type Answer, type Exchange, isUnheard, JSON_TYPE, jsonAnswer, type Route } from './exchange.ts'
+import { type Answer, type Exchange, isSilence, isUnheard, JSON_TYPE, jsonAnswer, type Route } from './exchange.ts'
 import type { Load } from './load.ts'
 import { failedAnswer, hasNoData, isError, maybeCompressed, statusOf } from './query-body.ts'
 
@@ -108,8 +108,9 @@ export function queryRoutes({ bus, config, load, version }: QueryDeps): readonly
       exchange.holdUntilAnswered(() => void pieces.return())
       return readAnswer(pieces)
     }
-    const asked = ask(bus, query, { tenant: encodeTenant(tenant), kind }, params, options)
-    const body = await asked.catch(sayNobody)
+    const body = await askTwice(() =>
+      ask(bus, query, { tenant: encodeTenant(tenant), kind }, params, { ...options, silenceMs: SILENCE_MS_MAX }),
+    )
     lease.grow(body.length)
     const status = RAW_KINDS.has(kind) && !isError(body) ? 200 : statusOf(body)
     if (status !== 200) return failedAnswer(status, body, to.errors ?? 'json')
@@ -125,6 +126,23 @@ const NOT_KEPT = { 'Cache-Control': 'no-store' }
 function sayNobody(error: unknown): never {
   if (!isUnheard(error)) throw error
   throw new UnavailableError('err-carillon-no-querier', 'no querier answers at the moment', { cause: error })
+}
+
+/** A querier that has not said for so long that it is at work is given up: it died, or hangs. One at work yields far more often. */
+const SILENCE_MS_MAX = 10_000
+
+/** A question changes nothing, so another querier may be asked the same; once, lest a question that ends queriers ends them all. */
+async function askTwice(question: () => Promise<Uint8Array>): Promise<Uint8Array> {
+  try {
+    return await question()
+  } catch (error) {
+    if (!isSilence(error)) return sayNobody(error)
+  }
+  return question().catch((error: unknown) => {
+    if (!isSilence(error)) return sayNobody(error)
+    const text = 'two queriers took this query, and neither says that it is at work on it'
+    throw new UnavailableError('err-carillon-querier-silent', text, { cause: error })
+  })
 }
 
 /** Of a remote read on its way, at most: what its pipe has granted, and a piece. */

@@ -236,7 +236,7 @@ describe('a query', () => {
       expect(got.headers.get('content-type')).toBe('application/json')
       expect(await got.text()).toBe('{"status":"success","data":[]}')
       const params = { query: 'up+1', time: '1.5', stats: 'all', match: ['a', 'b'], read_consistency: 'strong' }
-      expect(system.queries.at(-1)).toEqual({ tenant: 'anonymous', kind: 'instant', params })
+      expect(system.queries.at(-1)).toEqual({ by: 'querier-1', tenant: 'anonymous', kind: 'instant', params })
     }
     const headers = { 'Content-Type': 'application/x-www-form-urlencoded' }
     await fetch(`${system.url}/api/v1/series?start=0&end=9&match[]=c`, {
@@ -335,6 +335,22 @@ describe('a query', () => {
       errorType: 'unavailable',
       error: 'no querier answers at the moment',
     })
+  })
+
+  test('whose querier dies at work on it is asked of another one, once', async () => {
+    let deaths = 1
+    const onQuery = () => {
+      if (deaths-- > 0) system.crash(system.queries.at(-1)!.by)
+      return '{"status":"success","data":["here"]}'
+    }
+    const querier = ['querier-1', 'querier-2', 'querier-3', 'querier-4']
+    await start({ members: { querier }, unhealthyAfterMs: 60_000, onQuery })
+    const answered = await fetch(`${system.url}/api/v1/query?query=up`)
+    expect([answered.status, await answered.json()]).toEqual([200, { status: 'success', data: ['here'] }])
+    deaths = 2
+    const given = await fetch(`${system.url}/api/v1/query?query=up`)
+    expect([given.status, given.headers.get('x-carillon-error-id')]).toEqual([503, 'err-carillon-querier-silent'])
+    expect(system.queries).toHaveLength(4) // each question was asked twice, and no more
   })
 
   test('with a large answer is compressed for who wants it', async () => {

@@ -43,7 +43,8 @@ export interface System {
   readonly gateway: Gateway
   /** Tenant and body of every push, by the distributor that took it. */
   readonly pushes: { by: string; tenant: string; protocol: number; body: Uint8Array; requestId: string | undefined }[]
-  readonly queries: { tenant: string; kind: string; params: QueryParams }[]
+  /** Every question, by the querier that took it. */
+  readonly queries: { by: string; tenant: string; kind: string; params: QueryParams }[]
   readonly hub: ReturnType<typeof createMemoryHub>
   crash(id: string): void
   stop(): Promise<void>
@@ -138,7 +139,7 @@ export async function startSystem(options: SystemOptions = {}): Promise<System> 
     const onQuery = async (params: QueryParams, question: { params: { tenant: string; kind: string } }) => {
       const tenant = decodeTenant(question.params.tenant)
       const { kind } = question.params
-      queries.push({ tenant, kind, params })
+      queries.push({ by: id, tenant, kind, params })
       return Buffer.from((await options.onQuery?.(params, kind, tenant)) ?? '{"status":"success","data":[]}')
     }
     const serves = {
