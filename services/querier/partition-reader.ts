@@ -4,9 +4,11 @@
 // Invariants
 //   Q4  A partition without an answer is an error, or with `partial_response` a warning; never a silently shorter answer.
 //        Nor does anybody answer who may not know of a partition: a view of the ring that is not confirmed is an error (L19).
+//        After a cut the next heartbeat confirms it, and that is waited for.
 //   Q5  No owner is waited for longer than the query lives.
 import type { Clock } from '../../shared/base/clock.ts'
 import { UnavailableError } from '../../shared/base/errors.ts'
+import { patiently } from '../../shared/base/patience.ts'
 import type { OwnerAsk } from '../../shared/contracts/read.ts'
 import type { Membership } from '../../shared/membership/membership.ts'
 import { firstAnswer, NoOwnerError } from './owner-race.ts'
@@ -14,6 +16,9 @@ import { NO_PLACE, type Place } from './positions.ts'
 
 /** The query's own signal ends an ask (Q5); only if that fails does the ask's timeout, a little later. */
 const GRACE_MS = 1_000
+/** How long a query waits for the view of the ring to be confirmed: longer than from one heartbeat to the next. */
+const CONFIRM_MS_MAX = 8_000
+const CONFIRM_PAUSE_MS = 50
 
 /** One query, as far as reading is concerned. */
 export interface ReadScope {
@@ -61,10 +66,7 @@ export function createPartitionReader(deps: PartitionReaderDeps): PartitionReade
   const { clock, membership, hedgeAfterMs, ownerTimeoutMs, partitionAsksMax } = deps
 
   async function readAll<T>(scope: ReadScope, call: (call: OwnerCall) => Promise<T>): Promise<T[]> {
-    if (!membership.isConfirmed()) {
-      const text = 'this querier has not heard its own heartbeat for too long: it may not know of all partitions'
-      throw new UnavailableError('err-carillon-ring-unconfirmed', text)
-    }
+    if (!membership.isConfirmed()) await confirmed(scope)
     const count = membership.readableCount()
     if (count === 0) throw new UnavailableError('err-carillon-not-set-up', 'the number of partitions is not known yet')
     const answers: (T | undefined)[] = new Array(count).fill(undefined)
@@ -77,6 +79,16 @@ export function createPartitionReader(deps: PartitionReaderDeps): PartitionReade
     }
     await Promise.all(Array.from({ length: Math.min(partitionAsksMax, count) }, worker))
     return answers.filter((answer) => answer !== undefined)
+  }
+
+  function confirmed({ deadlineMs, signal }: ReadScope): Promise<void> {
+    const withinMs = Math.min(CONFIRM_MS_MAX, deadlineMs - clock.monotonic())
+    const look = async () => {
+      if (membership.isConfirmed()) return
+      const text = 'this querier has not heard its own heartbeat for too long: it may not know of all partitions'
+      throw new UnavailableError('err-carillon-ring-unconfirmed', text)
+    }
+    return patiently(look, { clock, withinMs, pauseMs: CONFIRM_PAUSE_MS, signal })
   }
 
   async function readOne<T>(
