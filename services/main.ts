@@ -153,14 +153,16 @@ async function startAll(command: 'start' | 'cluster', argv: readonly string[]): 
     return [...new Set([...commonFlags, ...toFlags(tables[index] ?? {}, services[index] ?? {})])]
   }
   const listen = (services[names.indexOf('gateway')] as { listen: string }).listen
+  const { querierMemoryBytesMax } = services[names.indexOf('querier')] as { querierMemoryBytesMax: number }
   const [{ start }, { clusterZones, noZone }] = await Promise.all([
     import('./launcher/start.ts'),
     import('./launcher/nats-server.ts'),
   ])
-  if (command === 'start') return start({ launcher, common, logs, zones: [noZone], listen, flagsOf })
+  const shared = { launcher, common, logs, listen, querierMemoryBytesMax, flagsOf }
+  if (command === 'start') return start({ ...shared, zones: [noZone] })
   if (common.nats !== '')
     throw new SetupError(2, 'cluster runs nats-servers of its own: leave --nats out, or use start --nats URL')
-  return start({ launcher, common, logs, zones: clusterZones, listen, flagsOf })
+  return start({ ...shared, zones: clusterZones })
 }
 
 async function startOne(name: RoleName, argv: readonly string[]): Promise<number> {

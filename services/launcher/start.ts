@@ -21,8 +21,10 @@ import { SetupError } from './setup-error.ts'
 import { type NatsServers, startNatsServers, stopNatsServers } from './start-nats.ts'
 import { type Supervisor, supervise } from './supervisor.ts'
 
-/** How V8 keeps the heaps of actors (docs/decisions/0012): small young generations, and old ones that may grow before they are collected. */
-const actorNodeFlags = ['--max-semi-space-size=4', '--heap-growing-percent=200']
+/** How V8 keeps the heaps of actors (docs/decisions/0012), as megabytes: small young generations, and old ones that may grow before they are
+ *  collected. Queriers make an object per row of an answer, and have larger young ones where they are given memory. */
+const youngMb = { ordinary: 4, roomyQuerier: 16 }
+const roomyBytesMin = 1024 * 1024 * 1024
 
 /** How queriers get memory: large buffers come from the system, and go back to it when they are freed (docs/decisions/0020). */
 const allocatorEnv = {
@@ -47,6 +49,8 @@ export interface StartOptions {
   readonly zones: readonly string[]
   /** `host:port` of the first gateway. */
   readonly listen: string
+  /** Of one querier. */
+  readonly querierMemoryBytesMax: number
   /** The flags that give an actor of this role its config, but for --nats, --id, --listen. */
   readonly flagsOf: (role: ActorRole) => readonly string[]
 }
@@ -167,7 +171,7 @@ function startActor({ options, nats, children, log, stopping, role, index }: Act
         role,
         id,
         file: process.execPath,
-        args: [...actorNodeFlags, mainFile, role, ...flags()],
+        args: [...nodeFlags(), mainFile, role, ...flags()],
         env: { ...(role === 'querier' && allocatorEnv), ...actorEnv() },
         hasChannel: true,
       },
@@ -193,6 +197,11 @@ function startActor({ options, nats, children, log, stopping, role, index }: Act
     )
     children.push(supervisor)
   })
+
+  function nodeFlags(): string[] {
+    const isRoomy = role === 'querier' && options.querierMemoryBytesMax >= roomyBytesMin
+    return [`--max-semi-space-size=${isRoomy ? youngMb.roomyQuerier : youngMb.ordinary}`, '--heap-growing-percent=200']
+  }
 
   function flags(): string[] {
     const own = [...options.flagsOf(role), `--nats=${nats.url}`, `--id=${id}`]
