@@ -75,9 +75,14 @@ export class MemoryPool {
 
   /** Bytes that queries may hold together. */
   get roomBytes(): number {
-    const { bytesMax, cachedBytes } = this.options
-    const bytes = Math.max(0, bytesMax * (1 - SLACK_SHARE) - this.ownBytes - cachedBytes())
+    const bytes = this.wholeRoomBytes
     return Math.max(bytes * ROOM_SHARE_MIN, bytes - this.unusedBytes)
+  }
+
+  /** With what the allocator keeps: queries that hold little find a place in it, also while others hold more than is left of the room now. */
+  private get wholeRoomBytes(): number {
+    const { bytesMax, cachedBytes } = this.options
+    return Math.max(0, bytesMax * (1 - SLACK_SHARE) - this.ownBytes - cachedBytes())
   }
 
   open(): MemoryAccount {
@@ -91,7 +96,8 @@ export class MemoryPool {
     if (wanted > queryBytesMax) throw this.refusalOfQuery()
     const room = this.roomBytes
     const holdsLittle = wanted <= room * LITTLE_SHARE
-    if (this.charged + bytes > (holdsLittle ? room : room * MUCH_SHARE)) throw this.refusal(wanted, holdsLittle)
+    if (this.charged + bytes > (holdsLittle ? this.wholeRoomBytes : room * MUCH_SHARE))
+      throw this.refusal(wanted, holdsLittle)
     this.sinceLookBytes += bytes
     if (this.sinceLookBytes >= LOOK_EVERY_BYTES) {
       this.sinceLookBytes = 0

@@ -130,6 +130,31 @@ describe('a process that comes near its bound', () => {
   })
 })
 
+describe('a process whose allocator keeps what was freed', () => {
+  it('leaves less room to queries that hold much, and none the less answers those that hold little', () => {
+    let keptBytes = 0
+    const process: ProcessMemory = {
+      machineBytes: 4096 * MIB,
+      rss: () => 100 * MIB + keptBytes,
+      held: () => 100 * MIB,
+      heapShare: () => 0.1,
+      collect: () => {},
+    }
+    const { pool, counts } = poolOf({ process, queryBytesMax: 4096 * MIB })
+    const large = pool.open()
+    large.charge(600 * MIB)
+    const roomBytes = pool.roomBytes
+    keptBytes = 800 * MIB
+    large.charge(2 * MIB) // looks at the process
+    expect(counts.collections).toBe(1)
+    expect(pool.roomBytes).toBe(roomBytes / 2)
+    expect(pool.bytes).toBeGreaterThan(pool.roomBytes)
+    expect(refusalOf(() => large.charge(MIB))).toMatchObject({ code: 'err-carillon-querier-memory', status: 422 })
+    pool.open().charge(MIB)
+    expect(pool.bytes).toBe(603 * MIB)
+  })
+})
+
 describe('what evaluation charges', () => {
   const all = stored()
   const source: SeriesSource = {
