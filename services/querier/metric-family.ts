@@ -2,6 +2,7 @@
 //
 // Rules: client_model's metrics.proto. Native histograms travel as float histograms, those with custom buckets as classic ones.
 import { CUSTOM_BUCKETS_SCHEMA, type Histogram, type Span } from '../../shared/model/histogram.ts'
+import { putDouble, putInt, putMessage, putSint, putText } from '../../shared/wire/protobuf-encode.ts'
 import { Writer } from '../../shared/wire/varint.ts'
 
 export const FAMILY_TYPES = { untyped: 3, histogram: 4, gaugeHistogram: 5 } as const
@@ -20,7 +21,7 @@ export interface FamilyMetric {
 export function encodeFamily(name: string, type: FamilyType, metrics: readonly FamilyMetric[]): Uint8Array {
   const family = new Writer(1024)
   putText(family, 1, name)
-  putVarint(family, 3, FAMILY_TYPES[type])
+  putInt(family, 3, FAMILY_TYPES[type])
   for (const metric of metrics) putMessage(family, 4, encodeMetric(metric))
   const out = new Writer(family.length + 8)
   out.uvarint(family.length)
@@ -38,11 +39,10 @@ function encodeMetric({ labels, timeMs, value, histogram, cumulative }: FamilyMe
   }
   if (histogram === undefined) {
     const untyped = new Writer(16)
-    untyped.u8(0x09) // value 1
-    untyped.f64(value)
+    putDouble(untyped, 1, value)
     putMessage(metric, 5, untyped)
   }
-  putVarint(metric, 6, timeMs)
+  putInt(metric, 6, timeMs)
   if (histogram === undefined) return metric
   const isClassic = histogram.schema === CUSTOM_BUCKETS_SCHEMA
   putMessage(metric, 7, isClassic ? encodeClassic(histogram, cumulative) : encodeNative(histogram))
@@ -53,8 +53,7 @@ function encodeNative(histogram: Histogram): Writer {
   const out = new Writer(256)
   putDouble(out, 2, histogram.sum)
   putDouble(out, 4, histogram.count)
-  out.u8(0x28) // schema 5
-  out.zigzag(histogram.schema)
+  putSint(out, 5, histogram.schema)
   putDouble(out, 6, histogram.zeroThreshold)
   putDouble(out, 8, histogram.zeroCount)
   putSpans(out, 9, histogram.negativeSpans)
@@ -80,30 +79,8 @@ function encodeClassic({ sum, count, customValues }: Histogram, cumulative: read
 function putSpans(out: Writer, field: number, spans: readonly Span[]): void {
   for (const { offset, length } of spans) {
     const span = new Writer(16)
-    span.u8(0x08) // offset 1
-    span.zigzag(offset)
-    putVarint(span, 2, length)
+    putSint(span, 1, offset)
+    putInt(span, 2, length)
     putMessage(out, field, span)
   }
-}
-
-function putText(out: Writer, field: number, text: string): void {
-  out.uvarint(field * 8 + 2)
-  out.text(text)
-}
-
-function putMessage(out: Writer, field: number, message: Writer): void {
-  out.uvarint(field * 8 + 2)
-  out.uvarint(message.length)
-  out.bytes(message.view())
-}
-
-function putVarint(out: Writer, field: number, value: number): void {
-  out.uvarint(field * 8)
-  out.uvarint(value)
-}
-
-function putDouble(out: Writer, field: number, value: number): void {
-  out.uvarint(field * 8 + 1)
-  out.number(value)
 }

@@ -21,6 +21,7 @@ import {
   skipField,
   VARINT,
 } from './protobuf.ts'
+import { putInt, putInt64, putMessage } from './protobuf-encode.ts'
 import { encodeProto } from './remote-write-encode.ts'
 import { decodeUtf8 } from './utf8.ts'
 import { Writer } from './varint.ts'
@@ -172,9 +173,9 @@ export function* chunkFrames(
   for (let i = 0; i < chunks.length; i++) {
     const { minTime, maxTime, encoding, bytes } = chunks[i]!
     part.reset()
-    putInt(part, 1, minTime)
-    putInt(part, 2, maxTime)
-    putInt(part, 3, encoding)
+    putUnlessZero(part, 1, minTime)
+    putUnlessZero(part, 2, maxTime)
+    putUnlessZero(part, 3, encoding)
     part.u8(0x22) // data 4
     part.uvarint(bytes.length)
     part.bytes(bytes)
@@ -189,7 +190,7 @@ export function* chunkFrames(
 function frameOf(series: Writer, queryIndex: number): Uint8Array {
   const message = new Writer(series.length + 16)
   putMessage(message, 1, series)
-  putInt(message, 2, queryIndex)
+  putUnlessZero(message, 2, queryIndex)
   const out = new Writer(message.length + 16)
   out.uvarint(message.length)
   const sum = crc32c(message.view())
@@ -211,27 +212,9 @@ function putLabels(out: Writer, labels: Labels): void {
   }
 }
 
-function putMessage(out: Writer, field: number, message: Writer): void {
-  out.uvarint(field * 8 + LENGTH)
-  out.uvarint(message.length)
-  out.bytes(message.view())
-}
-
-/** Left out when it is zero, as Prometheus does. */
-function putInt(out: Writer, field: number, value: number): void {
-  if (value === 0) return
-  out.uvarint(field * 8)
-  putInt64(out, value)
-}
-
-function putInt64(out: Writer, value: number): void {
-  if (value >= 0) {
-    out.uvarint(value)
-    return
-  }
-  let rest = BigInt.asUintN(64, BigInt(value))
-  for (; rest >= 128n; rest >>= 7n) out.u8(Number(rest & 127n) | 128)
-  out.u8(Number(rest))
+/** As Prometheus does. */
+function putUnlessZero(out: Writer, field: number, value: number): void {
+  if (value !== 0) putInt(out, field, value)
 }
 
 const int64Bytes = (value: number): number => (value < 0 ? 10 : uvarintBytes(value))

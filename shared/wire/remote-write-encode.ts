@@ -1,6 +1,8 @@
 // Remote write from plain objects, for tests and the bench: clear rather than fast.
 import type { Histogram, Span } from '../model/histogram.ts'
 import type { Labels } from '../model/labels.ts'
+import * as fields from './protobuf-encode.ts'
+import { putMessage } from './protobuf-encode.ts'
 import { Writer } from './varint.ts'
 import { METRIC_TYPES, type MetricType } from './write-sink.ts'
 
@@ -171,40 +173,21 @@ function putBuckets(out: Writer, field: number, buckets: readonly number[], isFl
   putMessage(out, isFloat ? field + 1 : field, packed)
 }
 
-function putMessage(out: Writer, field: number, message: Writer): void {
-  out.uvarint(field * 8 + 2)
-  out.uvarint(message.length)
-  out.bytes(message.view())
-}
+// Proto3 leaves out what is zero or empty, but for members of a oneof and elements of a list.
 
 function putText(out: Writer, field: number, text: string, isKept = false): void {
-  if (text === '' && !isKept) return
-  out.uvarint(field * 8 + 2)
-  out.text(text)
+  if (text !== '' || isKept) fields.putText(out, field, text)
 }
 
 /** Left out when its bits are those of +0. */
 function putDouble(out: Writer, field: number, value: PlainValue, isKept = false): void {
-  const column = typeof value === 'number' ? Float64Array.of(value) : value
-  if (!isKept && Object.is(column[0], 0)) return
-  out.uvarint(field * 8 + 1)
-  out.f64(column)
+  if (isKept || !Object.is(typeof value === 'number' ? value : value[0], 0)) fields.putDouble(out, field, value)
 }
 
 function putSint(out: Writer, field: number, value: number): void {
-  if (value === 0) return
-  out.uvarint(field * 8)
-  out.zigzag(value)
+  if (value !== 0) fields.putSint(out, field, value)
 }
 
 function putInt(out: Writer, field: number, value: number, isKept = false): void {
-  if (value === 0 && !isKept) return
-  out.uvarint(field * 8)
-  if (value >= 0) {
-    out.uvarint(value)
-    return
-  }
-  let rest = BigInt.asUintN(64, BigInt(value))
-  for (; rest >= 128n; rest >>= 7n) out.u8(Number(rest & 127n) | 128)
-  out.u8(Number(rest))
+  if (value !== 0 || isKept) fields.putInt(out, field, value)
 }
