@@ -6,7 +6,7 @@ import { BLOCKS_BUCKET, type BlockEntry, type DeleteEntry, manifestKey } from '.
 import type { QueryParams } from '../../../shared/contracts/query.ts'
 import type { OwnerAsk } from '../../../shared/contracts/read.ts'
 import { type Harness, metricOf, startQuerier } from './harness.ts'
-import { openStore, type Store, type StoredSeries, TENANT } from './stored.ts'
+import { deletionOf, openStore, type Store, type StoredSeries, TENANT } from './stored.ts'
 import {
   fixedMembership,
   memoryHub,
@@ -299,20 +299,8 @@ describe('what is stored of blocks is damaged or missing', () => {
 })
 
 describe('what is deleted', () => {
-  const deletion = (over: Partial<DeleteEntry>): DeleteEntry => ({
-    id: 'd1',
-    kind: 'series',
-    state: 'active',
-    selectors: [[{ name: 'job', operator: '=', value: 'x' }]],
-    startMs: (NOW - 60) * 1000,
-    endMs: (NOW - 40) * 1000,
-    askedAtMs: 0,
-    askedBy: 'test',
-    undoUntilMs: 0,
-    positions: {},
-    blocks: [],
-    ...over,
-  })
+  const times = { startMs: (NOW - 60) * 1000, endMs: (NOW - 40) * 1000 }
+  const deletion = (over: Partial<DeleteEntry>) => deletionOf('x', { ...times, ...over })
   const samples = [ago(70, 1), ago(60, 2), ago(50, 3), ago(40, 4), ago(30, 5)]
 
   it('L12: a deletion hides samples of the blocks that it names, of no others, and is taken back', async () => {

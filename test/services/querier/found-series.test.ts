@@ -2,10 +2,10 @@
 import { afterEach, describe, expect, it } from 'vitest'
 import type { QuerierConfig } from '../../../services/querier/config.ts'
 import { keepOpen } from '../../../services/querier/open-blocks.ts'
-import type { BlockEntry, DeleteEntry } from '../../../shared/contracts/blocks.ts'
+import type { BlockEntry } from '../../../shared/contracts/blocks.ts'
 import type { Matcher } from '../../../shared/model/matcher.ts'
 import { type Harness, metricOf, startQuerier } from './harness.ts'
-import { openStore, type Store, type StoredSeries, TENANT } from './stored.ts'
+import { deletionOf, openStore, type Store, type StoredSeries, TENANT } from './stored.ts'
 import { fixedMembership, memoryHub, stubIngester } from './stub-ingester.ts'
 
 const NOW = 1_700_000_000
@@ -69,19 +69,8 @@ describe('Q14: what was found in a block', () => {
     const entry = await store.upload([stored('x', [60, 1], [30, 10]), stored('y', [60, 5])])
     await store.commit([entry], { partition: 0, segment: 1 })
     expect(await askUntilFound(querier, store)).toEqual({ x: '11', y: '5' })
-    const deletion: DeleteEntry = {
-      id: 'd1',
-      kind: 'series',
-      state: 'active',
-      selectors: [[{ name: 'job', operator: '=', value: 'x' }]],
-      startMs: (NOW - 60) * 1000,
-      endMs: (NOW - 40) * 1000,
-      askedAtMs: 0,
-      askedBy: 'test',
-      undoUntilMs: 0,
-      positions: {},
-      blocks: [entry.ulid],
-    }
+    const times = { startMs: (NOW - 60) * 1000, endMs: (NOW - 40) * 1000 }
+    const deletion = deletionOf('x', { ...times, blocks: [entry.ulid] })
     await store.change((manifest) => ({ ...manifest, deletes: [deletion] }))
     await expect.poll(() => jobsOf(querier)).toEqual({ x: '10', y: '5' })
     await store.change((manifest) => ({ ...manifest, deletes: [{ ...deletion, startMs: 0, endMs: NOW * 1000 }] }))

@@ -6,7 +6,7 @@ import type { QueryParams } from '../../../shared/contracts/query.ts'
 import type { Membership } from '../../../shared/membership/membership.ts'
 import type { Histogram } from '../../../shared/model/histogram.ts'
 import { type Harness, metricOf, startQuerier } from './harness.ts'
-import { openStore, type Store, type StoredSeries, TENANT } from './stored.ts'
+import { deletionOf, openStore, type Store, type StoredSeries } from './stored.ts'
 import { fixedMembership, memoryHub, type StubIngester, type StubSeries, stubIngester } from './stub-ingester.ts'
 
 const T0 = 1_700_000_400 // not a multiple of the parts' length
@@ -245,21 +245,7 @@ describe('one querier', () => {
     expect(await at(2_500)).toBeCloseTo(before + 2_000, 6)
     await made.store.change((manifest) => ({
       ...manifest,
-      deletes: [
-        {
-          id: 'd',
-          kind: 'series',
-          state: 'active',
-          selectors: [[{ name: 'job', operator: '=', value: 'late' }]],
-          startMs: 0,
-          endMs: Date.now(),
-          askedAtMs: 0,
-          askedBy: TENANT,
-          undoUntilMs: 0,
-          positions: {},
-          blocks: [entry.ulid],
-        },
-      ],
+      deletes: [deletionOf('late', { blocks: [entry.ulid] })],
     }))
     await expect.poll(() => at(2_500)).toBe(before)
   })

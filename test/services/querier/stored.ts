@@ -5,7 +5,7 @@ import { entryOf } from '../../../shared/blocks/entry.ts'
 import { openBlocks } from '../../../shared/blocks/open.ts'
 import type { Blocks } from '../../../shared/blocks/port.ts'
 import type { MemoryHub } from '../../../shared/bus/memory-bus.ts'
-import type { BlockEntry, Manifest } from '../../../shared/contracts/blocks.ts'
+import type { BlockEntry, DeleteEntry, Manifest } from '../../../shared/contracts/blocks.ts'
 import type { Histogram } from '../../../shared/model/histogram.ts'
 import { compareLabels, labelsFrom } from '../../../shared/model/labels.ts'
 import { type MemoryObjects, memoryObjects, type ObjectOperation } from '../../../shared/objects/memory-objects.ts'
@@ -22,6 +22,16 @@ export interface StoredSeries {
   readonly labels: Record<string, string>
   /** [time, value] in order of time, some with a start time. */
   readonly samples: readonly (readonly [number, number | Histogram, number?])[]
+}
+
+/** Of the series of one job, as it is while it can be taken back; `over` says what differs. */
+export function deletionOf(job: string, over: Partial<DeleteEntry>): DeleteEntry {
+  return {
+    ...{ id: 'd1', kind: 'series', state: 'active' },
+    selectors: [[{ name: 'job', operator: '=', value: job }]],
+    ...{ startMs: 0, endMs: Date.now(), askedAtMs: 0, askedBy: 'test', undoUntilMs: 0, positions: {}, blocks: [] },
+    ...over,
+  }
 }
 
 export interface StoreOptions {
