@@ -11,6 +11,7 @@
 //       old view is read all the same, and several elections in a row must not stop writes.
 import { sleep } from '../../shared/base/clock.ts'
 import { RefusedError, textOf, UnavailableError } from '../../shared/base/errors.ts'
+import type { Subscription } from '../../shared/base/listeners.ts'
 import { patiently } from '../../shared/base/patience.ts'
 import { type Actor, every, type HandlerContext, hear, serve } from '../../shared/bus/actor.ts'
 import { ask } from '../../shared/bus/ask.ts'
@@ -67,6 +68,7 @@ export function distributor(deps: DistributorDeps): Actor {
   let pie: Pie | undefined
   let writableCount = 0
   let highWater: HighWaterMarks
+  let marksHeard: Subscription | undefined
 
   const counted = {
     samples: metrics.counter('carillon_distributor_samples_total', 'Samples acknowledged.', ['kind']),
@@ -99,11 +101,14 @@ export function distributor(deps: DistributorDeps): Actor {
     ],
     async start() {
       highWater = new HighWaterMarks({ bucket: await bus.bucket(LOG_BUCKET), id, log, rewinds: counted.rewinds })
-      bus.subscribe(markSubject('*'), {}, ({ subject }) => hearMark(subject))
+      marksHeard = bus.subscribe(markSubject('*'), {}, ({ subject }) => hearMark(subject))
       await elections.start()
       await patiently(readLogs, { clock, withinMs: START_MS_MAX, onFailure: ({ message }) => log.warn({}, message) })
     },
-    stop: async () => {}, // D3
+    async stop() {
+      marksHeard?.stop()
+      elections.stop() // D3: nothing else
+    },
   }
 
   async function onPush({ protocol, body }: PushRequest, context: HandlerContext): Promise<PushReply> {

@@ -10,6 +10,7 @@
 //   H4  One change of an election at a time, each by the revision it was decided on; whoever loses the race reads and judges again.
 import type { Clock } from '../../shared/base/clock.ts'
 import { ConflictError, RefusedError, textOf, UnavailableError } from '../../shared/base/errors.ts'
+import type { Subscription } from '../../shared/base/listeners.ts'
 import type { Random } from '../../shared/base/random.ts'
 import type { Bus, KvBucket, KvEntry } from '../../shared/bus/port.ts'
 import {
@@ -49,6 +50,7 @@ export class Elections {
   private readonly byKey = new Map<string, Election>()
   private readonly counted: ReturnType<typeof electionMetrics>
   private bucket: KvBucket | undefined
+  private readonly opened: Subscription[] = []
 
   constructor(deps: ElectionsDeps) {
     this.deps = deps
@@ -63,10 +65,17 @@ export class Elections {
       throw new RefusedError('err-carillon-settings', text)
     }
     this.bucket = await bus.bucket(ELECTIONS_BUCKET)
-    bus.onConnection((isConnected) => {
+    const doubtAll = (isConnected: boolean) => {
       if (!isConnected) for (const election of this.byKey.values()) election.doubt()
-    })
-    await new Promise<void>((resolve) => this.bucket!.watch('>', (entry) => this.hearEntry(entry), resolve))
+    }
+    this.opened.push(bus.onConnection(doubtAll))
+    const { promise: isKnown, resolve: known } = Promise.withResolvers<void>()
+    this.opened.push(this.bucket.watch('>', (entry) => this.hearEntry(entry), known))
+    await isKnown
+  }
+
+  stop(): void {
+    for (const each of this.opened.splice(0)) each.stop()
   }
 
   /** The election of a cluster, known or new. */

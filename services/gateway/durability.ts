@@ -13,6 +13,8 @@ export interface DurabilityGate {
   facts(): ServerFacts | undefined
   /** Throws UnavailableError `err-carillon-not-power-safe` when power-loss safety is required and not known to hold. */
   assertDurable(): void
+  /** It no longer hears of the connection. */
+  stop(): void
 }
 
 export interface DurabilityDeps {
@@ -31,12 +33,12 @@ export function createDurabilityGate({ bus, log, metrics, requirePowerSafe }: Du
     () => [[{ class: facts?.durability ?? 'unknown' }, 1]],
     ['class'],
   )
-  bus.onConnection((isConnected) => {
+  const connection = bus.onConnection((isConnected) => {
     facts = undefined // P1
     generation++
     if (isConnected) check().catch((error: unknown) => log.error({ error }, 'the durability check broke'))
   })
-  return { check, facts: () => facts, assertDurable }
+  return { check, facts: () => facts, assertDurable, stop: () => connection.stop() }
 
   async function check(): Promise<void> {
     const asked = generation

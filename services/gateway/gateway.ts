@@ -48,7 +48,10 @@ export function gateway(deps: GatewayDeps): Gateway {
     hears: [],
     every: [every(config.durabilityCheckMs, 'ask the server how durable it is', durability.check)],
     start,
-    stop: () => door.close(config.drainMs),
+    async stop() {
+      durability.stop()
+      await door.close(config.drainMs)
+    },
     address: door.address,
   }
 

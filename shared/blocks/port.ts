@@ -13,6 +13,7 @@
 // Errors: CorruptError `manifest-missing` | `manifest-damaged` | `manifest-older` | `manifest-chain`; RefusedError `err-carillon-manifest-too-large`;
 //         ConflictError `manifest-storm` (attempts used up), `manifest-fenced` (a newer lease has changed it), `flushed-elsewhere`;
 //         CorruptError `block-damaged`; and what bus and object store say.
+import type { Subscription } from '../base/listeners.ts'
 import type { KvBucket } from '../bus/port.ts'
 import type { BlockEntry, Flushed, Manifest } from '../contracts/blocks.ts'
 import type { ObjectStore } from '../objects/port.ts'
@@ -75,8 +76,8 @@ export interface Blocks {
   flushedRecord(partition: number): Flushed | undefined
   /** Segments of the partition up to this one are read from the tenant's blocks, later ones from owners (L15). */
   watermark(tenant: string, partition: number): number
-  /** Called after each change that the watch shows, with what changed. Returns how to stop. */
-  onChange(listener: (change: BlocksChange) => void): () => void
+  /** Called after each change that the watch shows, with what changed, until it is stopped. */
+  onChange(listener: (change: BlocksChange) => void): Subscription
   /** Waits until the watch has shown all that was in the bucket for this partition and tenant when it was called: after
    *  `err-carillon-dropped`. UnavailableError `blocks-behind` after `timeoutMs`. */
   refresh(of: { partition?: number; tenant?: string }, timeoutMs: number): Promise<void>

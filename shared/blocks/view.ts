@@ -5,6 +5,7 @@
 // a newer one, which is still to come, has taken its place. Changes are therefore put aside until the watch has settled, and taken over together.
 import type { Clock } from '../base/clock.ts'
 import { CorruptError, RefusedError, textOf, UnavailableError } from '../base/errors.ts'
+import { Listeners, type Subscription } from '../base/listeners.ts'
 import type { BusSubscription, KvBucket, KvEntry } from '../bus/port.ts'
 import { type Flushed, flushedKey, manifestKey } from '../contracts/blocks.ts'
 import { decodeTenant, encodeTenant } from '../model/tenant.ts'
@@ -24,7 +25,7 @@ export class BlocksView {
   private readonly watermarks = new Map<number, Seen<Flushed>>()
   /** Shown by the watch, not taken over yet. Bound: one entry per key. */
   private readonly pending = new Map<string, KvEntry>()
-  private readonly listeners = new Set<(change: BlocksChange) => void>()
+  private readonly listeners = new Listeners<BlocksChange>()
   private readonly bucket: KvBucket
   private readonly log: Log
   private readonly clock: Clock
@@ -89,9 +90,8 @@ export class BlocksView {
     return seen?.value
   }
 
-  onChange(listener: (change: BlocksChange) => void): () => void {
-    this.listeners.add(listener)
-    return () => this.listeners.delete(listener)
+  onChange(listener: (change: BlocksChange) => void): Subscription {
+    return this.listeners.add(listener)
   }
 
   /** Waits until the watch has shown what the bucket holds now. */
@@ -120,7 +120,7 @@ export class BlocksView {
   private takeOver(): void {
     const changes = [...this.pending.values()].flatMap((entry) => this.show(entry) ?? [])
     this.pending.clear()
-    for (const change of changes) for (const listener of this.listeners) listener(change)
+    for (const change of changes) this.listeners.tell(change)
   }
 
   private show(entry: KvEntry): BlocksChange | undefined {

@@ -1,6 +1,7 @@
 // The server side of one key-value bucket in memory: one revision counter for the whole bucket, the newest value of each
 // key, deletions kept as entries without a value.
 import { ConflictError } from '../base/errors.ts'
+import type { Subscription } from '../base/listeners.ts'
 import type { KvEntry } from './port.ts'
 import { isMatch } from './subject.ts'
 
@@ -63,8 +64,8 @@ export class MemoryBucket {
   }
 
   /** Calls `waiter` once, after the next change. */
-  onChange(waiter: () => void): () => void {
+  onChange(waiter: () => void): Subscription {
     this.#waiters.add(waiter)
-    return () => this.#waiters.delete(waiter)
+    return { stop: () => void this.#waiters.delete(waiter) }
   }
 }

@@ -2,6 +2,7 @@
 // sent as the faults of the hub say.
 import { assert } from '../base/assert.ts'
 import { UnavailableError } from '../base/errors.ts'
+import { Listeners, type Subscription as Listening } from '../base/listeners.ts'
 import { MemoryBucket } from './memory-bucket.ts'
 import type { Hub, Subscription } from './memory-bus.ts'
 import { type DelayRange, drawDelay, Link, PausableClock } from './memory-link.ts'
@@ -18,7 +19,7 @@ export class Connection implements Bus {
   readonly #hub: Hub
   readonly #mux: Mux
   readonly #subscriptions = new Set<Subscription>()
-  readonly #listeners: ((isConnected: boolean) => void)[] = []
+  readonly #listeners = new Listeners<boolean>()
   #up: Link
   #down: Link
   #phase: 'connected' | 'disconnected' | 'closed' | 'dead' = 'connected'
@@ -48,8 +49,8 @@ export class Connection implements Bus {
     return this.#phase === 'connected'
   }
 
-  onConnection(listener: (isConnected: boolean) => void): void {
-    this.#listeners.push(listener)
+  onConnection(listener: (isConnected: boolean) => void): Listening {
+    return this.#listeners.add(listener)
   }
 
   publish(subject: string, payload: Uint8Array, options: { headers?: BusHeaders; replyTo?: string } = {}): void {
@@ -71,7 +72,7 @@ export class Connection implements Bus {
   }
 
   subscribe(subject: string, options: { queue?: string }, onMessage: (message: BusMessage) => void): BusSubscription {
-    if (this.#mux.owns(subject)) return { stop: this.#mux.listen(subject, onMessage) }
+    if (this.#mux.owns(subject)) return this.#mux.listen(subject, onMessage)
     const subscription: Subscription = { filter: subject, queue: options.queue, connection: this, deliver: onMessage }
     this.#listen(subscription)
     return {
@@ -226,7 +227,7 @@ export class Connection implements Bus {
   }
 
   #tell(isConnected: boolean): void {
-    for (const listener of this.#listeners) listener(isConnected)
+    this.#listeners.tell(isConnected)
   }
 }
 

@@ -2,6 +2,7 @@
 // message id within a window, compare-and-set on the last sequence of a subject, new messages refused when it is full.
 // Knows nothing of connections; memory-bus.ts puts delays and faults around it.
 import { ConflictError, UnavailableError } from '../base/errors.ts'
+import type { Subscription } from '../base/listeners.ts'
 import type { AppendOptions, LogConfig, LogMessage, LogState } from './port.ts'
 import { hasWildcard, isMatch } from './subject.ts'
 
@@ -122,9 +123,9 @@ export class MemoryLog {
   }
 
   /** Calls `waiter` once, after the next append. */
-  onAppend(waiter: () => void): () => void {
+  onAppend(waiter: () => void): Subscription {
     this.#waiters.add(waiter)
-    return () => this.#waiters.delete(waiter)
+    return { stop: () => void this.#waiters.delete(waiter) }
   }
 
   #wake(): void {

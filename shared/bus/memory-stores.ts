@@ -2,6 +2,7 @@
 // meets the faults of the hub on the way.
 import { sleep } from '../base/clock.ts'
 import { RefusedError, UnavailableError } from '../base/errors.ts'
+import type { Subscription } from '../base/listeners.ts'
 import type { MemoryBucket } from './memory-bucket.ts'
 import type { Hub } from './memory-bus.ts'
 import type { Connection } from './memory-connection.ts'
@@ -220,12 +221,12 @@ interface Changes {
 }
 
 /** Answers at the next change, or with nothing new after a while: whoever waits asks again. */
-function answerOnce(hub: Hub, onChange: (wake: () => void) => () => void, answer: () => void): void {
+function answerOnce(hub: Hub, onChange: (wake: () => void) => Subscription, answer: () => void): void {
   const timer = hub.clock.after(pollMs, () => {
-    forget()
+    waiting.stop()
     answer()
   })
-  const forget = onChange(() => {
+  const waiting = onChange(() => {
     timer.cancel()
     answer()
   })

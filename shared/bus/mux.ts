@@ -3,6 +3,7 @@
 import { assert } from '../base/assert.ts'
 import type { Clock } from '../base/clock.ts'
 import { UnavailableError } from '../base/errors.ts'
+import type { Subscription } from '../base/listeners.ts'
 import { type BusMessage, signHeader } from './port.ts'
 
 /** What the server itself says in place of a message: 503 when nobody listens. 0 on an ordinary message. */
@@ -42,10 +43,10 @@ export class Mux {
     return subject.startsWith(this.#base) && !subject.endsWith('*') && !subject.endsWith('>')
   }
 
-  listen(inbox: string, listener: Listener): () => void {
+  listen(inbox: string, listener: Listener): Subscription {
     assert(!this.#listeners.has(inbox), `inbox ${inbox} is already listened to`)
     this.#listeners.set(inbox, listener)
-    return () => this.#listeners.delete(inbox)
+    return { stop: () => void this.#listeners.delete(inbox) }
   }
 
   deliver(message: BusMessage, status: InboxStatus): void {

@@ -2,6 +2,7 @@
 import type { Msg, MsgHdrs, NatsConnection } from '@nats-io/transport-node'
 import type { Clock } from '../base/clock.ts'
 import { type CarillonError, ConflictError, RefusedError, UnavailableError } from '../base/errors.ts'
+import type { Subscription } from '../base/listeners.ts'
 import type { Mux } from './mux.ts'
 import type { BusHeaders, BusMessage } from './port.ts'
 
@@ -12,7 +13,7 @@ export interface NatsLink {
   readonly clock: Clock
   readonly prefix: string
   isConnected(): boolean
-  onConnection(listener: (isConnected: boolean) => void): void
+  onConnection(listener: (isConnected: boolean) => void): Subscription
   /** Asks outside our prefix; fails at once while disconnected. */
   ask(subject: string, payload: Uint8Array, timeoutMs: number, headers?: MsgHdrs): Promise<BusMessage>
 }

@@ -10,6 +10,7 @@ import type { Msg, NatsConnection, Status } from '@nats-io/transport-node'
 import { assert } from '../base/assert.ts'
 import { type Clock, sleep } from '../base/clock.ts'
 import { textOf, UnavailableError } from '../base/errors.ts'
+import { Listeners } from '../base/listeners.ts'
 import { hex, systemRandom } from '../base/random.ts'
 import { connectTo, type NatsAddress } from '../nats/nats-connect.ts'
 import { Mux } from './mux.ts'
@@ -75,7 +76,7 @@ export async function connectNats(options: NatsBusOptions): Promise<Bus> {
     onConnection: link.onConnection,
     publish,
     subscribe(subject, { queue }, onMessage) {
-      if (mux.owns(subject)) return { stop: mux.listen(subject, onMessage) }
+      if (mux.owns(subject)) return mux.listen(subject, onMessage)
       let isStopped = false
       const callback = (error: Error | null, msg: Msg) => {
         if (error !== null) return onEvent(`subscription to ${subject}: ${error.message}`, 'error')
@@ -123,7 +124,7 @@ class NatsConnectionState {
   readonly #nc: NatsConnection
   readonly #clock: Clock
   readonly #onEvent: (text: string, level: BusEventLevel) => void
-  readonly #listeners: ((isConnected: boolean) => void)[] = []
+  readonly #listeners = new Listeners<boolean>()
   #isConnected = true
 
   constructor(nc: NatsConnection, clock: Clock, prefix: string, onEvent: (text: string, level: BusEventLevel) => void) {
@@ -138,9 +139,7 @@ class NatsConnectionState {
       clock,
       prefix,
       isConnected: () => this.#isConnected,
-      onConnection: (listener) => {
-        this.#listeners.push(listener)
-      },
+      onConnection: (listener) => this.#listeners.add(listener),
       ask: async (subject, payload, timeoutMs, headers) => {
         this.assertConnected()
         return mux.request({ subject, timeoutMs }, (inbox) =>
@@ -208,6 +207,6 @@ class NatsConnectionState {
     if (this.#isConnected === isConnected) return
     this.#isConnected = isConnected
     if (!isConnected) this.mux.failAll(new UnavailableError('bus-disconnected', reason))
-    for (const listener of this.#listeners) listener(isConnected)
+    this.#listeners.tell(isConnected)
   }
 }

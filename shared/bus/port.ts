@@ -9,6 +9,7 @@
 // After a timeout or a lost connection the fate of a write is unknown: it may have been stored.
 // A message published while the connection is down is dropped: core messages are delivered at most once.
 import type { Clock } from '../base/clock.ts'
+import type { Subscription } from '../base/listeners.ts'
 
 export type BusHeaders = Readonly<Record<string, string>>
 
@@ -27,9 +28,7 @@ export interface BusMessage {
   readonly payload: Uint8Array
 }
 
-export interface BusSubscription {
-  /** No message is delivered after this returns. */
-  stop(): void
+export interface BusSubscription extends Subscription {
   /** Asks for no more; resolves when what the server had sent before has been delivered. Absent where nothing is on the way. */
   drain?(): Promise<void>
 }
@@ -49,8 +48,8 @@ export interface Bus {
   /** The largest payload one message carries, bytes (the server's max_payload less room for headers). */
   readonly payloadBytesMax: number
   isConnected(): boolean
-  /** Called with true after a (re)connect and false after a loss. */
-  onConnection(listener: (isConnected: boolean) => void): void
+  /** Called with true after a (re)connect and false after a loss, until it is stopped. */
+  onConnection(listener: (isConnected: boolean) => void): Subscription
 
   publish(subject: string, payload: Uint8Array, options?: { headers?: BusHeaders; replyTo?: string }): void
   /** `subject` may hold `*` and a last `>`. Within one `queue` only one subscriber gets each message. */

@@ -14,6 +14,7 @@
 //       heard that they are to be read.
 import type { Clock } from '../base/clock.ts'
 import { ConflictError, textOf } from '../base/errors.ts'
+import { Listeners, type Subscription } from '../base/listeners.ts'
 import { patiently } from '../base/patience.ts'
 import type { Bus, KvBucket, KvEntry } from '../bus/port.ts'
 import {
@@ -74,7 +75,8 @@ export interface Membership {
   /** False when changes of the ring may have passed unheard for too long (M3), or for so many times as long. */
   isConfirmed(times?: number): boolean
   ring(): RingReply
-  onChange(listener: () => void): void
+  /** Called after each news of the ring, until it is stopped. */
+  onChange(listener: () => void): Subscription
   setState(state: MemberState): Promise<void>
   /** Says which partitions this member has caught up with; told at once when that has changed. */
   setHolds(partitions: readonly number[]): void
@@ -110,7 +112,7 @@ const JOIN_MS_MAX = 30_000
 export async function joinRing({ bus, clock, self, options, onError }: JoinDeps): Promise<Membership> {
   const bucket: KvBucket = await bus.bucket(RING_BUCKET)
   const heard = new Map<string, Heard>()
-  const listeners: (() => void)[] = []
+  const listeners = new Listeners<void>()
   const startedAtMs = clock.now()
   const cache: OwnersCache = { key: '', owners: [] }
   let partitions: { record: PartitionsRecord; revision: number } | undefined
@@ -162,7 +164,7 @@ export async function joinRing({ bus, clock, self, options, onError }: JoinDeps)
     readers: (partition) => view().readers(partition),
     isConfirmed,
     ring: () => ringReplyOf(view(), { by: self.id, isConfirmed: isConfirmed() }),
-    onChange: (listener) => void listeners.push(listener),
+    onChange: (listener) => listeners.add(listener),
     async setState(next) {
       if (state !== 'LEAVING') state = next // who leaves does not come back
       await beat()
@@ -242,7 +244,7 @@ export async function joinRing({ bus, clock, self, options, onError }: JoinDeps)
 
   function tell(): void {
     seen = undefined
-    for (const listener of listeners) listener()
+    listeners.tell()
   }
 
   // ---- telling ----

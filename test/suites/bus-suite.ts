@@ -129,6 +129,8 @@ function messageTests(ground: Ground): void {
     const [from, to] = [await ground.connect(), await ground.connect()]
     const turns: boolean[] = []
     from.onConnection((isConnected) => turns.push(isConnected))
+    const stopped: boolean[] = []
+    from.onConnection((isConnected) => stopped.push(isConnected)).stop()
     const heard: string[] = []
     to.subscribe('silence', {}, () => undefined)
     to.subscribe('after', {}, (m) => heard.push(text(m.payload)))
@@ -149,6 +151,7 @@ function messageTests(ground: Ground): void {
     await until(() => heard.length > 0, 'a message after the reconnect')
     expect(heard).toEqual(['heard'])
     expect(turns).toEqual([false, true])
+    expect(stopped).toEqual([])
   })
 
   test('the server says what it is', async () => {

@@ -93,7 +93,7 @@ const nobody: Membership = {
   ring: () => {
     throw new Error('nobody has no ring')
   },
-  onChange: () => {},
+  onChange: () => ({ stop: () => {} }),
   setState: async () => {},
   setHolds: () => {},
   setDamage: () => {},

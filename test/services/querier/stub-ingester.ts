@@ -269,7 +269,7 @@ export function fixedMembership(
     ring: () => {
       throw new Error('nobody asks this stub for the ring')
     },
-    onChange: () => {},
+    onChange: () => ({ stop: () => {} }),
     setState: async () => {},
     setHolds: () => {},
     setDamage: () => {},
