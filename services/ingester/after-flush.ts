@@ -5,13 +5,13 @@
 //   G2  Metadata, and the newest exemplars, that stand only before M(f), or in batches of earlier epochs, are stated again before
 //       `flushed.<p>` becomes f (flush.ts), and with that before they are purged.
 //   G3  A segment leaves memory when the flush was seen `drop-after` ago; an owner that holds something else than what was flushed uploads it
-//       as a supplement before.
+//       as a supplement before. So does one that had to begin again with what it left behind, which nobody is shown (D10).
 import { sleep } from '../../shared/base/clock.ts'
 import type { BlockEntry, Manifest } from '../../shared/contracts/blocks.ts'
 import { withFlushed } from '../../shared/contracts/deletes.ts'
 import { logName } from '../../shared/contracts/log.ts'
 import type { IngesterConfig } from './config.ts'
-import { buildAndUpload, digestOf, type FlushDeps } from './flush.ts'
+import { buildAndUpload, digestOf, type FlushDeps, type Holder } from './flush.ts'
 import { isMark } from './log-checks.ts'
 import type { Owner } from './owner.ts'
 import { restate } from './restate.ts'
@@ -71,24 +71,37 @@ export class FlushedSeen {
 export async function dropFlushed(owner: Owner, seen: FlushedSeen, deps: AfterFlushDeps): Promise<void> {
   const { blocks, clock, config, log, metrics } = deps
   const { partition, state } = owner
-  const due = seen.due(blocks.flushed(partition), clock.monotonic(), config.dropAfterMs)
-  const upTo = Math.min(due, state.segment - 1)
+  const flushed = blocks.flushed(partition)
+  const due = seen.due(flushed, clock.monotonic(), config.dropAfterMs)
   if (owner.tooNew !== undefined) return // what it holds is not all there is
-  if (upTo <= state.droppedUpTo) return
-  const digests = blocks.flushedRecord(partition)?.digests ?? {}
-  const held = state.segments().filter((segment) => segment > state.droppedUpTo && segment <= upTo)
-  for (const segment of held) {
-    if (digests[segment] === digestOf(state, segment)) continue
-    log.warn({ partition, segment }, 'the flushed blocks hold something else than this owner: it adds what it has')
-    await supplement(owner, segment, deps)
+  for (const left of owner.leftBehind) {
+    if (left.state.segments().some((segment) => segment > flushed)) continue
+    await addWhatLacks(left, flushed, deps)
+    owner.free(left)
   }
+  const upTo = Math.min(due, state.segment - 1)
+  if (upTo <= state.droppedUpTo) return
+  const count = await addWhatLacks(owner, upTo, deps)
   if (owner.state !== state) return
   owner.drop(upTo)
-  metrics.dropped.inc(held.length)
+  metrics.dropped.inc(count)
   log.info({ partition, segment: upTo }, 'segments up to this one left memory')
 }
 
-async function supplement(owner: Owner, segment: number, deps: AfterFlushDeps): Promise<void> {
+/** Adds each segment that holds something else than what was flushed. Answers how many it holds. */
+async function addWhatLacks(holder: Holder, upTo: number, deps: AfterFlushDeps): Promise<number> {
+  const { partition, state } = holder
+  const digests = deps.blocks.flushedRecord(partition)?.digests ?? {}
+  const held = state.segments().filter((segment) => segment > state.droppedUpTo && segment <= upTo)
+  for (const segment of held) {
+    if (digests[segment] === digestOf(state, segment)) continue
+    deps.log.warn({ partition, segment }, 'the flushed blocks hold something else than this owner: it adds what it has')
+    await supplement(holder, segment, deps)
+  }
+  return held.length
+}
+
+async function supplement(owner: Holder, segment: number, deps: AfterFlushDeps): Promise<void> {
   for (const [tenant, head] of owner.state.heads) {
     if (head.sampleCountOf(segment) === 0) continue
     const built = await buildAndUpload(owner, { tenant, segment }, deps)

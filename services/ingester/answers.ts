@@ -40,7 +40,7 @@ export class Walk {
   private readonly cursor: RefCursor
   private readonly endReading: () => void
 
-  constructor(owner: Owner, strings: StringTable, head: Head, refs: Uint32Array) {
+  constructor(owner: Pick<Owner, 'state' | 'partition'>, strings: StringTable, head: Head, refs: Uint32Array) {
     this.state = owner.state
     this.partition = owner.partition
     this.cursor = head.cursor(refs)
@@ -72,7 +72,7 @@ export function allRefs(head: Head): Uint32Array {
 
 /** Throws UnavailableError `err-carillon-not-owner` when the owner went while the question waited. */
 export function stampOf(owner: Owner): OwnerStamp {
-  if (owner.isGone) {
+  if (owner.isStopped) {
     throw new UnavailableError('err-carillon-not-owner', `partition ${owner.partition} went to its new owners`)
   }
   const warnings = owner.damages

@@ -45,6 +45,9 @@ export interface FlushDeps extends RestateDeps {
   readonly onStep?: (step: FlushStep) => void
 }
 
+/** Whoever holds segments of a partition: an owner, or what it left behind. */
+export type Holder = Pick<Owner, 'partition' | 'state'>
+
 const REFRESH_MS = 5_000
 /** How long series are copied out of a head at a stretch, and how many between two looks at the clock. */
 const SLICE_MS = 5
@@ -149,7 +152,7 @@ async function flushTenants(owner: Owner, segment: number, deps: FlushDeps): Pro
 
 /** Builds, uploads and reads back the blocks of one tenant and segment. */
 export async function buildAndUpload(
-  owner: Owner,
+  owner: Holder,
   of: { tenant: string; segment: number },
   deps: FlushDeps,
 ): Promise<BuiltBlock[]> {
@@ -164,7 +167,7 @@ export async function buildAndUpload(
 
 /** The blocks of one tenant and segment: of each part into which deletions cut it its own (X2). */
 export async function buildSegment(
-  owner: Owner,
+  owner: Holder,
   { tenant, segment }: { tenant: string; segment: number },
   deps: FlushDeps,
 ): Promise<BuiltBlock[]> {
@@ -188,7 +191,7 @@ export async function buildSegment(
 
 /** The samples of a part of a segment, in short stretches: in between the head goes on taking in and answering. */
 async function* partFrames(
-  owner: Owner,
+  owner: Holder,
   { head, part }: { head: Head; part: StoredPart },
   { clock, strings }: FlushDeps,
 ): AsyncIterable<SelectFrame> {

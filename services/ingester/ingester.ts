@@ -76,7 +76,6 @@ export function ingester(deps: IngesterDeps): MemberActor & { owners(): readonly
   const builder = bus.kind === 'memory' ? inlineBuilder() : threadBuilder()
   let bucket: KvBucket
   let blocks: Blocks
-  let damagedOwners: Owner[] = []
   let isActive = false
   let isLeaving = false
 
@@ -255,9 +254,6 @@ export function ingester(deps: IngesterDeps): MemberActor & { owners(): readonly
       metrics: counts,
       blocks,
       without: deps.without ?? NOTHING,
-      onDamage: () => {
-        if (!damagedOwners.includes(owner)) damagedOwners.push(owner)
-      },
     })
     owners.set(partition, owner)
     try {
@@ -338,12 +334,10 @@ export function ingester(deps: IngesterDeps): MemberActor & { owners(): readonly
   }
 
   async function fillAll(): Promise<void> {
-    const damaged = damagedOwners
-    damagedOwners = []
-    for (const owner of damaged) {
+    for (const owner of owners.values()) {
+      if (owner.damages.every(({ state }) => state !== 'open')) continue
       const others = membership.readers(owner.partition).filter((other) => other !== id)
-      const isSettled = await fillDamage(owner, { bus, log, metrics: counts, strings, others })
-      if (!isSettled && !damagedOwners.includes(owner)) damagedOwners.push(owner)
+      await fillDamage(owner, { bus, log, metrics: counts, strings, others })
     }
   }
 
@@ -391,7 +385,7 @@ export function ingester(deps: IngesterDeps): MemberActor & { owners(): readonly
   }
 
   function bytesHeld(): number {
-    return strings.bytes + sumOf((owner) => [...owner.state.heads.values()].reduce((sum, head) => sum + head.bytes, 0))
+    return strings.bytes + sumOf((owner) => owner.bytes)
   }
 }
 

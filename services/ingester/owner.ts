@@ -3,21 +3,29 @@
 // Invariants
 //   O1  Messages are applied in the order of their sequences, each at least once.
 //   O2  What a log does not deliver is named as damage and asked of another owner; it is never passed over in silence.
-//   O3  An owner answers only when it has reached an end of the log that was read recently (L18).
+//   O3  An owner answers only when it has reached an end of the log that was read recently, and after its reading last began (L18).
 //   O4  What `flushed.<p>` says is in blocks is neither replayed nor missed (L16): reading begins at the mark that it names, and a jump
 //       is explained only by it, read again.
+//   O5  A jump frees nothing: what was held before it may be half, so it is shown to nobody from then on, and is compared with what was
+//       flushed before it is freed (D10; after-flush.ts). So is what was held of a log that was made anew.
+//   O6  After `stop` nothing holds it: no timer, no watch, no listener, no reader of its log.
 import { type Clock, sleep } from '../../shared/base/clock.ts'
 import { CorruptError, textOf, UnavailableError } from '../../shared/base/errors.ts'
+import type { Subscription } from '../../shared/base/listeners.ts'
 import type { Blocks } from '../../shared/blocks/port.ts'
-import type { Bus, KvBucket, LogConsumer, LogMessage, LogState } from '../../shared/bus/port.ts'
+import type { Bus, KvBucket, LogMessage, LogState } from '../../shared/bus/port.ts'
+import type { Flushed } from '../../shared/contracts/blocks.ts'
 import { type Checkpoint, checkpointKey, encodeRecord, logName, parseRecord } from '../../shared/contracts/log.ts'
 import type { Log } from '../../shared/telemetry/log.ts'
 import type { StringTable } from '../../shared/tsdb/head/string-table.ts'
+import { AppliedMessages } from './applied-messages.ts'
 import type { IngesterConfig } from './config.ts'
 import { DAMAGES_MAX, type Damage, type DamageKind } from './damage.ts'
 import { APPLIED_BY, checkOf, isMark, kindOf, type SeenMark } from './log-checks.ts'
 import type { OwnerMetrics } from './owner-metrics.ts'
+import { type Following, type Phase, type Replaying, readingOf } from './owner-phase.ts'
 import { PartitionState } from './partition-state.ts'
+import { Reading } from './reading.ts'
 import { type StoredBatch, StoredBatches } from './stored-batches.ts'
 
 export interface OwnerDeps {
@@ -31,28 +39,24 @@ export interface OwnerDeps {
   readonly metrics: OwnerMetrics
   readonly strings: StringTable
   readonly without: ReadonlySet<string>
-  /** Called for damage that another owner may fill. */
-  readonly onDamage: (damage: Damage) => void
   /** What is in blocks by now; absent where nothing is ever flushed. */
   readonly blocks?: Pick<Blocks, 'flushedRecord' | 'refresh'>
 }
 
-/** Messages whose checksums are remembered, to find where a rewound log still agrees. */
-const REMEMBERED_MAX = 4096
+/** What an owner held when it had to begin again: nothing more is applied to it. */
+export interface LeftBehind {
+  readonly partition: number
+  readonly state: PartitionState
+  readonly incarnation: string
+}
+
 const WAIT_STEP_MS = 5
-/** Ends of the log that were read and are not reached yet: of more the newest count. */
-const READS_MAX = 100
-const READ_TIMEOUT_MS = 5_000
-/** How long a leader may be behind the copies it leads. */
-const BEHIND_MS = 1_000
-/** Without progress for this long before the log's end, it is looked whether anything is there. */
-const STALLED_MS = 3_000
-/** How often the newest applied message is compared with the log where nothing was interrupted. */
-const COMPARE_MS = 30_000
 /** How long a jump waits for the newest watermark. */
 const REFRESH_MS = 5_000
 /** Marks that are remembered: of segments that are not flushed, and the one before. */
 const MARKS_MAX = 10_000
+/** States that may be left behind: of more the oldest is given up. */
+const LEFT_BEHIND_MAX = 8
 
 export class Owner {
   readonly partition: number
@@ -63,6 +67,8 @@ export class Owner {
   /** The end of the log as last read, and which life of the log it is. */
   end: LogState | undefined
   readonly damages: Damage[] = []
+  /** O5: states that were left behind, oldest first. Each holds what memory held then: together no more than was ever applied and not flushed. */
+  leftBehind: readonly LeftBehind[] = []
   /** Monotonic time at which the current mark was seen to be committed (L8). */
   markSeenMs = 0
   /** The marks applied, by number, from the newest flushed segment on. */
@@ -70,36 +76,19 @@ export class Owner {
   /** The next segment is to be opened as soon as `segment-min` allows. */
   wantsMark = false
   private readonly deps: OwnerDeps
-  private consumer: LogConsumer | undefined
-  /** Ends that were read and are not reached yet, then the time of the newest reached read. */
-  private reads: { seq: number; atMs: number }[] = []
-  private reachedAtMs = Number.NEGATIVE_INFINITY
-  private readonly remembered = new Map<number, number>()
+  private phase: Phase = { kind: 'new' }
+  private readonly applied: AppliedMessages
   private readonly stored: StoredBatches
   /** The newest batch that was known to be stored before `end` was read. */
   private storedBefore: StoredBatch | undefined
-  /** Applied when the connection was lost: must still stand in the log when it is back. */
-  private doubtedSeq: number | undefined
-  private stalledSeq = -1
-  private stalledSinceMs = 0
-  private checkpoint: Checkpoint | undefined
+  private connection: Subscription | undefined
   private savedSeq = 0
-  /** Stopped: its memory was given back. */
-  isGone = false
-  private isMending = false
-  /** The log was found to be another than the one applied: nothing is applied until it is known from where on. */
-  private isRewound = false
-  /** What a newer version wrote into the log, in words: from there on nothing is answered, led, flushed, purged or dropped here. */
-  tooNew: string | undefined
-  /** Since when the log is said to end before what was applied. */
-  private behindSinceMs: number | undefined
-  private hasMetEnd = false
-  private nextCompareMs = 0
 
   constructor(deps: OwnerDeps) {
     this.deps = deps
     this.partition = deps.partition
     this.state = this.freshState()
+    this.applied = new AppliedMessages(logName(deps.partition), deps.bus.logs)
     this.stored = new StoredBatches(deps.bucket, deps.partition)
   }
 
@@ -107,12 +96,22 @@ export class Owner {
     return this.end?.incarnation ?? ''
   }
 
+  get isStopped(): boolean {
+    return this.phase.kind === 'stopped'
+  }
+
   get isCaughtUp(): boolean {
-    return (
-      this.tooNew === undefined &&
-      !this.isRewound &&
-      this.deps.clock.monotonic() - this.reachedAtMs < this.deps.config.staleAfterMs
-    )
+    return this.phase.kind === 'following' && this.phase.reading.isFresh(this.deps.config.staleAfterMs)
+  }
+
+  /** What a newer version wrote into the log, in words. */
+  get tooNew(): string | undefined {
+    return this.phase.kind === 'too-new' ? this.phase.text : undefined
+  }
+
+  /** Of all that it holds, shown or left behind. */
+  get bytes(): number {
+    return this.leftBehind.reduce((sum, { state }) => sum + state.bytes, this.state.bytes)
   }
 
   /** The first segment that it answers for. */
@@ -121,37 +120,50 @@ export class Owner {
     return droppedUpTo > 0 ? droppedUpTo + 1 : (this.state.segments()[0] ?? segment)
   }
 
+  /** After a failure it is to be stopped. */
   async start(): Promise<void> {
-    const { bucket, partition, id } = this.deps
+    const { bucket, partition, id, bus, clock } = this.deps
+    this.connection = bus.onConnection(() => readingOf(this.phase)?.doubt(this.appliedSeq))
     const saved = await bucket.get(checkpointKey(partition, id))
-    if (saved?.value) this.checkpoint = parseRecord(saved.value, 'checkpoint') as unknown as Checkpoint
+    const checkpoint = saved?.value ? (parseRecord(saved.value, 'checkpoint') as unknown as Checkpoint) : undefined
     await this.stored.start()
-    this.deps.bus.onConnection(() => {
-      this.doubtedSeq = Math.min(this.doubtedSeq ?? this.appliedSeq, this.appliedSeq)
-    })
-    await this.readEnd()
-    this.follow(await this.beginning())
+    const atMs = clock.monotonic()
+    this.storedBefore = this.stored.newest()
+    this.end = await bus.logs.state(logName(partition))
+    const fromSeq = await this.beginning(this.end)
+    if (this.isStopped) throw new UnavailableError('owner-stopped', `partition ${partition} was given away meanwhile`)
+    const reading = this.read(fromSeq)
+    reading.addEnd(this.end.lastSeq, atMs)
+    this.phase = { kind: 'replaying', reading, checkpoint }
+    this.noteReached()
   }
 
   /** Where reading begins (O4). What lies before is taken for applied. */
-  private async beginning(): Promise<number> {
-    const { bus, partition } = this.deps
-    const firstSeq = Math.max(1, this.end?.firstSeq ?? 1)
-    const flushed = this.deps.blocks?.flushedRecord(partition)
-    if (flushed === undefined) return firstSeq
+  private async beginning({ firstSeq, incarnation }: LogState): Promise<number> {
+    const flushed = this.deps.blocks?.flushedRecord(this.partition)
+    if (flushed === undefined) return Math.max(1, firstSeq)
     this.state.dropSegments(flushed.segment)
-    const { seq, nonce, incarnation } = flushed.mark
-    const isSameLog = incarnation === this.incarnation
-    const message = isSameLog ? await bus.logs.get(logName(partition), seq, REFRESH_MS) : undefined
-    if (message !== undefined && isMark(message, partition, nonce)) this.appliedSeq = seq - 1
-    else if (!isSameLog) this.appliedSeq = firstSeq - 1
+    if (flushed.mark.incarnation !== incarnation) this.appliedSeq = Math.max(1, firstSeq) - 1
+    else if (await this.stands(flushed)) this.appliedSeq = flushed.mark.seq - 1
     return this.appliedSeq + 1
   }
 
-  /** Frees what is in blocks by now. Damage that nobody could fill stands beside its blocks; where there are none it stays here. */
+  /** Whether the log holds the mark that a watermark names: another message may stand there by now. */
+  private async stands({ mark }: Flushed): Promise<boolean> {
+    const { bus, partition } = this.deps
+    const message = await bus.logs.get(logName(partition), mark.seq, REFRESH_MS)
+    return message !== undefined && isMark(message, partition, mark.nonce)
+  }
+
+  /** Frees what is in blocks by now. */
   drop(upTo: number): void {
-    const held = this.state.segments()
+    this.forget(upTo)
     this.state.dropSegments(upTo)
+  }
+
+  /** Damage that nobody could fill stands beside its blocks; where there are none it stays here. */
+  private forget(upTo: number): void {
+    const held = this.state.segments()
     for (const number of [...this.marks.keys()]) if (number < upTo) this.marks.delete(number)
     const kept = this.damages.filter(
       ({ segment, state }) => segment > upTo || (state === 'missing' && !held.includes(segment)),
@@ -159,76 +171,42 @@ export class Owner {
     this.damages.splice(0, this.damages.length, ...kept)
   }
 
+  /** O6 */
   async stop(): Promise<void> {
-    this.isGone = true
+    const reading = readingOf(this.phase)
+    this.phase = { kind: 'stopped' }
+    this.connection?.stop()
     this.stored.stop()
-    await this.consumer?.stop()
+    await reading?.consumer.stop()
     this.state.dispose()
+    for (const { state } of this.leftBehind) state.dispose()
+    this.leftBehind = []
   }
 
   /** Reads the end of the log, and looks whether the log still is the one that was applied. */
   async readEnd(): Promise<void> {
     const { bus, clock, partition } = this.deps
+    const reading = readingOf(this.phase)
+    if (reading === undefined || this.phase.kind === 'mending') return
     const atMs = clock.monotonic()
-    const before = this.end
     const { appliedSeq } = this
     const storedBefore = this.stored.newest()
     const end = await bus.logs.state(logName(partition))
-    if (this.isGone) return
-    const isSame = before === undefined || before.incarnation === end.incarnation
-    if (isSame && !this.isRewound && end.lastSeq < appliedSeq && this.mayCatchUp(appliedSeq)) return
-    if (end.lastSeq >= appliedSeq) this.behindSinceMs = undefined
+    if (readingOf(this.phase) !== reading || this.tooNew !== undefined) return
+    const isRewound = this.phase.kind === 'rewound'
+    if (this.incarnation !== end.incarnation) return this.startOver(end)
+    if (!isRewound && reading.mayCatchUp(end.lastSeq, appliedSeq)) return
     this.end = end
     this.storedBefore = storedBefore
-    if (!isSame) return this.startOver('the log was made anew')
-    if (this.isRewound || end.lastSeq < appliedSeq || !(await this.agreesWithLog())) return this.mendRewind(end)
-    if (await this.lacksTail(end)) this.passOverTail(end)
-    this.reads.push({ seq: end.lastSeq, atMs })
-    if (this.reads.length > READS_MAX) this.reads.shift()
-    if (this.hasMetEnd) this.checkHighWater()
+    if (isRewound || end.lastSeq < appliedSeq || !(await reading.agrees(this.applied, this.appliedSeq)))
+      return this.mend(end)
+    const reachedSeq = this.appliedSeq
+    const isTailLost = await reading.lacksTail(end, reachedSeq)
+    if (readingOf(this.phase) !== reading) return
+    if (isTailLost && this.isApplying && this.appliedSeq === reachedSeq) this.passOverTail(end)
+    reading.addEnd(end.lastSeq, atMs)
+    if (this.phase.kind === 'following') this.checkHighWater()
     this.noteReached()
-  }
-
-  /** Of several servers the leader may be behind the copy that delivered, for a moment: what it says is believed when it goes on saying so. */
-  private mayCatchUp(appliedSeq: number): boolean {
-    const nowMs = this.deps.clock.monotonic()
-    this.behindSinceMs ??= nowMs
-    this.doubtedSeq = Math.min(this.doubtedSeq ?? appliedSeq, appliedSeq)
-    return nowMs - this.behindSinceMs < BEHIND_MS
-  }
-
-  /** After an interruption, and now and then: is the newest applied message still the one that the log holds there? Sequences that
-   *  were used again after a loss would otherwise be passed over. */
-  private async agreesWithLog(): Promise<boolean> {
-    const { bus, clock, partition } = this.deps
-    const seq = this.doubtedSeq ?? this.appliedSeq
-    const crc = this.remembered.get(seq)
-    const isDue = this.doubtedSeq !== undefined || clock.monotonic() >= this.nextCompareMs
-    if (crc === undefined) this.doubtedSeq = undefined // nothing applied yet, or so much since that it is forgotten
-    if (crc === undefined || !isDue) return true
-    this.nextCompareMs = clock.monotonic() + COMPARE_MS
-    const message = await bus.logs.get(logName(partition), seq, READ_TIMEOUT_MS)
-    if (message === undefined && (await bus.logs.state(logName(partition))).firstSeq > seq) this.doubtedSeq = undefined
-    else if (message === undefined || checkOf(message) !== crc) return false
-    if (this.doubtedSeq === seq) this.doubtedSeq = undefined
-    return true
-  }
-
-  /** The log says that it reaches further, but delivers nothing and has nothing there. */
-  private async lacksTail({ firstSeq, lastSeq }: LogState): Promise<boolean> {
-    const { bus, clock, partition } = this.deps
-    const { appliedSeq } = this
-    if (appliedSeq !== this.stalledSeq || appliedSeq >= lastSeq) {
-      this.stalledSeq = appliedSeq
-      this.stalledSinceMs = clock.monotonic()
-      return false
-    }
-    if (clock.monotonic() - this.stalledSinceMs < STALLED_MS) return false
-    this.stalledSinceMs = clock.monotonic()
-    for (let seq = Math.max(appliedSeq + 1, firstSeq); seq <= lastSeq; seq++) {
-      if ((await bus.logs.get(logName(partition), seq, READ_TIMEOUT_MS)) !== undefined) return false
-    }
-    return this.appliedSeq === appliedSeq
   }
 
   private passOverTail({ firstSeq, lastSeq }: LogState): void {
@@ -243,7 +221,7 @@ export class Owner {
     const { clock } = this.deps
     const untilMs = clock.monotonic() + waitMs
     while (this.appliedSeq < seq || !this.isCaughtUp) {
-      if (this.tooNew !== undefined || clock.monotonic() >= untilMs) {
+      if (this.tooNew !== undefined || this.isStopped || clock.monotonic() >= untilMs) {
         const behind = `has applied ${this.appliedSeq}, ${Math.max(seq, this.end?.lastSeq ?? 0)} was asked for`
         const text = `partition ${this.partition} ${this.tooNew ?? behind}`
         throw new UnavailableError('err-carillon-owner-behind', text)
@@ -255,7 +233,7 @@ export class Owner {
   async saveCheckpoint(): Promise<void> {
     const { bucket, partition, id } = this.deps
     const seq = this.appliedSeq
-    const crc = this.remembered.get(seq)
+    const crc = this.applied.crcOf(seq)
     if (seq === this.savedSeq || crc === undefined) return
     await bucket.put(checkpointKey(partition, id), encodeRecord({ seq, crc, incarnation: this.incarnation }))
     this.savedSeq = seq
@@ -268,14 +246,16 @@ export class Owner {
     state: Damage['state'] = 'open',
   ): void {
     const { fromSeq, toSeq, segment = this.state.segment } = range
-    if (kind === 'newer-version')
-      this.tooNew ??= `cannot be read from sequence ${fromSeq} on: ${text}; start a newer version of Carillon`
+    const { phase } = this
+    if (kind === 'newer-version' && (phase.kind === 'replaying' || phase.kind === 'following')) {
+      const words = `cannot be read from sequence ${fromSeq} on: ${text}; start a newer version of Carillon`
+      this.phase = { kind: 'too-new', reading: phase.reading, text: words }
+    }
     const damage: Damage = { kind, fromSeq, toSeq, segment, text, state }
     if (kind === 'gap') this.state.noteHole(toSeq + 1)
     this.deps.metrics.damage.with({ kind }).inc()
     this.deps.log.error({ partition: this.partition, kind, fromSeq, toSeq, segment }, `log damage: ${text}`)
     if (this.damages.length < DAMAGES_MAX) this.damages.push(damage)
-    if (state === 'open') this.deps.onDamage(damage)
   }
 
   private freshState(): PartitionState {
@@ -291,57 +271,94 @@ export class Owner {
     })
   }
 
-  private follow(fromSeq: number): void {
-    const { bus, log, partition } = this.deps
-    this.consumer = bus.logs.consume(
+  private read(fromSeq: number): Reading {
+    const { bus, clock, log, partition } = this.deps
+    const consumer = bus.logs.consume(
       logName(partition),
       fromSeq,
       (message) => this.apply(message),
       (error) => {
-        if (error instanceof CorruptError) this.isRewound = true
+        if (error instanceof CorruptError) this.distrust()
         log.warn({ partition, reason: textOf(error) }, 'reading the log was interrupted')
       },
     )
+    return new Reading({ consumer, clock, logs: bus.logs, log: logName(partition) })
+  }
+
+  /** Nothing more is applied, or answered, until `readEnd` has found where the log still agrees. */
+  private distrust(): void {
+    const { phase } = this
+    if (phase.kind === 'replaying' || phase.kind === 'following') this.phase = { kind: 'rewound', was: phase }
+  }
+
+  private get isApplying(): boolean {
+    const { kind } = this.phase
+    return kind === 'replaying' || kind === 'following' || kind === 'too-new'
   }
 
   /** O1: applies the next message; a sequence that is not the next one is damage, unless a purge explains it (O4). */
   private apply(message: LogMessage): void | Promise<void> {
-    if (this.isGone || this.isMending || this.isRewound) return
+    if (!this.isApplying) return
     const { seq } = message
     const crc = checkOf(message)
     if (seq <= this.appliedSeq) {
-      const before = this.remembered.get(seq)
-      if (before !== undefined && before !== crc) this.isRewound = true
+      if (this.applied.contradicts(message, crc)) this.distrust()
       return // delivered again after an interruption
     }
-    const expected = this.appliedSeq + 1
-    const isFree = this.appliedSeq === 0 && this.deps.blocks === undefined
-    const firstSeq = isFree ? Math.max(1, this.end?.firstSeq ?? 1) : expected
-    if (seq <= firstSeq) return this.applyNext(message, crc)
-    if (this.deps.blocks !== undefined) return this.applyAfterJump(message, firstSeq, this.deps.blocks)
-    this.reportJump(firstSeq, seq)
+    const { blocks } = this.deps
+    const isFree = this.appliedSeq === 0 && blocks === undefined
+    const expected = isFree ? Math.max(1, this.end?.firstSeq ?? 1) : this.appliedSeq + 1
+    if (seq <= expected) return this.applyNext(message, crc)
+    if (blocks !== undefined) return this.applyAfterJump(message, blocks)
+    this.reportJump(expected, seq)
     this.applyNext(message, crc)
   }
 
-  private async applyAfterJump(
-    message: LogMessage,
-    fromSeq: number,
-    blocks: Pick<Blocks, 'flushedRecord' | 'refresh'>,
-  ): Promise<void> {
+  private async applyAfterJump(message: LogMessage, blocks: Pick<Blocks, 'flushedRecord' | 'refresh'>): Promise<void> {
     const { partition } = this.deps
     const { appliedSeq } = this
     await blocks.refresh({ partition }, REFRESH_MS)
-    if (this.isGone || this.isMending || this.isRewound) return
-    if (appliedSeq !== this.appliedSeq) return this.apply(message)
     const flushed = blocks.flushedRecord(partition)
     const isPurged = flushed?.mark.incarnation === this.incarnation && message.seq <= flushed.mark.seq
-    if (isPurged) this.drop(flushed.segment)
-    else this.reportJump(fromSeq, message.seq)
-    this.applyNext(message, checkOf(message))
+    const beginsAt = isPurged && (await this.stands(flushed)) ? flushed.mark.seq : message.seq
+    if (!this.isApplying) return
+    if (appliedSeq !== this.appliedSeq) return this.apply(message)
+    if (isPurged) this.beginAgain(flushed.segment, beginsAt)
+    else this.reportJump(appliedSeq + 1, message.seq)
+    if (message.seq > this.appliedSeq) this.applyNext(message, checkOf(message))
   }
 
   private reportJump(fromSeq: number, seq: number): void {
     this.report('gap', { fromSeq, toSeq: seq - 1 }, `sequences ${fromSeq} to ${seq - 1} were not delivered`)
+  }
+
+  /** As an owner that begins with what `flushed.<p>` leaves (O4), which was purged while this one was away. */
+  private beginAgain(flushed: number, seq: number): void {
+    const facts = { partition: this.partition, fromSeq: this.appliedSeq + 1, toSeq: seq - 1, flushed }
+    this.deps.log.warn(facts, 'the log was purged beyond what this owner has applied: it begins again behind that')
+    this.forget(flushed)
+    this.leaveBehind()
+    this.state.dropSegments(flushed)
+    this.appliedSeq = seq - 1
+    readingOf(this.phase)?.forgetEnds() // O3
+  }
+
+  /** O5 */
+  private leaveBehind(): void {
+    const { state, partition, incarnation } = this
+    this.state = this.freshState()
+    if (state.segments().length === 0) return state.dispose()
+    this.leftBehind = [...this.leftBehind, { state, partition, incarnation }]
+    if (this.leftBehind.length <= LEFT_BEHIND_MAX) return
+    const oldest = this.leftBehind[0]!
+    this.deps.log.error({ partition, segments: oldest.state.segments() }, 'given up: too often left behind')
+    this.free(oldest)
+  }
+
+  /** What was left behind is in blocks by now. */
+  free(left: LeftBehind): void {
+    this.leftBehind = this.leftBehind.filter((each) => each !== left)
+    left.state.dispose()
   }
 
   private applyNext(message: LogMessage, crc: number): void {
@@ -350,11 +367,10 @@ export class Owner {
     if (kind !== undefined) this.state[APPLIED_BY[kind]](seq, payload)
     else this.report('bad-checksum', { fromSeq: seq, toSeq: seq }, `message on unknown subject ${message.subject}`)
     if (kind === 'mark') this.noteMark(seq)
-    if (!this.hasMetEnd) this.checkStored(message)
-    this.checkCheckpoint(seq, crc)
+    if (this.phase.kind === 'replaying') this.checkKnown(message, crc, this.phase)
     this.appliedSeq = seq
     this.appliedMax = Math.max(this.appliedMax, seq)
-    this.remember(seq, crc)
+    this.applied.add(seq, crc)
     this.deps.metrics.applied.inc()
     this.noteReached()
   }
@@ -368,17 +384,15 @@ export class Owner {
     if (this.marks.size > MARKS_MAX) this.marks.delete(this.marks.keys().next().value!)
   }
 
-  private remember(seq: number, crc: number): void {
-    this.remembered.set(seq, crc)
-    if (this.remembered.size > REMEMBERED_MAX) this.remembered.delete(this.remembered.keys().next().value!)
-  }
-
   /** O3, and once at the first end met: does the log end where it is known to have ended before? */
   private noteReached(): void {
-    while (this.reads.length > 0 && this.reads[0]!.seq <= this.appliedSeq) this.reachedAtMs = this.reads.shift()!.atMs
-    if (this.hasMetEnd || !this.isCaughtUp) return
-    this.hasMetEnd = true
-    const { checkpoint } = this
+    const { phase } = this
+    if (phase.kind !== 'replaying' && phase.kind !== 'following') return
+    const { reading } = phase
+    reading.reach(this.appliedSeq)
+    if (phase.kind === 'following' || !reading.isFresh(this.deps.config.staleAfterMs)) return
+    this.phase = { kind: 'following', reading }
+    const { checkpoint } = phase
     if (checkpoint && checkpoint.incarnation === this.incarnation && checkpoint.seq > this.appliedSeq) {
       this.reportLostTail(checkpoint.seq, 'this owner had applied')
     }
@@ -393,78 +407,66 @@ export class Owner {
     this.reportLostTail(storedBefore.seq, `${storedBefore.writer} had stored`)
   }
 
-  /** While the log is read again: where a writer had stored a batch, that very batch must stand. */
-  private checkStored(message: LogMessage): void {
-    const { seq } = message
-    for (const { writer } of this.stored.replacedBy(message, this.incarnation)) {
-      const text = `sequence ${seq} is another message than the one that ${writer} had stored there`
-      this.report('rewind', { fromSeq: seq, toSeq: seq }, text)
-    }
-  }
-
   private reportLostTail(seq: number, who: string): void {
     const fromSeq = (this.end?.lastSeq ?? 0) + 1
     if (this.damages.some((damage) => damage.kind === 'rewind' && damage.toSeq >= seq)) return
     this.report('rewind', { fromSeq, toSeq: seq }, `the log ends at ${fromSeq - 1}, ${who} sequence ${seq}`)
   }
 
-  private checkCheckpoint(seq: number, crc: number): void {
-    const { checkpoint } = this
-    if (checkpoint?.seq !== seq || checkpoint.incarnation !== this.incarnation || checkpoint.crc === crc) return
-    this.report(
-      'rewind',
-      { fromSeq: seq, toSeq: seq },
-      `sequence ${seq} is another message than the one applied before`,
-    )
+  /** Where a writer had stored a batch, or this owner had applied a message, that very message must stand. */
+  private checkKnown(message: LogMessage, crc: number, { checkpoint }: Replaying): void {
+    const range = { fromSeq: message.seq, toSeq: message.seq }
+    for (const { writer } of this.stored.replacedBy(message, this.incarnation)) {
+      const text = `sequence ${message.seq} is another message than the one that ${writer} had stored there`
+      this.report('rewind', range, text)
+    }
+    if (checkpoint?.seq !== message.seq || checkpoint.incarnation !== this.incarnation || checkpoint.crc === crc) return
+    this.report('rewind', range, `sequence ${message.seq} is another message than the one applied before`)
+  }
+
+  /** The phase to go on with when it is known from where on. Nothing is applied meanwhile. */
+  private suspend(): Replaying | Following | undefined {
+    const { phase } = this
+    const was = phase.kind === 'rewound' ? phase.was : phase
+    if (was.kind !== 'replaying' && was.kind !== 'following') return undefined
+    this.phase = { kind: 'mending', was }
+    return was
   }
 
   /** The log ends before what was applied: finds where both still agree and follows from there; memory keeps what was applied. */
-  private async mendRewind(end: LogState): Promise<void> {
-    if (this.isMending) return
-    this.isMending = true
+  private async mend(end: LogState): Promise<void> {
+    const was = this.suspend()
+    if (was === undefined) return
     try {
-      await this.consumer?.stop()
-      this.nextCompareMs = 0
-      const trustedMax = Math.min(end.lastSeq, this.appliedSeq, this.doubtedSeq ?? this.appliedSeq) // what came later proves nothing
-      const agreedSeq = await this.lastAgreed(end, trustedMax)
-      this.doubtedSeq = undefined
-      this.isRewound = false
+      await was.reading.consumer.stop()
+      const trustedMax = Math.min(end.lastSeq, was.reading.trustedSeq(this.appliedSeq))
+      const agreedSeq = await this.applied.lastAgreed(end, trustedMax)
+      if (this.isStopped) return
       const text = `the log (its end is ${end.lastSeq}) agrees up to ${agreedSeq}, ${this.appliedSeq} was applied; what it lost is held in memory`
       if (agreedSeq < this.appliedSeq)
         this.report('rewind', { fromSeq: agreedSeq + 1, toSeq: this.appliedSeq }, text, 'filled')
-      for (const seq of [...this.remembered.keys()]) if (seq > agreedSeq) this.remembered.delete(seq)
+      this.applied.forgetAbove(agreedSeq)
       this.appliedSeq = agreedSeq
-      this.reads = []
-    } finally {
-      this.isMending = false
+      this.phase = { ...was, reading: this.read(agreedSeq + 1) }
+    } catch (error) {
+      if (!this.isStopped) this.phase = { kind: 'rewound', was }
+      throw error
     }
-    if (!this.isGone) this.follow(this.appliedSeq + 1)
   }
 
-  private async lastAgreed(end: LogState, trustedMax: number): Promise<number> {
-    const { bus, partition } = this.deps
-    for (let seq = trustedMax; seq >= Math.max(1, end.firstSeq); seq--) {
-      const crc = this.remembered.get(seq)
-      if (crc === undefined) break // older than what is remembered: it is read again, and applying is idempotent
-      const message = await bus.logs.get(logName(partition), seq, READ_TIMEOUT_MS)
-      if (message && checkOf(message) === crc) return seq
-    }
-    return Math.max(0, end.firstSeq - 1)
-  }
-
-  private async startOver(text: string): Promise<void> {
-    this.report('rewind', { fromSeq: 1, toSeq: Math.max(1, this.appliedSeq) }, text)
-    this.isMending = true
-    await this.consumer?.stop()
-    this.isMending = false
-    this.isRewound = false
-    this.state.dispose()
-    this.state = this.freshState()
+  /** The log is another one: what was applied of the one before is left behind. */
+  private async startOver(end: LogState): Promise<void> {
+    const was = this.suspend()
+    if (was === undefined) return
+    this.report('rewind', { fromSeq: 1, toSeq: Math.max(1, this.appliedSeq) }, 'the log was made anew')
+    await was.reading.consumer.stop()
+    if (this.isStopped) return
+    this.leaveBehind()
     this.state.dropSegments(this.deps.blocks?.flushedRecord(this.partition)?.segment ?? 0)
     this.marks.clear()
+    this.applied.forgetAbove(0)
     this.appliedSeq = 0
-    this.reads = []
-    this.remembered.clear()
-    this.follow(Math.max(1, this.end?.firstSeq ?? 1))
+    this.end = end
+    this.phase = { ...was, reading: this.read(Math.max(1, end.firstSeq)) }
   }
 }

@@ -73,6 +73,13 @@ export class PartitionState {
     return this.mark?.number ?? 0
   }
 
+  /** Of heads, as estimated. */
+  get bytes(): number {
+    let bytes = 0
+    for (const head of this.heads.values()) bytes += head.bytes
+    return bytes
+  }
+
   head(tenant: string): Head {
     let head = this.heads.get(tenant)
     if (!head) {

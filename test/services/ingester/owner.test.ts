@@ -101,7 +101,6 @@ function ownerOn(view: Bus): Owner {
     metrics: ownerMetrics(createMetrics()),
     strings: view === bus ? wholeStrings : ownStrings,
     without: new Set<string>(),
-    onDamage: () => {},
   })
 }
 
