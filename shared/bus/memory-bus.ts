@@ -51,6 +51,8 @@ export interface MemoryHubOptions {
   readonly faults?: Partial<Faults>
   readonly payloadBytesMax?: number
   readonly durability?: Durability
+  /** What a watch's handler threw at: a bug, which ends the process unless somebody hears of it here. */
+  readonly onHandlerError?: (error: unknown) => void
 }
 
 export interface MemoryHub {
@@ -94,6 +96,12 @@ export interface Subscription {
   readonly deliver: (message: BusMessage, status: InboxStatus) => void
 }
 
+function endWith(error: unknown): void {
+  queueMicrotask(() => {
+    throw error
+  })
+}
+
 export function createMemoryHub(options: MemoryHubOptions): MemoryHub {
   const hub = new Hub(options)
   return {
@@ -115,6 +123,7 @@ export class Hub {
   readonly random: Random
   readonly faults: Faults
   readonly options: MemoryHubOptions
+  readonly onHandlerError: (error: unknown) => void
   readonly logs = new Map<string, MemoryLog>()
   readonly buckets = new Map<string, MemoryBucket>()
   readonly #connections = new Map<string, Connection>()
@@ -127,6 +136,7 @@ export class Hub {
     this.random = options.random
     this.options = options
     this.faults = { ...noFaults, ...options.faults }
+    this.onHandlerError = options.onHandlerError ?? endWith
   }
 
   connect(name: string): Connection {

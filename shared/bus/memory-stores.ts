@@ -14,6 +14,8 @@ const callTimeoutMs = 5_000
 const pollMs = 4_000
 const pollTimeoutMs = 10_000
 const retryMs = 100
+/** The longest pause before an item is handed over again that its handler threw at; each is twice the one before. */
+const retryMsMax = 2_000
 const readCountMax = 32
 
 export function memoryLogStore(hub: Hub, connection: Connection): LogStore {
@@ -140,6 +142,7 @@ export class MemoryConsumer<T> implements LogConsumer, BusSubscription {
   async #run(feed: Feed<T>): Promise<void> {
     let position = feed.position
     let isInTrouble = false // one outage is reported once
+    let thrown = { position: -1, pauseMs: 0 }
     while (!this.#isStopped && !this.#connection.isOver()) {
       try {
         const items = await this.#read(feed, position)
@@ -151,11 +154,15 @@ export class MemoryConsumer<T> implements LogConsumer, BusSubscription {
         }
         this.#isHandling = false
       } catch (error) {
+        const isThrown = this.#isHandling
         this.#isHandling = false
+        const isAgain = isThrown && thrown.position === position
+        if (isThrown) thrown = { position, pauseMs: isAgain ? Math.min(retryMsMax, 2 * thrown.pauseMs) : retryMs }
         if (this.#isStopped || this.#connection.isOver()) return
         if (!isInTrouble) feed.onError(error as Error)
         isInTrouble = true
-        await sleep(this.#connection.clock, retryMs, this.#stopping.signal).catch(() => undefined)
+        const pauseMs = isThrown ? thrown.pauseMs : retryMs
+        await sleep(this.#connection.clock, pauseMs, this.#stopping.signal).catch(() => undefined)
       }
     }
   }
@@ -191,6 +198,13 @@ export function memoryBucketClient(hub: Hub, connection: Connection, name: strin
     },
     watch(filter, onEntry, onReady, onSettled) {
       let isReady = false
+      const shown = (entry: KvEntry) => {
+        try {
+          onEntry(entry)
+        } catch (error) {
+          hub.onHandlerError(error)
+        }
+      }
       return new MemoryConsumer<Changes>(connection, {
         what: `watch ${name}`,
         position: 0,
@@ -202,7 +216,7 @@ export function memoryBucketClient(hub: Hub, connection: Connection, name: strin
           answerOnce(hub, (wake) => here.onChange(wake), read)
         },
         onItem({ entries, revision }) {
-          for (const entry of entries) if (isReady || entry.value !== undefined) onEntry(entry)
+          for (const entry of entries) if (isReady || entry.value !== undefined) shown(entry)
           if (!isReady) {
             isReady = true
             onReady()

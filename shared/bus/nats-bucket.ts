@@ -7,13 +7,16 @@ import { ConflictError, textOf, UnavailableError } from '../base/errors.ts'
 import { patiently } from '../base/patience.ts'
 import { jsCode, type NatsLink } from './nats-api.ts'
 import { NatsFeed } from './nats-feed.ts'
-import type { KvBucket } from './port.ts'
+import type { KvBucket, KvEntry } from './port.ts'
 
 export interface NatsBucketDeps {
   readonly link: NatsLink
   readonly js: JetStreamClient
   readonly feeds: Set<NatsFeed>
+  /** Where watching had to start over; it goes on by itself. */
   readonly onWatchError: (error: Error) => void
+  /** A bug of whoever watches. */
+  readonly onHandlerError: (error: Error) => void
 }
 
 /** How long opening goes on while servers elect a leader. */
@@ -80,6 +83,15 @@ export async function natsBucket(deps: NatsBucketDeps, name: string, replicas: n
         }
         onSettled?.()
       }
+      /** A feed brings again what its handler throws at, and nothing behind it: no entry may have that effect. */
+      const shown = (entry: KvEntry) => {
+        try {
+          onEntry(entry)
+        } catch (cause) {
+          const text = `${bucket}: ${entry.key} at revision ${entry.revision} was not heard: ${textOf(cause)}`
+          deps.onHandlerError(new Error(text, { cause }))
+        }
+      }
       const feed = new NatsFeed(link, {
         stream,
         filter: subjectOf(filter),
@@ -92,7 +104,7 @@ export async function natsBucket(deps: NatsBucketDeps, name: string, replicas: n
             msg.headers !== undefined &&
             isMarker(msg.headers.get('KV-Operation'), msg.headers.get('Nats-Marker-Reason'))
           if (isReady || !isGone) {
-            onEntry({ key: msg.subject.slice(keyAt), value: isGone ? undefined : msg.data, revision: seq })
+            shown({ key: msg.subject.slice(keyAt), value: isGone ? undefined : msg.data, revision: seq })
           }
           if (pendingCount === 0) settled()
         },

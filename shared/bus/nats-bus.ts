@@ -100,7 +100,11 @@ export async function connectNats(options: NatsBusOptions): Promise<Bus> {
     inbox: () => mux.inbox(),
     bucket: (name, { replicas = 1 } = {}) =>
       natsBucket(
-        { link, js, feeds: watches, onWatchError: (e) => onEvent(`watch of ${name}: ${e.message}`, 'warn') },
+        {
+          ...{ link, js, feeds: watches },
+          onWatchError: (e) => onEvent(`watch of ${name}: ${e.message}`, 'warn'),
+          onHandlerError: (e) => onEvent(`watch of ${name}: ${e.message}`, 'error'),
+        },
         name,
         replicas,
       ),

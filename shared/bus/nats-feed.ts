@@ -17,6 +17,7 @@ const pullExpiresMs = 30_000
 const apiTimeoutMs = 2_000
 /** How long the server keeps a consumer that nobody asks. */
 const inactiveMsMax = 30_000
+/** The first pause before a message is handed over again that its handler threw at, and before a failed start; each is twice the one before. */
 const retryFirstMs = 100
 const retryMsMax = 2_000
 const nanosPerMs = 1_000_000
@@ -67,6 +68,9 @@ export class NatsFeed {
   #deliveredSeq = 0
   #lastHeardMs = 0
   #failureCount = 0
+  /** The message that its handler threw at last, and how often in a row. */
+  #thrownSeq = 0
+  #thrownCount = 0
   #isFollowing = false
   #watchdog: Timer | undefined
   #retry: Timer | undefined
@@ -222,7 +226,7 @@ export class NatsFeed {
       } catch (error) {
         this.#from = before === 'last-per-subject' ? before : message.seq
         this.#deliveredAtMs = message.seq === before ? deliveredBeforeMs : undefined
-        this.#startOver(error as Error, retryFirstMs)
+        this.#startOver(error as Error, this.#thrownMs(message.seq))
         break
       }
       this.#pull()
@@ -261,6 +265,12 @@ export class NatsFeed {
   #retryMs(): number {
     this.#failureCount += 1
     return Math.min(retryMsMax, retryFirstMs * 2 ** Math.min(this.#failureCount, 10))
+  }
+
+  #thrownMs(seq: number): number {
+    this.#thrownCount = seq === this.#thrownSeq ? this.#thrownCount + 1 : 0
+    this.#thrownSeq = seq
+    return Math.min(retryMsMax, retryFirstMs * 2 ** Math.min(this.#thrownCount, 10))
   }
 
   #drop(): void {

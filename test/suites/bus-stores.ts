@@ -211,6 +211,25 @@ export function logTests(ground: Ground): void {
     await consumer.stop()
   })
 
+  test('a message that its handler always throws at is handed over less and less often', async () => {
+    const { bus, name } = await freshLog()
+    let count = 0
+    const consumer = bus.logs.consume(
+      name,
+      1,
+      () => {
+        count++
+        throw new Error('never')
+      },
+      () => undefined,
+    )
+    await bus.logs.append(name, `${name}.a`, bytes('1'), { timeoutMs })
+    await sleep(2_500)
+    expect(count).toBeGreaterThan(1)
+    expect(count).toBeLessThan(10)
+    await consumer.stop()
+  })
+
   test('large messages to a slow handler all arrive', async () => {
     const { bus, name } = await freshLog()
     const reader = await ground.connect()
@@ -358,6 +377,29 @@ export function bucketTests(ground: Ground): void {
     }
     await until(() => settled.at(-1)?.b === 40, 'the last change')
     for (const { a, b } of settled) expect(a).toBeGreaterThanOrEqual(b)
+  })
+
+  test('an entry that its handler throws at is shown once, and those behind it are shown', async () => {
+    const bus = await ground.connect()
+    const bucket = await bus.bucket(ground.fresh('bucket'))
+    await bucket.put('bad', bytes('1'))
+    await bucket.put('good', bytes('1'))
+    const shown: string[] = []
+    let isReady = false
+    const hear = ({ key, value }: KvEntry) => {
+      shown.push(`${key}${text(value)}`)
+      if (key === 'bad') throw new Error('a bug')
+    }
+    const watch = bucket.watch('>', hear, () => {
+      isReady = true
+    })
+    await until(() => isReady, 'the end of what stood there')
+    await bucket.put('bad', bytes('2'))
+    await bucket.put('good', bytes('2'))
+    await until(() => shown.includes('good2'), 'the last change')
+    await sleep(300)
+    expect(shown).toEqual(['bad1', 'good1', 'bad2', 'good2'])
+    watch.stop()
   })
 
   test('after the server was lost a watch has every newest value', async () => {

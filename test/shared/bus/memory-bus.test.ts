@@ -5,7 +5,7 @@ import { createMemoryHub } from '../../../shared/bus/memory-bus.ts'
 import { busSuite } from '../../suites/bus-suite.ts'
 
 busSuite('memory bus', async () => {
-  const hub = createMemoryHub({ clock: systemClock, random: seededRandom(1) })
+  const hub = createMemoryHub({ clock: systemClock, random: seededRandom(1), onHandlerError: () => {} })
   const names = new Set<string>()
   return {
     async connect(name) {
