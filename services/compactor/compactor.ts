@@ -5,7 +5,7 @@
 //   K1  What is done next is decided anew before each step, from the manifest that the step before left (plan.ts).
 //   K2  The compactor keeps nothing that matters: its death costs the step under way, whose files are deleted later (sweep.ts).
 //   K3  A tenant whose manifest or blocks are damaged holds up no other.
-//   L1-L3, P1-P4, C1-C4, S1-S3, W1-W4 and V1-V3 stand where they are kept: leases.ts, plan.ts, commit.ts, steps.ts, sweep.ts, uploads.ts.
+//   L1-L3, P1-P4, C1-C4, S1-S3, W1-W4 and V1-V3 stand where they are kept: shared/kv/leases.ts, plan.ts, commit.ts, steps.ts, sweep.ts, uploads.ts.
 import { AssertionError, present } from '../../shared/base/assert.ts'
 import { backoffMs } from '../../shared/base/backoff.ts'
 import { ConflictError, RefusedError, textOf } from '../../shared/base/errors.ts'
@@ -18,11 +18,13 @@ import {
   type CompactionStatus,
   type CompactionTenant,
   type CompactNowReply,
+  compactionLease,
   compactionStatus,
   compactNow,
 } from '../../shared/contracts/compaction.ts'
 import * as deletes from '../../shared/contracts/deletes.ts'
 import { scrubNow, scrubStatus } from '../../shared/contracts/scrubbing.ts'
+import { type Lease, Leases } from '../../shared/kv/leases.ts'
 import type { ServiceDeps } from '../../shared/membership/deps.ts'
 import { type ObjectStore, SWEEP_AGE_MS_MIN } from '../../shared/objects/port.ts'
 import { Aside } from './aside.ts'
@@ -30,7 +32,6 @@ import type { CompactorConfig } from './config.ts'
 import { Deletions } from './deletions.ts'
 import { History } from './history.ts'
 import type { Importer } from './import-job.ts'
-import { type Lease, Leases } from './leases.ts'
 import { compactorMeasures } from './measures.ts'
 import type { Merger } from './merge-job.ts'
 import { isDoneInTime } from './patience.ts'
@@ -151,7 +152,7 @@ export function compactor(deps: CompactorDeps): Actor {
   async function start(): Promise<void> {
     const blocks = await openBlocks(deps)
     opened = blocks
-    leases = new Leases({ ...deps, bucket: blocks.bucket, leaseMs: config.leaseMs })
+    leases = new Leases({ ...deps, bucket: blocks.bucket, record: compactionLease, leaseMs: config.leaseMs })
     await leases.start()
     const setAside = (tenant: string, ulid: string, reason: string) => {
       measures.damaged()

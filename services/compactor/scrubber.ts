@@ -13,11 +13,10 @@ import type { Blocks } from '../../shared/blocks/port.ts'
 import { readManifest } from '../../shared/blocks/read-manifest.ts'
 import type { HandlerContext } from '../../shared/bus/actor.ts'
 import { ask } from '../../shared/bus/ask.ts'
-import type { Bus, BusSubscription } from '../../shared/bus/port.ts'
+import type { Bus } from '../../shared/bus/port.ts'
+import { keyFor } from '../../shared/bus/record.ts'
 import type { Manifest } from '../../shared/contracts/blocks.ts'
 import {
-  decodeScrub,
-  encodeScrub,
   FINDINGS_MAX,
   rebuild,
   type ScrubAsk,
@@ -25,17 +24,16 @@ import {
   type ScrubNowReply,
   type ScrubRecord,
   type ScrubStatus,
-  scrubFilter,
-  scrubKey,
-  scrubLeaseFilter,
-  scrubLeaseKey,
+  scrubLease,
+  scrubRecord,
 } from '../../shared/contracts/scrubbing.ts'
+import { type Lease, Leases } from '../../shared/kv/leases.ts'
+import { WatchedTable } from '../../shared/kv/watched-table.ts'
 import type { Membership } from '../../shared/membership/membership.ts'
-import { decodeTenant, encodeTenant } from '../../shared/model/tenant.ts'
 import type { ObjectStore } from '../../shared/objects/port.ts'
 import type { Log } from '../../shared/telemetry/log.ts'
+import type { Metrics } from '../../shared/telemetry/metrics.ts'
 import type { CompactorConfig } from './config.ts'
-import { type Lease, Leases } from './leases.ts'
 import { isDoneInTime } from './patience.ts'
 import { type BlockScrubDeps, scrubBlock } from './scrub-block.ts'
 import { Pace } from './scrub-files.ts'
@@ -50,6 +48,7 @@ export interface ScrubberDeps {
   readonly membership: Membership
   readonly clock: Clock
   readonly log: Log
+  readonly metrics: Metrics
   readonly measures: ScrubMeasures
   readonly config: CompactorConfig
   readonly id: string
@@ -71,9 +70,8 @@ export class Scrubber {
   private readonly blockDeps: BlockScrubDeps
   private readonly backup: Backup | undefined
   /** As the watch shows them. Bound: one per tenant. */
-  private readonly records = new Map<string, ScrubRecord>()
+  private readonly records: WatchedTable<'tenant', ScrubRecord>
   private readonly triedAt = new Map<string, number>()
-  private watch: BusSubscription | undefined
   private current: Editable<NonNullable<ScrubStatus['current']>> | undefined
   /** One tenant at a time. */
   private turns: Promise<unknown> = Promise.resolve()
@@ -83,8 +81,9 @@ export class Scrubber {
   constructor(deps: ScrubberDeps) {
     this.deps = deps
     const { blocks, second, clock, config, log, bus, membership } = deps
-    const keys = { key: scrubLeaseKey, filter: scrubLeaseFilter }
-    this.leases = new Leases({ ...deps, bucket: blocks.bucket, leaseMs: config.leaseMs, keys })
+    const { bucket } = blocks
+    this.leases = new Leases({ ...deps, bucket, record: scrubLease, leaseMs: config.leaseMs })
+    this.records = new WatchedTable({ ...deps, bucket, record: scrubRecord })
     this.measures = deps.measures
     const pace = new Pace(clock, config.scrubBytesPerSecond)
     this.blockDeps = {
@@ -105,23 +104,12 @@ export class Scrubber {
 
   async start(): Promise<void> {
     await this.leases.start()
-    await new Promise<void>((resolve) => {
-      this.watch = this.deps.blocks.bucket.watch(
-        scrubFilter,
-        ({ key, value }) => {
-          const record = value && recordIn(value)
-          const tenant = decodeTenant(key.slice(key.indexOf('.') + 1))
-          if (record === undefined) this.records.delete(tenant)
-          else this.records.set(tenant, record)
-        },
-        resolve,
-      )
-    })
+    await this.records.start()
   }
 
   async stop(): Promise<void> {
     await this.turns
-    this.watch?.stop()
+    this.records.stop()
     await this.leases.stop()
   }
 
@@ -134,9 +122,14 @@ export class Scrubber {
     return this.records.values()
   }
 
+  private recordOf(tenant: string): ScrubRecord | undefined {
+    const row = this.records.row({ tenant })
+    return row?.kind === 'value' ? row.value : undefined
+  }
+
   /** Z6 */
   isDamaged(tenant: string, ulid: string): boolean {
-    return damagedIn(this.records.get(tenant)).some((finding) => finding.ulid === ulid)
+    return damagedIn(this.recordOf(tenant)).some((finding) => finding.ulid === ulid)
   }
 
   /** Damaged blocks, for those who ask what is set aside. */
@@ -202,7 +195,7 @@ export class Scrubber {
     const { clock, config } = this.deps
     if (clock.monotonic() - (this.triedAt.get(tenant) ?? Number.NEGATIVE_INFINITY) < RETRY_MS) return false
     if (this.isManifestDamaged(tenant)) return true // until it is right, nothing of the tenant is flushed, merged or purged
-    const record = this.records.get(tenant)
+    const record = this.recordOf(tenant)
     if (record === undefined || record.endedAtMs === undefined) return true
     return Math.abs(clock.now() - record.endedAtMs) >= config.scrubEveryMs
   }
@@ -257,7 +250,7 @@ export class Scrubber {
 
   private async take(tenant: string, isAsked: boolean): Promise<ScrubRecord | undefined> {
     const { clock, log, signal } = this.deps
-    if (signal.aborted) return undefined
+    if (signal.aborted || this.records.row({ tenant })?.kind === 'newer-version') return undefined // one of that version does it
     this.triedAt.set(tenant, clock.monotonic())
     let lease: Lease | undefined
     let record: Editable<ScrubRecord> | undefined
@@ -284,7 +277,7 @@ export class Scrubber {
 
   private recordFor(tenant: string, isAsked: boolean): Editable<ScrubRecord> {
     const { clock, id } = this.deps
-    const before = this.records.get(tenant)
+    const before = this.recordOf(tenant)
     if (before !== undefined && before.endedAtMs === undefined && before.cursor !== '' && !isAsked) {
       const { error: _, ...kept } = before
       return { ...kept, by: id }
@@ -360,7 +353,8 @@ export class Scrubber {
 
   private async save(record: ScrubRecord): Promise<void> {
     try {
-      await this.deps.blocks.bucket.put(scrubKey(encodeTenant(record.tenant)), encodeScrub(record))
+      const { tenant } = record
+      await this.deps.blocks.bucket.put(keyFor(scrubRecord, { tenant }), scrubRecord.format.encode(record))
     } catch (error) {
       if (!(error instanceof UnavailableError || error instanceof ConflictError)) throw error
       this.deps.log.warn({ tenant: record.tenant, reason: error.message }, 'how far a scrub is was not written down')
@@ -379,17 +373,6 @@ function outcomeOf(findings: readonly ScrubFinding[]): 'sound' | 'damaged' | 're
   const own = findings.filter(({ what }) => what === 'block')
   if (own.length === 0) return 'sound'
   return own.some(({ state }) => state === 'damaged') ? 'damaged' : 'repaired'
-}
-
-/** A record of another version, or a damaged one: as if there were none. */
-function recordIn(value: Uint8Array): ScrubRecord | undefined {
-  try {
-    const record = decodeScrub(value)
-    return record.v === 1 && Array.isArray(record.findings) ? record : undefined
-  } catch (error) {
-    if (error instanceof RefusedError) return undefined
-    throw error
-  }
 }
 
 function quietly<T>(read: () => T): T | undefined {

@@ -12,21 +12,21 @@ import { AssertionError } from '../../shared/base/assert.ts'
 import type { Clock } from '../../shared/base/clock.ts'
 import { ConflictError, CorruptError, RefusedError, textOf, UnavailableError } from '../../shared/base/errors.ts'
 import type { Blocks } from '../../shared/blocks/port.ts'
-import type { Bus, BusSubscription, KvBucket, KvEntry } from '../../shared/bus/port.ts'
+import type { Bus, KvBucket } from '../../shared/bus/port.ts'
 import { type BlockEntry, blockPrefix } from '../../shared/contracts/blocks.ts'
 import {
-  decodeUpload,
-  encodeUpload,
   stagedPrefix,
   UPLOAD_ERROR_LENGTH_MAX,
   UPLOADS_BUCKET,
-  UPLOADS_FILTER,
   type UploadRecord,
   uploadKey,
+  uploadRecord,
 } from '../../shared/contracts/uploads.ts'
+import { WatchedTable } from '../../shared/kv/watched-table.ts'
 import { encodeTenant } from '../../shared/model/tenant.ts'
 import type { ObjectStore } from '../../shared/objects/port.ts'
 import type { Log } from '../../shared/telemetry/log.ts'
+import type { Metrics } from '../../shared/telemetry/metrics.ts'
 import { META_FILE, TOMBSTONES_FILE } from '../../shared/tsdb/block/files.ts'
 import type { CompactorConfig } from './config.ts'
 import type { Importer, ImportIo, ImportJob } from './import-job.ts'
@@ -47,16 +47,10 @@ export interface UploadsDeps {
   readonly importer: Importer
   readonly clock: Clock
   readonly log: Log
+  readonly metrics: Metrics
   readonly incarnation: string
   readonly config: CompactorConfig
   readonly measures: Pick<CompactorMeasures, 'uploaded'>
-}
-
-interface Seen {
-  readonly record: UploadRecord
-  readonly revision: number
-  /** Monotonic. */
-  readonly since: number
 }
 
 /** An upload that is being validated here. */
@@ -70,9 +64,8 @@ interface Claim {
 export class Uploads {
   private readonly deps: UploadsDeps
   private bucket!: KvBucket
-  private watch: BusSubscription | undefined
   /** Bound: records are deleted `uploadKeepMs` after their last change. */
-  private readonly seen = new Map<string, Seen>()
+  private seen!: WatchedTable<'tenant' | 'ulid', UploadRecord>
   private readonly claims = new Map<string, Claim>()
   private readonly works = new Set<Promise<void>>()
   private sweptAt = Number.NEGATIVE_INFINITY
@@ -84,14 +77,13 @@ export class Uploads {
 
   async start(): Promise<void> {
     this.bucket = await this.deps.bus.bucket(UPLOADS_BUCKET)
-    await new Promise<void>((resolve) => {
-      this.watch = this.bucket.watch(UPLOADS_FILTER, (entry) => this.show(entry), resolve)
-    })
+    this.seen = new WatchedTable({ ...this.deps, bucket: this.bucket, record: uploadRecord })
+    await this.seen.start()
   }
 
   async stop(): Promise<void> {
     this.isStopping = true
-    this.watch?.stop()
+    this.seen.stop()
     for (const { lost } of this.claims.values())
       lost.abort(new UnavailableError('compactor-stopping', 'the compactor stops'))
     await Promise.all(this.works)
@@ -99,7 +91,8 @@ export class Uploads {
 
   /** Begins to validate what waits. To be called often. */
   async look(): Promise<void> {
-    for (const [key, { record, revision, since }] of this.seen) {
+    for (const { key, kind, value: record, revision, since } of this.seen.rows()) {
+      if (kind !== 'value' || record === undefined) continue
       if (this.isStopping || this.claims.size >= this.deps.config.uploadsValidatingMax) return
       const isSilent = this.deps.clock.monotonic() - since >= this.deps.config.leaseMs
       const isFree = record.state === 'waiting' || (record.state === 'validating' && isSilent) // V1
@@ -134,7 +127,8 @@ export class Uploads {
     const gapMs = Math.min(SWEEP_GAP_MS, config.uploadKeepMs)
     if (clock.monotonic() - this.sweptAt < gapMs) return
     this.sweptAt = clock.monotonic()
-    for (const [key, { record, revision, since }] of [...this.seen]) {
+    for (const { key, kind, value: record, revision, since } of [...this.seen.rows()]) {
+      if (kind !== 'value' || record === undefined) continue
       const isIdle = record.state !== 'validating' && record.state !== 'waiting'
       const isOld = clock.now() - record.changedAtMs >= config.uploadKeepMs
       const isSeenLong = clock.monotonic() - since >= gapMs
@@ -153,20 +147,6 @@ export class Uploads {
     }
   }
 
-  private show({ key, value, revision }: KvEntry): void {
-    if (value === undefined) {
-      this.seen.delete(key)
-      return
-    }
-    try {
-      this.seen.set(key, { record: decodeUpload(value), revision, since: this.deps.clock.monotonic() })
-    } catch (error) {
-      if (!(error instanceof RefusedError)) throw error
-      this.deps.log.warn({ key, reason: textOf(error) }, 'a record of an upload is not readable')
-      this.seen.delete(key)
-    }
-  }
-
   private async claim(record: UploadRecord, revision: number): Promise<Claim | undefined> {
     const { clock, incarnation } = this.deps
     const claim: Claim = { record, revision, startedAt: clock.monotonic(), lost: new AbortController() }
@@ -181,7 +161,8 @@ export class Uploads {
 
   private async write(claim: Claim, change: Partial<UploadRecord>): Promise<void> {
     const next: UploadRecord = { ...claim.record, ...change, changedAtMs: this.deps.clock.now() }
-    claim.revision = await this.bucket.update(uploadKey(next.tenant, next.ulid), encodeUpload(next), claim.revision)
+    const bytes = uploadRecord.format.encode(next)
+    claim.revision = await this.bucket.update(uploadKey(next.tenant, next.ulid), bytes, claim.revision)
     claim.record = next
   }
 

@@ -6,8 +6,10 @@
 //   A2  A refused series or sample never holds back an accepted one of the same body.
 //   A3  Each (election, replica) of a body is judged once. Series of a replica that is not elected are stepped over, those that follow
 //       each other without being looked up (wire/unwanted.ts); what the elections have yet to decide is staged, and taken out again
-//       when they decide against it (`applyClaim`).
+//       when they decide against it (`applyClaims`). Series of one cluster more than a tenant may have are refused as they come: nothing of
+//       them is kept, and however many they are, each costs as much as any other.
 import { RefusedError } from '../../shared/base/errors.ts'
+import { electionKey } from '../../shared/contracts/elections.ts'
 import { canonical, checkLabels, echo, type Refusal, refusal, without } from '../../shared/model/label-rules.ts'
 import { formatLabels, type Labels, labelOf, METRIC_NAME } from '../../shared/model/labels.ts'
 import { seriesHashOf } from '../../shared/ring/series-hash.ts'
@@ -20,7 +22,7 @@ import { Writer } from '../../shared/wire/varint.ts'
 import type { WriteSink } from '../../shared/wire/write-sink.ts'
 import type { DistributorConfig } from './config.ts'
 import { type Dictionary, NONE } from './dictionary.ts'
-import { Claim, type Election } from './election.ts'
+import type { Claim, ElectionName } from './election.ts'
 import type { HaLabels } from './ha-labels.ts'
 import type { StagedExemplar, StagedHistogram, StagedMetadata } from './session.ts'
 
@@ -38,8 +40,8 @@ export class Staged {
   metadata: StagedMetadata[] = []
   /** Series that the dictionary did not know before. */
   newRefs: number[] = []
-  /** What it brings for elections, each (election, replica) once. */
-  claims: Claim[] = []
+  /** What it brings for elections, each (election, replica) once, by the dictionary's number of the two. */
+  readonly claims = new Map<number, Claim>()
   firstRefusal: Refusal | undefined
   /** Samples left out, by reason. */
   readonly discarded = new Map<string, number>()
@@ -55,17 +57,16 @@ export class Staged {
     this.exemplars = []
     this.metadata = []
     this.newRefs = []
-    this.claims = []
+    this.claims.clear()
     this.firstRefusal = undefined
     this.discarded.clear()
   }
 
-  /** Takes out what is said to be out, and counts it. */
-  remove(isOut: (ref: number, time: number) => boolean): { samples: number; histograms: number; exemplars: number } {
-    const before = { samples: this.count, histograms: this.histograms.length, exemplars: this.exemplars.length }
+  /** Takes out what is said to be out. */
+  remove(isOut: (ref: number, time: number, kind: 'samples' | 'histograms' | 'exemplars') => boolean): void {
     let kept = 0
     for (let i = 0; i < this.count; i++) {
-      if (isOut(this.refs[i]!, this.times[i]!)) continue
+      if (isOut(this.refs[i]!, this.times[i]!, 'samples')) continue
       this.refs[kept] = this.refs[i]!
       this.times[kept] = this.times[i]!
       this.words[2 * kept] = this.words[2 * i]!
@@ -74,13 +75,8 @@ export class Staged {
       kept++
     }
     this.count = kept
-    this.histograms = this.histograms.filter(({ ref, time }) => !isOut(ref, time))
-    this.exemplars = this.exemplars.filter(({ ref }) => !isOut(ref, Number.POSITIVE_INFINITY)) // theirs may be older
-    return {
-      samples: before.samples - kept,
-      histograms: before.histograms - this.histograms.length,
-      exemplars: before.exemplars - this.exemplars.length,
-    }
+    this.histograms = this.histograms.filter(({ ref, time }) => !isOut(ref, time, 'histograms'))
+    this.exemplars = this.exemplars.filter(({ ref }) => !isOut(ref, Number.POSITIVE_INFINITY, 'exemplars')) // theirs may be older
   }
 
   refuse(reason: Refusal, samples = 1): void {
@@ -130,8 +126,8 @@ export interface AdmitContext {
   readonly partitionOf: (seriesHash: number) => number
   readonly haLabels: HaLabels
   readonly elections: {
-    of(tenant: string, cluster: string): Election
-    current(election: Election): Election
+    mayClaim(name: ElectionName): boolean
+    claim(name: ElectionName, replica: string): Claim
     judge(claim: Claim): void
   }
 }
@@ -153,30 +149,31 @@ export function admit(protocol: 1 | 2, body: Uint8Array, staged: Staged, context
   else readWriteV2(bytes, sink)
 }
 
-/** Takes out of `staged` what a settled claim leaves out: everything, or what lies behind its guard. */
-export function applyClaim(claim: Claim, staged: Staged, { dictionary, config }: AdmitContext): void {
-  const replica = dictionary.intern(claim.replica)
-  const isOurs = (ref: number) =>
-    dictionary.replicas[ref] === replica &&
-    dictionary.elections[ref] !== 0 &&
-    dictionary.electionOf(dictionary.elections[ref]!).key === claim.election.key
-  const removed =
-    claim.verdict === 'take'
-      ? staged.remove((ref, time) => time < claim.floorMs && isOurs(ref))
-      : staged.remove((ref) => isOurs(ref))
-  if (claim.verdict !== 'take') {
-    for (const ref of staged.newRefs) if (isOurs(ref)) dictionary.counted[ref] = 0
-    staged.newRefs = staged.newRefs.filter((ref) => !isOurs(ref))
+/** Takes out of `staged` what settled claims leave out, in one pass: everything, or what lies behind a guard. */
+export function applyClaims(settled: ReadonlySet<Claim>, staged: Staged, { dictionary, config }: AdmitContext): void {
+  const claimOf = (ref: number): Claim | undefined => {
+    const claim = staged.claims.get(dictionary.pairOf(ref))
+    return claim !== undefined && settled.has(claim) ? claim : undefined
   }
-  if (claim.verdict === 'refuse') {
-    const text = `too many HA clusters (limit: ${config.haClustersMax}), cluster "${echo(claim.election.cluster)}" is one more`
-    const reason = refusal('too-many-ha-clusters', 'too_many_ha_clusters', text, 'ha-clusters-max')
-    staged.refuse(reason, removed.samples + removed.histograms)
-    return
-  }
-  claim.dropped.samples += removed.samples
-  claim.dropped.histograms += removed.histograms
-  claim.dropped.exemplars += removed.exemplars
+  const refused = new Map<Claim, number>()
+  staged.remove((ref, time, kind) => {
+    const claim = claimOf(ref)
+    if (claim === undefined || (claim.verdict === 'take' && time >= claim.floorMs)) return false
+    if (claim.verdict !== 'refuse') claim.dropped[kind]++
+    else if (kind !== 'exemplars') refused.set(claim, (refused.get(claim) ?? 0) + 1)
+    return true
+  })
+  staged.newRefs = staged.newRefs.filter((ref) => {
+    if ((claimOf(ref)?.verdict ?? 'take') === 'take') return true
+    dictionary.counted[ref] = 0
+    return false
+  })
+  for (const [{ election }, samples] of refused) staged.refuse(tooManyClusters(election.cluster, config), samples)
+}
+
+function tooManyClusters(cluster: string, { haClustersMax }: DistributorConfig): Refusal {
+  const text = `too many HA clusters (limit: ${haClustersMax}), cluster "${echo(cluster)}" is one more`
+  return refusal('too-many-ha-clusters', 'too_many_ha_clusters', text, 'ha-clusters-max')
 }
 
 class Admission implements WriteSink {
@@ -197,7 +194,6 @@ class Admission implements WriteSink {
   private claim: Claim | undefined
   private floor: number
   private ceiling: number
-  private readonly claims = new Map<number, Claim>()
   /** Why the series being told is left out: its samples are counted. */
   private refused: Refusal | undefined
   private slotWords: Uint32Array = new Uint32Array(2)
@@ -319,15 +315,19 @@ class Admission implements WriteSink {
   /** A series of an HA pair: false steps over it (A3). */
   private enter(ref: number): boolean {
     const { dictionary } = this
-    const key = dictionary.elections[ref]! * 2 ** 32 + dictionary.replicas[ref]!
-    let claim = this.claims.get(key)
+    const pair = dictionary.pairOf(ref)
+    let claim = this.staged.claims.get(pair)
     if (claim === undefined) {
-      const { elections } = this.context
-      const election = elections.current(dictionary.electionOf(dictionary.elections[ref]!))
-      claim = new Claim(election, dictionary.strings[dictionary.replicas[ref]!]!)
+      const { elections, config } = this.context
+      const name = dictionary.electionOf(dictionary.elections[ref]!)
+      if (!elections.mayClaim(name)) {
+        this.refused = tooManyClusters(name.cluster, config)
+        this.ref = NONE
+        return true
+      }
+      claim = elections.claim(name, dictionary.strings[dictionary.replicas[ref]!]!)
+      this.staged.claims.set(pair, claim)
       elections.judge(claim)
-      this.claims.set(key, claim)
-      this.staged.claims.push(claim)
     }
     this.claim = claim
     if (claim.verdict === 'drop') {
@@ -390,15 +390,19 @@ class Admission implements WriteSink {
     const cluster = names.cluster === '' ? '' : labelOf(decoded, names.cluster)
     const replica = names.replica === '' ? '' : labelOf(decoded, names.replica)
     const isOfPair = cluster !== '' && replica !== ''
+    const { tenant, elections, config } = this.context
+    const election = isOfPair ? { tenant, cluster, key: electionKey(tenant, cluster) } : undefined
+    if (election !== undefined && !elections.mayClaim(election)) {
+      this.refused = tooManyClusters(cluster, config)
+      return NONE
+    }
     const stored = canonical(isOfPair ? without(decoded, names.replica) : decoded)
-    const hash = seriesHashOf(this.context.tenant, stored)
+    const hash = seriesHashOf(tenant, stored)
     const series = { labels: stored, hash, partition: this.context.partitionOf(hash) }
     const ref = this.dictionary.add(this.tenant, { bytes: labels, start, end }, series, this.previous)
     this.dictionary.used[ref] = 1
-    if (isOfPair) {
-      const election = this.context.elections.of(this.context.tenant, cluster)
-      this.dictionary.joinElection(ref, election, replica)
-    } else this.staged.newRefs.push(ref)
+    if (election !== undefined) this.dictionary.joinElection(ref, election, replica)
+    else this.staged.newRefs.push(ref)
     return ref
   }
 

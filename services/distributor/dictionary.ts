@@ -11,7 +11,7 @@
 import { assert } from '../../shared/base/assert.ts'
 import type { Labels } from '../../shared/model/labels.ts'
 import { hashBytes } from '../../shared/wire/label-region.ts'
-import type { Election } from './election.ts'
+import type { ElectionName } from './election.ts'
 
 const PAGE_BYTES = 1 << 20
 const CAPACITY_FIRST = 1024
@@ -40,8 +40,9 @@ export class Dictionary {
   readonly strings: string[] = []
   private readonly stringNumbers = new Map<string, number>()
   private stringBytes = 0
-  private readonly electionList: Election[] = []
-  private readonly electionNumbers = new Map<Election, number>()
+  private readonly electionList: ElectionName[] = []
+  /** By key. */
+  private readonly electionNumbers = new Map<string, number>()
 
   private regionPage = new Uint32Array(CAPACITY_FIRST)
   private regionStart = new Uint32Array(CAPACITY_FIRST)
@@ -127,18 +128,24 @@ export class Dictionary {
   }
 
   /** The series is one that `replica` sends for the cluster of `election`. */
-  joinElection(ref: number, election: Election, replica: string): void {
-    let number = this.electionNumbers.get(election)
+  joinElection(ref: number, election: ElectionName, replica: string): void {
+    let number = this.electionNumbers.get(election.key)
     if (number === undefined) {
       number = this.electionList.push(election)
-      this.electionNumbers.set(election, number)
+      this.electionNumbers.set(election.key, number)
     }
     this.elections[ref] = number
     this.replicas[ref] = this.intern(replica)
   }
 
-  electionOf(number: number): Election {
+  electionOf(number: number): ElectionName {
     return this.electionList[number - 1]!
+  }
+
+  /** The election and the replica of a series, as one number; 0 where it takes part in none. */
+  pairOf(ref: number): number {
+    const election = this.elections[ref]!
+    return election === 0 ? 0 : election * 2 ** 32 + this.replicas[ref]!
   }
 
   /** The number of a string; the same text always has the same number. */

@@ -23,9 +23,10 @@ import type { ServiceDeps } from '../../shared/membership/deps.ts'
 import { type Refusal, refusal } from '../../shared/model/label-rules.ts'
 import { decodeTenant } from '../../shared/model/tenant.ts'
 import { type Pie, partitionOf, pieOf } from '../../shared/ring/pie.ts'
-import { type AdmitContext, admit, applyClaim, Staged } from './admit.ts'
+import { type AdmitContext, admit, applyClaims, Staged } from './admit.ts'
 import type { DistributorConfig } from './config.ts'
 import { Dictionary } from './dictionary.ts'
+import type { Claim } from './election.ts'
 import { Elections } from './elections.ts'
 import { haLabelsOf } from './ha-labels.ts'
 import { HighWaterMarks } from './high-water.ts'
@@ -52,6 +53,8 @@ const START_MS_MAX = 30_000
 const FIRST_MARKS_WAIT_MS = 5_000
 const FIRST_MARKS_STEP_MS = 50
 const STAGED_SPARES_MAX = 16
+/** Elections of one push that are settled at the same time. */
+const SETTLING_MAX = 64
 const NEW_SERIES_PRESSURE = 0.9
 const WRITE_PRESSURE = 0.97
 
@@ -100,7 +103,8 @@ export function distributor(deps: DistributorDeps): Actor {
       every(1_000, 'look for marks and partitions', findMarks),
     ],
     async start() {
-      highWater = new HighWaterMarks({ bucket: await bus.bucket(LOG_BUCKET), id, log, rewinds: counted.rewinds })
+      const bucket = await bus.bucket(LOG_BUCKET)
+      highWater = new HighWaterMarks({ bucket, id, log, metrics, rewinds: counted.rewinds })
       marksHeard = bus.subscribe(markSubject('*'), {}, ({ subject }) => hearMark(subject))
       await elections.start()
       await patiently(readLogs, { clock, withinMs: START_MS_MAX, onFailure: ({ message }) => log.warn({}, message) })
@@ -129,7 +133,7 @@ export function distributor(deps: DistributorDeps): Actor {
         elections,
       }
       admit(protocol, body, staged, admission)
-      if (staged.claims.length > 0) await settleClaims(staged, admission) // D5
+      if (staged.claims.size > 0) await settleClaims(staged, admission) // D5
       refuseWhenTooFast(tenant, staged)
       const denied = await denySeries(tenant, staged, used)
       const { written, commits } = write(staged, denied, used)
@@ -145,29 +149,47 @@ export function distributor(deps: DistributorDeps): Actor {
       if (error instanceof RefusedError) for (const ref of staged.newRefs) used.forget(ref)
       throw error
     } finally {
+      for (const claim of staged.claims.values()) elections.letGo(claim)
       staged.clear()
       if (spares.length < STAGED_SPARES_MAX) spares.push(staged)
     }
   }
 
   async function settleClaims(staged: Staged, admission: AdmitContext): Promise<void> {
-    const open = staged.claims.filter(({ verdict, newestMs, ceilingMs }) => {
+    const open = [...staged.claims.values()].filter(({ verdict, newestMs, ceilingMs }) => {
       return verdict !== 'drop' && (verdict !== 'take' || newestMs > ceilingMs)
     })
     try {
-      await Promise.all(open.map((claim) => elections.settle(claim)))
+      await settleAll(open)
     } catch (error) {
       for (const ref of staged.newRefs) admission.dictionary.counted[ref] = 0 // the series limit is still to be asked
       throw error
     }
-    for (const claim of open) applyClaim(claim, staged, admission)
-    for (const claim of staged.claims) if (claim.verdict === 'take') elections.renewSoon(claim)
+    applyClaims(new Set(open), staged, admission)
+    for (const claim of staged.claims.values()) if (claim.verdict === 'take') elections.renewSoon(claim)
+  }
+
+  /** Some at a time. When it returns or throws, none is at work any more. */
+  async function settleAll(claims: readonly Claim[]): Promise<void> {
+    let next = 0
+    const settleSome = async () => {
+      while (next < claims.length) {
+        try {
+          await elections.settle(claims[next++]!)
+        } catch (error) {
+          next = claims.length
+          throw error
+        }
+      }
+    }
+    const workers = Array.from({ length: Math.min(SETTLING_MAX, claims.length) }, settleSome)
+    for (const result of await Promise.allSettled(workers)) if (result.status === 'rejected') throw result.reason
   }
 
   /** What the elections left out of a push that is through. */
   function droppedOf({ claims }: Staged): Pick<PushReply, 'dropped'> {
     const dropped = { samples: 0, histograms: 0, exemplars: 0 }
-    for (const claim of claims) {
+    for (const claim of claims.values()) {
       elections.note(claim)
       dropped.samples += claim.dropped.samples
       dropped.histograms += claim.dropped.histograms

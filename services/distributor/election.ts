@@ -15,13 +15,26 @@ interface Challenge {
   newestMs: number
 }
 
-export class Election {
+export interface ElectionName {
+  readonly tenant: string
+  readonly cluster: string
+  /** Of its record. */
+  readonly key: string
+}
+
+export class Election implements ElectionName {
   readonly tenant: string
   readonly cluster: string
   readonly key: string
   /** undefined: nobody is elected. */
   record: ElectionRecord | undefined
   revision = 0
+  /** Why the record cannot be read, where a newer version wrote it. */
+  newer: string | undefined
+  /** The revision of what stands there and cannot be read, where no record is known. */
+  unread: number | undefined
+  /** Pushes under way that bring something for it. */
+  claims = 0
   /** When the revision was seen to change. */
   changedAtMs: number
   /** The start of the own last renewal that succeeded, of the replica elected now. */
@@ -36,11 +49,11 @@ export class Election {
   private challenge: Challenge | undefined
   readonly heard = new Map<string, { atMs: number; dropped: number }>()
 
-  constructor(born: { tenant: string; cluster: string; key: string; nowMs: number }) {
-    this.tenant = born.tenant
-    this.cluster = born.cluster
-    this.key = born.key
-    this.changedAtMs = born.nowMs
+  constructor({ tenant, cluster, key }: ElectionName, nowMs: number) {
+    this.tenant = tenant
+    this.cluster = cluster
+    this.key = key
+    this.changedAtMs = nowMs
   }
 
   /** A record as the bucket gave it; older news are none. */
@@ -49,9 +62,23 @@ export class Election {
     if (record?.replica !== this.record?.replica) this.renewedAtMs = Number.NEGATIVE_INFINITY
     this.record = record
     this.revision = revision
+    this.newer = undefined
+    this.unread = undefined
     this.changedAtMs = nowMs
     this.isUnsure = false
     this.challenge = undefined
+  }
+
+  /** What stands there now cannot be read: what is known holds, and the next change is made on this revision. `newer`: of a newer version. */
+  learnUnread(revision: number, newer: string | undefined, nowMs: number): void {
+    if (revision <= this.revision) return
+    this.revision = revision
+    this.newer = newer
+    if (newer !== undefined) {
+      this.record = undefined
+      this.changedAtMs = nowMs
+    }
+    if (this.record === undefined) this.unread = revision
   }
 
   doubt(): void {

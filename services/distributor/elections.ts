@@ -8,28 +8,32 @@
 //   H3  A takeover wants `haTakeoverMs` of silence by the own monotonic clock since the record was seen to change, and samples newer than
 //       the bound. Silence that may be the bucket's own is none: then challengers are told to come again (503), not dropped.
 //   H4  One change of an election at a time, each by the revision it was decided on; whoever loses the race reads and judges again.
+//   H5  An election is remembered while it has a record or a push has a claim on it: at most `haClustersMax` of a tenant are begun, and of what is
+//       refused nothing stays.
+//   H6  A record that cannot be read is written over: by what was known before, else by a new election. One of a newer version is not: its cluster
+//       gets 503 here.
 import type { Clock } from '../../shared/base/clock.ts'
 import { ConflictError, RefusedError, textOf, UnavailableError } from '../../shared/base/errors.ts'
 import type { Subscription } from '../../shared/base/listeners.ts'
 import type { Random } from '../../shared/base/random.ts'
-import type { Bus, KvBucket, KvEntry } from '../../shared/bus/port.ts'
+import type { Bus, KvBucket } from '../../shared/bus/port.ts'
 import {
   capOf,
-  decodeElection,
+  clusterToken,
   ELECTIONS_BUCKET,
   type ElectionNews,
   type ElectionRecord,
-  electionKey,
-  encodeElection,
+  electionRecord,
   firstElected,
   renewed,
   takenOver,
 } from '../../shared/contracts/elections.ts'
-import { decodeTenant } from '../../shared/model/tenant.ts'
+import { readRecord } from '../../shared/kv/read-records.ts'
+import { on, type Shown, watchRecords } from '../../shared/kv/watch-records.ts'
 import type { Log } from '../../shared/telemetry/log.ts'
 import type { Metrics } from '../../shared/telemetry/metrics.ts'
 import type { DistributorConfig } from './config.ts'
-import { type Claim, Election } from './election.ts'
+import { Claim, Election, type ElectionName } from './election.ts'
 
 export interface ElectionsDeps {
   readonly bus: Bus
@@ -48,6 +52,8 @@ const ATTEMPTS_MAX = 8
 export class Elections {
   private readonly deps: ElectionsDeps
   private readonly byKey = new Map<string, Election>()
+  /** Elections in `byKey`, by tenant. */
+  private readonly counts = new Map<string, number>()
   private readonly counted: ReturnType<typeof electionMetrics>
   private bucket: KvBucket | undefined
   private readonly opened: Subscription[] = []
@@ -68,9 +74,11 @@ export class Elections {
     const doubtAll = (isConnected: boolean) => {
       if (!isConnected) for (const election of this.byKey.values()) election.doubt()
     }
-    this.opened.push(bus.onConnection(doubtAll))
+    const { log, metrics } = this.deps
     const { promise: isKnown, resolve: known } = Promise.withResolvers<void>()
-    this.opened.push(this.bucket.watch('>', (entry) => this.hearEntry(entry), known))
+    const ears = [on(electionRecord, (shown) => this.hear(shown))] as const
+    this.opened.push(bus.onConnection(doubtAll))
+    this.opened.push(watchRecords({ bucket: this.bucket, filter: '>', ears, log, metrics }, known))
     await isKnown
   }
 
@@ -78,20 +86,37 @@ export class Elections {
     for (const each of this.opened.splice(0)) each.stop()
   }
 
-  /** The election of a cluster, known or new. */
-  of(tenant: string, cluster: string): Election {
-    const key = electionKey(tenant, cluster)
-    let election = this.byKey.get(key)
-    if (election === undefined) {
-      election = new Election({ tenant, cluster, key, nowMs: this.deps.clock.monotonic() })
-      this.byKey.set(key, election)
-    }
+  /** False: it is one more than the tenant may have (H5). */
+  mayClaim({ tenant, key }: ElectionName): boolean {
+    return this.byKey.has(key) || (this.counts.get(tenant) ?? 0) < this.deps.config.haClustersMax
+  }
+
+  /** What a push brings for a cluster of which it may. To be let go when the push is through. */
+  claim(name: ElectionName, replica: string): Claim {
+    const election = this.byKey.get(name.key) ?? this.remember(name)
+    election.claims++
+    return new Claim(election, replica)
+  }
+
+  letGo({ election }: Claim): void {
+    election.claims--
+    this.forgetIdle(election)
+  }
+
+  private remember({ tenant, cluster, key }: ElectionName): Election {
+    const election = new Election({ tenant, cluster, key }, this.deps.clock.monotonic())
+    this.byKey.set(key, election)
+    this.counts.set(tenant, (this.counts.get(tenant) ?? 0) + 1)
     return election
   }
 
-  /** The one that hears the bucket, for one that was remembered: it may have been cleaned away since. */
-  current({ tenant, cluster, key }: Election): Election {
-    return this.byKey.get(key) ?? this.of(tenant, cluster)
+  private forgetIdle(election: Election): void {
+    if (election.claims > 0 || election.record !== undefined || election.busy !== undefined) return // H5
+    if (this.byKey.get(election.key) !== election) return
+    this.byKey.delete(election.key)
+    const count = this.counts.get(election.tenant)! - 1
+    if (count === 0) this.counts.delete(election.tenant)
+    else this.counts.set(election.tenant, count)
   }
 
   /** Decides by what is known here, if that does. */
@@ -119,6 +144,7 @@ export class Elections {
       while (election.busy !== undefined) await election.busy
       this.judge(claim)
       if (claim.verdict === 'drop') return
+      if (election.newer !== undefined) throw unavailable(election, election.newer) // H6
       if (claim.verdict === 'take' && (claim.newestMs <= claim.ceilingMs || this.isBoundless())) return // H2
       if (claim.newestMs === Number.NEGATIVE_INFINITY) {
         claim.verdict = 'drop' // nothing in it to elect a replica by, and nothing to lose
@@ -158,7 +184,7 @@ export class Elections {
       const isIdle = clock.monotonic() - election.lastSignMs() >= config.haIdleMs
       if (!isIdle || record?.frozen || election.busy !== undefined) continue
       if (record === undefined) {
-        this.byKey.delete(election.key)
+        this.forgetIdle(election)
         continue
       }
       await this.exclusively(election, async () => {
@@ -190,7 +216,7 @@ export class Elections {
     const { election, replica, newestMs } = claim
     const { record } = election
     if (record === undefined) {
-      if (this.countOf(election.tenant) < config.haClustersMax) return () => this.create(election, claim)
+      if (this.counts.get(election.tenant)! <= config.haClustersMax) return () => this.create(election, claim)
       claim.verdict = 'refuse'
       return undefined
     }
@@ -223,14 +249,20 @@ export class Elections {
   private async create(election: Election, claim: Claim): Promise<void> {
     const { replica, newestMs } = claim
     const record = firstElected(election.cluster, replica, this.momentOf(newestMs))
-    await this.write(election, record, () => this.bucket!.create(election.key, encodeElection(record)))
+    const bytes = electionRecord.format.encode(record)
+    const { key, unread } = election
+    await this.write(election, record, () =>
+      unread === undefined ? this.bucket!.create(key, bytes) : this.bucket!.update(key, bytes, unread),
+    )
     this.deps.log.info({ tenant: election.tenant, cluster: election.cluster, replica }, 'a replica was elected')
   }
 
   private async renew(election: Election, record: ElectionRecord, newestMs: number): Promise<void> {
     const { revision } = election
     const next = renewed(record, this.momentOf(newestMs))
-    await this.write(election, next, () => this.bucket!.update(election.key, encodeElection(next), revision))
+    await this.write(election, next, () =>
+      this.bucket!.update(election.key, electionRecord.format.encode(next), revision),
+    )
     this.counted.renewals.inc()
   }
 
@@ -241,7 +273,9 @@ export class Elections {
   ): Promise<void> {
     const { revision, tenant, cluster } = election
     const next = takenOver(record, replica, { ...this.momentOf(newestMs), guardMs })
-    await this.write(election, next, () => this.bucket!.update(election.key, encodeElection(next), revision))
+    await this.write(election, next, () =>
+      this.bucket!.update(election.key, electionRecord.format.encode(next), revision),
+    )
     this.counted.takeovers.inc()
     this.deps.log.warn({ tenant, cluster, from: record.replica, to: replica }, 'another replica took over')
   }
@@ -294,9 +328,11 @@ export class Elections {
   }
 
   private async read(election: Election): Promise<void> {
+    const { log, metrics } = this.deps
+    const { tenant, cluster } = election
     try {
-      const entry = await this.bucket!.get(election.key)
-      if (entry !== undefined) this.hearEntry(entry)
+      const params = { tenant, cluster: clusterToken(cluster) }
+      this.hear(await readRecord({ bucket: this.bucket!, log, metrics }, electionRecord, params))
     } catch (error) {
       if (!(error instanceof UnavailableError)) throw error
       election.doubt()
@@ -304,25 +340,17 @@ export class Elections {
     }
   }
 
-  private hearEntry({ key, value, revision }: KvEntry): void {
-    const { clock, log } = this.deps
-    try {
-      const record = value === undefined ? undefined : decodeElection(value)
-      const known = this.byKey.get(key)
-      if (known === undefined && record === undefined) return
-      const election = known ?? this.of(decodeTenant(key.slice(0, key.indexOf('.'))), record!.cluster)
-      election.learn(record, revision, clock.monotonic())
-    } catch (error) {
-      log.warn({ key, reason: textOf(error) }, 'an election cannot be read')
-    }
-  }
-
-  private countOf(tenant: string): number {
-    let count = 0
-    for (const election of this.byKey.values()) {
-      if (election.tenant === tenant && (election.record ?? election.busy) !== undefined) count++ // or about to be elected
-    }
-    return count
+  private hear(shown: Shown<'tenant' | 'cluster', ElectionRecord>): void {
+    const { key, params, revision } = shown
+    const known = this.byKey.get(key)
+    const nowMs = this.deps.clock.monotonic()
+    if (shown.kind === 'value') {
+      const election = known ?? this.remember({ tenant: params.tenant, cluster: shown.value.cluster, key })
+      election.learn(shown.value, revision, nowMs)
+    } else if (known === undefined || revision === 0) return
+    else if (shown.kind === 'gone') known.learn(undefined, revision, nowMs)
+    else known.learnUnread(revision, shown.kind === 'newer-version' ? shown.reason : undefined, nowMs)
+    if (known !== undefined) this.forgetIdle(known)
   }
 
   private heldCount(): number {

@@ -1,15 +1,18 @@
 // High-water marks: the newest batch of each partition that this distributor knows to be stored, written down in KV, so that a log that lost
 // it is noticed by the owners (services/ingester/stored-batches.ts) and, at its next start, here.
 import type { KvBucket } from '../../shared/bus/port.ts'
-import { encodeRecord, type HighWater, highWaterKey, parseRecord } from '../../shared/contracts/log.ts'
+import { keyFor } from '../../shared/bus/record.ts'
+import { type HighWater, highWaterRecord } from '../../shared/contracts/log.ts'
+import { readRecord } from '../../shared/kv/read-records.ts'
 import type { Log } from '../../shared/telemetry/log.ts'
-import type { Counter } from '../../shared/telemetry/metrics.ts'
+import type { Counter, Metrics } from '../../shared/telemetry/metrics.ts'
 import type { PartitionWriter } from './partition-writer.ts'
 
 export interface HighWaterDeps {
   readonly bucket: KvBucket
   readonly id: string
   readonly log: Log
+  readonly metrics: Metrics
   readonly rewinds: Counter
 }
 
@@ -27,16 +30,15 @@ export class HighWaterMarks {
   /** Once for each partition: a log that ends before what was known to be stored has been rewound. */
   async check({ partition, incarnation }: PartitionWriter, lastSeq: number): Promise<void> {
     if (this.saved.has(partition)) return
-    const { bucket, id, log, rewinds } = this.deps
-    const entry = await bucket.get(highWaterKey(partition, id))
-    const mark = entry?.value ? parseRecord(entry.value, 'high-water mark') : {}
-    const isOfThisLog = mark['incarnation'] === incarnation
-    if (isOfThisLog && Number(mark['seq']) > lastSeq) {
+    const { id, log, rewinds } = this.deps
+    const found = await readRecord(this.deps, highWaterRecord, { partition, distributor: id })
+    const stored = found.kind === 'value' && found.value.incarnation === incarnation ? found.value.seq : undefined
+    if (stored !== undefined && stored > lastSeq) {
       rewinds.inc()
-      log.error({ partition, lastSeq, stored: mark['seq'] }, 'the log ends before a batch that was stored')
+      log.error({ partition, lastSeq, stored }, 'the log ends before a batch that was stored')
     }
     this.saved.set(partition, '')
-    if (isOfThisLog) this.found.set(partition, Number(mark['seq']))
+    if (stored !== undefined) this.found.set(partition, stored)
   }
 
   async save({ partition, newestSession, incarnation }: PartitionWriter): Promise<void> {
@@ -46,7 +48,8 @@ export class HighWaterMarks {
     if (this.saved.get(partition) === key) return
     if (lastSeq <= (this.found.get(partition) ?? 0)) return // a mark that a rewound log has not reached again is evidence
     const record: HighWater = { session: idText, counter: lastCounter, seq: lastSeq, epoch: mark.number, incarnation }
-    await this.deps.bucket.put(highWaterKey(partition, this.deps.id), encodeRecord(record))
+    const place = keyFor(highWaterRecord, { partition, distributor: this.deps.id })
+    await this.deps.bucket.put(place, highWaterRecord.format.encode(record))
     this.saved.set(partition, key)
   }
 }

@@ -3,27 +3,27 @@
 import type { Clock } from '../../shared/base/clock.ts'
 import { ConflictError, RefusedError, UnavailableError } from '../../shared/base/errors.ts'
 import { ask } from '../../shared/bus/ask.ts'
-import type { Bus, KvEntry } from '../../shared/bus/port.ts'
+import type { Bus } from '../../shared/bus/port.ts'
 import {
-  decodeElection,
+  clusterToken,
   ELECTIONS_BUCKET,
   type ElectionNews,
   type ElectionRecord,
-  electionFilter,
-  electionKey,
   electionNews,
-  encodeElection,
+  electionRecord,
   switchedTo,
   withFrozen,
 } from '../../shared/contracts/elections.ts'
+import type { Told } from '../../shared/kv/passed-over.ts'
+import { readRecords } from '../../shared/kv/read-records.ts'
+import { updateRecord } from '../../shared/kv/update.ts'
 import type { Membership } from '../../shared/membership/membership.ts'
-import { decodeTenant } from '../../shared/model/tenant.ts'
 import { askAll } from './ask-all.ts'
 import type { GatewayConfig } from './config.ts'
 import { type Answer, type Exchange, jsonAnswer, type Route } from './exchange.ts'
 import { htmlPage, htmlTable } from './html.ts'
 
-export interface ElectionDeps {
+export interface ElectionDeps extends Told {
   readonly bus: Bus
   readonly clock: Clock
   readonly membership: Membership
@@ -39,8 +39,6 @@ export interface ElectionRow extends ElectionRecord {
   readonly dropped: number
   readonly replicas: readonly { replica: string; lastHeardMs: number; dropped: number }[]
 }
-
-const CAS_TRIES_MAX = 5
 
 export function electionRoutes(deps: ElectionDeps): readonly Route[] {
   const { bus, clock, membership, config } = deps
@@ -72,23 +70,25 @@ export function electionRoutes(deps: ElectionDeps): readonly Route[] {
     change: (record: ElectionRecord, exchange: Exchange) => Promise<ElectionRecord>,
   ): Promise<Answer> {
     const cluster = exchange.params['cluster']!
-    const bucket = await bus.bucket(ELECTIONS_BUCKET)
-    const key = electionKey(exchange.tenant, cluster)
-    for (let attempt = 0; attempt < CAS_TRIES_MAX; attempt++) {
-      const entry = await bucket.get(key)
-      if (entry?.value === undefined) {
-        const text = `no replica of cluster "${cluster.slice(0, 200)}" is elected`
-        throw new RefusedError('err-carillon-not-found', text, { status: 404 })
-      }
-      const next = await change(decodeElection(entry.value), exchange)
-      try {
-        await bucket.update(key, encodeElection(next), entry.revision)
-        return jsonAnswer({ election: next })
-      } catch (error) {
-        if (!(error instanceof ConflictError)) throw error
-      }
+    const params = { tenant: exchange.tenant, cluster: clusterToken(cluster) }
+    const next = (before: ElectionRecord | undefined) => {
+      if (before !== undefined) return change(before, exchange)
+      const text = `no replica of cluster "${cluster.slice(0, 200)}" is elected`
+      throw new RefusedError('err-carillon-not-found', text, { status: 404 })
     }
-    throw new UnavailableError('err-carillon-election-unavailable', 'the election keeps changing, try again')
+    try {
+      const election = await updateRecord({ ...(await opened()), record: electionRecord, params, change: next })
+      return jsonAnswer({ election })
+    } catch (cause) {
+      if (!(cause instanceof ConflictError)) throw cause
+      const text = 'the election keeps changing, try again'
+      throw new UnavailableError('err-carillon-election-unavailable', text, { cause })
+    }
+  }
+
+  async function opened() {
+    const { log, metrics } = deps
+    return { bucket: await bus.bucket(ELECTIONS_BUCKET), clock, log, metrics }
   }
 
   /** A name that nobody has heard would leave the cluster without samples until another takes over. */
@@ -108,31 +108,23 @@ export function electionRoutes(deps: ElectionDeps): readonly Route[] {
   }
 
   async function rows(exchange: Exchange, tenant: string | undefined): Promise<ElectionRow[]> {
-    const [entries, heard] = await Promise.all([entriesOf(tenant), heardBy(exchange, tenant)])
-    return entries
-      .map(({ key, value }) => rowOf(decodeTenant(key.slice(0, key.indexOf('.'))), decodeElection(value!), heard))
+    const [records, heard] = await Promise.all([recordsOf(tenant), heardBy(exchange, tenant)])
+    return records
+      .flatMap(({ kind, params, value }) => (kind === 'value' ? [rowOf(params.tenant, value!, heard)] : []))
       .sort((a, b) => (`${a.tenant} ${a.cluster}` < `${b.tenant} ${b.cluster}` ? -1 : 1))
   }
 
   /** What stands in the bucket now. */
-  async function entriesOf(tenant: string | undefined): Promise<KvEntry[]> {
-    const bucket = await bus.bucket(ELECTIONS_BUCKET)
-    const entries: KvEntry[] = []
-    return await new Promise((resolve, reject) => {
-      const late = clock.after(config.membersTimeoutMs, () => {
-        watch.stop()
-        reject(new UnavailableError('err-carillon-election-unavailable', 'the elections cannot be read at the moment'))
-      })
-      const watch = bucket.watch(
-        tenant === undefined ? '>' : electionFilter(tenant),
-        (entry) => entry.value !== undefined && entries.push(entry),
-        () => {
-          late.cancel()
-          queueMicrotask(() => watch.stop())
-          resolve(entries)
-        },
-      )
-    })
+  async function recordsOf(tenant: string | undefined) {
+    const timeoutMs = config.membersTimeoutMs
+    try {
+      const fixed = tenant === undefined ? {} : { tenant }
+      return await readRecords({ ...(await opened()), timeoutMs }, electionRecord, fixed)
+    } catch (cause) {
+      if (!(cause instanceof UnavailableError)) throw cause
+      const text = 'the elections cannot be read at the moment'
+      throw new UnavailableError('err-carillon-election-unavailable', text, { cause })
+    }
   }
 
   /** Distributors that do not answer in time are left out: the elections themselves stand in the bucket. */

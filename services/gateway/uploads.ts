@@ -9,9 +9,7 @@ import type { Bus, KvBucket } from '../../shared/bus/port.ts'
 import { BLOCKS_BUCKET } from '../../shared/contracts/blocks.ts'
 import {
   decodePlan,
-  decodeUpload,
   encodePlan,
-  encodeUpload,
   partName,
   planName,
   stagedFolder,
@@ -19,9 +17,12 @@ import {
   UPLOADS_BUCKET,
   type UploadFile,
   type UploadRecord,
-  uploadFilter,
   uploadKey,
+  uploadRecord,
 } from '../../shared/contracts/uploads.ts'
+import type { Told } from '../../shared/kv/passed-over.ts'
+import { readRecord, readRecords } from '../../shared/kv/read-records.ts'
+import { updateRecord } from '../../shared/kv/update.ts'
 import { ULID_SHAPE } from '../../shared/model/ulid.ts'
 import type { ObjectStore } from '../../shared/objects/port.ts'
 import { readWhole } from '../../shared/objects/read-whole.ts'
@@ -34,7 +35,7 @@ import type { Load } from './load.ts'
 import { readParts } from './parts.ts'
 import { META_BYTES_MAX, planOf } from './upload-plan.ts'
 
-export interface UploadDeps {
+export interface UploadDeps extends Told {
   readonly bus: Bus
   readonly objects: ObjectStore
   readonly clock: Clock
@@ -45,7 +46,7 @@ export interface UploadDeps {
 
 const OBJECT_TIMEOUT_MS = 60_000
 const NONCE_BYTES = 8
-const CAS_TRIES_MAX = 10
+const BUCKET_TIMEOUT_MS = 10_000
 /** How often the record of an upload under way says that it is. */
 const TOUCH_MS = 10 * 60_000
 /** Plans remembered; each is read again when it was forgotten. */
@@ -62,12 +63,13 @@ const resultOf: Readonly<Record<UploadRecord['state'], Result>> = {
 }
 
 interface Known {
-  readonly record: UploadRecord
+  /** undefined: what stands there cannot be read. */
+  readonly record: UploadRecord | undefined
   readonly revision: number
 }
 
 export function uploadRoutes(deps: UploadDeps): readonly Route[] {
-  const { bus, objects, clock, random, config, load } = deps
+  const { bus, objects, clock, random, config, load, log, metrics } = deps
   const plans = new LRUCache<string, ReadonlyMap<string, number>>({ max: PLANS_MAX })
   const path = '/api/v1/upload/block/{ulid}'
   const write = { name: 'upload', methods: ['POST'], access: 'write', errors: 'text' } as const
@@ -100,7 +102,7 @@ export function uploadRoutes(deps: UploadDeps): readonly Route[] {
     const known = await read(bucket, tenant, ulid)
     const replaces = new URLSearchParams(exchange.search).get('replace') === 'true'
     await assertNew(tenant, ulid, known?.record, replaces)
-    if (known !== undefined && isSame(known.record, metaSha256, replaces)) {
+    if (known?.record !== undefined && isSame(known.record, metaSha256, replaces)) {
       await stage(known.record, files, meta, signal)
       return done(known.record) // goes on where it was
     }
@@ -127,7 +129,7 @@ export function uploadRoutes(deps: UploadDeps): readonly Route[] {
     const { tenant, signal, search, request } = exchange
     const ulid = ulidOf(exchange)
     const bucket = await bus.bucket(UPLOADS_BUCKET)
-    const { record } = await uploading(bucket, tenant, ulid)
+    const record = await uploading(bucket, tenant, ulid)
     const asked = new URLSearchParams(search)
     const name = asked.get('path') ?? ''
     const size = (await planFor(record)).get(name)
@@ -155,8 +157,8 @@ export function uploadRoutes(deps: UploadDeps): readonly Route[] {
       at += part.length
     }
     const now = await read(bucket, tenant, ulid)
-    if (now?.record.nonce === record.nonce) {
-      await touch(bucket, now)
+    if (now?.record?.nonce === record.nonce) {
+      await touch(bucket, now.record, now.revision)
       return done(record)
     }
     for (const each of names) await objects.delete(each, { timeoutMs: OBJECT_TIMEOUT_MS }) // U3
@@ -164,15 +166,12 @@ export function uploadRoutes(deps: UploadDeps): readonly Route[] {
   }
 
   /** An upload on which somebody works is not forgotten. */
-  async function touch(bucket: KvBucket, { record, revision }: Known): Promise<void> {
+  async function touch(bucket: KvBucket, record: UploadRecord, revision: number): Promise<void> {
     const nowMs = clock.now()
     if (record.state !== 'uploading' || nowMs - record.changedAtMs < TOUCH_MS) return
     try {
-      await bucket.update(
-        uploadKey(record.tenant, record.ulid),
-        encodeUpload({ ...record, changedAtMs: nowMs }),
-        revision,
-      )
+      const bytes = uploadRecord.format.encode({ ...record, changedAtMs: nowMs })
+      await bucket.update(uploadKey(record.tenant, record.ulid), bytes, revision)
     } catch (error) {
       if (!(error instanceof ConflictError)) throw error // another file did it
     }
@@ -182,27 +181,27 @@ export function uploadRoutes(deps: UploadDeps): readonly Route[] {
     const { tenant } = exchange
     const ulid = ulidOf(exchange)
     const bucket = await bus.bucket(UPLOADS_BUCKET)
-    for (let attempt = 0; attempt < CAS_TRIES_MAX; attempt++) {
-      const known = await read(bucket, tenant, ulid)
-      if (known === undefined) throw notStarted(ulid)
-      const { record, revision } = known
-      if (record.state !== 'uploading') return done(record) // asked again
-      const next: UploadRecord = { ...record, state: 'waiting', changedAtMs: clock.now() }
-      try {
-        await bucket.update(uploadKey(tenant, ulid), encodeUpload(next), revision)
-        return done(next)
-      } catch (error) {
-        if (!(error instanceof ConflictError)) throw error
-      }
+    const change = (record: UploadRecord | undefined): UploadRecord => {
+      if (record === undefined) throw notStarted(ulid)
+      if (record.state !== 'uploading') return record // asked again
+      return { ...record, state: 'waiting', changedAtMs: clock.now() }
     }
-    throw new UnavailableError('err-carillon-upload-busy', `the upload of ${ulid} keeps changing, try again`)
+    try {
+      const params = { tenant, ulid }
+      const stands = await updateRecord({ bucket, clock, log, metrics, record: uploadRecord, params, change })
+      return done(stands!)
+    } catch (cause) {
+      if (!(cause instanceof ConflictError)) throw cause
+      const text = `the upload of ${ulid} keeps changing, try again`
+      throw new UnavailableError('err-carillon-upload-busy', text, { cause })
+    }
   }
 
   async function check(exchange: Exchange): Promise<Answer> {
     const { tenant } = exchange
     const ulid = ulidOf(exchange)
     const known = await read(await bus.bucket(UPLOADS_BUCKET), tenant, ulid)
-    if (known !== undefined) return done(known.record)
+    if (known?.record !== undefined) return done(known.record)
     const blocks = await blocksFrom(tenant, ulid)
     if (blocks.length > 0) return answer({ result: 'complete', blocks })
     throw notStarted(ulid)
@@ -210,11 +209,11 @@ export function uploadRoutes(deps: UploadDeps): readonly Route[] {
 
   // ---- what is there ----
 
-  async function uploading(bucket: KvBucket, tenant: string, ulid: string): Promise<Known> {
-    const known = await read(bucket, tenant, ulid)
-    if (known === undefined) throw notStarted(ulid)
-    if (known.record.state === 'uploading') return known
-    const text = `the upload of ${ulid} was finished: it is ${resultOf[known.record.state]}`
+  async function uploading(bucket: KvBucket, tenant: string, ulid: string): Promise<UploadRecord> {
+    const record = (await read(bucket, tenant, ulid))?.record
+    if (record === undefined) throw notStarted(ulid)
+    if (record.state === 'uploading') return record
+    const text = `the upload of ${ulid} was finished: it is ${resultOf[record.state]}`
     throw new RefusedError('err-carillon-upload-finished', text, { status: 409 })
   }
 
@@ -242,22 +241,22 @@ export function uploadRoutes(deps: UploadDeps): readonly Route[] {
   }
 
   async function assertFew(bucket: KvBucket, tenant: string): Promise<void> {
-    let count = 0
-    await new Promise<void>((resolve) => {
-      const watch = bucket.watch(
-        uploadFilter(tenant),
-        ({ value }) => {
-          if (value !== undefined && isOpen(value)) count++
-        },
-        () => {
-          watch.stop()
-          resolve()
-        },
-      )
-    })
+    const reading = { bucket, clock, log, metrics, timeoutMs: BUCKET_TIMEOUT_MS }
+    const rows = await readRecords(reading, uploadRecord, { tenant })
+    const count = rows.filter(({ kind, value }) => kind === 'value' && isOpen(value!)).length
     if (count < config.uploadsOpenMax) return
     const text = `${count} uploads of this tenant are under way; finish them, or raise --uploads-open-max`
     throw new RefusedError('err-carillon-upload-too-many', text, { status: 429 })
+  }
+
+  async function read(bucket: KvBucket, tenant: string, ulid: string): Promise<Known | undefined> {
+    const found = await readRecord({ bucket, log, metrics }, uploadRecord, { tenant, ulid })
+    if (found.kind === 'gone') return undefined
+    if (found.kind !== 'newer-version') {
+      return { record: found.kind === 'value' ? found.value : undefined, revision: found.revision }
+    }
+    const text = `the upload of ${ulid} was begun with a newer version of Carillon: ${found.reason}`
+    throw new RefusedError('err-carillon-upload-busy', text, { status: 409 })
   }
 
   async function planFor(record: UploadRecord): Promise<ReadonlyMap<string, number>> {
@@ -275,8 +274,9 @@ export function uploadRoutes(deps: UploadDeps): readonly Route[] {
   async function put(bucket: KvBucket, record: UploadRecord, revision: number | undefined): Promise<void> {
     const key = uploadKey(record.tenant, record.ulid)
     try {
-      if (revision === undefined) await bucket.create(key, encodeUpload(record))
-      else await bucket.update(key, encodeUpload(record), revision)
+      const bytes = uploadRecord.format.encode(record)
+      if (revision === undefined) await bucket.create(key, bytes)
+      else await bucket.update(key, bytes, revision)
     } catch (cause) {
       if (!(cause instanceof ConflictError)) throw cause
       const text = `another upload of ${record.ulid} has just begun`
@@ -295,18 +295,12 @@ export function uploadRoutes(deps: UploadDeps): readonly Route[] {
   }
 }
 
-async function read(bucket: KvBucket, tenant: string, ulid: string): Promise<Known | undefined> {
-  const entry = await bucket.get(uploadKey(tenant, ulid))
-  return entry?.value === undefined ? undefined : { record: decodeUpload(entry.value), revision: entry.revision }
-}
-
 /** Whether a start asks for what is under way already. */
 function isSame(record: UploadRecord, metaSha256: string, replaces: boolean): boolean {
   return record.state === 'uploading' && record.metaSha256 === metaSha256 && record.replaces === replaces
 }
 
-function isOpen(value: Uint8Array): boolean {
-  const { state } = decodeUpload(value)
+function isOpen({ state }: UploadRecord): boolean {
   return state !== 'complete' && state !== 'failed'
 }
 

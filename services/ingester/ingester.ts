@@ -133,7 +133,7 @@ export function ingester(deps: IngesterDeps): MemberActor & { owners(): readonly
     ],
     async start() {
       bucket = await bus.bucket(LOG_BUCKET)
-      blocks = await openBlocks({ bus, objects: deps.objects, clock, random, log })
+      blocks = await openBlocks({ bus, objects: deps.objects, clock, random, log, metrics: deps.metrics })
       await patiently(followOwnership, {
         clock,
         withinMs: START_MS_MAX,
@@ -252,6 +252,7 @@ export function ingester(deps: IngesterDeps): MemberActor & { owners(): readonly
     const owner = new Owner({
       ...{ partition, id, bus, bucket, clock, log, config, strings },
       metrics: counts,
+      registry: deps.metrics,
       blocks,
       without: deps.without ?? NOTHING,
     })
@@ -285,7 +286,9 @@ export function ingester(deps: IngesterDeps): MemberActor & { owners(): readonly
   async function lead(): Promise<void> {
     for (const owner of owners.values()) {
       if (leaderOf(owner.partition) !== id) continue
-      await leadPartition(owner, { bus, bucket, clock, random, log, config, metrics: counts, id, blocks })
+      await leadPartition(owner, {
+        ...{ bus, bucket, clock, random, log, config, metrics: counts, registry: deps.metrics, id, blocks },
+      })
     }
   }
 

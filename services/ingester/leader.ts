@@ -10,8 +10,11 @@ import { ConflictError, RefusedError, textOf, UnavailableError } from '../../sha
 import { hex, type Random } from '../../shared/base/random.ts'
 import type { Blocks } from '../../shared/blocks/port.ts'
 import type { Bus, KvBucket } from '../../shared/bus/port.ts'
-import { decodeMark, encodeMark, logName, type Mark, markKey, markSubject } from '../../shared/contracts/log.ts'
+import { keyFor } from '../../shared/bus/record.ts'
+import { decodeMark, encodeMark, logName, type Mark, markRecord, markSubject } from '../../shared/contracts/log.ts'
+import { readRecord } from '../../shared/kv/read-records.ts'
 import type { Log } from '../../shared/telemetry/log.ts'
+import type { Metrics } from '../../shared/telemetry/metrics.ts'
 import type { IngesterConfig } from './config.ts'
 import type { Owner } from './owner.ts'
 import type { OwnerMetrics } from './owner-metrics.ts'
@@ -24,6 +27,8 @@ export interface LeaderDeps {
   readonly log: Log
   readonly config: IngesterConfig
   readonly metrics: OwnerMetrics
+  /** Where unreadable records are counted. */
+  readonly registry?: Metrics
   readonly id: string
   /** A number that is flushed is never given again. */
   readonly blocks?: Pick<Blocks, 'flushedRecord'>
@@ -41,11 +46,12 @@ const FILLING_SHARE = 0.7
 export async function leadPartition(owner: Owner, deps: LeaderDeps): Promise<void> {
   if (!owner.isCaughtUp || !isDue(owner, deps)) return
   const number = await nextNumber(owner, deps)
+  if (number === undefined) return
   const mark: Mark = { number, writer: deps.id, nonce: hex(deps.random.bytes(16)) }
   if (!(await append(owner, mark, deps))) return
   deps.metrics.marks.inc()
   deps.log.info({ partition: owner.partition, mark: mark.number }, 'segment opened')
-  await deps.bucket.put(markKey(owner.partition), Buffer.from(String(mark.number)))
+  await deps.bucket.put(keyFor(markRecord, owner), markRecord.format.encode(mark.number))
 }
 
 /** E1 */
@@ -62,10 +68,13 @@ function isDue(owner: Owner, { clock, config }: LeaderDeps): boolean {
   return owner.state.segmentBytes >= bytesMax || bytes >= logBytesMax * FILLING_SHARE
 }
 
-/** One above the newest mark, also above one that only the bucket remembers: a log that lost its end would accept a number again. */
-async function nextNumber(owner: Owner, { bucket, blocks }: LeaderDeps): Promise<number> {
-  const entry = await bucket.get(markKey(owner.partition))
-  const remembered = entry?.value ? Number(Buffer.from(entry.value).toString()) : 0
+/** One above the newest mark, also above one that only the bucket remembers: a log that lost its end would accept a number again. undefined:
+ *  a newer version remembers it in a way that this one cannot read. */
+async function nextNumber(owner: Owner, deps: LeaderDeps): Promise<number | undefined> {
+  const { bucket, blocks, log, registry: metrics } = deps
+  const found = await readRecord({ bucket, log, metrics }, markRecord, owner)
+  if (found.kind === 'newer-version') return undefined
+  const remembered = found.kind === 'value' ? found.value : 0
   const flushed = blocks?.flushedRecord(owner.partition)?.segment ?? 0
   return Math.max(owner.state.segment, remembered, flushed) + 1
 }

@@ -14,9 +14,12 @@ import { CorruptError, textOf, UnavailableError } from '../../shared/base/errors
 import type { Subscription } from '../../shared/base/listeners.ts'
 import type { Blocks } from '../../shared/blocks/port.ts'
 import type { Bus, KvBucket, LogMessage, LogState } from '../../shared/bus/port.ts'
+import { keyFor } from '../../shared/bus/record.ts'
 import type { Flushed } from '../../shared/contracts/blocks.ts'
-import { type Checkpoint, checkpointKey, encodeRecord, logName, parseRecord } from '../../shared/contracts/log.ts'
+import { type Checkpoint, checkpointRecord, logName } from '../../shared/contracts/log.ts'
+import { readRecord } from '../../shared/kv/read-records.ts'
 import type { Log } from '../../shared/telemetry/log.ts'
+import type { Metrics } from '../../shared/telemetry/metrics.ts'
 import type { StringTable } from '../../shared/tsdb/head/string-table.ts'
 import { AppliedMessages } from './applied-messages.ts'
 import type { IngesterConfig } from './config.ts'
@@ -37,6 +40,8 @@ export interface OwnerDeps {
   readonly log: Log
   readonly config: IngesterConfig
   readonly metrics: OwnerMetrics
+  /** Where unreadable records are counted. */
+  readonly registry?: Metrics
   readonly strings: StringTable
   readonly without: ReadonlySet<string>
   /** What is in blocks by now; absent where nothing is ever flushed. */
@@ -89,7 +94,7 @@ export class Owner {
     this.partition = deps.partition
     this.state = this.freshState()
     this.applied = new AppliedMessages(logName(deps.partition), deps.bus.logs)
-    this.stored = new StoredBatches(deps.bucket, deps.partition)
+    this.stored = new StoredBatches({ ...deps, metrics: deps.registry }, deps.partition)
   }
 
   get incarnation(): string {
@@ -122,10 +127,10 @@ export class Owner {
 
   /** After a failure it is to be stopped. */
   async start(): Promise<void> {
-    const { bucket, partition, id, bus, clock } = this.deps
+    const { bucket, partition, id, bus, clock, log, registry: metrics } = this.deps
     this.connection = bus.onConnection(() => readingOf(this.phase)?.doubt(this.appliedSeq))
-    const saved = await bucket.get(checkpointKey(partition, id))
-    const checkpoint = saved?.value ? (parseRecord(saved.value, 'checkpoint') as unknown as Checkpoint) : undefined
+    const saved = await readRecord({ bucket, log, metrics }, checkpointRecord, { partition, ingester: id })
+    const checkpoint = saved.kind === 'value' ? saved.value : undefined
     await this.stored.start()
     const atMs = clock.monotonic()
     this.storedBefore = this.stored.newest()
@@ -235,7 +240,9 @@ export class Owner {
     const seq = this.appliedSeq
     const crc = this.applied.crcOf(seq)
     if (seq === this.savedSeq || crc === undefined) return
-    await bucket.put(checkpointKey(partition, id), encodeRecord({ seq, crc, incarnation: this.incarnation }))
+    const { incarnation } = this
+    const key = keyFor(checkpointRecord, { partition, ingester: id })
+    await bucket.put(key, checkpointRecord.format.encode({ seq, crc, incarnation }))
     this.savedSeq = seq
   }
 

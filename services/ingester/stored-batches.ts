@@ -1,7 +1,10 @@
 // The newest batches that distributors know to be stored in a partition's log (their high-water marks): a log that ends before one of them,
 // or holds another message in its place, was rewound.
-import type { BusSubscription, KvBucket, LogMessage } from '../../shared/bus/port.ts'
-import { highWaterFilter, parseRecord } from '../../shared/contracts/log.ts'
+import type { Clock } from '../../shared/base/clock.ts'
+import type { KvBucket, LogMessage } from '../../shared/bus/port.ts'
+import { type HighWater, highWaterRecord } from '../../shared/contracts/log.ts'
+import type { Told } from '../../shared/kv/passed-over.ts'
+import { WatchedTable } from '../../shared/kv/watched-table.ts'
 
 export interface StoredBatch {
   readonly writer: string
@@ -11,53 +14,47 @@ export interface StoredBatch {
 }
 
 export class StoredBatches {
-  private readonly bucket: KvBucket
-  private readonly partition: number
-  /** Bound: one per distributor that ever wrote. */
-  private readonly byKey = new Map<string, StoredBatch>()
-  private watch: BusSubscription | undefined
+  /** Bound: one row per distributor that ever wrote. */
+  private readonly table: WatchedTable<'partition' | 'distributor', HighWater>
 
-  constructor(bucket: KvBucket, partition: number) {
-    this.bucket = bucket
-    this.partition = partition
+  constructor(deps: Told & { readonly bucket: KvBucket; readonly clock: Clock }, partition: number) {
+    const { bucket, clock, log, metrics } = deps
+    this.table = new WatchedTable({ bucket, clock, log, metrics, record: highWaterRecord, fixed: { partition } })
   }
 
   /** Resolves when all that stand in the bucket are known. */
   start(): Promise<void> {
-    return new Promise((ready) => {
-      const hear = ({ key, value }: { key: string; value: Uint8Array | undefined }) => this.hear(key, value)
-      this.watch = this.bucket.watch(highWaterFilter(this.partition), hear, ready)
-    })
+    return this.table.start()
   }
 
   stop(): void {
-    this.watch?.stop()
+    this.table.stop()
   }
 
   newest(): StoredBatch | undefined {
     let newest: StoredBatch | undefined
-    for (const stored of this.byKey.values()) if (stored.seq > (newest?.seq ?? 0)) newest = stored
+    for (const stored of this.all()) if (stored.seq > (newest?.seq ?? 0)) newest = stored
     return newest
   }
 
   /** Those in whose place this message of the log stands. */
   replacedBy({ seq, messageId }: LogMessage, incarnation: string): StoredBatch[] {
     const replaced: StoredBatch[] = []
-    for (const stored of this.byKey.values()) {
-      if (stored.seq === seq && stored.incarnation === incarnation && stored.messageId !== messageId)
-        replaced.push(stored)
+    for (const { params, value } of this.table.rows()) {
+      if (value?.seq !== seq || value.incarnation !== incarnation) continue
+      const stored = storedBatch(params.distributor, value)
+      if (stored.messageId !== messageId) replaced.push(stored)
     }
     return replaced
   }
 
-  private hear(key: string, value: Uint8Array | undefined): void {
-    if (!value) return
-    const { session, counter, seq, incarnation } = parseRecord(value, 'high-water mark')
-    this.byKey.set(key, {
-      writer: key.split('.')[2]!,
-      seq: Number(seq),
-      messageId: `${String(session)}-${String(counter)}`,
-      incarnation: String(incarnation),
-    })
+  /** One that can no longer be read says what it said before: a batch that was stored stays stored. */
+  private *all(): Iterable<StoredBatch> {
+    for (const { params, value } of this.table.rows())
+      if (value !== undefined) yield storedBatch(params.distributor, value)
   }
+}
+
+function storedBatch(writer: string, { session, counter, seq, incarnation }: HighWater): StoredBatch {
+  return { writer, seq, messageId: `${session}-${counter}`, incarnation }
 }

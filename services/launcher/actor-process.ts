@@ -66,6 +66,8 @@ export async function runActorProcess({ role, common, make }: ActorProcessOption
       self: { id, role, zone: common.zone, incarnation, version: projectVersion(), capacity: 0 },
       options: common,
       onError: (text) => log.warn({}, text),
+      log,
+      metrics,
     })
     const deps = { bus, objects, clock: systemClock, random: systemRandom, log, metrics, id, incarnation, membership }
     const actor = make(deps)

@@ -3,6 +3,7 @@ import type { Clock } from '../base/clock.ts'
 import type { Random } from '../base/random.ts'
 import type { Bus } from '../bus/port.ts'
 import { BLOCKS_BUCKET } from '../contracts/blocks.ts'
+import type { Told } from '../kv/passed-over.ts'
 import type { ObjectStore } from '../objects/port.ts'
 import type { Log } from '../telemetry/log.ts'
 import { ManifestStore } from './manifest-store.ts'
@@ -11,7 +12,7 @@ import { deleteBlock, listBlocks, openBlock, uploadBlock } from './stored-blocks
 import { BlocksView } from './view.ts'
 import { advanceFlushed } from './watermarks.ts'
 
-export interface BlocksDeps {
+export interface BlocksDeps extends Told {
   readonly bus: Bus
   readonly objects: ObjectStore
   readonly clock: Clock
@@ -20,9 +21,9 @@ export interface BlocksDeps {
 }
 
 /** Resolves when the watch has shown what is present. */
-export async function openBlocks({ bus, objects, clock, random, log }: BlocksDeps): Promise<Blocks> {
+export async function openBlocks({ bus, objects, clock, random, log, metrics }: BlocksDeps): Promise<Blocks> {
   const bucket = await bus.bucket(BLOCKS_BUCKET)
-  const view = new BlocksView({ bucket, log, clock })
+  const view = new BlocksView({ bucket, log, clock, metrics })
   await view.start()
   const { payloadBytesMax } = bus
   const manifests = new ManifestStore({ bucket, objects, view, clock, random, log, payloadBytesMax })

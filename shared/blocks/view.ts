@@ -3,12 +3,23 @@
 //
 // A bucket keeps the newest of each key only. So a watch that is behind may show `flushed.3` and never the manifest version before it, because
 // a newer one, which is still to come, has taken its place. Changes are therefore put aside until the watch has settled, and taken over together.
+//
+// What cannot be read here is damage: it is told to whoever wants that tenant or partition, and to nobody else. A key of none is passed over.
 import type { Clock } from '../base/clock.ts'
-import { CorruptError, RefusedError, textOf, UnavailableError } from '../base/errors.ts'
+import { CorruptError, textOf, UnavailableError } from '../base/errors.ts'
 import { Listeners, type Subscription } from '../base/listeners.ts'
 import type { BusSubscription, KvBucket, KvEntry } from '../bus/port.ts'
-import { type Flushed, flushedKey, manifestKey } from '../contracts/blocks.ts'
-import { decodeTenant, encodeTenant } from '../model/tenant.ts'
+import { paramsOf, type RecordKey } from '../bus/record.ts'
+import {
+  type Flushed,
+  flushedKey,
+  flushedPlace,
+  manifestKey,
+  manifestPlace,
+  registryPlace,
+} from '../contracts/blocks.ts'
+import { type PassedOver, passedOver, type Told } from '../kv/passed-over.ts'
+import { encodeTenant } from '../model/tenant.ts'
 import type { Log } from '../telemetry/log.ts'
 import { sha256Of } from '../wire/sha256.ts'
 import { decodeFlushed, decodeManifest, decodeRegistered, type Registered } from './codec.ts'
@@ -31,10 +42,13 @@ export class BlocksView {
   private readonly clock: Clock
   private watch: BusSubscription | undefined
 
-  constructor({ bucket, log, clock }: { bucket: KvBucket; log: Log; clock: Clock }) {
-    this.bucket = bucket
-    this.log = log
-    this.clock = clock
+  private readonly unread: PassedOver
+
+  constructor(deps: Told & { readonly bucket: KvBucket; readonly log: Log; readonly clock: Clock }) {
+    this.bucket = deps.bucket
+    this.log = deps.log
+    this.clock = deps.clock
+    this.unread = passedOver(deps)
   }
 
   /** Resolves when what is present has been shown. */
@@ -112,9 +126,9 @@ export class BlocksView {
   }
 
   private revisionOf(key: string): number {
-    const { kind, part } = partsOf(key)
-    const seen = kind === 'flushed' ? this.watermarks.get(Number(part)) : this.manifests.get(decodeTenant(part))
-    return seen?.revision ?? 0
+    const flushed = paramsOf(flushedPlace, key)
+    if (flushed !== undefined) return this.watermarks.get(flushed.partition)?.revision ?? 0
+    return this.manifests.get(paramsOf(manifestPlace, key)?.tenant ?? '')?.revision ?? 0
   }
 
   private takeOver(): void {
@@ -124,18 +138,24 @@ export class BlocksView {
   }
 
   private show(entry: KvEntry): BlocksChange | undefined {
-    const { kind, part } = partsOf(entry.key)
-    if (kind === 'flushed') return this.showFlushed(Number(part), entry)
-    if (kind !== 'manifest' && kind !== 'tenant') return undefined
-    const tenant = tenantOf(part)
-    if (tenant === undefined) this.log.warn({ key: entry.key }, 'a key of the bucket names no tenant')
-    else if (kind === 'manifest') this.showManifest(tenant, entry)
-    else
-      this.registry.set(
-        tenant,
-        this.read(entry, (bytes) => decodeRegistered(bytes, entry.key)),
-      )
-    return tenant === undefined ? undefined : { kind, tenant }
+    const { key } = entry
+    const flushed = paramsOf(flushedPlace, key)
+    if (flushed !== undefined) return this.showFlushed(flushed.partition, entry)
+    const ofManifest = paramsOf(manifestPlace, key)
+    if (ofManifest !== undefined) {
+      this.showManifest(ofManifest.tenant, entry)
+      return { kind: 'manifest', ...ofManifest }
+    }
+    const ofRegistry = paramsOf(registryPlace, key)
+    if (ofRegistry !== undefined) {
+      const decode = (bytes: Uint8Array) => decodeRegistered(bytes, key)
+      this.registry.set(ofRegistry.tenant, this.read(registryPlace, entry, decode))
+      return { kind: 'tenant', ...ofRegistry }
+    }
+    const meant = PLACES.find((place) => place.key.split('.')[0] === key.split('.')[0])
+    if (meant !== undefined && entry.value !== undefined)
+      this.unread.note(meant, entry, { kind: 'unreadable', reason: `its key is not ${meant.key}` })
+    return undefined // others read it, or nobody does
   }
 
   private showManifest(tenant: string, entry: KvEntry): void {
@@ -143,13 +163,13 @@ export class BlocksView {
     if (before !== undefined && entry.revision <= before.revision) return
     this.manifests.set(
       tenant,
-      this.read(entry, (bytes) => readManifest(entry, bytes, tenant, before)),
+      this.read(manifestPlace, entry, (bytes) => readManifest(entry, bytes, tenant, before)),
     )
   }
 
   private showFlushed(partition: number, entry: KvEntry): BlocksChange {
     const before = this.watermarks.get(partition)
-    const seen = this.read(entry, (bytes) => decodeFlushed(bytes, entry.key))
+    const seen = this.read(flushedPlace, entry, (bytes) => decodeFlushed(bytes, entry.key))
     const segmentBefore = before && 'value' in before ? (before.value?.segment ?? 0) : 0
     const segment = 'value' in seen ? (seen.value?.segment ?? 0) : 0
     if (segment < segmentBefore && 'value' in seen) {
@@ -160,32 +180,21 @@ export class BlocksView {
     return { kind: 'flushed', partition }
   }
 
-  private read<T>(entry: KvEntry, decode: (bytes: Uint8Array) => T): Seen<T> {
+  private read<T>(place: RecordKey<string>, entry: KvEntry, decode: (bytes: Uint8Array) => T): Seen<T> {
     const { revision, value } = entry
     if (value === undefined) return { revision, value: undefined }
     try {
       return { revision, value: decode(value) }
     } catch (error) {
       if (!(error instanceof CorruptError)) throw error
-      this.log.error({ key: entry.key, revision, reason: textOf(error) }, 'what stands in the bucket is damaged')
+      const kind = error.code === 'newer-version' ? error.code : 'unreadable'
+      this.unread.note(place, entry, { kind, reason: textOf(error) })
       return { revision, error }
     }
   }
 }
 
-function partsOf(key: string): { kind: string; part: string } {
-  const dot = key.indexOf('.')
-  return { kind: key.slice(0, dot), part: key.slice(dot + 1) }
-}
-
-function tenantOf(token: string): string | undefined {
-  try {
-    return decodeTenant(token)
-  } catch (error) {
-    if (error instanceof RefusedError) return undefined
-    throw error
-  }
-}
+const PLACES: readonly RecordKey<string>[] = [manifestPlace, registryPlace, flushedPlace]
 
 /** Checks the chain where the version before was seen as well; the watch may pass over some. */
 function readManifest(

@@ -9,6 +9,7 @@
 //
 // Objects of a block: {tenant}/{ulid}/meta.json, index, chunks/000001, …, tombstones. {tenant} is the token of shared/model/tenant.ts. Bound:
 // MANIFEST_BYTES_MAX a manifest.
+import { recordKey } from '../bus/record.ts'
 import type { Matcher } from '../model/matcher.ts'
 
 export const BLOCKS_BUCKET = 'blocks'
@@ -17,7 +18,29 @@ export const MANIFEST_BYTES_MAX = 4 * 1024 * 1024
 export const manifestKey = (tenantToken: string): string => `manifest.${tenantToken}`
 export const tenantKey = (tenantToken: string): string => `tenant.${tenantToken}`
 export const flushedKey = (partition: number): string => `flushed.${partition}`
-export const leaseKey = (tenantToken: string): string => `lease.${tenantToken}`
+
+const damaged = (what: string) => ({
+  unreadable: `it is damage, told by name and never taken for none: ${what}`,
+  newer: 'the same, and nothing is repaired over it: start a newer version',
+})
+
+/** Read by shared/blocks/codec.ts. */
+export const manifestPlace = recordKey({
+  ...{ name: 'manifest', bucket: BLOCKS_BUCKET, key: 'manifest.{tenant}', version: 1 },
+  ...damaged('queries of that tenant are errors and its flushes wait, until the scrubber makes it anew from a copy'),
+  doc: 'the live blocks of a tenant',
+})
+export const registryPlace = recordKey({
+  ...{ name: 'registry', bucket: BLOCKS_BUCKET, key: 'tenant.{tenant}', version: 1 },
+  ...damaged('as with a manifest'),
+  doc: 'that a tenant has a manifest, and its newest version known',
+})
+export const flushedPlace = recordKey({
+  ...{ name: 'flushed', bucket: BLOCKS_BUCKET, key: 'flushed.{partition}', version: 1 },
+  ...damaged('queries are errors and that partition is not flushed, until it is put right by hand'),
+  doc: 'the newest segment of a partition that is in blocks',
+})
+
 export const blockPrefix = (tenantToken: string, ulid: string): string => `${tenantToken}/${ulid}/`
 export const manifestObject = (tenantToken: string, version: number): string => `${tenantToken}/manifest/${version}`
 

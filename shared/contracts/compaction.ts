@@ -3,34 +3,20 @@
 // compactionStatus   addressed   compactor.{id}.status   what that compactor does and did since it started
 // compactNow         question    compaction.now          merge what can be merged, complete ranges or not; any compactor answers
 //
-// Bucket `blocks`:  lease.{tenant}   JSON LeaseRecord; changed by compare-and-set only (services/compactor/leases.ts)
+// Bucket `blocks`:  lease.{tenant}   JSON LeaseRecord; changed by compare-and-set only (shared/kv/leases.ts)
 import { addressed, cbor, question } from '../bus/contract.ts'
-import { encodeRecord, parseRecord } from './log.ts'
+import { record } from '../bus/record.ts'
+import { BLOCKS_BUCKET } from './blocks.ts'
+import { leaseFallback, leaseFormat } from './leases.ts'
 
-export const leaseFilter = 'lease.*'
-
-/** `lease.{tenant}` */
-export interface LeaseRecord {
-  readonly v: 1
-  /** '' when nobody holds it. */
-  readonly holder: string
-  readonly incarnation: string
-  /** Rises with every taking. */
-  readonly fence: number
-  /** Counts the renewals, so that each is another entry. */
-  readonly beat: number
-  /** Wall clock of the holder; for people. */
-  readonly renewedAtMs: number
-}
-
-export function encodeLease(record: LeaseRecord): Uint8Array {
-  return encodeRecord(record)
-}
-
-/** Throws RefusedError `err-carillon-bad-record`. */
-export function decodeLease(bytes: Uint8Array): LeaseRecord {
-  return parseRecord(bytes, 'lease') as unknown as LeaseRecord
-}
+export const compactionLease = record({
+  name: 'lease',
+  bucket: BLOCKS_BUCKET,
+  key: 'lease.{tenant}',
+  format: leaseFormat,
+  ...leaseFallback,
+  doc: 'who may compact, and the fence that its manifest changes must carry',
+})
 
 export interface CompactionAsk {
   /** One tenant's; absent: all. */

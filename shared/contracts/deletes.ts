@@ -16,7 +16,7 @@ import { RefusedError } from '../base/errors.ts'
 import { cbor, question } from '../bus/contract.ts'
 import type { Matcher } from '../model/matcher.ts'
 import type { BlockEntry, DeleteEntry, DeletePosition, Manifest } from './blocks.ts'
-import { encodeRecord, parseRecord } from './log.ts'
+import { encodeJson, parseJson } from './json.ts'
 import type { LogPosition } from './write.ts'
 
 /** Entries of one manifest that hide samples; more are refused. */
@@ -48,12 +48,12 @@ export interface DeleteRecord {
 }
 
 export function encodeDelete({ id, tenant, kind, selectors, startMs, endMs }: DeleteRecord): Uint8Array {
-  return encodeRecord({ v: 1, id, tenant, kind, selectors, startMs, endMs })
+  return encodeJson({ v: 1, id, tenant, kind, selectors, startMs, endMs })
 }
 
 /** Throws RefusedError `err-carillon-bad-record`. */
 export function decodeDelete(bytes: Uint8Array): DeleteRecord {
-  const record = parseRecord(bytes, 'deletion')
+  const record = parseJson(bytes, 'deletion')
   const { v, id, tenant, kind, selectors, startMs, endMs } = record
   const isSound =
     v === 1 &&
@@ -67,12 +67,12 @@ export function decodeDelete(bytes: Uint8Array): DeleteRecord {
 }
 
 export function encodeUndelete(of: { readonly id: string; readonly tenant: string }): Uint8Array {
-  return encodeRecord({ v: 1, id: of.id, tenant: of.tenant })
+  return encodeJson({ v: 1, id: of.id, tenant: of.tenant })
 }
 
 /** Throws RefusedError `err-carillon-bad-record`. */
 export function decodeUndelete(bytes: Uint8Array): { readonly id: string; readonly tenant: string } {
-  const { v, id, tenant } = parseRecord(bytes, 'undone deletion')
+  const { v, id, tenant } = parseJson(bytes, 'undone deletion')
   if (v === 1 && typeof id === 'string' && typeof tenant === 'string') return { id, tenant }
   throw new RefusedError('err-carillon-bad-record', 'an undone deletion holds v 1, id and tenant')
 }

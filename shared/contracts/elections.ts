@@ -10,11 +10,10 @@
 //   E2  At a takeover the new guard is the old bound. Where that lies ahead of the clocks (`capOf`), the elected replica's clock was wrong,
 //       or ours are slow: a challenger that has sent at the pace of time for as long as a takeover takes is not behind, so it is the former,
 //       and must not be kept out. One that sends an old backlog is.
-import { RefusedError } from '../base/errors.ts'
 import { addressed, cbor } from '../bus/contract.ts'
+import { aFlag, aName, aWhole, ifThere, jsonRecord, keyFor, record } from '../bus/record.ts'
 import { encodeTenant } from '../model/tenant.ts'
 import { sha256Of } from '../wire/sha256.ts'
-import { encodeRecord, parseRecord } from './log.ts'
 
 export const ELECTIONS_BUCKET = 'elections'
 const CLUSTER_TOKEN_MAX = 200
@@ -36,27 +35,27 @@ export interface ElectionRecord {
 }
 
 /** A name too long for a subject stands there as its hash; the record holds the name itself. */
-export function electionKey(tenant: string, cluster: string): string {
+export function clusterToken(cluster: string): string {
   const token = encodeTenant(cluster)
-  if (token.length <= CLUSTER_TOKEN_MAX) return `${encodeTenant(tenant)}.${token}`
-  return `${encodeTenant(tenant)}.__${sha256Of(cluster)}` // no encoded name has two `_` in a row
+  return token.length <= CLUSTER_TOKEN_MAX ? token : `__${sha256Of(cluster)}` // no encoded name has two `_` in a row
 }
 
-/** The keys of one tenant, for a watch. */
-export const electionFilter = (tenant: string): string => `${encodeTenant(tenant)}.*`
+export const electionRecord = record({
+  name: 'election',
+  bucket: ELECTIONS_BUCKET,
+  key: '{tenant}.{cluster}',
+  format: jsonRecord<ElectionRecord>(1, {
+    ...{ cluster: aName, replica: aName, electedAtMs: aWhole, renewedAtMs: aWhole, newestSampleMs: aWhole },
+    ...{ guardMs: ifThere(aWhole), frozen: ifThere(aFlag), takeovers: aWhole },
+  }),
+  isSound: ({ cluster }, params) => clusterToken(cluster) === params.cluster,
+  unreadable: 'what a distributor knew before holds and is written over it; where none did, a replica is elected anew',
+  newer: 'pushes of that cluster are 503 err-carillon-election-unavailable at this version',
+  doc: 'the elected replica of an HA pair, its bounds in sample time, takeovers',
+})
 
-export const encodeElection = (record: ElectionRecord): Uint8Array => encodeRecord(record)
-
-export function decodeElection(bytes: Uint8Array): ElectionRecord {
-  const record = parseRecord(bytes, 'election')
-  const numbers = [record['electedAtMs'], record['renewedAtMs'], record['newestSampleMs'], record['takeovers']]
-  const isSound =
-    record['v'] === 1 &&
-    [record['cluster'], record['replica']].every((name) => typeof name === 'string' && name !== '') &&
-    [...numbers, record['guardMs'] ?? 0].every(Number.isSafeInteger)
-  if (isSound) return record as unknown as ElectionRecord
-  throw new RefusedError('err-carillon-bad-record', 'an election holds v 1, cluster, replica and whole numbers')
-}
+export const electionKey = (tenant: string, cluster: string): string =>
+  keyFor(electionRecord, { tenant, cluster: clusterToken(cluster) })
 
 interface Moment {
   readonly nowMs: number

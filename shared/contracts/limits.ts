@@ -6,9 +6,9 @@
 // Precedence: the tenant's record, then `__default`, then the actor's flags. A limit that is not known here is kept and means nothing, so
 // that records outlive an older version beside them.
 import { RefusedError } from '../base/errors.ts'
+import { aCount, aNumber, anObject, aText, jsonRecord, listOf, mapOf, record } from '../bus/record.ts'
 import { parseBytes, parseDuration, showBytes, showDuration } from '../config/units.ts'
-import { encodeTenant } from '../model/tenant.ts'
-import { encodeRecord, parseRecord } from './log.ts'
+import { encodeTenant, tenantIn } from '../model/tenant.ts'
 
 export const LIMITS_BUCKET = 'limits'
 export const DEFAULT_LIMITS_KEY = '__default'
@@ -54,22 +54,19 @@ export interface LimitsRecord extends LimitsVersion {
 export const limitsKey = (tenant: string | undefined): string =>
   tenant === undefined ? DEFAULT_LIMITS_KEY : encodeTenant(tenant)
 
-export const encodeLimits = (record: LimitsRecord): Uint8Array => encodeRecord(record)
+const versionShape = { version: aCount, changedAtMs: aNumber, changedBy: aText, limits: mapOf(aCount) }
 
-/** Throws RefusedError `err-carillon-bad-record`. */
-export function decodeLimits(bytes: Uint8Array): LimitsRecord {
-  const record = parseRecord(bytes, 'limits')
-  const limits = record['limits']
-  const isSound =
-    record['v'] === 1 &&
-    Number.isSafeInteger(record['version']) &&
-    Array.isArray(record['history']) &&
-    typeof limits === 'object' &&
-    limits !== null &&
-    Object.values(limits).every((value) => Number.isSafeInteger(value) && (value as number) >= 0)
-  if (isSound) return record as unknown as LimitsRecord
-  throw new RefusedError('err-carillon-bad-record', 'limits hold v 1, a version, whole numbers and a history')
-}
+/** `{whose}`: a tenant, or DEFAULT_LIMITS_KEY. */
+export const limitsRecord = record({
+  name: 'limits',
+  bucket: LIMITS_BUCKET,
+  key: '{whose}',
+  format: jsonRecord<LimitsRecord>(1, { ...versionShape, history: listOf(anObject<LimitsVersion>(versionShape)) }),
+  isSound: (_, { whose }) => whose === DEFAULT_LIMITS_KEY || tenantIn(whose) !== undefined,
+  unreadable: 'what it said before holds; whoever knows nothing of that goes by the flags. The next change begins anew',
+  newer: 'the same; it can be changed by that version alone',
+  doc: 'what a tenant may do, and what that was before; `__default` for all',
+})
 
 /** The next version: values of `change` are set, those that are null are taken away. */
 export function changedLimits(

@@ -10,6 +10,8 @@
 
 import { RefusedError } from '../base/errors.ts'
 import type { LogConfig } from '../bus/port.ts'
+import { aCount, aName, aText, jsonRecord, numberRecord, record } from '../bus/record.ts'
+import { encodeJson, parseJson } from './json.ts'
 
 export const BATCH_BYTES_MAX = 512 * 1024
 /** Heads keep segment numbers in 32 bits; at one segment a second it lasts for 60 years. */
@@ -20,11 +22,6 @@ export const DUPLICATE_WINDOW_MS = 120_000
 export const logName = (partition: number): string => `log-${partition}`
 export const batchSubject = (partition: number): string => `log.${partition}.batch`
 export const markSubject = (partition: number | '*'): string => `log.${partition}.mark`
-
-export const markKey = (partition: number): string => `mark.${partition}`
-export const highWaterKey = (partition: number, distributor: string): string => `highwater.${partition}.${distributor}`
-export const highWaterFilter = (partition: number): string => `highwater.${partition}.*`
-export const checkpointKey = (partition: number, owner: string): string => `checkpoint.${partition}.${owner}`
 
 export function logConfig(partition: number, options: { bytesMax: number; replicas: number }): LogConfig {
   return {
@@ -45,11 +42,11 @@ export interface Mark {
 }
 
 export function encodeMark(mark: Mark): Uint8Array {
-  return encodeRecord({ v: 1, ...mark })
+  return encodeJson({ v: 1, ...mark })
 }
 
 export function decodeMark(bytes: Uint8Array): Mark {
-  const value = parseRecord(bytes, 'mark')
+  const value = parseJson(bytes, 'mark')
   const number = value['number']
   if (Number.isSafeInteger(value['v']) && (value['v'] as number) > 1)
     throw new RefusedError('newer-version', `mark of version ${value['v']}, known is 1`)
@@ -79,16 +76,36 @@ export interface Checkpoint {
   readonly incarnation: string
 }
 
-export function encodeRecord(value: object): Uint8Array {
-  return Buffer.from(JSON.stringify(value))
-}
+/** Below the greatest number of a mark, so that one can follow. */
+export const markRecord = record({
+  name: 'mark',
+  bucket: LOG_BUCKET,
+  key: 'mark.{partition}',
+  format: numberRecord(MARK_NUMBER_MAX - 1),
+  unreadable: 'the next mark is numbered by the log and by what is flushed, and written down here',
+  newer: 'this version opens no segment of that partition',
+  doc: 'number of the newest mark',
+})
 
-export function parseRecord(bytes: Uint8Array, what: string): Record<string, unknown> {
-  try {
-    const value: unknown = JSON.parse(Buffer.from(bytes).toString())
-    if (typeof value === 'object' && value !== null) return value as Record<string, unknown>
-  } catch (cause) {
-    throw new RefusedError('err-carillon-bad-record', `${what}: not JSON`, { cause })
-  }
-  throw new RefusedError('err-carillon-bad-record', `${what}: not a JSON object`)
-}
+export const highWaterRecord = record({
+  name: 'highwater',
+  bucket: LOG_BUCKET,
+  key: 'highwater.{partition}.{distributor}',
+  format: jsonRecord<HighWater>(1, {
+    ...{ session: aText, counter: aCount, seq: aCount, incarnation: aText },
+    epoch: aCount,
+  }),
+  unreadable: 'as if that distributor had written nothing down; its next batch writes it anew',
+  newer: 'the same',
+  doc: 'the newest batch that a distributor knows to be stored',
+})
+
+export const checkpointRecord = record({
+  name: 'checkpoint',
+  bucket: LOG_BUCKET,
+  key: 'checkpoint.{partition}.{ingester}',
+  format: jsonRecord<Checkpoint>(1, { seq: aCount, crc: aCount, incarnation: aName }),
+  unreadable: 'as if that owner had written nothing down: at its start it cannot tell a log that was rewound',
+  newer: 'the same',
+  doc: 'the newest message that an owner applied, and its checksum',
+})

@@ -9,11 +9,10 @@
 //                 partitions    JSON PartitionsRecord; written by `carillon setup`, `carillon partitions add`, and by a member when added
 //                               partitions become writable
 import { addressed, cbor, question } from '../bus/contract.ts'
+import { aCount, aName, aNumber, aText, jsonRecord, listOf, record } from '../bus/record.ts'
+import { PARTITIONS_MAX } from '../ring/pie.ts'
 
 export const RING_BUCKET = 'ring'
-export const memberKey = (id: string): string => `member.${id}`
-export const MEMBER_PREFIX = 'member.'
-export const PARTITIONS_KEY = 'partitions'
 /** One watch for all of it: what is heard in it is in the order in which it was written. */
 export const RING_FILTER = '>'
 
@@ -43,11 +42,25 @@ export interface MemberRecord {
   readonly beat: number
 }
 
-export function memberIn(value: Uint8Array): MemberRecord {
-  const record = JSON.parse(Buffer.from(value).toString()) as MemberRecord
-  const { holds = [], damageCount = 0, ringRevision = 0, beat = 0 } = record
-  return { ...record, holds, damageCount, ringRevision, beat }
-}
+/** Roles and states are not checked against those that are known here: a newer version may have more. */
+export const memberRecord = record({
+  name: 'member',
+  bucket: RING_BUCKET,
+  key: 'member.{id}',
+  format: jsonRecord<MemberRecord>(
+    1,
+    {
+      ...{ id: aName, role: aName, zone: aText, state: aName, incarnation: aName, version: aText },
+      ...{ startedAtMs: aNumber, capacity: aNumber, holds: listOf(aCount) },
+      ...{ damageCount: aCount, ringRevision: aCount, beat: aCount },
+    },
+    ({ holds = [], damageCount = 0, ringRevision = 0, beat = 0 }) => ({ holds, damageCount, ringRevision, beat }),
+  ),
+  isSound: ({ id }, params) => id === params.id,
+  unreadable: 'no news of that member: it counts as gone once it has been silent for --unhealthy-after',
+  newer: 'that member does not count here',
+  doc: "a member's record, written at each heartbeat",
+})
 
 /** `partitions` */
 export interface PartitionsRecord {
@@ -63,11 +76,22 @@ export interface PartitionsRecord {
 
 export const PARTITIONS_NONE: PartitionsRecord = { v: 1, count: 0, readable: 0, writable: 0, replicationFactor: 1 }
 
-export function partitionsIn(value: Uint8Array): PartitionsRecord {
-  const record = JSON.parse(Buffer.from(value).toString()) as PartitionsRecord
-  const { readable = record.count, writable = readable } = record
-  return { ...record, readable, writable }
-}
+export const partitionsRecord = record({
+  name: 'partitions',
+  bucket: RING_BUCKET,
+  key: 'partitions',
+  format: jsonRecord<PartitionsRecord>(
+    1,
+    { count: aCount, readable: aCount, writable: aCount, replicationFactor: aCount },
+    ({ count, readable = count, writable = readable }) => ({ readable, writable }),
+  ),
+  isSound: ({ count, readable, writable, replicationFactor }) =>
+    replicationFactor >= 1 && writable >= 1 && writable <= readable && readable <= count && count <= PARTITIONS_MAX,
+  unreadable:
+    'what it said before holds; whoever has not heard that answers nothing: 503 err-carillon-ring-unconfirmed',
+  newer: 'nothing is read or written by this version: 503 err-carillon-ring-unconfirmed',
+  doc: 'number of partitions, owners per partition',
+})
 
 /** The ring as one member sees it. */
 export interface RingReply {

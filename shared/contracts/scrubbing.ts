@@ -5,14 +5,12 @@
 // rebuild       addressed   ingester.{id}.rebuild     files of a flushed block are stored anew by an owner that still holds the segment
 //
 // Bucket `blocks`:  scrub.{tenant}       JSON ScrubRecord: how far it is and what was found; written by who holds the lease
-//                   scrubbing.{tenant}   JSON LeaseRecord: who re-reads the tenant (services/compactor/leases.ts)
+//                   scrubbing.{tenant}   JSON LeaseRecord: who re-reads the tenant (shared/kv/leases.ts)
 import { addressed, cbor, question } from '../bus/contract.ts'
-import { encodeRecord, parseRecord } from './log.ts'
+import { aCount, aName, aNumber, anObject, aText, ifThere, jsonRecord, listOf, oneOf, record } from '../bus/record.ts'
+import { BLOCKS_BUCKET } from './blocks.ts'
+import { leaseFallback, leaseFormat } from './leases.ts'
 
-export const scrubKey = (tenantToken: string): string => `scrub.${tenantToken}`
-export const scrubFilter = 'scrub.*'
-export const scrubLeaseKey = (tenantToken: string): string => `scrubbing.${tenantToken}`
-export const scrubLeaseFilter = 'scrubbing.*'
 /** Findings that a record keeps; more are counted. */
 export const FINDINGS_MAX = 200
 
@@ -56,14 +54,34 @@ export interface ScrubRecord {
   readonly lastEndedAtMs?: number
 }
 
-export function encodeScrub(record: ScrubRecord): Uint8Array {
-  return encodeRecord(record)
-}
+const finding = anObject<ScrubFinding>({
+  ...{ what: aName, state: oneOf('damaged', 'repaired', 'told'), ulid: aText, file: aText, offset: aNumber },
+  ...{ text: aText, from: ifThere(aText) },
+})
 
-/** Throws RefusedError `err-carillon-bad-record`. */
-export function decodeScrub(bytes: Uint8Array): ScrubRecord {
-  return parseRecord(bytes, 'scrub') as unknown as ScrubRecord
-}
+export const scrubRecord = record({
+  name: 'scrub',
+  bucket: BLOCKS_BUCKET,
+  key: 'scrub.{tenant}',
+  format: jsonRecord<ScrubRecord>(1, {
+    ...{ tenant: aName, by: aText, beganAtMs: aNumber, endedAtMs: ifThere(aNumber), cursor: aText },
+    ...{ blocks: aCount, bytes: aCount, findings: listOf(finding), findingCount: aCount, error: ifThere(aText) },
+    lastEndedAtMs: ifThere(aNumber),
+  }),
+  isSound: ({ tenant }, params) => tenant === params.tenant,
+  unreadable: 'as if nothing had been re-read: the next scrub begins at once, and writes it anew',
+  newer: 'the tenant is left to compactors of that version',
+  doc: 'how far the re-reading of what is stored is, and what was found',
+})
+
+export const scrubLease = record({
+  name: 'scrubbing',
+  bucket: BLOCKS_BUCKET,
+  key: 'scrubbing.{tenant}',
+  format: leaseFormat,
+  ...leaseFallback,
+  doc: 'who re-reads what is stored of a tenant',
+})
 
 export interface ScrubAsk {
   /** One tenant's; absent: all. */

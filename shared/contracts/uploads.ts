@@ -16,12 +16,24 @@
 //       stand in the names of what they write: what a former one left half done is never taken for one's own.
 //   U3  Staged objects exist only as long as the record does, and for the minutes that a late writer of one part takes to notice.
 
-import { RefusedError } from '../base/errors.ts'
+import {
+  aCount,
+  aFlag,
+  aName,
+  anObject,
+  aText,
+  aWhole,
+  ifThere,
+  jsonRecord,
+  keyFor,
+  listOf,
+  oneOf,
+  record,
+} from '../bus/record.ts'
 import { encodeTenant } from '../model/tenant.ts'
-import { encodeRecord, parseRecord } from './log.ts'
+import { encodeJson, parseJson } from './json.ts'
 
 export const UPLOADS_BUCKET = 'uploads'
-export const UPLOADS_FILTER = '>'
 export const UPLOAD_PART_BYTES = 4 * 1024 * 1024
 /** Files of one block. */
 export const UPLOAD_FILES_MAX = 100_000
@@ -29,7 +41,8 @@ export const UPLOAD_ERROR_LENGTH_MAX = 2_000
 
 export const UPLOAD_FILE_NAME = /^(?:index|tombstones|chunks\/\d{6})$/
 
-export type UploadState = 'uploading' | 'waiting' | 'validating' | 'complete' | 'failed'
+const UPLOAD_STATES = ['uploading', 'waiting', 'validating', 'complete', 'failed'] as const
+export type UploadState = (typeof UPLOAD_STATES)[number]
 
 export interface UploadRecord {
   readonly v: 1
@@ -64,8 +77,22 @@ export interface UploadFile {
   readonly size: number
 }
 
-export const uploadKey = (tenant: string, ulid: string): string => `${encodeTenant(tenant)}.${ulid}`
-export const uploadFilter = (tenant: string): string => `${encodeTenant(tenant)}.*`
+export const uploadRecord = record({
+  name: 'upload',
+  bucket: UPLOADS_BUCKET,
+  key: '{tenant}.{ulid}',
+  format: jsonRecord<UploadRecord>(1, {
+    ...{ tenant: aName, ulid: aName, nonce: aName, metaSha256: aText, bytes: aCount, replaces: aFlag },
+    ...{ state: oneOf(...UPLOAD_STATES), beganAtMs: aWhole, changedAtMs: aWhole, incarnation: aText, beat: aWhole },
+    ...{ attempt: aWhole, blocks: listOf(aName), error: ifThere(anObject({ code: aText, text: aText })) },
+  }),
+  isSound: ({ tenant, ulid }, params) => tenant === params.tenant && ulid === params.ulid,
+  unreadable: 'as if there were no such upload; a start begins anew',
+  newer: 'left to that version: a start is refused',
+  doc: 'how far an upload of a block is',
+})
+
+export const uploadKey = (tenant: string, ulid: string): string => keyFor(uploadRecord, { tenant, ulid })
 
 /** All that was ever staged for this block. */
 export const stagedPrefix = (tenant: string, ulid: string): string => `${encodeTenant(tenant)}/uploads/${ulid}-`
@@ -76,25 +103,8 @@ export const planName = (folder: string): string => `${folder}plan`
 export const partName = (folder: string, file: string, offset: number): string =>
   `${folder}${file}/${String(offset).padStart(12, '0')}`
 
-export const encodeUpload = (record: UploadRecord): Uint8Array => encodeRecord(record)
-
-/** Throws RefusedError `err-carillon-bad-record`. */
-export function decodeUpload(bytes: Uint8Array): UploadRecord {
-  const record = parseRecord(bytes, 'upload')
-  const texts = [record['tenant'], record['ulid'], record['nonce'], record['state']]
-  const numbers = [record['beganAtMs'], record['changedAtMs'], record['beat'], record['attempt'], record['bytes']]
-  const isSound =
-    record['v'] === 1 &&
-    texts.every((text) => typeof text === 'string' && text !== '') &&
-    numbers.every(Number.isSafeInteger) &&
-    typeof record['replaces'] === 'boolean' &&
-    Array.isArray(record['blocks'])
-  if (isSound) return record as unknown as UploadRecord
-  throw new RefusedError('err-carillon-bad-record', 'an upload holds v 1, tenant, ulid, nonce, state and whole numbers')
-}
-
-export const encodePlan = (files: readonly UploadFile[]): Uint8Array => encodeRecord({ v: 1, files })
+export const encodePlan = (files: readonly UploadFile[]): Uint8Array => encodeJson({ v: 1, files })
 
 export function decodePlan(bytes: Uint8Array): readonly UploadFile[] {
-  return parseRecord(bytes, 'plan of an upload')['files'] as readonly UploadFile[]
+  return parseJson(bytes, 'plan of an upload')['files'] as readonly UploadFile[]
 }

@@ -5,22 +5,31 @@
 //       that was good before stays until a better one comes.
 //   V2  A change is a compare-and-set on the record that it was made from: none is lost, each has its number.
 import type { Clock } from '../base/clock.ts'
-import { ConflictError, textOf, UnavailableError } from '../base/errors.ts'
+import { ConflictError, CorruptError, textOf, UnavailableError } from '../base/errors.ts'
 import { patiently } from '../base/patience.ts'
-import type { Bus, BusSubscription, KvBucket } from '../bus/port.ts'
+import type { Bus } from '../bus/port.ts'
 import {
   changedLimits,
   DEFAULT_LIMITS_KEY,
-  decodeLimits,
-  encodeLimits,
   isLimit,
   LIMITS_BUCKET,
   type LimitName,
   type Limits,
   type LimitsRecord,
   limitsKey,
+  limitsRecord,
 } from '../contracts/limits.ts'
+import type { Told } from '../kv/passed-over.ts'
+import { readRecord } from '../kv/read-records.ts'
+import { updateRecord } from '../kv/update.ts'
+import { WatchedTable } from '../kv/watched-table.ts'
 import type { Log } from '../telemetry/log.ts'
+
+export interface LimitsDeps extends Told {
+  readonly bus: Bus
+  readonly clock: Clock
+  readonly log: Log
+}
 
 export interface TenantLimits {
   /** What was set for a tenant, or for all; absent: the actor's own settings hold. */
@@ -32,19 +41,18 @@ export interface TenantLimits {
 
 const START_MS_MAX = 5_000
 const RETRY_MS = 1_000
-const TRIES_MAX = 8
 const NONE: Limits = Object.freeze({})
 
-export function watchLimits({ bus, clock, log }: { bus: Bus; clock: Clock; log: Log }): TenantLimits {
+export function watchLimits({ bus, clock, log, metrics }: LimitsDeps): TenantLimits {
   const byKey = new Map<string, Limits>() // one entry for each record in the bucket
   const merged = new Map<string, Limits>()
-  let watch: BusSubscription | undefined
+  let table: WatchedTable<'whose', LimitsRecord> | undefined
   const stopping = new AbortController()
   return { of: limitsOf, start, stop }
 
   function stop(): void {
     stopping.abort()
-    watch?.stop()
+    table?.stop()
   }
 
   function limitsOf(tenant: string): Limits {
@@ -73,7 +81,10 @@ export function watchLimits({ bus, clock, log }: { bus: Bus; clock: Clock; log: 
     try {
       const patience = { clock, withinMs: Number.POSITIVE_INFINITY, pauseMs: RETRY_MS, signal: stopping.signal }
       const bucket = await patiently(() => bus.bucket(LIMITS_BUCKET), { ...patience, onFailure: tell })
-      if (!stopping.signal.aborted) watch = bucket.watch('>', ({ key, value }) => hear(key, value), onReady)
+      if (stopping.signal.aborted) return
+      table = new WatchedTable({ bucket, clock, log, metrics, record: limitsRecord, onChange: hear })
+      await table.start()
+      onReady()
     } catch (error) {
       if (!stopping.signal.aborted) tell(error)
     }
@@ -83,17 +94,11 @@ export function watchLimits({ bus, clock, log }: { bus: Bus; clock: Clock; log: 
     log.warn({ reason: textOf(error) }, 'limits of tenants cannot be watched: only the flags hold')
   }
 
-  function hear(key: string, value: Uint8Array | undefined): void {
+  function hear(key: string): void {
     merged.clear()
-    if (value === undefined) {
-      byKey.delete(key)
-      return
-    }
-    try {
-      byKey.set(key, knownOnes(decodeLimits(value)))
-    } catch (error) {
-      log.error({ key, reason: textOf(error) }, 'a record of limits cannot be read: what it said before holds')
-    }
+    const record = table?.row({ whose: key })?.value // V1
+    if (record === undefined) byKey.delete(key)
+    else byKey.set(key, knownOnes(record))
   }
 }
 
@@ -105,35 +110,30 @@ function knownOnes({ limits }: LimitsRecord): Limits {
 
 /** What stands in the bucket for a tenant; undefined: the default of all. */
 export async function readLimits(bus: Bus, tenant: string | undefined): Promise<LimitsRecord | undefined> {
-  const entry = await (await bus.bucket(LIMITS_BUCKET)).get(limitsKey(tenant))
-  return entry?.value === undefined ? undefined : decodeLimits(entry.value)
+  const bucket = await bus.bucket(LIMITS_BUCKET)
+  const found = await readRecord({ bucket }, limitsRecord, { whose: limitsKey(tenant) })
+  if (found.kind === 'value') return found.value
+  if (found.kind === 'gone') return undefined
+  throw new CorruptError(
+    'err-carillon-limits-unreadable',
+    `the limits under ${found.key} cannot be read: ${found.reason}`,
+  )
 }
 
 /** V2. Resolves with the record as it is now. Values are those of `parseLimit`; null takes one away. */
 export async function setLimits(
-  { bus, clock }: { bus: Bus; clock: Clock },
+  { bus, clock, log, metrics }: Told & { bus: Bus; clock: Clock },
   tenant: string | undefined,
   change: Readonly<Record<string, number | null>>,
   changedBy: string,
 ): Promise<LimitsRecord> {
   const bucket = await bus.bucket(LIMITS_BUCKET)
-  const key = limitsKey(tenant)
-  for (let attempt = 0; attempt < TRIES_MAX; attempt++) {
-    const entry = await bucket.get(key)
-    const before = entry?.value === undefined ? undefined : decodeLimits(entry.value)
-    const next = changedLimits(before, change, { changedBy, nowMs: clock.now() })
-    if (await isWritten(bucket, key, next, before === undefined ? undefined : entry?.revision)) return next
-  }
-  throw new UnavailableError('err-carillon-limits-unavailable', 'the limits keep changing, try again')
-}
-
-async function isWritten(bucket: KvBucket, key: string, record: LimitsRecord, revision: number | undefined) {
+  const changed = (before: LimitsRecord | undefined) => changedLimits(before, change, { changedBy, nowMs: clock.now() })
   try {
-    if (revision === undefined) await bucket.create(key, encodeLimits(record))
-    else await bucket.update(key, encodeLimits(record), revision)
-    return true
-  } catch (error) {
-    if (error instanceof ConflictError) return false
-    throw error
+    const params = { whose: limitsKey(tenant) }
+    return (await updateRecord({ bucket, clock, log, metrics, record: limitsRecord, params, change: changed }))!
+  } catch (cause) {
+    if (!(cause instanceof ConflictError)) throw cause
+    throw new UnavailableError('err-carillon-limits-unavailable', 'the limits keep changing, try again', { cause })
   }
 }

@@ -3,23 +3,24 @@
 // Invariants
 //   B1  A log exists before the number of partitions says so.
 //   B2  Partitions are never taken away: asking for fewer than there are changes nothing.
-//   B3  Where there are members, added partitions only exist; the members open them for reading and then for writing (membership.ts, M4).
-import { ConflictError, RefusedError } from '../base/errors.ts'
+//   B3  A number that stands there and cannot be read is never taken for none: nothing is changed until a person has put it right.
+//   B4  Where there are members, added partitions only exist; the members open them for reading and then for writing (membership.ts, M4).
+import { CorruptError, RefusedError } from '../base/errors.ts'
 import type { Bus, KvBucket } from '../bus/port.ts'
 import { BLOCKS_BUCKET } from '../contracts/blocks.ts'
 import { ELECTIONS_BUCKET } from '../contracts/elections.ts'
 import { LIMITS_BUCKET } from '../contracts/limits.ts'
 import { LOG_BUCKET, logConfig, logName } from '../contracts/log.ts'
 import {
-  MEMBER_PREFIX,
-  PARTITIONS_KEY,
+  memberRecord,
   PARTITIONS_NONE,
   type PartitionsRecord,
-  partitionsIn,
+  partitionsRecord,
   RING_BUCKET,
-  RING_FILTER,
 } from '../contracts/member.ts'
 import { UPLOADS_BUCKET } from '../contracts/uploads.ts'
+import { readRecord, readRecords } from '../kv/read-records.ts'
+import { updateRecord } from '../kv/update.ts'
 import { PARTITIONS_MAX } from '../ring/pie.ts'
 
 export interface LogOptions {
@@ -34,7 +35,7 @@ export interface BootstrapOptions extends LogOptions {
   readonly replicationFactor: number
 }
 
-const TRIES_MAX = 20
+const BUCKET_TIMEOUT_MS = 10_000
 
 /** Idempotent; resolves with what is there now. */
 export async function bootstrap(bus: Bus, options: BootstrapOptions): Promise<PartitionsRecord> {
@@ -67,10 +68,13 @@ export async function addPartitions(bus: Bus, more: number): Promise<PartitionsR
   })
 }
 
-/** The number of partitions as it stands; zeroes before the system was set up. */
+/** The number of partitions as it stands; zeroes before the system was set up. CorruptError `err-carillon-partitions-unreadable` (B3). */
 export async function readPartitions(bus: Bus): Promise<PartitionsRecord> {
-  const entry = await (await bus.bucket(RING_BUCKET)).get(PARTITIONS_KEY)
-  return entry?.value ? partitionsIn(entry.value) : PARTITIONS_NONE
+  const found = await readRecord({ bucket: await bus.bucket(RING_BUCKET) }, partitionsRecord, {})
+  if (found.kind === 'value') return found.value
+  if (found.kind === 'gone') return PARTITIONS_NONE
+  const text = `key "${found.key}" of the bucket "${RING_BUCKET}", which says how many partitions there are, cannot be read: ${found.reason}`
+  throw new CorruptError('err-carillon-partitions-unreadable', text)
 }
 
 async function grow(
@@ -79,39 +83,24 @@ async function grow(
   options: LogOptions,
   next: (before: PartitionsRecord) => { count: number; replicationFactor: number; ensureFrom: number },
 ): Promise<PartitionsRecord> {
-  for (let tries = 1; ; tries++) {
-    const entry = await ring.get(PARTITIONS_KEY)
-    const before = entry?.value ? partitionsIn(entry.value) : PARTITIONS_NONE
+  const change = async (found: PartitionsRecord | undefined): Promise<PartitionsRecord> => {
+    const before = found ?? PARTITIONS_NONE
     const { count, replicationFactor, ensureFrom } = next(before)
     for (let partition = ensureFrom; partition < count; partition++) {
       await bus.logs.ensure(logConfig(partition, { bytesMax: options.logBytesMax, replicas: options.logReplicas })) // B1
     }
-    const isAlone = before.count === 0 || (count > before.count && !(await hasMembers(ring)))
+    const isAlone = before.count === 0 || (count > before.count && !(await hasMembers(bus, ring)))
     const open = isAlone
       ? { readable: count, writable: count }
       : { readable: before.readable, writable: before.writable }
-    const record: PartitionsRecord = { v: 1, count, ...open, replicationFactor }
-    const isSame = record.count === before.count && record.replicationFactor === before.replicationFactor
-    if (isSame) return before
-    const bytes = Buffer.from(JSON.stringify(record))
-    try {
-      if (entry?.value) await ring.update(PARTITIONS_KEY, bytes, entry.revision)
-      else await ring.create(PARTITIONS_KEY, bytes)
-      return record
-    } catch (error) {
-      if (!(error instanceof ConflictError) || tries === TRIES_MAX) throw error
-    }
+    const isSame = count === before.count && replicationFactor === before.replicationFactor
+    return isSame ? before : { v: 1, count, ...open, replicationFactor }
   }
+  const place = { bucket: ring, clock: bus.clock, record: partitionsRecord, params: {}, mustBeReadable: true } // B3
+  return (await updateRecord({ ...place, change }))!
 }
 
-async function hasMembers(ring: KvBucket): Promise<boolean> {
-  let isAnybodyThere = false
-  const { promise, resolve } = Promise.withResolvers<void>()
-  const onEntry = ({ key, value }: { key: string; value: Uint8Array | undefined }) => {
-    if (key.startsWith(MEMBER_PREFIX) && value !== undefined) isAnybodyThere = true
-  }
-  const watch = ring.watch(RING_FILTER, onEntry, resolve)
-  await promise
-  watch.stop()
-  return isAnybodyThere
+async function hasMembers(bus: Bus, ring: KvBucket): Promise<boolean> {
+  const reading = { bucket: ring, clock: bus.clock, timeoutMs: BUCKET_TIMEOUT_MS }
+  return (await readRecords(reading, memberRecord)).length > 0
 }

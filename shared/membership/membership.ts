@@ -12,25 +12,27 @@
 //       dead before that, so whoever waits until all live members know something need not wait for one that is not confirmed (L19).
 //   M4  Added partitions are opened in two steps (L19): readable when all their owners follow them, writable when every live member has
 //       heard that they are to be read.
+//   M5  A record that cannot be read is no news: its member grows silent, the partitions stay as they were (no step of M4 passes it). Whoever does
+//       not know how many partitions there are, because that record cannot be read or a newer version wrote it, is not confirmed.
 import type { Clock } from '../base/clock.ts'
 import { ConflictError, textOf } from '../base/errors.ts'
 import { Listeners, type Subscription } from '../base/listeners.ts'
 import { patiently } from '../base/patience.ts'
-import type { Bus, KvBucket, KvEntry } from '../bus/port.ts'
+import type { Bus, KvBucket } from '../bus/port.ts'
+import { keyFor } from '../bus/record.ts'
 import {
-  MEMBER_PREFIX,
   type MemberRecord,
   type MemberState,
-  memberIn,
-  memberKey,
-  PARTITIONS_KEY,
+  memberRecord,
   type PartitionsRecord,
-  partitionsIn,
+  partitionsRecord,
   RING_BUCKET,
   RING_FILTER,
   type RingReply,
   type Role,
 } from '../contracts/member.ts'
+import type { Told } from '../kv/passed-over.ts'
+import { on, type Shown, watchRecords } from '../kv/watch-records.ts'
 import { liveIn, type Member, type OwnersCache, ringReplyOf, type View, viewOf } from './view.ts'
 
 export type { Member } from './view.ts'
@@ -92,7 +94,7 @@ interface Heard {
   atMs: number
 }
 
-export interface JoinDeps {
+export interface JoinDeps extends Told {
   readonly bus: Bus
   readonly clock: Clock
   readonly self: Self
@@ -109,13 +111,15 @@ const BEAT_MS_MAX = 1_500
 const JOIN_MS_MAX = 30_000
 
 /** Joins the ring: resolves when the present members are known and the own record has come back through the watch. */
-export async function joinRing({ bus, clock, self, options, onError }: JoinDeps): Promise<Membership> {
+export async function joinRing({ bus, clock, self, options, onError, ...told }: JoinDeps): Promise<Membership> {
   const bucket: KvBucket = await bus.bucket(RING_BUCKET)
   const heard = new Map<string, Heard>()
   const listeners = new Listeners<void>()
   const startedAtMs = clock.now()
   const cache: OwnersCache = { key: '', owners: [] }
   let partitions: { record: PartitionsRecord; revision: number } | undefined
+  /** M5 */
+  let arePartitionsUnknown = false
   let state: MemberState = 'JOINING'
   let holds: readonly number[] = []
   let damageCount = 0
@@ -135,7 +139,8 @@ export async function joinRing({ bus, clock, self, options, onError }: JoinDeps)
 
   const cameBack = Promise.withResolvers<void>()
   const { promise: isKnown, resolve: known } = Promise.withResolvers<void>()
-  const watch = bucket.watch(RING_FILTER, onEntry, known)
+  const ears = [on(partitionsRecord, onPartitions), on(memberRecord, onMember)] as const
+  const watch = watchRecords({ bucket, filter: RING_FILTER, ears, ...told }, known)
   await isKnown
   try {
     await patiently(beat, {
@@ -147,8 +152,8 @@ export async function joinRing({ bus, clock, self, options, onError }: JoinDeps)
     watch.stop()
     throw error
   }
-  await cameBack.promise
   scheduleBeat(options.heartbeatMs)
+  await cameBack.promise
 
   return {
     id: self.id,
@@ -183,31 +188,38 @@ export async function joinRing({ bus, clock, self, options, onError }: JoinDeps)
       hasLeft = true
       watch.stop()
       await isBeating?.catch(() => {}) // told where it was sent
-      await bucket.delete(memberKey(self.id))
+      await bucket.delete(keyFor(memberRecord, { id: self.id }))
     },
   }
 
   // ---- hearing ----
 
-  function onEntry(entry: KvEntry): void {
-    if (entry.key === PARTITIONS_KEY) onPartitions(entry)
-    else if (entry.key.startsWith(MEMBER_PREFIX)) onMember(entry)
-    else return
+  function news(): void {
     tell()
     if (partitions !== undefined && partitions.record.writable < partitions.record.count) openSoon()
   }
 
-  function onPartitions({ value, revision }: KvEntry): void {
-    if (!value) return
-    const isFirst = partitions === undefined
-    partitions = { record: partitionsIn(value), revision }
-    if (!isFirst) beatSoon() // everyone waits for everyone's word (M4)
+  function onPartitions(shown: Shown<never, PartitionsRecord>): void {
+    if (shown.kind === 'gone') return
+    arePartitionsUnknown = shown.kind === 'newer-version' || (shown.kind === 'unreadable' && partitions === undefined) // M5
+    if (shown.kind === 'value') {
+      const isFirst = partitions === undefined
+      partitions = { record: shown.value, revision: shown.revision }
+      if (!isFirst) beatSoon() // everyone waits for everyone's word (M4)
+    }
+    news()
   }
 
-  function onMember({ key, value, revision }: KvEntry): void {
-    const id = key.slice(MEMBER_PREFIX.length)
-    if (value === undefined) return void heard.delete(id)
-    const record = memberIn(value)
+  function onMember(shown: Shown<'id', MemberRecord>): void {
+    const { id } = shown.params
+    const known = heard.get(id)
+    if (shown.kind === 'value') hearMember(id, shown.value, shown.revision)
+    else if (shown.kind !== 'unreadable') heard.delete(id)
+    else if (known !== undefined) known.revision = shown.revision // so that it can be forgotten (M1)
+    news()
+  }
+
+  function hearMember(id: string, record: MemberRecord, revision: number): void {
     const atMs = clock.monotonic()
     heard.set(id, { record, revision, atMs })
     if (record.incarnation !== self.incarnation) return
@@ -219,7 +231,7 @@ export async function joinRing({ bus, clock, self, options, onError }: JoinDeps)
   }
 
   function isConfirmed(times = 1): boolean {
-    return clock.monotonic() - confirmedAtMs < times * options.unhealthyAfterMs
+    return !arePartitionsUnknown && clock.monotonic() - confirmedAtMs < times * options.unhealthyAfterMs
   }
 
   /** M2: how long a record has been silent while it would have been heard. */
@@ -271,7 +283,7 @@ export async function joinRing({ bus, clock, self, options, onError }: JoinDeps)
       ringRevision: partitions?.revision ?? 0,
       beat: number,
     }
-    await bucket.put(memberKey(self.id), Buffer.from(JSON.stringify(record)), BEAT_MS_MAX)
+    await bucket.put(keyFor(memberRecord, self), memberRecord.format.encode(record), BEAT_MS_MAX)
   }
 
   function beatSoon(): void {
@@ -311,7 +323,7 @@ export async function joinRing({ bus, clock, self, options, onError }: JoinDeps)
     for (const [id, { atMs, revision }] of heard) {
       if (id === self.id || silenceOf(atMs) <= options.forgetAfterMs) continue
       try {
-        await bucket.delete(memberKey(id), revision)
+        await bucket.delete(keyFor(memberRecord, { id }), revision)
       } catch (error) {
         if (!(error instanceof ConflictError)) throw error // it is back, or another member was first
       }
@@ -326,7 +338,7 @@ export async function joinRing({ bus, clock, self, options, onError }: JoinDeps)
     if (opened === undefined || !isConfirmed()) return
     isOpening = true
     try {
-      await bucket.update(PARTITIONS_KEY, Buffer.from(JSON.stringify(opened)), revision)
+      await bucket.update(keyFor(partitionsRecord, {}), partitionsRecord.format.encode(opened), revision)
     } catch (error) {
       if (!(error instanceof ConflictError)) throw error // another one was first, or there are more by now
     } finally {

@@ -32,7 +32,14 @@ export function encodeTenant(id: string): string {
 
 /** The id of a token made by encodeTenant; every other token is refused. */
 export function decodeTenant(token: string): string {
-  if (!TOKEN.test(token)) throw refused(`tenant token '${cut(token)}' is malformed`)
+  const id = tenantIn(token)
+  if (id === undefined) throw refused(`tenant token '${cut(token)}' is malformed`)
+  return id
+}
+
+/** The id of a token made by encodeTenant; undefined for every other token. */
+export function tenantIn(token: string): string | undefined {
+  if (!TOKEN.test(token)) return undefined
   const bytes: number[] = []
   for (let i = 0; i < token.length; i++) {
     if (token[i] !== '_') bytes.push(token.charCodeAt(i))
@@ -42,15 +49,14 @@ export function decodeTenant(token: string): string {
     }
   }
   const id = textOf(Uint8Array.from(bytes))
-  if (id === undefined || encodeTenant(id) !== token) throw refused(`tenant token '${cut(token)}' is malformed`)
-  return id
+  return id !== undefined && encodeTenant(id) === token ? id : undefined
 }
 
 function textOf(bytes: Uint8Array): string | undefined {
   try {
     return strict.decode(bytes)
   } catch {
-    return undefined // the caller refuses it
+    return undefined // it is none
   }
 }
 

@@ -4,6 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { Encoder } from 'cbor-x'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { subjectFor } from '../../shared/bus/contract.ts'
+import { keyFor } from '../../shared/bus/record.ts'
 import * as log from '../../shared/contracts/log.ts'
 import * as member from '../../shared/contracts/member.ts'
 import * as queries from '../../shared/contracts/query.ts'
@@ -174,8 +175,8 @@ describe.skipIf('reason' in found && process.env['CARILLON_CI'] !== '1')('junk',
   test('in the bucket of members: passed over', async () => {
     for (const junk of ['', 'x', 'null', '7', '{}', '{"v":1,"id":"evil","role":"ingester"}', '['.repeat(NESTING)]) {
       nats.publish('$KV.cln-ring.member.evil', junk)
-      nats.publish(`$KV.cln-log.${log.highWaterKey(0, 'evil')}`, junk)
-      nats.publish(`$KV.cln-log.${log.checkpointKey(0, 'evil')}`, junk)
+      nats.publish(`$KV.cln-log.${keyFor(log.highWaterRecord, { partition: 0, distributor: 'evil' })}`, junk)
+      nats.publish(`$KV.cln-log.${keyFor(log.checkpointRecord, { partition: 0, ingester: 'evil' })}`, junk)
     }
     await sleep(500)
     await isUnharmed('members')

@@ -7,12 +7,13 @@ import type { Owner } from '../../services/ingester/owner.ts'
 import { type Random, seededRandom } from '../../shared/base/random.ts'
 import { ask } from '../../shared/bus/ask.ts'
 import type { Bus } from '../../shared/bus/port.ts'
-import { decodeElection, ELECTIONS_BUCKET, electionKey } from '../../shared/contracts/elections.ts'
+import { ELECTIONS_BUCKET, electionKey, electionRecord } from '../../shared/contracts/elections.ts'
 import { push } from '../../shared/contracts/write.ts'
 import { labelsFrom, labelsKey } from '../../shared/model/labels.ts'
 import { SampleColumns } from '../../shared/tsdb/columns.ts'
 import { encodeWriteV1 } from '../../shared/wire/remote-write-encode.ts'
 import { compress } from '../../shared/wire/snappy.ts'
+import { valueIn } from '../records.ts'
 import type { VirtualClock } from './virtual-clock.ts'
 
 const METRIC = 'requests_total'
@@ -91,7 +92,7 @@ export class Pair {
   /** How often another replica took over, by the record of the election. */
   async readTakeovers(bus: Bus): Promise<void> {
     const entry = await (await bus.bucket(ELECTIONS_BUCKET)).get(electionKey(this.tenant, CLUSTER))
-    this.takeoverCount = entry?.value ? decodeElection(entry.value).takeovers : 0
+    this.takeoverCount = entry?.value ? valueIn(electionRecord, entry.value).takeovers : 0
   }
 
   /** What is wrong with what these owners, which together own all partitions, and blocks hold of the pair. */

@@ -14,6 +14,7 @@ import { systemClock } from '../../shared/base/clock.ts'
 import { seededRandom } from '../../shared/base/random.ts'
 import { createMemoryHub } from '../../shared/bus/memory-bus.ts'
 import { defaultsOf } from '../../shared/config/settings.ts'
+import { passedOver } from '../../shared/kv/passed-over.ts'
 import type { ServiceDeps } from '../../shared/membership/deps.ts'
 import type { Membership } from '../../shared/membership/membership.ts'
 import { memoryObjects } from '../../shared/objects/memory-objects.ts'
@@ -22,7 +23,7 @@ import { silentLog } from '../../shared/telemetry/log.ts'
 import { createMetrics, type MetricDescription, type Metrics } from '../../shared/telemetry/metrics.ts'
 
 const roles: Readonly<Record<string, (deps: ServiceDeps) => unknown>> = {
-  'every actor': ({ metrics }) => actorMetrics(metrics),
+  'every actor': ({ metrics }) => [actorMetrics(metrics), passedOver({ metrics })],
   'every actor that reads blocks': ({ metrics }) => readCacheMetrics(metrics),
   gateway: (deps) => gateway({ ...deps, config: defaultsOf(gatewaySettings) }),
   distributor: (deps) => distributor({ ...deps, config: defaultsOf(distributorSettings) }),

@@ -1,9 +1,8 @@
-// docs/subjects.md: every subject that actors speak on, from the contracts themselves.
+// docs/subjects.md: every subject that actors speak on and every record of the buckets, from the contracts themselves.
 import path from 'node:path'
 import { cancelSubject } from '../../shared/bus/ask.ts'
-import * as elections from '../../shared/contracts/elections.ts'
+import type { RecordKey } from '../../shared/bus/record.ts'
 import * as log from '../../shared/contracts/log.ts'
-import * as member from '../../shared/contracts/member.ts'
 import { filesIn, root } from './sources.ts'
 
 /** A contract, by what it looks like: a kind and a subject template. */
@@ -22,10 +21,12 @@ interface ContractLike {
 
 export async function subjectsDocument(): Promise<string> {
   const rows: string[] = []
+  const records: string[] = []
   for (const file of filesIn('shared/contracts').filter((name) => name.endsWith('.ts'))) {
     const exported = (await import(path.join(root, file))) as Record<string, unknown>
     for (const value of Object.values(exported)) {
-      if (isContract(value))
+      if (isRecord(value)) records.push(recordRow(value, file))
+      else if (isContract(value))
         rows.push(row([subject(value.subject), value.name, ...kindOf(value), `${value.doc} (${file})`]))
     }
   }
@@ -52,14 +53,18 @@ Beside them:
 
 ## Buckets
 
-| bucket | key | what stands there |
-|---|---|---|
-| \`cln-${member.RING_BUCKET}\` | \`${member.memberKey('{id}')}\` | a member's record, written at each heartbeat |
-| \`cln-${member.RING_BUCKET}\` | \`${member.PARTITIONS_KEY}\` | number of partitions, owners per partition |
-| \`cln-${log.LOG_BUCKET}\` | \`${withPartition(log.markKey)}\` | number of the newest mark |
-| \`cln-${log.LOG_BUCKET}\` | \`${withPartition((p) => log.highWaterKey(p, '{distributor}'))}\` | the newest batch that a distributor knows to be stored |
-| \`cln-${log.LOG_BUCKET}\` | \`${withPartition((p) => log.checkpointKey(p, '{ingester}'))}\` | the newest message that an owner applied, and its checksum |
-| \`cln-${elections.ELECTIONS_BUCKET}\` | \`{tenant}.{cluster}\` | the elected replica of an HA pair, its bounds in sample time, takeovers |`
+Every record of the KV buckets. Anything may stand in a bucket, so nothing there makes an actor throw, wait or stop: what cannot be read is
+passed over, named once in the log with its key and revision, and counted in \`carillon_records_passed_over_total{record,reason}\`. What then
+holds is said here; likewise of what a newer version of Carillon has written, which is never written over. An entry under a key that is none of
+these is passed over as well.
+
+| bucket | key | record | version | what stands there | where it cannot be read | where a newer version wrote it |
+|---|---|---|---|---|---|---|
+${records.sort().join('\n')}`
+}
+
+function recordRow({ name, bucket, key, version, doc, unreadable, newer }: RecordKey<string>, file: string): string {
+  return row([`\`cln-${bucket}\``, `\`${key}\``, name, String(version), `${doc} (${file})`, unreadable, newer])
 }
 
 function kindOf(contract: ContractLike): string[] {
@@ -75,9 +80,12 @@ function size(bytes: number | undefined): string {
 
 const subject = (template: string): string => `\`cln.${template}\``
 const row = (cells: readonly string[]): string => `| ${cells.map((cell) => cell.replaceAll('|', '\\|')).join(' | ')} |`
-const withPartition = (key: (partition: number) => string): string => key(0).replace('.0', '.{partition}')
 
 function isContract(value: unknown): value is ContractLike {
   if (typeof value !== 'object' || value === null) return false
   return ['kind', 'subject', 'name', 'doc'].every((key) => typeof Reflect.get(value, key) === 'string')
+}
+
+function isRecord(value: unknown): value is RecordKey<string> {
+  return typeof value === 'object' && value !== null && Reflect.get(value, 'kind') === 'record'
 }

@@ -18,9 +18,10 @@ const stairs: Readonly<Record<string, { readonly stair: number; readonly also?: 
   promql: { stair: 2 },
   objects: { stair: 2 },
   contracts: { stair: 3 },
-  membership: { stair: 3, also: ['contracts'] },
-  blocks: { stair: 3, also: ['contracts'] },
-  limits: { stair: 3, also: ['contracts'] },
+  kv: { stair: 3, also: ['contracts'] },
+  membership: { stair: 3, also: ['contracts', 'kv'] },
+  blocks: { stair: 3, also: ['contracts', 'kv'] },
+  limits: { stair: 3, also: ['contracts', 'kv'] },
 }
 
 const linesMax = 500

@@ -33,7 +33,7 @@ function admission(changes: Partial<DistributorConfig> = {}) {
     nowMs: 1_000_000,
     partitionOf: () => 0,
     haLabels: { cluster: 'cluster', replica: '__replica__' },
-    elections: { of: nobody, current: nobody, judge: nobody },
+    elections: { mayClaim: nobody, claim: nobody, judge: nobody },
   }
   return { dictionary, context }
 }

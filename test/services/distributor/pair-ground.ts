@@ -13,13 +13,12 @@ import { createMemoryHub, type MemoryHub } from '../../../shared/bus/memory-bus.
 import type { Bus, KvBucket } from '../../../shared/bus/port.ts'
 import { type ConfigOf, defaultsOf } from '../../../shared/config/settings.ts'
 import {
-  decodeElection,
   ELECTIONS_BUCKET,
   type ElectionNews,
   type ElectionRecord,
   electionKey,
   electionNews,
-  encodeElection,
+  electionRecord,
 } from '../../../shared/contracts/elections.ts'
 import { type PushReply, pushTo } from '../../../shared/contracts/write.ts'
 import { bootstrap } from '../../../shared/membership/bootstrap.ts'
@@ -32,6 +31,7 @@ import { createMetrics } from '../../../shared/telemetry/metrics.ts'
 import { SampleColumns } from '../../../shared/tsdb/columns.ts'
 import { encodeWriteV1 } from '../../../shared/wire/remote-write-encode.ts'
 import { compress } from '../../../shared/wire/snappy.ts'
+import { valueIn } from '../../records.ts'
 import { VirtualClock } from '../../sim/virtual-clock.ts'
 
 const TENANT = 'acme'
@@ -133,13 +133,17 @@ export class PairGround {
 
   async record(cluster = 'eu'): Promise<ElectionRecord | undefined> {
     const entry = await this.bucket.get(electionKey(TENANT, cluster))
-    return entry?.value && decodeElection(entry.value)
+    return entry?.value && valueIn(electionRecord, entry.value)
   }
 
   /** As a person does through a gateway. */
   async change(to: (record: ElectionRecord) => ElectionRecord, cluster = 'eu'): Promise<void> {
     const entry = await this.bucket.get(electionKey(TENANT, cluster))
-    await this.bucket.update(entry!.key, encodeElection(to(decodeElection(entry!.value!))), entry!.revision)
+    await this.bucket.update(
+      entry!.key,
+      electionRecord.format.encode(to(valueIn(electionRecord, entry!.value!))),
+      entry!.revision,
+    )
   }
 
   news(distributorNumber: number): Promise<ElectionNews> {

@@ -4,14 +4,9 @@ import { mkdtempSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, expect, test } from 'vitest'
-import {
-  decodeElection,
-  ELECTIONS_BUCKET,
-  electionKey,
-  encodeElection,
-  firstElected,
-} from '../../../shared/contracts/elections.ts'
+import { ELECTIONS_BUCKET, electionKey, electionRecord, firstElected } from '../../../shared/contracts/elections.ts'
 import { compress } from '../../../shared/wire/snappy.ts'
+import { valueIn } from '../../records.ts'
 import { type System, type SystemOptions, startSystem, stored } from './system.ts'
 
 let system: System
@@ -26,7 +21,7 @@ async function start(options: SystemOptions = {}) {
     ['other', 'us'],
   ] as const) {
     const record = firstElected(cluster, 'a', { nowMs: Date.now(), newestSampleMs: Date.now() })
-    await bucket.create(electionKey(tenant, cluster), encodeElection(record))
+    await bucket.create(electionKey(tenant, cluster), electionRecord.format.encode(record))
   }
   return bucket
 }
@@ -54,7 +49,7 @@ test('a tenant sees its own elections; the page shows all, escaped', async () =>
 test('freeze, switch and unfreeze by compare-and-set; a replica that nobody heard wants force', async () => {
   const bucket = await start()
   const post = (what: string) => call(`/api/v1/ha/elections/eu%2F1/${what}`, { method: 'POST', ...acme })
-  const now = async () => decodeElection((await bucket.get(electionKey('acme', 'eu/1')))!.value!)
+  const now = async () => valueIn(electionRecord, (await bucket.get(electionKey('acme', 'eu/1')))!.value!)
   expect((await post('freeze')).body.data.election).toMatchObject({ replica: 'a', frozen: true })
   expect(await now()).toMatchObject({ frozen: true })
   expect((await post('switch?replica=b')).status).toBe(400)

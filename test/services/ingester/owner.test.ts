@@ -11,16 +11,10 @@ import { seededRandom } from '../../../shared/base/random.ts'
 import { runActor, serveStream } from '../../../shared/bus/actor.ts'
 import { createMemoryHub, type MemoryHub } from '../../../shared/bus/memory-bus.ts'
 import type { Bus, KvBucket, LogMessage, LogStore } from '../../../shared/bus/port.ts'
+import { keyFor } from '../../../shared/bus/record.ts'
 import { defaultsOf } from '../../../shared/config/settings.ts'
 import { deleteSubject, encodeDelete, encodeUndelete, undeleteSubject } from '../../../shared/contracts/deletes.ts'
-import {
-  batchSubject,
-  encodeRecord,
-  highWaterKey,
-  logConfig,
-  logName,
-  markSubject,
-} from '../../../shared/contracts/log.ts'
+import { batchSubject, highWaterRecord, logConfig, logName, markSubject } from '../../../shared/contracts/log.ts'
 import { fill } from '../../../shared/contracts/read.ts'
 import { silentLog } from '../../../shared/telemetry/log.ts'
 import { createMetrics } from '../../../shared/telemetry/metrics.ts'
@@ -258,8 +252,8 @@ test('O2: a log that ends before a batch known to be stored is a rewind', async 
   const { incarnation } = await soon(bus.logs.state(logName(0)))
   await soon(
     bucket.put(
-      highWaterKey(0, 'distributor-1'),
-      encodeRecord({ session: 's', counter: 9, seq: 12, epoch: 1, incarnation }),
+      keyFor(highWaterRecord, { partition: 0, distributor: 'distributor-1' }),
+      highWaterRecord.format.encode({ session: 's', counter: 9, seq: 12, epoch: 1, incarnation }),
     ),
   )
   const owner = ownerOn(bus)

@@ -3,16 +3,11 @@ import { expect, test } from 'vitest'
 import { sleep } from '../../../shared/base/clock.ts'
 import { seededRandom } from '../../../shared/base/random.ts'
 import { createMemoryHub, type MemoryHub } from '../../../shared/bus/memory-bus.ts'
-import {
-  memberIn,
-  memberKey,
-  PARTITIONS_KEY,
-  partitionsIn,
-  RING_BUCKET,
-  type Role,
-} from '../../../shared/contracts/member.ts'
+import { keyFor } from '../../../shared/bus/record.ts'
+import { memberRecord, partitionsRecord, RING_BUCKET, type Role } from '../../../shared/contracts/member.ts'
 import { addPartitions, bootstrap, readPartitions } from '../../../shared/membership/bootstrap.ts'
 import { joinRing, type Membership } from '../../../shared/membership/membership.ts'
+import { valueIn } from '../../records.ts'
 import { VirtualClock } from '../../sim/virtual-clock.ts'
 
 const options = { heartbeatMs: 5_000, unhealthyAfterMs: 15_000, forgetAfterMs: 600_000 }
@@ -205,8 +200,12 @@ test('M4: a member that hears at once lets partitions open at once; asking for f
 })
 
 test('records without the newer fields are read', () => {
-  const partitions = partitionsIn(Buffer.from('{"v":1,"count":3,"replicationFactor":2}'))
+  const partitions = valueIn(partitionsRecord, Buffer.from('{"v":1,"count":3,"replicationFactor":2}'))
   expect(partitions).toEqual({ v: 1, count: 3, readable: 3, writable: 3, replicationFactor: 2 })
-  expect(memberIn(Buffer.from('{"v":1,"id":"a"}'))).toMatchObject({ holds: [], ringRevision: 0 })
-  expect([RING_BUCKET, memberKey('a'), PARTITIONS_KEY]).toEqual(['ring', 'member.a', 'partitions'])
+  const facts = { id: 'a', role: 'querier', zone: '', state: 'ACTIVE', incarnation: 'i', version: '1', capacity: 0 }
+  const member = valueIn(memberRecord, Buffer.from(JSON.stringify({ v: 1, ...facts, startedAtMs: 1 })))
+  expect(member).toMatchObject({ ...facts, holds: [], damageCount: 0, ringRevision: 0, beat: 0 })
+  expect([RING_BUCKET, keyFor(memberRecord, { id: 'a' }), keyFor(partitionsRecord, {})]).toEqual([
+    ...['ring', 'member.a', 'partitions'],
+  ])
 })
