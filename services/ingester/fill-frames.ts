@@ -13,7 +13,9 @@ const STRINGS_PER_FRAME_MAX = 4096
 
 export async function* fillFrames(owner: Owner, strings: StringTable, segment: number): AsyncIterable<FillFrame> {
   const missing = owner.damages.filter((damage) => damage.segment === segment && damage.state !== 'filled')
-  const stamp: OwnerStamp = { ...stampOf(owner), appliedSeq: owner.appliedMax, warnings: missing.map(describe) }
+  const { droppedUpTo } = owner.state
+  const position = { appliedSeq: owner.appliedMax, firstSegment: droppedUpTo + 1 } // a segment without samples is held, too
+  const stamp: OwnerStamp = { ...stampOf(owner), ...position, warnings: missing.map(describe) }
   yield { stamp, held: owner.state.segments(), deletions: owner.state.deletions.all(), tenant: '', frame: NOTHING }
   const endReading = strings.reading()
   try {

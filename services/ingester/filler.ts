@@ -1,6 +1,21 @@
 // Filling: an owner that misses part of a segment takes the whole segment from another owner's memory. Applying is idempotent, so
 // what both hold changes nothing.
-import { CorruptError, textOf } from '../../shared/base/errors.ts'
+//
+// Who is asked: all that own the partition by the ring, or hold it by their own word, and are alive. Who answers what:
+//   the segment, without damage of its own, past the damage     filled, whatever others say
+//   the segment with damage of its own                          it has answered: what it has was taken
+//   it is not as far yet, or has the segment in blocks already  asked again: it will be, or the damage goes with the segment
+//   it does not follow the partition (`err-carillon-not-owner`) it has nothing; within FOLLOW_MS of its first saying so it may be about to
+//   nothing                                                     asked again; one that never said that it holds the partition, no longer than SILENT_MS
+//
+// Invariants
+//   F3  Damage becomes `missing` only when all of them have answered, by a ring that is confirmed (L10): one that is slow is waited for, one that
+//       died, or went over to others, is no longer among them.
+//   F4  It always becomes `filled` or `missing`, or goes with its segment, in the end: nobody is waited for without a bound that neither lives
+//       nor follows.
+//   F5  Nothing is applied to an owner that was stopped or has begun again meanwhile.
+import type { Clock } from '../../shared/base/clock.ts'
+import { CarillonError, CorruptError, textOf, UnavailableError } from '../../shared/base/errors.ts'
 import { askStream } from '../../shared/bus/ask.ts'
 import type { Bus } from '../../shared/bus/port.ts'
 import {
@@ -19,29 +34,105 @@ import { type Damage, describe } from './damage.ts'
 import type { Owner } from './owner.ts'
 import type { OwnerMetrics } from './owner-metrics.ts'
 
+export interface Asked {
+  readonly id: string
+  /** By its own word it has caught up. */
+  readonly holds: boolean
+}
+
 export interface FillDeps {
   readonly bus: Bus
+  readonly clock: Clock
   readonly log: Log
   readonly metrics: OwnerMetrics
   readonly strings: StringTable
-  /** The other owners of the partition that are alive. */
-  readonly others: readonly string[]
+  /** The others that own or hold the partition and are alive. */
+  readonly others: readonly Asked[]
+  /** Nobody else may be among them. */
+  readonly isConfirmed: boolean
 }
 
-/** Asks the other owners for the segments of all open damage. What all of them have answered and none has whole is `missing`; while one
- *  is behind or does not answer, the damage stays open and is asked for again. True when nothing is left open. */
-export async function fillDamage(owner: Owner, deps: FillDeps): Promise<boolean> {
-  const open = owner.damages.filter((damage) => damage.state === 'open')
-  let isSettled = true
-  for (const segment of new Set(open.map((damage) => damage.segment))) {
-    const damages = open.filter((damage) => damage.segment === segment)
-    const neededSeq = Math.max(...damages.map((damage) => damage.toSeq))
-    const isOpenEnded = damages.some(({ kind }) => kind === 'gap' || kind === 'rewind') // nobody knows how many marks lay in the hole
-    const outcome = await fillSegment(owner, { segment, isOpenEnded, neededSeq }, deps)
-    if (outcome === 'open') isSettled = false
-    else for (const damage of damages) settle(damage, outcome, owner, deps)
+/** An owner that has not begun to follow after so long cannot: it may be asked before it has heard that it is one. */
+const FOLLOW_MS = 30_000
+/** Who is alive, but does not answer and has never caught up, is waited for so long. */
+const SILENT_MS = 600_000
+
+/** Settles the damage of one owner. */
+export class Filler {
+  private readonly owner: Owner
+  /** Who has given nothing so far, and since when. Bound: the others that are asked. */
+  private idle = new Map<string, { readonly doesNotFollow: boolean; readonly sinceMs: number }>()
+
+  constructor(owner: Owner) {
+    this.owner = owner
   }
-  return isSettled
+
+  /** Asks the others for the segments of all open damage. Rejects with UnavailableError `damage-open` while something is left open. */
+  async fill(deps: FillDeps): Promise<void> {
+    const { owner } = this
+    const ids = new Set(deps.others.map(({ id }) => id))
+    this.idle = new Map([...this.idle].filter(([id]) => ids.has(id)))
+    const open = owner.damages.filter((damage) => damage.state === 'open')
+    let leftCount = 0
+    for (const segment of new Set(open.map((damage) => damage.segment))) {
+      const damages = open.filter((damage) => damage.segment === segment)
+      const outcome = await this.fillSegment(segment, damages, deps)
+      if (outcome === 'open') leftCount += damages.length
+      else for (const damage of damages) settle(damage, outcome, owner, deps)
+    }
+    if (leftCount === 0) return
+    throw new UnavailableError(
+      'damage-open',
+      `${leftCount} damages of partition ${owner.partition} wait for other owners`,
+    )
+  }
+
+  private async fillSegment(segment: number, damages: readonly Damage[], deps: FillDeps): Promise<Damage['state']> {
+    const { owner } = this
+    const isOpenEnded = damages.some(({ kind }) => kind === 'gap' || kind === 'rewind') // nobody knows how many marks lay in the hole
+    const toSeq = Math.max(...damages.map((damage) => damage.toSeq))
+    const neededSeq = Math.min(toSeq, owner.end?.lastSeq ?? 0) // what a log lost behind its end nobody reaches by reading
+    const firstNeeded = Math.max(segment, owner.state.droppedUpTo + 1) // up to there it is in blocks
+    let outcome: Damage['state'] = deps.isConfirmed ? 'missing' : 'open' // F3
+    for (const other of deps.others) {
+      const answer = await this.takeFrom(other, { segment, isOpenEnded }, deps)
+      if (answer === 'open') outcome = 'open'
+      if (answer === 'open' || answer === 'nothing') continue
+      if (answer.appliedSeq < neededSeq || answer.firstSegment > firstNeeded) outcome = 'open'
+      else if (answer.warnings.length === 0) return 'filled'
+    }
+    return outcome
+  }
+
+  private async takeFrom(
+    other: Asked,
+    { segment, isOpenEnded }: { segment: number; isOpenEnded: boolean },
+    deps: FillDeps,
+  ): Promise<OwnerStamp | 'nothing' | 'open'> {
+    const { owner } = this
+    try {
+      const { stamp, held } = await new Fill(owner, segment, deps.strings).take(other.id, deps.bus)
+      const later = isOpenEnded ? held.filter((number) => number > segment) : []
+      for (const number of later) await new Fill(owner, number, deps.strings).take(other.id, deps.bus)
+      this.idle.delete(other.id)
+      return stamp
+    } catch (error) {
+      if (!(error instanceof CarillonError) || owner.isStopped) throw error
+      deps.log.warn({ partition: owner.partition, other, reason: textOf(error) }, 'another owner could not fill')
+      return this.hasNothing(other, error, deps.clock) ? 'nothing' : 'open'
+    }
+  }
+
+  /** F4 */
+  private hasNothing({ id, holds }: Asked, { code }: CarillonError, clock: Clock): boolean {
+    const doesNotFollow = code === 'err-carillon-not-owner'
+    const nowMs = clock.monotonic()
+    const before = this.idle.get(id)
+    const sinceMs = before?.doesNotFollow === doesNotFollow ? before.sinceMs : nowMs
+    this.idle.set(id, { doesNotFollow, sinceMs })
+    if (doesNotFollow) return nowMs - sinceMs >= FOLLOW_MS
+    return !holds && nowMs - sinceMs >= SILENT_MS
+  }
 }
 
 function settle(damage: Damage, outcome: 'filled' | 'missing', owner: Owner, { metrics, log }: FillDeps): void {
@@ -50,29 +141,6 @@ function settle(damage: Damage, outcome: 'filled' | 'missing', owner: Owner, { m
   const facts = { partition: owner.partition }
   if (outcome === 'filled') log.info(facts, `damage filled: ${describe(damage)}`)
   else log.error(facts, `no other owner could fill: ${describe(damage)}`)
-}
-
-/** `filled` when one of the others was past the damage and has the segment without damage of its own. */
-async function fillSegment(
-  owner: Owner,
-  { segment, isOpenEnded, neededSeq }: { segment: number; isOpenEnded: boolean; neededSeq: number },
-  deps: FillDeps,
-): Promise<Damage['state']> {
-  let outcome: Damage['state'] = 'missing'
-  for (const other of deps.others) {
-    try {
-      const { stamp, held } = await new Fill(owner, segment, deps.strings).take(other, deps.bus)
-      const later = isOpenEnded ? held.filter((number) => number > segment) : []
-      for (const number of later) await new Fill(owner, number, deps.strings).take(other, deps.bus)
-      if (stamp.appliedSeq < neededSeq || stamp.firstSegment > segment)
-        outcome = 'open' // or it is in blocks: heard soon
-      else if (stamp.warnings.length === 0) return 'filled'
-    } catch (error) {
-      outcome = 'open'
-      deps.log.warn({ partition: owner.partition, other, reason: textOf(error) }, 'another owner could not fill yet')
-    }
-  }
-  return outcome
 }
 
 /** One answer of one owner on its way into the state. */
@@ -91,8 +159,7 @@ class Fill {
   }
 
   async take(other: string, bus: Bus): Promise<{ stamp: OwnerStamp; held: readonly number[] }> {
-    const { partition, incarnation } = this.owner
-    const { state } = this.owner
+    const { partition, incarnation, state } = this.owner
     let stamp: OwnerStamp | undefined
     let held: readonly number[] = []
     for await (const part of askStream(
@@ -102,6 +169,12 @@ class Fill {
       { partition, incarnation, segment: this.segment },
       {},
     )) {
+      if (this.owner.isStopped || this.owner.state !== state) {
+        throw new UnavailableError(
+          'owner-stopped',
+          `partition ${partition} is not what it was when the fill was asked for`,
+        ) // F5
+      }
       stamp ??= part.stamp
       held = part.held ?? held
       for (const deletion of part.deletions ?? []) state.learnDelete(deletion)

@@ -6,9 +6,10 @@
 //   I2  A question is answered only by an owner that has caught up, and only from one owner's memory (L18).
 //   I3  Memory is bounded: what it holds is told to distributors, which stop new series near the bound and writes at it.
 //   I4  What is in blocks by now leaves the log and memory (flush.ts, after-flush.ts); whoever still asks for it is sent to the blocks (L18).
+//   I5  Each partition is followed, read, led and filled in a lane of its own: one whose log does not answer delays no other.
 import { sleep } from '../../shared/base/clock.ts'
 import { CarillonError, RefusedError, textOf, UnavailableError } from '../../shared/base/errors.ts'
-import { patiently } from '../../shared/base/patience.ts'
+import { Lanes } from '../../shared/base/lanes.ts'
 import { openBlocks } from '../../shared/blocks/open.ts'
 import type { Blocks } from '../../shared/blocks/port.ts'
 import { every, type HandlerContext, serve, serveStream } from '../../shared/bus/actor.ts'
@@ -22,7 +23,7 @@ import { rebuild } from '../../shared/contracts/scrubbing.ts'
 import type { ServiceDeps } from '../../shared/membership/deps.ts'
 import type { MemberActor } from '../../shared/membership/member-actor.ts'
 import { StringTable } from '../../shared/tsdb/head/string-table.ts'
-import { type AfterFlushDeps, dropFlushed, FlushedSeen, purgeLog } from './after-flush.ts'
+import { type AfterFlushDeps, dropFlushed, purgeLog } from './after-flush.ts'
 import {
   exemplarsOf,
   headStatsOf,
@@ -37,13 +38,13 @@ import { inlineBuilder, threadBuilder } from './block-builder.ts'
 import type { IngesterConfig } from './config.ts'
 import { describe } from './damage.ts'
 import { fillFrames } from './fill-frames.ts'
-import { fillDamage } from './filler.ts'
 import { type FlushStep, flushNext, unflushedAgeMs } from './flush.ts'
 import { flushMetrics } from './flush-metrics.ts'
 import { answerFlush } from './flush-now.ts'
 import { leadPartition } from './leader.ts'
 import { Owner } from './owner.ts'
 import { ownerMetrics } from './owner-metrics.ts'
+import { endLane, Ownership } from './ownership.ts'
 import { rebuildBlock } from './rebuild.ts'
 
 export type IngesterDeps = ServiceDeps & {
@@ -56,28 +57,25 @@ export type IngesterDeps = ServiceDeps & {
 
 const LEAD_MS = 500
 const OWN_MS = 500
-/** A partition is served this long after all its owners have said that they have caught up: queriers hear it at about the same time. */
-const RELEASE_AFTER_MS = 5_000
-/** How long the start waits for leaders of logs that are being elected. */
-const START_MS_MAX = 30_000
-const HAND_OVER_STEP_MS = 100
+/** How long the start waits until each partition was tried once: logs may be without leaders. */
+const FIRST_TRY_MS_MAX = 10_000
+/** How long the end waits for what is at work in lanes. */
+const LANES_MS_MAX = 5_000
 
 /** The owners are open to look at: tests and the simulation check what they hold. */
 export function ingester(deps: IngesterDeps): MemberActor & { owners(): readonly Owner[] } {
   const { bus, clock, random, config, membership, log, metrics, id } = deps
-  const owners = new Map<number, Owner>()
-  /** Partitions of others that all have caught up, and since when: they are served until then, and a little longer (L19). */
-  const released = new Map<number, number>()
   const strings = new StringTable()
   const counts = ownerMetrics(metrics)
   const flushing = flushMetrics(metrics)
-  /** Per partition: when its watermark was seen to rise. */
-  const flushedSeen = new Map<number, FlushedSeen>()
   const builder = bus.kind === 'memory' ? inlineBuilder() : threadBuilder()
   let bucket: KvBucket
   let blocks: Blocks
-  let isActive = false
-  let isLeaving = false
+  const lanes = new Lanes({
+    clock,
+    onFailure: (lane, { code, message }) => log.warn({ lane, code, reason: message }, 'tried again'),
+  })
+  const ownership = new Ownership({ id, bus, clock, config, log, membership, lanes, makeOwner })
 
   metrics.gaugeOf('carillon_ingester_series', 'Series in memory.', () => sumOf((owner) => seriesOf(owner)))
   metrics.gaugeOf('carillon_ingester_memory_bytes', 'Bytes of heads, as estimated.', bytesHeld)
@@ -85,7 +83,7 @@ export function ingester(deps: IngesterDeps): MemberActor & { owners(): readonly
     sumOf((owner) => owner.state.samplesApplied),
   )
   const perPartition = (read: (owner: Owner) => number) => () =>
-    [...owners.values()].map((owner) => [{ partition: String(owner.partition) }, read(owner)] as const)
+    ownership.owners().map((owner) => [{ partition: String(owner.partition) }, read(owner)] as const)
   metrics.gaugeOf(
     'carillon_ingester_applied_sequence',
     'Newest applied sequence of each partition log.',
@@ -122,7 +120,10 @@ export function ingester(deps: IngesterDeps): MemberActor & { owners(): readonly
     ],
     hears: [],
     every: [
-      every(OWN_MS, 'follow the partitions that the ring gives to this ingester', followOwnership),
+      every(OWN_MS, 'follow the partitions that the ring gives to this ingester', async () => {
+        void ownership.follow()
+        await ownership.tell()
+      }),
       every(config.endReadMs, 'read the ends of the owned logs', readEnds),
       every(LEAD_MS, 'open segments that are due', lead),
       every(OWN_MS, 'ask other owners for what the log did not deliver', fillAll),
@@ -134,19 +135,16 @@ export function ingester(deps: IngesterDeps): MemberActor & { owners(): readonly
     async start() {
       bucket = await bus.bucket(LOG_BUCKET)
       blocks = await openBlocks({ bus, objects: deps.objects, clock, random, log, metrics: deps.metrics })
-      await patiently(followOwnership, {
-        clock,
-        withinMs: START_MS_MAX,
-        onFailure: ({ message }) => log.warn({}, message),
-      })
+      await atMost(ownership.follow(), FIRST_TRY_MS_MAX)
+      await ownership.tell()
     },
     becomesActive: true,
-    handOver,
-    owners: () => [...owners.values()],
-    partitions: () => [...owners.values()].map(statusOf),
+    handOver: () => ownership.handOver(),
+    owners: () => ownership.owners(),
+    partitions: () => ownership.owners().map(statusOf),
     async stop() {
-      for (const owner of owners.values()) await owner.saveCheckpoint().catch(() => {}) // I1: only a hint
-      for (const owner of owners.values()) await owner.stop()
+      await ownership.stop()
+      await atMost(lanes.idle(), LANES_MS_MAX)
       blocks.close()
       await builder.close()
     },
@@ -163,21 +161,19 @@ export function ingester(deps: IngesterDeps): MemberActor & { owners(): readonly
   async function* onFill(asked: read.FillAsk) {
     const owner = ownerOf(asked.partition)
     if (owner.incarnation !== asked.incarnation) {
-      throw new UnavailableError(
-        'err-carillon-not-owner',
-        `partition ${asked.partition} is followed in another life of its log`,
-      )
+      const text = `partition ${asked.partition} is followed in another life of its log`
+      throw new UnavailableError(owner.end === undefined ? 'err-carillon-not-owner' : 'err-carillon-owner-behind', text)
     }
     yield* fillFrames(owner, strings, asked.segment)
   }
 
   function onFlush(asked: FlushAsk, { signal }: HandlerContext): Promise<FlushReply> {
-    const led = [...owners.values()].filter(({ partition }) => leaderOf(partition) === id)
+    const led = ownership.owners().filter(({ partition }) => ownership.leads(partition))
     return answerFlush(asked, { led, blocks, clock, signal })
   }
 
   function ownerOf(partition: number): Owner {
-    const owner = owners.get(partition)
+    const owner = ownership.of(partition)
     if (owner) return owner
     throw new UnavailableError('err-carillon-not-owner', `${id} does not own partition ${partition}`)
   }
@@ -199,114 +195,44 @@ export function ingester(deps: IngesterDeps): MemberActor & { owners(): readonly
     throw new RefusedError('err-carillon-dropped', text)
   }
 
-  async function followOwnership(): Promise<void> {
-    for (let partition = 0; partition < membership.partitionCount(); partition++) {
-      const isMine = membership.owners(partition).includes(id)
-      if (isMine) released.delete(partition)
-      if (isMine && !owners.has(partition)) await acquire(partition)
-      else if (!isMine && owners.has(partition)) await release(partition)
-    }
-    const holding = [...owners.values()].filter(isHeld).map((owner) => owner.partition)
-    membership.setHolds(holding.sort((a, b) => a - b))
-    membership.setDamage(sumOf((owner) => owner.damages.filter(({ state }) => state !== 'filled').length))
-    if (isActive || isLeaving || membership.partitionCount() === 0 || holding.length < owners.size) return
-    isActive = true
-    await membership.setState('ACTIVE')
+  function makeOwner(partition: number): Owner {
+    const facts = { partition, id, bus, bucket, clock, log, config, strings, blocks, metrics: counts }
+    return new Owner({ ...facts, registry: metrics, without: deps.without ?? NOTHING })
   }
 
-  /** Caught up, and with a mark: a fresh log takes no batches before. */
-  function isHeld(owner: Owner): boolean {
-    return owner.isCaughtUp && owner.state.mark !== undefined
-  }
-
-  /** Whether all owners that the ring names have caught up, and live: one that has died counts as an owner for a while. Without owners
-   *  nobody can take over. */
-  function isTakenOver(partition: number): boolean {
-    const next = membership.owners(partition)
-    const holders = membership.holders(partition)
-    const fresh = membership.members().filter(({ isFresh }) => isFresh)
-    const isSafeWith = (other: string) => holders.includes(other) && fresh.some((member) => member.id === other)
-    return next.length > 0 && next.every((other) => other !== id && isSafeWith(other))
-  }
-
-  /** LEAVING: serves on until others hold everything, nobody is left to take it, or the wait is over. */
-  async function handOver(): Promise<void> {
-    isLeaving = true
-    const untilMs = clock.monotonic() + config.handOverMs
-    while (bus.isConnected()) {
-      const left = leftToOthers()
-      if (left !== undefined && left.length === 0) return
-      if (clock.monotonic() >= untilMs) return log.warn({ partitions: left }, 'leaving before others have caught up')
-      await sleep(clock, HAND_OVER_STEP_MS)
-    }
-  }
-
-  /** Partitions that others are to take over and have not yet; undefined until this member itself has heard that it leaves. */
-  function leftToOthers(): readonly number[] | undefined {
-    if (membership.members().some((member) => member.id === id && member.state !== 'LEAVING')) return undefined
-    return [...owners.keys()].filter((partition) => membership.owners(partition).length > 0 && !isTakenOver(partition))
-  }
-
-  async function acquire(partition: number): Promise<void> {
-    log.info({ partition }, 'following the log of a partition')
-    const owner = new Owner({
-      ...{ partition, id, bus, bucket, clock, log, config, strings },
-      metrics: counts,
-      registry: deps.metrics,
-      blocks,
-      without: deps.without ?? NOTHING,
-    })
-    owners.set(partition, owner)
-    try {
-      await owner.start()
-    } catch (error) {
-      owners.delete(partition)
-      await owner.stop()
-      throw error
-    }
-  }
-
-  async function release(partition: number): Promise<void> {
-    if (!isTakenOver(partition)) return void released.delete(partition)
-    const since = released.get(partition) ?? clock.monotonic()
-    released.set(partition, since)
-    if (clock.monotonic() - since < RELEASE_AFTER_MS) return
-    const owner = owners.get(partition)!
-    owners.delete(partition)
-    released.delete(partition)
-    await owner.stop()
-    log.info({ partition }, 'a partition went to its new owners')
+  /** Resolves when the work has ended, or the wait has: then it goes on by itself. */
+  async function atMost(work: Promise<unknown>, waitMs: number): Promise<void> {
+    const enough = new AbortController()
+    await Promise.race([work, sleep(clock, waitMs, enough.signal).catch(() => {})])
+    enough.abort()
   }
 
   async function readEnds(): Promise<void> {
-    const reads = await Promise.allSettled(Array.from(owners.values(), (owner) => owner.readEnd())) // in one go: fewer wake-ups
-    for (const read of reads) if (read.status === 'rejected') throw read.reason
+    for (const owner of ownership.owners()) void lanes.begin(endLane(owner.partition), () => owner.readEnd())
   }
 
   async function lead(): Promise<void> {
-    for (const owner of owners.values()) {
-      if (leaderOf(owner.partition) !== id) continue
-      await leadPartition(owner, {
-        ...{ bus, bucket, clock, random, log, config, metrics: counts, registry: deps.metrics, id, blocks },
-      })
+    const leading = { bus, bucket, clock, random, log, config, metrics: counts, registry: metrics, id, blocks }
+    for (const owner of ownership.owners()) {
+      const { partition } = owner
+      if (ownership.leads(partition)) void lanes.begin(`lead ${partition}`, () => leadPartition(owner, leading))
     }
   }
 
   async function flushAll(): Promise<void> {
-    for (const owner of owners.values()) {
-      if (leaderOf(owner.partition) !== id) continue
+    for (const owner of ownership.owners()) {
+      const { partition } = owner
+      if (!ownership.leads(partition)) continue
       await attempt(owner, 'flush', async () => {
-        while (leaderOf(owner.partition) === id && (await flushNext(owner, afterFlush()))) {}
+        while (ownership.leads(partition) && (await flushNext(owner, afterFlush()))) {}
       })
       await attempt(owner, 'purge', () => purgeLog(owner, afterFlush()))
     }
   }
 
   async function dropAll(): Promise<void> {
-    for (const owner of owners.values()) {
-      const seen = flushedSeen.get(owner.partition) ?? new FlushedSeen()
-      flushedSeen.set(owner.partition, seen)
-      await attempt(owner, 'drop', () => dropFlushed(owner, seen, afterFlush()))
+    for (const { owner, flushedSeen } of ownership.held()) {
+      await attempt(owner, 'drop', () => dropFlushed(owner, flushedSeen, afterFlush()))
     }
   }
 
@@ -330,27 +256,39 @@ export function ingester(deps: IngesterDeps): MemberActor & { owners(): readonly
     }
   }
 
-  /** The first owner that has caught up, so that segments are opened while a new first owner replays. */
-  function leaderOf(partition: number): string | undefined {
-    const next = membership.owners(partition)
-    return membership.holders(partition)[0] ?? next[0]
-  }
-
   async function fillAll(): Promise<void> {
-    for (const owner of owners.values()) {
-      if (owner.damages.every(({ state }) => state !== 'open')) continue
-      const others = membership.readers(owner.partition).filter((other) => other !== id)
-      await fillDamage(owner, { bus, log, metrics: counts, strings, others })
+    for (const { owner, filler } of ownership.held()) {
+      const { partition, damages } = owner
+      if (damages.every(({ state }) => state !== 'open')) continue
+      const [holders, owners] = [membership.holders(partition), membership.owners(partition)]
+      const others = [...new Set([...holders, ...owners])].filter((other) => other !== id)
+      const asked = others.map((other) => ({ id: other, holds: holders.includes(other) }))
+      const filling = {
+        bus,
+        clock,
+        log,
+        metrics: counts,
+        strings,
+        others: asked,
+        isConfirmed: membership.isConfirmed(),
+      }
+      void lanes.begin(`fill ${partition}`, () => filler.fill(filling))
     }
   }
 
   async function saveCheckpoints(): Promise<void> {
-    for (const owner of owners.values()) await owner.saveCheckpoint()
+    for (const owner of ownership.owners()) {
+      void lanes.begin(`save the checkpoint of ${owner.partition}`, () => owner.saveCheckpoint())
+    }
   }
 
   function tellCounts(): void {
-    const series = [...owners.values()].flatMap((owner) =>
-      [...owner.state.heads].map(([tenant, head]) => ({ partition: owner.partition, tenant, count: head.seriesCount })),
+    const series = ownership.owners().flatMap((owner) =>
+      [...owner.state.heads].map(([tenant, head]) => ({
+        partition: owner.partition,
+        tenant,
+        count: head.seriesCount,
+      })),
     )
     const value = { id, incarnation: deps.incarnation, bytes: bytesHeld(), bytesMax: config.memoryBytesMax, series }
     try {
@@ -365,7 +303,7 @@ export function ingester(deps: IngesterDeps): MemberActor & { owners(): readonly
     return {
       partition: owner.partition,
       state: owner.isCaughtUp ? 'caught-up' : 'replaying',
-      isLeader: leaderOf(owner.partition) === id,
+      isLeader: ownership.leads(owner.partition),
       incarnation: owner.incarnation,
       appliedSeq: owner.appliedSeq,
       endSeq: owner.end?.lastSeq ?? 0,
@@ -380,7 +318,7 @@ export function ingester(deps: IngesterDeps): MemberActor & { owners(): readonly
   }
 
   function sumOf(read: (owner: Owner) => number): number {
-    return [...owners.values()].reduce((sum, owner) => sum + read(owner), 0)
+    return ownership.owners().reduce((sum, owner) => sum + read(owner), 0)
   }
 
   function seriesOf(owner: Owner): number {

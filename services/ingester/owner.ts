@@ -131,16 +131,23 @@ export class Owner {
     this.connection = bus.onConnection(() => readingOf(this.phase)?.doubt(this.appliedSeq))
     const saved = await readRecord({ bucket, log, metrics }, checkpointRecord, { partition, ingester: id })
     const checkpoint = saved.kind === 'value' ? saved.value : undefined
+    this.assertNotStopped()
     await this.stored.start()
     const atMs = clock.monotonic()
     this.storedBefore = this.stored.newest()
     this.end = await bus.logs.state(logName(partition))
     const fromSeq = await this.beginning(this.end)
-    if (this.isStopped) throw new UnavailableError('owner-stopped', `partition ${partition} was given away meanwhile`)
+    this.assertNotStopped()
     const reading = this.read(fromSeq)
     reading.addEnd(this.end.lastSeq, atMs)
     this.phase = { kind: 'replaying', reading, checkpoint }
     this.noteReached()
+  }
+
+  /** O6: nothing is opened any more. */
+  private assertNotStopped(): void {
+    if (!this.isStopped) return
+    throw new UnavailableError('owner-stopped', `partition ${this.partition} was given away meanwhile`)
   }
 
   /** Where reading begins (O4). What lies before is taken for applied. */

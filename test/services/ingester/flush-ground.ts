@@ -10,7 +10,7 @@ import { openBlocks } from '../../../shared/blocks/open.ts'
 import type { Blocks } from '../../../shared/blocks/port.ts'
 import { type RunningActor, runActor } from '../../../shared/bus/actor.ts'
 import { createMemoryHub, type MemoryHub } from '../../../shared/bus/memory-bus.ts'
-import type { Bus, LogConsumer, LogMessage } from '../../../shared/bus/port.ts'
+import type { Bus, LogStore } from '../../../shared/bus/port.ts'
 import { defaultsOf } from '../../../shared/config/settings.ts'
 import type { Manifest } from '../../../shared/contracts/blocks.ts'
 import { batchSubject, logName, markSubject } from '../../../shared/contracts/log.ts'
@@ -39,6 +39,8 @@ interface StartOptions {
   readonly diesAt?: { readonly step: DeathStep; readonly times: number }
   /** Sequences that its log does not deliver. */
   readonly hides?: readonly number[]
+  /** Its bus as it sees it. */
+  readonly view?: (bus: Bus) => Bus
   /** Its wall clock jumps by up to five minutes either way. */
   readonly jumps?: boolean
 }
@@ -107,10 +109,13 @@ export class FlushGround {
     return this.append(batchSubject(0), this.writer.batch(samples, this.writer.session, tenant).seal())
   }
 
-  async start(id: string, { diesAt, hides = [], jumps = false }: StartOptions = {}): Promise<void> {
+  async start(
+    id: string,
+    { diesAt, hides = [], view = (bus) => bus, jumps = false }: StartOptions = {},
+  ): Promise<void> {
     this.dead.delete(id)
     const connection = this.hub.connect(id)
-    const bus = hides.length === 0 ? connection : hiding(connection, hides)
+    const bus = view(hides.length === 0 ? connection : hiding(connection, hides))
     const { random } = this
     const clock = jumps ? jumping(this.clock, seededRandom(id.length + this.incarnationCount)) : this.clock
     const incarnation = `i${++this.incarnationCount}`
@@ -154,6 +159,11 @@ export class FlushGround {
     return this.running.get(id)!.owners()[0]!
   }
 
+  /** Those that follow the partition. */
+  owners(): Owner[] {
+    return [...this.running.values()].flatMap(({ owners }) => owners())
+  }
+
   manifest(tenant: string): Manifest | undefined {
     return this.blocks.manifest(tenant)?.manifest
   }
@@ -193,15 +203,21 @@ export class FlushGround {
 }
 
 function hiding(bus: Bus, hidden: readonly number[]): Bus {
-  const consume = (
-    log: string,
-    from: number,
-    onMessage: (message: LogMessage) => void | Promise<void>,
-    onError: (error: Error) => void,
-  ): LogConsumer =>
-    bus.logs.consume(log, from, (message) => (hidden.includes(message.seq) ? undefined : onMessage(message)), onError)
-  const { ensure, state, append, lastPerSubject, get, purge } = bus.logs
-  const logs = { ...bus.logs, ensure, state, append, lastPerSubject, get, purge, consume }
+  return changed(bus, {
+    consume: (log, from, onMessage, onError) =>
+      bus.logs.consume(
+        log,
+        from,
+        (message) => (hidden.includes(message.seq) ? undefined : onMessage(message)),
+        onError,
+      ),
+  })
+}
+
+/** The same bus with logs that behave otherwise. */
+export function changed(bus: Bus, change: Partial<LogStore>): Bus {
+  const { ensure, state, append, lastPerSubject, get, purge, consume } = bus.logs
+  const logs = { ...bus.logs, ensure, state, append, lastPerSubject, get, purge, consume, ...change }
   return new Proxy(bus, {
     get(target, key) {
       if (key === 'logs') return logs

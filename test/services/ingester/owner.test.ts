@@ -2,7 +2,7 @@
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { ingesterSettings } from '../../../services/ingester/config.ts'
 import { fillFrames } from '../../../services/ingester/fill-frames.ts'
-import { fillDamage } from '../../../services/ingester/filler.ts'
+import { Filler } from '../../../services/ingester/filler.ts'
 import { leadPartition } from '../../../services/ingester/leader.ts'
 import { Owner } from '../../../services/ingester/owner.ts'
 import { ownerMetrics } from '../../../services/ingester/owner-metrics.ts'
@@ -97,6 +97,13 @@ function ownerOn(view: Bus): Owner {
     without: new Set<string>(),
   })
 }
+
+/** What a filler of the test's own owner needs, with these to ask. */
+const fillingFrom = (...ids: string[]) => ({
+  ...{ bus, clock, log: silentLog, metrics: ownerMetrics(createMetrics()), strings: ownStrings },
+  others: ids.map((id) => ({ id, holds: true })),
+  isConfirmed: true,
+})
 
 const damageOf = (owner: Owner) => owner.damages.map(({ kind, fromSeq, toSeq }) => `${kind} ${fromSeq}-${toSeq}`)
 
@@ -328,8 +335,7 @@ test('L10: what a gap swallowed, a mark and a dictionary among it, is filled fro
   await pass(1_000)
   expect(damageOf(owner)).toEqual(['gap 3-4', 'unknown-epoch 5-5', 'bad-reference 5-5', 'undefined-id 5-5'])
   expect(owner.damages.map(({ segment }) => segment)).toEqual([1, 2, 2, 2])
-  const deps = { bus, log: silentLog, metrics: ownerMetrics(createMetrics()), strings: ownStrings, others: ['i2'] }
-  expect(await soon(fillDamage(owner, deps))).toBe(true)
+  await soon(new Filler(owner).fill(fillingFrom('i2')))
   expect(owner.damages.map(({ state }) => state)).toEqual(['filled', 'filled', 'filled', 'filled'])
   expect(owner.state.segments().map((segment) => owner.state.digest(segment))).toEqual(
     whole.state.segments().map((segment) => whole.state.digest(segment)),
@@ -364,8 +370,7 @@ test('X1, L10: a deletion that a gap swallowed is filled from another owner, and
   await soon(owner.start())
   await pass(1_000)
   expect(shownBy(owner)).toEqual([1, 3])
-  const deps = { bus, log: silentLog, metrics: ownerMetrics(createMetrics()), strings: ownStrings, others: ['i2'] }
-  expect(await soon(fillDamage(owner, deps))).toBe(true)
+  await soon(new Filler(owner).fill(fillingFrom('i2')))
   expect(shownBy(owner)).toEqual([2, 3])
   expect(shownBy(whole)).toEqual([2, 3])
   expect(owner.state.deletions.of(TENANT)).toEqual(whole.state.deletions.of(TENANT))

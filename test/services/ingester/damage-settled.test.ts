@@ -1,0 +1,182 @@
+// L10: damage is settled in the end, whoever lives, dies or comes meanwhile; and it is never called missing while an owner that could fill it is
+// merely slow.
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { sleep } from '../../../shared/base/clock.ts'
+import { UnavailableError } from '../../../shared/base/errors.ts'
+import type { Bus, LogConsumer, LogMessage } from '../../../shared/bus/port.ts'
+import { changed, FlushGround, HOUR_MS } from './flush-ground.ts'
+import { TENANT } from './log-writer.ts'
+
+const START_MS = 1_700_000_000_000 - (1_700_000_000_000 % (2 * HOUR_MS))
+const LOST = 2
+let ground: FlushGround
+
+beforeEach(async () => {
+  ground = new FlushGround()
+  await ground.open()
+  await ground.mark(1)
+})
+afterEach(() => ground.close())
+
+const write = (seconds: number) => ground.batch([['a', START_MS + seconds * 1000, 1]])
+
+/** The message that is lost, then others of its segment, then segments up to 5. */
+async function writeAll({ isAlone = false } = {}): Promise<void> {
+  expect(await write(1)).toBe(LOST)
+  if (!isAlone) await write(2)
+  for (const number of [2, 3, 4, 5]) {
+    await ground.mark(number)
+    await write(10 * number)
+  }
+}
+
+const lost = { hides: [LOST] }
+const statesOf = (id: string) => ground.owner(id).damages.map(({ kind, state }) => `${kind} ${state}`)
+const settled = () => ground.until(() => ground.blocks.flushed(0) === 4, 'segment 4 is flushed')
+const gaps = () => ground.manifest(TENANT)!.blocks.flatMap((block) => block.gaps ?? [])
+
+describe('what nobody has is missing, is told, and the log is flushed and purged', () => {
+  test.each([
+    ['one owner', ['i1']],
+    ['two owners', ['i1', 'i2']],
+    ['two owners and an ingester that does not own the partition', ['i1', 'i2', 'i3']],
+  ])('%s', async (_, ids) => {
+    for (const id of ids) await ground.start(id, lost)
+    await ground.until(() => ground.owners().length === Math.min(2, ids.length), 'one of three has given it away')
+    await writeAll()
+    await settled()
+    await ground.until(() => ground.firstSeq() > LOST, 'the purge')
+    expect(gaps()).toEqual([expect.stringMatching(/^gap at 2 in segment 1: .*\(missing\)$/)])
+  })
+
+  test('also where it was all that its segment held', async () => {
+    await ground.start('i1', lost)
+    await ground.start('i2', lost)
+    await writeAll({ isAlone: true })
+    await settled()
+    expect(statesOf('i1')).toEqual(['gap missing'])
+  })
+
+  test('also when it lay behind the end of the log, which is not written to any more', async () => {
+    await ground.start('i1')
+    await ground.start('i2')
+    await write(1)
+    await ground.pass(5_000)
+    for (const id of ['i1', 'i2'])
+      ground.owner(id).report('rewind', { fromSeq: 3, toSeq: 1_000 }, 'the log ends at 2, a writer had stored 1000')
+    await ground.until(() => ['i1', 'i2'].every((id) => statesOf(id)[0] === 'rewind missing'), 'an end of the waiting')
+  })
+})
+
+describe('an owner that could fill it', () => {
+  test('is waited for while it replays slowly', async () => {
+    let pauseMs = 60_000
+    const slowly = (bus: Bus) =>
+      changed(bus, {
+        consume(log, from, onMessage, onError): LogConsumer {
+          const late = async (message: LogMessage) => {
+            await sleep(bus.clock, pauseMs)
+            await onMessage(message)
+          }
+          return bus.logs.consume(log, from, late, onError)
+        },
+      })
+    await ground.start('i2', { view: slowly })
+    await ground.start('i1', lost)
+    await writeAll()
+    await ground.pass(90_000)
+    expect(ground.owner('i2').appliedSeq).toBeLessThan(LOST)
+    expect(statesOf('i1')).toEqual(['gap open'])
+    pauseMs = 0
+    await settled()
+    expect([statesOf('i1').includes('gap missing'), gaps()]).toEqual([false, []])
+  })
+
+  test('is waited for while it starts', async () => {
+    let isBroken = true
+    const broken = (bus: Bus) =>
+      changed(bus, {
+        state: (log) =>
+          isBroken ? Promise.reject(new UnavailableError('bus-timeout', 'no answer')) : bus.logs.state(log),
+      })
+    await ground.start('i2', { view: broken })
+    await ground.start('i1', lost)
+    await writeAll()
+    await ground.pass(20_000)
+    expect(statesOf('i1')).toEqual(['gap open'])
+    isBroken = false
+    await settled()
+    expect(gaps()).toEqual([])
+  })
+
+  test('is not waited for when it never begins to follow', async () => {
+    const broken = (bus: Bus) =>
+      changed(bus, { state: () => Promise.reject(new UnavailableError('bus-timeout', 'no answer')) })
+    await ground.start('i2', { view: broken })
+    await ground.start('i1', lost)
+    await writeAll()
+    await settled()
+    expect(gaps()).toHaveLength(1)
+  })
+
+  test.each(['dies for good', 'stands still'] as const)(
+    'is not waited for when it %s; what it brings back is added',
+    async (how) => {
+      await ground.start('i2')
+      await ground.start('i1', lost)
+      await ground.pass(5_000)
+      if (how === 'stands still') {
+        expect(await write(1)).toBe(LOST)
+        await ground.pass(200) // too short for the other one to have been filled
+        ground.hub.pause('i2')
+        await write(2)
+        for (const number of [2, 3, 4, 5]) {
+          await ground.mark(number)
+          await write(10 * number)
+        }
+      } else {
+        ground.kill('i2')
+        await writeAll()
+      }
+      await settled()
+      expect(gaps()).toHaveLength(1)
+      if (how === 'dies for good') return
+      ground.hub.resume('i2')
+      const hasSupplement = () =>
+        ground.manifest(TENANT)!.blocks.some(({ origin }) => origin.kind === 'flush' && origin.isSupplement)
+      await ground.until(hasSupplement, 'a supplement')
+    },
+  )
+
+  test('is replaced: the new one is asked, and has nothing either', async () => {
+    await ground.start('i2', lost)
+    await ground.start('i1', lost)
+    await ground.pass(5_000)
+    ground.kill('i2')
+    await writeAll()
+    await ground.start('i3', lost)
+    await settled()
+    expect(statesOf('i1').concat(gaps())).toContainEqual(expect.stringContaining('missing'))
+  })
+})
+
+test('F4: damage of an owner that is stopped is asked for no more', async () => {
+  await ground.start('i1', lost)
+  await ground.start('i2', {
+    view: (bus) => changed(bus, { state: () => Promise.reject(new UnavailableError('bus-timeout', 'no answer')) }),
+  })
+  await write(1)
+  await write(2)
+  await ground.pass(10_000)
+  const owner = ground.owner('i1')
+  expect(statesOf('i1')).toEqual(['gap open'])
+  const before = ground.running.get('i1')!
+  await ground.soon(before.actor.stop())
+  const heads = owner.state.heads.size
+  await ground.pass(60_000)
+  expect([owner.isStopped, owner.damages.map(({ state }) => state), owner.state.heads.size]).toEqual([
+    true,
+    ['open'],
+    heads,
+  ])
+})
