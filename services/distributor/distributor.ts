@@ -9,10 +9,11 @@
 //   D5  Of an HA pair one replica is stored at a time (elections.ts, L22).
 //   D6  Nobody writes by a view of the ring that has not been confirmed for long (L19): longer than queriers bear, for what lands by an
 //       old view is read all the same, and several elections in a row must not stop writes.
+//   D7  A log that does not answer, or is full, delays and refuses only pushes with something that goes there.
 import { sleep } from '../../shared/base/clock.ts'
 import { RefusedError, textOf, UnavailableError } from '../../shared/base/errors.ts'
+import { Lanes } from '../../shared/base/lanes.ts'
 import type { Subscription } from '../../shared/base/listeners.ts'
-import { patiently } from '../../shared/base/patience.ts'
 import { type Actor, every, type HandlerContext, hear, serve } from '../../shared/bus/actor.ts'
 import { ask } from '../../shared/bus/ask.ts'
 import { type ElectionNews, electionNews } from '../../shared/contracts/elections.ts'
@@ -48,7 +49,7 @@ const LOG_STATE_MS = 5_000
 const ELECTIONS_REVIEW_MS = 60_000
 const DICTIONARY_REVIEW_MS = 600_000
 const DICTIONARY_SMALL = 50_000
-/** How long the start waits for leaders of logs that are being elected. */
+/** How long the start waits while no log has a leader. */
 const START_MS_MAX = 30_000
 const FIRST_MARKS_WAIT_MS = 5_000
 const FIRST_MARKS_STEP_MS = 50
@@ -66,6 +67,10 @@ export function distributor(deps: DistributorDeps): Actor {
   const elections = new Elections(deps)
   const spares: Staged[] = []
   const haLabelsOfTenant = haLabelsOf(config)
+  const lanes = new Lanes({
+    clock,
+    onFailure: (lane, { code, message }) => log.warn({ lane, code, reason: message }, 'tried again'),
+  })
   let dictionary = new Dictionary()
   /** How series go to the partitions that take them. */
   let pie: Pie | undefined
@@ -96,7 +101,7 @@ export function distributor(deps: DistributorDeps): Actor {
     ],
     hears: [hear(ownerCounted, (counts) => news.hear(counts))],
     every: [
-      every(LOG_STATE_MS, 'read how full the logs are', readLogStates),
+      every(LOG_STATE_MS, 'read how full the logs are', async () => readLogStates(writers)),
       every(config.highWaterMs, 'write down the newest stored batch of each session', saveHighWater),
       every(DICTIONARY_REVIEW_MS, 'start the dictionary afresh when most of it is old', reviewDictionary),
       every(ELECTIONS_REVIEW_MS, 'delete elections that have been idle for long', () => elections.cleanUp()),
@@ -107,11 +112,11 @@ export function distributor(deps: DistributorDeps): Actor {
       highWater = new HighWaterMarks({ bucket, id, log, metrics, rewinds: counted.rewinds })
       marksHeard = bus.subscribe(markSubject('*'), {}, ({ subject }) => hearMark(subject))
       await elections.start()
-      await patiently(readLogs, { clock, withinMs: START_MS_MAX, onFailure: ({ message }) => log.warn({}, message) })
+      await findLogs()
     },
     async stop() {
       marksHeard?.stop()
-      elections.stop() // D3: nothing else
+      elections.stop() // D3: nothing else; what is at work in lanes ends by itself
     },
   }
 
@@ -133,6 +138,7 @@ export function distributor(deps: DistributorDeps): Actor {
         elections,
       }
       admit(protocol, body, staged, admission)
+      refuseWhereUnable(staged, used)
       if (staged.claims.size > 0) await settleClaims(staged, admission) // D5
       refuseWhenTooFast(tenant, staged)
       const denied = await denySeries(tenant, staged, used)
@@ -210,10 +216,8 @@ export function distributor(deps: DistributorDeps): Actor {
         'this distributor has not heard its own heartbeat for too long: it may not know how partitions take series'
       throw new UnavailableError('err-carillon-ring-unconfirmed', text) // D6
     }
-    for (let partition = 0; partition < writableCount; partition++) {
-      const reason = writers[partition]!.refusal()
-      if (reason) throw reason
-    }
+    const refusals = writers.slice(0, writableCount).map((writer) => writer.refusal())
+    if (refusals[0] !== undefined && refusals.every((reason) => reason !== undefined)) throw refusals[0]
     const queued = queuedBytes()
     if (queued > config.queuedBytesMax) {
       const text = `${queued} bytes wait for the log, more than ${config.queuedBytesMax}`
@@ -222,6 +226,20 @@ export function distributor(deps: DistributorDeps): Actor {
     if (news.pressure() > WRITE_PRESSURE) {
       throw new UnavailableError('err-carillon-ingester-memory', 'an ingester is at its memory bound')
     }
+  }
+
+  /** D7: before anything of a push is put into a batch. */
+  function refuseWhereUnable({ refs, count, histograms, exemplars, metadata }: Staged, used: Dictionary): void {
+    const refusals = writers.map((writer) => writer.refusal())
+    if (refusals.every((reason) => reason === undefined)) return
+    const refuse = (partition: number) => {
+      const reason = refusals[partition]
+      if (reason !== undefined) throw reason
+    }
+    for (let i = 0; i < count; i++) refuse(used.partitions[refs[i]!]!)
+    for (const { ref } of histograms) refuse(used.partitions[ref]!)
+    for (const { ref } of exemplars) refuse(used.partitions[ref]!)
+    for (const { tenant, metric } of metadata) refuse(metadataWriter(tenant, metric).partition)
   }
 
   function refuseWhenTooFast(tenant: string, staged: Staged): void {
@@ -338,19 +356,14 @@ export function distributor(deps: DistributorDeps): Actor {
   }
 
   /** Opens writers for partitions that have been added, and reads the mark of those that know none. */
-  async function readLogs(): Promise<void> {
-    await findMarks()
-    await readLogStates()
-    await waitForMarks()
-  }
-
   async function findMarks(): Promise<void> {
     while (writers.length < membership.partitionCount()) {
       const without = deps.without ?? NOTHING
       writers.push(new PartitionWriter(writers.length, { bus, clock, random, config, metrics: writerCounts, without }))
     }
-    const unmarked = writers.filter((writer) => writer.mark === undefined)
-    await Promise.all(unmarked.map((writer) => writer.refresh()))
+    for (const writer of writers) {
+      if (writer.mark === undefined) void lanes.begin(`find the mark of ${writer.partition}`, () => writer.refresh())
+    }
     openPartitions()
   }
 
@@ -365,29 +378,39 @@ export function distributor(deps: DistributorDeps): Actor {
     dictionary = new Dictionary()
   }
 
-  /** At a common start the ingesters are about to write the first marks: whoever is told that this actor is ready may push at once. */
-  async function waitForMarks(): Promise<void> {
-    const untilMs = clock.monotonic() + FIRST_MARKS_WAIT_MS
-    const isWaiting = () => writers.length === 0 || writers.some((writer) => writer.mark === undefined)
-    while (isWaiting() && clock.monotonic() < untilMs) {
-      await sleep(clock, FIRST_MARKS_STEP_MS)
+  /** At a common start the ingesters are about to write the first marks: whoever is told that this actor is ready may push at once. Logs
+   *  without a leader are waited for only where that is all of them (D7). */
+  async function findLogs(): Promise<void> {
+    const startedMs = clock.monotonic()
+    const isUnmarked = (writer: PartitionWriter) => writer.mark === undefined
+    const hasAnswered = (writer: PartitionWriter) => writer.incarnation !== ''
+    for (;;) {
       await findMarks()
+      readLogStates(writers.filter((writer) => !hasAnswered(writer)))
+      if (writers.length > 0 && !writers.some(isUnmarked) && writers.every(hasAnswered)) return
+      const waitMs = writers.length === 0 || writers.some(hasAnswered) ? FIRST_MARKS_WAIT_MS : START_MS_MAX
+      if (clock.monotonic() - startedMs >= waitMs) return
+      await sleep(clock, FIRST_MARKS_STEP_MS)
     }
   }
 
-  async function readLogStates(): Promise<void> {
-    for (const writer of writers) {
-      const state = await bus.logs.state(logName(writer.partition))
-      writer.logBytes = state.bytes
-      writer.logBytesMax = state.bytesMax
-      writer.incarnation = state.incarnation
-      if (writer.mark !== undefined) await writer.refresh()
-      await highWater.check(writer, state.lastSeq)
-    }
+  function readLogStates(of: readonly PartitionWriter[]): void {
+    for (const writer of of) void lanes.begin(`read the state of ${writer.partition}`, () => readLogState(writer))
+  }
+
+  async function readLogState(writer: PartitionWriter): Promise<void> {
+    const state = await bus.logs.state(logName(writer.partition))
+    writer.logBytes = state.bytes
+    writer.logBytesMax = state.bytesMax
+    writer.incarnation = state.incarnation
+    if (writer.mark !== undefined) await writer.refresh()
+    await highWater.check(writer, state.lastSeq)
   }
 
   async function saveHighWater(): Promise<void> {
-    for (const writer of writers) await highWater.save(writer)
+    for (const writer of writers) {
+      void lanes.begin(`write down the newest batch of ${writer.partition}`, () => highWater.save(writer))
+    }
   }
 
   async function reviewDictionary(): Promise<void> {

@@ -43,6 +43,7 @@ export class HighWaterMarks {
 
   async save({ partition, newestSession, incarnation }: PartitionWriter): Promise<void> {
     if (!newestSession || newestSession.lastSeq === 0) return
+    if (!this.saved.has(partition)) return // what stands there was not compared yet, and may be evidence
     const { idText, lastCounter, lastSeq, mark } = newestSession
     const key = `${idText}/${lastCounter}`
     if (this.saved.get(partition) === key) return
