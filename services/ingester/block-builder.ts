@@ -1,6 +1,7 @@
 // Where blocks are built: in a thread of their own, so that heads go on answering meanwhile; or right here, where virtual time rules (an
 // await on a thread would not be seen by it).
 import { Worker } from 'node:worker_threads'
+import type { Clock } from '../../shared/base/clock.ts'
 import { textOf, UnavailableError } from '../../shared/base/errors.ts'
 import type { SelectFrame } from '../../shared/contracts/read.ts'
 import { type BuildAsk, type BuiltBlock, buildBlocks } from './flush-build.ts'
@@ -30,69 +31,85 @@ export type WorkerReply =
   | { readonly kind: 'built'; readonly blocks: readonly BuiltBlock[] }
   | { readonly kind: 'failed'; readonly text: string }
 
-/** One thread, started by the first build; builds come one after the other. */
-export function threadBuilder(): BlockBuilder {
-  let worker: Worker | undefined
+/** A build that takes longer hangs: its thread is ended. */
+const BUILD_MS_MAX = 900_000
+
+/** One thread, started by the first build; builds come one after the other. A thread that ends, whenever it does, fails the build at work, and
+ *  the next build starts another. */
+export function threadBuilder(clock: Clock): BlockBuilder {
+  let thread: BuilderThread | undefined
   let queue: Promise<unknown> = Promise.resolve()
 
   const build = async (ask: BuildAsk, frames: AsyncIterable<SelectFrame>): Promise<BuiltBlock[]> => {
-    worker ??= started()
-    const thread = worker
-    for await (const frame of frames) {
-      thread.postMessage({ kind: 'frame', frame } satisfies WorkerAsk, buffersOf(frame))
-    }
-    const reply = await answered(thread, { kind: 'build', ask })
+    if (thread?.failure !== undefined) thread = undefined
+    thread ??= new BuilderThread(clock)
+    const used = thread
+    for await (const frame of frames) used.give(frame)
+    const reply = await used.build(ask)
     if (reply.kind === 'built') return [...reply.blocks]
     throw new UnavailableError('flush-build-failed', reply.text)
   }
 
-  const started = (): Worker => {
-    const thread = new Worker(new URL('./block-worker.ts', import.meta.url), { name: 'block-builder' })
-    thread.unref()
-    thread.on('error', () => {}) // the build at work hears it, too; an idle thread is started anew
-    thread.on('exit', () => {
-      if (worker === thread) worker = undefined // the next build starts another
-    })
-    return thread
+  const end = async () => {
+    const ended = thread
+    thread = undefined
+    await ended?.end()
   }
 
   return {
     build(ask, frames) {
       const built = queue.then(() => build(ask, frames))
-      queue = built.catch(async () => {
-        await worker?.terminate() // frames that it holds belong to the build that failed
-        worker = undefined
-      })
+      queue = built.catch(end) // frames that it holds belong to the build that failed
       return built
     },
-    async close() {
-      await worker?.terminate()
-      worker = undefined
-    },
+    close: end,
   }
 }
 
-function answered(thread: Worker, ask: WorkerAsk): Promise<WorkerReply> {
-  return new Promise((resolve, reject) => {
-    const settle = () => {
-      thread.off('message', onMessage)
-      thread.off('error', onError)
-      thread.off('exit', onExit)
+class BuilderThread {
+  /** Why it takes nothing any more. It is listened for from the beginning: a thread may end while nobody waits for its answer. */
+  failure: UnavailableError | undefined
+  private readonly clock: Clock
+  private readonly worker: Worker
+  private asked: PromiseWithResolvers<WorkerReply> | undefined
+
+  constructor(clock: Clock) {
+    this.clock = clock
+    this.worker = new Worker(new URL('./block-worker.ts', import.meta.url), { name: 'block-builder' })
+    this.worker.unref()
+    this.worker.on('message', (reply: WorkerReply) => this.asked?.resolve(reply))
+    this.worker.on('messageerror', (error) => this.fail(error))
+    this.worker.on('error', (error) => this.fail(error))
+    this.worker.on('exit', () => this.fail(new Error('the thread that builds blocks ended')))
+  }
+
+  give(frame: SelectFrame): void {
+    if (this.failure !== undefined) throw this.failure
+    this.worker.postMessage({ kind: 'frame', frame } satisfies WorkerAsk, buffersOf(frame))
+  }
+
+  async build(ask: BuildAsk): Promise<WorkerReply> {
+    if (this.failure !== undefined) throw this.failure
+    this.asked = Promise.withResolvers<WorkerReply>()
+    const late = new Error(`the thread that builds blocks has not answered for ${BUILD_MS_MAX / 60_000} minutes`)
+    const timer = this.clock.after(BUILD_MS_MAX, () => this.fail(late))
+    try {
+      this.worker.postMessage({ kind: 'build', ask } satisfies WorkerAsk)
+      return await this.asked.promise
+    } finally {
+      timer.cancel()
+      this.asked = undefined
     }
-    const onMessage = (reply: WorkerReply) => {
-      settle()
-      resolve(reply)
-    }
-    const onError = (error: unknown) => {
-      settle()
-      reject(new UnavailableError('flush-build-failed', textOf(error), { cause: error }))
-    }
-    const onExit = () => onError(new Error('the thread that builds blocks ended'))
-    thread.on('message', onMessage)
-    thread.on('error', onError)
-    thread.on('exit', onExit)
-    thread.postMessage(ask)
-  })
+  }
+
+  async end(): Promise<void> {
+    await this.worker.terminate()
+  }
+
+  private fail(error: unknown): void {
+    this.failure ??= new UnavailableError('flush-build-failed', textOf(error), { cause: error })
+    this.asked?.reject(this.failure)
+  }
 }
 
 /** Buffers that belong to the frame alone: those are handed over, not copied. */

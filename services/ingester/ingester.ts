@@ -68,7 +68,7 @@ export function ingester(deps: IngesterDeps): MemberActor & { owners(): readonly
   const strings = new StringTable()
   const counts = ownerMetrics(metrics)
   const flushing = flushMetrics(metrics)
-  const builder = bus.kind === 'memory' ? inlineBuilder() : threadBuilder()
+  const builder = bus.kind === 'memory' ? inlineBuilder() : threadBuilder(clock)
   let bucket: KvBucket
   let blocks: Blocks
   const lanes = new Lanes({

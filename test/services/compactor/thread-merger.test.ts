@@ -1,4 +1,5 @@
 // Merging in a thread: the same as here, with errors and an end from both sides.
+import type { Worker } from 'node:worker_threads'
 import { describe, expect, it } from 'vitest'
 import type { MergeIo, MergeJob } from '../../../services/compactor/merge-job.ts'
 import { threadMerger } from '../../../services/compactor/thread-merger.ts'
@@ -74,6 +75,20 @@ describe('a merge in a thread', () => {
       read: () => Promise.reject(new UnavailableError('objects-timeout', 'the store is away')),
     })
     await expect(merger.merge(job, io, never)).rejects.toMatchObject({ kind: 'unavailable', code: 'objects-timeout' })
+  })
+
+  it('a thread that ends while it waits for an answer fails its merge, and no other', async () => {
+    const blocks = [await writeBlock(block(0)), await writeBlock(block(1), 2)]
+    const started = new Promise<Worker>((resolve) => process.once('worker', resolve))
+    const { io, job } = given(blocks, {
+      async read() {
+        await (await started).terminate()
+        return new Uint8Array(8)
+      },
+    })
+    await expect(merger.merge(job, io, never)).rejects.toMatchObject({ kind: 'unavailable', code: 'merge-thread' })
+    const { io: whole } = given(blocks)
+    expect(await merger.merge(job, whole, never)).toMatchObject({ samplesIn: 400 })
   })
 
   it('ends when it is told to', async () => {

@@ -1,9 +1,11 @@
 // Blocks of a segment are a pure function of its samples: whichever order they came in, wherever they are built.
+import type { Worker } from 'node:worker_threads'
 import { expect, test } from 'vitest'
 import { type BlockBuilder, inlineBuilder, threadBuilder } from '../../../services/ingester/block-builder.ts'
 import type { BuiltBlock } from '../../../services/ingester/flush-build.ts'
 import { FrameBuilder } from '../../../services/ingester/frames.ts'
 import { PartitionState } from '../../../services/ingester/partition-state.ts'
+import { systemClock } from '../../../shared/base/clock.ts'
 import { seededRandom } from '../../../shared/base/random.ts'
 import type { SelectFrame } from '../../../shared/contracts/read.ts'
 import { ALL_TIME } from '../../../shared/model/interval.ts'
@@ -102,7 +104,7 @@ test('the start times of a segment are in its blocks, and samples without one st
 test('a thread builds what is built here, one build after the other', async () => {
   const { mark, batches } = someBatches(60, (i) => START_MS + i * 60_000)
   const [one, other] = [stateOf(mark, batches), stateOf(mark, batches.slice(0, 10))]
-  const builder = threadBuilder()
+  const builder = threadBuilder(systemClock)
   const built = await Promise.all([build(one, builder), build(other, builder)])
   expect(linesOf(built[0])).toEqual(linesOf(await build(one)))
   expect(linesOf(built[1])).toEqual(linesOf(await build(other)))
@@ -116,6 +118,33 @@ test('a thread builds what is built here, one build after the other', async () =
   expect(linesOf(await build(other, builder))).toEqual(linesOf(built[1]))
   await builder.close()
 })
+
+test.each(['while it is given frames', 'when it has all frames', 'before the build begins'])(
+  'a thread that ends %s fails no build but that one',
+  async (when) => {
+    const { mark, batches } = someBatches(60, (i) => START_MS + i * 60_000)
+    const state = stateOf(mark, batches)
+    const builder = threadBuilder(systemClock)
+    const started = new Promise<Worker>((resolve) => process.once('worker', resolve))
+    if (when === 'before the build begins') {
+      await build(state, builder)
+      await (await started).terminate()
+    }
+    const failing = builder.build(ask, {
+      async *[Symbol.asyncIterator]() {
+        const frames = await Array.fromAsync(framesOf(state))
+        yield frames[0]!
+        if (when === 'while it is given frames') await (await started).terminate()
+        yield* frames.slice(1)
+        if (when === 'when it has all frames') void (await started).terminate()
+      },
+    })
+    if (when === 'before the build begins') await failing
+    else await expect(failing).rejects.toMatchObject({ kind: 'unavailable', code: 'flush-build-failed' })
+    expect(linesOf(await build(state, builder))).toEqual(linesOf(await build(state)))
+    await builder.close()
+  },
+)
 
 test.each([
   ['2 h', 20, 2 * HOUR_MS],
