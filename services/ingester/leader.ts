@@ -2,6 +2,7 @@
 //
 // Invariants
 //   E1  M(k+1) is written by compare-and-set on the mark subject, never sooner than `segmentMinMs` after this process saw M(k).
+//       Looked at again behind each wait: another may lead as well, and its mark may have been applied meanwhile.
 //       Only what stands on the mark subject and is no mark is answered with a mark at once: nothing is acknowledged until then.
 //   E2  After a refusal or a timeout the newest mark is read back and its nonce compared: the winner may be this process.
 
@@ -46,7 +47,8 @@ const FILLING_SHARE = 0.7
 export async function leadPartition(owner: Owner, deps: LeaderDeps): Promise<void> {
   if (!owner.isCaughtUp || !isDue(owner, deps)) return
   const number = await nextNumber(owner, deps)
-  if (number === undefined) return
+  if (number === undefined || number <= owner.state.segment) return
+  if (!owner.isCaughtUp || !isDue(owner, deps)) return // another leader's mark may have come meanwhile
   const mark: Mark = { number, writer: deps.id, nonce: hex(deps.random.bytes(16)) }
   if (!(await append(owner, mark, deps))) return
   deps.metrics.marks.inc()

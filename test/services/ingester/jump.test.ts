@@ -1,6 +1,6 @@
 // An owner that was away while its log was purged, or whose log was made anew: what it held is freed only once blocks hold it (D10).
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { FlushGround, HOUR_MS } from './flush-ground.ts'
+import { changed, FlushGround, HOUR_MS } from './flush-ground.ts'
 import { TENANT } from './log-writer.ts'
 
 const START_MS = 1_700_000_000_000 - (1_700_000_000_000 % (2 * HOUR_MS))
@@ -44,4 +44,31 @@ describe('L10: an owner holds more than was flushed when it is cut off', () => {
     expect(ground.owner('i2').damages).toEqual([])
     expect(ground.owner('i2').state.digest(last)).toBe(ground.owner('i1').state.digest(last))
   })
+})
+
+test('L10: what was held of a log that was made anew is added to the blocks', async () => {
+  await ground.mark(1)
+  await ground.batch([['a', START_MS, 1]])
+  await ground.batch([['a', START_MS + 1, 1]])
+  let isAnew = false
+  await ground.start('i1', {
+    view: (bus) =>
+      changed(bus, {
+        state: async (log) => ({ ...(await bus.logs.state(log)), ...(isAnew && { incarnation: 'anew' }) }),
+        consume: (log, from, onMessage, onError) =>
+          bus.logs.consume(log, isAnew ? Math.max(from, 4) : from, onMessage, onError),
+      }),
+  })
+  await ground.until(() => ground.owner('i1').isCaughtUp, 'what stands in the log')
+  isAnew = true // to this owner the log begins at sequence 4
+  const seen = await ground.mark(2)
+  expect(seen).toBe(4)
+  await ground.until(() => ground.owner('i1').leftBehind.length === 1, 'the new log')
+  await ground.batch([['a', START_MS + 2, 1]])
+  await ground.mark(3)
+  await ground.batch([['a', START_MS + 3, 1]])
+  await ground.mark(4)
+  await ground.until(() => ground.blocks.flushed(0) === 3, 'the flush')
+  await ground.until(() => ground.owner('i1').leftBehind.length === 0, 'freed memory')
+  expect(flushedCounts()).toContainEqual({ segment: 1, sampleCount: 2, isSupplement: true })
 })
