@@ -4,6 +4,7 @@
 import { hex, type Random } from '../../shared/base/random.ts'
 import type { Bus } from '../../shared/bus/port.ts'
 import { batchSubject, logName } from '../../shared/contracts/log.ts'
+import { textsKey } from '../../shared/model/text-key.ts'
 import { encodeLogBatch, SESSION_BYTES } from '../../shared/wire/log-batch.ts'
 import { Writer } from '../../shared/wire/varint.ts'
 import type { Owner } from './owner.ts'
@@ -85,7 +86,7 @@ class RestatedBatch {
 
   /** The id of a series, defined where it is new (L3). */
   idOf(tenant: string, labels: readonly string[]): number {
-    const key = [tenant, ...labels].join('\u00ff')
+    const key = textsKey([tenant, ...labels])
     const known = this.ids.get(key)
     if (known !== undefined) return known
     const id = this.ids.size

@@ -1,7 +1,7 @@
 // The answer of one block: series with columns, in the shape that owners' answers have, so that both are united alike. Hot kernel.
 
 import type { Interval } from '../../shared/model/interval.ts'
-import type { Labels } from '../../shared/model/labels.ts'
+import { type Labels, labelsKey } from '../../shared/model/labels.ts'
 import type { SeriesSamples } from '../../shared/promql/source.ts'
 import type { BlockSeriesLabels, ReadChunk, ReadSeries } from '../../shared/tsdb/block/series.ts'
 import type { HiddenParts } from './hidden.ts'
@@ -91,7 +91,7 @@ export class BlockAnswer implements Answer {
     const kept: string[] = []
     for (let i = 0; i < labels.length; i += 2) if (names.includes(labels[i]!)) kept.push(labels[i]!, labels[i + 1]!)
     if (areEqual(kept, this.lastSet)) return this.lastSet
-    const key = kept.join('\xff')
+    const key = labelsKey(kept)
     const known = this.sets.get(key) ?? kept
     if (known === kept) this.sets.set(key, kept)
     this.lastSet = known

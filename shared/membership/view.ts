@@ -10,6 +10,7 @@ import {
   type RingReply,
   type Role,
 } from '../contracts/member.ts'
+import { textsKey } from '../model/text-key.ts'
 import { ownersOf } from '../ring/owners.ts'
 
 export interface Member extends MemberRecord {
@@ -68,7 +69,7 @@ function ownersBy(
   ingesters: readonly Member[],
   { count, replicationFactor }: PartitionsRecord,
 ): readonly (readonly string[])[] {
-  const key = `${count}/${replicationFactor}/${ingesters.map(({ id, zone }) => `${id}@${zone}`).join()}`
+  const key = `${count}/${replicationFactor}/${textsKey(ingesters.flatMap(({ id, zone }) => [id, zone]))}`
   if (cache.key !== key) {
     cache.owners = ownersOf(ingesters, { partitionCount: count, replicationFactor })
     cache.key = key

@@ -1,4 +1,5 @@
 // Label sets: names and values, sorted by the bytes of the name, as one flat list.
+import { textsKey } from './text-key.ts'
 
 /** [name, value, name, value, …], sorted by the UTF-8 bytes of the names, no name twice, no empty value. */
 export type Labels = readonly string[]
@@ -37,7 +38,7 @@ export function labelsFrom(pairs: Iterable<readonly [string, string]> | Record<s
 
 /** A string that equals another's exactly when the label sets are equal. Not for display. */
 export function labelsKey(labels: Labels): string {
-  return labels.join('\xff')
+  return textsKey(labels)
 }
 
 /** Orders label sets as Prometheus does: by each name, then value, then the shorter first. */

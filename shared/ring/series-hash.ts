@@ -1,4 +1,5 @@
-// The hash that places a series: over its tenant and its labels, the same for every actor.
+// The hash that places a series: over its tenant and its labels, the same for every actor. It tells no series apart: those that share it only
+// share a partition.
 import type { Labels } from '../model/labels.ts'
 import { hashBytes } from '../wire/label-region.ts'
 

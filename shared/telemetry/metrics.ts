@@ -3,6 +3,7 @@
 // Names are a contract with dashboards and alerts: they start with `carillon_`, counters end in `_total`, units come
 // last (`_seconds`, `_bytes`), and each stands in docs/metrics.md.
 import * as prom from 'prom-client'
+import { keyPart } from '../model/text-key.ts'
 
 export type LabelValues = Readonly<Record<string, string>>
 
@@ -124,7 +125,7 @@ function cached<T>(labelNames: readonly string[], make: (labels: Record<string, 
   const children = new Map<string, T>()
   const keyOf = (labels: LabelValues) => {
     let key = ''
-    for (const name of labelNames) key += `${labels[name] ?? ''}\u0000`
+    for (const name of labelNames) key += keyPart(labels[name] ?? '')
     return key
   }
   const children_ = (labels: LabelValues) => {

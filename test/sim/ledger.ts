@@ -61,7 +61,7 @@ export class Ledger {
       for (const ref of head?.selectExemplars([]) ?? [])
         for (const { labels } of head!.exemplarsOf(ref, ALL)) held.add(labelsKey(labels))
     }
-    const missing = [...this.exemplars].filter((key) => !held.has(key)).map((key) => key.replaceAll('\xff', ' '))
+    const missing = [...this.exemplars].filter((key) => !held.has(key)).map((key) => key.replaceAll(/\p{Cc}/gu, ' '))
     if (missing.length === 0) return []
     return [
       `${missing.length} of ${this.exemplars.size} acknowledged exemplars are lost: ${missing.slice(0, FAULTS_SHOWN_MAX)}`,
@@ -97,7 +97,7 @@ export class Ledger {
   private *faultsIn(held: ReadonlyMap<string, readonly number[]>): Iterable<string> {
     for (const [key, least] of this.acknowledged) {
       const values = held.get(key) ?? []
-      const where = key.replaceAll('\xff', ' ')
+      const where = key.replaceAll(/\p{Cc}/gu, ' ')
       if (values.length === 0) yield `acknowledged sample is lost: ${where}`
       else if (values.length > 1) yield `sample is held ${values.length} times: ${where}`
       else if (values[0]! < least || !this.sent.get(key)!.has(values[0]!))

@@ -17,6 +17,7 @@ const FLOORS: Readonly<Record<string, number>> = {
   functions: 263,
   histograms: 119,
   info: 34,
+  label_texts: 11,
   limit: 24,
   literals: 16,
   name_label_dropping: 22,

@@ -1,6 +1,6 @@
 // Aggregations: groups of columns become one column each. Sums are compensated (Neumaier) in the order of the series, as in
 // Prometheus. Hot kernels: a plain loop over steps per series, with the state of a group in typed arrays.
-import { compareBytes, type Labels } from '../../model/labels.ts'
+import { compareBytes, type Labels, labelsKey } from '../../model/labels.ts'
 import { formatPlain } from '../format-float.ts'
 import { aggregateHistograms } from '../functions/aggregate-histograms.ts'
 import { describeHistogram } from '../functions/histogram-buckets.ts'
@@ -325,7 +325,7 @@ async function countValues(node: PlanAggregation, grid: Grid, state: Evaluation)
       let counts = texts.get(text)
       if (counts === undefined) {
         const labels = groupLabels(withLabel(column.labels, name, text), names, node.isWithout)
-        const key = labels.join('\xff')
+        const key = labelsKey(labels)
         counts = byKey.get(key)
         if (counts === undefined) {
           if (isHistogram) state.memory.keep(textBytes(text))

@@ -1,5 +1,6 @@
 // Edits of label sets, as operators need them: always a new list, always sorted by name.
 import { compareBytes, compareLabels, type Labels, labelOf, METRIC_NAME } from '../../model/labels.ts'
+import { keyPart } from '../../model/text-key.ts'
 
 export const NO_LABELS: Labels = []
 
@@ -119,14 +120,15 @@ export function withLabel(labels: Labels, name: string, value: string): Labels {
 export function keyOn(labels: Labels, names: readonly string[]): string {
   if (names.length === 1) return labelOf(labels, names[0]!)
   let key = ''
-  for (const name of names) key += `${labelOf(labels, name)}\xff`
+  for (const name of names) key += keyPart(labelOf(labels, name))
   return key
 }
 
 /** A key that two label sets share exactly when they agree on everything except `names`. */
 export function keyIgnoring(labels: Labels, names: ReadonlySet<string>): string {
   let key = ''
-  for (let i = 0; i < labels.length; i += 2) if (!names.has(labels[i]!)) key += `${labels[i]}\xfe${labels[i + 1]}\xff`
+  for (let i = 0; i < labels.length; i += 2)
+    if (!names.has(labels[i]!)) key += keyPart(labels[i]!) + keyPart(labels[i + 1]!)
   return key
 }
 

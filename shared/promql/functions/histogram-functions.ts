@@ -1,6 +1,6 @@
 // histogram_quantile and histogram_fraction (on classic and native histograms), and what native histograms tell of themselves.
 import type { Histogram } from '../../model/histogram.ts'
-import { type Labels, labelOf, METRIC_NAME } from '../../model/labels.ts'
+import { type Labels, labelOf, labelsKey, METRIC_NAME } from '../../model/labels.ts'
 import type { Position } from '../ast.ts'
 import { TEXTS } from '../exec/annotations.ts'
 import {
@@ -106,7 +106,7 @@ function sortOut(columns: readonly Column[], position: Position, grid: Grid, sta
       continue
     }
     const labels = withoutLabels(column.labels, LE)
-    const key = labels.join('\xff')
+    const key = labelsKey(labels)
     let classic = classics.get(key)
     if (classic === undefined) {
       classic = { labels, bounds: [] }
@@ -115,7 +115,7 @@ function sortOut(columns: readonly Column[], position: Position, grid: Grid, sta
     classic.bounds.push({ upper, column })
   }
   for (const native of natives) {
-    const classic = classics.get(native.labels.join('\xff'))
+    const classic = classics.get(labelsKey(native.labels))
     if (classic !== undefined) blankConflicts(native, classic, position, grid, state)
   }
   return { natives, classics: [...classics.values()] }

@@ -3,6 +3,7 @@ import { RE2JS } from 're2js'
 import { type Labels, labelOf, labelsKey, METRIC_NAME } from '../../model/labels.ts'
 import type { Matcher } from '../../model/matcher.ts'
 import { compilePattern } from '../../model/pattern.ts'
+import { keyPart } from '../../model/text-key.ts'
 import {
   ABSENT,
   type Column,
@@ -125,7 +126,7 @@ async function infoColumns(
 }
 
 function signatureOf(labels: Labels, infoName: string): string {
-  return `${infoName}\xff${keyOn(labels, IDENTIFYING)}`
+  return keyPart(infoName) + keyOn(labels, IDENTIFYING)
 }
 
 /** One series may take different labels at different steps: one column per label set that comes out. */

@@ -24,7 +24,7 @@ import { type PushReply, pushTo } from '../../../shared/contracts/write.ts'
 import { bootstrap } from '../../../shared/membership/bootstrap.ts'
 import { asMember } from '../../../shared/membership/member-actor.ts'
 import { joinRing } from '../../../shared/membership/membership.ts'
-import { labelsFrom, labelsKey } from '../../../shared/model/labels.ts'
+import { labelsFrom } from '../../../shared/model/labels.ts'
 import { memoryObjects } from '../../../shared/objects/memory-objects.ts'
 import { silentLog } from '../../../shared/telemetry/log.ts'
 import { createMetrics } from '../../../shared/telemetry/metrics.ts'
@@ -163,7 +163,7 @@ export class PairGround {
         const rows = Array.from({ length: columns.count }, (_, i) => {
           return [(columns.times[i]! - this.clock.startMs) / 1000, ' abcdef'[columns.values[i]!]!] as const
         })
-        held.set(labelsKey(head!.labelsOf(ref)).replaceAll('\xff', ' '), rows)
+        held.set(head!.labelsOf(ref).join(' '), rows)
       }
     }
     return held

@@ -1,10 +1,12 @@
 // Flush, purge and drop with the real actors: what a leader leaves when it dies at any step, what owners that were away make of it.
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { NONE } from '../../../services/distributor/dictionary.ts'
 import { Batch } from '../../../services/distributor/session.ts'
 import { ask } from '../../../shared/bus/ask.ts'
 import { flushAll } from '../../../shared/contracts/flush.ts'
 import { batchSubject } from '../../../shared/contracts/log.ts'
 import { exemplars, labelNames, metadata } from '../../../shared/contracts/read.ts'
+import { ALL_TIME } from '../../../shared/model/interval.ts'
 import { BlockReader } from '../../../shared/tsdb/block/reader.ts'
 import { type DeathStep, FlushGround, HOUR_MS } from './flush-ground.ts'
 import { TENANT } from './log-writer.ts'
@@ -304,6 +306,32 @@ describe('owners that were away', () => {
       await ground.start('i2')
       await ground.until(() => ground.owner('i2').isCaughtUp, 'the new owner')
       await expectHeldBy('i2')
+    })
+
+    test('each with its own series, whatever label texts hold', async () => {
+      const sets = [
+        ['a', '1ÿbÿ2'],
+        ['a', '1', 'b', '2'],
+      ]
+      const batch = new Batch(ground.writer.session!)
+      for (const [i, labels] of sets.entries()) {
+        const { dictionary } = ground.writer
+        const named = { bytes: Buffer.of(i), start: 0, end: 1 }
+        const ref = dictionary.add(dictionary.intern(TENANT), named, { labels, hash: i, partition: 0 }, NONE)
+        batch.addExemplar({ ref, time: START_MS, value: Float64Array.of(i), labels: ['trace_id', `t${i}`] })
+      }
+      await ground.append(batchSubject(0), batch.seal())
+      await ground.mark(5)
+      await ground.mark(6)
+      await ground.start('i1')
+      await ground.until(() => ground.blocks.flushed(0) === 5, 'the flush')
+      await ground.start('i2')
+      await ground.until(() => ground.owner('i2').isCaughtUp, 'the new owner')
+      const head = ground.owner('i2').state.heads.get(TENANT)!
+      const held = [...head.selectExemplars([])].map((ref) => [head.labelsOf(ref), head.exemplarsOf(ref, ALL_TIME)])
+      for (const [i, labels] of sets.entries()) {
+        expect(held).toContainEqual([labels, [expect.objectContaining({ labels: ['trace_id', `t${i}`] })]])
+      }
     })
 
     test.each([2, 3])('when all owners die as soon as flush %i is said', async (times) => {

@@ -5,6 +5,7 @@ import { systemClock } from '../../../shared/base/clock.ts'
 import { RefusedError } from '../../../shared/base/errors.ts'
 import { seededRandom } from '../../../shared/base/random.ts'
 import type { Histogram } from '../../../shared/model/histogram.ts'
+import { labelsKey } from '../../../shared/model/labels.ts'
 import { createEngine, ENGINE_DEFAULTS, type QueryResult } from '../../../shared/promql/engine.ts'
 import { QueryCancelledError } from '../../../shared/promql/exec/errors.ts'
 import type { QueryMemory } from '../../../shared/promql/memory.ts'
@@ -260,7 +261,7 @@ function stored(): SeriesSamples[] {
     { labels: readonly string[]; times: number[]; values: number[]; histograms: (Histogram | undefined)[] }
   >()
   for (const series of fixture(seededRandom(1)).slice(0, STEPS).flat()) {
-    const key = series.labels.join('\xff')
+    const key = labelsKey(series.labels)
     const into = found.get(key) ?? { labels: series.labels, times: [], values: [], histograms: [] }
     found.set(key, into)
     for (const { time, value } of series.samples ?? []) {
