@@ -7,10 +7,12 @@
 //   G4  A push does not outlive its distributor: when that is gone, or is another process by now, the sender is told at once.
 //   G5  Nor is an answer waited for that was lost on the way, in a nats-server that hangs: a distributor says every second that it is at
 //       work on a push. One that is silent is passed over for a while, since the sender comes again at once.
+//   G6  A push that ends its distributor is not asked for again: whatever is answered 5xx comes back at once, and would end the next one.
 
 import { RefusedError, UnavailableError } from '../../shared/base/errors.ts'
 import type { Random } from '../../shared/base/random.ts'
 import { ask } from '../../shared/bus/ask.ts'
+import { bugCode } from '../../shared/bus/failure.ts'
 import type { Bus } from '../../shared/bus/port.ts'
 import { formatPosition, type PushReply, type PushRequest, push, pushTo } from '../../shared/contracts/write.ts'
 import type { Member, Membership } from '../../shared/membership/membership.ts'
@@ -75,7 +77,7 @@ export function pushRoutes(deps: PushDeps): readonly Route[] {
       const body = await readBody(exchange, { bytesMax: config.bodyBytesMax, onBytes: lease.grow })
       deps.bytesTaken.inc(body.length)
       checkDeclaredLength(body, config.decodedBytesMax)
-      return answerOf(await forward(exchange, { protocol, body }))
+      return answerOf(await forward(exchange, { protocol, body }).catch(notAgain))
     } finally {
       lease.end()
     }
@@ -142,6 +144,13 @@ export function pushRoutes(deps: PushDeps): readonly Route[] {
       gone.abort(new UnavailableError('err-carillon-distributor-gone', text))
     }
   }
+}
+
+/** G6 */
+function notAgain(error: unknown): never {
+  if (!(error instanceof RefusedError) || error.code !== bugCode) throw error
+  const text = `${error.message}; a bug of Carillon, please report it. Nothing of this request is known to be stored`
+  throw new RefusedError(bugCode, text, { status: 400, cause: error })
 }
 
 /** What an election left out counts as written: nothing of it is to be sent again, and a v2 sender would take it for lost. */

@@ -1,9 +1,10 @@
 // The answering side of a question: takes the request in whatever way it comes, runs the handler, and sends back its reply,
 // its frames or its error. The asking side is ask.ts.
+import { AssertionError } from '../base/assert.ts'
 import { CarillonError, RefusedError, textOf, UnavailableError } from '../base/errors.ts'
 import type { Outcome, Serve } from './actor.ts'
 import type { Call } from './call.ts'
-import { failureHeaders } from './failure.ts'
+import { bugCode, failureHeaders } from './failure.ts'
 import { cancelledCode, flowHeader, Pipe, tooLarge } from './pipe.ts'
 import type { Bus, BusMessage } from './port.ts'
 
@@ -60,12 +61,7 @@ class Answering {
   /** Tells the asker what went wrong, by whichever way is open. */
   refuse(error: unknown): void {
     const { bus, message, serve } = this.#options
-    const family =
-      error instanceof CarillonError
-        ? error
-        : new UnavailableError('err-carillon-internal', `${serve.contract.name} failed: ${textOf(error)}`, {
-            cause: error,
-          })
+    const family = error instanceof CarillonError ? error : familyOf(error, serve.contract.name)
     if (this.#pipe !== undefined) this.#pipe.fail(family)
     else if (message.replyTo !== undefined) bus.publish(message.replyTo, noBytes, { headers: failureHeaders(family) })
   }
@@ -164,6 +160,13 @@ class Answering {
     bus.publish(message.replyTo, noBytes, { headers: { [flowHeader]: 'open' }, replyTo: pipe.inbox })
     return pipe
   }
+}
+
+/** A bug. One that ends the actor is not called passing: who asks again would end the next one. */
+function familyOf(error: unknown, name: string): CarillonError {
+  const text = `${name} failed: ${textOf(error)}`
+  if (error instanceof AssertionError) return new RefusedError(bugCode, text, { status: 500, cause: error })
+  return new UnavailableError('err-carillon-internal', text, { cause: error })
 }
 
 function withoutReply(name: string): RefusedError {

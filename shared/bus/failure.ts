@@ -3,6 +3,9 @@
 import { type CarillonError, ConflictError, CorruptError, RefusedError, UnavailableError } from '../base/errors.ts'
 import type { BusHeaders } from './port.ts'
 
+/** Of the answer to a question that met a failed assertion: whoever answered it has ended. */
+export const bugCode = 'err-carillon-bug'
+
 const textHeader = 'Nats-Service-Error'
 const codeHeader = 'Nats-Service-Error-Code'
 const familyHeader = 'Carillon-Error-Family'

@@ -3,6 +3,7 @@ import { createConnection } from 'node:net'
 import { gunzipSync } from 'node:zlib'
 import { afterEach, describe, expect, test } from 'vitest'
 import { unescapeName } from '../../../services/gateway/queries.ts'
+import { AssertionError } from '../../../shared/base/assert.ts'
 import { RefusedError, UnavailableError } from '../../../shared/base/errors.ts'
 import type { PushReply } from '../../../shared/contracts/write.ts'
 import { compress } from '../../../shared/wire/snappy.ts'
@@ -89,6 +90,20 @@ describe('a push', () => {
   test('G5: one that takes long is waited for as long as its distributor is at work on it', async () => {
     await start({ onPush: () => new Promise((resolve) => setTimeout(() => resolve(stored), 4_000)) })
     expect((await push()).status).toBe(204)
+  })
+
+  test('G6: one that meets a bug is 400, so that its sender does not bring it to the next distributor', async () => {
+    const asked: string[] = []
+    system = await startSystem({
+      onPush(_, tenant) {
+        asked.push(tenant)
+        throw new AssertionError('a bug')
+      },
+    })
+    const answer = await push()
+    expect([answer.status, answer.headers.get('x-carillon-error-id')]).toEqual([400, 'err-carillon-bug'])
+    expect(await answer.text()).toContain('a bug of Carillon')
+    expect(asked).toHaveLength(1)
   })
 
   test('without any distributor is 503 with Retry-After from 1 to 5 s', async () => {
