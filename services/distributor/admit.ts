@@ -3,7 +3,8 @@
 //
 // Invariants
 //   A1  A malformed body stages nothing.
-//   A2  A refused series or sample never holds back an accepted one of the same body.
+//   A2  A refused series or sample never holds back an accepted one of the same body; nor does a number that is too large for what it
+//       stands for, wherever it stands. What is let in fits everything behind (model/sample.ts).
 //   A3  Each (election, replica) of a body is judged once. Series of a replica that is not elected are stepped over, those that follow
 //       each other without being looked up (wire/unwanted.ts); what the elections have yet to decide is staged, and taken out again
 //       when they decide against it (`applyClaims`). Series of one cluster more than a tenant may have are refused as they come: nothing of
@@ -12,6 +13,7 @@ import { RefusedError } from '../../shared/base/errors.ts'
 import { electionKey } from '../../shared/contracts/elections.ts'
 import { canonical, checkLabels, echo, type Refusal, refusal, without } from '../../shared/model/label-rules.ts'
 import { formatLabels, type Labels, labelOf, METRIC_NAME } from '../../shared/model/labels.ts'
+import { isStorableTime, SAMPLE_TIME_MS_MAX } from '../../shared/model/sample.ts'
 import { seriesHashOf } from '../../shared/ring/series-hash.ts'
 import { decodeHistogram, encodeCanonical } from '../../shared/wire/histogram.ts'
 import { decodeLabels } from '../../shared/wire/label-region.ts'
@@ -45,6 +47,8 @@ export class Staged {
   firstRefusal: Refusal | undefined
   /** Samples left out, by reason. */
   readonly discarded = new Map<string, number>()
+  /** Exemplars left out, by reason. */
+  readonly leftOut = new Map<string, number>()
 
   get samples(): number {
     return this.count + this.histograms.length
@@ -60,6 +64,7 @@ export class Staged {
     this.claims.clear()
     this.firstRefusal = undefined
     this.discarded.clear()
+    this.leftOut.clear()
   }
 
   /** Takes out what is said to be out. */
@@ -82,6 +87,11 @@ export class Staged {
   refuse(reason: Refusal, samples = 1): void {
     this.firstRefusal ??= reason
     this.discarded.set(reason.reason, (this.discarded.get(reason.reason) ?? 0) + samples)
+  }
+
+  /** What samples do without: its sender is not refused for it. */
+  leaveOut(exemplarReason: string): void {
+    this.leftOut.set(exemplarReason, (this.leftOut.get(exemplarReason) ?? 0) + 1)
   }
 
   /** The value's two words come from `words`. */
@@ -131,9 +141,6 @@ export interface AdmitContext {
     judge(claim: Claim): void
   }
 }
-
-/** 71 000 years. */
-const START_TIME_MAX = 2 ** 51
 
 /** Begins each label of a series in remote write 1.0. */
 const LABEL_TAG = 0x0a
@@ -205,8 +212,9 @@ class Admission implements WriteSink {
     this.dictionary = context.dictionary
     this.tenant = context.dictionary.intern(context.tenant)
     this.keepsStarts = context.config.startTimestamps
-    this.timeMax = context.nowMs + context.config.futureMs
-    this.timeMin = context.config.pastMs > 0 ? context.nowMs - context.config.pastMs : Number.NEGATIVE_INFINITY
+    const { nowMs, config } = context
+    this.timeMax = Math.min(nowMs + config.futureMs, SAMPLE_TIME_MS_MAX)
+    this.timeMin = config.pastMs > 0 ? nowMs - config.pastMs : -SAMPLE_TIME_MS_MAX
     this.floor = this.timeMin
     this.ceiling = this.timeMax
   }
@@ -275,7 +283,9 @@ class Admission implements WriteSink {
 
   exemplar(time: number, slot: Float64Array, labels: Uint8Array, start: number, end: number): void {
     if (this.ref === NONE) return
-    const names = decodeLabels(labels, start, end)
+    if (!isStorableTime(time)) return this.staged.leaveOut('time')
+    const names = labelsOrNone(labels, start, end)
+    if (names === undefined) return this.staged.leaveOut('label_invalid')
     if (names.join('').length > EXEMPLAR_LABELS_MAX) {
       const text = `exemplar labels are longer than ${EXEMPLAR_LABELS_MAX} characters, series: ${this.seriesText()}`
       this.staged.firstRefusal ??= refusal('exemplar-labels-too-long', 'exemplar_labels_too_long', text)
@@ -309,7 +319,7 @@ class Admission implements WriteSink {
 
   /** Chunks cannot hold start times that are out of this world (tsdb/chunk/starts.ts). */
   private keeps(startTime: number, time: number): boolean {
-    return this.keepsStarts && Math.abs(startTime) <= START_TIME_MAX && Math.abs(time) <= START_TIME_MAX
+    return this.keepsStarts && isStorableTime(startTime) && isStorableTime(time)
   }
 
   /** A series of an HA pair: false steps over it (A3). */
@@ -411,14 +421,25 @@ class Admission implements WriteSink {
     const metric = echo(this.seriesText())
     if (time > this.timeMax) {
       const text = `timestamp too new: ${time} metric: "${metric}"`
-      return this.staged.refuse(refusal('too-far-in-future', 'too_far_in_future', text, 'future'))
+      const flag = isStorableTime(time) ? 'future' : undefined
+      return this.staged.refuse(refusal('too-far-in-future', 'too_far_in_future', text, flag))
     }
     const text = `timestamp too old: ${time} metric: "${metric}"`
-    this.staged.refuse(refusal('sample-too-old', 'greater_than_max_sample_age', text, 'past'))
+    const flag = isStorableTime(time) ? 'past' : undefined
+    this.staged.refuse(refusal('sample-too-old', 'greater_than_max_sample_age', text, flag))
   }
 
   private seriesText(): string {
     return this.ref === NONE ? METRIC_NAME : echo(formatLabels(this.dictionary.labelsOf(this.ref)))
+  }
+}
+
+function labelsOrNone(labels: Uint8Array, start: number, end: number): string[] | undefined {
+  try {
+    return decodeLabels(labels, start, end)
+  } catch (error) {
+    if (error instanceof RefusedError) return undefined // a text is not UTF-8
+    throw error
   }
 }
 

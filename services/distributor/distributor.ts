@@ -81,6 +81,7 @@ export function distributor(deps: DistributorDeps): Actor {
   const counted = {
     samples: metrics.counter('carillon_distributor_samples_total', 'Samples acknowledged.', ['kind']),
     discarded: metrics.counter('carillon_discarded_samples_total', 'Samples refused.', ['reason']),
+    leftOut: metrics.counter('carillon_discarded_exemplars_total', 'Exemplars left out of pushes.', ['reason']),
     pushes: metrics.counter('carillon_distributor_pushes_total', 'Pushes answered.', ['outcome']),
     rewinds: metrics.counter(
       'carillon_distributor_log_rewinds_total',
@@ -145,6 +146,7 @@ export function distributor(deps: DistributorDeps): Actor {
       const { written, commits } = write(staged, denied, used)
       const refused = refusalOf(staged)
       for (const [reason, samples] of staged.discarded) counted.discarded.with({ reason }).inc(samples)
+      for (const [reason, exemplars] of staged.leftOut) counted.leftOut.with({ reason }).inc(exemplars)
       const position = await acknowledged(commits) // D1
       counted.samples.with({ kind: 'float' }).inc(written.samplesWritten)
       counted.samples.with({ kind: 'histogram' }).inc(written.histogramsWritten)

@@ -6,6 +6,7 @@ export type DamageKind =
   | 'bad-checksum' // a message does not match its CRC, or is no batch
   | 'newer-version' // a batch or mark that a newer version of Carillon wrote: this owner does not count as caught up any more
   | 'undefined-id' // a sample names a series that nobody defined
+  | 'unstorable' // samples whose times or counts no chunk can keep: versions before they were bounded at the door let them in
   | 'bad-reference' // a batch names a predecessor that is absent or lies ahead
   | 'bad-delete' // a record of a deletion is unreadable
   | 'bad-mark' // a mark is unreadable or out of order

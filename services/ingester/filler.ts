@@ -25,6 +25,8 @@ import {
   type SelectFrame,
   type SessionPart,
 } from '../../shared/contracts/read.ts'
+import { isStorableHistogram } from '../../shared/model/histogram.ts'
+import { isStorableTime } from '../../shared/model/sample.ts'
 import type { Log } from '../../shared/telemetry/log.ts'
 import { SampleColumns } from '../../shared/tsdb/columns.ts'
 import { decodeChunk } from '../../shared/tsdb/decode.ts'
@@ -244,6 +246,7 @@ class Fill {
     const { times, values, words, histograms, startTimes, count } = columns
     for (let i = 0; i < count; i++) {
       const histogram = histograms?.[i]
+      if (!isStorableTime(times[i]!) || (histogram && !isStorableHistogram(histogram))) continue // of an older version
       const startTime = startTimes?.[i] ?? 0
       if (histogram !== undefined) head.appendHistogram(ref, segment, times[i]!, histogram, startTime)
       else if (startTime === 0) head.appendFloat(ref, segment, times[i]!, values, i)

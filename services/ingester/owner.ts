@@ -275,7 +275,11 @@ export class Owner {
   private freshState(): PartitionState {
     return new PartitionState({
       strings: this.deps.strings,
-      onDamage: (kind, seq, text, segment) => this.report(kind, { fromSeq: seq, toSeq: seq, segment }, text),
+      onDamage: (kind, seq, text, segment, whose) => {
+        if (whose !== undefined) this.deps.log.error({ partition: this.partition, seq, whose }, `log damage: ${kind}`)
+        const state = kind === 'unstorable' ? 'missing' : 'open' // no other owner could have kept it
+        this.report(kind, { fromSeq: seq, toSeq: seq, segment }, text, state)
+      },
       onSkipped: (seq, text) => {
         this.deps.metrics.skipped.inc()
         this.deps.log.warn({ partition: this.partition, seq }, `batch skipped: ${text}`)

@@ -4,7 +4,7 @@
 // Invariants
 //   P1  Equal logs give equal states, whatever was delivered twice (L9, L11).
 //   P2  Dictionaries of the current and the previous epoch are kept; a batch tagged older is skipped by its tag.
-//   P3  What cannot be read is reported as damage, never passed over in silence (L10).
+//   P3  What cannot be read or kept is reported as damage, never passed over in silence (L10), and takes no neighbours with it.
 //   P4  A series is held as long as samples or exemplars of it are, or a session of P2 names it; soon after that it is forgotten, and strings
 //       that no series uses with it.
 import { CorruptError, RefusedError, textOf } from '../../shared/base/errors.ts'
@@ -12,6 +12,8 @@ import { hex } from '../../shared/base/random.ts'
 import { decodeDelete, decodeUndelete } from '../../shared/contracts/deletes.ts'
 import { decodeMark, type Mark } from '../../shared/contracts/log.ts'
 import type { AppliedDelete } from '../../shared/contracts/read.ts'
+import { isStorableHistogram } from '../../shared/model/histogram.ts'
+import { isStorableTime, SAMPLE_TIME_MS_MAX } from '../../shared/model/sample.ts'
 import { wordsOf } from '../../shared/tsdb/chunk/xor.ts'
 import { Head } from '../../shared/tsdb/head/head.ts'
 import type { StringTable } from '../../shared/tsdb/head/string-table.ts'
@@ -23,6 +25,7 @@ import { DAMAGES_MAX, type DamageKind } from './damage.ts'
 import { HeldDeletions } from './held-deletions.ts'
 import { HeldMetadata } from './held-metadata.ts'
 import { SessionDictionary } from './session-dictionary.ts'
+import { Unstorable } from './unstorable.ts'
 
 /** A head is compacted when so many of its series are dead, and such a share of them. */
 const DEAD_MIN = 64
@@ -30,8 +33,8 @@ const DEAD_SHARE = 1 / 4
 
 export interface PartitionStateOptions {
   readonly strings: StringTable
-  /** `segment` is the one that misses something. */
-  readonly onDamage: (kind: DamageKind, seq: number, text: string, segment: number) => void
+  /** `segment` is the one that misses something, `whose` is not for everybody. */
+  readonly onDamage: (kind: DamageKind, seq: number, text: string, segment: number, whose?: string) => void
   readonly onSkipped: (seq: number, text: string) => void
   /** Only in the simulation's counter-proof: repeated batches are stored as if they were new. */
   readonly isForgetful: boolean
@@ -64,6 +67,7 @@ export class PartitionState {
   /** The highest sequence applied: what comes again stands before it. */
   private seqMax = 0
   private readonly options: PartitionStateOptions
+  private readonly unstorable = new Unstorable()
 
   constructor(options: PartitionStateOptions) {
     this.options = options
@@ -75,9 +79,7 @@ export class PartitionState {
 
   /** Of heads, as estimated. */
   get bytes(): number {
-    let bytes = 0
-    for (const head of this.heads.values()) bytes += head.bytes
-    return bytes
+    return [...this.heads.values()].reduce((sum, head) => sum + head.bytes, 0)
   }
 
   head(tenant: string): Head {
@@ -297,9 +299,9 @@ export class PartitionState {
     for (let lost = Math.max(first, last - DAMAGES_MAX + 1); lost <= last; lost++) this.damaged(kind, seq, text, lost)
   }
 
-  private damaged(kind: DamageKind, seq: number, text: string, segment = this.segment): void {
+  private damaged(kind: DamageKind, seq: number, text: string, segment = this.segment, whose?: string): void {
     if (segment <= this.droppedUpTo) return // in blocks by now; what led up to it may be purged
-    this.options.onDamage(kind, seq, text, segment)
+    this.options.onDamage(kind, seq, text, segment, whose)
   }
 
   private applyColumns(seq: number, batch: LogBatch): void {
@@ -325,6 +327,8 @@ export class PartitionState {
       const text = `${undefinedCount} samples name series that session ${hex(batch.session).slice(0, 8)} never defined`
       this.damaged('undefined-id', seq, text)
     }
+    const { text, whose } = this.unstorable.taken(this.heads)
+    if (text !== '') this.damaged('unstorable', seq, text, this.segment, whose)
   }
 
   /** The dictionary of a session, made when it is new. */
@@ -401,7 +405,10 @@ export class PartitionState {
       time += timeReader.zigzag()
       const head = heads[id]
       if (head === undefined) undefinedCount++
-      else if (!isDropped) head.appendFloat(session.refs[id]!, segment, time, values, i)
+      else if (isDropped) continue
+      else if (time > SAMPLE_TIME_MS_MAX || time < -SAMPLE_TIME_MS_MAX)
+        this.unstorable.passOver(head, session.refs[id]!, time)
+      else head.appendFloat(session.refs[id]!, segment, time, values, i)
     }
     idReader.end('ids')
     timeReader.end('times')
@@ -428,7 +435,8 @@ export class PartitionState {
       const ref = session.refs[id]!
       if (head === undefined) undefinedCount++
       else if (isDropped) continue
-      else if (start === 0) head.appendFloat(ref, segment, time, values, i)
+      else if (!isStorableTime(time)) this.unstorable.passOver(head, ref, time)
+      else if (start === 0 || !isStorableTime(start)) head.appendFloat(ref, segment, time, values, i)
       else head.appendStarted(ref, segment, time, words[2 * i]!, words[2 * i + 1]!, start)
     }
     idReader.end('ids')
@@ -450,9 +458,12 @@ export class PartitionState {
       reader.check('histograms')
       const start = starts.next()
       const head = session.heads[id]
-      if (head === undefined) undefinedCount++
-      else if (!isDropped) head.appendHistogram(session.refs[id]!, segment, time, decodeCanonical(canonical), start)
       this.samplesApplied++
+      if (head === undefined) undefinedCount++
+      if (head === undefined || isDropped) continue
+      const [ref, histogram] = [session.refs[id]!, decodeCanonical(canonical)]
+      if (!isStorableTime(time) || !isStorableHistogram(histogram)) this.unstorable.passOver(head, ref, time, true)
+      else head.appendHistogram(ref, segment, time, histogram, isStorableTime(start) ? start : 0)
     }
     starts.end()
     return undefinedCount
@@ -470,6 +481,7 @@ export class PartitionState {
       reader.check('exemplars')
       const head = session.heads[id]
       if (head === undefined) undefinedCount++
+      else if (!isStorableTime(time)) this.unstorable.passOver(head, session.refs[id]!, time)
       else head.appendExemplar(session.refs[id]!, { time, value, labels }, segment)
     }
     return undefinedCount

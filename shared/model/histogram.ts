@@ -1,5 +1,5 @@
 // Native histograms: the one shape that wire, chunks and PromQL share.
-import { isStale } from './sample.ts'
+import { HISTOGRAM_COUNT_MAX, isStale } from './sample.ts'
 
 /** `gauge` histograms may go down; `unknown` means that a counter reset must be looked for. */
 export type ResetHint = 'unknown' | 'reset' | 'no-reset' | 'gauge'
@@ -29,6 +29,18 @@ export interface Histogram {
   readonly negativeBuckets: readonly number[]
   /** Upper bounds with schema −53, ascending, without +Inf. */
   readonly customValues: readonly number[]
+}
+
+/** False where chunks could not keep it exactly: whole counts beyond HISTOGRAM_COUNT_MAX, spans beyond 32 bits. The doors let none in. */
+export function isStorableHistogram({ isFloat, schema, count, zeroCount, ...sides }: Histogram): boolean {
+  const areSpans = (spans: readonly Span[]) =>
+    spans.every(({ offset, length }) => offset === (offset | 0) && length <= 0xffffffff)
+  if (schema !== (schema | 0) || !areSpans(sides.positiveSpans) || !areSpans(sides.negativeSpans)) return false
+  const isWhole = (number: number) => number >= 0 && number <= HISTOGRAM_COUNT_MAX && Number.isInteger(number)
+  if (isFloat) return true
+  return (
+    isWhole(count) && isWhole(zeroCount) && sides.positiveBuckets.every(isWhole) && sides.negativeBuckets.every(isWhole)
+  )
 }
 
 /** A stale marker among histograms is one whose sum is the stale marker. */

@@ -4,6 +4,20 @@
 // out with the quiet bit set (0x7ff8… for 0x7ff0…), once the code is compiled: so values move as words (a Uint32Array over the
 // column) or in bulk (`set`, `slice`, `copyWithin`), and staleness is tested on words where a column is at hand.
 
+// Times are whole milliseconds, at most SAMPLE_TIME_MS_MAX from 1970 in either direction. What lies further out is refused at every door
+// (distributor, blocks from elsewhere) and passed over where a log has it.
+
+/** 71,000 years. What is computed of times stays exact within ±2^53: the difference of two (of samples, or to a start time) is at most 2^52,
+ *  twice that (zigzag), and the difference of two such differences, 2^53. */
+export const SAMPLE_TIME_MS_MAX = 2 ** 51
+
+/** Whole counts of integer histograms, for the same reason: chunks keep differences of differences of differences between buckets. */
+export const HISTOGRAM_COUNT_MAX = 2 ** 51
+
+export function isStorableTime(timeMs: number): boolean {
+  return timeMs >= -SAMPLE_TIME_MS_MAX && timeMs <= SAMPLE_TIME_MS_MAX
+}
+
 export const STALE_HIGH = 0x7ff00000
 export const STALE_LOW = 0x00000002
 

@@ -9,10 +9,10 @@
 //   H1  Equal histograms have equal canonical bytes: spans are joined and empty ones dropped, NaN sums take one of two forms.
 //   H2  A decoded histogram keeps Prometheus' rules: as many buckets as spans say, no negative counts, counts that add up, bounds in
 //       order. Whatever breaks them is refused, never repaired.
-//   H3  Counts of integer histograms are whole numbers up to 2^53 − 1; larger ones are refused.
+//   H3  Counts of integer histograms are whole numbers up to HISTOGRAM_COUNT_MAX; larger ones are refused.
 import { CorruptError } from '../base/errors.ts'
 import type { Histogram, ResetHint, Span } from '../model/histogram.ts'
-import { settleNaN } from '../model/sample.ts'
+import { HISTOGRAM_COUNT_MAX, settleNaN } from '../model/sample.ts'
 import { invalidHistogram, validateHistogram } from './histogram-rules.ts'
 import {
   cursor,
@@ -77,8 +77,8 @@ export function decodeHistogram(bytes: Uint8Array, start: number, end: number): 
     resetHint: HINTS[fields.hint] ?? 'unknown',
     schema: fields.schema,
     zeroThreshold: fields.zeroThreshold,
-    zeroCount: isFloat ? fields.zeroFloat : fields.zeroInt,
-    count: isFloat ? fields.countFloat : fields.countInt,
+    zeroCount: isFloat ? fields.zeroFloat : wholeCount(fields.zeroInt),
+    count: isFloat ? fields.countFloat : wholeCount(fields.countInt),
     sum: fields.sum,
     positiveSpans: fields.positiveSpans,
     positiveBuckets: isFloat ? fields.positiveCounts : absolute(fields.positiveDeltas),
@@ -146,11 +146,18 @@ export function decodeCanonical(bytes: Uint8Array): Histogram {
   }
 }
 
+const TOO_MANY = 'counts beyond 2^51 are not supported'
+
+function wholeCount(count: number): number {
+  if (count > HISTOGRAM_COUNT_MAX) throw invalidHistogram(TOO_MANY)
+  return count
+}
+
 function absolute(deltas: number[]): number[] {
   let count = 0
   for (let i = 0; i < deltas.length; i++) {
     count += deltas[i]!
-    if (!Number.isSafeInteger(count)) throw invalidHistogram('bucket counts beyond 2^53 are not supported')
+    if (Math.abs(count) > HISTOGRAM_COUNT_MAX) throw invalidHistogram(`bucket ${TOO_MANY}`)
     deltas[i] = count
   }
   return deltas

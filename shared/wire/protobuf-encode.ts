@@ -30,9 +30,9 @@ export function putInt(out: Writer, field: number, value: number): void {
   putInt64(out, value)
 }
 
-/** Ten bytes when it is negative. */
+/** Ten bytes when it is negative; exact for whatever whole number a float can be. */
 export function putInt64(out: Writer, value: number): void {
-  if (value >= 0) {
+  if (value >= 0 && value <= Number.MAX_SAFE_INTEGER) {
     out.uvarint(value)
     return
   }

@@ -20,14 +20,13 @@ export function truncated(): RefusedError {
   return malformed('unexpected EOF')
 }
 
-/** An unsigned varint up to 2^53 − 1. */
+/** An unsigned varint; above 2^53 the number next to it: whether it may be so large is for those to say who know what it counts. */
 export function readUvarint(bytes: Uint8Array, at: number, end: number): number {
   let value = 0
   for (let scale = 1; at < end; scale *= 128) {
     const byte = bytes[at++]!
     value += (byte & 127) * scale
     if (byte < 128) {
-      if (value > Number.MAX_SAFE_INTEGER) throw malformed('integer beyond 2^53')
       cursor.at = at
       return value
     }
@@ -36,7 +35,7 @@ export function readUvarint(bytes: Uint8Array, at: number, end: number): number 
   throw truncated()
 }
 
-/** An int64, as ten bytes when negative; refused beyond ±(2^53 − 1). */
+/** An int64, as ten bytes when negative; beyond ±2^53 the number next to it. */
 export function readInt64(bytes: Uint8Array, at: number, end: number): number {
   let low = 0 // 28 bits
   let middle = 0 // 28 bits
@@ -52,19 +51,16 @@ export function readInt64(bytes: Uint8Array, at: number, end: number): number {
     if (byte < 128) break
   }
   cursor.at = at
-  const value = ((high << 24) >> 24) * 2 ** 56 + middle * 2 ** 28 + low
-  if (Number.isSafeInteger(value)) return value
-  throw malformed('integer beyond ±2^53')
+  return ((high << 24) >> 24) * 2 ** 56 + middle * 2 ** 28 + low
 }
 
-/** A sint32 or sint64: zigzag. Refused beyond ±(2^53 − 1). */
+/** A sint32 or sint64: zigzag; beyond ±2^53 the number next to it. */
 export function readSint(bytes: Uint8Array, at: number, end: number): number {
   if (at >= end) throw truncated()
   const first = bytes[at]!
   cursor.at = at + 1
   const more = first < 128 ? 0 : readUvarint(bytes, at + 1, end)
   const magnitude = more * 64 + ((first & 127) >>> 1)
-  if (magnitude > Number.MAX_SAFE_INTEGER) throw malformed('integer beyond ±2^53')
   return (first & 1) === 1 ? -magnitude - 1 : magnitude
 }
 

@@ -107,6 +107,18 @@ const fillingFrom = (...ids: string[]) => ({
 
 const damageOf = (owner: Owner) => owner.damages.map(({ kind, fromSeq, toSeq }) => `${kind} ${fromSeq}-${toSeq}`)
 
+test('a sample that no chunk can keep is named and settled at once: no other owner could have it', async () => {
+  await append(markSubject(0), writer.mark(1))
+  await appendSample('a', -8e15)
+  const owner = ownerOn(bus)
+  await soon(owner.start())
+  await appendSample('a', 5)
+  await pass(1_000)
+  expect(owner.damages).toMatchObject([{ kind: 'unstorable', segment: 1, state: 'missing' }])
+  expect(owner.isCaughtUp).toBe(true)
+  expect(owner.state.heads.get(TENANT)!.sampleCount).toBe(1)
+})
+
 test('O2: sequences that are not delivered are a gap with its exact range', async () => {
   await append(markSubject(0), writer.mark(1))
   for (let i = 1; i <= 5; i++) await appendSample('a', i)
