@@ -12,6 +12,7 @@ import { withFlushed } from '../../shared/contracts/deletes.ts'
 import { logName } from '../../shared/contracts/log.ts'
 import type { IngesterConfig } from './config.ts'
 import { buildAndUpload, digestOf, type FlushDeps, type Holder } from './flush.ts'
+import type { BuiltBlock } from './flush-build.ts'
 import { isMark } from './log-checks.ts'
 import type { Owner } from './owner.ts'
 import { restate } from './restate.ts'
@@ -104,22 +105,37 @@ async function addWhatLacks(holder: Holder, upTo: number, deps: AfterFlushDeps):
 async function supplement(owner: Holder, segment: number, deps: AfterFlushDeps): Promise<void> {
   for (const [tenant, head] of owner.state.heads) {
     if (head.sampleCountOf(segment) === 0) continue
-    const built = await buildAndUpload(owner, { tenant, segment }, deps)
-    const entries = built.map(
-      ({ entry }): BlockEntry =>
-        entry.origin.kind === 'flush' ? { ...entry, origin: { ...entry.origin, isSupplement: true } } : entry,
-    )
-    const known = owner.state.deletions.of(tenant)
-    let addedCount = 0
-    await deps.blocks.update(tenant, (manifest) => {
-      const fresh = missingIn(manifest, entries)
-      addedCount = fresh.length
-      if (fresh.length === 0) return undefined
-      const deletes = withFlushed(manifest.deletes, { partition: owner.partition, segment, known, blocks: fresh })
-      return { ...manifest, blocks: [...manifest.blocks, ...fresh], deletes }
-    })
-    deps.metrics.supplements.inc(addedCount)
+    try {
+      const built = await buildAndUpload(owner, { tenant, segment }, deps)
+      await addSupplement(owner, { tenant, segment }, built, deps)
+      deps.asides.forget(owner.partition, { tenant, segment })
+    } catch (error) {
+      if (!(await deps.asides.take(owner, { tenant, segment }, error, deps))) throw error // U4
+    }
   }
+}
+
+/** Lists blocks of a segment that counts as flushed. */
+export async function addSupplement(
+  { partition, state }: Holder,
+  { tenant, segment }: { readonly tenant: string; readonly segment: number },
+  built: readonly BuiltBlock[],
+  { blocks, metrics }: Pick<FlushDeps, 'blocks' | 'metrics'>,
+): Promise<void> {
+  const entries = built.map(
+    ({ entry }): BlockEntry =>
+      entry.origin.kind === 'flush' ? { ...entry, origin: { ...entry.origin, isSupplement: true } } : entry,
+  )
+  const known = state.deletions.of(tenant)
+  let addedCount = 0
+  await blocks.update(tenant, (manifest) => {
+    const fresh = missingIn(manifest, entries)
+    addedCount = fresh.length
+    if (fresh.length === 0) return undefined
+    const deletes = withFlushed(manifest.deletes, { partition, segment, known, blocks: fresh })
+    return { ...manifest, blocks: [...manifest.blocks, ...fresh], deletes }
+  })
+  metrics.supplements.inc(addedCount)
 }
 
 function missingIn({ blocks, retired }: Manifest, entries: readonly BlockEntry[]): BlockEntry[] {

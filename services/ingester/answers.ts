@@ -71,13 +71,13 @@ export function allRefs(head: Head): Uint32Array {
 }
 
 /** Throws UnavailableError `err-carillon-not-owner` when the owner went while the question waited. */
-export function stampOf(owner: Owner): OwnerStamp {
+export function stampOf(owner: Owner, tenant?: string): OwnerStamp {
   if (owner.isStopped) {
     throw new UnavailableError('err-carillon-not-owner', `partition ${owner.partition} went to its new owners`)
   }
-  const warnings = owner.damages
-    .filter(({ state }) => state !== 'filled')
-    .map((damage) => `partition ${owner.partition}: ${describe(damage)}`)
+  const damages = owner.damages.filter(({ state }) => state !== 'filled').map(describe)
+  const aside = tenant === undefined ? [] : owner.asideOf(tenant)
+  const warnings = [...aside, ...damages].map((text) => `partition ${owner.partition}: ${text}`)
   return {
     incarnation: owner.incarnation,
     appliedSeq: owner.appliedSeq,
@@ -92,7 +92,7 @@ export async function* selectFrames(
   asked: SelectAsk,
   signal: AbortSignal,
 ): AsyncIterable<SelectFrame> {
-  let stamp: OwnerStamp | undefined = stampOf(owner)
+  let stamp: OwnerStamp | undefined = stampOf(owner, asked.tenant)
   const head = owner.state.heads.get(asked.tenant) ?? new Head(strings)
   const range = { startMs: asked.startMs, endMs: asked.endMs }
   const refs = head.select(asked.matchers, range)
@@ -129,7 +129,7 @@ function refsOf(head: Head, asked: SeriesAsk): Uint32Array {
 }
 
 export async function* seriesFrames(owner: Owner, strings: StringTable, asked: SeriesAsk): AsyncIterable<SelectFrame> {
-  let stamp: OwnerStamp | undefined = stampOf(owner)
+  let stamp: OwnerStamp | undefined = stampOf(owner, asked.tenant)
   const head = owner.state.heads.get(asked.tenant) ?? new Head(strings)
   const builder = new FrameBuilder(head, strings, 'labels')
   const refs = refsOf(head, asked)
@@ -162,7 +162,7 @@ function stringsOf(
   asked: SeriesAsk,
   read: (head: Head, matchers: SeriesAsk['selectors'][number]) => string[],
 ): StringsReply {
-  const stamp = stampOf(owner)
+  const stamp = stampOf(owner, asked.tenant)
   const head = owner.state.heads.get(asked.tenant)
   if (!head) return { stamp, values: [] }
   const selectors = asked.selectors.length > 0 ? asked.selectors : [[]]
@@ -174,11 +174,11 @@ function stringsOf(
 export function metadataOf(owner: Owner, asked: MetadataAsk): MetadataReply {
   const { tenant, metric, limit } = asked
   const rows = owner.state.metadata.of(tenant, metric === '' ? undefined : metric)
-  return { stamp: stampOf(owner), metadata: limit > 0 ? rows.slice(0, limit) : rows }
+  return { stamp: stampOf(owner, asked.tenant), metadata: limit > 0 ? rows.slice(0, limit) : rows }
 }
 
 export function exemplarsOf(owner: Owner, asked: SeriesAsk): ExemplarsReply {
-  const stamp = stampOf(owner)
+  const stamp = stampOf(owner, asked.tenant)
   const head = owner.state.heads.get(asked.tenant)
   if (!head) return { stamp, series: [] }
   const range = { startMs: asked.startMs, endMs: asked.endMs }
@@ -189,7 +189,7 @@ export function exemplarsOf(owner: Owner, asked: SeriesAsk): ExemplarsReply {
 }
 
 export function headStatsOf(owner: Owner, asked: OwnerAsk): HeadStatsReply {
-  const stamp = stampOf(owner)
+  const stamp = stampOf(owner, asked.tenant)
   const head = owner.state.heads.get(asked.tenant)
   if (!head) return { stamp, seriesCount: 0, chunkCount: 0 }
   return { stamp, seriesCount: head.seriesCount, ...head.chunkStats() }

@@ -21,6 +21,10 @@ export const ingesterSettings = defineSettings({
   flushMs: duration('1s', 'how often it is looked whether a closed segment is to be flushed, purged or dropped', {
     min: '10ms',
   }),
+  flushPatienceMs: duration(
+    '2m',
+    'how long the flush of others waits for a tenant whose segment cannot be brought into blocks, before it is set aside',
+  ),
   dropAfterMs: duration('1m', 'how long a segment stays in memory after it was seen to be in blocks'),
   countedMs: duration('2s', 'how often an ingester tells how many series and bytes it holds'),
 })

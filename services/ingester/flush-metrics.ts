@@ -7,6 +7,7 @@ export interface FlushMetrics {
   readonly bytes: Counter
   readonly samples: Counter
   readonly failures: Counter
+  readonly asides: Counter
   readonly supplements: Counter
   readonly purged: Counter
   readonly dropped: Counter
@@ -23,6 +24,10 @@ export function flushMetrics(metrics: Metrics): FlushMetrics {
     failures: metrics.counter(
       'carillon_flush_failures_total',
       'Tries to flush, purge or drop a segment that failed; they are repeated.',
+    ),
+    asides: metrics.counter(
+      'carillon_flush_asides_total',
+      'Segments of single tenants set aside, because they could not be brought into blocks.',
     ),
     supplements: metrics.counter(
       'carillon_flush_supplements_total',

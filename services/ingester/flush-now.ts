@@ -7,11 +7,13 @@ import {
   type FlushedPartition,
   type FlushReply,
 } from '../../shared/contracts/flush.ts'
+import type { Asides } from './asides.ts'
 import type { Owner } from './owner.ts'
 
 export interface FlushNowDeps {
   readonly led: readonly Owner[]
   readonly blocks: Pick<Blocks, 'flushed'>
+  readonly asides: Pick<Asides, 'named'>
   readonly clock: Clock
   readonly signal: AbortSignal
 }
@@ -37,9 +39,15 @@ function wantedOf(owner: Owner, { kind }: FlushAsk): number {
   return closes ? segment : segment - 1
 }
 
-function statusOf(owner: Owner, wanted: number, { kind }: FlushAsk, { blocks }: FlushNowDeps): FlushedPartition {
+function statusOf(
+  owner: Owner,
+  wanted: number,
+  { kind }: FlushAsk,
+  { blocks, asides }: FlushNowDeps,
+): FlushedPartition {
   const { partition } = owner
   const { segment } = owner.state
   const flushed = blocks.flushed(partition)
-  return { partition, segment, flushed, isDone: kind === 'mark' ? segment > wanted : flushed >= wanted }
+  const isDone = kind === 'mark' ? segment > wanted : flushed >= wanted
+  return { partition, segment, flushed, isDone, aside: asides.named(partition) }
 }

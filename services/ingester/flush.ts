@@ -6,10 +6,11 @@
 //
 // Invariants
 //   U1  Segment k is flushed after k − 1, once M(k + 1) is applied, and only while no damage of it waits for other owners (L10).
-//   U2  `flushed.<p>` becomes k only after every tenant with samples in k has a manifest that says so.
+//   U2  `flushed.<p>` becomes k only after every tenant with samples in k has a manifest that says so, or was set aside (U4).
 //   U3  What is uploaded is what the segment held at one moment: its digest is the same before and after it was read.
+//   U4  A tenant whose segment cannot be brought into blocks, by a fault of its own, holds nobody up for long: it is set aside (asides.ts).
 import { type Clock, sleep } from '../../shared/base/clock.ts'
-import { UnavailableError } from '../../shared/base/errors.ts'
+import { CarillonError, textOf, UnavailableError } from '../../shared/base/errors.ts'
 import type { Blocks } from '../../shared/blocks/port.ts'
 import type { BlockEntry, Flushed, Manifest } from '../../shared/contracts/blocks.ts'
 import { type FlushedSegment, withFlushed } from '../../shared/contracts/deletes.ts'
@@ -20,6 +21,7 @@ import type { Head } from '../../shared/tsdb/head/head.ts'
 import type { StringTable } from '../../shared/tsdb/head/string-table.ts'
 import { sha256Of } from '../../shared/wire/sha256.ts'
 import { allRefs, Walk } from './answers.ts'
+import type { Asides } from './asides.ts'
 import type { BlockBuilder } from './block-builder.ts'
 import { describe } from './damage.ts'
 import type { BuiltBlock, FlushOrigin } from './flush-build.ts'
@@ -39,6 +41,7 @@ export interface FlushDeps extends RestateDeps {
   readonly log: Log
   readonly metrics: FlushMetrics
   readonly strings: StringTable
+  readonly asides: Asides
   /** Parts of the protocol left out; only the simulation's counter-proofs set it. */
   readonly without?: ReadonlySet<string>
   /** Called when a step is done; what it throws ends the flush there. Only tests set it. */
@@ -71,6 +74,7 @@ export async function flushNext(owner: Owner, deps: FlushDeps): Promise<boolean>
   const sampleCount = await flushTenants(owner, segment, deps)
   deps.onStep?.('all-listed')
   await deps.blocks.advanceFlushed(partition, { segment, mark, digests: { [segment]: digest } }) // U2
+  deps.asides.forgetUpTo(partition, segment)
   deps.onStep?.('flushed')
   await deps.blocks.refresh({ partition }, REFRESH_MS)
   const seconds = (clock.monotonic() - startMs) / 1000
@@ -121,20 +125,25 @@ async function flushTenants(owner: Owner, segment: number, deps: FlushDeps): Pro
   const gaps = owner.damages.filter((damage) => damage.segment === segment && damage.state === 'missing')
   let failure: { readonly error: unknown } | undefined
   let sampleCount = 0
+  const list = (tenant: string, blocks: readonly BlockEntry[]) => {
+    const known = owner.state.deletions.of(tenant)
+    return deps.blocks.update(tenant, (manifest) => listed(manifest, { partition, segment, known, blocks }))
+  }
   const flushTenant = async (tenant: string): Promise<void> => {
     try {
-      const known = owner.state.deletions.of(tenant)
       const flushed = deps.blocks.manifest(tenant)?.manifest.flushed[String(partition)] ?? 0
       const built = flushed >= segment ? [] : await buildAndUpload(owner, { tenant, segment }, deps)
       const entries = built.map(({ entry }) => withGaps(entry, gaps.map(describe)))
       // Also where another was first: it may have died before its version was an object (L14).
-      await deps.blocks.update(tenant, (manifest) => listed(manifest, { partition, segment, known, blocks: entries }))
+      await list(tenant, entries)
       deps.onStep?.('listed')
+      deps.asides.forget(partition, { tenant, segment })
       count(built, deps.metrics)
       sampleCount += entries.reduce((sum, entry) => sum + entry.sampleCount, 0)
     } catch (error) {
-      deps.log.error({ partition, segment, tenant, error }, 'a tenant could not be flushed')
-      failure ??= { error }
+      const isAside = await deps.asides.take(owner, { tenant, segment }, error, deps) // U4
+      if (!isAside) failure ??= { error: inFamily(error) }
+      else await list(tenant, []).catch(() => {}) // a manifest that takes nothing is why it is set aside
     }
   }
   const tenants = owner.state.tenantsIn(segment)
@@ -171,14 +180,25 @@ export async function buildSegment(
   { tenant, segment }: { tenant: string; segment: number },
   deps: FlushDeps,
 ): Promise<BuiltBlock[]> {
+  const built: BuiltBlock[] = []
+  for await (const { origin, frames } of segmentParts(owner, { tenant, segment }, deps))
+    built.push(...(await deps.builder.build({ tenant, origin }, frames)))
+  return built
+}
+
+/** The parts of a tenant's segment. Each is to be read before the next; whoever reads all of them knows that U3 holds. */
+export async function* segmentParts(
+  owner: Holder,
+  { tenant, segment }: { tenant: string; segment: number },
+  deps: Pick<FlushDeps, 'clock' | 'strings'>,
+): AsyncIterable<{ readonly origin: FlushOrigin; readonly frames: AsyncIterable<SelectFrame> }> {
   const { state, partition } = owner
   const head = state.heads.get(tenant)
-  if (head === undefined) return [] // nothing but records of deletions
+  if (head === undefined) return // nothing but records of deletions
   const before = head.digest(segment)
-  const built: BuiltBlock[] = []
   for (const { cut, part } of state.deletions.partsOf(tenant, segment)) {
     const origin: FlushOrigin = { kind: 'flush', partition, segment, ...(cut === undefined ? {} : { cut }) }
-    built.push(...(await deps.builder.build({ tenant, origin }, partFrames(owner, { head, part }, deps))))
+    yield { origin, frames: partFrames(owner, { head, part }, deps) }
   }
   if (owner.state !== state || head.digest(segment) !== before || state.droppedUpTo >= segment) {
     throw new UnavailableError(
@@ -186,14 +206,13 @@ export async function buildSegment(
       `segment ${segment} of partition ${partition} changed while it was read`,
     ) // U3
   }
-  return built
 }
 
 /** The samples of a part of a segment, in short stretches: in between the head goes on taking in and answering. */
 async function* partFrames(
   owner: Holder,
   { head, part }: { head: Head; part: StoredPart },
-  { clock, strings }: FlushDeps,
+  { clock, strings }: Pick<FlushDeps, 'clock' | 'strings'>,
 ): AsyncIterable<SelectFrame> {
   const builder = new FrameBuilder(head, strings, 'all')
   const walk = new Walk(owner, strings, head, allRefs(head))
@@ -225,6 +244,12 @@ function listed(manifest: Manifest, flushed: FlushedSegment): Manifest | undefin
     blocks: [...manifest.blocks, ...blocks],
     deletes: withFlushed(manifest.deletes, { ...flushed, blocks }),
   }
+}
+
+/** What is wrong with the data of one tenant does not end an ingester that serves others. */
+function inFamily(error: unknown): CarillonError {
+  if (error instanceof CarillonError) return error
+  return new UnavailableError('flush-build-failed', textOf(error), { cause: error })
 }
 
 function withGaps(entry: BlockEntry, gaps: readonly string[]): BlockEntry {

@@ -23,7 +23,7 @@ import { rebuild } from '../../shared/contracts/scrubbing.ts'
 import type { ServiceDeps } from '../../shared/membership/deps.ts'
 import type { MemberActor } from '../../shared/membership/member-actor.ts'
 import { StringTable } from '../../shared/tsdb/head/string-table.ts'
-import { type AfterFlushDeps, dropFlushed, purgeLog } from './after-flush.ts'
+import { type AfterFlushDeps, addSupplement, dropFlushed, purgeLog } from './after-flush.ts'
 import {
   exemplarsOf,
   headStatsOf,
@@ -34,7 +34,8 @@ import {
   selectFrames,
   seriesFrames,
 } from './answers.ts'
-import { inlineBuilder, threadBuilder } from './block-builder.ts'
+import { Asides } from './asides.ts'
+import { type BlockBuilder, inlineBuilder, threadBuilder } from './block-builder.ts'
 import type { IngesterConfig } from './config.ts'
 import { describe } from './damage.ts'
 import { fillFrames } from './fill-frames.ts'
@@ -51,6 +52,8 @@ export type IngesterDeps = ServiceDeps & {
   readonly config: IngesterConfig
   /** Parts of the protocol left out; only the simulation's counter-proofs set it. */
   readonly without?: ReadonlySet<string>
+  /** Only tests bring their own. */
+  readonly builder?: BlockBuilder
   /** Called when a step of a flush is done; only tests set it. */
   readonly onStep?: (step: FlushStep) => void
 }
@@ -68,9 +71,10 @@ export function ingester(deps: IngesterDeps): MemberActor & { owners(): readonly
   const strings = new StringTable()
   const counts = ownerMetrics(metrics)
   const flushing = flushMetrics(metrics)
-  const builder = bus.kind === 'memory' ? inlineBuilder() : threadBuilder(clock)
+  const builder = deps.builder ?? (bus.kind === 'memory' ? inlineBuilder() : threadBuilder(clock))
   let bucket: KvBucket
   let blocks: Blocks
+  let asides: Asides
   const lanes = new Lanes({
     clock,
     onFailure: (lane, { code, message }) => log.warn({ lane, code, reason: message }, 'tried again'),
@@ -101,6 +105,12 @@ export function ingester(deps: IngesterDeps): MemberActor & { owners(): readonly
     'Time since the oldest segment that is closed and not in blocks was closed; 0 where there is none.',
     perPartition((owner) => unflushedAgeMs(owner, blocks, clock.monotonic()) / 1000),
     ['partition'],
+  )
+
+  metrics.gaugeOf(
+    'carillon_flush_asides',
+    'Segments of single tenants that are set aside and in no block yet, as this ingester has heard.',
+    () => asides.count,
   )
 
   return {
@@ -135,6 +145,8 @@ export function ingester(deps: IngesterDeps): MemberActor & { owners(): readonly
     async start() {
       bucket = await bus.bucket(LOG_BUCKET)
       blocks = await openBlocks({ bus, objects: deps.objects, clock, random, log, metrics: deps.metrics })
+      asides = new Asides({ blocks, clock, log, metrics: deps.metrics, id, patienceMs: config.flushPatienceMs })
+      await asides.start()
       await atMost(ownership.follow(), FIRST_TRY_MS_MAX)
       await ownership.tell()
     },
@@ -145,6 +157,7 @@ export function ingester(deps: IngesterDeps): MemberActor & { owners(): readonly
     async stop() {
       await ownership.stop()
       await atMost(lanes.idle(), LANES_MS_MAX)
+      asides.stop()
       blocks.close()
       await builder.close()
     },
@@ -169,7 +182,7 @@ export function ingester(deps: IngesterDeps): MemberActor & { owners(): readonly
 
   function onFlush(asked: FlushAsk, { signal }: HandlerContext): Promise<FlushReply> {
     const led = ownership.owners().filter(({ partition }) => ownership.leads(partition))
-    return answerFlush(asked, { led, blocks, clock, signal })
+    return answerFlush(asked, { led, blocks, asides, clock, signal })
   }
 
   function ownerOf(partition: number): Owner {
@@ -196,7 +209,7 @@ export function ingester(deps: IngesterDeps): MemberActor & { owners(): readonly
   }
 
   function makeOwner(partition: number): Owner {
-    const facts = { partition, id, bus, bucket, clock, log, config, strings, blocks, metrics: counts }
+    const facts = { partition, id, bus, bucket, clock, log, config, strings, blocks, asides, metrics: counts }
     return new Owner({ ...facts, registry: metrics, without: deps.without ?? NOTHING })
   }
 
@@ -227,6 +240,10 @@ export function ingester(deps: IngesterDeps): MemberActor & { owners(): readonly
         while (ownership.leads(partition) && (await flushNext(owner, afterFlush()))) {}
       })
       await attempt(owner, 'purge', () => purgeLog(owner, afterFlush()))
+      await asides.retry(owner, {
+        builder,
+        add: (holder, of, built) => addSupplement(holder, of, built, afterFlush()),
+      })
     }
   }
 
@@ -250,7 +267,7 @@ export function ingester(deps: IngesterDeps): MemberActor & { owners(): readonly
   function afterFlush(): AfterFlushDeps {
     const { onStep } = deps
     return {
-      ...{ bus, blocks, builder, clock, random, config, log, strings, metrics: flushing },
+      ...{ bus, blocks, asides, builder, clock, random, config, log, strings, metrics: flushing },
       ...(onStep && { onStep }),
       ...(deps.without && { without: deps.without }),
     }
@@ -314,6 +331,7 @@ export function ingester(deps: IngesterDeps): MemberActor & { owners(): readonly
       seriesCount: seriesOf(owner),
       sampleCount: [...owner.state.heads.values()].reduce((sum, head) => sum + head.sampleCount, 0),
       damage: owner.damages.map(describe),
+      aside: asides.named(owner.partition),
     }
   }
 

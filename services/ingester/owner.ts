@@ -22,6 +22,7 @@ import type { Log } from '../../shared/telemetry/log.ts'
 import type { Metrics } from '../../shared/telemetry/metrics.ts'
 import type { StringTable } from '../../shared/tsdb/head/string-table.ts'
 import { AppliedMessages } from './applied-messages.ts'
+import type { Asides } from './asides.ts'
 import type { IngesterConfig } from './config.ts'
 import { DAMAGES_MAX, type Damage, type DamageKind } from './damage.ts'
 import { APPLIED_BY, checkOf, isMark, kindOf, type SeenMark } from './log-checks.ts'
@@ -46,6 +47,7 @@ export interface OwnerDeps {
   readonly without: ReadonlySet<string>
   /** What is in blocks by now; absent where nothing is ever flushed. */
   readonly blocks?: Pick<Blocks, 'flushedRecord' | 'refresh'>
+  readonly asides?: Pick<Asides, 'named'>
 }
 
 /** What an owner held when it had to begin again: nothing more is applied to it. */
@@ -117,6 +119,11 @@ export class Owner {
   /** Of all that it holds, shown or left behind. */
   get bytes(): number {
     return this.leftBehind.reduce((sum, { state }) => sum + state.bytes, this.state.bytes)
+  }
+
+  /** What a tenant is told with every answer: parts of it that are in memory and in blocks no more. */
+  asideOf(tenant: string): string[] {
+    return this.deps.asides?.named(this.partition, tenant) ?? []
   }
 
   /** The first segment that it answers for. */

@@ -5,11 +5,13 @@
 //                     version is also kept as the object `{tenant}/manifest/{version}` (L14)
 // tenant.{tenant}     the registry: says that a manifest must exist, and its newest version known; written before the first manifest
 // flushed.{p}         the newest segment of partition p of which every tenant's blocks are committed (L15); written after the manifests
+// aside.{tenant}.{p}.{segment}   samples of that tenant's segment that could not be brought into blocks, while those of the others were: as
+//                     objects `{tenant}/aside/{p}-{segment}/…`, tried again from there
 // lease.{tenant}      who may compact, and the fence that its manifest changes must carry
 //
 // Objects of a block: {tenant}/{ulid}/meta.json, index, chunks/000001, …, tombstones. {tenant} is the token of shared/model/tenant.ts. Bound:
 // MANIFEST_BYTES_MAX a manifest.
-import { recordKey } from '../bus/record.ts'
+import { aCount, aName, anObject, aText, jsonRecord, listOf, oneOf, record, recordKey } from '../bus/record.ts'
 import type { Matcher } from '../model/matcher.ts'
 
 export const BLOCKS_BUCKET = 'blocks'
@@ -40,6 +42,50 @@ export const flushedPlace = recordKey({
   ...damaged('queries are errors and that partition is not flushed, until it is put right by hand'),
   doc: 'the newest segment of a partition that is in blocks',
 })
+
+/** What one owner held of a segment of one tenant that could not be brought into blocks. */
+export interface AsideCopy {
+  /** Of its samples (tsdb/head/digest.ts): owners that hold the same need set nothing aside. */
+  readonly digest: string
+  readonly sampleCount: number
+  readonly bytes: number
+  /** Names of the objects below `asidePrefix`, in the order in which they are read. */
+  readonly objects: readonly string[]
+  readonly by: string
+  /** Wall clock, ms. */
+  readonly atMs: number
+  readonly reason: string
+}
+
+export interface Aside {
+  /** done: nothing of it is needed any more; it is being taken away. */
+  readonly state: 'waiting' | 'done'
+  /** No more copies than owners; of more than ASIDE_COPIES_MAX none is taken. */
+  readonly copies: readonly AsideCopy[]
+}
+export const ASIDE_COPIES_MAX = 8
+
+export const asideRecord = record({
+  name: 'aside',
+  bucket: BLOCKS_BUCKET,
+  key: 'aside.{tenant}.{partition}.{segment}',
+  format: jsonRecord<Aside>(1, {
+    state: oneOf('waiting', 'done'),
+    copies: listOf(
+      anObject<AsideCopy>({
+        ...{ digest: aName, sampleCount: aCount, bytes: aCount, objects: listOf(aName) },
+        ...{ by: aText, atMs: aCount, reason: aText },
+      }),
+    ),
+  }),
+  unreadable: 'what it names stays where it is and is not tried again, until it is put right by hand',
+  newer: 'the same',
+  doc: 'samples of one tenant and segment that no block holds, and why; they are tried again',
+})
+
+/** Each object: frames of an owner's answer, CBOR. */
+export const asidePrefix = (tenantToken: string, partition: number, segment: number): string =>
+  `${tenantToken}/aside/${partition}-${segment}/`
 
 export const blockPrefix = (tenantToken: string, ulid: string): string => `${tenantToken}/${ulid}/`
 export const manifestObject = (tenantToken: string, version: number): string => `${tenantToken}/manifest/${version}`

@@ -25,6 +25,8 @@ export interface FlushedPartition {
   /** Segments up to this one are in blocks. */
   readonly flushed: number
   readonly isDone: boolean
+  /** Tenants whose segments could not be flushed, or are set aside, and why. */
+  readonly aside?: readonly string[]
 }
 
 export interface FlushReply {

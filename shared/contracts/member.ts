@@ -144,6 +144,8 @@ export interface PartitionStatus {
   readonly seriesCount: number
   readonly sampleCount: number
   readonly damage: readonly string[]
+  /** Tenants whose segments could not be flushed, or are set aside, and why; absent before that was known. */
+  readonly aside?: readonly string[]
 }
 
 export interface StatusReply {

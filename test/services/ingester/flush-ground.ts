@@ -1,5 +1,6 @@
 // One partition under virtual time: its log is written by hand, ingesters come, die at a given step and come back, and what blocks and
 // memory hold is read at any moment.
+import { type BlockBuilder, inlineBuilder } from '../../../services/ingester/block-builder.ts'
 import { ingesterSettings } from '../../../services/ingester/config.ts'
 import type { FlushStep } from '../../../services/ingester/flush.ts'
 import { ingester } from '../../../services/ingester/ingester.ts'
@@ -14,6 +15,7 @@ import type { Bus, LogStore } from '../../../shared/bus/port.ts'
 import { defaultsOf } from '../../../shared/config/settings.ts'
 import type { Manifest } from '../../../shared/contracts/blocks.ts'
 import { batchSubject, logName, markSubject } from '../../../shared/contracts/log.ts'
+import type { PartitionStatus } from '../../../shared/contracts/member.ts'
 import { bootstrap } from '../../../shared/membership/bootstrap.ts'
 import { asMember } from '../../../shared/membership/member-actor.ts'
 import { joinRing } from '../../../shared/membership/membership.ts'
@@ -24,11 +26,13 @@ import { jumping, VirtualClock } from '../../sim/virtual-clock.ts'
 import { LogWriter } from './log-writer.ts'
 
 export const HOUR_MS = 3_600_000
+export const PATIENCE_MS = 10_000
 
 interface Running {
   readonly actor: RunningActor
   readonly metrics: Metrics
   readonly owners: () => readonly Owner[]
+  readonly status: () => readonly PartitionStatus[]
 }
 
 /** Steps of a leader, and two within `listed`: the manifest stands in the bucket, but not as an object; as an object, but not in the registry. */
@@ -53,6 +57,12 @@ export class FlushGround {
   readonly running = new Map<string, Running>()
   readonly dead = new Set<string>()
   readonly failures: string[] = []
+  /** Tenants whose samples make no block. */
+  readonly poisoned = new Set<string>()
+  /** Called before anything is built. */
+  onBuild: (() => Promise<void>) | undefined
+  /** Objects whose names hold this are out of reach; '': all. */
+  downFor: string | undefined
   private readonly random = seededRandom(7)
   private isOver = false
   private admin!: Bus
@@ -135,18 +145,32 @@ export class FlushGround {
     const deps = { bus, clock, random, log: silentLog, metrics, id, incarnation, membership, objects }
     const config = defaultsOf(ingesterSettings, {
       ...{ segmentMinMs: 60_000, segmentMs: 3_600_000, endReadMs: 200, flushMs: 200, dropAfterMs: 1_000 },
+      flushPatienceMs: PATIENCE_MS,
     })
     const onStep = (step: FlushStep) => {
       reached(step)
       if (this.dead.has(id)) throw new UnavailableError('killed', `${id} was killed after ${step}`)
     }
-    const made = ingester({ ...deps, config, onStep })
+    const made = ingester({ ...deps, config, onStep, builder: this.poisonable() })
     const actor = runActor(asMember(made, { ...deps, role: 'ingester' }), {
       ...{ bus, clock, random, log: silentLog },
       onFailed: (error) => void this.failures.push(`${id}: ${String(error)}`),
     })
-    this.running.set(id, { actor, metrics, owners: made.owners })
+    this.running.set(id, { actor, metrics, owners: made.owners, status: () => made.partitions?.() ?? [] })
     await this.soon(actor.ready)
+  }
+
+  private poisonable(): BlockBuilder {
+    const builder = inlineBuilder()
+    return {
+      ...builder,
+      build: async (asked, frames) => {
+        await this.onBuild?.()
+        const built = await builder.build(asked, frames)
+        if (this.poisoned.has(asked.tenant)) throw new RangeError('these samples make no block')
+        return built
+      },
+    }
   }
 
   kill(id: string): void {
@@ -193,6 +217,8 @@ export class FlushGround {
           const isManifest = key === 'create' && String(args[0]).includes('/manifest/')
           if (isManifest) reached('not-copied')
           if (this.dead.has(id)) throw new UnavailableError('killed', `${id} was killed`)
+          if (this.downFor !== undefined && String(args[0]).includes(this.downFor))
+            throw new UnavailableError('objects-unavailable', 'the store is away')
           const answer = await value.apply(target, args)
           if (isManifest) reached('not-registered')
           return answer

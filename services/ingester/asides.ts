@@ -1,0 +1,320 @@
+// Segments of single tenants that could not be brought into blocks while those of the others could: they are set aside, as objects, so that
+// nobody waits for them (decision 30).
+//
+// Invariants
+//   S1  The flush of the others goes on only when every sample of the tenant's segment stands in objects that were read back, and a record
+//       names them: nothing acknowledged is lost.
+//   S2  Only what is the tenant's own fault is set aside: its samples make no block, or its manifest takes none. A bus or a store that does not
+//       answer is everybody's, and is waited for.
+//   S3  What is set aside is named: in the log, in a metric, in the status of the partition, in each answer to its tenant; it is tried again
+//       by every new leader and from time to time, and gone when it is in blocks, or when a deletion of the tenant has taken it.
+import type { Clock } from '../../shared/base/clock.ts'
+import { ConflictError, CorruptError, RefusedError, textOf, UnavailableError } from '../../shared/base/errors.ts'
+import type { Blocks } from '../../shared/blocks/port.ts'
+import { cbor } from '../../shared/bus/contract.ts'
+import {
+  ASIDE_COPIES_MAX,
+  type Aside,
+  type AsideCopy,
+  asidePrefix,
+  asideRecord,
+} from '../../shared/contracts/blocks.ts'
+import type { SelectFrame } from '../../shared/contracts/read.ts'
+import type { Told } from '../../shared/kv/passed-over.ts'
+import { updateRecord } from '../../shared/kv/update.ts'
+import { type Row, WatchedTable } from '../../shared/kv/watched-table.ts'
+import { encodeTenant } from '../../shared/model/tenant.ts'
+import { readWhole } from '../../shared/objects/read-whole.ts'
+import type { Log } from '../../shared/telemetry/log.ts'
+import type { FlushDeps, Holder } from './flush.ts'
+import { segmentParts } from './flush.ts'
+import type { BuiltBlock, FlushOrigin } from './flush-build.ts'
+
+export interface AsidesDeps extends Told {
+  readonly log: Log
+  readonly blocks: Blocks
+  readonly clock: Clock
+  readonly id: string
+  readonly patienceMs: number
+}
+
+/** One tenant's part of a segment. */
+export interface TenantSegment {
+  readonly tenant: string
+  readonly segment: number
+}
+
+interface Part {
+  readonly origin: FlushOrigin
+  readonly frames: SelectFrame[]
+}
+
+type AsideRow = Row<'tenant' | 'partition' | 'segment', Aside>
+
+const parts = cbor<readonly Part[]>()
+
+const OBJECT_BYTES_TARGET = 1024 * 1024
+const OBJECT_TIMEOUT_MS = 60_000
+const RETRY_MS = 10 * 60_000
+const REASON_LENGTH_MAX = 300
+
+export class Asides {
+  readonly #deps: AsidesDeps
+  readonly #table: WatchedTable<'tenant' | 'partition' | 'segment', Aside>
+  /** Since when what cannot be flushed has failed, and why. Bound: the tenants' segments that wait; those of a flushed segment go. */
+  readonly #failing = new Map<string, { readonly sinceMs: number; reason: string }>()
+  /** Monotonic time of the last try, by the record's key and revision. Bound: forgotten with the record. */
+  readonly #triedAt = new Map<string, number>()
+
+  constructor(deps: AsidesDeps) {
+    this.#deps = deps
+    const { blocks, clock, log, metrics } = deps
+    this.#table = new WatchedTable({ bucket: blocks.bucket, record: asideRecord, clock, log, metrics })
+  }
+
+  start(): Promise<void> {
+    return this.#table.start()
+  }
+
+  stop(): void {
+    this.#table.stop()
+  }
+
+  get count(): number {
+    return [...this.#table.rows()].length
+  }
+
+  /** Whether what this owner holds of it stands in a record already. */
+  #holds({ partition, state }: Holder, { tenant, segment }: TenantSegment): boolean {
+    const { value } = this.#table.row({ tenant, partition, segment: String(segment) }) ?? {}
+    const digest = state.heads.get(tenant)?.digest(segment)
+    return value?.copies.some((copy) => copy.digest === digest) ?? false
+  }
+
+  /** What waits or is set aside of a partition, in words; of one tenant only, without its name. */
+  named(partition: number, tenant?: string): string[] {
+    const whose = (of: string) => (tenant === undefined ? `tenant "${of}": ` : '')
+    const lines: string[] = []
+    for (const { params, value } of this.#rowsOf(partition)) {
+      if (value?.state === 'done' || (tenant !== undefined && params.tenant !== tenant)) continue
+      const reasons = value?.copies.map(({ reason }) => reason) ?? ['its record cannot be read']
+      lines.push(`${whose(params.tenant)}segment ${params.segment} is set aside and in no block yet: ${reasons[0]}`)
+    }
+    if (tenant !== undefined) return lines // what only waits is read from memory
+    for (const [key, { reason }] of this.#failing) {
+      const [of, segment, name] = placeOf(key)
+      if (of === partition) lines.push(`tenant "${name}": segment ${segment} could not be flushed yet: ${reason}`)
+    }
+    return lines
+  }
+
+  /** It was flushed after all. */
+  forget(partition: number, { tenant, segment }: TenantSegment): void {
+    this.#failing.delete(keyOf(partition, segment, tenant))
+  }
+
+  /** All of the partition up to this segment is in blocks, or aside. */
+  forgetUpTo(partition: number, upTo: number): void {
+    for (const key of this.#failing.keys()) {
+      const [of, segment] = placeOf(key)
+      if (of === partition && segment <= upTo) this.#failing.delete(key)
+    }
+  }
+
+  /** After a failure: true when it has been set aside, so that the others may go on. */
+  async take(holder: Holder, of: TenantSegment, error: unknown, deps: FlushDeps): Promise<boolean> {
+    const { clock, log, patienceMs } = this.#deps
+    const { partition } = holder
+    const reason = textOf(error).slice(0, REASON_LENGTH_MAX)
+    const key = keyOf(partition, of.segment, of.tenant)
+    const nowMs = clock.monotonic()
+    if (!isOwnFault(error)) {
+      log.error({ partition, ...of, error }, 'a tenant could not be flushed')
+      return false // S2
+    }
+    if (this.#holds(holder, of)) return true
+    const failing = this.#failing.get(key) ?? { sinceMs: nowMs, reason }
+    failing.reason = reason
+    this.#failing.set(key, failing)
+    const isDue = nowMs - failing.sinceMs >= patienceMs
+    log.error({ partition, ...of, error }, `a tenant could not be flushed${isDue ? ', it is set aside' : ''}`)
+    if (!isDue) return false
+    try {
+      await this.#setAside(holder, of, reason, deps)
+    } catch (cause) {
+      log.error({ partition, ...of, error: cause }, 'nor could it be set aside')
+      return false
+    }
+    this.#failing.delete(key)
+    deps.metrics.asides.inc()
+    return true
+  }
+
+  /** S1 */
+  async #setAside(holder: Holder, of: TenantSegment, reason: string, deps: FlushDeps): Promise<void> {
+    const { blocks, clock, id } = this.#deps
+    const { partition, state } = holder
+    const { tenant, segment } = of
+    const head = state.heads.get(tenant)
+    if (head === undefined || head.sampleCountOf(segment) === 0) return
+    const digest = head.digest(segment)
+    const prefix = asidePrefix(encodeTenant(tenant), partition, segment)
+    const objects: string[] = []
+    let bytes = 0
+    for await (const encoded of encodedParts(segmentParts(holder, of, deps))) {
+      const name = `${digest}-${id.replaceAll(/[^A-Za-z0-9-]/g, '_')}-${objects.length}`
+      await blocks.objects.delete(prefix + name, { timeoutMs: OBJECT_TIMEOUT_MS }) // of a try that broke off: no record names it
+      await blocks.objects.create(prefix + name, encoded, { timeoutMs: OBJECT_TIMEOUT_MS, readBack: true })
+      objects.push(name)
+      bytes += encoded.length
+    }
+    const sampleCount = head.sampleCountOf(segment)
+    const copy: AsideCopy = { digest, sampleCount, bytes, objects, by: id, atMs: Math.floor(clock.now()), reason }
+    await this.#update({ tenant, partition, segment: String(segment) }, (before) => {
+      if (before?.state === 'done') throw new UnavailableError('aside-ending', 'another copy of it is being taken away')
+      const others = before?.copies.filter((each) => each.digest !== digest) ?? []
+      if (others.length === ASIDE_COPIES_MAX) throw new CorruptError('too-many-copies', 'too many differing copies')
+      return { state: 'waiting', copies: [...others, copy] }
+    })
+  }
+
+  /** S3: everything of this partition that was not tried for a while. */
+  async retry(owner: Holder, deps: RetryDeps): Promise<void> {
+    const { clock, log } = this.#deps
+    for (const row of this.#rowsOf(owner.partition)) {
+      const tryKey = `${row.key} ${row.revision}`
+      const triedAt = this.#triedAt.get(tryKey)
+      if (row.kind !== 'value' || (triedAt !== undefined && clock.monotonic() - triedAt < RETRY_MS)) continue
+      this.#triedAt.set(tryKey, clock.monotonic())
+      const { tenant, segment } = row.params
+      try {
+        const isGone = await this.#bringIn(owner, row, deps)
+        if (!isGone) continue
+        this.#triedAt.delete(tryKey)
+        log.info({ partition: owner.partition, tenant, segment }, 'what was set aside is in blocks now, or deleted')
+      } catch (error) {
+        log.error({ partition: owner.partition, tenant, segment, error }, 'what was set aside is still in no block')
+      }
+    }
+  }
+
+  async #bringIn(owner: Holder, row: AsideRow, { builder, add }: RetryDeps): Promise<boolean> {
+    const { blocks } = this.#deps
+    const { tenant, partition, segment } = row.params
+    const of = { tenant, segment: Number(segment) }
+    const prefix = asidePrefix(encodeTenant(tenant), partition, of.segment)
+    const isOver = row.value!.state === 'done' || this.#isDeleted(row)
+    for (const copy of isOver ? [] : row.value!.copies) {
+      const built: BuiltBlock[] = []
+      for (const { origin, frames } of joinedParts(await this.#readCopy(prefix, copy))) {
+        built.push(
+          ...(await builder.build(
+            { tenant, origin },
+            (async function* () {
+              yield* frames
+            })(),
+          )),
+        )
+      }
+      for (const { entry, files } of built) await blocks.uploadBlock(tenant, { ulid: entry.ulid, files })
+      await add(owner, of, built)
+    }
+    return this.#end(row, prefix)
+  }
+
+  /** The record says first that all is done, and goes last: objects that no record names would stay for ever. False when another owner has
+   *  added to it meanwhile. */
+  async #end({ params, key, value }: AsideRow, prefix: string): Promise<boolean> {
+    const { blocks } = this.#deps
+    const isAsTried = (now: Aside | undefined) => now?.copies.length === value!.copies.length
+    const done = await this.#update(params, (now) => (now && isAsTried(now) ? { ...now, state: 'done' } : now))
+    if (done?.state !== 'done') return false
+    for (const name of done.copies.flatMap(({ objects }) => objects))
+      await blocks.objects.delete(prefix + name, { timeoutMs: OBJECT_TIMEOUT_MS })
+    await blocks.bucket.delete(key)
+    return true
+  }
+
+  async #readCopy(prefix: string, { objects }: AsideCopy): Promise<Part[]> {
+    const found: Part[] = []
+    for (const name of objects) {
+      const bytes = await readWhole(this.#deps.blocks.objects, prefix + name, { timeoutMs: OBJECT_TIMEOUT_MS })
+      if (bytes === undefined) throw new CorruptError('object-missing', `${prefix}${name} is named and not there`)
+      found.push(...parts.decode(bytes))
+    }
+    return found
+  }
+
+  /** All of it was written before a deletion of its tenant that cannot be taken back. */
+  #isDeleted({ params: { tenant, partition, segment } }: AsideRow): boolean {
+    const deletes = this.#deps.blocks.manifest(tenant)?.manifest.deletes ?? []
+    return deletes.some(({ kind, state, positions }) => {
+      const position = positions[String(partition)]
+      return kind === 'tenant' && state === 'removed' && position != null && position.segment > Number(segment)
+    })
+  }
+
+  #update(
+    params: AsideRow['params'],
+    change: (before: Aside | undefined) => Aside | undefined,
+  ): Promise<Aside | undefined> {
+    const { blocks, clock, log, metrics } = this.#deps
+    const { bucket } = blocks
+    return updateRecord({ bucket, clock, log, metrics, record: asideRecord, params, mustBeReadable: true, change })
+  }
+
+  #rowsOf(partition: number): AsideRow[] {
+    return [...this.#table.rows()].filter(({ params }) => params.partition === partition)
+  }
+}
+
+export interface RetryDeps extends Pick<FlushDeps, 'builder'> {
+  /** Lists blocks of a segment that counts as flushed. */
+  readonly add: (owner: Holder, of: TenantSegment, built: readonly BuiltBlock[]) => Promise<void>
+}
+
+/** S2 */
+function isOwnFault(error: unknown): boolean {
+  if (error instanceof UnavailableError) return error.code === 'flush-build-failed'
+  if (error instanceof RefusedError) return error.code === 'err-carillon-manifest-too-large'
+  if (error instanceof CorruptError) return !error.code.startsWith('object-') && error.code !== 'block-damaged'
+  return !(error instanceof ConflictError)
+}
+
+const keyOf = (partition: number, segment: number, tenant: string): string => `${partition}/${segment}/${tenant}`
+
+function placeOf(key: string): [partition: number, segment: number, tenant: string] {
+  const [partition = '', segment = '', ...tenant] = key.split('/')
+  return [Number(partition), Number(segment), tenant.join('/')]
+}
+
+/** Objects of about OBJECT_BYTES_TARGET each. */
+async function* encodedParts(
+  read: AsyncIterable<{ readonly origin: FlushOrigin; readonly frames: AsyncIterable<SelectFrame> }>,
+): AsyncIterable<Uint8Array> {
+  let held: Part[] = []
+  let bytes = 0
+  for await (const { origin, frames } of read) {
+    held.push({ origin, frames: [] })
+    for await (const frame of frames) {
+      held.at(-1)!.frames.push(frame)
+      bytes += (frame.chunks?.length ?? 0) + frame.strings.length
+      if (bytes < OBJECT_BYTES_TARGET) continue
+      yield parts.encode(held)
+      held = [{ origin, frames: [] }]
+      bytes = 0
+    }
+  }
+  if (held.some(({ frames }) => frames.length > 0)) yield parts.encode(held)
+}
+
+/** Frames of one part lean on the strings of those before: they belong together, whichever objects they came in. */
+function joinedParts(found: readonly Part[]): Part[] {
+  const joined = new Map<number | undefined, Part>()
+  for (const { origin, frames } of found) {
+    const before = joined.get(origin.cut)
+    if (before === undefined) joined.set(origin.cut, { origin, frames: [...frames] })
+    else before.frames.push(...frames)
+  }
+  return [...joined.values()]
+}
