@@ -2,12 +2,14 @@
 //
 // Invariants
 //   C1  Sources go and results come in one change, and only while every source is listed as it was read (L17).
-//   C2  Results are hidden by what hides the sources: a deletion that came meanwhile over some of the sources only refuses the change.
+//   C2  Deletions that hold the sources hold the results: one that came meanwhile over some of the sources only refuses the change (D14).
+//       Those that the results were written without are being removed, and hold all sources (D12).
 //   C3  A block that is retired is never listed again: its objects are about to go.
 //   C4  Downsampled data knows its raw blocks under their new names, when no sample of them is missing there.
 import { ConflictError } from '../../shared/base/errors.ts'
 import type { BlockEntry, Manifest, RetiredBlock } from '../../shared/contracts/blocks.ts'
-import { isFinal, mayMerge, withEnded, withReplaced } from '../../shared/contracts/deletes.ts'
+import { isFinal, mayMerge, withEnded, withReplaced } from '../../shared/contracts/delete-rules.ts'
+import { isLeftOut } from '../../shared/contracts/left-out.ts'
 import { endingOf } from './plan.ts'
 
 export interface Replacement {
@@ -30,15 +32,16 @@ export function withReplacement(manifest: Manifest, replacement: Replacement): M
   const isMade = results.every(({ ulid }) => listed.has(ulid)) && names.every((ulid) => !listed.has(ulid))
   if (isMade) return undefined
   for (const { ulid, metaSha256 } of sources) {
-    if (listed.get(ulid)?.metaSha256 !== metaSha256) throw overtaken(`block ${ulid} is not listed any more`) // C1
+    if (listed.get(ulid)?.metaSha256 !== metaSha256 && !isLeftOut('commit'))
+      throw overtaken(`block ${ulid} is not listed any more`) // C1
   }
   if (manifest.retired.some(({ ulid }) => resultNames.includes(ulid))) throw overtaken('a result is retired') // C3
   const others = manifest.deletes.filter(({ id }) => !applied.includes(id))
   if (!mayMerge(others, names)) throw overtaken('a deletion came over some of the sources') // C2
   for (const id of applied) {
     const entry = manifest.deletes.find((each) => each.id === id)
-    const holds = entry !== undefined && isFinal(entry, nowMs) && names.every((ulid) => entry.blocks.includes(ulid))
-    if (!holds) throw overtaken(`deletion ${id} is not what it was`)
+    const holds = entry !== undefined && isFinal(entry) && names.every((ulid) => entry.blocks.includes(ulid))
+    if (!holds && !isLeftOut('commit')) throw overtaken(`deletion ${id} is not what it was`)
   }
   const left = manifest.blocks.filter(({ ulid }) => !names.includes(ulid))
   return {
@@ -104,15 +107,16 @@ export function withNothingToRemove(
   if (at < 0) return undefined
   const blocks = manifest.blocks.with(at, { ...manifest.blocks[at]!, ...(rules.length > 0 ? { rules } : {}) })
   const deletes = manifest.deletes.map((entry) => {
-    if (!applied.includes(entry.id)) return entry
+    if (!applied.includes(entry.id) || !isFinal(entry)) return entry
     return { ...entry, blocks: entry.blocks.filter((ulid) => ulid !== source.ulid) }
   })
   return { ...manifest, blocks, deletes }
 }
 
-/** Deletions that are done with become history. */
-export function withSettled(manifest: Manifest, ending: Omit<Parameters<typeof endingOf>[0], 'manifest'>): Manifest {
-  return { ...manifest, deletes: withEnded(manifest.deletes, endingOf({ ...ending, manifest })) }
+/** What time and flushes have brought about for deletions; undefined where that is nothing. */
+export function withSettled(manifest: Manifest, ending: Omit<Parameters<typeof endingOf>[0], 'manifest'>) {
+  const next = withEnded(manifest, endingOf({ ...ending, manifest }))
+  return next === manifest ? undefined : next
 }
 
 /** Retired blocks whose objects are gone. */

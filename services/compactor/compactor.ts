@@ -54,7 +54,7 @@ const STEPS_PER_TURN = 32
 const DOWNSAMPLE_GAP_MS = 6 * HOUR_MS
 const STORE_SWEEP_MS_MAX = 5 * 60_000
 const RETRY_MS_MAX = HOUR_MS
-const HALF_DONE_MS = 15_000
+const HALF_DONE_MS = 5_000
 const UPLOADS_LOOK_MS = 500
 const SCRUB_LOOK_MS = 30_000
 /** Renewals of a lease within the time after which it is lost. */

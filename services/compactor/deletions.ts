@@ -1,41 +1,46 @@
-// Deletions: brings one into the tenant's manifest and into every partition log, and takes it back (L12; contracts/deletes.ts says what it
-// means).
+// Deletions: brings one into the tenant's manifest, finds where it stands in every partition log, and takes it back: rules D1 to D6 and D12 of
+// contracts/delete-rules.ts, where the changes of the manifest are.
 //
 // Invariants
-//   R1  The entry stands in the manifest before the first record is written, and is `active` only when all records are stored. Every step may
-//       be done again: records are written once by compare-and-set on their own subjects, so whoever finds a deletion half done completes it.
-//   R2  A record that a flush has met is never written again: its place stands in the manifest before the log may lose it.
-//   R3  A deletion is taken back only while its window is open, and never once its samples may be on their way out: both are changes of one
-//       manifest.
+//   R1  The entry stands in the manifest before the first fence is written. Every step may be done again, by anybody, at once.
+//   R2  Nothing is answered 2xx before the entry says so; one that is refused or not placed yet hides nothing.
 import { type Clock, sleep } from '../../shared/base/clock.ts'
-import { ConflictError, CorruptError, RefusedError, textOf, UnavailableError } from '../../shared/base/errors.ts'
+import {
+  CarillonError,
+  ConflictError,
+  CorruptError,
+  RefusedError,
+  textOf,
+  UnavailableError,
+} from '../../shared/base/errors.ts'
 import type { Blocks } from '../../shared/blocks/port.ts'
-import { ask } from '../../shared/bus/ask.ts'
-import type { Bus } from '../../shared/bus/port.ts'
+import type { Bus, LogMessage } from '../../shared/bus/port.ts'
 import type { DeleteEntry, Manifest } from '../../shared/contracts/blocks.ts'
+import {
+  type Looker,
+  withDelete,
+  withPositions,
+  withUndone,
+  withWindowsEnded,
+} from '../../shared/contracts/delete-rules.ts'
 import {
   type CleanAsk,
   type CleanReply,
   type DeleteReply,
   deleteSubject,
   encodeDelete,
-  encodeUndelete,
   ID_SHAPE,
-  isHiding,
   type ListAsk,
   type ListReply,
   type RemoveAsk,
   SELECTORS_MAX,
   type UndoAsk,
-  undeleteSubject,
-  withDelete,
-  withState,
-  withWindowsEnded,
 } from '../../shared/contracts/deletes.ts'
-import { logName } from '../../shared/contracts/log.ts'
-import { metadata } from '../../shared/contracts/read.ts'
+import { isLeftOut } from '../../shared/contracts/left-out.ts'
+import { decodeMark, logName, type Mark, markSubject } from '../../shared/contracts/log.ts'
 import type { LogPosition } from '../../shared/contracts/write.ts'
 import type { Membership } from '../../shared/membership/membership.ts'
+import type { Place } from '../../shared/model/place.ts'
 import type { Log } from '../../shared/telemetry/log.ts'
 import { compileMatchers } from '../../shared/tsdb/matcher-set.ts'
 
@@ -43,25 +48,29 @@ export interface DeletionDeps {
   readonly bus: Bus
   readonly clock: Clock
   readonly log: Log
-  readonly membership: Pick<Membership, 'partitionCount' | 'readers'>
+  readonly membership: Pick<Membership, 'partitionCount' | 'confirm' | 'isConfirmed'>
   readonly blocks: () => Blocks
   readonly config: { readonly undoMs: number }
   /** Called when windows were ended: what is hidden may be removed now. */
   readonly onCleaned: (tenant: string) => void
 }
 
-const APPEND_TIMEOUT_MS = 5_000
-const APPEND_TRIES_MAX = 4
-const RETRY_MS = 200
-/** How long an owner may take to apply a record before the answer goes out without it. */
-const APPLIED_WAIT_MS = 5_000
-/** A deletion that has been half done for so long has lost who asked for it. */
+const LOG_TIMEOUT_MS = 5_000
+/** How long a deletion waits for the ring to be confirmed. */
+const CONFIRM_MS = 8_000
+/** Tries to place one, each after a longer wait; more are made by whoever finds it half done. */
+const PLACE_TRIES_MAX = 4
+const RETRY_MS = 250
+/** A deletion that has been placing for so long has lost who asked for it (D5). */
 const ABANDONED_MS = 60_000
+const REFRESH_MS = 5_000
 
 export class Deletions {
   private readonly deps: DeletionDeps
-  /** Ids that are being completed here. */
+  /** Ids that are being placed here. */
   private readonly underWay = new Set<string>()
+  /** Since when entries are seen to be placing, monotonic. Bound: forgotten when they are not any more. */
+  private readonly placingSince = new Map<string, number>()
 
   constructor(deps: DeletionDeps) {
     this.deps = deps
@@ -70,167 +79,197 @@ export class Deletions {
   async remove(asked: RemoveAsk): Promise<DeleteReply> {
     checkAsked(asked)
     const { blocks, clock, config, log, membership } = this.deps
-    const { tenant, id, kind, selectors, startMs, endMs, askedBy } = asked
-    const partitions = Array.from({ length: membership.partitionCount() }, (_, partition) => partition)
-    if (partitions.length === 0) throw new UnavailableError('err-carillon-no-ring', 'no partition is known yet')
+    const { tenant, kind, selectors, startMs, endMs, askedBy, asOf } = asked
+    const id = isLeftOut('same-id') ? `${asked.id}${Math.trunc(clock.monotonic())}` : asked.id
     const askedAtMs = clock.now()
+    if (!isLeftOut('ring')) await membership.confirm(CONFIRM_MS) // D1: what is added from here on was not written before the ask
     const times = { startMs, endMs, askedAtMs, undoUntilMs: askedAtMs + config.undoMs }
     const entry = { id, kind, selectors, askedBy, ...times }
-    const { manifest } = await blocks().update(tenant, (before) => withDelete(before, entry, partitions)) // R1
+    const { manifest } = await blocks().update(tenant, (before) =>
+      withDelete(before, { entry, partitions: this.partitions(), asOf }, this.looker()),
+    )
     log.info({ tenant, id, kind, askedBy, selectors, startMs, endMs }, 'a deletion was asked for')
-    return this.complete(tenant, entryOf(manifest, id))
+    return this.answer(tenant, entryOf(manifest, id))
   }
 
   async undo({ tenant, id, askedBy }: UndoAsk): Promise<DeleteReply> {
     const { blocks, clock, log } = this.deps
-    const { manifest } = await blocks().update(tenant, (before) => {
-      const entry = entryOf(before, id)
-      if (entry.state === 'undoing' || entry.state === 'undone') return undefined
-      if (entry.state === 'removed' || entry.undoUntilMs < clock.now()) {
-        const text = `deletion ${id} could be taken back until ${new Date(entry.undoUntilMs).toISOString()}`
-        throw new RefusedError('err-carillon-undo-over', text, { status: 409 }) // R3
-      }
-      return withState(before, id, { from: ['pending', 'active'], to: 'undoing', by: askedBy })
-    })
+    const undone = () =>
+      blocks().update(tenant, (before) => withUndone(before, id, { by: askedBy, nowMs: clock.now() }))
+    let { manifest } = await undone()
+    if (!manifest.deletes.some((entry) => entry.id === id)) {
+      await blocks().refresh(REFRESH_MS) // it may have been made just now
+      manifest = (await undone()).manifest
+    }
+    const entry = entryOf(manifest, id)
     log.info({ tenant, id, askedBy }, 'a deletion is taken back')
-    return this.complete(tenant, entryOf(manifest, id))
+    return { entry, position: [] }
   }
 
   async clean({ tenant, askedBy }: CleanAsk): Promise<CleanReply> {
-    const { blocks, clock, log, onCleaned } = this.deps
+    const { blocks, log, onCleaned } = this.deps
+    await blocks().refresh(REFRESH_MS)
     let endedCount = 0
     await blocks().update(tenant, (before) => {
-      const deletes = withWindowsEnded(before.deletes, clock.now())
-      endedCount = deletes.filter((entry, i) => entry !== before.deletes[i]).length
-      return endedCount === 0 ? undefined : { ...before, deletes }
+      endedCount = before.deletes.filter(({ state }) => state === 'active').length
+      return withWindowsEnded(before)
     })
     log.info({ tenant, askedBy, endedCount }, 'the undo windows of deletions were ended')
     onCleaned(tenant)
     return { endedCount }
   }
 
-  async list({ tenant }: ListAsk): Promise<ListReply> {
+  async list({ tenant, isBrief }: ListAsk): Promise<ListReply> {
+    if (!isBrief) await this.deps.blocks().refresh(REFRESH_MS)
     const manifest = this.deps.blocks().manifest(tenant)?.manifest
+    const version = manifest?.version ?? 0
+    if (isBrief) return { version, deletes: [] }
     const deletedAtMs = manifest?.deletedAtMs
-    return { deletes: manifest?.deletes ?? [], ...(deletedAtMs === undefined ? {} : { deletedAtMs }) }
+    return { version, deletes: manifest?.deletes ?? [], ...(deletedAtMs === undefined ? {} : { deletedAtMs }) }
   }
 
-  /** Completes what was left half done. */
+  /** Places what was left half done, and settles what an older version has left (D5). */
   async completeAbandoned(): Promise<void> {
     const { blocks, clock, log } = this.deps
+    const seen = new Set<string>()
     for (const tenant of blocks().tenants()) {
-      for (const entry of halfDone(blocks(), tenant)) {
-        if (clock.now() - entry.askedAtMs < ABANDONED_MS || this.underWay.has(entry.id)) continue
-        try {
-          await this.complete(tenant, entry)
-          log.warn({ tenant, id: entry.id }, 'a deletion that was left half done was completed')
-        } catch (error) {
-          log.warn({ tenant, id: entry.id, reason: textOf(error) }, 'a deletion is half done')
-        }
-      }
-    }
-  }
-
-  /** Does what is left to do of a deletion, from whichever state. */
-  private async complete(tenant: string, entry: DeleteEntry): Promise<DeleteReply> {
-    const { id } = entry
-    this.underWay.add(id)
-    try {
-      let { state } = entry
-      let position: LogPosition[] = []
-      let newest = entry
-      if (state === 'pending' || state === 'undoing') {
-        position = await this.writeAll(entry, deleteSubject, encodeDelete({ ...entry, tenant }))
-      }
-      if (state === 'pending') {
-        newest = await this.change(tenant, id, { from: ['pending'], to: 'active' })
-        state = newest.state // somebody may have taken it back meanwhile
-      }
-      if (state === 'undoing') {
-        position = await this.writeAll(entry, undeleteSubject, encodeUndelete({ id, tenant }))
-        newest = await this.change(tenant, id, { from: ['undoing'], to: 'undone', nowMs: this.deps.clock.now() })
-      }
-      await this.waitUntilApplied(tenant, position)
-      return { entry: newest, position }
-    } finally {
-      this.underWay.delete(id)
-    }
-  }
-
-  private async change(
-    tenant: string,
-    id: string,
-    change: { from: DeleteEntry['state'][]; to: DeleteEntry['state']; nowMs?: number },
-  ): Promise<DeleteEntry> {
-    const { manifest } = await this.deps.blocks().update(tenant, (before) => withState(before, id, change))
-    return entryOf(manifest, id)
-  }
-
-  /** One record in each partition log that the deletion names. */
-  private async writeAll(
-    { id, positions }: DeleteEntry,
-    subjectOf: (partition: number, id: string) => string,
-    payload: Uint8Array,
-  ): Promise<LogPosition[]> {
-    const written = Object.entries(positions).map(async ([key, known]) => {
-      const partition = Number(key)
-      const isFlushed = known !== null && subjectOf === deleteSubject // R2
-      const seq = isFlushed ? known.seq : await this.writeOnce(partition, subjectOf(partition, id), payload)
-      const { incarnation } = await this.deps.bus.logs.state(logName(partition))
-      return { partition, incarnation, seq }
-    })
-    return Promise.all(written)
-  }
-
-  /** The sequence of the record, written now or before. */
-  private async writeOnce(partition: number, subject: string, payload: Uint8Array): Promise<number> {
-    const { bus, clock } = this.deps
-    const log = logName(partition)
-    for (let attempt = 1; ; attempt++) {
       try {
-        const options = { timeoutMs: APPEND_TIMEOUT_MS, expectedLastSubjectSeq: 0 }
-        return (await bus.logs.append(log, subject, payload, options)).seq
+        const manifest = soundManifest(blocks(), tenant)
+        if (manifest?.isUnsettled) await blocks().update(tenant, () => undefined)
+        for (const known of manifest?.deletes ?? []) {
+          const { id, state } = known
+          if (state !== 'placing') continue
+          const key = `${tenant} ${id}`
+          seen.add(key)
+          const since = this.placingSince.get(key) ?? clock.monotonic()
+          this.placingSince.set(key, since)
+          if (clock.monotonic() - since < ABANDONED_MS || isLeftOut('abandoned') || this.underWay.has(key)) continue
+          const { entry } = await this.place(tenant, known)
+          log.warn({ tenant, id, state: entry.state }, 'a deletion was left half done')
+        }
       } catch (error) {
-        if (!(error instanceof ConflictError) && !(error instanceof UnavailableError)) throw error
-        const isLast = attempt === APPEND_TRIES_MAX
-        if (error instanceof ConflictError) {
-          const { messages } = await bus.logs.lastPerSubject(log, [subject], APPEND_TIMEOUT_MS)
-          if (messages[0] !== undefined) return messages[0].seq
-        }
-        if (isLast) {
-          const text = `partition ${partition} did not take the record; it is written as soon as it does`
-          throw new UnavailableError('err-carillon-delete-pending', text, { cause: error })
-        }
+        if (!(error instanceof CarillonError)) throw error
+        log.warn({ tenant, reason: textOf(error) }, 'a deletion is half done')
       }
-      await sleep(clock, RETRY_MS * attempt)
+    }
+    for (const key of this.placingSince.keys()) if (!seen.has(key)) this.placingSince.delete(key)
+  }
+
+  private partitions(): number[] {
+    const { membership } = this.deps
+    if (!membership.isConfirmed() && !isLeftOut('ring'))
+      throw new UnavailableError('err-carillon-ring-unconfirmed', 'this compactor may not know of all partitions')
+    const count = membership.partitionCount()
+    if (count === 0) throw new UnavailableError('err-carillon-no-ring', 'no partition is known yet')
+    return Array.from({ length: count }, (_, partition) => partition)
+  }
+
+  private looker(): Looker {
+    const { blocks, clock } = this.deps
+    return { nowMs: clock.now(), flushed: (partition) => blocks().flushed(partition) }
+  }
+
+  /** What an entry's state says of the ask for it (D6). */
+  private async answer(tenant: string, known: DeleteEntry): Promise<DeleteReply> {
+    const { entry, position } =
+      known.state === 'placing' ? await this.place(tenant, known) : { entry: known, position: [] }
+    if (entry.state === 'undone')
+      throw new RefusedError('err-carillon-undone', `deletion ${entry.id} was taken back`, { status: 409 })
+    if (entry.state !== 'placing') return { entry, position }
+    const open = Object.entries(entry.positions).flatMap(([partition, place]) => (place === null ? [partition] : []))
+    const text = `deletion ${entry.id} is not in force yet: it waits for partitions ${open.join(', ')}, and goes on; ask again`
+    throw new UnavailableError('err-carillon-delete-pending', text) // R2
+  }
+
+  /** Finds where an entry stands in every partition (D2 to D4), as far as they tell. */
+  private async place(tenant: string, known: DeleteEntry): Promise<DeleteReply> {
+    const { blocks, clock, config } = this.deps
+    const { id } = known
+    const key = `${tenant} ${id}`
+    const position: LogPosition[] = []
+    this.underWay.add(key)
+    try {
+      let entry = known
+      for (let attempt = 0; ; attempt++) {
+        if (entry.state !== 'placing' || attempt === PLACE_TRIES_MAX) return { entry, position }
+        if (attempt > 0) await sleep(clock, RETRY_MS * 2 ** (attempt - 1))
+        const found = await this.fenceAll(tenant, entry)
+        for (const [partition, { incarnation, seq }] of found) position.push({ partition, incarnation, seq })
+        await blocks().refresh(REFRESH_MS) // what others, or this process, have made of it
+        const nowMs = clock.now()
+        const change = (before: Manifest) => withPositions(before, id, { found, nowMs, undoMs: config.undoMs })
+        entry = entryOf((await blocks().update(tenant, change)).manifest, id)
+      }
+    } finally {
+      this.underWay.delete(key)
     }
   }
 
-  /** Until the owners have applied the records, so that whoever reads next does not see what was deleted. One that does not say so in time is
-   *  not waited for: it applies the record before anything that comes later. */
-  private async waitUntilApplied(tenant: string, position: readonly LogPosition[]): Promise<void> {
-    const { bus, log, membership } = this.deps
-    const asked = position.flatMap(({ partition, incarnation, seq }) =>
-      membership.readers(partition).map(async (id) => {
-        const place = { partition, tenant, watermark: Number.MAX_SAFE_INTEGER, minSeq: seq, incarnation }
-        const request = { ...place, waitMs: APPLIED_WAIT_MS, metric: '\u0000', limit: 1 }
-        try {
-          await ask(bus, metadata, { id }, request, { timeoutMs: APPLIED_WAIT_MS })
-        } catch (error) {
-          log.debug({ partition, id, reason: textOf(error) }, 'an owner has not said that it applied a deletion')
-        }
-      }),
-    )
-    await Promise.all(asked)
+  /** D2 and D3, for each partition whose position is not known. */
+  private async fenceAll(tenant: string, entry: DeleteEntry): Promise<Map<number, Place>> {
+    const payload = encodeDelete({ ...entry, tenant })
+    const open = Object.entries(entry.positions).flatMap(([key, place]) => (place === null ? [Number(key)] : []))
+    const found = new Map<number, Place>()
+    const fence = async (partition: number) => {
+      try {
+        const place = await this.fence(partition, entry.id, payload)
+        if (place !== undefined) found.set(partition, place)
+      } catch (error) {
+        if (!(error instanceof UnavailableError) && !(error instanceof ConflictError)) throw error
+        this.deps.log.debug({ partition, id: entry.id, reason: textOf(error) }, 'a deletion was not placed')
+      }
+    }
+    await Promise.all(open.map(fence))
+    return found
+  }
+
+  /** Where a fence stands that was appended now; undefined when that cannot be said. */
+  private async fence(partition: number, id: string, payload: Uint8Array): Promise<Place | undefined> {
+    const { logs } = this.deps.bus
+    const log = logName(partition)
+    const [mark, subject] = [markSubject(partition), deleteSubject(partition, id)]
+    const before = await logs.state(log)
+    if (isLeftOut('append')) return this.endOf(partition, before)
+    const { seq } = await logs.append(log, subject, payload, { timeoutMs: LOG_TIMEOUT_MS })
+    const isExact = !isLeftOut('exact-mark')
+    const told = await logs.lastPerSubject(log, [mark, subject], LOG_TIMEOUT_MS, isExact ? seq : undefined)
+    const { incarnation } = await logs.state(log)
+    const newest = markIn(told.messages, mark)
+    if (newest === undefined) return undefined
+    const hasFence = told.messages.some((message) => message.subject === subject && message.seq === seq)
+    const isSound = told.upToSeq >= seq && hasFence && newest.seq < seq && incarnation === before.incarnation // D3
+    return isSound || !isExact ? { incarnation, segment: newest.mark.number, seq } : undefined
+  }
+
+  /** Only for the counter-proof of D2: the end of the log as it is read, which may be an old one. */
+  private async endOf(
+    partition: number,
+    { lastSeq, incarnation }: { readonly lastSeq: number; readonly incarnation: string },
+  ): Promise<Place | undefined> {
+    const subject = markSubject(partition)
+    const { messages } = await this.deps.bus.logs.lastPerSubject(logName(partition), [subject], LOG_TIMEOUT_MS)
+    const newest = markIn(messages, subject)
+    return newest && { incarnation, segment: newest.mark.number, seq: lastSeq }
   }
 }
 
-function halfDone(blocks: Blocks, tenant: string): readonly DeleteEntry[] {
+/** The newest mark, if it can be read. */
+function markIn(messages: readonly LogMessage[], subject: string): { mark: Mark; seq: number } | undefined {
+  const message = messages.find((each) => each.subject === subject)
+  if (message === undefined) return undefined
   try {
-    const deletes = blocks.manifest(tenant)?.manifest.deletes ?? []
-    return deletes.filter((entry) => isHiding(entry) && entry.state !== 'active')
+    return { mark: decodeMark(message.payload), seq: message.seq }
   } catch (error) {
-    if (error instanceof CorruptError) return [] // named by the turns of compaction
+    if (error instanceof RefusedError) return undefined // its leader writes another one
+    throw error
+  }
+}
+
+function soundManifest(blocks: Blocks, tenant: string): Manifest | undefined {
+  try {
+    return blocks.manifest(tenant)?.manifest
+  } catch (error) {
+    if (error instanceof CorruptError) return undefined // named by the turns of compaction
     throw error
   }
 }
@@ -242,12 +281,13 @@ function entryOf(manifest: Manifest, id: string): DeleteEntry {
 }
 
 /** What owners could not apply is refused here. */
-function checkAsked({ id, selectors, startMs, endMs }: RemoveAsk): void {
+function checkAsked({ id, selectors, startMs, endMs, asOf }: RemoveAsk): void {
   const refuse = (text: string) => new RefusedError('err-carillon-bad-request', text)
   if (!ID_SHAPE.test(id)) throw refuse(`the id of a deletion has 1 to 40 letters and digits, got "${id.slice(0, 50)}"`)
   if (selectors.length === 0) throw refuse('no match[] parameter provided')
   if (selectors.length > SELECTORS_MAX) throw refuse(`${selectors.length} selectors came, at most ${SELECTORS_MAX} go`)
   if (!Number.isSafeInteger(startMs) || !Number.isSafeInteger(endMs)) throw refuse('start and end are milliseconds')
   if (endMs < startMs) throw refuse('end is before start')
+  if (!Number.isSafeInteger(asOf)) throw refuse('asOf is the version of a manifest')
   for (const matchers of selectors) compileMatchers(matchers)
 }

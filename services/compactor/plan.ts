@@ -6,13 +6,14 @@
 // long is rewritten once, not three times.
 //
 // Invariants
-//   P1  Merged are only blocks of the same range, raw ones, with the same pending deletes, none of them set aside.
+//   P1  Merged are only blocks of the same range, raw ones, that the same deletions hold (D14), none of them set aside.
 //   P2  Every block that goes into a merge comes out of it in one at least 1 + lateRatio times as large (by the bytes that went in): so a
 //       block of 24 h is not rewritten for every straggler, and no sample more often than the logarithm of what it was merged with.
 //   P3  Every step leaves fewer blocks, fewer pending deletes, or fewer rules to apply: planning over and over ends.
 //   P4  Steps of one plan share no block.
 import type { BlockEntry, DeleteEntry, Manifest } from '../../shared/contracts/blocks.ts'
-import { isFinal, isHiding, withEnded } from '../../shared/contracts/deletes.ts'
+import { isFinal, withEnded } from '../../shared/contracts/delete-rules.ts'
+import { isLeftOut } from '../../shared/contracts/left-out.ts'
 import type { Matcher } from '../../shared/model/matcher.ts'
 import { downsampleSteps } from './plan-downsample.ts'
 import { longestKeepMs, type Policy } from './policy.ts'
@@ -75,7 +76,7 @@ export interface DropStep {
   readonly why: 'age' | 'size'
 }
 
-/** Delete entries that are done become history. */
+/** Windows of deletions that are over end, deletions that are done become history. */
 export interface SettleStep {
   readonly kind: 'settle'
 }
@@ -174,18 +175,19 @@ function isComplete({ manifest, settings, nowMs, flushed, isForced }: PlanInput,
   })
 }
 
-/** The ids of the deletes that hide samples of the block. */
+/** The ids of the deletes that hold the block. */
 function pendingOf(hiders: Hiders, { ulid }: BlockEntry): string {
+  if (isLeftOut('merge-same')) return ''
   const ids = hiders.get(ulid)?.map(({ id }) => id) ?? []
   return ids.sort().join(' ')
 }
 
-/** The deletions that hide samples of each block. */
+/** The deletions that hold each block: those that are being placed, too. */
 type Hiders = ReadonlyMap<string, readonly DeleteEntry[]>
 
 function hidersIn({ deletes }: Manifest): Hiders {
   const hiders = new Map<string, DeleteEntry[]>()
-  for (const entry of deletes.filter(isHiding)) {
+  for (const entry of deletes.filter(({ state }) => state !== 'undone')) {
     for (const ulid of entry.blocks) {
       const known = hiders.get(ulid)
       if (known === undefined) hiders.set(ulid, [entry])
@@ -226,7 +228,7 @@ function rewriteSteps(input: PlanInput, hiders: Hiders, blocks: readonly BlockEn
 function rewriteOf(input: PlanInput, hiders: Hiders, sources: readonly BlockEntry[], why: MergeStep['why']): MergeStep {
   const { nowMs, policy } = input
   const first = sources[0]!
-  const deletes = (hiders.get(first.ulid) ?? []).filter((entry) => isFinal(entry, nowMs))
+  const deletes = (hiders.get(first.ulid) ?? []).filter(isFinal)
   const endMs = newestOf(sources)
   const keeps = policy.rules.map(({ matchers, keepMs }) => ({ matchers, beforeMs: hourBefore(nowMs, keepMs) }))
   const hasEnd = policy.keepMs !== Number.POSITIVE_INFINITY
@@ -269,12 +271,9 @@ function dropSteps({ manifest, nowMs, policy }: PlanInput): DropStep[] {
 
 // ---- deletes ----
 
-/** Entries that no block waits for, and that none can join any more. */
+/** Whether time and flushes have brought about something for deletions. */
 function settleSteps(input: PlanInput): SettleStep[] {
-  const { deletes } = input.manifest
-  const left = withEnded(deletes, endingOf(input))
-  const isNew = left.length !== deletes.length || left.some((entry, index) => entry !== deletes[index])
-  return isNew ? [{ kind: 'settle' }] : []
+  return withEnded(input.manifest, endingOf(input)) === input.manifest ? [] : [{ kind: 'settle' }]
 }
 
 /** What `withEnded` asks for. */

@@ -33,7 +33,7 @@ export async function scrubManifest(tenant: string, deps: ManifestScrub): Promis
     const from = await restore(tenant, deps)
     const state = from === undefined ? 'damaged' : 'repaired'
     findings.push({ ...about('', damage), state, ...(from === undefined ? {} : { from }) })
-    await deps.blocks.refresh({ tenant }, REFRESH_MS)
+    await deps.blocks.refresh(REFRESH_MS)
   } catch (error) {
     if (!(error instanceof CarillonError)) throw error
     findings.push({ ...about('', `${damage}; it was not made anew: ${error.message}`), state: 'damaged' })

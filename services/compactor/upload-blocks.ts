@@ -2,7 +2,7 @@
 import { RefusedError } from '../../shared/base/errors.ts'
 import { entryOf } from '../../shared/blocks/entry.ts'
 import type { BlockEntry, Manifest } from '../../shared/contracts/blocks.ts'
-import { isHiding, withReplaced } from '../../shared/contracts/deletes.ts'
+import { isUnderWay, withReplaced } from '../../shared/contracts/delete-rules.ts'
 import type { UploadRecord } from '../../shared/contracts/uploads.ts'
 import { blockMeta, blockUlid, metaBytes } from '../../shared/tsdb/block/meta.ts'
 import { sha256Of } from '../../shared/wire/sha256.ts'
@@ -34,7 +34,7 @@ export function withUploaded(
 
 /** Nothing is added to a tenant while it is being deleted. */
 export function assertMayCome(manifest: Manifest | undefined): void {
-  const deletion = manifest?.deletes.find((entry) => entry.kind === 'tenant' && isHiding(entry))
+  const deletion = manifest?.deletes.find((entry) => entry.kind === 'tenant' && isUnderWay(entry))
   if (deletion === undefined) return
   const text = `tenant "${manifest!.tenant}" is being deleted (${deletion.id}): upload when that is done or taken back`
   throw new RefusedError('err-carillon-upload-tenant-deleted', text, { status: 409 })

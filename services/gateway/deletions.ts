@@ -2,8 +2,9 @@
 // for administrators; the tenant is named by `?tenant=` or X-Scope-OrgID. What is not understood deletes nothing: unknown parameters, empty
 // times (an unset variable of a script) and other words for `preview` are refused.
 //
-// Answers 204 when the deletion stands in every partition log and hides all blocks, with where it stands in X-Carillon-Log-Position: a read that
-// waits for that position does not see what was deleted.
+// Answers 204 when the deletion is in force everywhere, with where it stands in X-Carillon-Log-Position: a read that waits for that position, or a
+// strong one, does not see what was deleted. 503 `err-carillon-delete-pending`: it is not yet, hides nothing, and goes on. To ask again with
+// the same `id` is to ask for the same deletion.
 import type { Clock } from '../../shared/base/clock.ts'
 import { RefusedError, UnavailableError } from '../../shared/base/errors.ts'
 import { hex, type Random } from '../../shared/base/random.ts'
@@ -89,10 +90,12 @@ export function deletionRoutes({ bus, clock, random, config }: DeletionDeps): re
     what: Pick<deletes.RemoveAsk, 'kind' | 'selectors' | 'startMs' | 'endMs'>,
   ): Promise<Answer> {
     const id = single(pairs, 'id') ?? `${clock.now().toString(36)}${hex(random.bytes(8))}` // by age where they are listed
-    const request = { tenant: tenantOf(exchange, pairs), id, ...what, askedBy: askerOf(exchange) }
+    const tenant = tenantOf(exchange, pairs)
+    const { version: asOf } = await asked(exchange, deletes.list, { tenant, isBrief: true }) // D6
+    const request = { tenant, id, ...what, askedBy: askerOf(exchange), asOf }
     const { position } = await asked(exchange, deletes.remove, request)
-    const headers = { 'X-Carillon-Deletion': id, [POSITION_HEADER]: formatPosition(position) }
-    return { status: 204, headers }
+    const at = position.length === 0 ? {} : { [POSITION_HEADER]: formatPosition(position) }
+    return { status: 204, headers: { 'X-Carillon-Deletion': id, ...at } }
   }
 
   async function preview(exchange: Exchange, pairs: Pairs): Promise<Answer> {
@@ -120,8 +123,8 @@ export function deletionRoutes({ bus, clock, random, config }: DeletionDeps): re
   async function undoDeletion(exchange: Exchange): Promise<Answer> {
     const tenant = tenantOf(exchange, await read(exchange))
     const request = { tenant, id: exchange.params['id']!, askedBy: askerOf(exchange) }
-    const { position } = await asked(exchange, deletes.undo, request)
-    return { status: 204, headers: { [POSITION_HEADER]: formatPosition(position) } }
+    await asked(exchange, deletes.undo, request)
+    return { status: 204 }
   }
 
   async function tenantStatus(exchange: Exchange): Promise<Answer> {

@@ -5,17 +5,18 @@
 //   G2  Metadata, and the newest exemplars, that stand only before M(f), or in batches of earlier epochs, are stated again before
 //       `flushed.<p>` becomes f (flush.ts), and with that before they are purged.
 //   G3  A segment leaves memory when the flush was seen `drop-after` ago; an owner that holds something else than what was flushed uploads it
-//       as a supplement before. So does one that had to begin again with what it left behind, which nobody is shown (D10).
+//       as a supplement before (D10, D11). So does one that had to begin again with what it left behind, which nobody is shown.
 import { sleep } from '../../shared/base/clock.ts'
-import type { BlockEntry, Manifest } from '../../shared/contracts/blocks.ts'
-import { withFlushed } from '../../shared/contracts/deletes.ts'
+import type { BlockEntry } from '../../shared/contracts/blocks.ts'
+import { whyNotListed, withListed } from '../../shared/contracts/delete-rules.ts'
 import { logName } from '../../shared/contracts/log.ts'
+import { isBefore } from '../../shared/model/place.ts'
 import type { IngesterConfig } from './config.ts'
 import { buildAndUpload, digestOf, type FlushDeps, type Holder } from './flush.ts'
 import type { BuiltBlock } from './flush-build.ts'
 import { isMark } from './log-checks.ts'
 import type { Owner } from './owner.ts'
-import { restate } from './restate.ts'
+import { placesGone, restate } from './restate.ts'
 
 export interface AfterFlushDeps extends FlushDeps {
   readonly config: IngesterConfig
@@ -86,6 +87,7 @@ export async function dropFlushed(owner: Owner, seen: FlushedSeen, deps: AfterFl
   if (owner.state !== state) return
   owner.drop(upTo)
   metrics.dropped.inc(count)
+  forgetGone(owner, deps)
   log.info({ partition, segment: upTo }, 'segments up to this one left memory')
 }
 
@@ -107,38 +109,45 @@ async function supplement(owner: Holder, segment: number, deps: AfterFlushDeps):
     if (head.sampleCountOf(segment) === 0) continue
     try {
       const built = await buildAndUpload(owner, { tenant, segment }, deps)
-      await addSupplement(owner, { tenant, segment }, built, deps)
+      const refused = await addSupplement(owner, { tenant, segment }, built, deps)
       deps.asides.forget(owner.partition, { tenant, segment })
+      if (refused.length === 0) continue
+      deps.metrics.refused.inc(refused.length)
+      const text = 'samples that no block holds come too late: deletions of then are forgotten, so they are not added'
+      deps.log.error({ partition: owner.partition, segment, tenant, blocks: refused }, text) // D11
     } catch (error) {
       if (!(await deps.asides.take(owner, { tenant, segment }, error, deps))) throw error // U4
     }
   }
 }
 
-/** Lists blocks of a segment that counts as flushed. */
+/** Lists blocks of a segment that counts as flushed. Answers those that are refused, because deletions of then are forgotten (D11). */
 export async function addSupplement(
-  { partition, state }: Holder,
+  { partition }: Holder,
   { tenant, segment }: { readonly tenant: string; readonly segment: number },
   built: readonly BuiltBlock[],
   { blocks, metrics }: Pick<FlushDeps, 'blocks' | 'metrics'>,
-): Promise<void> {
+): Promise<readonly string[]> {
   const entries = built.map(
     ({ entry }): BlockEntry =>
       entry.origin.kind === 'flush' ? { ...entry, origin: { ...entry.origin, isSupplement: true } } : entry,
   )
-  const known = state.deletions.of(tenant)
   let addedCount = 0
+  let refused: readonly string[] = []
   await blocks.update(tenant, (manifest) => {
-    const fresh = missingIn(manifest, entries)
-    addedCount = fresh.length
-    if (fresh.length === 0) return undefined
-    const deletes = withFlushed(manifest.deletes, { partition, segment, known, blocks: fresh })
-    return { ...manifest, blocks: [...manifest.blocks, ...fresh], deletes }
+    refused = entries.filter((entry) => whyNotListed(manifest, entry) === 'forgotten').map(({ ulid }) => ulid)
+    const next = withListed(manifest, { partition, segment, blocks: entries })
+    addedCount = next === undefined ? 0 : next.blocks.length - manifest.blocks.length
+    return next
   })
   metrics.supplements.inc(addedCount)
+  return refused
 }
 
-function missingIn({ blocks, retired }: Manifest, entries: readonly BlockEntry[]): BlockEntry[] {
-  const known = new Set([...blocks, ...retired].map(({ ulid }) => ulid))
-  return entries.filter(({ ulid }) => !known.has(ulid))
+/** Metadata of a tenant that was deleted for good (D15). */
+function forgetGone({ state, partition }: Owner, { blocks }: AfterFlushDeps): void {
+  for (const tenant of state.metadata.tenantsHeld()) {
+    const gone = placesGone(blocks, tenant, partition)
+    if (gone.length > 0) state.metadata.forget(tenant, (place) => gone.some((end) => isBefore(place, end)))
+  }
 }

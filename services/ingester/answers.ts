@@ -25,6 +25,7 @@ import type { RefCursor } from '../../shared/tsdb/head/ref-cursor.ts'
 import type { StringTable } from '../../shared/tsdb/head/string-table.ts'
 import { describe } from './damage.ts'
 import { FrameBuilder } from './frames.ts'
+import type { IsShown } from './hiding.ts'
 import type { Owner } from './owner.ts'
 import type { PartitionState } from './partition-state.ts'
 
@@ -171,20 +172,20 @@ function stringsOf(
   return { stamp, values: asked.limit > 0 ? values.slice(0, asked.limit) : values }
 }
 
-export function metadataOf(owner: Owner, asked: MetadataAsk): MetadataReply {
+export function metadataOf(owner: Owner, asked: MetadataAsk, isShown: IsShown): MetadataReply {
   const { tenant, metric, limit } = asked
-  const rows = owner.state.metadata.of(tenant, metric === '' ? undefined : metric)
+  const rows = owner.state.metadata.of(tenant, metric === '' ? undefined : metric, isShown)
   return { stamp: stampOf(owner, asked.tenant), metadata: limit > 0 ? rows.slice(0, limit) : rows }
 }
 
-export function exemplarsOf(owner: Owner, asked: SeriesAsk): ExemplarsReply {
+export function exemplarsOf(owner: Owner, asked: SeriesAsk, isShown: IsShown): ExemplarsReply {
   const stamp = stampOf(owner, asked.tenant)
   const head = owner.state.heads.get(asked.tenant)
   if (!head) return { stamp, series: [] }
   const range = { startMs: asked.startMs, endMs: asked.endMs }
   const selectors = asked.selectors.length > 0 ? asked.selectors : [[]]
   const refs = [...new Set(selectors.flatMap((matchers) => [...head.selectExemplars(matchers)]))].sort((a, b) => a - b)
-  const rows = refs.map((ref) => ({ labels: head.labelsOf(ref), exemplars: head.exemplarsOf(ref, range) }))
+  const rows = refs.map((ref) => ({ labels: head.labelsOf(ref), exemplars: head.exemplarsOf(ref, range, isShown) }))
   return { stamp, series: rows.filter(({ exemplars }) => exemplars.length > 0) }
 }
 

@@ -19,6 +19,7 @@ import {
   asidePrefix,
   asideRecord,
 } from '../../shared/contracts/blocks.ts'
+import { tenantPlaces } from '../../shared/contracts/delete-rules.ts'
 import type { SelectFrame } from '../../shared/contracts/read.ts'
 import type { Told } from '../../shared/kv/passed-over.ts'
 import { updateRecord } from '../../shared/kv/update.ts'
@@ -217,7 +218,8 @@ export class Asides {
         )
       }
       for (const { entry, files } of built) await blocks.uploadBlock(tenant, { ulid: entry.ulid, files })
-      await add(owner, of, built)
+      const refused = await add(owner, of, built)
+      if (refused.length > 0) throw new CorruptError('aside-too-late', 'deletions of then are forgotten') // D11
     }
     return this.#end(row, prefix)
   }
@@ -247,11 +249,9 @@ export class Asides {
 
   /** All of it was written before a deletion of its tenant that cannot be taken back. */
   #isDeleted({ params: { tenant, partition, segment } }: AsideRow): boolean {
-    const deletes = this.#deps.blocks.manifest(tenant)?.manifest.deletes ?? []
-    return deletes.some(({ kind, state, positions }) => {
-      const position = positions[String(partition)]
-      return kind === 'tenant' && state === 'removed' && position != null && position.segment > Number(segment)
-    })
+    const stored = this.#deps.blocks.manifest(tenant)
+    const gone = stored === undefined ? [] : tenantPlaces(stored.manifest, partition, true)
+    return gone.some((place) => place.segment > Number(segment))
   }
 
   #update(
@@ -269,8 +269,8 @@ export class Asides {
 }
 
 export interface RetryDeps extends Pick<FlushDeps, 'builder'> {
-  /** Lists blocks of a segment that counts as flushed. */
-  readonly add: (owner: Holder, of: TenantSegment, built: readonly BuiltBlock[]) => Promise<void>
+  /** Lists blocks of a segment that counts as flushed. Answers those that are refused. */
+  readonly add: (owner: Holder, of: TenantSegment, built: readonly BuiltBlock[]) => Promise<readonly string[]>
 }
 
 /** S2 */

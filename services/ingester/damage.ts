@@ -8,7 +8,6 @@ export type DamageKind =
   | 'undefined-id' // a sample names a series that nobody defined
   | 'unstorable' // samples whose times or counts no chunk can keep: versions before they were bounded at the door let them in
   | 'bad-reference' // a batch names a predecessor that is absent or lies ahead
-  | 'bad-delete' // a record of a deletion is unreadable
   | 'bad-mark' // a mark is unreadable or out of order
   | 'unknown-epoch' // a batch names a mark that the log does not hold
 

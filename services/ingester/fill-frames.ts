@@ -16,7 +16,7 @@ export async function* fillFrames(owner: Owner, strings: StringTable, segment: n
   const { droppedUpTo } = owner.state
   const position = { appliedSeq: owner.appliedMax, firstSegment: droppedUpTo + 1 } // a segment without samples is held, too
   const stamp: OwnerStamp = { ...stampOf(owner), ...position, warnings: missing.map(describe) }
-  yield { stamp, held: owner.state.segments(), deletions: owner.state.deletions.all(), tenant: '', frame: NOTHING }
+  yield { stamp, held: owner.state.segments(), tenant: '', frame: NOTHING }
   const endReading = strings.reading()
   try {
     for (const [tenant, head] of owner.state.heads) {

@@ -179,7 +179,6 @@ class Fill {
       }
       stamp ??= part.stamp
       held = part.held ?? held
-      for (const deletion of part.deletions ?? []) state.learnDelete(deletion)
       if (part.session !== undefined) this.applySession(part, part.session)
       else if (part.tenant !== '') this.applySamples(part)
     }
@@ -194,7 +193,7 @@ class Fill {
     this.seriesOf(tenant, tenant, frame).forEach((ref, i) => {
       for (let left = frame.chunkCounts?.[i] ?? 0; left > 0; left--) {
         const seq = frame.chunkSeqs?.[chunk] ?? 0
-        head.cut({ segment: this.segment, seq })
+        this.owner.state.cut(this.segment, seq, tenant)
         head.seek(seq)
         this.applyChunk(head, ref, frame, chunk++)
       }

@@ -9,6 +9,7 @@ export interface FlushMetrics {
   readonly failures: Counter
   readonly asides: Counter
   readonly supplements: Counter
+  readonly refused: Counter
   readonly purged: Counter
   readonly dropped: Counter
 }
@@ -32,6 +33,10 @@ export function flushMetrics(metrics: Metrics): FlushMetrics {
     supplements: metrics.counter(
       'carillon_flush_supplements_total',
       'Blocks uploaded because an owner held what the flushed ones miss.',
+    ),
+    refused: metrics.counter(
+      'carillon_flush_refused_blocks_total',
+      'Blocks that an owner came with so late that nobody knows any more what of them was deleted: they are not added.',
     ),
     purged: metrics.counter('carillon_log_purged_messages_total', 'Messages of partition logs purged after a flush.'),
     dropped: metrics.counter('carillon_segments_dropped_total', 'Segments freed from memory after a flush.'),

@@ -12,8 +12,9 @@
 import { type Clock, sleep } from '../../shared/base/clock.ts'
 import { CarillonError, textOf, UnavailableError } from '../../shared/base/errors.ts'
 import type { Blocks } from '../../shared/blocks/port.ts'
-import type { BlockEntry, Flushed, Manifest } from '../../shared/contracts/blocks.ts'
-import { type FlushedSegment, withFlushed } from '../../shared/contracts/deletes.ts'
+import type { BlockEntry, Flushed } from '../../shared/contracts/blocks.ts'
+import { type Listed, withListed } from '../../shared/contracts/delete-rules.ts'
+import { isLeftOut } from '../../shared/contracts/left-out.ts'
 import type { SelectFrame } from '../../shared/contracts/read.ts'
 import { ALL_TIME } from '../../shared/model/interval.ts'
 import type { Log } from '../../shared/telemetry/log.ts'
@@ -56,6 +57,8 @@ const REFRESH_MS = 5_000
 const SLICE_MS = 5
 const STRIDE = 64
 const GAPS_MAX = 20
+/** The digest of a segment of which nothing is listed: no owner's is equal to it. */
+const NOTHING_LISTED = ''
 /** Tenants with few samples in a segment wait for answers rather than for work: so many at once. */
 const SMALL_TENANTS_AT_ONCE = 4
 const SMALL_TENANT_SAMPLES_MAX = 100_000
@@ -70,13 +73,13 @@ export async function flushNext(owner: Owner, deps: FlushDeps): Promise<boolean>
   const beginsLate = deps.without?.has('replay-bound') ? 1 : 0
   const mark = markOf(owner, segment + beginsLate, deps.blocks.flushedRecord(partition))
   if (!(await restate(owner, segment, deps))) return false // G2
-  const digest = digestOf(owner.state, segment)
-  const sampleCount = await flushTenants(owner, segment, deps)
+  const { sampleCount, digests } = await flushTenants(owner, segment, deps)
   deps.onStep?.('all-listed')
+  const digest = isLeftOut('digest-listed') ? digestOf(owner.state, segment) : joinedDigest(digests) // D10
   await deps.blocks.advanceFlushed(partition, { segment, mark, digests: { [segment]: digest } }) // U2
   deps.asides.forgetUpTo(partition, segment)
   deps.onStep?.('flushed')
-  await deps.blocks.refresh({ partition }, REFRESH_MS)
+  await deps.blocks.refresh(REFRESH_MS)
   const seconds = (clock.monotonic() - startMs) / 1000
   metrics.seconds.observe(seconds)
   log.info({ partition, segment, sampleCount, seconds }, 'a segment was flushed')
@@ -116,34 +119,49 @@ function markOf(owner: Owner, segment: number, before: Flushed | undefined): Flu
 
 /** What a segment holds, of all tenants: equal in all owners that hold the same. */
 export function digestOf(state: PartitionState, segment: number): string {
-  return sha256Of(state.digest(segment)).slice(0, 16)
+  return joinedDigest(state.digests(segment))
+}
+
+function joinedDigest(digests: readonly (readonly [tenant: string, digest: string])[]): string {
+  return sha256Of(JSON.stringify([...digests].sort(([a], [b]) => (a < b ? -1 : 1)))).slice(0, 16)
+}
+
+/** What the segment's flush has listed. */
+interface FlushOutcome {
+  readonly sampleCount: number
+  /** Of each tenant what was listed, by whoever did it; '' where nobody has said. */
+  readonly digests: readonly (readonly [tenant: string, digest: string])[]
 }
 
 /** Every tenant, also when one fails: what others have in the segment is committed meanwhile. */
-async function flushTenants(owner: Owner, segment: number, deps: FlushDeps): Promise<number> {
+async function flushTenants(owner: Owner, segment: number, deps: FlushDeps): Promise<FlushOutcome> {
   const { partition } = owner
   const gaps = owner.damages.filter((damage) => damage.segment === segment && damage.state === 'missing')
   let failure: { readonly error: unknown } | undefined
   let sampleCount = 0
-  const list = (tenant: string, blocks: readonly BlockEntry[]) => {
-    const known = owner.state.deletions.of(tenant)
-    return deps.blocks.update(tenant, (manifest) => listed(manifest, { partition, segment, known, blocks }))
+  const digests: [string, string][] = []
+  const list = async (tenant: string, digest: string, blocks: readonly BlockEntry[]) => {
+    const listed: Listed = { partition, segment, digest, blocks }
+    const { manifest } = await deps.blocks.update(tenant, (before) => withListed(before, listed))
+    const said = manifest.digests?.[partition]
+    return said?.segment === segment ? said.digest : ''
   }
   const flushTenant = async (tenant: string): Promise<void> => {
     try {
       const flushed = deps.blocks.manifest(tenant)?.manifest.flushed[String(partition)] ?? 0
+      const digest = owner.state.heads.get(tenant)?.digest(segment) ?? ''
       const built = flushed >= segment ? [] : await buildAndUpload(owner, { tenant, segment }, deps)
-      const entries = built.map(({ entry }) => withGaps(entry, gaps.map(describe)))
+      const blocks = built.map(({ entry }) => withGaps(entry, gaps.map(describe)))
       // Also where another was first: it may have died before its version was an object (L14).
-      await list(tenant, entries)
+      digests.push([tenant, await list(tenant, digest, blocks)])
       deps.onStep?.('listed')
       deps.asides.forget(partition, { tenant, segment })
       count(built, deps.metrics)
-      sampleCount += entries.reduce((sum, entry) => sum + entry.sampleCount, 0)
+      sampleCount += blocks.reduce((sum, entry) => sum + entry.sampleCount, 0)
     } catch (error) {
       const isAside = await deps.asides.take(owner, { tenant, segment }, error, deps) // U4
       if (!isAside) failure ??= { error: inFamily(error) }
-      else await list(tenant, []).catch(() => {}) // a manifest that takes nothing is why it is set aside
+      else await list(tenant, NOTHING_LISTED, []).catch(() => {}) // a manifest that takes nothing is why it is set aside
     }
   }
   const tenants = owner.state.tenantsIn(segment)
@@ -156,7 +174,7 @@ async function flushTenants(owner: Owner, segment: number, deps: FlushDeps): Pro
   for (const tenant of tenants.filter((each) => !isSmall(each))) await flushTenant(tenant)
   await Promise.all(Array.from({ length: SMALL_TENANTS_AT_ONCE }, takeSmall))
   if (failure !== undefined && !deps.without?.has('flush-order')) throw failure.error // U2
-  return sampleCount
+  return { sampleCount, digests }
 }
 
 /** Builds, uploads and reads back the blocks of one tenant and segment. */
@@ -174,7 +192,7 @@ export async function buildAndUpload(
   return built
 }
 
-/** The blocks of one tenant and segment: of each part into which deletions cut it its own (X2). */
+/** The blocks of one tenant and segment: of each part into which it is cut its own (D7). */
 export async function buildSegment(
   owner: Holder,
   { tenant, segment }: { tenant: string; segment: number },
@@ -194,11 +212,11 @@ export async function* segmentParts(
 ): AsyncIterable<{ readonly origin: FlushOrigin; readonly frames: AsyncIterable<SelectFrame> }> {
   const { state, partition } = owner
   const head = state.heads.get(tenant)
-  if (head === undefined) return // nothing but records of deletions
+  if (head === undefined) return
   const before = head.digest(segment)
-  for (const { cut, part } of state.deletions.partsOf(tenant, segment)) {
-    const origin: FlushOrigin = { kind: 'flush', partition, segment, ...(cut === undefined ? {} : { cut }) }
-    yield { origin, frames: partFrames(owner, { head, part }, deps) }
+  for (const { incarnation, seq: cut } of head.partsOf(segment)) {
+    const origin: FlushOrigin = { kind: 'flush', partition, segment, incarnation, cut }
+    yield { origin, frames: partFrames(owner, { head, part: { segment, seq: cut } }, deps) }
   }
   if (owner.state !== state || head.digest(segment) !== before || state.droppedUpTo >= segment) {
     throw new UnavailableError(
@@ -229,20 +247,6 @@ async function* partFrames(
     yield builder.take()
   } finally {
     walk.close()
-  }
-}
-
-/** The manifest with a flushed segment; undefined when another leader was first. */
-function listed(manifest: Manifest, flushed: FlushedSegment): Manifest | undefined {
-  const { partition, segment } = flushed
-  if ((manifest.flushed[String(partition)] ?? 0) >= segment) return undefined
-  const listedAlready = new Set(manifest.blocks.map(({ ulid }) => ulid))
-  const blocks = flushed.blocks.filter(({ ulid }) => !listedAlready.has(ulid))
-  return {
-    ...manifest,
-    flushed: { ...manifest.flushed, [partition]: segment },
-    blocks: [...manifest.blocks, ...blocks],
-    deletes: withFlushed(manifest.deletes, { ...flushed, blocks }),
   }
 }
 

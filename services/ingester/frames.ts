@@ -14,12 +14,10 @@ import { LabelSets } from './label-sets.ts'
 /** What a frame says of each series. */
 export type FrameMode = 'all' | 'last' | 'labels'
 
-/** What is stored of a segment, or of the part of it from one sequence of the log up to another. */
+/** What is stored of a segment, or of the part of it that begins at a sequence of the log. */
 export interface StoredPart {
   readonly segment: number
-  readonly fromSeq?: number
-  /** Not included. */
-  readonly toSeq?: number
+  readonly seq?: number
 }
 
 /** As in SelectAsk. */
@@ -156,8 +154,7 @@ export class FrameBuilder {
   private readonly addChunk: ChunkVisitor = (encoding, bytes, _minTime, _maxTime, sampleCount, segment, seq) => {
     if (segment <= this.watermark) return
     if (this.only !== undefined) {
-      const { fromSeq = 0, toSeq = Number.POSITIVE_INFINITY } = this.only
-      if (seq < fromSeq || seq >= toSeq) return
+      if (this.only.seq !== undefined && this.only.seq !== seq) return
       this.chunkSeqs.push(seq)
     }
     this.chunks.bytes(bytes)

@@ -42,6 +42,7 @@ import { fillFrames } from './fill-frames.ts'
 import { type FlushStep, flushNext, unflushedAgeMs } from './flush.ts'
 import { flushMetrics } from './flush-metrics.ts'
 import { answerFlush } from './flush-now.ts'
+import { hide, type IsShown, reachVersion } from './hiding.ts'
 import { leadPartition } from './leader.ts'
 import { Owner } from './owner.ts'
 import { ownerMetrics } from './owner-metrics.ts'
@@ -118,11 +119,11 @@ export function ingester(deps: IngesterDeps): MemberActor & { owners(): readonly
     serves: [
       serveStream(read.select, onSelect, { id }),
       serveStream(read.series, onSeries, { id }),
-      serve(read.labelNames, async (asked, context) => labelNamesOf(await ready(asked, context), asked), { id }),
-      serve(read.labelValues, async (asked, context) => labelValuesOf(await ready(asked, context), asked), { id }),
-      serve(read.metadata, async (asked, context) => metadataOf(await ready(asked, context), asked), { id }),
-      serve(read.exemplars, async (asked, context) => exemplarsOf(await ready(asked, context), asked), { id }),
-      serve(read.headStats, async (asked, context) => headStatsOf(await ready(asked, context), asked), { id }),
+      serve(read.labelNames, (asked, context) => answered(asked, context, labelNamesOf), { id }),
+      serve(read.labelValues, (asked, context) => answered(asked, context, labelValuesOf), { id }),
+      serve(read.metadata, (asked, context) => answered(asked, context, metadataOf), { id }),
+      serve(read.exemplars, (asked, context) => answered(asked, context, exemplarsOf), { id }),
+      serve(read.headStats, (asked, context) => answered(asked, context, headStatsOf), { id }),
       serve(read.known, async (asked) => knownOf(ownerOf(asked.partition), asked), { id }),
       serveStream(read.fill, onFill, { id }),
       serve(flushNow, onFlush, { id }),
@@ -164,11 +165,24 @@ export function ingester(deps: IngesterDeps): MemberActor & { owners(): readonly
   }
 
   async function* onSelect(asked: read.SelectAsk, context: HandlerContext) {
-    yield* selectFrames(await ready(asked, context), strings, asked, context.signal)
+    const owner = await ready(asked, context)
+    hide(owner, blocks, asked)
+    yield* selectFrames(owner, strings, asked, context.signal)
   }
 
   async function* onSeries(asked: read.SeriesAsk, context: HandlerContext) {
-    yield* seriesFrames(await ready(asked, context), strings, asked)
+    const owner = await ready(asked, context)
+    hide(owner, blocks, asked)
+    yield* seriesFrames(owner, strings, asked)
+  }
+
+  async function answered<Ask extends read.OwnerAsk, Reply>(
+    asked: Ask,
+    context: HandlerContext,
+    answer: (owner: Owner, asked: Ask, isShown: IsShown) => Reply,
+  ): Promise<Reply> {
+    const owner = await ready(asked, context)
+    return answer(owner, asked, hide(owner, blocks, asked))
   }
 
   async function* onFill(asked: read.FillAsk) {
@@ -198,6 +212,7 @@ export function ingester(deps: IngesterDeps): MemberActor & { owners(): readonly
       const text = `partition ${asked.partition}: the position belongs to another life of the log`
       throw new UnavailableError('err-carillon-owner-behind', text)
     }
+    await reachVersion(blocks, asked)
     if (!owner.isCaughtUp || owner.appliedSeq < asked.minSeq) await owner.waitFor(asked.minSeq, asked.waitMs, signal)
     if (asked.watermark > 0 && owner.state.segment <= asked.watermark) {
       const text = `partition ${asked.partition}: segment ${asked.watermark} is in blocks, and this owner has not seen its end`

@@ -19,7 +19,7 @@ export const APPLIED_BY = {
   mark: 'applyMark',
   batch: 'applyBatch',
   delete: 'applyDelete',
-  undelete: 'applyUndelete',
+  undelete: 'passOver',
 } as const
 
 /** The kind of a message of a partition's log; undefined: none that is known. */

@@ -16,6 +16,7 @@ import type { Blocks } from '../../shared/blocks/port.ts'
 import type { Bus, KvBucket, LogMessage, LogState } from '../../shared/bus/port.ts'
 import { keyFor } from '../../shared/bus/record.ts'
 import type { Flushed } from '../../shared/contracts/blocks.ts'
+import { isLeftOut } from '../../shared/contracts/left-out.ts'
 import { checkpointRecord, logName } from '../../shared/contracts/log.ts'
 import { readRecord } from '../../shared/kv/read-records.ts'
 import type { Log } from '../../shared/telemetry/log.ts'
@@ -143,6 +144,7 @@ export class Owner {
     const atMs = clock.monotonic()
     this.storedBefore = this.stored.newest()
     this.end = await bus.logs.state(logName(partition))
+    this.state.incarnation = this.incarnation
     const fromSeq = await this.beginning(this.end)
     this.assertNotStopped()
     const reading = this.read(fromSeq)
@@ -280,7 +282,7 @@ export class Owner {
   }
 
   private freshState(): PartitionState {
-    return new PartitionState({
+    const state = new PartitionState({
       strings: this.deps.strings,
       onDamage: (kind, seq, text, segment, whose) => {
         if (whose !== undefined) this.deps.log.error({ partition: this.partition, seq, whose }, `log damage: ${kind}`)
@@ -294,6 +296,8 @@ export class Owner {
       isForgetful: this.deps.without.has('idempotence'),
       keepsSilent: this.deps.without.has('silence'),
     })
+    state.incarnation = this.incarnation
+    return state
   }
 
   private read(fromSeq: number): Reading {
@@ -342,7 +346,7 @@ export class Owner {
   private async applyAfterJump(message: LogMessage, blocks: Pick<Blocks, 'flushedRecord' | 'refresh'>): Promise<void> {
     const { partition } = this.deps
     const { appliedSeq } = this
-    await blocks.refresh({ partition }, REFRESH_MS)
+    await blocks.refresh(REFRESH_MS)
     const flushed = blocks.flushedRecord(partition)
     const isPurged = flushed?.mark.incarnation === this.incarnation && message.seq <= flushed.mark.seq
     const beginsAt = isPurged && (await this.stands(flushed)) ? flushed.mark.seq : message.seq
@@ -372,7 +376,7 @@ export class Owner {
   private leaveBehind(): void {
     const { state, partition, incarnation } = this
     this.state = this.freshState()
-    if (state.segments().length === 0) return state.dispose()
+    if (state.segments().length === 0 || isLeftOut('jump-compare')) return state.dispose()
     this.leftBehind = [...this.leftBehind, { state, partition, incarnation }]
     if (this.leftBehind.length <= LEFT_BEHIND_MAX) return
     const oldest = this.leftBehind[0]!
@@ -487,6 +491,7 @@ export class Owner {
     await was.reading.consumer.stop()
     if (this.isStopped) return
     this.leaveBehind()
+    this.state.incarnation = end.incarnation
     this.state.dropSegments(this.deps.blocks?.flushedRecord(this.partition)?.segment ?? 0)
     this.marks.clear()
     this.applied.forgetAbove(0)

@@ -7,22 +7,26 @@
 //   P3  What cannot be read or kept is reported as damage, never passed over in silence (L10), and takes no neighbours with it.
 //   P4  A series is held as long as samples or exemplars of it are, or a session of P2 names it; soon after that it is forgotten, and strings
 //       that no series uses with it.
+//   P5  Samples that stand on different sides of a mark, of a fence, of a message that may have been one, or of the end of a gap, stand in
+//       different parts (D7): wherever a deletion stands in the log, a part lies wholly before it or wholly behind it.
 import { CorruptError, RefusedError, textOf } from '../../shared/base/errors.ts'
 import { hex } from '../../shared/base/random.ts'
-import { decodeDelete, decodeUndelete } from '../../shared/contracts/deletes.ts'
+import { decodeDelete } from '../../shared/contracts/deletes.ts'
+import { isLeftOut } from '../../shared/contracts/left-out.ts'
 import { decodeMark, type Mark } from '../../shared/contracts/log.ts'
-import type { AppliedDelete } from '../../shared/contracts/read.ts'
 import { isStorableHistogram } from '../../shared/model/histogram.ts'
+import type { Place } from '../../shared/model/place.ts'
 import { isStorableTime, SAMPLE_TIME_MS_MAX } from '../../shared/model/sample.ts'
 import { wordsOf } from '../../shared/tsdb/chunk/xor.ts'
 import { Head } from '../../shared/tsdb/head/head.ts'
 import type { StringTable } from '../../shared/tsdb/head/string-table.ts'
 import { decodeCanonical } from '../../shared/wire/histogram.ts'
 import { decodeLogBatch, type LogBatch } from '../../shared/wire/log-batch.ts'
+import { PlacesReader } from '../../shared/wire/places-column.ts'
 import { StartsReader } from '../../shared/wire/starts-column.ts'
 import { Reader } from '../../shared/wire/varint.ts'
+import { Cuts } from './cuts.ts'
 import { DAMAGES_MAX, type DamageKind } from './damage.ts'
-import { HeldDeletions } from './held-deletions.ts'
 import { HeldMetadata } from './held-metadata.ts'
 import { SessionDictionary } from './session-dictionary.ts'
 import { Unstorable } from './unstorable.ts'
@@ -56,9 +60,11 @@ export class PartitionState {
   samplesApplied = 0
   /** Segments up to this one were dropped: their samples are in blocks, and what still comes of them is not stored. */
   droppedUpTo = 0
+  /** The life of the log that all of it comes from. Set before anything is applied. */
+  incarnation = ''
   readonly heads = new Map<string, Head>()
   readonly metadata = new HeldMetadata()
-  readonly deletions = new HeldDeletions()
+  private readonly cuts = new Cuts()
   /** Where reading began: what lies before it was not seen. */
   private firstSeq = 0
   private readonly sessions = new Map<string, SessionDictionary>()
@@ -85,9 +91,9 @@ export class PartitionState {
   head(tenant: string): Head {
     let head = this.heads.get(tenant)
     if (!head) {
-      head = new Head(this.options.strings)
+      head = new Head(this.options.strings, { incarnation: this.incarnation })
       this.heads.set(tenant, head)
-      for (const deletion of this.deletions.all()) this.applyTo(head, tenant, deletion)
+      this.cuts.apply(tenant, head)
     }
     return head
   }
@@ -105,7 +111,7 @@ export class PartitionState {
     if (upTo <= this.droppedUpTo) return
     this.droppedUpTo = upTo
     for (const head of this.heads.values()) head.dropSegments(upTo)
-    this.deletions.drop(upTo)
+    this.cuts.drop(upTo)
     this.marks = this.marks.filter(({ number }, i) => number > upTo || i === this.marks.length - 1)
     this.forgetDead()
   }
@@ -144,11 +150,14 @@ export class PartitionState {
     strings.sweep()
   }
 
-  /** The digest of one segment over all tenants, order of tenants by name. */
+  /** What a segment holds of each tenant, as digests, by name. */
+  digests(segment: number): [tenant: string, digest: string][] {
+    return this.tenantsIn(segment).map((tenant) => [tenant, this.heads.get(tenant)!.digest(segment)])
+  }
+
+  /** The digest of one segment over all tenants, for those who compare owners. */
   digest(segment: number): string {
-    const tenants = [...this.heads.keys()].sort()
-    const parts = tenants.map((tenant) => [tenant, this.heads.get(tenant)!.digest(segment)] as const)
-    const held = parts.filter(([tenant]) => this.heads.get(tenant)!.sampleCountOf(segment) > 0)
+    const held = this.digests(segment)
     return held.length === 1 ? held[0]![1] : held.map(([tenant, digest]) => `${tenant}:${digest}`).join(',')
   }
 
@@ -171,6 +180,7 @@ export class PartitionState {
     }
     this.mark = { ...mark, seq }
     this.marks.push({ seq, number: mark.number })
+    this.cut(mark.number, seq)
     this.segmentBytes = 0
     for (const [session, dictionary] of this.sessions) {
       if (dictionary.epoch < mark.number - 1) this.sessions.delete(session) // P2
@@ -199,58 +209,40 @@ export class PartitionState {
     }
   }
 
-  /** Hides what the record takes of all that was applied before it (L12). */
+  /** A fence: what lies before it can be told from what lies behind. One that cannot be read may have been any tenant's (D7). */
   applyDelete(seq: number, payload: Uint8Array): void {
     this.firstSeq ||= seq
     try {
-      const record = decodeDelete(payload)
-      this.learnDelete({ record, segment: this.segmentAt(seq), seq, isUndone: false })
+      this.cut(this.segmentAt(seq), seq, decodeDelete(payload).tenant)
     } catch (error) {
       if (!(error instanceof RefusedError)) throw error
-      this.noteHole(seq + 1)
-      this.damaged('bad-delete', seq, error.message)
+      this.options.onSkipped(seq, `a fence of a deletion that cannot be read: ${error.message}`)
+      if (!isLeftOut('hole-cut')) this.cut(this.segmentAt(seq), seq)
     }
     this.seqMax = Math.max(this.seqMax, seq)
   }
 
-  /** Shows again what a deletion hid. One that is not known reached only what was dropped. */
-  applyUndelete(seq: number, payload: Uint8Array): void {
+  /** What older versions wrote and nobody goes by. */
+  passOver(seq: number): void {
     this.firstSeq ||= seq
-    try {
-      const known = this.deletions.get(decodeUndelete(payload).id)
-      if (known !== undefined) this.learnDelete({ ...known, isUndone: true })
-    } catch (error) {
-      if (!(error instanceof RefusedError)) throw error
-      this.damaged('bad-delete', seq, error.message)
-    }
     this.seqMax = Math.max(this.seqMax, seq)
   }
 
-  /** A deletion of the log, or one that another owner has met there. */
-  learnDelete(deletion: AppliedDelete): void {
-    const { id, tenant, kind } = deletion.record
-    if (kind === 'tenant' && this.deletions.get(id) === undefined && !deletion.isUndone) {
-      this.heads.get(tenant)?.forgetExemplars()
-      this.metadata.forget(tenant)
-    }
-    if (deletion.segment <= this.droppedUpTo) return
-    const learnt = this.deletions.learn(deletion)
-    const head = this.heads.get(tenant)
-    if (learnt !== undefined && head !== undefined) this.applyTo(head, tenant, learnt)
+  /** Something of the log is missing before this sequence, perhaps a fence (D7). */
+  noteHole(seq: number): void {
+    if (!isLeftOut('hole-cut')) this.cut(this.segment, seq)
   }
 
-  private applyTo(head: Head, tenant: string, { record, segment, seq, isUndone }: AppliedDelete): void {
-    if (record.tenant !== tenant) return
-    head.cut({ segment, seq })
-    if (isUndone) head.show(record.id)
-    else head.hide(record.id, record, { segment, seq })
+  /** From this sequence on the samples of a tenant, or of all, stand in another part of the segment. */
+  cut(segment: number, seq: number, tenant?: string): void {
+    if (segment > this.droppedUpTo) this.cuts.add({ segment, seq, tenant }, this.heads)
   }
 
-  /** What comes again is stored where it stood before: before the deletions that came after it. */
+  /** What comes again is stored where it stood before, and so is what comes after another owner has given what lies behind. */
   private inPlace(seq: number, apply: () => number): number {
-    const isAgain = seq <= this.seqMax
+    const isLast = seq > this.seqMax && seq > this.cuts.maxSeq
     this.seqMax = Math.max(this.seqMax, seq)
-    if (!isAgain) return apply()
+    if (isLast) return apply()
     try {
       for (const head of this.heads.values()) head.seek(seq)
       return apply()
@@ -259,15 +251,12 @@ export class PartitionState {
     }
   }
 
-  /** Something of the log is missing before this sequence, perhaps a deletion: what lies before can be told from what lies behind. */
-  noteHole(seq: number): void {
-    for (const head of this.heads.values()) head.cut({ segment: this.segment, seq })
-  }
-
-  /** Tenants with samples in a segment, or records of deletions: a flush says of each that it is done. By name. */
+  /** Tenants with samples in a segment, by name. */
   tenantsIn(segment: number): string[] {
-    const held = [...this.heads].filter(([, head]) => head.sampleCountOf(segment) > 0).map(([tenant]) => tenant)
-    return [...new Set([...held, ...this.deletions.tenantsIn(segment)])].sort()
+    return [...this.heads]
+      .filter(([, head]) => head.sampleCountOf(segment) > 0)
+      .map(([tenant]) => tenant)
+      .sort()
   }
 
   /** The segment of a message. One that is delivered again, of a log that is read again, lies where it lay before. */
@@ -286,6 +275,7 @@ export class PartitionState {
   private adoptMark(seq: number, { epoch, nonce }: LogBatch): void {
     const known = this.mark?.number
     this.mark = { number: epoch, nonce, writer: 'lost', seq: 0 }
+    this.cut(epoch, seq)
     const text = `batch of epoch ${epoch}, newest mark is ${known ?? 'none'}`
     this.damagedFrom(known === undefined ? epoch : known + 1, epoch, { kind: 'unknown-epoch', seq, text })
   }
@@ -312,6 +302,7 @@ export class PartitionState {
     this.defineSeries(batch, session)
     const segment = this.options.isForgetful ? seq : this.segmentAt(seq)
     const toldIn = Math.min(this.segmentOf(seq), batch.epoch) // a replay from M(k) may lack what batches of earlier epochs build on
+    const told = { toldIn, here: { incarnation: this.incarnation, segment: this.segmentOf(seq), seq } }
     const undefinedCount = this.inPlace(
       seq,
       () =>
@@ -319,9 +310,9 @@ export class PartitionState {
           ? this.applyFloats(batch, session, segment)
           : this.applyStarted(batch, session, segment)) +
         this.applyHistograms(batch, session, segment) +
-        this.applyExemplars(batch, session, toldIn),
+        this.applyExemplars(batch, session, told),
     )
-    this.applyMetadata(batch, toldIn)
+    this.applyMetadata(batch, told)
     this.segmentBytes += batch.values.length * 10 + batch.histograms.length
     if (undefinedCount > 0) {
       const text = `${undefinedCount} samples name series that session ${hex(batch.session).slice(0, 8)} never defined`
@@ -469,8 +460,9 @@ export class PartitionState {
     return undefinedCount
   }
 
-  private applyExemplars(batch: LogBatch, session: SessionDictionary, segment: number): number {
+  private applyExemplars(batch: LogBatch, session: SessionDictionary, { toldIn, here }: Told): number {
     const reader = new Reader(batch.exemplars)
+    const places = new PlacesReader(batch.exemplarPlaces)
     let undefinedCount = 0
     while (reader.remaining > 0) {
       const id = reader.uvarint()
@@ -479,21 +471,35 @@ export class PartitionState {
       const labels: string[] = []
       for (let left = 2 * reader.uvarint(); left > 0 && !reader.failed; left--) labels.push(reader.text())
       reader.check('exemplars')
+      const place = placeOf(places, here)
       const head = session.heads[id]
       if (head === undefined) undefinedCount++
       else if (!isStorableTime(time)) this.unstorable.passOver(head, session.refs[id]!, time)
-      else head.appendExemplar(session.refs[id]!, { time, value, labels }, segment)
+      else head.appendExemplar(session.refs[id]!, { time, value, labels }, toldIn, place)
     }
     return undefinedCount
   }
 
-  private applyMetadata(batch: LogBatch, segment: number): void {
+  private applyMetadata(batch: LogBatch, { toldIn, here }: Told): void {
     const reader = new Reader(batch.metadata)
+    const places = new PlacesReader(batch.metadataPlaces)
     while (reader.remaining > 0) {
       const tenant = reader.text()
       const row = { metric: reader.text(), type: reader.text(), help: reader.text(), unit: reader.text() }
       reader.check('metadata')
-      this.metadata.tell(tenant, row, segment)
+      this.metadata.tell(tenant, row, toldIn, placeOf(places, here))
     }
   }
+}
+
+/** Where the batch itself stands: its segment as far as telling again goes, and its place. */
+interface Told {
+  readonly toldIn: number
+  readonly here: Place
+}
+
+/** Where something was first told: here, unless the batch says that it only states it again (D15). */
+function placeOf(places: PlacesReader, here: Place): Place {
+  const told = places.next()
+  return told === undefined || isLeftOut('as-of') ? here : told
 }

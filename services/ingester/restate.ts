@@ -1,14 +1,20 @@
 // Metadata and exemplars live in the log and in memory only. Before a part of the log is said to be flushed, and so is neither replayed nor
-// kept, the leader states again what stands nowhere later: batches in sessions of their own, which hold no samples. Applying them changes
-// nothing where they are known.
+// kept, the leader states again what stands nowhere later: batches in sessions of their own, which hold no samples. They say where each was told
+// (D15), so that what a deletion of the tenant has taken stays taken. Applying them changes nothing where they are known.
+import { CorruptError } from '../../shared/base/errors.ts'
 import { hex, type Random } from '../../shared/base/random.ts'
+import type { Blocks } from '../../shared/blocks/port.ts'
 import type { Bus } from '../../shared/bus/port.ts'
+import { tenantPlaces } from '../../shared/contracts/delete-rules.ts'
 import { batchSubject, logName } from '../../shared/contracts/log.ts'
+import { isBefore, type Place } from '../../shared/model/place.ts'
 import { textsKey } from '../../shared/model/text-key.ts'
+import type { Exemplar } from '../../shared/tsdb/head/exemplars.ts'
 import { encodeLogBatch, SESSION_BYTES } from '../../shared/wire/log-batch.ts'
+import { PlacesWriter } from '../../shared/wire/places-column.ts'
 import { Writer } from '../../shared/wire/varint.ts'
 import type { Owner } from './owner.ts'
-import type { AppliedMark, PartitionState } from './partition-state.ts'
+import type { AppliedMark } from './partition-state.ts'
 
 const BATCH_BYTES_TARGET = 64 * 1024
 const APPEND_TIMEOUT_MS = 5_000
@@ -21,14 +27,16 @@ const NO_VALUES = new Float64Array(0)
 export interface RestateDeps {
   readonly bus: Bus
   readonly random: Random
+  readonly blocks: Pick<Blocks, 'manifest'>
 }
 
 /** Appends what was last stated before a segment, and waits until it is applied: only then it counts. True when nothing is left to state. */
-export async function restate(owner: Owner, before: number, { bus, random }: RestateDeps): Promise<boolean> {
+export async function restate(owner: Owner, before: number, deps: RestateDeps): Promise<boolean> {
+  const { bus, random } = deps
   const { partition, state } = owner
   const { mark } = state
   if (mark === undefined) return true
-  const batches = [...batchesOf(state, before)]
+  const batches = [...batchesOf(owner, before, deps)]
   if (batches.length === 0) return true
   let lastSeq = 0
   for (const batch of batches) {
@@ -43,26 +51,31 @@ export async function restate(owner: Owner, before: number, { bus, random }: Res
     lastSeq = stored.seq
   }
   await owner.waitFor(lastSeq, APPLY_MS)
-  return owner.state === state && batchesOf(state, before).next().done === true
+  return owner.state === state && batchesOf(owner, before, deps).next().done === true
 }
 
-function* batchesOf(state: PartitionState, before: number): Generator<RestatedBatch, void> {
+function* batchesOf(owner: Owner, before: number, { blocks }: RestateDeps): Generator<RestatedBatch, void> {
+  const { state, partition } = owner
+  const isKept = (tenant: string, place: Place) => {
+    const gone = goneOf.get(tenant) ?? placesGone(blocks, tenant, partition)
+    goneOf.set(tenant, gone)
+    return !gone.some((end) => isBefore(place, end))
+  }
+  const goneOf = new Map<string, readonly Place[]>()
   let batch = new RestatedBatch()
-  for (const { tenant, row } of state.metadata.toldBefore(before)) {
+  for (const { tenant, row, place } of state.metadata.toldBefore(before)) {
+    if (!isKept(tenant, place)) continue
     for (const text of [tenant, row.metric, row.type, row.help, row.unit]) batch.metadata.text(text)
+    batch.metadataPlaces.add(place)
     if (!batch.isFull) continue
     yield batch
     batch = new RestatedBatch()
   }
   for (const [tenant, head] of state.heads) {
     if (state.isSilent(head)) continue
-    for (const { ref, exemplar } of head.exemplarsStatedBefore(before, EXEMPLARS_MAX)) {
-      const { exemplars } = batch
-      exemplars.uvarint(batch.idOf(tenant, head.labelsOf(ref)))
-      exemplars.zigzag(exemplar.time)
-      exemplars.number(exemplar.value)
-      exemplars.uvarint(exemplar.labels.length / 2)
-      for (const text of exemplar.labels) exemplars.text(text)
+    for (const { ref, exemplar, place } of head.exemplarsStatedBefore(before, EXEMPLARS_MAX)) {
+      if (!isKept(tenant, place)) continue
+      batch.add(tenant, head.labelsOf(ref), exemplar, place)
       if (!batch.isFull) continue
       yield batch
       batch = new RestatedBatch()
@@ -71,9 +84,23 @@ function* batchesOf(state: PartitionState, before: number): Generator<RestatedBa
   if (batch.metadata.length + batch.exemplars.length > 0) yield batch
 }
 
+/** Before which places all that was told of a tenant is gone for good (D15). None where that cannot be said: what is stated again says where it
+ *  was told, and is compared again by whoever shows it. */
+export function placesGone(blocks: Pick<Blocks, 'manifest'>, tenant: string, partition: number): readonly Place[] {
+  try {
+    const stored = blocks.manifest(tenant)
+    return stored === undefined ? [] : tenantPlaces(stored.manifest, partition, true)
+  } catch (error) {
+    if (error instanceof CorruptError) return []
+    throw error
+  }
+}
+
 class RestatedBatch {
   readonly metadata = new Writer(1024)
+  readonly metadataPlaces = new PlacesWriter()
   readonly exemplars = new Writer(1024)
+  private readonly exemplarPlaces = new PlacesWriter()
   private readonly strings = new Writer(1024)
   private readonly definitions = new Writer(1024)
   private readonly numbers = new Map<string, number>()
@@ -84,8 +111,18 @@ class RestatedBatch {
     return length >= BATCH_BYTES_TARGET
   }
 
+  add(tenant: string, labels: readonly string[], exemplar: Exemplar, place: Place): void {
+    const { exemplars } = this
+    exemplars.uvarint(this.idOf(tenant, labels))
+    exemplars.zigzag(exemplar.time)
+    exemplars.number(exemplar.value)
+    exemplars.uvarint(exemplar.labels.length / 2)
+    for (const text of exemplar.labels) exemplars.text(text)
+    this.exemplarPlaces.add(place)
+  }
+
   /** The id of a series, defined where it is new (L3). */
-  idOf(tenant: string, labels: readonly string[]): number {
+  private idOf(tenant: string, labels: readonly string[]): number {
     const key = textsKey([tenant, ...labels])
     const known = this.ids.get(key)
     if (known !== undefined) return known
@@ -105,6 +142,7 @@ class RestatedBatch {
       ...{ strings: this.strings.finish(), definitions: this.definitions.finish() },
       ...{ sampleCount: 0, ids: NO_BYTES, times: NO_BYTES, values: NO_VALUES, histograms: NO_BYTES },
       ...{ exemplars: this.exemplars.finish(), metadata: this.metadata.finish() },
+      ...{ exemplarPlaces: this.exemplarPlaces.finish(), metadataPlaces: this.metadataPlaces.finish() },
     })
   }
 

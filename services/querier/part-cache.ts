@@ -5,7 +5,7 @@
 //        uses it has made sure that owners hold nothing of it now.
 import { LRUCache } from 'lru-cache'
 import { WINDOW_RANGE_MS, WINDOWS_MS } from '../../shared/blocks/downsampled.ts'
-import { isHiding } from '../../shared/contracts/deletes.ts'
+import { isHiding } from '../../shared/contracts/delete-rules.ts'
 import type { QueryPartReply } from '../../shared/contracts/query-part.ts'
 import type { Interval } from '../../shared/model/interval.ts'
 import { sha256Of } from '../../shared/wire/sha256.ts'
@@ -63,6 +63,7 @@ export function stateOf({ blocks, deletes }: View, asked: Interval): string {
   const hiding = deletes
     .filter((entry) => isHiding(entry) && entry.startMs <= range.endMs && entry.endMs >= range.startMs)
     .map(({ id, blocks: hidden }) => [id, ...hidden.filter((ulid) => ulids.has(ulid)).sort()])
+    .filter(({ length }) => length > 1)
   const listed = read.map(({ ulid, metaSha256 }) => [ulid, metaSha256]).sort()
   return sha256Of(JSON.stringify([listed, hiding.sort()]))
 }

@@ -32,6 +32,8 @@ export interface ReadScope {
   readonly places: readonly (Place | undefined)[]
   /** Per partition the newest segment that owners are not asked for, because blocks hold it; 0 where absent. */
   readonly watermarks?: readonly number[]
+  /** Of the tenant's manifest, as far as the reader knows it: owners hide by it or a newer one (D8). */
+  readonly manifestVersion?: number
   readonly allowsPartial: boolean
   warn(text: string): void
 }
@@ -50,6 +52,8 @@ export interface PartitionReader {
    *  the caller aborts the scope's signal. */
   readAll<T>(scope: ReadScope, call: (call: OwnerCall) => Promise<T>): Promise<T[]>
   partitionCount(): number
+  /** Resolves when the view of the ring is confirmed: all partitions that are written are known (L19). */
+  confirmed(scope: Pick<ReadScope, 'deadlineMs' | 'signal'>): Promise<void>
 }
 
 export interface PartitionReaderDeps {
@@ -66,7 +70,7 @@ export function createPartitionReader(deps: PartitionReaderDeps): PartitionReade
   const { clock, membership, hedgeAfterMs, ownerTimeoutMs, partitionAsksMax } = deps
 
   async function readAll<T>(scope: ReadScope, call: (call: OwnerCall) => Promise<T>): Promise<T[]> {
-    if (!membership.isConfirmed()) await confirmed(scope)
+    await confirmed(scope)
     const count = membership.readableCount()
     if (count === 0) throw new UnavailableError('err-carillon-not-set-up', 'the number of partitions is not known yet')
     const answers: (T | undefined)[] = new Array(count).fill(undefined)
@@ -81,14 +85,15 @@ export function createPartitionReader(deps: PartitionReaderDeps): PartitionReade
     return answers.filter((answer) => answer !== undefined)
   }
 
-  function confirmed({ deadlineMs, signal }: ReadScope): Promise<void> {
+  async function confirmed({ deadlineMs, signal }: Pick<ReadScope, 'deadlineMs' | 'signal'>): Promise<void> {
+    if (membership.isConfirmed()) return
     const withinMs = Math.min(CONFIRM_MS_MAX, deadlineMs - clock.monotonic())
     const look = async () => {
       if (membership.isConfirmed()) return
       const text = 'this querier has not heard its own heartbeat for too long: it may not know of all partitions'
       throw new UnavailableError('err-carillon-ring-unconfirmed', text)
     }
-    return patiently(look, { clock, withinMs, pauseMs: CONFIRM_PAUSE_MS, signal })
+    await patiently(look, { clock, withinMs, pauseMs: CONFIRM_PAUSE_MS, signal })
   }
 
   async function readOne<T>(
@@ -103,7 +108,8 @@ export function createPartitionReader(deps: PartitionReaderDeps): PartitionReade
       const leftMs = Math.max(0, scope.deadlineMs - nowMs)
       const timeoutMs = leftMs + GRACE_MS
       const waitMs = place === undefined ? 0 : Math.max(0, Math.min(scope.waitUntilMs - nowMs, leftMs))
-      const ask = { partition, tenant: scope.tenant, watermark, ...(place ?? NO_PLACE), waitMs }
+      const { tenant, manifestVersion = 0 } = scope
+      const ask = { partition, tenant, watermark, manifestVersion, ...(place ?? NO_PLACE), waitMs }
       return call({ owner, ask, signal, timeoutMs, requestId: scope.requestId, onFirst })
     }
     try {
@@ -127,7 +133,7 @@ export function createPartitionReader(deps: PartitionReaderDeps): PartitionReade
     }
   }
 
-  return { readAll, partitionCount: () => membership.readableCount() }
+  return { readAll, confirmed, partitionCount: () => membership.readableCount() }
 }
 
 /** No owner answers, and one of them at least has dropped from memory what it was asked for: it stands in blocks by now. */

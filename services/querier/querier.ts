@@ -258,6 +258,7 @@ export function querier(deps: QuerierDeps): Actor {
       try {
         return await admission.run({ tenant, ...bounds }, life.signal, async () => {
           entry.runs()
+          if (consistency.kind !== 'eventual') await reader.confirmed(life) // the ends of all logs count (L19, L20)
           const waitUntilMs = clock.monotonic() + config.ownerWaitMs
           const places = await placesOf(consistency, bus.logs, reader.partitionCount())
           return work({

@@ -9,6 +9,8 @@ import type { Log } from '../../shared/telemetry/log.ts'
 export interface View {
   readonly blocks: readonly BlockEntry[]
   readonly deletes: readonly DeleteEntry[]
+  /** Of the manifest; 0: there is none, or none that can be read. */
+  readonly version: number
   /** Per partition: segments up to this one stand in `blocks`. */
   readonly watermarks: readonly number[]
 }
@@ -17,8 +19,8 @@ export interface Views {
   /** Throws CorruptError where a manifest must exist and is missing, older than it was, or damaged; UnavailableError
    *  `err-carillon-blocks-unknown` while the bucket has not been read. */
   take(tenant: string, partitionCount: number, signal: AbortSignal): Promise<View>
-  /** Resolves when what is taken next is at least as new as the bucket is now. At once before the first reading. */
-  refresh(tenant: string, partition?: number): Promise<void>
+  /** Resolves when what is taken next is at least as new as the bucket is now (D16). At once before the first reading. */
+  refresh(): Promise<void>
   /** What gives the bytes of the blocks of a view that was taken. */
   opened(): Blocks
   /** Begins to open what is stored, in the background, again and again until it succeeds. */
@@ -50,11 +52,11 @@ export function createViews({ open, clock, log }: ViewsDeps): Views {
       // No await between these: they are of one state.
       const manifest = stored.manifest(tenant)?.manifest
       const watermarks = Array.from({ length: partitionCount }, (_, partition) => stored.watermark(tenant, partition))
-      return { blocks: manifest?.blocks ?? [], deletes: manifest?.deletes ?? [], watermarks }
+      const { blocks: listed = [], deletes = [], version = 0 } = manifest ?? {}
+      return { blocks: listed, deletes, version, watermarks }
     },
-    async refresh(tenant, partition) {
-      if (blocks !== undefined)
-        await blocks.refresh({ tenant, ...(partition !== undefined && { partition }) }, REFRESH_MS)
+    async refresh() {
+      await blocks?.refresh(REFRESH_MS)
     },
     opened,
     start() {

@@ -9,6 +9,7 @@
 import type { Clock } from '../../shared/base/clock.ts'
 import { CarillonError, CorruptError, RefusedError, textOf, UnavailableError } from '../../shared/base/errors.ts'
 import type { BlockEntry } from '../../shared/contracts/blocks.ts'
+import { isLeftOut } from '../../shared/contracts/left-out.ts'
 import { WHATEVER_IS_HELD } from '../../shared/contracts/read.ts'
 import type { Interval } from '../../shared/model/interval.ts'
 import type { SeriesSource } from '../../shared/promql/source.ts'
@@ -52,6 +53,8 @@ export interface WholeReader {
   /** The newest view there is, for what is looked up before anything is read. */
   view(scope: ReadScope): Promise<View>
   partitionCount(): number
+  /** As the partition reader's. */
+  confirmed: PartitionReader['confirmed']
   /** How a query of the tenant chooses windows; undefined: it has none. */
   windowChoice(
     scope: { readonly tenant: string; readonly signal: AbortSignal },
@@ -85,6 +88,7 @@ export function createWholeReader(deps: WholeReaderDeps): WholeReader {
     readAll,
     view: (scope) => viewFor(scope, false),
     partitionCount: () => partitions.partitionCount(),
+    confirmed: (scope) => partitions.confirmed(scope),
     windowChoice: (scope, lengthMaxMs) => windowChoice(views, scope, lengthMaxMs),
   }
 
@@ -100,21 +104,21 @@ export function createWholeReader(deps: WholeReaderDeps): WholeReader {
         const isOutdated = error instanceof DroppedError || error instanceof OutdatedError
         if (!isOutdated || attempt === ATTEMPTS_MAX) throw error
         deps.onRetry()
-        await views.refresh(scope.tenant, error instanceof DroppedError ? error.partition : undefined)
+        await views.refresh()
       }
     }
   }
 
-  /** What was deleted before a strong read began must not show in it: the watch may not have told of it yet (L20). */
+  /** What was deleted before a strong read began must not show in it: the watch may not have told of it yet (L20, D16). */
   async function viewFor(scope: ReadScope, mustBeNew: boolean): Promise<View> {
     try {
-      if (mustBeNew) await views.refresh(scope.tenant)
+      if (mustBeNew && !isLeftOut('fresh')) await views.refresh()
       return await views.take(scope.tenant, partitions.partitionCount(), scope.signal)
     } catch (error) {
       if (!scope.allowsPartial || !(error instanceof CarillonError) || scope.signal.aborted) throw error
       scope.warn(`no blocks are read: ${error.message} (${error.code})`)
       const watermarks = new Array<number>(partitions.partitionCount()).fill(WHATEVER_IS_HELD)
-      return { blocks: [], deletes: [], watermarks }
+      return { blocks: [], deletes: [], version: 0, watermarks }
     }
   }
 
@@ -139,6 +143,7 @@ export function createWholeReader(deps: WholeReaderDeps): WholeReader {
       ...scope,
       signal: AbortSignal.any([scope.signal, ended.signal]),
       watermarks: view.watermarks,
+      manifestVersion: view.version,
     }
     try {
       const fromOwners = partitions.readAll(within, (call) => owner(call, reading))
@@ -201,7 +206,7 @@ export function createWholeReader(deps: WholeReaderDeps): WholeReader {
 
   /** As the bucket is now: only of what is listed must every byte be there. */
   async function isListed(tenant: string, ulid: string): Promise<boolean> {
-    await views.refresh(tenant)
+    await views.refresh()
     return (
       views
         .opened()

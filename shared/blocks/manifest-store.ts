@@ -7,7 +7,7 @@ import { backoffMs } from '../base/backoff.ts'
 import { type Clock, sleep } from '../base/clock.ts'
 import { ConflictError, CorruptError, UnavailableError } from '../base/errors.ts'
 import type { Random } from '../base/random.ts'
-import type { KvBucket } from '../bus/port.ts'
+import type { KvBucket, LogStore } from '../bus/port.ts'
 import { MANIFEST_BYTES_MAX, type Manifest, manifestKey, manifestObject, tenantKey } from '../contracts/blocks.ts'
 import { encodeTenant } from '../model/tenant.ts'
 import type { ObjectStore } from '../objects/port.ts'
@@ -22,12 +22,14 @@ import {
   encodeRegistered,
   type Registered,
 } from './codec.ts'
+import { settled } from './first-format.ts'
 import { manifestCopies, VERSIONS_KEPT } from './manifest-copies.ts'
 import type { StoredManifest, UpdateOptions } from './port.ts'
 import type { BlocksView } from './view.ts'
 
 export interface ManifestStoreDeps {
   readonly bucket: KvBucket
+  readonly logs: Pick<LogStore, 'state' | 'lastPerSubject'>
   readonly objects: ObjectStore
   readonly view: BlocksView
   readonly clock: Clock
@@ -72,7 +74,7 @@ export class ManifestStore {
       const base = await this.base(tenant, passedRevision)
       if (written && (await this.isOurs(tenant, base, written))) return await this.settled(tenant, base)
       await this.copy(tenant, base)
-      const next = this.next(base, change, fence)
+      const next = this.next(base, await this.settling(base.manifest, change), fence)
       if (next === undefined) return await this.settled(tenant, base)
       try {
         const revision = await this.write(tenant, base, next)
@@ -99,7 +101,7 @@ export class ManifestStore {
     const registered = this.deps.view.registered(tenant)?.version ?? 0
     const version = Math.max(registered, ...versions) + 1
     const manifest: Manifest = {
-      ...found.manifest,
+      ...(found.manifest.isUnsettled ? await this.settledManifest(found.manifest) : found.manifest),
       version,
       previous: found.sha256,
       repairedFrom: found.manifest.version,
@@ -179,6 +181,21 @@ export class ManifestStore {
     } catch (error) {
       if (!(error instanceof ConflictError)) throw error // another was first, which is as good
     }
+  }
+
+  /** What an older version left unsettled is settled by the first change, which may be none else. */
+  private async settling(
+    manifest: Manifest,
+    change: (manifest: Manifest) => Manifest | undefined,
+  ): Promise<(manifest: Manifest) => Manifest | undefined> {
+    if (!manifest.isUnsettled) return change
+    const known = await this.settledManifest(manifest)
+    return () => change(known) ?? known
+  }
+
+  private settledManifest(manifest: Manifest): Promise<Manifest> {
+    const { logs, clock, log, view } = this.deps
+    return settled(manifest, { logs, clock, log, flushed: (partition) => view.flushed(partition) })
   }
 
   private next(

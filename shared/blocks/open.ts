@@ -26,7 +26,7 @@ export async function openBlocks({ bus, objects, clock, random, log, metrics }: 
   const view = new BlocksView({ bucket, log, clock, metrics })
   await view.start()
   const { payloadBytesMax } = bus
-  const manifests = new ManifestStore({ bucket, objects, view, clock, random, log, payloadBytesMax })
+  const manifests = new ManifestStore({ bucket, logs: bus.logs, objects, view, clock, random, log, payloadBytesMax })
   return {
     objects,
     bucket,
@@ -37,7 +37,8 @@ export async function openBlocks({ bus, objects, clock, random, log, metrics }: 
     watermark: (tenant, partition) =>
       Math.max(view.flushed(partition)?.segment ?? 0, view.manifest(tenant)?.manifest.flushed[String(partition)] ?? 0),
     onChange: (listener) => view.onChange(listener),
-    refresh: (of, timeoutMs) => view.refresh(of, timeoutMs),
+    refresh: (timeoutMs) => view.refresh(timeoutMs),
+    reach: (tenant, version, timeoutMs) => view.reach(tenant, version, timeoutMs),
     update: (tenant, change, options) => manifests.update(tenant, change, options),
     advanceFlushed: (partition, next) => advanceFlushed(bucket, partition, next),
     repair: (tenant) => manifests.repair(tenant),

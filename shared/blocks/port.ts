@@ -78,9 +78,11 @@ export interface Blocks {
   watermark(tenant: string, partition: number): number
   /** Called after each change that the watch shows, with what changed, until it is stopped. */
   onChange(listener: (change: BlocksChange) => void): Subscription
-  /** Waits until the watch has shown all that was in the bucket for this partition and tenant when it was called: after
-   *  `err-carillon-dropped`. UnavailableError `blocks-behind` after `timeoutMs`. */
-  refresh(of: { partition?: number; tenant?: string }, timeoutMs: number): Promise<void>
+  /** Waits until the watch has shown all that the bucket held when it was called (D16). UnavailableError `blocks-behind` after `timeoutMs`. */
+  refresh(timeoutMs: number): Promise<void>
+  /** Waits until the watch has shown this version of a tenant's manifest, or a newer one (D8). UnavailableError `blocks-behind` after
+   *  `timeoutMs`. */
+  reach(tenant: string, version: number, timeoutMs: number): Promise<void>
 
   // --- changes: what is read here is the bucket's newest, not what the watch has shown ---
 

@@ -5,21 +5,13 @@
 // a newer one, which is still to come, has taken its place. Changes are therefore put aside until the watch has settled, and taken over together.
 //
 // What cannot be read here is damage: it is told to whoever wants that tenant or partition, and to nobody else. A key of none is passed over.
-import type { Clock } from '../base/clock.ts'
+import { type Clock, sleep } from '../base/clock.ts'
 import { CorruptError, textOf, UnavailableError } from '../base/errors.ts'
 import { Listeners, type Subscription } from '../base/listeners.ts'
 import type { BusSubscription, KvBucket, KvEntry } from '../bus/port.ts'
 import { paramsOf, type RecordKey } from '../bus/record.ts'
-import {
-  type Flushed,
-  flushedKey,
-  flushedPlace,
-  manifestKey,
-  manifestPlace,
-  registryPlace,
-} from '../contracts/blocks.ts'
+import { type Flushed, fencePlace, flushedPlace, manifestPlace, registryPlace } from '../contracts/blocks.ts'
 import { type PassedOver, passedOver, type Told } from '../kv/passed-over.ts'
-import { encodeTenant } from '../model/tenant.ts'
 import type { Log } from '../telemetry/log.ts'
 import { sha256Of } from '../wire/sha256.ts'
 import { decodeFlushed, decodeManifest, decodeRegistered, type Registered } from './codec.ts'
@@ -27,7 +19,9 @@ import type { BlocksChange, StoredManifest } from './port.ts'
 
 type Seen<T> = { readonly revision: number } & ({ readonly value: T | undefined } | { readonly error: CorruptError })
 
-const STEP_MS = 5
+/** Every watch over the bucket hears of a write: one actor makes so many at most. */
+const FENCE_GAP_MS = 5
+const NO_BYTES = new Uint8Array(0)
 
 export class BlocksView {
   /** By tenant id. Bound: one each per tenant that ever had blocks. */
@@ -41,6 +35,14 @@ export class BlocksView {
   private readonly log: Log
   private readonly clock: Clock
   private watch: BusSubscription | undefined
+  /** Of the bucket, up to which all was taken over. */
+  private shownRevision = 0
+  /** Called when something was shown. Bound: one each per read that waits. */
+  private readonly waiting = new Set<() => void>()
+  private fencedAtMs = Number.NEGATIVE_INFINITY
+  private fenceUnderWay: Promise<number> | undefined
+  /** The write that comes behind the one under way: who asks now may wait for it. */
+  private nextFence: Promise<number> | undefined
 
   private readonly unread: PassedOver
 
@@ -108,33 +110,72 @@ export class BlocksView {
     return this.listeners.add(listener)
   }
 
-  /** Waits until the watch has shown what the bucket holds now. */
-  async refresh({ partition, tenant }: { partition?: number; tenant?: string }, timeoutMs: number): Promise<void> {
-    const keys: string[] = []
-    if (partition !== undefined) keys.push(flushedKey(partition))
-    if (tenant !== undefined) keys.push(manifestKey(encodeTenant(tenant)))
+  /** Resolves when the watch has shown all that the bucket held when this was called: by a write of its own, since whatever is read may come
+   *  from a server that is behind (D16). Those who wait at the same time share it. */
+  async refresh(timeoutMs: number): Promise<void> {
     const untilMs = this.clock.monotonic() + timeoutMs
-    for (const key of keys) {
-      const revision = (await this.bucket.get(key))?.revision ?? 0
-      while (this.revisionOf(key) < revision) {
-        if (this.clock.monotonic() >= untilMs) {
-          throw new UnavailableError('blocks-behind', `the watch has not shown revision ${revision} of ${key} yet`)
-        }
-        await new Promise<void>((resolve) => this.clock.after(STEP_MS, resolve))
-      }
-    }
+    const revision = await this.fence(timeoutMs)
+    const text = `the watch over blocks has not shown revision ${revision} yet`
+    await this.until(() => this.shownRevision >= revision, { untilMs, text })
   }
 
-  private revisionOf(key: string): number {
-    const flushed = paramsOf(flushedPlace, key)
-    if (flushed !== undefined) return this.watermarks.get(flushed.partition)?.revision ?? 0
-    return this.manifests.get(paramsOf(manifestPlace, key)?.tenant ?? '')?.revision ?? 0
+  /** Resolves when a tenant's manifest of this version or a newer one was shown. */
+  async reach(tenant: string, version: number, timeoutMs: number): Promise<void> {
+    const isShown = () => {
+      const seen = this.manifests.get(tenant)
+      return seen !== undefined && 'value' in seen && (seen.value?.manifest.version ?? 0) >= version
+    }
+    const text = `the watch over blocks has not shown version ${version} of the manifest of tenant "${tenant}" yet`
+    await this.until(isShown, { untilMs: this.clock.monotonic() + timeoutMs, text })
+  }
+
+  private until(
+    isShown: () => boolean,
+    { untilMs, text }: { readonly untilMs: number; readonly text: string },
+  ): Promise<void> {
+    if (isShown()) return Promise.resolve()
+    return new Promise((resolve, reject) => {
+      const look = () => {
+        if (!isShown()) return
+        this.waiting.delete(look)
+        timer.cancel()
+        resolve()
+      }
+      const timer = this.clock.after(Math.max(0, untilMs - this.clock.monotonic()), () => {
+        this.waiting.delete(look)
+        reject(new UnavailableError('blocks-behind', text))
+      })
+      this.waiting.add(look)
+    })
+  }
+
+  /** The revision of a write that was begun after this was called: the next one, since the one under way may stand already. */
+  private fence(timeoutMs: number): Promise<number> {
+    if (this.nextFence !== undefined) return this.nextFence
+    const before = this.fenceUnderWay
+    const next = (before ?? Promise.resolve(0))
+      .catch(() => 0) // told to those who wait for that one
+      .then(() => sleep(this.clock, Math.max(0, this.fencedAtMs + FENCE_GAP_MS - this.clock.monotonic())))
+      .then(() => {
+        this.nextFence = undefined
+        this.fenceUnderWay = next
+        this.fencedAtMs = this.clock.monotonic()
+        return this.bucket.put(fencePlace.key, NO_BYTES, timeoutMs)
+      })
+      .finally(() => {
+        if (this.fenceUnderWay === next) this.fenceUnderWay = undefined
+      })
+    this.nextFence = next
+    return next
   }
 
   private takeOver(): void {
-    const changes = [...this.pending.values()].flatMap((entry) => this.show(entry) ?? [])
+    const entries = [...this.pending.values()]
     this.pending.clear()
+    const changes = entries.flatMap((entry) => this.show(entry) ?? [])
+    for (const { revision } of entries) this.shownRevision = Math.max(this.shownRevision, revision)
     for (const change of changes) this.listeners.tell(change)
+    for (const look of [...this.waiting]) look()
   }
 
   private show(entry: KvEntry): BlocksChange | undefined {

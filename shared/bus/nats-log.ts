@@ -55,8 +55,14 @@ export function natsLogStore(link: NatsLink, payloadBytesMax: () => number): Nat
       }
     },
 
-    lastPerSubject: (log, subjects, timeoutMs) =>
-      lastPerSubject(link, streamOf(log), subjects.map(subjectOf), timeoutMs, relative),
+    lastPerSubject: (log, subjects, timeoutMs, asOfSeq) =>
+      lastPerSubject(
+        link,
+        streamOf(log),
+        { multi_last: subjects.map(subjectOf), up_to_seq: asOfSeq },
+        timeoutMs,
+        relative,
+      ),
 
     async get(log, seq, timeoutMs) {
       const path = `$JS.API.DIRECT.GET.${streamOf(log)}`
@@ -159,14 +165,14 @@ async function getFromLeader(
 async function lastPerSubject(
   link: NatsLink,
   stream: string,
-  subjects: readonly string[],
+  wanted: { readonly multi_last: readonly string[]; readonly up_to_seq: number | undefined },
   timeoutMs: number,
   relative: (subject: string) => string,
 ): Promise<{ messages: LogMessage[]; upToSeq: number }> {
   const path = `$JS.API.DIRECT.GET.${stream}`
   const messages: LogMessage[] = []
   let expectedCount = 0
-  const payload = Buffer.from(JSON.stringify({ multi_last: subjects }))
+  const payload = Buffer.from(JSON.stringify(wanted))
   if (!link.isConnected()) throw new UnavailableError('bus-disconnected', 'not connected')
   const upToSeq = await asked(
     link.mux.collect<number>(

@@ -136,11 +136,13 @@ export interface LogStore {
     options: AppendOptions,
   ): Promise<{ seq: number; isDuplicate: boolean }>
   /** The newest message on each of `subjects`, exact for every position up to `upToSeq` (the direct get `multi_last` and
-   *  the `Nats-UpTo-Sequence` of its end message). May be answered by a replica that is behind: compare `upToSeq`. */
+   *  the `Nats-UpTo-Sequence` of its end message). May be answered by a replica that is behind: compare `upToSeq`. With `asOfSeq`:
+   *  as the log was up to that sequence, whatever came since. */
   lastPerSubject(
     log: string,
     subjects: readonly string[],
     timeoutMs: number,
+    asOfSeq?: number,
   ): Promise<{ messages: LogMessage[]; upToSeq: number }>
   get(log: string, seq: number, timeoutMs: number): Promise<LogMessage | undefined>
   /** Drops every message below `belowSeq`; answers how many went. Blocks appends meanwhile: purge in slices (L16). */

@@ -13,6 +13,7 @@
 // MANIFEST_BYTES_MAX a manifest.
 import { aCount, aName, anObject, aText, jsonRecord, listOf, oneOf, record, recordKey } from '../bus/record.ts'
 import type { Matcher } from '../model/matcher.ts'
+import type { Place } from '../model/place.ts'
 
 export const BLOCKS_BUCKET = 'blocks'
 export const MANIFEST_BYTES_MAX = 4 * 1024 * 1024
@@ -28,7 +29,7 @@ const damaged = (what: string) => ({
 
 /** Read by shared/blocks/codec.ts. */
 export const manifestPlace = recordKey({
-  ...{ name: 'manifest', bucket: BLOCKS_BUCKET, key: 'manifest.{tenant}', version: 1 },
+  ...{ name: 'manifest', bucket: BLOCKS_BUCKET, key: 'manifest.{tenant}', version: 2 },
   ...damaged('queries of that tenant are errors and its flushes wait, until the scrubber makes it anew from a copy'),
   doc: 'the live blocks of a tenant',
 })
@@ -41,6 +42,12 @@ export const flushedPlace = recordKey({
   ...{ name: 'flushed', bucket: BLOCKS_BUCKET, key: 'flushed.{partition}', version: 1 },
   ...damaged('queries are errors and that partition is not flushed, until it is put right by hand'),
   doc: 'the newest segment of a partition that is in blocks',
+})
+/** What stands there says nothing; it is the writing that counts (D16). */
+export const fencePlace = recordKey({
+  ...{ name: 'fence', bucket: BLOCKS_BUCKET, key: 'fence', version: 1 },
+  ...{ unreadable: 'nobody reads it', newer: 'the same' },
+  doc: 'written to learn how far a watch must come to have shown all that was there',
 })
 
 /** What one owner held of a segment of one tenant that could not be brought into blocks. */
@@ -99,8 +106,9 @@ export type BlockOrigin =
       readonly segment: number
       /** Set on what an owner held that the block flushed by the leader misses (L10). */
       readonly isSupplement?: true
-      /** Sequence of the record of a deletion of this tenant that cut the segment: the block holds what arrived behind it, up to the next
-       *  such record. Absent: what arrived before the first. */
+      /** Where the samples stand in the log: between this sequence and the next place at which a deletion may stand (D7). Both are absent of
+       *  what older versions wrote. */
+      readonly incarnation?: string
       readonly cut?: number
     }
   | { readonly kind: 'compaction'; readonly level: number }
@@ -144,21 +152,15 @@ export interface RetiredBlock {
   readonly reason: 'compacted' | 'retention' | 'deleted' | 'tenant-deleted' | 'replaced'
 }
 
-/** A place in a partition's log: sequence `seq`, in segment `segment`. */
-export interface DeletePosition {
-  readonly segment: number
-  readonly seq: number
-}
-
-/** A deletion by matchers and time (L12). It affects what was applied before its record in each partition's log, and nothing later, whatever
- *  the times of the samples. What it means for blocks is said in contracts/deletes.ts. */
+/** A deletion by matchers and time. In each partition it affects what lies before its position, and nothing behind it, whatever the times of
+ *  the samples. What it means for blocks and heads is said in contracts/delete-rules.ts. */
 export interface DeleteEntry {
   readonly id: string
   /** `tenant`: all that the tenant had, metadata and exemplars too. */
   readonly kind: 'series' | 'tenant'
-  /** pending: its records are being written · active: they all are · undoing: records that take it back are being written · undone, removed:
-   *  hides nothing any more, kept as history. */
-  readonly state: 'pending' | 'active' | 'undoing' | 'undone' | 'removed'
+  /** placing: its positions are being found, nothing is hidden · active: hides, and can be taken back · removing: its samples are being
+   *  removed · removed: they are, and what comes late still is hidden · undone: taken back. The last two are history. */
+  readonly state: 'placing' | 'active' | 'removing' | 'removed' | 'undone'
   /** Each inner list is one selector; a series that matches any is affected. */
   readonly selectors: readonly (readonly Matcher[])[]
   /** Inclusive, ms; safe integers. */
@@ -166,16 +168,17 @@ export interface DeleteEntry {
   readonly endMs: number
   readonly askedAtMs: number
   readonly askedBy: string
-  /** It can be taken back until then; later the compactor rewrites its blocks. */
+  /** When the compactor begins to remove its samples; while it is placing, when that would be if it were placed at once. */
   readonly undoUntilMs: number
   /** When it was taken back, and by whom; or when the last of it was removed. */
   readonly endedAtMs?: number
   readonly endedBy?: string
-  /** Where its record stands in each partition's log; null as long as no flush has met it. Partitions that are not named came later and
-   *  are not affected. */
-  readonly positions: Readonly<Record<string, DeletePosition | null>>
-  /** The blocks it hides samples of, until they are rewritten. A flushed block from before its record joins when it is committed. */
+  /** Where it stands in each partition; null: not known yet. Partitions that are not named came later and are not affected. */
+  readonly positions: Readonly<Record<string, Place | null>>
+  /** The blocks it affects, until they are rewritten. What lies before its position joins when it is listed. */
   readonly blocks: readonly string[]
+  /** An older version left no trace of where it stands in some partition: its samples are removed only when somebody says so. */
+  readonly isDoubtful?: true
 }
 
 /** `flushed.{p}`: where a partition's log and owners' memory begin, and what was flushed last. */
@@ -184,7 +187,7 @@ export interface Flushed {
   readonly segment: number
   /** The mark that opened it: replay begins there, nothing from there on is purged (L16). */
   readonly mark: { readonly seq: number; readonly nonce: string; readonly incarnation: string }
-  /** What the flushed segments held: 16 hex digits by segment, of the newest FLUSHED_DIGESTS_MAX. */
+  /** What was listed of the flushed segments, of all tenants: 16 hex digits by segment, of the newest FLUSHED_DIGESTS_MAX (D10). */
   readonly digests: Readonly<Record<string, string>>
 }
 export const FLUSHED_DIGESTS_MAX = 128
@@ -199,12 +202,22 @@ export interface Manifest {
   readonly flushed: Readonly<Record<string, number>>
   readonly blocks: readonly BlockEntry[]
   readonly retired: readonly RetiredBlock[]
+  /** Per partition: the newest listed segment, and what it held of this tenant when it was listed, as 16 hex digits (D10). */
+  readonly digests?: Readonly<Record<string, { readonly segment: number; readonly digest: string }>>
   /** By age. */
   readonly deletes: readonly DeleteEntry[]
+  /** The version that last let deletions go out of `deletes`; absent: none has. */
+  readonly historyCut?: number
+  /** Per partition: the last position of a deletion that was removed and let go. Nothing of before is listed any more. */
+  readonly forgotten?: Readonly<Record<string, Place>>
+  /** Per partition: the last position of a tenant deletion that was removed. What was stated before is gone for ever. */
+  readonly tomb?: Readonly<Record<string, Place>>
   /** The fence of the newest compaction lease that changed it: one with a lower fence is refused. */
   readonly fence: number
   /** Set when it was made from an object copy of this older version: what lay between is lost. */
   readonly repairedFrom?: number
   /** When the tenant was last deleted. What hides its samples is the entry in `deletes`; what is written later is read as ever. */
   readonly deletedAtMs?: number
+  /** Only in memory: an older version wrote it, and where its deletions stand is to be found out before anybody may go by it. */
+  readonly isUnsettled?: true
 }

@@ -13,7 +13,6 @@
 import { addressed, cbor, streamed, topic } from '../bus/contract.ts'
 import type { Labels } from '../model/labels.ts'
 import type { Matcher } from '../model/matcher.ts'
-import type { DeleteRecord } from './deletes.ts'
 
 export const FRAME_BYTES_MAX = 1024 * 1024
 export const FRAME_BYTES_TARGET = 256 * 1024
@@ -28,6 +27,9 @@ export interface OwnerAsk {
   /** Segments up to this one, it included, are read from blocks: the owner answers later ones only, and refuses with
    *  `err-carillon-dropped` when it does not hold all of those any more. 0: none are. */
   readonly watermark: number
+  /** The version of the tenant's manifest that the asker goes by: what the owner hides is said by that one or a newer one (D8). 0: the asker
+   *  knows of none. */
+  readonly manifestVersion: number
   /** Wait until this sequence is applied (L20); 0: no wait. */
   readonly minSeq: number
   /** The life of the log that `minSeq` counts in; '' with minSeq 0. */
@@ -85,7 +87,7 @@ export interface SelectFrame {
   /** mode `all`: end of each chunk in `chunks`, bytes. */
   readonly chunkEnds?: Uint32Array
   readonly chunks?: Uint8Array
-  /** Only in fills: the sequence of the log at which the part of the segment begins that each chunk belongs to; 0: at the mark. */
+  /** Only in fills: the sequence of the log at which the part of the segment begins that each chunk belongs to. */
   readonly chunkSeqs?: Float64Array
   /** mode `last`: one each per series. */
   readonly times?: Float64Array
@@ -163,18 +165,9 @@ export interface FillFrame {
   readonly stamp?: OwnerStamp
   /** With the stamp: the segments that the answering owner holds. */
   readonly held?: readonly number[]
-  /** With the stamp: the deletions that the answering owner has applied. */
-  readonly deletions?: readonly AppliedDelete[]
   readonly tenant: string
   readonly frame: SelectFrame
   readonly session?: SessionPart
-}
-/** A deletion as an owner has met it in its log. */
-export interface AppliedDelete {
-  readonly record: DeleteRecord
-  readonly segment: number
-  readonly seq: number
-  readonly isUndone: boolean
 }
 /** Part of a session's dictionary, so that its later batches can be read. */
 export interface SessionPart {

@@ -14,8 +14,8 @@
 //       heard that they are to be read.
 //   M5  A record that cannot be read is no news: its member grows silent, the partitions stay as they were (no step of M4 passes it). Whoever does
 //       not know how many partitions there are, because that record cannot be read or a newer version wrote it, is not confirmed.
-import type { Clock } from '../base/clock.ts'
-import { ConflictError, textOf } from '../base/errors.ts'
+import { type Clock, sleep } from '../base/clock.ts'
+import { ConflictError, textOf, UnavailableError } from '../base/errors.ts'
 import { Listeners, type Subscription } from '../base/listeners.ts'
 import { patiently } from '../base/patience.ts'
 import type { Bus, KvBucket } from '../bus/port.ts'
@@ -74,6 +74,9 @@ export interface Membership {
   holders(partition: number): readonly string[]
   /** Ingesters to ask about a partition, best first. */
   readers(partition: number): readonly string[]
+  /** Resolves when a heartbeat that was sent after this call has come back: the ring as it was then is known. UnavailableError
+   *  `err-carillon-ring-unconfirmed` after `withinMs`. */
+  confirm(withinMs: number): Promise<void>
   /** False when changes of the ring may have passed unheard for too long (M3), or for so many times as long. */
   isConfirmed(times?: number): boolean
   ring(): RingReply
@@ -105,6 +108,8 @@ export interface JoinDeps extends Told {
 /** A view is computed again after news, and when it is this old. */
 const VIEW_MS = 200
 const BEAT_RETRY_MS = 500
+/** Between two looks for a heartbeat that is waited for. */
+const CONFIRM_STEP_MS = 5
 /** A bucket whose leader hangs does not answer, and the next one comes after 4 to 9 s: it is to hear the first heartbeat then. */
 const BEAT_MS_MAX = 1_500
 /** How long the first heartbeat is tried: no leader may be there yet. */
@@ -132,6 +137,8 @@ export async function joinRing({ bus, clock, self, options, onError, ...told }: 
   let isBeating: Promise<void> | undefined
   let nextBeat: Promise<void> | undefined
   let confirmedAtMs = Number.NEGATIVE_INFINITY
+  /** The number of the newest heartbeat that has come back. */
+  let confirmedBeat = 0
   let selfHeardAtMs = clock.monotonic()
   /** M2: silence counts from here on. */
   let trustedSinceMs = selfHeardAtMs
@@ -167,6 +174,7 @@ export async function joinRing({ bus, clock, self, options, onError, ...told }: 
     owners: (partition) => view().owners(partition),
     holders: (partition) => view().holders(partition),
     readers: (partition) => view().readers(partition),
+    confirm,
     isConfirmed,
     ring: () => ringReplyOf(view(), { by: self.id, isConfirmed: isConfirmed() }),
     onChange: (listener) => listeners.add(listener),
@@ -226,8 +234,27 @@ export async function joinRing({ bus, clock, self, options, onError, ...told }: 
     if (atMs - selfHeardAtMs > 2 * options.heartbeatMs) trustedSinceMs = atMs // M2
     selfHeardAtMs = atMs
     confirmedAtMs = Math.max(confirmedAtMs, sent.get(record.beat) ?? Number.NEGATIVE_INFINITY)
+    confirmedBeat = Math.max(confirmedBeat, record.beat)
     for (const number of [...sent.keys()]) if (number <= record.beat) sent.delete(number)
     cameBack.resolve()
+  }
+
+  async function confirm(withinMs: number): Promise<void> {
+    const beatNumber = beatCount + 1
+    const untilMs = clock.monotonic() + withinMs
+    let triedAtMs = Number.NEGATIVE_INFINITY
+    while (confirmedBeat < beatNumber) {
+      const nowMs = clock.monotonic()
+      if (nowMs >= untilMs) {
+        const text = `${self.id} has not heard its own heartbeat for ${withinMs} ms: it may not know of all partitions`
+        throw new UnavailableError('err-carillon-ring-unconfirmed', text)
+      }
+      if (nowMs - triedAtMs >= BEAT_RETRY_MS) {
+        triedAtMs = nowMs
+        beatSoon()
+      }
+      await sleep(clock, CONFIRM_STEP_MS)
+    }
   }
 
   function isConfirmed(times = 1): boolean {

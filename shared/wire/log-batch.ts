@@ -2,7 +2,8 @@
 //
 //   "CB" | version 1 | flags 0 | CRC-32C of all that follows, little-endian | CBOR array of 15 fields
 //
-// Version 2 has 17 fields: start times behind. It is written only where a sample has one.
+// Version 2 has 17 fields: start times behind. It is written only where a sample has one. Version 3 has 19: behind them where what it states again
+// was first told; only owners write it.
 //
 // Ids and label strings are numbered within the session (L1, L2); times and ids travel as differences to the sample before, values as raw
 // 64-bit words. Encoding neither knows nor cares what the numbers mean: that is the distributor's dictionary and the owner's.
@@ -14,6 +15,7 @@ import { Reader } from './varint.ts'
 export const SESSION_BYTES = 16
 const VERSION = 1
 const VERSION_STARTS = 2
+const VERSION_PLACES = 3
 const HEADER_BYTES = 8
 const cbor = new Decoder({ useRecords: false })
 
@@ -51,6 +53,9 @@ export interface LogBatch extends BatchHeader {
   /** Only where a sample has one: the start times of the samples, then of the histograms (starts-column.ts). */
   readonly starts?: Uint8Array | undefined
   readonly histogramStarts?: Uint8Array | undefined
+  /** Only in a batch that states again what was told before: where each exemplar, and each metadata row, was told (places-column.ts). */
+  readonly exemplarPlaces?: Uint8Array | undefined
+  readonly metadataPlaces?: Uint8Array | undefined
 }
 
 const NONE = new Uint8Array(0)
@@ -60,14 +65,15 @@ export function encodeLogBatch(batch: LogBatch): Uint8Array {
   const values = new Uint8Array(batch.values.buffer, batch.values.byteOffset, batch.values.byteLength)
   const columns = [batch.session, batch.strings, batch.definitions, batch.ids, batch.times, values]
   columns.push(batch.histograms, batch.exemplars, batch.metadata)
-  const { starts = NONE, histogramStarts = NONE } = batch
-  const hasStarts = starts.length + histogramStarts.length > 0
-  columns.push(starts, histogramStarts)
+  const { starts = NONE, histogramStarts = NONE, exemplarPlaces = NONE, metadataPlaces = NONE } = batch
+  const hasPlaces = exemplarPlaces.length + metadataPlaces.length > 0
+  const hasStarts = hasPlaces || starts.length + histogramStarts.length > 0
+  columns.push(starts, histogramStarts, exemplarPlaces, metadataPlaces)
   const columnBytes = columns.reduce((sum, column) => sum + column.length, 0)
   const out = new CborOut(
-    HEADER_BYTES + columnBytes + 3 * batch.nonce.length + FIELD_COUNT_STARTS * FIELD_HEAD_BYTES_MAX,
+    HEADER_BYTES + columnBytes + 3 * batch.nonce.length + FIELD_COUNT_PLACES * FIELD_HEAD_BYTES_MAX,
   )
-  out.head(ARRAY, hasStarts ? FIELD_COUNT_STARTS : FIELD_COUNT)
+  out.head(ARRAY, hasPlaces ? FIELD_COUNT_PLACES : hasStarts ? FIELD_COUNT_STARTS : FIELD_COUNT)
   out.bytes(batch.session)
   out.head(UNSIGNED, batch.epoch)
   out.text(batch.nonce)
@@ -88,11 +94,21 @@ export function encodeLogBatch(batch: LogBatch): Uint8Array {
     out.bytes(starts)
     out.bytes(histogramStarts)
   }
-  return out.sealed(hasStarts ? VERSION_STARTS : VERSION)
+  if (hasPlaces) {
+    out.bytes(exemplarPlaces)
+    out.bytes(metadataPlaces)
+  }
+  return out.sealed(hasPlaces ? VERSION_PLACES : hasStarts ? VERSION_STARTS : VERSION)
 }
 
 const FIELD_COUNT = 15
 const FIELD_COUNT_STARTS = 17
+const FIELD_COUNT_PLACES = 19
+const FIELD_COUNTS: Readonly<Record<number, number>> = {
+  [VERSION]: FIELD_COUNT,
+  [VERSION_STARTS]: FIELD_COUNT_STARTS,
+  [VERSION_PLACES]: FIELD_COUNT_PLACES,
+}
 /** A tag and a length. */
 const FIELD_HEAD_BYTES_MAX = 12
 /** Major types of CBOR, and the tag of RFC 8746 for columns of 64-bit floats. */
@@ -167,9 +183,10 @@ export function decodeLogBatch(bytes: Uint8Array): LogBatch {
   const actual = crc32c(bytes, HEADER_BYTES)
   // First of all: only what its checksum vouches for can be of a newer version, anything else is junk.
   if (stated !== actual) throw new CorruptError('bad-checksum', `log batch has CRC-32C ${actual}, states ${stated}`)
-  const version = bytes[2]
-  if (version !== VERSION && version !== VERSION_STARTS)
-    throw new CorruptError('newer-version', `log batch version ${version}, known are 1 and ${VERSION_STARTS}`)
+  const version = bytes[2]!
+  const fieldCount = FIELD_COUNTS[version]
+  if (fieldCount === undefined)
+    throw new CorruptError('newer-version', `log batch version ${version}, known are 1 to ${VERSION_PLACES}`)
   if (bytes[3] !== 0) throw new CorruptError('newer-version', `log batch has flags ${bytes[3]}, known are none`)
   let fields: unknown
   try {
@@ -177,17 +194,18 @@ export function decodeLogBatch(bytes: Uint8Array): LogBatch {
   } catch (cause) {
     throw new CorruptError('bad-batch', `log batch: ${textOf(cause)}`, { cause })
   }
-  return checkFields(fields, version === VERSION ? FIELD_COUNT : FIELD_COUNT_STARTS)
+  return checkFields(fields, fieldCount)
 }
 
 function checkFields(fields: unknown, count: number): LogBatch {
   if (!Array.isArray(fields) || fields.length !== count)
     throw new CorruptError('bad-batch', `log batch: not ${count} fields`)
   const [session, epoch, nonce, counter, lastCounter, lastSeq, strings, definitions] = fields
-  const [sampleCount, ids, times, values, histograms, exemplars, metadata, starts, histogramStarts] = fields.slice(8)
+  const [sampleCount, ids, times, values, histograms, exemplars, metadata] = fields.slice(8)
+  const [starts, histogramStarts, exemplarPlaces, metadataPlaces] = fields.slice(FIELD_COUNT)
   const numbers = [epoch, counter, lastCounter, lastSeq, sampleCount]
   const columns = [session, strings, definitions, ids, times, histograms, exemplars, metadata]
-  if (count === FIELD_COUNT_STARTS) columns.push(starts, histogramStarts)
+  columns.push(...fields.slice(FIELD_COUNT))
   const isSound =
     numbers.every((value) => Number.isSafeInteger(value) && value >= 0) &&
     columns.every((value) => value instanceof Uint8Array) &&
@@ -214,6 +232,7 @@ function checkFields(fields: unknown, count: number): LogBatch {
     metadata,
     starts: areThere(starts),
     histogramStarts: areThere(histogramStarts),
+    ...(count === FIELD_COUNT_PLACES && { exemplarPlaces, metadataPlaces }),
   }
 }
 

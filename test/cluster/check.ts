@@ -289,7 +289,15 @@ function runOf({ times, values, histograms }: HeldSeries): SampleRun {
 export async function heldBy(bus: Bus, owner: string, partition: number, blocks?: Blocks): Promise<HeldSeries[]> {
   for (let attempt = 0; ; attempt++) {
     const watermark = blocks?.watermark(TENANT, partition) ?? 0
-    const asked = { partition, tenant: TENANT, watermark, minSeq: 0, incarnation: '', waitMs: 10_000 }
+    const asked = {
+      partition,
+      tenant: TENANT,
+      watermark,
+      manifestVersion: 0,
+      minSeq: 0,
+      incarnation: '',
+      waitMs: 10_000,
+    }
     const answer = new OwnerAnswer(ALL_TIME, { isHashed: false, isProjected: false })
     const request = { ...asked, matchers: [], ...ALL_TIME, mode: 'all' as const, seriesMax: 1_000_000 }
     try {

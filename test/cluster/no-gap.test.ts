@@ -273,7 +273,14 @@ describe.skipIf(isSkipped)('two owners of each partition, segments of a second',
   async function refusalOf(bus: Parameters<typeof askStream>[0], partition: number): Promise<string> {
     const { partitions } = await partitionsOf(system.url)
     const id = partitions[partition]!.assignedTo[0]!
-    const everything = { matchers: [], startMs: 0, endMs: 9e15, mode: 'all' as const, seriesMax: 1e6 }
+    const everything = {
+      manifestVersion: 0,
+      matchers: [],
+      startMs: 0,
+      endMs: 9e15,
+      mode: 'all' as const,
+      seriesMax: 1e6,
+    }
     const asked = { partition, tenant: 'tenant-1', watermark: 0, minSeq: 0, incarnation: '', waitMs: 0, ...everything }
     try {
       for await (const _ of askStream(bus, select, { id }, asked)) return 'answered'

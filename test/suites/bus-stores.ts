@@ -109,6 +109,15 @@ export function logTests(ground: Ground): void {
     expect(nothing).toEqual({ messages: [], upToSeq: 0 })
   })
 
+  test('D3: what was newest at a sequence is told whatever came since', async () => {
+    const { bus, name } = await freshLog()
+    for (let i = 1; i <= 9; i++) await bus.logs.append(name, `${name}.${i % 3}`, bytes(String(i)), { timeoutMs })
+    const answer = await bus.logs.lastPerSubject(name, [`${name}.0`, `${name}.2`], timeoutMs, 5)
+    expect([answer.upToSeq, answer.messages.map(({ seq }) => seq)]).toEqual([5, [3, 5]])
+    const later = await bus.logs.lastPerSubject(name, [`${name}.0`], timeoutMs, 20)
+    expect([later.upToSeq, later.messages.map(({ seq }) => seq)]).toEqual([9, [9]])
+  })
+
   test('a message larger than the bus carries is refused', async () => {
     const { bus, name } = await freshLog()
     const fits = new Uint8Array(bus.payloadBytesMax)

@@ -90,6 +90,7 @@ const nobody: Membership = {
   owners: () => [],
   holders: () => [],
   readers: () => [],
+  confirm: async () => {},
   isConfirmed: () => false,
   ring: () => {
     throw new Error('nobody has no ring')

@@ -1,6 +1,7 @@
 // Reading a head's chunks by slot, whatever state they are in. The rows of open chunks are up to date (SeriesChunks.sync).
 import type { Histogram } from '../../model/histogram.ts'
 import type { Interval } from '../../model/interval.ts'
+import type { Place } from '../../model/place.ts'
 import { HistogramChunkReader } from '../chunk/histogram.ts'
 import { decodeXorWords, wordsOf } from '../chunk/xor.ts'
 import type { SampleColumns, SampleRun } from '../columns.ts'
@@ -24,7 +25,6 @@ import {
   lateEncoding,
   readLateFloats,
 } from './late-samples.ts'
-import type { Place } from './parts.ts'
 
 export type ChunkVisitor = (
   encoding: number,

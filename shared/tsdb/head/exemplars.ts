@@ -2,11 +2,19 @@
 import type { Interval } from '../../model/interval.ts'
 import type { Labels } from '../../model/labels.ts'
 import { labelsKey } from '../../model/labels.ts'
+import { isBefore, type Place } from '../../model/place.ts'
 
 export interface Exemplar {
   readonly time: number
   readonly value: number
   readonly labels: Labels
+}
+
+export interface StatedExemplar {
+  readonly ref: number
+  readonly exemplar: Exemplar
+  /** Where it was told: where a writer told it last, not where it was stated again. */
+  readonly place: Place
 }
 
 interface Held {
@@ -15,6 +23,7 @@ interface Held {
   readonly key: string
   /** The segment in which it was last told. */
   segment: number
+  place: Place
 }
 
 export class ExemplarRing {
@@ -22,38 +31,42 @@ export class ExemplarRing {
   private readonly ring: Held[] = []
   private readonly keys = new Map<string, Held>()
   /** Those of each series, in order of arrival. */
-  private readonly byRef = new Map<number, Exemplar[]>()
+  private readonly byRef = new Map<number, Held[]>()
   private at = 0
 
   constructor(capacity: number) {
     this.capacity = capacity
   }
 
-  add(ref: number, exemplar: Exemplar, segment: number): void {
+  add(ref: number, exemplar: Exemplar, segment: number, place: Place): void {
     const key = keyOf(ref, exemplar)
     const known = this.keys.get(key)
-    if (known !== undefined) known.segment = segment
+    if (known !== undefined) {
+      known.segment = segment
+      if (isBefore(known.place, place)) known.place = place
+    }
     if (this.capacity === 0 || known !== undefined) return
     this.evict(this.ring[this.at])
-    const held = { ref, exemplar, key, segment }
+    const held = { ref, exemplar, key, segment, place }
     this.ring[this.at] = held
     this.keys.set(key, held)
     const list = this.byRef.get(ref)
-    if (list === undefined) this.byRef.set(ref, [exemplar])
-    else list.push(exemplar)
+    if (list === undefined) this.byRef.set(ref, [held])
+    else list.push(held)
     this.at = (this.at + 1) % this.capacity
   }
 
-  /** Those of one series with time in [startMs, endMs], by time, then value. */
-  of(ref: number, { startMs, endMs }: Interval): Exemplar[] {
+  /** Those of one series with time in [startMs, endMs] whose places are shown, by time, then value. */
+  of(ref: number, { startMs, endMs }: Interval, isShown: (place: Place) => boolean = () => true): Exemplar[] {
     const list = this.byRef.get(ref) ?? []
     return list
-      .filter(({ time }) => time >= startMs && time <= endMs)
+      .filter(({ exemplar: { time }, place }) => time >= startMs && time <= endMs && isShown(place))
+      .map(({ exemplar }) => exemplar)
       .sort((a, b) => a.time - b.time || a.value - b.value)
   }
 
   /** Of the newest `countMax`, those that were last told before a segment. */
-  toldBefore(segment: number, countMax: number): { ref: number; exemplar: Exemplar }[] {
+  toldBefore(segment: number, countMax: number): StatedExemplar[] {
     const byArrival = [...this.ring.slice(this.at), ...this.ring.slice(0, this.at)]
     const newest = this.ring.length < this.capacity ? this.ring : byArrival
     return newest.slice(-countMax).filter((held) => held.segment < segment)
@@ -71,16 +84,22 @@ export class ExemplarRing {
 
   /** Gives the series their new refs: none that has exemplars is dead. */
   compact(refs: Uint32Array): void {
-    const lists = [...this.byRef]
-    this.byRef.clear()
-    for (const [ref, list] of lists) this.byRef.set(refs[ref]!, list)
+    const moved = new Map<Held, Held>()
     this.keys.clear()
     for (const [i, held] of this.ring.entries()) {
       const ref = refs[held.ref]!
-      const moved = { ...held, ref, key: keyOf(ref, held.exemplar) }
-      this.ring[i] = moved
-      this.keys.set(moved.key, moved)
+      const next = { ...held, ref, key: keyOf(ref, held.exemplar) }
+      this.ring[i] = next
+      this.keys.set(next.key, next)
+      moved.set(held, next)
     }
+    const lists = [...this.byRef.values()]
+    this.byRef.clear()
+    for (const list of lists)
+      this.byRef.set(
+        refs[list[0]!.ref]!,
+        list.map((held) => moved.get(held)!),
+      )
   }
 
   get count(): number {

@@ -9,6 +9,7 @@ import type { Histogram } from '../../model/histogram.ts'
 import { ALL_TIME, type Interval } from '../../model/interval.ts'
 import { compareBytes, type Labels, labelOf } from '../../model/labels.ts'
 import type { Matcher } from '../../model/matcher.ts'
+import type { Place } from '../../model/place.ts'
 import { SampleColumns, type SampleRun } from '../columns.ts'
 import { type Deletion, reachOf } from '../delete-filter.ts'
 import { HASH_A_EMPTY, HASH_B_EMPTY, mixA, mixB } from '../label-hash.ts'
@@ -16,9 +17,9 @@ import { compileForSelect, compileMatchers } from '../matcher-set.ts'
 import { mergeRuns } from '../merge.ts'
 import type { ChunkVisitor } from './chunk-reading.ts'
 import { digestText } from './digest.ts'
-import { type Exemplar, ExemplarRing } from './exemplars.ts'
-import { HiddenSamples } from './hidden-samples.ts'
-import { Parts, type Place } from './parts.ts'
+import { type Exemplar, ExemplarRing, type StatedExemplar } from './exemplars.ts'
+import { HiddenSamples, type Hiding } from './hidden-samples.ts'
+import { type Part, Parts } from './parts.ts'
 import { Postings } from './postings.ts'
 import { RefCursor } from './ref-cursor.ts'
 import { selectRefs } from './select.ts'
@@ -31,19 +32,22 @@ export interface HeadOptions {
   readonly samplesPerChunkMax?: number
   /** The newest exemplars that are kept. */
   readonly exemplarsMax?: number
+  /** The life of the log that all of it comes from. */
+  readonly incarnation?: string
 }
 
 const NOTHING: readonly Interval[] = []
+const NOWHERE: Place = { incarnation: '', segment: 0, seq: 0 }
 
 export class Head {
   private readonly strings: StringTable
-  private readonly exemplarsMax: number
   private readonly table: SeriesTable
   private readonly postings = new Postings()
   private readonly samples: SeriesChunks
-  private readonly parts = new Parts()
+  private readonly parts: Parts
   private readonly hidden: HiddenSamples
-  private ring: ExemplarRing
+  private hiddenVersion = 0
+  private readonly ring: ExemplarRing
   /** Counts the compactions: what was remembered by ref of another generation is void. */
   generation = 0
   private readonly cursors = new Set<RefCursor>()
@@ -51,13 +55,20 @@ export class Head {
   /** Columns to decode overlapping chunks into, kept for the next read. */
   private readonly pool: SampleColumns[] = []
 
-  constructor(strings: StringTable, { samplesPerChunkMax = 120, exemplarsMax = 10_000 }: HeadOptions = {}) {
+  constructor(
+    strings: StringTable,
+    { samplesPerChunkMax = 120, exemplarsMax = 10_000, incarnation = '' }: HeadOptions = {},
+  ) {
     this.strings = strings
-    this.exemplarsMax = exemplarsMax
+    this.parts = new Parts(incarnation)
     this.table = new SeriesTable(strings)
     this.samples = new SeriesChunks(samplesPerChunkMax)
     this.ring = new ExemplarRing(exemplarsMax)
-    this.hidden = new HiddenSamples((selectors) => this.refsOf(selectors))
+    this.hidden = new HiddenSamples({
+      find: (selectors) => this.refsOf(selectors),
+      labelsOf: (ref) => this.table.labels(ref),
+      count: () => this.table.count,
+    })
   }
 
   /** Finds or makes the series of a label set, given as string numbers [name#, value#, …] sorted by name bytes, and returns its dense
@@ -99,13 +110,13 @@ export class Head {
     return this.samples.appendHistogram(ref, this.parts.at(segment), time, histogram, startTime)
   }
 
-  /** Told in segment `segment`; telling one again changes nothing but that. */
-  appendExemplar(ref: number, exemplar: Exemplar, segment = 0): void {
-    this.ring.add(ref, exemplar, segment)
+  /** Told in segment `segment`, first at `place`; telling one again changes nothing but that. */
+  appendExemplar(ref: number, exemplar: Exemplar, segment = 0, place: Place = NOWHERE): void {
+    this.ring.add(ref, exemplar, segment, place)
   }
 
   /** Of the newest `countMax` exemplars those that were last told before a segment. */
-  exemplarsStatedBefore(segment: number, countMax: number): { ref: number; exemplar: Exemplar }[] {
+  exemplarsStatedBefore(segment: number, countMax: number): StatedExemplar[] {
     return this.ring.toldBefore(segment, countMax)
   }
 
@@ -119,9 +130,9 @@ export class Head {
     return Uint32Array.from(this.ring.refs()).filter(passes).sort()
   }
 
-  /** The exemplars of a series in the range, by time. */
-  exemplarsOf(ref: number, range: Interval): Exemplar[] {
-    return this.ring.of(ref, range)
+  /** The exemplars of a series in the range, by time, of those whose places are shown. */
+  exemplarsOf(ref: number, range: Interval, isShown?: (place: Place) => boolean): Exemplar[] {
+    return this.ring.of(ref, range, isShown)
   }
 
   /** The refs, rising, of the series that pass all matchers and have chunks in the range. Throws RefusedError for a bad pattern. */
@@ -290,6 +301,13 @@ export class Head {
     return this.heldParts(segment).reduce((sum, part) => sum + part.sampleCount, 0)
   }
 
+  /** The parts of a segment that hold samples, by where they begin. */
+  partsOf(segment: number): readonly Part[] {
+    return this.parts
+      .inSegment(segment)
+      .filter(({ number }) => (this.samples.segments.get(number)?.sampleCount ?? 0) > 0)
+  }
+
   /** The segments that samples are held of, rising. */
   segments(): number[] {
     return this.parts.segments().filter((segment) => this.heldParts(segment).length > 0)
@@ -298,35 +316,24 @@ export class Head {
   /** Frees the samples of all segments up to this one, it included. The series stay until `compact`. */
   dropSegments(upTo: number): void {
     this.samples.drop(this.parts.drop(upTo))
-    this.hidden.drop(upTo)
   }
 
-  /** From this place on samples stand in another part of the segment: what lies before can be told from what lies behind. */
-  cut(place: Place): void {
-    this.parts.cut(place)
+  /** From this sequence on samples stand in another part of the segment: what lies before can be told from what lies behind. */
+  cut(segment: number, seq: number): void {
+    this.parts.cut(segment, seq)
   }
 
   /** What is applied from now on stands at this sequence of the log; infinite: at its end, as usual. */
   seek(seq: number): void {
     this.parts.seek(seq)
-    if (seq === Number.POSITIVE_INFINITY) this.hidden.match() // series may be new that belong before a deletion
   }
 
-  /** Hides what a deletion takes of all that stands before this place (L12). The same id again changes nothing. Throws RefusedError for a
-   *  bad pattern. */
-  hide(id: string, deletion: Deletion, place: Place): void {
-    this.parts.cut(place)
-    this.hidden.add(id, deletion, place)
-  }
-
-  /** Shows again what a deletion hid. */
-  show(id: string): void {
-    this.hidden.delete(id)
-  }
-
-  /** Forgets all exemplars. */
-  forgetExemplars(): void {
-    this.ring = new ExemplarRing(this.exemplarsMax)
+  /** What these deletions take of all that stands before their places is not shown (D8). `version`: of what says so, the same again costs
+   *  nothing. Throws RefusedError for a bad pattern. */
+  hide(version: number, deletions: () => readonly Hiding[]): void {
+    if (version === this.hiddenVersion) return this.hidden.match()
+    this.hidden.set(deletions())
+    this.hiddenVersion = version
   }
 
   /** How many series hold neither samples nor exemplars, and are not named by `isNamed` (by ref; 0: not). */

@@ -1,60 +1,86 @@
-// What deletions hide in a head: for each deletion the series that it takes, and the place in the log up to which it reaches (L12).
+// What deletions hide in a head: for each deletion the series that it takes, and the place in the log up to which it reaches (D8).
 import type { Interval } from '../../model/interval.ts'
+import type { Labels } from '../../model/labels.ts'
+import { isBefore, type Place } from '../../model/place.ts'
 import { DeleteFilter, type Deletion, joined } from '../delete-filter.ts'
-import { isBefore, type Place } from './parts.ts'
 import { DEAD } from './series-table.ts'
+
+/** A deletion that hides what lies before a place. */
+export interface Hiding extends Deletion {
+  readonly id: string
+  readonly place: Place
+}
 
 interface Held {
   readonly filter: DeleteFilter
-  /** It hides what was applied before. */
   readonly place: Place
   /** The series that it takes, rising. */
   refs: Uint32Array
 }
 
-/** Finds the refs, rising, of the series that any of the selectors takes. */
-export type FindRefs = (selectors: Deletion['selectors']) => Uint32Array
+/** The series of a head, as far as deletions go. */
+export interface SeriesOf {
+  /** The refs, rising, of the series that any of the selectors takes. */
+  find(selectors: Deletion['selectors']): Uint32Array
+  labelsOf(ref: number): Labels
+  /** How many there are. */
+  count(): number
+}
 
 const NOTHING: readonly Interval[] = []
 
 export class HiddenSamples {
-  private readonly deletions = new Map<string, Held>()
+  /** By id. */
+  private held = new Map<string, Held>()
+  /** Series that were looked at: the first ones. */
+  private matchedCount = 0
   /** 1: some deletion takes the series. */
   private isTaken = new Uint8Array(0)
-  private readonly find: FindRefs
+  private readonly series: SeriesOf
 
-  constructor(find: FindRefs) {
-    this.find = find
+  constructor(series: SeriesOf) {
+    this.series = series
   }
 
-  add(id: string, deletion: Deletion, place: Place): void {
-    if (this.deletions.has(id)) return
-    const held = { filter: new DeleteFilter(deletion), place, refs: this.find(deletion.selectors) }
-    this.deletions.set(id, held)
+  /** These hide, and no others. Throws RefusedError for a pattern that RE2 does not take. */
+  set(deletions: readonly Hiding[]): void {
+    this.match()
+    const before = this.held
+    const now = new Map<string, Held>()
+    for (const deletion of deletions) {
+      const { id, place } = deletion
+      const known = before.get(id)
+      now.set(
+        id,
+        known !== undefined && !isBefore(known.place, place) && !isBefore(place, known.place)
+          ? known
+          : { filter: new DeleteFilter(deletion), place, refs: this.series.find(deletion.selectors) },
+      )
+    }
+    this.held = now
+    this.matchedCount = this.series.count()
     this.mark()
   }
 
-  /** Shows again what a deletion hid. */
-  delete(id: string): void {
-    if (this.deletions.delete(id)) this.mark()
-  }
-
-  /** Forgets the deletions that reach no further than this segment: what they hid was dropped. */
-  drop(upTo: number): void {
-    for (const [id, { place }] of this.deletions) if (place.segment <= upTo) this.deletions.delete(id)
-    this.mark()
-  }
-
-  /** Looks for the series anew: some were made that belong to what was applied before. */
+  /** Looks at the series that were made since: samples of before a deletion may have come later than those of behind it. */
   match(): void {
-    for (const held of this.deletions.values()) held.refs = this.find(held.filter.selectors)
-    this.mark()
+    const count = this.series.count()
+    if (this.held.size > 0 && count > this.matchedCount) {
+      const fresh = Array.from({ length: count - this.matchedCount }, (_, i) => this.matchedCount + i)
+      for (const held of this.held.values()) {
+        const taken = fresh.filter((ref) => held.filter.takes(this.series.labelsOf(ref)))
+        if (taken.length > 0) held.refs = Uint32Array.from([...held.refs, ...taken])
+      }
+      this.mark()
+    }
+    this.matchedCount = count
   }
 
   compact(refs: Uint32Array): void {
-    for (const held of this.deletions.values()) {
+    for (const held of this.held.values()) {
       held.refs = held.refs.map((ref) => refs[ref]!).filter((ref) => ref !== DEAD)
     }
+    this.matchedCount = refs.subarray(0, this.matchedCount).reduce((count, ref) => count + (ref === DEAD ? 0 : 1), 0)
     this.mark()
   }
 
@@ -66,27 +92,23 @@ export class HiddenSamples {
   intervals(ref: number, place: Place): readonly Interval[] {
     if (this.isTaken[ref] !== 1) return NOTHING
     const found: Interval[] = []
-    for (const { filter, place: end, refs } of this.deletions.values()) {
+    for (const { filter, place: end, refs } of this.held.values()) {
       if (isBefore(place, end) && includes(refs, ref)) found.push(filter.interval)
     }
     return found.length === 0 ? NOTHING : joined(found)
   }
 
-  get count(): number {
-    return this.deletions.size
-  }
-
   get bytes(): number {
     let bytes = this.isTaken.byteLength
-    for (const { refs } of this.deletions.values()) bytes += refs.byteLength + 1000
+    for (const { refs } of this.held.values()) bytes += refs.byteLength + 1000
     return bytes
   }
 
   private mark(): void {
     let length = 0
-    for (const { refs } of this.deletions.values()) length = Math.max(length, (refs.at(-1) ?? -1) + 1)
+    for (const { refs } of this.held.values()) length = Math.max(length, (refs.at(-1) ?? -1) + 1)
     this.isTaken = new Uint8Array(length)
-    for (const { refs } of this.deletions.values()) for (const ref of refs) this.isTaken[ref] = 1
+    for (const { refs } of this.held.values()) for (const ref of refs) this.isTaken[ref] = 1
   }
 }
 

@@ -1,20 +1,14 @@
-// The parts of a head: what a segment holds, cut where deletions stand (L12), so that each part lies wholly before a deletion or wholly
-// behind it. Parts are numbered in the order of their making; chunks carry that number.
+// The parts of a head: what a segment holds, cut at its mark and wherever a deletion may stand (D7), so that each part lies wholly before
+// a place or wholly behind it. Parts are numbered in the order of their making; chunks carry that number.
+import type { Place } from '../../model/place.ts'
 
-/** A place in the log: sequence `seq`, in segment `segment`. */
-export interface Place {
-  readonly segment: number
-  readonly seq: number
-}
-
-export interface Part {
+/** `seq`: where it begins; 0: nobody has said. */
+export interface Part extends Place {
   readonly number: number
-  readonly segment: number
-  /** The sequence at which it begins; 0: at the mark. */
-  readonly seq: number
 }
 
 export class Parts {
+  private readonly incarnation: string
   /** By number. */
   private readonly parts = new Map<number, Part>()
   /** Of each segment, by where they begin. */
@@ -25,12 +19,16 @@ export class Parts {
   private lastSegment = -1
   private lastPart = -1
 
+  constructor(incarnation: string) {
+    this.incarnation = incarnation
+  }
+
   /** The number of the part that samples of a segment go to now. */
   at(segment: number): number {
     if (segment === this.lastSegment) return this.lastPart
     const parts = this.bySegment.get(segment)
     let found = parts?.findLast((part) => part.seq <= this.seq)
-    found ??= this.make(segment, 0)
+    found ??= this.make(segment, Number.isFinite(this.seq) ? this.seq : 0)
     this.lastSegment = segment
     this.lastPart = found.number
     return found.number
@@ -42,8 +40,8 @@ export class Parts {
     this.lastSegment = -1
   }
 
-  /** From this place on another part is filled. */
-  cut({ segment, seq }: Place): void {
+  /** From this sequence on another part is filled. */
+  cut(segment: number, seq: number): void {
     this.lastSegment = -1
     if (!this.bySegment.get(segment)?.some((part) => part.seq === seq)) this.make(segment, seq)
   }
@@ -52,6 +50,7 @@ export class Parts {
     return this.parts.get(number)!
   }
 
+  /** By where they begin. */
   inSegment(segment: number): readonly Part[] {
     return this.bySegment.get(segment) ?? []
   }
@@ -75,14 +74,10 @@ export class Parts {
   }
 
   private make(segment: number, seq: number): Part {
-    const part = { number: this.made++, segment, seq }
+    const part = { number: this.made++, incarnation: this.incarnation, segment, seq }
     this.parts.set(part.number, part)
     const parts = [...(this.bySegment.get(segment) ?? []), part].sort((a, b) => a.seq - b.seq)
     this.bySegment.set(segment, parts)
     return part
   }
-}
-
-export function isBefore(place: Place, other: Place): boolean {
-  return place.segment < other.segment || (place.segment === other.segment && place.seq < other.seq)
 }

@@ -17,6 +17,7 @@
 import { assert } from '../../base/assert.ts'
 import type { Histogram } from '../../model/histogram.ts'
 import { ALL_TIME, type Interval } from '../../model/interval.ts'
+import type { Place } from '../../model/place.ts'
 import { compareValueBits } from '../../model/sample.ts'
 import { grownLength } from '../chunk/growth.ts'
 import { HistogramChunkWriter } from '../chunk/histogram.ts'
@@ -48,7 +49,6 @@ import {
 import { ChunkTable, FINISHED_XOR, OPEN_HISTOGRAM, OPEN_XOR, OPEN_XOR2 } from './chunk-table.ts'
 import { hashBytes, kindOf, tally } from './digest.ts'
 import { HISTOGRAM_CHUNK_BYTES_MAX, putLateFloat, putLateHistogram } from './late-samples.ts'
-import type { Place } from './parts.ts'
 import { DEAD } from './series-table.ts'
 
 /** What an append did: a new time; nothing, the same bits stood there; took the place of a lesser; nothing, a greater stood there. */

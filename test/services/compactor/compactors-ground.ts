@@ -22,7 +22,7 @@ import {
   compactionStatus,
   compactNow,
 } from '../../../shared/contracts/compaction.ts'
-import { hidersOf } from '../../../shared/contracts/deletes.ts'
+import { hidersOf } from '../../../shared/contracts/delete-rules.ts'
 import { type ScrubNowReply, type ScrubStatus, scrubNow, scrubStatus } from '../../../shared/contracts/scrubbing.ts'
 import type { Membership } from '../../../shared/membership/membership.ts'
 import { memoryObjects } from '../../../shared/objects/memory-objects.ts'

@@ -1,43 +1,67 @@
-// R1 to R3: a deletion that is cut short between any two steps is completed by whoever finds it, and written once.
-import { expect, test } from 'vitest'
+// D1 to D6, D12: a deletion that is cut short between any two steps hides nothing until whoever finds it has placed it; only one of taking back
+// and removing wins.
+import { afterEach, describe, expect, test } from 'vitest'
+import { withReplacement, withSettled } from '../../../services/compactor/commit.ts'
 import { Deletions } from '../../../services/compactor/deletions.ts'
-import { systemClock } from '../../../shared/base/clock.ts'
+import { type Clock, systemClock } from '../../../shared/base/clock.ts'
+import { UnavailableError } from '../../../shared/base/errors.ts'
 import { seededRandom } from '../../../shared/base/random.ts'
 import { openBlocks } from '../../../shared/blocks/open.ts'
 import type { Blocks } from '../../../shared/blocks/port.ts'
-import { createMemoryHub } from '../../../shared/bus/memory-bus.ts'
+import { createMemoryHub, type MemoryHub } from '../../../shared/bus/memory-bus.ts'
 import type { Bus } from '../../../shared/bus/port.ts'
-import { DELETES_MAX, deleteSubject, undeleteSubject } from '../../../shared/contracts/deletes.ts'
-import { logConfig, logName } from '../../../shared/contracts/log.ts'
+import type { BlockEntry, DeleteEntry } from '../../../shared/contracts/blocks.ts'
+import { DELETES_MAX, hidersOf } from '../../../shared/contracts/delete-rules.ts'
+import { deleteSubject, type RemoveAsk } from '../../../shared/contracts/deletes.ts'
+import { encodeMark, logConfig, logName, markSubject } from '../../../shared/contracts/log.ts'
 import { memoryObjects } from '../../../shared/objects/memory-objects.ts'
 import { silentLog } from '../../../shared/telemetry/log.ts'
 
 const PARTITIONS = 3
 const UNDO_MS = 3_600_000
-const asked = {
-  ...{ tenant: 'acme', id: 'd1', kind: 'series' as const, startMs: 0, endMs: 1000, askedBy: 'test' },
-  selectors: [[{ name: '__name__', operator: '=' as const, value: 'a' }]],
+const APPEND = { timeoutMs: 1_000 }
+const asked: RemoveAsk = {
+  ...{ tenant: 'acme', id: 'd1', kind: 'series', startMs: 0, endMs: 1000, askedBy: 'test', asOf: 0 },
+  selectors: [[{ name: '__name__', operator: '=', value: 'a' }]],
+}
+const counts = { seriesCount: 1, sampleCount: 7, chunkCount: 1, bytes: 1, metaSha256: 'x', resolutionMs: 0 }
+const block: BlockEntry = {
+  ...{ ulid: '01HF7YAT00AAAAAAAAAAAAAAAA', minTime: 0, maxTime: 1000, ...counts },
+  origin: { kind: 'flush', partition: 0, segment: 1, incarnation: 'x', cut: 1 },
+}
+
+interface Compactor {
+  /** It dies before its n-th operation, or behind it: that one is done then, and nobody knows. */
+  readonly death?: { at: number; isBehind: boolean }
+  /** How far its clocks are ahead. */
+  readonly aheadMs?: () => number
+  readonly isConfirmed?: () => boolean
+  readonly partitions?: () => number
 }
 
 class Ground {
-  aheadMs = 0
-  readonly clock = { ...systemClock, now: () => systemClock.now() + this.aheadMs }
+  hub!: MemoryHub
   blocks!: Blocks
   bus!: Bus
 
-  async open(): Promise<this> {
-    const hub = createMemoryHub({ clock: systemClock, random: seededRandom(1) })
-    this.bus = hub.connect('compactor')
+  async open({ hasMarks = true } = {}): Promise<this> {
+    this.hub = createMemoryHub({ clock: systemClock, random: seededRandom(1) })
+    this.bus = this.hub.connect('compactor')
     for (let partition = 0; partition < PARTITIONS; partition++) {
       await this.bus.logs.ensure(logConfig(partition, { bytesMax: 1 << 20, replicas: 1 }))
+      if (hasMarks) await this.mark(partition, 1)
     }
     const world = { clock: systemClock, random: seededRandom(2), log: silentLog }
     this.blocks = await openBlocks({ bus: this.bus, objects: memoryObjects(), ...world })
     return this
   }
 
-  /** One that dies before its n-th operation, or behind it; the operation itself is done then, and nobody knows. */
-  deletions(death?: { at: number; isBehind: boolean }): Deletions {
+  async mark(partition: number, number: number): Promise<void> {
+    const mark = encodeMark({ number, writer: 'test', nonce: `n${number}` })
+    await this.bus.logs.append(logName(partition), markSubject(partition), mark, APPEND)
+  }
+
+  deletions({ death, aheadMs = () => 0, isConfirmed = () => true, partitions }: Compactor = {}): Deletions {
     let operations = 0
     const mortal =
       <Args extends unknown[], Result>(work: (...args: Args) => Promise<Result>) =>
@@ -50,19 +74,30 @@ class Ground {
       }
     const { logs } = this.bus
     const bus: Bus = Object.assign(Object.create(this.bus) as Bus, {
-      logs: Object.assign(Object.create(logs) as Bus['logs'], { append: mortal(logs.append.bind(logs)) }),
+      logs: Object.assign(Object.create(logs) as Bus['logs'], {
+        append: mortal(logs.append.bind(logs)),
+        lastPerSubject: mortal(logs.lastPerSubject.bind(logs)),
+      }),
     })
     const blocks = Object.assign(Object.create(this.blocks) as Blocks, {
       update: mortal(this.blocks.update.bind(this.blocks)),
     })
+    const clock: Clock = {
+      ...systemClock,
+      now: () => systemClock.now() + aheadMs(),
+      monotonic: () => systemClock.monotonic() + aheadMs(),
+    }
+    const confirm = async () => {
+      if (!isConfirmed()) throw new UnavailableError('err-carillon-ring-unconfirmed', 'cut off')
+    }
     return new Deletions({
-      ...{ bus, clock: this.clock, log: silentLog, blocks: () => blocks, config: { undoMs: UNDO_MS } },
-      membership: { partitionCount: () => PARTITIONS, readers: () => [] },
+      ...{ bus, clock, log: silentLog, blocks: () => blocks, config: { undoMs: UNDO_MS } },
+      membership: { partitionCount: partitions ?? (() => PARTITIONS), confirm, isConfirmed },
       onCleaned: () => {},
     })
   }
 
-  async recordsIn(partition: number): Promise<string[]> {
+  async subjectsIn(partition: number): Promise<string[]> {
     const { lastSeq } = await this.bus.logs.state(logName(partition))
     const found: string[] = []
     for (let seq = 1; seq <= lastSeq; seq++) {
@@ -71,82 +106,200 @@ class Ground {
     return found
   }
 
-  stateOf(id = 'd1'): string | undefined {
-    return this.blocks.manifest('acme')?.manifest.deletes.find((entry) => entry.id === id)?.state
+  entry(id = 'd1'): DeleteEntry | undefined {
+    return this.blocks.manifest('acme')?.manifest.deletes.find((entry) => entry.id === id)
+  }
+
+  async settle(nowMs: number, flushed: number): Promise<void> {
+    await this.blocks.update('acme', (manifest) => withSettled(manifest, { nowMs, flushed: () => flushed }))
   }
 }
 
-/** 1 for the entry, one for each record, 1 for the state. */
-const OPERATIONS = PARTITIONS + 2
+let ground: Ground
+afterEach(() => ground.blocks.close())
 
-test('R1: a deletion that was cut short anywhere is completed, and its records are written once', async () => {
-  for (let at = 1; at <= OPERATIONS; at++) {
-    for (const isBehind of [false, true]) {
-      const where = `${isBehind ? 'behind' : 'before'} operation ${at}`
-      const ground = await new Ground().open()
-      await expect(ground.deletions({ at, isBehind }).remove(asked), where).rejects.toThrow('dead')
-      if (at === 1 && !isBehind) {
-        await expect.poll(() => ground.stateOf()).toBeUndefined()
-        continue
-      }
-      await expect.poll(() => ground.stateOf(), { message: where }).toBeDefined()
-      ground.aheadMs = 61_000
-      await ground.deletions().completeAbandoned()
-      await expect.poll(() => ground.stateOf(), { message: where }).toBe('active')
-      const { position } = await ground.deletions().remove(asked) // asked again: the same deletion
-      expect(position, where).toEqual([])
-      for (let partition = 0; partition < PARTITIONS; partition++) {
-        expect(await ground.recordsIn(partition), where).toEqual([deleteSubject(partition, 'd1')])
-      }
-    }
-  }
-})
+/** As D5 finds them: seen once, and again when they have been placing for long. */
+async function completed(of: Ground): Promise<void> {
+  let aheadMs = 0
+  const finder = of.deletions({ aheadMs: () => aheadMs })
+  await finder.completeAbandoned()
+  aheadMs = 61_000
+  await finder.completeAbandoned()
+}
 
-test('R1: so is its taking back', async () => {
-  for (let at = 1; at <= 2 * PARTITIONS + 2; at++) {
-    for (const isBehind of [false, true]) {
-      const where = `${isBehind ? 'behind' : 'before'} operation ${at}`
-      const ground = await new Ground().open()
-      await ground.deletions().remove(asked)
-      await expect(ground.deletions({ at, isBehind }).undo({ ...asked, askedBy: 'me' }), where).rejects.toThrow('dead')
-      ground.aheadMs = 61_000
-      if (at === 1 && !isBehind) continue
-      await expect.poll(() => ground.stateOf(), { message: where }).not.toBe('active')
-      await ground.deletions().completeAbandoned()
-      await expect.poll(() => ground.stateOf(), { message: where }).toBe('undone')
-      for (let partition = 0; partition < PARTITIONS; partition++) {
-        const wanted = [deleteSubject(partition, 'd1'), undeleteSubject(partition, 'd1')]
-        expect(await ground.recordsIn(partition), where).toEqual(wanted)
+describe('asking and placing', () => {
+  test('R1, R2, D5: a deletion that was cut short anywhere hides nothing until whoever finds it has placed it', async () => {
+    // The entry; a fence and its place in each partition; the positions.
+    for (let at = 1; at <= 2 * PARTITIONS + 2; at++) {
+      for (const isBehind of [false, true]) {
+        const where = `${isBehind ? 'behind' : 'before'} operation ${at}`
+        ground = await new Ground().open()
+        await ground.blocks.update('acme', (manifest) => ({ ...manifest, blocks: [block] }))
+        await expect(ground.deletions({ death: { at, isBehind } }).remove(asked), where).rejects.toThrow('dead')
+        await ground.blocks.refresh(5_000)
+        const isDone = at === 2 * PARTITIONS + 2 && isBehind
+        const isBegun = at > 1 || isBehind
+        expect(ground.entry()?.state, where).toBe(isDone ? 'active' : isBegun ? 'placing' : undefined)
+        const hidden = hidersOf(ground.blocks.manifest('acme')!.manifest.deletes, block.ulid)
+        expect(hidden.length, where).toBe(isDone ? 1 : 0)
+        await completed(ground)
+        await ground.blocks.refresh(5_000)
+        if (isBegun) expect(ground.entry(), where).toMatchObject({ state: 'active', blocks: [block.ulid] })
+        for (const place of Object.values(ground.entry()?.positions ?? {}))
+          expect(place, where).toMatchObject({ segment: 1, incarnation: expect.stringContaining('log-') })
+        if (isBegun) expect(await ground.deletions().remove(asked), 'asked again').toMatchObject({ position: [] })
+        ground.blocks.close()
       }
     }
-  }
-})
-
-test('R3: after its window a deletion is not taken back; clean ends the window', async () => {
-  const ground = await new Ground().open()
-  await ground.deletions().remove(asked)
-  await ground.deletions().remove({ ...asked, id: 'd2' })
-  ground.aheadMs = UNDO_MS + 1_000
-  await expect(ground.deletions().undo(asked)).rejects.toMatchObject({ code: 'err-carillon-undo-over', status: 409 })
-  ground.aheadMs = 0
-  expect(await ground.deletions().clean(asked)).toEqual({ endedCount: 2 })
-  await expect(ground.deletions().undo(asked)).rejects.toMatchObject({ code: 'err-carillon-undo-over' })
-  const { deletes } = await ground.deletions().list(asked)
-  expect(deletes.map(({ id, state, askedBy }) => [id, state, askedBy])).toEqual([
-    ['d1', 'active', 'test'],
-    ['d2', 'active', 'test'],
-  ])
-})
-
-test('a manifest takes only so many deletions', async () => {
-  const ground = await new Ground().open()
-  await ground.deletions().remove(asked)
-  await ground.blocks.update('acme', (manifest) => {
-    const [one] = manifest.deletes
-    return { ...manifest, deletes: Array.from({ length: DELETES_MAX }, (_, i) => ({ ...one!, id: `n${i}` })) }
   })
-  await expect(ground.deletions().remove({ ...asked, id: 'more' })).rejects.toMatchObject({
-    code: 'err-carillon-too-many-deletes',
-    status: 429,
+
+  test('D3: a deletion of a log without a mark is in force once there is one, and lies behind it', async () => {
+    ground = await new Ground().open({ hasMarks: false })
+    const pending = ground.deletions().remove(asked)
+    for (let partition = 1; partition < PARTITIONS; partition++) await ground.mark(partition, 4)
+    await expect(pending).rejects.toMatchObject({ code: 'err-carillon-delete-pending' })
+    await ground.blocks.refresh(5_000)
+    expect(ground.entry()).toMatchObject({
+      state: 'placing',
+      positions: { 0: null, 1: { segment: 4 }, 2: { segment: 4 } },
+    })
+    await ground.mark(0, 7)
+    await ground.bus.logs.append(logName(0), 'log.0.batch', Buffer.from('x'), APPEND)
+    const { entry, position } = await ground.deletions().remove(asked)
+    expect(entry).toMatchObject({ state: 'active', positions: { 0: { segment: 7 } } })
+    const subjects = await ground.subjectsIn(0)
+    const at = entry.positions[0]!.seq
+    expect([subjects[at - 1], at > subjects.indexOf('log.0.batch') + 1]).toEqual([deleteSubject(0, 'd1'), true])
+    expect(position).toEqual([{ partition: 0, incarnation: entry.positions[0]!.incarnation, seq: at }])
+  })
+
+  test('D3: a replica that is behind, and a lost answer, only cost another fence', async () => {
+    ground = await new Ground().open()
+    Object.assign(ground.hub.faults, { staleRead: 0.4, staleBehindMax: 3, storeButLoseAck: 0.2 })
+    let entry: DeleteEntry | undefined
+    for (let attempt = 0; entry === undefined; attempt++) {
+      expect(attempt).toBeLessThan(20)
+      entry = await ground
+        .deletions()
+        .remove(asked)
+        .then(
+          (reply) => reply.entry,
+          (error) => void expect(error).toBeInstanceOf(UnavailableError),
+        )
+    }
+    for (let partition = 0; partition < PARTITIONS; partition++) {
+      const subjects = await ground.subjectsIn(partition)
+      expect(subjects[entry.positions[partition]!.seq - 1]).toBe(deleteSubject(partition, 'd1'))
+    }
+  })
+
+  test('D4: a position in a segment that is listed already is not taken', async () => {
+    ground = await new Ground().open()
+    await ground.blocks.update('acme', (manifest) => ({ ...manifest, flushed: { 1: 1 } }))
+    await expect(ground.deletions().remove(asked)).rejects.toMatchObject({ code: 'err-carillon-delete-pending' })
+    await ground.mark(1, 2)
+    const { entry } = await ground.deletions().remove(asked)
+    expect(entry).toMatchObject({ positions: { 0: { segment: 1 }, 1: { segment: 2 } } })
+  })
+
+  test('D1: without a confirmed ring nothing is deleted; what was added by then is named', async () => {
+    ground = await new Ground().open()
+    const cutOff = ground.deletions({ isConfirmed: () => false })
+    await expect(cutOff.remove(asked)).rejects.toMatchObject({ code: 'err-carillon-ring-unconfirmed' })
+    expect(ground.blocks.manifest('acme')).toBeUndefined()
+    let isConfirmed = true
+    const late = ground.deletions({ isConfirmed: () => isConfirmed, partitions: () => (isConfirmed ? 2 : 3) })
+    expect(Object.keys((await late.remove(asked)).entry.positions)).toEqual(['0', '1'])
+    isConfirmed = false
+    await expect(late.remove({ ...asked, id: 'd2' })).rejects.toBeInstanceOf(UnavailableError)
+  })
+
+  test('D5: how long one has been placing is measured by the own monotonic clock, not by who asked', async () => {
+    ground = await new Ground().open()
+    const ahead = { aheadMs: () => 365 * 86_400_000, death: { at: 3, isBehind: false } }
+    await expect(ground.deletions(ahead).remove(asked)).rejects.toThrow('dead')
+    await completed(ground)
+    expect(ground.entry()?.state).toBe('active')
+  })
+
+  test('D6: an id is made once, whatever became of it; one that may have been forgotten is not made', async () => {
+    ground = await new Ground().open()
+    await ground.deletions().remove(asked)
+    await ground.deletions().undo(asked)
+    await expect(ground.deletions().remove(asked)).rejects.toMatchObject({ code: 'err-carillon-undone', status: 409 })
+    const { manifest } = await ground.blocks.update('acme', (before) => ({
+      ...{ ...before, deletes: [], historyCut: before.version + 1 },
+    }))
+    const old = { ...asked, asOf: manifest.version - 1 }
+    await expect(ground.deletions().remove(old)).rejects.toMatchObject({ code: 'err-carillon-ask-again', status: 409 })
+    await ground.blocks.refresh(5_000)
+    const { version } = await ground.deletions().list({ tenant: 'acme', isBrief: true })
+    expect((await ground.deletions().remove({ ...asked, asOf: version })).entry.state).toBe('active')
+  })
+
+  test('a manifest takes only so many deletions', async () => {
+    ground = await new Ground().open()
+    await ground.deletions().remove(asked)
+    const { manifest } = await ground.blocks.update('acme', (before) => {
+      const [one] = before.deletes
+      return { ...before, deletes: Array.from({ length: DELETES_MAX }, (_, i) => ({ ...one!, id: `n${i}` })) }
+    })
+    const refused = { code: 'err-carillon-too-many-deletes', status: 429 }
+    await expect(ground.deletions().remove({ ...asked, id: 'more' })).rejects.toMatchObject(refused)
+    expect((await ground.blocks.update('acme', () => undefined)).manifest.version).toBe(manifest.version)
+  })
+})
+
+describe('taking back and removing', () => {
+  test('D12: taken back while it is being placed, it stays so', async () => {
+    ground = await new Ground().open()
+    const death = { at: 4, isBehind: true }
+    await expect(ground.deletions({ death }).remove(asked)).rejects.toThrow('dead')
+    expect((await ground.deletions().undo(asked)).entry).toMatchObject({ state: 'undone', blocks: [], endedBy: 'test' })
+    expect((await ground.deletions().undo(asked)).entry.state, 'twice is once').toBe('undone')
+    await completed(ground)
+    await ground.blocks.refresh(5_000)
+    expect(ground.entry()?.state).toBe('undone')
+    await expect(ground.deletions().undo({ ...asked, id: 'd2' })).rejects.toMatchObject({ status: 404 })
+  })
+
+  test('D12: of two compactors whose clocks differ only one wins: nothing is taken back that is being removed', async () => {
+    const removal = { sources: [block], results: [], applied: ['d1'], reason: 'deleted', isComplete: false } as const
+    for (const isRemovedFirst of [true, false]) {
+      ground = await new Ground().open()
+      await ground.blocks.update('acme', (manifest) => ({ ...manifest, blocks: [block] }))
+      await ground.deletions().remove(asked)
+      const ahead = systemClock.now() + UNDO_MS + 60_000
+      const rewrite = () => ground.blocks.update('acme', (now) => withReplacement(now, { ...removal, nowMs: ahead }))
+      await expect(rewrite(), 'a window alone removes nothing').rejects.toMatchObject({ code: 'compaction-overtaken' })
+      if (isRemovedFirst) {
+        await ground.settle(ahead, 0)
+        const over = { code: 'err-carillon-undo-over', status: 409 }
+        await expect(ground.deletions().undo(asked)).rejects.toMatchObject(over)
+        expect((await rewrite()).manifest.blocks).toEqual([])
+      } else {
+        const behind = ground.deletions({ aheadMs: () => 30 * 86_400_000 })
+        expect((await behind.undo(asked)).entry.state).toBe('undone')
+        await ground.settle(ahead, 0)
+        await expect(rewrite()).rejects.toMatchObject({ code: 'compaction-overtaken' })
+        expect((await ground.blocks.update('acme', () => undefined)).manifest.blocks).toEqual([block])
+      }
+      ground.blocks.close()
+    }
+  })
+
+  test('clean ends the windows of all that are in force', async () => {
+    ground = await new Ground().open()
+    await ground.deletions().remove(asked)
+    await ground.deletions().remove({ ...asked, id: 'd2' })
+    await ground.deletions().undo({ ...asked, id: 'd2' })
+    expect(await ground.deletions().clean(asked)).toEqual({ endedCount: 1 })
+    await expect(ground.deletions().undo(asked)).rejects.toMatchObject({ code: 'err-carillon-undo-over' })
+    await ground.blocks.refresh(5_000)
+    const { deletes } = await ground.deletions().list(asked)
+    expect(deletes.map(({ id, state, askedBy }) => [id, state, askedBy])).toEqual([
+      ['d1', 'removing', 'test'],
+      ['d2', 'undone', 'test'],
+    ])
   })
 })

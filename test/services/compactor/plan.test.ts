@@ -1,7 +1,7 @@
 // Planning: what is merged, what is never, and that it ends.
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { withReplacement } from '../../../services/compactor/commit.ts'
+import { withReplacement, withSettled } from '../../../services/compactor/commit.ts'
 import { alignedRange, type MergeStep, type PlanInput, plan, type Step } from '../../../services/compactor/plan.ts'
 import { type Policy, policiesFrom } from '../../../services/compactor/policy.ts'
 import type { BlockEntry, DeleteEntry, Manifest } from '../../../shared/contracts/blocks.ts'
@@ -223,11 +223,16 @@ describe('deletes and retention', () => {
     const deletes = [deletion('d1', [blocks[0]!])]
     const before = plan(input(manifest(blocks, { deletes }), day0 + DAY))
     expect(merges(before)).toEqual([])
-    const [step] = merges(plan(input(manifest(blocks, { deletes }), day0 + DAY + 1)))
+    const nowMs = day0 + DAY + 1
+    const late = manifest(blocks, { deletes })
+    expect(plan(input(late, nowMs)).map(({ kind }) => kind)).toEqual(['settle'])
+    const removing = withSettled(late, input(late, nowMs))!
+    expect(removing.deletes).toMatchObject([{ state: 'removing' }])
+    const [step] = merges(plan(input(removing, nowMs)))
     expect(step).toMatchObject({ why: 'delete', sources: [blocks[0]] })
-    const after = merged(manifest(blocks, { deletes }), step!, day0 + DAY + 1)
+    const after = merged(removing, step!, nowMs)
     expect(after.deletes[0]!.blocks).toEqual([])
-    expect(plan(input(after, day0 + DAY + 1)).map(({ kind }) => kind)).toEqual(['settle', 'merge'])
+    expect(plan(input(after, nowMs)).map(({ kind }) => kind)).toEqual(['settle', 'merge'])
   })
 
   it('what is older than all that is kept goes whole; a rule rewrites a block once', () => {

@@ -38,7 +38,7 @@ async function start(options: SystemOptions = {}): Promise<void> {
       serve(deletes.remove, noted({ entry, position })),
       serve(deletes.undo, noted({ entry, position })),
       serve(deletes.clean, noted({ endedCount: 1 })),
-      serve(deletes.list, noted({ deletes: [entry] })),
+      serve(deletes.list, async () => ({ version: 5, deletes: [entry] })),
     ],
   }
   const bus = system.hub.connect('compactor')
@@ -64,7 +64,7 @@ test('a deletion is asked for as Prometheus is, by URL or form, and says where i
   expect((await call('tenant/delete?tenant=acme')).response.status).toBe(204)
   expect(asked).toMatchObject([
     { tenant: 'anonymous', kind: 'series', startMs: 1500, endMs: 2000, askedBy: expect.stringContaining('127.0.0.1') },
-    { tenant: 'acme', id: 'mine', startMs: deletes.TIME_MIN_MS, endMs: deletes.TIME_MAX_MS },
+    { tenant: 'acme', id: 'mine', asOf: 5, startMs: deletes.TIME_MIN_MS, endMs: deletes.TIME_MAX_MS },
     { tenant: 'acme', kind: 'tenant', selectors: [[]] },
   ])
   expect((asked as deletes.RemoveAsk[])[0]!.selectors).toEqual([

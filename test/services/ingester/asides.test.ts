@@ -49,7 +49,15 @@ let lookers = 0
 
 async function warningsFor(tenant: string, id: string): Promise<string[]> {
   const asked: SelectAsk = {
-    ...{ partition: 0, tenant, watermark: ground.blocks.flushed(0), minSeq: 0, incarnation: '', waitMs: 1_000 },
+    ...{
+      partition: 0,
+      tenant,
+      watermark: ground.blocks.flushed(0),
+      manifestVersion: 0,
+      minSeq: 0,
+      incarnation: '',
+      waitMs: 1_000,
+    },
     ...{ matchers: [], startMs: 0, endMs: 9e15, mode: 'all', seriesMax: 100 },
   }
   const warnings: string[] = []
@@ -223,7 +231,13 @@ test('deleting the tenant helps: what was set aside before goes with it, and is 
       deletes: [
         {
           ...{ id: 'd1', kind: 'tenant', state: 'removed', selectors: [[]], startMs: -9e15, endMs: 9e15 },
-          ...{ askedAtMs: 0, askedBy: 'test', undoUntilMs: 0, positions: { 0: { segment: 2, seq: 99 } }, blocks: [] },
+          ...{
+            askedAtMs: 0,
+            askedBy: 'test',
+            undoUntilMs: 0,
+            positions: { 0: { incarnation: '', segment: 2, seq: 99 } },
+            blocks: [],
+          },
         },
       ],
     })),

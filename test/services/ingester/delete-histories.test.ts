@@ -1,12 +1,13 @@
-// X1 to X3 with the real owners, flushes and deletions: random histories under virtual time in which ingesters die and come back, appends
-// lose their answers, and deletions are cut short; at the end blocks and every owner show what a list of samples says.
+// Deletions with the real owners and flushes: random histories under virtual time in which ingesters die and come back, appends lose their
+// answers, reads are old, fences are lost or unreadable for some owners, and deletions are cut short; at the end blocks and every owner show
+// what a list of samples says: what lies before the positions of the deletions in force is gone, and nothing else.
 import { expect, test } from 'vitest'
-import { Deletions } from '../../../services/compactor/deletions.ts'
-import { UnavailableError } from '../../../shared/base/errors.ts'
+import type { Deletions } from '../../../services/compactor/deletions.ts'
+import { hide } from '../../../services/ingester/hiding.ts'
+import { CarillonError, UnavailableError } from '../../../shared/base/errors.ts'
 import { type Random, seededRandom } from '../../../shared/base/random.ts'
-import { hidersOf } from '../../../shared/contracts/deletes.ts'
-import { logName } from '../../../shared/contracts/log.ts'
-import { silentLog } from '../../../shared/telemetry/log.ts'
+import type { LogMessage } from '../../../shared/bus/port.ts'
+import { hidersOf, isHiding } from '../../../shared/contracts/delete-rules.ts'
 import { BlockReader } from '../../../shared/tsdb/block/reader.ts'
 import { decodeXor } from '../../../shared/tsdb/chunk/xor.ts'
 import { SampleColumns } from '../../../shared/tsdb/columns.ts'
@@ -31,11 +32,10 @@ class History {
   readonly ground = new FlushGround()
   readonly random: Random
   readonly written: Written[] = []
-  /** Where the records stand in the log, and what they take. */
-  readonly deletions = new Map<string, { names: readonly string[]; startMs: number; endMs: number; seq: number }>()
+  /** What they take, and where they stand once that is known: it never changes. */
+  readonly deletions = new Map<string, { names: readonly string[]; startMs: number; endMs: number; seq?: number }>()
   private segment = 0
   private counter = 0
-  private scannedSeq = 0
   private deleter!: Deletions
 
   constructor(seed: number) {
@@ -45,15 +45,10 @@ class History {
   async run(): Promise<void> {
     const { ground, random } = this
     await ground.open()
-    const bus = ground.hub.connect('deleter')
-    this.deleter = new Deletions({
-      ...{ bus, clock: ground.clock, log: silentLog, blocks: () => ground.blocks, config: { undoMs: 10 * HOUR_MS } },
-      membership: { partitionCount: () => 1, readers: () => [...ground.running.keys()] },
-      onCleaned: () => {},
-    })
+    this.deleter = ground.deletions()
     await this.mark()
-    await ground.start('i1')
-    await ground.start('i2')
+    await this.begin('i1')
+    await this.begin('i2')
     for (let i = 0; i < STEPS; i++) {
       const dice = random.next()
       if (dice < 0.45) await this.write()
@@ -62,7 +57,7 @@ class History {
       else if (dice < 0.79) await this.undo()
       else if (dice < 0.86) await this.killOrStart(random.below(2) === 0 ? 'i1' : 'i2')
       else await ground.pass(200 + random.below(3_000))
-      this.scan()
+      this.look()
     }
     await this.settle()
   }
@@ -87,9 +82,15 @@ class History {
     const endMs = startMs + random.below(TIMES)
     const selectors = [[{ name: '__name__', operator: '=~' as const, value: names.join('|') || 'none' }]]
     const id = `d${++this.counter}`
-    this.deletions.set(id, { names, startMs, endMs, seq: Number.POSITIVE_INFINITY })
-    const asked = { tenant: TENANT, id, kind: 'series' as const, selectors, startMs, endMs, askedBy: 'test' }
-    await this.faultily(() => this.deleter.remove(asked))
+    this.deletions.set(id, { names, startMs, endMs })
+    const askedAt = this.ground.lastSeq()
+    const asOf = this.ground.manifest(TENANT)?.version ?? 0
+    const asked = { tenant: TENANT, id, kind: 'series' as const, selectors, startMs, endMs, askedBy: 'test', asOf }
+    if (!(await this.faultily(() => this.deleter.remove(asked)))) return
+    const { manifest } = await this.ground.soon(this.ground.blocks.update(TENANT, () => undefined))
+    const place = manifest.deletes.find((entry) => entry.id === id)!.positions[0]!
+    expect(place.seq, 'what was acknowledged before it was asked for lies before').toBeGreaterThan(askedAt)
+    expect(place.seq, 'what comes after the answer lies behind').toBeLessThanOrEqual(this.ground.lastSeq())
   }
 
   private async undo(): Promise<void> {
@@ -99,8 +100,8 @@ class History {
     await this.faultily(() => this.deleter.undo({ tenant: TENANT, id, askedBy: 'test' }))
   }
 
-  /** What fails is left half done. */
-  private async faultily(work: () => Promise<unknown>): Promise<void> {
+  /** What fails is left half done. Answers whether it did not. */
+  private async faultily(work: () => Promise<unknown>): Promise<boolean> {
     const { faults } = this.ground.hub
     const before = { ...faults }
     Object.assign(faults, {
@@ -112,39 +113,51 @@ class History {
     })
     try {
       await this.ground.soon(work())
+      return true
     } catch (error) {
-      if (!(error instanceof UnavailableError)) expect((error as { code?: string }).code).toBe('err-carillon-not-found')
+      if (!(error instanceof CarillonError)) throw error
+      if (!(error instanceof UnavailableError)) expect(error.code).toMatch(/^err-carillon-(not-found|undone)$/)
+      return false
     } finally {
       Object.assign(faults, before)
     }
   }
 
+  /** Of the fences it loses some and cannot read others. */
+  private begin(id: string): Promise<void> {
+    const lot = id === 'i1' ? 0 : 1
+    const hears = (message: LogMessage) => {
+      if (!message.subject.includes('.delete.')) return message
+      if (message.seq % 3 === lot) return undefined
+      return message.seq % 3 === 2 ? { ...message, payload: Buffer.from('junk') } : message
+    }
+    return this.ground.start(id, { hears })
+  }
+
   private async killOrStart(id: string): Promise<void> {
     const { ground } = this
-    if (!ground.running.has(id)) return ground.start(id)
+    if (!ground.running.has(id)) return this.begin(id)
     if (ground.running.size > 1) ground.kill(id)
   }
 
-  /** Records are noted before the log is purged. */
-  private scan(): void {
-    for (const { seq, subject } of this.ground.hub
-      .log(logName(0))!
-      .read(this.scannedSeq + 1, Number.MAX_SAFE_INTEGER)) {
-      this.scannedSeq = seq
-      const [, id] = /\.delete\.(\w+)$/.exec(subject) ?? []
-      const deletion = id === undefined ? undefined : this.deletions.get(id)
-      if (deletion === undefined) continue
-      expect(deletion.seq, 'a record is written once').toBe(Number.POSITIVE_INFINITY)
-      deletion.seq = seq
+  /** Positions stay where they are. */
+  private look(): void {
+    for (const { id, positions } of this.ground.manifest(TENANT)?.deletes ?? []) {
+      const deletion = this.deletions.get(id)!
+      const seq = positions[0]?.seq
+      if (deletion.seq !== undefined) expect(seq, id).toBe(deletion.seq)
+      if (seq !== undefined) deletion.seq = seq
     }
   }
 
   private async settle(): Promise<void> {
     const { ground } = this
-    for (const id of ['i1', 'i2']) if (!ground.running.has(id)) await ground.start(id)
-    await ground.pass(61_000)
+    for (const id of ['i1', 'i2']) if (!ground.running.has(id)) await this.begin(id)
     await ground.soon(this.deleter.completeAbandoned())
-    this.scan()
+    await ground.pass(61_000)
+    await this.mark() // a position in a segment that is listed is not taken
+    await ground.soon(this.deleter.completeAbandoned())
+    this.look()
     await this.mark()
     await ground.until(() => ground.blocks.flushed(0) === this.segment - 1, 'all closed segments flushed')
     await ground.pass(3_000)
@@ -152,11 +165,11 @@ class History {
   }
 
   model(): string[] {
-    const states = new Map(this.ground.manifest(TENANT)?.deletes.map(({ id, state }) => [id, state]))
+    const inForce = this.ground.manifest(TENANT)?.deletes.filter(isHiding) ?? []
     const isGone = ({ seq, name, time }: Written) =>
-      [...this.deletions].some(([id, { names, startMs, endMs, seq: place }]) => {
-        const isTaken = names.includes(name) && time >= startMs && time <= endMs && seq < place
-        return isTaken && states.get(id) === 'active'
+      inForce.some(({ id, startMs, endMs, positions }) => {
+        const isTaken = this.deletions.get(id)!.names.includes(name) && time >= startMs && time <= endMs
+        return isTaken && seq < positions[0]!.seq
       })
     return union(this.written.filter((sample) => !isGone(sample)))
   }
@@ -182,6 +195,7 @@ class History {
       }
     }
     const { state } = ground.owner(id)
+    hide(ground.owner(id), ground.blocks, asked)
     expect(state.droppedUpTo, 'only what is not in blocks is in memory').toBe(ground.blocks.flushed(0))
     const head = state.heads.get(TENANT)
     for (const ref of head?.select([], ALL) ?? []) {
@@ -194,6 +208,9 @@ class History {
 }
 
 const ALL = { startMs: 0, endMs: 1e15 }
+const asked = {
+  ...{ partition: 0, tenant: TENANT, watermark: 0, manifestVersion: 0, minSeq: 0, incarnation: '', waitMs: 0 },
+}
 
 function samplesOf(name: string, { times, values, count }: SampleColumns): Omit<Written, 'seq'>[] {
   return Array.from({ length: count }, (_, i) => ({ name, time: times[i]!, value: values[i]! }))
@@ -208,7 +225,7 @@ function union(samples: readonly Omit<Written, 'seq'>[]): string[] {
   return [...greatest].map(([key, value]) => `${key}=${value}`).sort()
 }
 
-test('X1, X3: blocks and every owner show what a list of samples says, whatever died meanwhile', async () => {
+test('D1 to D9, D12: blocks and every owner show what a list of samples says, whatever died meanwhile', async () => {
   let hiddenCount = 0
   for (let seed = 1; seed <= HISTORIES; seed++) {
     const history = new History(seed)

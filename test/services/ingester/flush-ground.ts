@@ -1,5 +1,6 @@
 // One partition under virtual time: its log is written by hand, ingesters come, die at a given step and come back, and what blocks and
 // memory hold is read at any moment.
+import { Deletions } from '../../../services/compactor/deletions.ts'
 import { type BlockBuilder, inlineBuilder } from '../../../services/ingester/block-builder.ts'
 import { ingesterSettings } from '../../../services/ingester/config.ts'
 import type { FlushStep } from '../../../services/ingester/flush.ts'
@@ -11,7 +12,7 @@ import { openBlocks } from '../../../shared/blocks/open.ts'
 import type { Blocks } from '../../../shared/blocks/port.ts'
 import { type RunningActor, runActor } from '../../../shared/bus/actor.ts'
 import { createMemoryHub, type MemoryHub } from '../../../shared/bus/memory-bus.ts'
-import type { Bus, LogStore } from '../../../shared/bus/port.ts'
+import type { Bus, LogMessage, LogStore } from '../../../shared/bus/port.ts'
 import { defaultsOf } from '../../../shared/config/settings.ts'
 import type { Manifest } from '../../../shared/contracts/blocks.ts'
 import { batchSubject, logName, markSubject } from '../../../shared/contracts/log.ts'
@@ -43,6 +44,8 @@ interface StartOptions {
   readonly diesAt?: { readonly step: DeathStep; readonly times: number }
   /** Sequences that its log does not deliver. */
   readonly hides?: readonly number[]
+  /** What its log delivers in place of a message; undefined: nothing. */
+  readonly hears?: (message: LogMessage) => LogMessage | undefined
   /** Its bus as it sees it. */
   readonly view?: (bus: Bus) => Bus
   /** Its wall clock jumps by up to five minutes either way. */
@@ -121,11 +124,12 @@ export class FlushGround {
 
   async start(
     id: string,
-    { diesAt, hides = [], view = (bus) => bus, jumps = false }: StartOptions = {},
+    { diesAt, hides = [], hears, view = (bus) => bus, jumps = false }: StartOptions = {},
   ): Promise<void> {
     this.dead.delete(id)
     const connection = this.hub.connect(id)
-    const bus = view(hides.length === 0 ? connection : hiding(connection, hides))
+    const heard = hears ?? ((message: LogMessage) => (hides.includes(message.seq) ? undefined : message))
+    const bus = view(hides.length === 0 && hears === undefined ? connection : hearing(connection, heard))
     const { random } = this
     const clock = jumps ? jumping(this.clock, seededRandom(id.length + this.incarnationCount)) : this.clock
     const incarnation = `i${++this.incarnationCount}`
@@ -203,6 +207,20 @@ export class FlushGround {
     return lines.sort()
   }
 
+  /** As a compactor has them. */
+  deletions(undoMs = 10 * HOUR_MS): Deletions {
+    const bus = this.hub.connect(`deleter-${++this.incarnationCount}`)
+    return new Deletions({
+      ...{ bus, clock: this.clock, log: silentLog, blocks: () => this.blocks, config: { undoMs } },
+      membership: { partitionCount: () => 1, confirm: async () => {}, isConfirmed: () => true },
+      onCleaned: () => {},
+    })
+  }
+
+  lastSeq(): number {
+    return this.hub.log(logName(0))!.state().lastSeq
+  }
+
   firstSeq(): number {
     return this.hub.log(logName(0))!.state().firstSeq
   }
@@ -228,13 +246,16 @@ export class FlushGround {
   }
 }
 
-function hiding(bus: Bus, hidden: readonly number[]): Bus {
+function hearing(bus: Bus, hear: (message: LogMessage) => LogMessage | undefined): Bus {
   return changed(bus, {
     consume: (log, from, onMessage, onError) =>
       bus.logs.consume(
         log,
         from,
-        (message) => (hidden.includes(message.seq) ? undefined : onMessage(message)),
+        (message) => {
+          const heard = hear(message)
+          return heard === undefined ? undefined : onMessage(heard)
+        },
         onError,
       ),
   })

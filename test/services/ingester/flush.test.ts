@@ -54,6 +54,7 @@ async function heldWith(on: FlushGround, id: string): Promise<number> {
 test('L13-L16: closed segments become blocks, the log is purged below the newest flushed mark, memory is freed', async () => {
   const sampleCount = await writeLog(ground)
   await ground.start('i1')
+  const { incarnation } = ground.owner('i1')
   await ground.until(() => ground.blocks.flushed(0) === 2, 'two flushed segments')
   expect(ground.manifest(TENANT)).toMatchObject({ flushed: { 0: 2 } })
   expect(
@@ -61,8 +62,8 @@ test('L13-L16: closed segments become blocks, the log is purged below the newest
       .manifest(TENANT)!
       .blocks.map(({ origin, sampleCount, minTime, maxTime }) => [origin, sampleCount, maxTime - minTime]),
   ).toEqual([
-    [{ kind: 'flush', partition: 0, segment: 1 }, 15, 60_002],
-    [{ kind: 'flush', partition: 0, segment: 2 }, 15, 60_002],
+    [{ kind: 'flush', partition: 0, segment: 1, incarnation, cut: 1 }, 15, 60_002],
+    [{ kind: 'flush', partition: 0, segment: 2, incarnation, cut: 12 }, 15, 60_002],
   ])
   expect(ground.manifest('other')!.blocks).toHaveLength(2)
   await ground.until(() => ground.firstSeq() === 12, 'the purge')
@@ -164,6 +165,7 @@ describe('owners that were away', () => {
     const asked = {
       partition: 0,
       tenant: TENANT,
+      manifestVersion: 0,
       minSeq: 0,
       incarnation: '',
       waitMs: 1_000,
@@ -239,13 +241,33 @@ describe('owners that were away', () => {
     await ground.start('i1', { hides: [hidden] })
     await ground.mark(2)
     await ground.until(() => ground.blocks.flushed(0) === 1, 'the flush')
-    const [flushed] = ground.manifest(TENANT)!.blocks
-    expect(flushed).toMatchObject({ sampleCount: 2 })
-    expect(flushed!.gaps?.[0]).toMatch(/^gap at 3 in segment 1/)
+    const flushed = ground.manifest(TENANT)!.blocks
+    expect(flushed, 'on both sides of the gap').toMatchObject([{ sampleCount: 1 }, { sampleCount: 1 }])
+    for (const { gaps } of flushed) expect(gaps?.[0]).toMatch(/^gap at 3 in segment 1/)
     ground.hub.resume('i2')
-    await ground.until(() => ground.manifest(TENANT)!.blocks.length === 2, 'the supplement')
-    expect(ground.manifest(TENANT)!.blocks[1]).toMatchObject({ sampleCount: 3, origin: { isSupplement: true } })
+    await ground.until(() => ground.manifest(TENANT)!.blocks.length === 3, 'the supplement')
+    expect(ground.manifest(TENANT)!.blocks[2]).toMatchObject({ sampleCount: 3, origin: { isSupplement: true } })
     await ground.until(() => ground.owner('i2').state.droppedUpTo === 1, 'freed memory')
+  })
+
+  test('D10: so it does when the leader that flushed less died before it said so, and it is the one that says so', async () => {
+    await ground.mark(1)
+    await ground.batch([['a', START_MS, 1]])
+    const hidden = await ground.batch([['a', START_MS + 1, 1]])
+    await ground.batch([['a', START_MS + 2, 1]])
+    await ground.start('i2')
+    await ground.until(() => ground.owner('i2').isCaughtUp, 'the whole one')
+    ground.hub.pause('i2')
+    await ground.pass(5_000)
+    await ground.start('i1', { hides: [hidden], diesAt: { step: 'all-listed', times: 1 } })
+    await ground.mark(2)
+    await ground.until(() => (ground.manifest(TENANT)?.flushed[0] ?? 0) === 1, 'the listed blocks')
+    await ground.pass(1_000)
+    expect(ground.manifest(TENANT)!.blocks).toMatchObject([{ sampleCount: 1 }, { sampleCount: 1 }])
+    expect(ground.blocks.flushed(0)).toBe(0)
+    ground.hub.resume('i2')
+    await ground.until(() => ground.owner('i2').state.droppedUpTo === 1, 'freed memory')
+    expect(ground.manifest(TENANT)!.blocks[2]).toMatchObject({ sampleCount: 3, origin: { isSupplement: true } })
   })
 
   test('L10: a segment is not flushed while another owner may have what it lacks', async () => {
@@ -256,8 +278,12 @@ describe('owners that were away', () => {
     await ground.start('i2')
     await ground.mark(2)
     await ground.until(() => ground.blocks.flushed(0) === 1, 'the flush')
-    expect(ground.manifest(TENANT)!.blocks).toMatchObject([{ sampleCount: 2 }])
-    expect(ground.manifest(TENANT)!.blocks[0]!.gaps).toBeUndefined()
+    const { blocks } = ground.manifest(TENANT)!
+    expect(blocks, 'what the other had, and what lies behind the gap').toMatchObject([
+      { sampleCount: 2 },
+      { sampleCount: 1 },
+    ])
+    expect(blocks.flatMap(({ gaps = [] }) => gaps)).toEqual([])
   })
 
   describe('G2: metadata and exemplars outlive the part of the log in which they were stated', () => {
@@ -284,6 +310,7 @@ describe('owners that were away', () => {
         partition: 0,
         tenant: TENANT,
         watermark: 3,
+        manifestVersion: 0,
         minSeq: 0,
         incarnation: '',
         waitMs: 1_000,

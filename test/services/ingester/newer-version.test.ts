@@ -51,7 +51,7 @@ describe('row 18', () => {
   )
 
   test.each([
-    ['manifest', manifestKey(TENANT), '{"v":2,"crc32c":"00000000","manifest":{}}'],
+    ['manifest', manifestKey(TENANT), '{"v":3,"crc32c":"00000000","manifest":{}}'],
     ['watermark', flushedKey(0), '{"v":2,"segment":9}'],
   ])('a %s of a newer version: nothing is flushed, nothing is purged, it stays as it is', async (_, key, text) => {
     const bucket = await ground.soon(ground.hub.connect('newer').bucket('blocks'))

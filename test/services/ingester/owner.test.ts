@@ -13,7 +13,7 @@ import { createMemoryHub, type MemoryHub } from '../../../shared/bus/memory-bus.
 import type { Bus, KvBucket, LogMessage, LogStore } from '../../../shared/bus/port.ts'
 import { keyFor } from '../../../shared/bus/record.ts'
 import { defaultsOf } from '../../../shared/config/settings.ts'
-import { deleteSubject, encodeDelete, encodeUndelete, undeleteSubject } from '../../../shared/contracts/deletes.ts'
+import { deleteSubject, encodeDelete } from '../../../shared/contracts/deletes.ts'
 import { batchSubject, highWaterRecord, logConfig, logName, markSubject } from '../../../shared/contracts/log.ts'
 import { fill } from '../../../shared/contracts/read.ts'
 import { silentLog } from '../../../shared/telemetry/log.ts'
@@ -358,14 +358,23 @@ test('L10: what a gap swallowed, a mark and a dictionary among it, is filled fro
   expect(owner.state.digest(2)).toBe(whole.state.digest(2))
 })
 
-test('X1, L10: a deletion that a gap swallowed is filled from another owner, and hides what it hides there', async () => {
+/** As deletions of the manifest do that stand there. */
+function hideBefore(owner: Owner, seq: number): void {
   const selectors = [[{ name: '__name__', operator: '=' as const, value: 'a' }]]
-  const record = { id: 'd', tenant: TENANT, kind: 'series' as const, selectors, startMs: 0, endMs: 100 }
+  const place = { incarnation: owner.incarnation, segment: 1, seq }
+  const head = owner.state.heads.get(TENANT)!
+  head.hide(seq, () => [{ id: 'd', selectors, startMs: 0, endMs: 1000, place }])
+}
+
+test('D7: samples on both sides of a fence that a gap swallowed, or that cannot be read, are told apart', async () => {
+  const fence = encodeDelete({ id: 'd', tenant: TENANT, kind: 'series', selectors: [[]], startMs: 0, endMs: 100 })
   await append(markSubject(0), writer.mark(1))
   await appendSample('a', 1)
-  await append(deleteSubject(0, 'd'), encodeDelete(record))
+  expect((await append(deleteSubject(0, 'd'), fence)).seq).toBe(3)
   await appendSample('a', 2)
   await appendSample('a', 3)
+  expect((await append(deleteSubject(0, 'e'), Buffer.from('junk'))).seq).toBe(6)
+  await appendSample('a', 4)
   const whole = ownerOn(bus)
   await soon(whole.start())
   const other = hub.connect('other')
@@ -381,14 +390,57 @@ test('X1, L10: a deletion that a gap swallowed is filled from another owner, and
   )
   await soon(owner.start())
   await pass(1_000)
-  expect(shownBy(owner)).toEqual([1, 3])
+  hideBefore(owner, 3)
+  expect(shownBy(owner)).toEqual([3, 4])
   await soon(new Filler(owner).fill(fillingFrom('i2')))
-  expect(shownBy(owner)).toEqual([2, 3])
-  expect(shownBy(whole)).toEqual([2, 3])
-  expect(owner.state.deletions.of(TENANT)).toEqual(whole.state.deletions.of(TENANT))
-  await append(undeleteSubject(0, 'd'), encodeUndelete(record))
+  for (const each of [owner, whole]) {
+    hideBefore(each, 3)
+    expect(shownBy(each), 'before the fence').toEqual([2, 3, 4])
+    hideBefore(each, 6)
+    expect(shownBy(each), 'before the one that cannot be read').toEqual([4])
+    expect(each.damages.filter(({ state }) => state !== 'filled')).toEqual([])
+  }
+})
+
+test('D7: what comes after another owner has given what lies behind it does not go behind a fence', async () => {
+  await append(markSubject(0), writer.mark(1))
+  await appendSample('a', 1)
+  await appendSample('a', 2)
+  await appendSample('a', 3)
+  await append(deleteSubject(0, 'd'), Buffer.from('junk'))
+  await appendSample('a', 4)
+  const whole = ownerOn(bus)
+  await soon(whole.start())
+  const other = hub.connect('other')
+  const serves = [serveStream(fill, (asked) => fillFrames(whole, wholeStrings, asked.segment), { id: 'i2' })]
+  const actor = { name: 'other', serves, hears: [], every: [], start: async () => {}, stop: async () => {} }
+  await soon(runActor(actor, { bus: other, clock, random: seededRandom(4), log: silentLog }).ready)
+  let mayGoOn = () => {}
+  const behind = new Promise<void>((resolve) => {
+    mayGoOn = resolve
+  })
+  const owner = ownerOn(
+    lying({
+      consume: (log, from, onMessage, onError) =>
+        bus.logs.consume(
+          log,
+          from,
+          async (message) => {
+            if (message.seq === 2) return // lost here
+            if (message.seq > 3) await behind
+            await onMessage(message)
+          },
+          onError,
+        ),
+    }),
+  )
+  await soon(owner.start())
+  await pass(500)
+  await soon(new Filler(owner).fill(fillingFrom('i2')))
+  mayGoOn()
   await pass(1_000)
-  expect(shownBy(owner)).toEqual([1, 2, 3])
+  hideBefore(owner, 5)
+  expect(shownBy(owner)).toEqual([4])
 })
 
 /** The times of the samples of `a` that an owner shows. */

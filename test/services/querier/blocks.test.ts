@@ -262,7 +262,7 @@ describe('what is stored of blocks is damaged or missing', () => {
     expect(damaged).toMatchObject({ status: 'error', errorType: 'internal' })
     expect(damaged.error).toContain('(manifest-damaged)')
     await bucket.delete(manifestKey(TENANT))
-    await store.blocks.refresh({ tenant: TENANT }, 1_000)
+    await store.blocks.refresh(1_000)
     const missing = await querier.ask('range', { query: 'up', start: '0', end: '1', step: '1' })
     expect(missing.error).toContain('(manifest-missing)')
     const partial = await querier.ask('instant', { query: 'up', ...at, partial_response: 'true' })

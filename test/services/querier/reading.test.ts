@@ -3,6 +3,7 @@ import type { QuerierConfig } from '../../../services/querier/config.ts'
 import { RefusedError, UnavailableError } from '../../../shared/base/errors.ts'
 import { logConfig } from '../../../shared/contracts/log.ts'
 import type { QueryKind, QueryParams } from '../../../shared/contracts/query.ts'
+import type { Membership } from '../../../shared/membership/membership.ts'
 import { WAIT } from '../../waiting.ts'
 import { type Harness, startQuerier } from './harness.ts'
 import {
@@ -250,6 +251,36 @@ describe('strong reads (L20)', () => {
     expect(ingesters[0]!.asks[0]!.waitMs).toBeGreaterThan(50)
     await querier.ask('labels', { read_consistency: 'strong' })
     expect(ingesters[0]!.asks[1]).toMatchObject({ minSeq: 2 })
+  })
+
+  it('L19: ends are read once the ring is confirmed, of all logs that it names by then', async () => {
+    const hub = memoryHub()
+    const writer = hub.connect('writer')
+    for (const partition of [0, 1]) {
+      await writer.logs.ensure(logConfig(partition, { bytesMax: 1 << 20, replicas: 1 }))
+      for (let i = 0; i < 3 + partition; i++)
+        await writer.logs.append(`log-${partition}`, `log.${partition}.batch`, Buffer.from('x'), { timeoutMs: 1000 })
+    }
+    const ingester = await stubIngester({ hub, id: 'a', data: { 0: [], 1: [] } })
+    let isConfirmed = false // until it is, one of two partitions has been heard of
+    const membership = Object.assign(Object.create(fixedMembership([['a'], ['a']])) as Membership, {
+      isConfirmed: () => isConfirmed,
+      readableCount: () => (isConfirmed ? 2 : 1),
+      partitionCount: () => (isConfirmed ? 2 : 1),
+    })
+    const querier = await startQuerier(hub, membership)
+    ending.push(
+      () => ingester.stop(),
+      () => querier.stop(),
+    )
+    const answer = querier.ask('instant', { query: 'up', ...at, read_consistency: 'strong' })
+    await new Promise((resolve) => setTimeout(resolve, 200))
+    isConfirmed = true
+    expect((await answer).status).toBe('success')
+    expect(ingester.asks.map(({ partition, minSeq }) => [partition, minSeq]).sort()).toEqual([
+      [0, 3],
+      [1, 4],
+    ])
   })
 
   it('a position: owners are asked to wait for it', async () => {

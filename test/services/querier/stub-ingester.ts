@@ -265,6 +265,7 @@ export function fixedMembership(
     owners: (partition) => owners[partition] ?? [],
     holders: (partition) => owners[partition] ?? [],
     readers: (partition) => [...new Set([...(owners[partition] ?? []), ...ingesters])],
+    confirm: async () => {},
     isConfirmed: () => true,
     ring: () => {
       throw new Error('nobody asks this stub for the ring')

@@ -445,7 +445,10 @@ describe('what changes a day', () => {
     await expect.poll(async () => (await same()).rows, { timeout: 5_000 }).not.toEqual(before.rows)
     const hidden = await same()
     expect(hidden.read).toBeGreaterThan(before.read + 500)
-    await ground.store.change((now) => ({ ...now, deletes: now.deletes.map((each) => ({ ...each, undoUntilMs: 1 })) }))
+    await ground.store.change((now) => ({
+      ...now,
+      deletes: now.deletes.map((each) => ({ ...each, state: 'removing' })),
+    }))
     await compacted(ground.store, ground.hub)
     await expect.poll(async () => (await same()).read, { timeout: 5_000 }).toBeLessThanOrEqual(before.read)
     expect((await same()).rows).toEqual(hidden.rows)

@@ -100,7 +100,7 @@ for (const [name, make] of [
     test('L14: versions follow each other, name the hash of the one before, and each is an object', async () => {
       const tenant = fresh()
       for (const ulid of ['A', 'B', 'C']) await blocks.update(tenant, adding(ulid))
-      await blocks.refresh({ tenant }, 5_000)
+      await blocks.refresh(5_000)
       const stored = blocks.manifest(tenant)!
       expect(stored.manifest.blocks.map(({ ulid }) => ulid)).toEqual(['A', 'B', 'C'])
       expect(stored.manifest.version).toBe(3)
@@ -117,7 +117,7 @@ for (const [name, make] of [
       const writers = await Promise.all(Array.from({ length: 20 }, () => open()))
       await Promise.all(writers.map((writer, i) => writer.update(tenant, adding(`W${i}`))))
       for (const writer of writers) writer.close()
-      await blocks.refresh({ tenant }, 5_000)
+      await blocks.refresh(5_000)
       const { manifest } = blocks.manifest(tenant)!
       expect(manifest.version).toBe(20)
       expect(new Set(manifest.blocks.map(({ ulid }) => ulid)).size).toBe(20)
@@ -195,7 +195,7 @@ for (const [name, make] of [
         expect(repaired.manifest).toMatchObject({ version: 3, repairedFrom: 2 })
         await until(() => codeOf(() => blocks.manifest(tenant)) === undefined, 'the repaired manifest')
         await blocks.update(tenant, adding('C'))
-        await blocks.refresh({ tenant }, 5_000)
+        await blocks.refresh(5_000)
         expect(blocks.manifest(tenant)!.manifest.blocks.map(({ ulid }) => ulid)).toEqual(['A', 'B', 'C'])
         expect(await blocks.checkChain(tenant)).toEqual([])
         other.close()
@@ -203,7 +203,7 @@ for (const [name, make] of [
     )
 
     test.each([
-      ['manifest', manifestKey, '{"v":2,"crc32c":"00000000","manifest":{}}'],
+      ['manifest', manifestKey, '{"v":3,"crc32c":"00000000","manifest":{}}'],
       ['registry entry', tenantKey, '{"v":2,"tenant":"x","version":1}'],
     ])(
       'row 18: a %s that a newer version wrote is refused by name; nothing is written or repaired over it',
@@ -234,7 +234,7 @@ for (const [name, make] of [
     test('a version that does not follow from the one before is damage', async () => {
       const tenant = fresh()
       await blocks.update(tenant, adding('A'))
-      await blocks.refresh({ tenant }, 5_000)
+      await blocks.refresh(5_000)
       const { manifest } = blocks.manifest(tenant)!
       const forged = { ...manifest, version: 2, previous: 'f'.repeat(64) }
       await bucket.put(manifestKey(encodeTenant(tenant)), encodeManifest(forged, 1e6))
@@ -264,15 +264,49 @@ for (const [name, make] of [
       await Promise.all([1, 2, 3].map(() => blocks.advanceFlushed(partition, flushedTo(6))))
       await blocks.advanceFlushed(partition, flushedTo(5))
       await expect(blocks.advanceFlushed(partition, flushedTo(8))).rejects.toMatchObject({ code: 'flushed-elsewhere' })
-      await blocks.refresh({ partition }, 5_000)
+      await blocks.refresh(5_000)
       expect(blocks.flushed(partition)).toBe(6)
       expect(blocks.flushedRecord(partition)).toEqual({ ...flushedTo(6), digests: { 5: 'd5', 6: 'd6' } })
+    })
+
+    test('D16: a refreshed view has all that was written before, whatever an old server says; those who wait share a write', async () => {
+      const tenant = fresh()
+      await blocks.update(tenant, adding('A'))
+      const bus = await ground.connect()
+      let putCount = 0
+      const bucketThatIsOld = async (name: string): Promise<KvBucket> => {
+        const real = await bus.bucket(name)
+        const put: KvBucket['put'] = (key, value, timeoutMs) => {
+          putCount++
+          return real.put(key, value, timeoutMs)
+        }
+        return { ...real, put, get: async () => undefined }
+      }
+      const old = new Proxy(bus, {
+        get(target, key) {
+          if (key === 'bucket') return bucketThatIsOld
+          const value = Reflect.get(target, key) as unknown
+          return typeof value === 'function' ? value.bind(target) : value
+        },
+      })
+      const { objects } = ground
+      const reader = await openBlocks({ bus: old, objects, clock: systemClock, random: systemRandom, log: silentLog })
+      for (const ulid of ['B', 'C', 'D', 'E']) {
+        const { manifest } = await blocks.update(tenant, adding(ulid))
+        await Promise.all(Array.from({ length: 20 }, () => reader.refresh(5_000)))
+        expect(reader.manifest(tenant)!.manifest.version).toBe(manifest.version)
+      }
+      expect(putCount).toBe(4)
+      const { manifest } = await blocks.update(tenant, adding('F'))
+      await reader.reach(tenant, manifest.version, 5_000)
+      await expect(reader.reach(tenant, manifest.version + 1, 50)).rejects.toMatchObject({ code: 'blocks-behind' })
+      reader.close()
     })
 
     test('a watermark that went back, because the bucket lost its end, is damage', async () => {
       const partition = 100 + count++
       await blocks.advanceFlushed(partition, flushedTo(5))
-      await blocks.refresh({ partition }, 5_000)
+      await blocks.refresh(5_000)
       await bucket.put(flushedKey(partition), encodeFlushed(flushedTo(3)))
       await until(() => codeOf(() => blocks.flushed(partition)) === 'flushed-back', 'the damage')
       expect(codeOf(() => blocks.watermark(fresh(), partition))).toBe('flushed-back')

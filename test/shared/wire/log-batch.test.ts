@@ -176,8 +176,9 @@ test('L10: a batch that was cut or continued is noticed', () => {
 })
 
 test.each([
-  ['a newer version', { at: 2, byte: 3 }, 'newer-version'],
+  ['a newer version', { at: 2, byte: 4 }, 'newer-version'],
   ['the version with start times, without them', { at: 2, byte: 2 }, 'bad-batch'],
+  ['the version with places, without them', { at: 2, byte: 3 }, 'bad-batch'],
   ['a flag that is not known', { at: 3, byte: 1 }, 'newer-version'],
   ['something else', { at: 0, byte: 0x7b }, 'bad-magic'],
   ['a wrong checksum', { at: 4, byte: 0 }, 'bad-checksum'],

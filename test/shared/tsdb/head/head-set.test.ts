@@ -218,7 +218,10 @@ describe('H2: a segment is the set of its samples', () => {
           const head = new Head(strings, { samplesPerChunkMax: chunkMax })
           for (const one of first) apply(head, strings, { ...one, segment: 3 })
           const selectors = [[{ name: '__name__', operator: '=' as const, value: 'series_1' }]]
-          head.hide('d', { selectors, ...gone }, { segment: 3, seq: 10 })
+          const place = { incarnation: '', segment: 3, seq: 10 }
+          head.hide(1, () => [{ id: 'd', selectors, ...gone, place }])
+          head.cut(3, 10)
+          for (let segment = 4; segment < 10; segment++) head.cut(segment, 10 * segment)
           for (const one of then) apply(head, strings, { ...one, segment: Math.max(3, one.segment - 1) })
           const isLeft = ({ series, time }: Sample) => series !== 1 || time < gone.startMs || time > gone.endMs
           for (const samples of [
@@ -240,7 +243,7 @@ describe('H2: a segment is the set of its samples', () => {
               expect(textsOf(last)).toEqual(wanted.slice(-1))
               expect(textsOf(merged)).toEqual(model(samples, series, EVERYTHING.startMs, EVERYTHING.endMs))
             }
-            head.show('d')
+            head.hide(2, () => [])
           }
         },
       ),
