@@ -17,7 +17,7 @@ import {
   HISTOGRAM,
   mergeSameLabels,
 } from './column.ts'
-import { ExecutionError } from './errors.ts'
+import { ExecutionError, TooManySamplesError } from './errors.ts'
 import { metadataDropper, stayDistinct } from './labels.ts'
 import type { EvaluatedSubquery, Evaluation, QueryState } from './query-state.ts'
 import { SampleCounts } from './sample-counts.ts'
@@ -152,9 +152,13 @@ async function evaluateUnary(node: PlanUnary, grid: Grid, state: Evaluation): Pr
   return state.delaysNameRemoval || cannotMeet ? columns : mergeSameLabels(columns)
 }
 
+/** What is made per step is made before anybody knows whether there is a sample. As many as samples that a query may hold by default. */
+const SUBQUERY_STEPS_MAX = 50_000_000
+
 async function evaluateSubquery(node: PlanSubquery, grid: Grid, state: Evaluation): Promise<EvaluatedSubquery> {
   const lastMs = grid.startMs + (grid.steps - 1) * grid.stepMs
   const inner = gridOf(subqueryStartMs(node, grid.startMs), (node.atMs ?? lastMs) - node.offsetMs, node.stepMs)
+  if (inner.steps > SUBQUERY_STEPS_MAX) throw new TooManySamplesError()
   if (state.counts === undefined) {
     return { columns: await evaluateVector(node.expr, inner, state), grid: inner, counts: undefined }
   }

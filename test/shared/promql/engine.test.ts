@@ -94,6 +94,14 @@ describe('E3: limits', () => {
     },
   )
 
+  it.each(['a[292y:1ms]', 'sum_over_time(a[292y:1ms])', 'rate(sum(a)[292y:1ms])', 'sum_over_time(hour()[292y:1ms])'])(
+    '%s has more steps than memory, whether there are samples or not, and is refused',
+    async (text) => {
+      for (const source of [sourceOf(all), sourceOf([])])
+        await expect(ask(text, instant(100 * MINUTE), source)).rejects.toThrow(TooManySamplesError)
+    },
+  )
+
   it('a query that waits too long for its samples is timed out, and the source is told', async () => {
     let told: unknown
     const source: SeriesSource = {
