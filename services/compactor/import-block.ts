@@ -7,6 +7,7 @@
 import { assert } from '../../shared/base/assert.ts'
 import { RefusedError } from '../../shared/base/errors.ts'
 import { checkLabels } from '../../shared/model/label-rules.ts'
+import { isStorableTime } from '../../shared/model/sample.ts'
 import { decodeBlockChunk } from '../../shared/tsdb/block/chunk-samples.ts'
 import { type BlockFiles, META_FILE, readExactly, TOMBSTONES_FILE } from '../../shared/tsdb/block/files.ts'
 import { type BlockMeta, parseMeta } from '../../shared/tsdb/block/meta.ts'
@@ -28,8 +29,6 @@ const WIDTHS_MS = [2 * HOUR_MS, 12 * HOUR_MS, DAY_MS]
 const WIDE_MS = 28 * DAY_MS
 /** Outputs that are written at the same time: each holds a chunk file and an index in memory. */
 const OUTPUTS_MAX = 64
-/** The farthest time that dates reach. */
-const TIME_MAX = 8.64e15
 const PROBLEMS_TOLD = 10
 
 const NO_STONES: readonly Tombstone[] = []
@@ -64,7 +63,7 @@ export async function importBlock(job: ImportJob, io: ImportIo, signal: AbortSig
 async function assertSound(files: BlockFiles, signal: AbortSignal): Promise<void> {
   const problems: BlockProblem[] = []
   let count = 0
-  for await (const problem of verifyBlock(files, { signal })) {
+  for await (const problem of verifyBlock(files, { signal, mustBeStorable: true })) {
     count++
     if (problems.length < PROBLEMS_TOLD) problems.push(problem)
   }
@@ -88,7 +87,7 @@ function assertFits(meta: BlockMeta, { ulid, latestMs }: ImportJob): void {
     throw new RefusedError('err-carillon-upload-downsampled', text)
   }
   const { minTime, maxTime } = meta
-  if (Math.max(Math.abs(minTime), Math.abs(maxTime)) > TIME_MAX)
+  if (!isStorableTime(minTime) || !isStorableTime(maxTime - 1))
     throw new RefusedError('err-carillon-upload-times', `times from ${minTime} to ${maxTime} are no dates`)
   if (maxTime - 1 > latestMs) {
     const text = `the block reaches to ${new Date(maxTime).toISOString()}, which is too far ahead`

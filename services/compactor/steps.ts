@@ -7,7 +7,7 @@
 //   S1  Nothing is listed before every byte of it was read back and its samples counted.
 //   S2  A source that cannot be read as it should is named and set aside; the tenant's other blocks go on.
 //   S3  Every change carries the fence of the lease.
-import { AssertionError, assert } from '../../shared/base/assert.ts'
+import { AssertionError } from '../../shared/base/assert.ts'
 import type { Clock } from '../../shared/base/clock.ts'
 import { ConflictError, CorruptError, textOf, UnavailableError } from '../../shared/base/errors.ts'
 import type { Blocks, StoredManifest } from '../../shared/blocks/port.ts'
@@ -293,7 +293,8 @@ export function stepRunner(deps: StepDeps) {
       const found = await merger.count({ ulid, meta, sampleCount }, io, signal)
       measures.checked(found)
       const isSame = found.seriesCount === entry.seriesCount && found.chunkCount === entry.chunkCount
-      assert(isSame && found.sampleCount === sampleCount, `block ${ulid} was written and holds something else`)
+      if (isSame && found.sampleCount === sampleCount) return
+      throw new CorruptError('compaction-read-back', `block ${ulid} holds something else`)
     } catch (error) {
       if (!(error instanceof CorruptError)) throw error
       throw new CorruptError('compaction-read-back', `what was just written: ${error.message}`, { cause: error })

@@ -37,6 +37,8 @@ export interface VerifyCall extends ReadCall {
   readonly tenant?: string
   /** SHA-256 of meta.json, as a manifest has it. */
   readonly metaSha256?: string
+  /** What no chunk of ours could keep is a problem as well (model/sample.ts). */
+  readonly mustBeStorable?: boolean
 }
 
 /** What is wrong with a block; nothing when it is whole. Of damaged bytes the first in the index and its chunks is told, and every file
@@ -116,7 +118,7 @@ async function checkIndex(
   await postings.readTable(files, toc, size - TOC_BYTES, call)
   await postings.readLists(files, toc, call.signal)
   const reader = await BlockReader.open(files, meta, { ...call, isThorough: true })
-  const series = new SeriesCheck(meta, problems)
+  const series = new SeriesCheck(meta, problems, call.mustBeStorable)
   for await (const batch of reader.allSeries(call)) {
     for (const one of batch) {
       series.check(one)
@@ -135,13 +137,15 @@ const PROBLEMS_MAX = 100
 class SeriesCheck {
   private readonly meta: BlockMeta
   private readonly problems: BlockProblem[]
+  private readonly mustBeStorable: boolean
   private before: Labels | undefined
   private seriesCount = 0
   private chunkCount = 0
   private floatCount = 0
   private histogramCount = 0
 
-  constructor(meta: BlockMeta, problems: BlockProblem[]) {
+  constructor(meta: BlockMeta, problems: BlockProblem[], mustBeStorable = false) {
+    this.mustBeStorable = mustBeStorable
     this.meta = meta
     this.problems = problems
   }
@@ -187,7 +191,7 @@ class SeriesCheck {
       lastTime = chunk.maxTime
       const isInside = chunk.minTime >= this.meta.minTime && chunk.maxTime < this.meta.maxTime
       if (!isInside) yield `the chunk from ${chunk.minTime} on lies outside the times of meta.json`
-      const fault = chunkFault(chunk)
+      const fault = chunkFault(chunk, this.mustBeStorable)
       if (fault !== undefined) yield `the chunk from ${chunk.minTime} on ${fault}`
     }
   }

@@ -9,6 +9,7 @@ import { type BlockMeta, blockMeta, metaBytes } from '../../../shared/tsdb/block
 import { BlockReader } from '../../../shared/tsdb/block/reader.ts'
 import { type Tombstone, writeTombstones } from '../../../shared/tsdb/block/tombstones.ts'
 import { verifyBlock } from '../../../shared/tsdb/block/verify.ts'
+import { staleHistogram } from '../../../shared/tsdb/histogram-order.ts'
 import { anyBlock, naiveMerge, plainOf, readBlock, type SeriesMap, type TestBlock, writeBlock } from './merge-ground.ts'
 
 const HOUR_MS = 3_600_000
@@ -118,6 +119,34 @@ describe('an import', () => {
       ),
       { numRuns: 40 },
     )
+  })
+
+  test.each([
+    ['times before any that are kept', -(2 ** 51) - 1, 1],
+    ['times behind any that are kept', 2 ** 51 + 1, 1],
+    ['counts beyond what chunks keep', BASE, 2 ** 52],
+  ])('I1: a block with %s is refused before anything is written', async (_, time, count) => {
+    const sides = { positiveSpans: [], positiveBuckets: [], negativeSpans: [], negativeBuckets: [], customValues: [] }
+    const histogram = {
+      ...staleHistogram(false),
+      ...sides,
+      resetHint: 'gauge',
+      sum: 1,
+      count,
+      zeroCount: count,
+    } as const
+    const labels = labelsFrom({ [METRIC_NAME]: 'm' })
+    const block = await writeBlock(new Map([['m', { labels, samples: [{ time, value: histogram }] }]]))
+    const tried = imported(foreign(block), { latestMs: Number.MAX_SAFE_INTEGER })
+    await expect(tried).rejects.toThrow(time === BASE ? 'beyond what can be kept' : 'are no dates')
+  })
+
+  test.each([-(2 ** 51), 2 ** 51])('a block with samples at %i comes in', async (time) => {
+    const labels = labelsFrom({ [METRIC_NAME]: 'm' })
+    const value = { low: 0, high: 0 }
+    const block = await writeBlock(new Map([['m', { labels, samples: [{ time, value }] }]]))
+    const { results } = await imported(foreign(block), { latestMs: Number.MAX_SAFE_INTEGER })
+    expect(plainOf(await readBlock(results[0]!))).toEqual(plainOf(await readBlock(block)))
   })
 
   test('a block of ours that says where it is from comes in as others do', async () => {

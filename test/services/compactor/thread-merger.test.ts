@@ -1,8 +1,10 @@
 // Merging in a thread: the same as here, with errors and an end from both sides.
+
 import type { Worker } from 'node:worker_threads'
 import { describe, expect, it } from 'vitest'
 import type { MergeIo, MergeJob } from '../../../services/compactor/merge-job.ts'
-import { threadMerger } from '../../../services/compactor/thread-merger.ts'
+import { fromThread, threadMerger, toThread } from '../../../services/compactor/thread-merger.ts'
+import { AssertionError } from '../../../shared/base/assert.ts'
 import { UnavailableError } from '../../../shared/base/errors.ts'
 import { labelsFrom, labelsKey } from '../../../shared/model/labels.ts'
 import { memoryFiles } from '../../../shared/tsdb/block/files.ts'
@@ -89,6 +91,12 @@ describe('a merge in a thread', () => {
     await expect(merger.merge(job, io, never)).rejects.toMatchObject({ kind: 'unavailable', code: 'merge-thread' })
     const { io: whole } = given(blocks)
     expect(await merger.merge(job, whole, never)).toMatchObject({ samplesIn: 400 })
+  })
+
+  it('an assertion that one merge has met ends that merge, not the compactor of all tenants', () => {
+    const error = fromThread(toThread(new AssertionError('samples came in that did not come out')))
+    expect(error).not.toBeInstanceOf(AssertionError)
+    expect(error.message).toContain('samples came in that did not come out')
   })
 
   it('ends when it is told to', async () => {
