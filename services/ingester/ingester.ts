@@ -83,7 +83,11 @@ export function ingester(deps: IngesterDeps): MemberActor & { owners(): readonly
   const ownership = new Ownership({ id, bus, clock, config, log, membership, lanes, makeOwner })
 
   metrics.gaugeOf('carillon_ingester_series', 'Series in memory.', () => sumOf((owner) => seriesOf(owner)))
-  metrics.gaugeOf('carillon_ingester_memory_bytes', 'Bytes of heads, as estimated.', bytesHeld)
+  metrics.gaugeOf(
+    'carillon_ingester_memory_bytes',
+    'Bytes of heads, dictionaries and strings, as estimated: all that is held.',
+    bytesHeld,
+  )
   metrics.gaugeOf('carillon_ingester_samples_applied', 'Samples applied since start.', () =>
     sumOf((owner) => owner.state.samplesApplied),
   )
@@ -359,7 +363,7 @@ export function ingester(deps: IngesterDeps): MemberActor & { owners(): readonly
   }
 
   function bytesHeld(): number {
-    return strings.bytes + sumOf((owner) => owner.bytes)
+    return strings.bytes + ownership.bytes()
   }
 }
 

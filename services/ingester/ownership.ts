@@ -44,6 +44,8 @@ export class Ownership {
   private readonly byPartition = new Map<number, Held>()
   /** W2: partitions of others that all have caught up, and since when. */
   private readonly released = new Map<number, number>()
+  /** Those that are being stopped: they hold their memory until they are. */
+  private readonly leaving = new Set<Owner>()
   private isActive = false
   private isLeaving = false
 
@@ -57,6 +59,11 @@ export class Ownership {
 
   owners(): readonly Owner[] {
     return this.held().map(({ owner }) => owner)
+  }
+
+  /** What all of them hold, as estimated. */
+  bytes(): number {
+    return [...this.owners(), ...this.leaving].reduce((sum, { bytes }) => sum + bytes, 0)
   }
 
   of(partition: number): Owner | undefined {
@@ -159,7 +166,12 @@ export class Ownership {
     const { partition } = owner
     if (this.of(partition) === owner) this.byPartition.delete(partition)
     this.released.delete(partition)
-    await owner.stop()
+    this.leaving.add(owner)
+    try {
+      await owner.stop()
+    } finally {
+      this.leaving.delete(owner)
+    }
   }
 
   /** Whether all owners that the ring names have caught up, and live: one that has died counts as an owner for a while. Without owners

@@ -83,9 +83,10 @@ export class PartitionState {
     return this.mark?.number ?? 0
   }
 
-  /** Of heads, as estimated. */
+  /** Of heads and dictionaries, as estimated. */
   get bytes(): number {
-    return [...this.heads.values()].reduce((sum, head) => sum + head.bytes, 0)
+    const heads = [...this.heads.values()].reduce((sum, head) => sum + head.bytes, 0)
+    return [...this.sessions.values()].reduce((sum, session) => sum + session.bytes, heads)
   }
 
   head(tenant: string): Head {

@@ -9,10 +9,15 @@ const ID_MAX = 1 << 27
 /** Counters that are remembered, to check the references of later batches. */
 const COUNTERS_MAX = 256
 const UNDEFINED = -1
+/** Of a string beside its characters, with its place. */
+const STRING_BYTES = 32
+/** Of an id: which head, which series. */
+const ID_BYTES = 8
 
 export class SessionDictionary {
   readonly epoch: number
   readonly strings: string[] = []
+  private stringBytes = 0
   /** Per string number: the number in the ingester's table + 1, once it was needed; 0: not yet. */
   private interned = new Uint32Array(1024)
   readonly heads: (Head | undefined)[] = []
@@ -24,9 +29,16 @@ export class SessionDictionary {
     this.epoch = epoch
   }
 
+  /** An estimate of the memory. */
+  get bytes(): number {
+    return this.stringBytes + this.interned.byteLength + this.refs.byteLength + this.heads.length * ID_BYTES
+  }
+
   /** Throws CorruptError for a number that no session reaches. */
   name(number: number, text: string): void {
     if (number > ID_MAX) throw new CorruptError('bad-batch', `string number ${number} is above ${ID_MAX}`)
+    const before = this.strings[number]
+    this.stringBytes += text.length - (before === undefined ? -STRING_BYTES : before.length)
     this.strings[number] = text
     if (number < this.interned.length) this.interned[number] = 0
   }
