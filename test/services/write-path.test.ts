@@ -8,10 +8,12 @@ import { systemClock } from '../../shared/base/clock.ts'
 import { seededRandom } from '../../shared/base/random.ts'
 import { type RunningActor, runActor } from '../../shared/bus/actor.ts'
 import { ask } from '../../shared/bus/ask.ts'
+import { subjectFilter } from '../../shared/bus/contract.ts'
 import { createMemoryHub, type MemoryHub } from '../../shared/bus/memory-bus.ts'
 import type { Bus } from '../../shared/bus/port.ts'
 import { type ConfigOf, defaultsOf } from '../../shared/config/settings.ts'
 import type { Role } from '../../shared/contracts/member.ts'
+import { ownerCounted } from '../../shared/contracts/read.ts'
 import { type PushReply, push } from '../../shared/contracts/write.ts'
 import { bootstrap } from '../../shared/membership/bootstrap.ts'
 import { asMember } from '../../shared/membership/member-actor.ts'
@@ -89,7 +91,19 @@ function pushSeries(bus: Bus, names: readonly string[], tenant = 'acme'): Promis
 
 const names = (count: number, prefix = 'm') =>
   Array.from({ length: count }, (_, i) => `${prefix}_${i}_${'x'.repeat(50)}`)
-const told = () => new Promise((resolve) => setTimeout(resolve, 250))
+
+/** Resolves when the ingester has told of so many series, or, without a number, twice from now on; the distributor hears it then, too. */
+async function told(bus: Bus, seriesMin?: number): Promise<void> {
+  const isTold = Promise.withResolvers<void>()
+  let count = 0
+  const heard = bus.subscribe(subjectFilter(ownerCounted, {}), {}, ({ payload }) => {
+    const sum = ownerCounted.value.decode(payload).series.reduce((held, each) => held + each.count, 0)
+    if (seriesMin === undefined ? ++count === 2 : sum >= seriesMin) isTold.resolve()
+  })
+  await isTold.promise
+  heard.stop()
+  await new Promise((resolve) => setTimeout(resolve, 10))
+}
 
 test('a push is answered with the log position of every partition it touched', async () => {
   const bus = await writePath({})
@@ -124,14 +138,14 @@ test('I3: near the memory bound new series are refused and known ones go on; at 
   let refused: PushReply | undefined
   for (let i = 0; i < 40 && refused?.refusal === undefined; i++) {
     refused = await pushSeries(near, names(20, `series${i}`))
-    await told()
+    await told(near)
   }
   expect(refused?.refusal).toMatchObject({ status: 400, code: 'err-carillon-ingester-memory-new-series' })
   expect((await pushSeries(near, names(20, 'series0'))).refusal, 'known series').toBeUndefined()
 
   const full = await writePath({ ingester: { memoryBytesMax: 1000 } })
   await pushSeries(full, names(50))
-  await told()
+  await told(full, 50)
   await expect(pushSeries(full, names(50))).rejects.toMatchObject({
     kind: 'unavailable',
     code: 'err-carillon-ingester-memory',
@@ -141,12 +155,12 @@ test('I3: near the memory bound new series are refused and known ones go on; at 
 test('L23: at the series limit new series are refused, known ones go on, other tenants are not touched', async () => {
   const bus = await writePath({ distributor: { seriesPerTenantMax: 100 } })
   expect((await pushSeries(bus, names(90))).refusal).toBeUndefined()
-  await told()
+  await told(bus, 90)
   const reply = await pushSeries(bus, [...names(90), ...names(30, 'late')])
   expect(reply.samplesWritten).toBe(100)
   expect(reply.refusal).toMatchObject({ status: 400, code: 'err-carillon-max-series-per-tenant' })
   expect(reply.refusal!.text).toContain('per-user series limit of 100 exceeded')
-  await told()
+  await told(bus, 100)
   expect((await pushSeries(bus, names(90))).refusal).toBeUndefined()
   expect((await pushSeries(bus, names(90), 'other')).refusal).toBeUndefined()
   expect((await pushSeries(bus, names(30, 'later'))).samplesWritten, 'denied again, not remembered as known').toBe(0)
