@@ -124,8 +124,12 @@ export class Ownership {
   async stop(): Promise<void> {
     const held = this.held()
     this.byPartition.clear()
-    for (const { owner } of held) await owner.saveCheckpoint().catch(() => {}) // I1: only a hint
-    await Promise.all(held.map(({ owner }) => owner.stop()))
+    await Promise.all(
+      held.map(async ({ owner }) => {
+        await owner.saveCheckpoint().catch(() => {}) // I1: only a hint
+        await owner.stop()
+      }),
+    )
   }
 
   private isMine(partition: number): boolean {
