@@ -1,6 +1,7 @@
 // What blocks hold at the end of a simulated history, read as a querier would: the manifest's blocks through the object store.
 import { textOf } from '../../shared/base/errors.ts'
 import type { Blocks } from '../../shared/blocks/port.ts'
+import type { BlockEntry } from '../../shared/contracts/blocks.ts'
 import { labelsKey } from '../../shared/model/labels.ts'
 import { BlockReader } from '../../shared/tsdb/block/reader.ts'
 import { decodeXor, ENCODING_XOR } from '../../shared/tsdb/chunk/xor.ts'
@@ -28,13 +29,15 @@ export async function readStored(blocks: Blocks, tenant: string, partitionCount:
   }
   faults.push(...(await blocks.checkChain(tenant)))
   const ulids = new Set<string>()
-  for (const entry of manifest?.blocks ?? []) {
+  const isSupplement = ({ origin }: BlockEntry) => origin.kind === 'flush' && origin.isSupplement === true
+  const listed = manifest?.blocks ?? []
+  for (const entry of [...listed.filter((each) => !isSupplement(each)), ...listed.filter(isSupplement)]) {
     const { origin, ulid } = entry
     if (origin.kind !== 'flush') continue
     if (ulids.has(ulid)) faults.push(`block ${ulid} is listed twice`)
     ulids.add(ulid)
-    if (origin.isSupplement || entry.gaps) faults.push(`block ${ulid} is a supplement or has gaps`)
-    counts.set(origin.partition, (counts.get(origin.partition) ?? 0) + entry.sampleCount)
+    if (entry.gaps) faults.push(`block ${ulid} has gaps`)
+    if (!isSupplement(entry)) counts.set(origin.partition, (counts.get(origin.partition) ?? 0) + entry.sampleCount)
     try {
       const files = blocks.openBlock(tenant, entry)
       const reader = await BlockReader.open(files, await files.meta(), { isThorough: true })
@@ -46,6 +49,9 @@ export async function readStored(blocks: Blocks, tenant: string, partitionCount:
             decodeXor(bytes, 0, bytes.length, columns.times, columns.values, 0)
             for (let i = 0; i < count; i++) {
               const key = `${labelsKey(labels)}@${columns.times[i]}`
+              // Of an owner that was away for long, in the middle of a segment: nothing is lost here, so it repeats what was flushed.
+              if (isSupplement(entry) && values.get(key) !== columns.values[i])
+                faults.push(`supplement ${ulid} adds ${key}`)
               values.set(key, Math.max(columns.values[i]!, values.get(key) ?? Number.NEGATIVE_INFINITY))
             }
           }

@@ -235,14 +235,16 @@ test.each(Array.from({ length: 4 }, (_, i) => i + 101))('seed %i: whatever fails
 
 test('counter-proof: without the bound that is raised first, reigns do share time', async () => {
   const without = new Set(['election-bound'])
-  let sharedCount = 0
-  for (const seed of [109, 114, 115, 121]) {
+  const seeds = Array.from({ length: 60 }, (_, i) => i + 101) // of few of them, which ones changes with whatever draws from the same chance
+  let sharedBy: number | undefined
+  for (const seed of seeds) {
     await underVirtualTime({ ...chaosOf(seed), without }, history).catch((error: Error) => {
-      if (error.message.includes('reigns')) sharedCount++
-      else throw error
+      if (!error.message.includes('reigns')) throw error
+      sharedBy = seed
     })
+    if (sharedBy !== undefined) break
   }
-  expect(sharedCount).toBeGreaterThan(0)
+  expect(sharedBy).toBeDefined()
 })
 
 /** Two replicas scrape every 5 s and send in order, each push again until it is answered; everything else fails now and then. */
@@ -258,7 +260,7 @@ async function history(g: PairGround): Promise<void> {
   const reigns = rows.filter(([, by], i) => i === 0 || by !== rows[i - 1]![1]).length
   const { takeovers } = (await g.record())!
   expect(reigns, 'reigns').toBeLessThanOrEqual(takeovers + 1)
-  expect(rows.length).toBeGreaterThan(30)
+  expect(rows.length).toBeGreaterThan(20) // both may be down for most of it
 
   async function replica(name: string): Promise<void> {
     const queue: number[] = []
