@@ -240,12 +240,12 @@ export function compactor(deps: CompactorDeps): Actor {
     let lease: Lease | undefined
     let steps = 0
     try {
+      const isPutOff = !isForced && (failures.get(tenant)?.until ?? 0) > clock.monotonic()
+      if (isPutOff) return { steps, note: errors.get(tenant) ?? '' }
       const stored = blocksOf().manifest(tenant)
       if (stored === undefined || stopping.signal.aborted) return { steps, note: 'nothing there' }
       const isSweepDue = clock.monotonic() - (sweptAt.get(tenant) ?? startedAt) >= config.sweepEveryMs
       const hasRetired = sweep.dueRetired(stored.manifest).length > 0
-      const isPutOff = !isForced && (failures.get(tenant)?.until ?? 0) > clock.monotonic()
-      if (isPutOff) return { steps, note: errors.get(tenant) ?? '' }
       const waitingCount = waitingOf(tenant, isForced).length
       waiting.set(tenant, waitingCount)
       if (!isSweepDue && !hasRetired && waitingCount === 0) {
