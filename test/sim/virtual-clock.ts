@@ -40,7 +40,11 @@ export class VirtualClock implements Clock {
       await settle()
       if (isDone()) return true
       const next = this.pop()
-      if (next === undefined || next.atMs > untilMs) return isDone()
+      if (next === undefined) return isDone()
+      if (next.atMs > untilMs) {
+        this.push(next) // another run may wait for it
+        return isDone()
+      }
       if (next.isCancelled) continue
       this.nowMs = Math.max(this.nowMs, next.atMs)
       next.fn()
