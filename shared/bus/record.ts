@@ -187,7 +187,7 @@ export function jsonRecord<T extends object>(
       if (!isObject(parsed)) return unreadable(parsed === undefined ? 'it is not JSON' : 'it is not a JSON object')
       const v = parsed['v'] ?? 1
       if (isWhole(v) && v > version) return newerVersion(v, version)
-      if (!isWhole(v) || v < 1) return unreadable(`its version is ${JSON.stringify(v)?.slice(0, 20)}`)
+      if (!isWhole(v) || v < 1) return unreadable('its version is no number from 1 on')
       const fields = { ...parsed, ...older(parsed) }
       const fault = faultOf(fields, shape)
       return fault === '' ? { kind: 'value', value: fields as T } : unreadable(fault)

@@ -209,8 +209,9 @@ export async function joinRing({ bus, clock, self, options, onError, ...told }: 
 
   function onPartitions(shown: Shown<never, PartitionsRecord>): void {
     if (shown.kind === 'gone') return
-    arePartitionsUnknown = shown.kind === 'newer-version' || (shown.kind === 'unreadable' && partitions === undefined) // M5
+    if (shown.kind === 'newer-version' || partitions === undefined) arePartitionsUnknown = true // M5
     if (shown.kind === 'value') {
+      arePartitionsUnknown = false
       const isFirst = partitions === undefined
       partitions = { record: shown.value, revision: shown.revision }
       if (!isFirst) beatSoon() // everyone waits for everyone's word (M4)

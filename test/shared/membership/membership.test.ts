@@ -199,10 +199,100 @@ test('M4: a member that hears at once lets partitions open at once; asking for f
   })
 })
 
+const facts = { id: 'a', role: 'querier', zone: '', state: 'ACTIVE', incarnation: 'i', version: '1', capacity: 0 }
+const JUNK = ['junk', 'null', '{}', '{"v":1,"id":"ghost"}', '{"v":2}', '']
+
+test.each(JUNK)(
+  'M5: "%s" in the place of members: everybody goes on past every bound, and whoever starts comes up',
+  async (junk) => {
+    await story(2, async ({ hub, join, wait }) => {
+      const a = await join('a')
+      const bucket = await hub.connect('hand').bucket(RING_BUCKET)
+      for (const key of ['member.ghost', 'member.x.y', 'member', 'else']) await bucket.put(key, Buffer.from(junk))
+      await bucket.put('member.a', Buffer.from(junk))
+      await wait(40_000)
+      expect(a.isConfirmed()).toBe(true)
+      const b = await join('b')
+      await wait(40_000)
+      for (const each of [a, b]) {
+        expect(each.isConfirmed()).toBe(true)
+        expect(health(each)).toEqual(['a', 'b'])
+        expect(each.partitionCount()).toBe(2)
+      }
+      await b.leave()
+      await wait(1_000)
+      expect(health(a)).toEqual(['a'])
+    })
+  },
+)
+
+test('M5: junk over a member that is gone is forgotten with it; of a newer version it does not count, and stays', async () => {
+  await story(1, async ({ hub, join, wait }) => {
+    const a = await join('a')
+    await join('b')
+    await join('c')
+    const bucket = await hub.connect('hand').bucket(RING_BUCKET)
+    hub.crash('b')
+    hub.crash('c')
+    await bucket.put('member.b', Buffer.from('junk'))
+    await bucket.put('member.c', Buffer.from('{"v":2}'))
+    await wait(1_000)
+    expect(health(a)).toEqual(['a', 'b'])
+    await wait(20_000)
+    expect(health(a)).toEqual(['a', 'b silent'])
+    await wait(620_000)
+    expect(health(a)).toEqual(['a'])
+    expect((await bucket.get('member.b'))?.value).toBeUndefined()
+    expect((await bucket.get('member.c'))?.value).toBeDefined()
+  })
+})
+
+test.each([
+  ['junk'],
+  ['null'],
+  ['{}'],
+  ['{"v":1,"count":1000000000,"replicationFactor":1}'],
+  ['{"v":1,"count":2,"readable":3,"replicationFactor":1}'],
+  ['{"v":1,"count":0,"replicationFactor":1}'],
+])(
+  'M5: %s in the place of the partitions: what was heard before holds, whoever heard nothing is not confirmed',
+  async (junk) => {
+    await story(3, async ({ hub, join, wait }) => {
+      const admin = hub.connect('admin')
+      const a = await join('a')
+      const bucket = await admin.bucket(RING_BUCKET)
+      const before = (await bucket.get('partitions'))!.value!
+      await bucket.put('partitions', Buffer.from(junk))
+      await wait(40_000)
+      expect([a.isConfirmed(), a.partitionCount()]).toEqual([true, 3])
+      const b = await join('b')
+      await wait(40_000)
+      expect([b.isConfirmed(), b.isConfirmed(100), b.partitionCount()]).toEqual([false, false, 0])
+      const unreadable = { kind: 'corrupt', message: expect.stringContaining('"partitions"') }
+      await expect(readPartitions(admin)).rejects.toMatchObject(unreadable)
+      await expect(addPartitions(admin, 1)).rejects.toMatchObject(unreadable)
+      await expect(bootstrap(admin, { ...logs, partitions: 3, replicationFactor: 1 })).rejects.toMatchObject(unreadable)
+      expect(Buffer.from((await bucket.get('partitions'))!.value!).toString()).toBe(junk)
+      await bucket.put('partitions', before)
+      await wait(1_000)
+      expect([b.isConfirmed(), b.partitionCount()]).toEqual([true, 3])
+    })
+  },
+)
+
+test('M5: partitions of a newer version: nobody of this one is confirmed', async () => {
+  await story(1, async ({ hub, join, wait }) => {
+    const a = await join('a')
+    const bucket = await hub.connect('hand').bucket(RING_BUCKET)
+    await bucket.put('partitions', Buffer.from('{"v":2,"count":1}'))
+    await wait(1_000)
+    expect(a.isConfirmed(100)).toBe(false)
+  })
+})
+
 test('records without the newer fields are read', () => {
   const partitions = valueIn(partitionsRecord, Buffer.from('{"v":1,"count":3,"replicationFactor":2}'))
   expect(partitions).toEqual({ v: 1, count: 3, readable: 3, writable: 3, replicationFactor: 2 })
-  const facts = { id: 'a', role: 'querier', zone: '', state: 'ACTIVE', incarnation: 'i', version: '1', capacity: 0 }
   const member = valueIn(memberRecord, Buffer.from(JSON.stringify({ v: 1, ...facts, startedAtMs: 1 })))
   expect(member).toMatchObject({ ...facts, holds: [], damageCount: 0, ringRevision: 0, beat: 0 })
   expect([RING_BUCKET, keyFor(memberRecord, { id: 'a' }), keyFor(partitionsRecord, {})]).toEqual([
