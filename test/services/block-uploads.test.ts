@@ -8,7 +8,7 @@ import { seededRandom } from '../../shared/base/random.ts'
 import { openBlocks } from '../../shared/blocks/open.ts'
 import type { Blocks } from '../../shared/blocks/port.ts'
 import type { DeleteEntry } from '../../shared/contracts/blocks.ts'
-import { stagedPrefix, UPLOAD_PART_BYTES } from '../../shared/contracts/uploads.ts'
+import { stagedPrefix, UPLOAD_PART_BYTES, UPLOADS_BUCKET, uploadKey } from '../../shared/contracts/uploads.ts'
 import { silentLog } from '../../shared/telemetry/log.ts'
 import { IndexBuilder } from '../../shared/tsdb/block/index-builder.ts'
 import { blockMeta, parseMeta } from '../../shared/tsdb/block/meta.ts'
@@ -70,6 +70,22 @@ describe('an upload', () => {
     expect(listed[0]!.origin).toMatchObject({ kind: 'upload', source: sent.ulid })
     expect(plainOf(await readBlock(await fetched(json.blocks[0])))).toEqual(plainOf(series))
     expect(await staged(sent.ulid)).toBe(0)
+  })
+
+  test('a record that cannot be read is no upload: a start begins anew; one of a newer version is left alone', async () => {
+    await ground.compactor('compactor-1')
+    const bucket = await ground.hub.connect('hand').bucket(UPLOADS_BUCKET)
+    for (const key of ['acme.ghost', 'a_b.c', 'acme.a.b']) await bucket.put(key, Buffer.from('junk'))
+    const sent = sendable(await someBlock())
+    const key = uploadKey(TENANT, sent.ulid)
+    await bucket.put(key, Buffer.from('{"v":1,"state":"complete"}'))
+    expect((await call(ground.url, `${uploadUrl(sent.ulid)}/check`)).status).toBe(404)
+    expect(await send(ground.url, sent)).toMatchObject({ status: 200 })
+    expect((await outcome(ground.url, sent.ulid)).json).toMatchObject({ result: 'complete' })
+    const newer = '{"v":2}'
+    await bucket.put(key, Buffer.from(newer))
+    expect(await send(ground.url, sent)).toMatchObject({ status: 409 })
+    expect(Buffer.from((await bucket.get(key))!.value!).toString()).toBe(newer)
   })
 
   /** A block as it comes back over HTTP. */

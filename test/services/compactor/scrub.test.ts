@@ -1,9 +1,11 @@
 // What a scrub finds and repairs: stores in memory, damaged by hand, compactors in virtual time.
 import { describe, expect, it } from 'vitest'
+import { keyFor } from '../../../shared/bus/record.ts'
 import { manifestKey } from '../../../shared/contracts/blocks.ts'
-import type { ScrubRecord } from '../../../shared/contracts/scrubbing.ts'
+import { type ScrubRecord, scrubRecord } from '../../../shared/contracts/scrubbing.ts'
 import { labelsFrom, labelsKey } from '../../../shared/model/labels.ts'
 import { memoryObjects } from '../../../shared/objects/memory-objects.ts'
+import { valueIn } from '../../records.ts'
 import { Ground, TENANT } from './compactors-ground.ts'
 import { floatValue, naiveMerge, plainOf, type Sample, type SeriesMap } from './merge-ground.ts'
 
@@ -200,6 +202,34 @@ describe('manifests', () => {
     expect(error).toMatch(/format 3/)
     const { value } = (await ground.until(bucket.get(manifestKey(TENANT))))!
     expect(Buffer.from(value!).equals(newer)).toBe(true)
+    await stop()
+  })
+})
+
+describe('the record of a scrub', () => {
+  const key = keyFor(scrubRecord, { tenant: TENANT })
+
+  it.each(['junk', '{}', 'null'])('"%s": all is read at once, and written anew', async (junk) => {
+    const ground = await opened(1)
+    const bucket = await ground.until(ground.hub.connect('vandal').bucket('blocks'))
+    for (const each of [key, 'scrub.a_b', 'scrubbing.a_b', 'lease.a_b'])
+      await ground.until(bucket.put(each, Buffer.from(junk)))
+    const stop = await ground.start('one', { config: { ...still, scrubEveryMs: 7 * DAY } })
+    await ground.pass(15 * MINUTE)
+    const written = valueIn(scrubRecord, (await ground.until(bucket.get(key)))!.value!)
+    expect(written).toMatchObject({ tenant: TENANT, blocks: 1, endedAtMs: expect.any(Number) })
+    await stop()
+  })
+
+  it('of a newer version it is left alone, also when asked', async () => {
+    const ground = await opened(1)
+    const bucket = await ground.until(ground.hub.connect('newer').bucket('blocks'))
+    await ground.until(bucket.put(key, Buffer.from('{"v":2}')))
+    const stop = await ground.start('one', { config: { ...still, scrubEveryMs: 7 * DAY } })
+    await ground.pass(15 * MINUTE)
+    await ground.scrubNow()
+    await ground.pass(MINUTE)
+    expect(Buffer.from((await ground.until(bucket.get(key)))!.value!).toString()).toBe('{"v":2}')
     await stop()
   })
 })

@@ -62,6 +62,20 @@ test('freeze, switch and unfreeze by compare-and-set; a replica that nobody hear
   expect((await call('/api/v1/ha/elections/nowhere/freeze', { method: 'POST', ...acme })).status).toBe(404)
 })
 
+test('a record that cannot be read is none: the others are shown, and nothing is made of it', async () => {
+  const bucket = await start()
+  for (const key of ['acme.ghost', 'a_b.x', 'acme.a.b', 'x']) await bucket.put(key, Buffer.from('junk'))
+  await bucket.put(electionKey('acme', 'newer'), Buffer.from('{"v":2}'))
+  const clusters = async () =>
+    (await call('/api/v1/ha/elections', acme)).body.data.elections.map((each: { cluster: string }) => each.cluster)
+  expect(await clusters()).toEqual(['<b>', 'eu/1'])
+  expect(await (await fetch(`${system.url}/ha`)).text()).toContain('<td>us</td>')
+  expect((await call('/api/v1/ha/elections/ghost/freeze', { method: 'POST', ...acme })).status).toBe(404)
+  const newer = await call('/api/v1/ha/elections/newer/freeze', { method: 'POST', ...acme })
+  expect(newer.status).toBeGreaterThanOrEqual(500)
+  expect(JSON.stringify(newer.body)).toContain('version 2')
+})
+
 test('with --auth-file: the tenant its own, admin any by ?tenant=, a reader changes nothing', async () => {
   const authFile = join(mkdtempSync(join(tmpdir(), 'gateway-auth-')), 'auth.yaml')
   const hashOf = (token: string) => createHash('sha256').update(token).digest('hex')

@@ -74,3 +74,21 @@ it('values are read as people write them', () => {
     expect(() => parseLimit(name!, text!)).toThrow(expect.objectContaining({ code: 'err-carillon-bad-limit' }))
   }
 })
+
+it('V1: over what cannot be read the next change begins anew; what a newer version wrote is left alone, and what it said before holds', async () => {
+  const { bus, deps, limits } = ground()
+  await setLimits(deps, 't', { query_series_max: 7 }, 'me')
+  await limits.start()
+  const bucket = await bus.bucket(LIMITS_BUCKET)
+  const put = (text: string) => bucket.put(limitsKey('t'), Buffer.from(text))
+  await put('null')
+  await expect(readLimits(bus, 't')).rejects.toMatchObject({ code: 'err-carillon-limits-unreadable' })
+  expect(await setLimits(deps, 't', { query_points_max: 3 }, 'me')).toMatchObject({ version: 1, history: [] })
+  await expect.poll(() => limits.of('t')).toEqual({ query_points_max: 3 })
+  await put('{"v":2,"limits":"of another kind"}')
+  await expect(setLimits(deps, 't', { query_points_max: 4 }, 'me')).rejects.toMatchObject({ code: 'newer-version' })
+  await setLimits(deps, 'other', { query_points_max: 4 }, 'me')
+  await expect.poll(() => limits.of('other')).toEqual({ query_points_max: 4 })
+  expect(limits.of('t')).toEqual({ query_points_max: 3 })
+  limits.stop()
+})
