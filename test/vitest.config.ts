@@ -1,5 +1,5 @@
 // All tests, two at a time. First those that compute, then those that start systems of many processes and watch their clocks:
-// side by side, the former would slow the latter down.
+// side by side, the former would slow the latter down. Whatever a test starts ends with the process that runs it.
 import { defineConfig } from 'vitest/config'
 
 /** The bound of a test that hangs, not of what it asserts: several times what any takes where two cores do much else. */
@@ -11,6 +11,7 @@ export default defineConfig({
   root: new URL('..', import.meta.url).pathname,
   test: {
     pool: 'forks',
+    execArgv: [`--import=${new URL('../services/launcher/ends-with.mjs', import.meta.url).href}`],
     maxWorkers: 2,
     testTimeout: hangMsMax,
     hookTimeout: hangMsMax,

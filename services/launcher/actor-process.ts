@@ -39,7 +39,7 @@ export async function runActorProcess({ role, common, make }: ActorProcessOption
   const id = common.id === '' ? `${role}-${hex(systemRandom.bytes(4))}` : common.id
   if (common.nats === '')
     throw new SetupError(2, `${role} wants --nats URL (CARILLON_NATS): the nats-server that all actors share`)
-  const log = createLog({ role, id, level: common.logLevel })
+  const log = createLog({ role, id, level: common.logLevel, onLost: () => void process.kill(process.pid, 'SIGTERM') })
   const stopping = new AbortController()
   endOnBugs(log)
   listenForStop(stopping, log)

@@ -59,11 +59,12 @@ export type ActorRole = (typeof startOrder)[number]
 
 /** Resolves with the exit code when everything has ended. Rejects with SetupError when it cannot start. */
 export async function start(options: StartOptions): Promise<number> {
-  const log = createLog({ role: 'launcher', id: 'launcher', level: options.common.logLevel })
+  const stopping = stopSignals()
+  const level = options.common.logLevel
+  const log = createLog({ role: 'launcher', id: 'launcher', level, onLost: () => stopping.ask(1) })
   const say = (line: string) => void process.stderr.write(`carillon: ${line}\n`)
   await checkListen(options)
   const folder = openDataFolder(options.launcher.dataDir)
-  const stopping = stopSignals()
   const children: Supervisor[] = []
   let nats: NatsServers | undefined
   try {
@@ -284,7 +285,6 @@ function stopSignals(): Stopping {
     ask(0)
   }
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, onSignal)
-  process.on('disconnect', () => ask(1)) // whoever handed over to us died
   return {
     signal: controller.signal,
     asked,

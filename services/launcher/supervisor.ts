@@ -3,11 +3,13 @@
 // Invariants
 //   V1  A child that keeps ending is started ever more slowly (firstMs to maxMs); one that ran well for a while starts afresh.
 //   V2  After `stop` nothing is started again, and the child is gone when it resolves: asked first, killed after the wait.
+//   V3  A child does not outlive this process, however that ends: its channel tells it, or a guard stops it.
 import { type ChildProcess, spawn } from 'node:child_process'
 import { backoffMs } from '../../shared/base/backoff.ts'
 import type { Clock, Timer } from '../../shared/base/clock.ts'
 import type { Random } from '../../shared/base/random.ts'
 import type { Log } from '../../shared/telemetry/log.ts'
+import { startGuard } from './guard.ts'
 
 const restart = { firstMs: 200, maxMs: 10_000 }
 const healthyAfterMs = 30_000
@@ -53,6 +55,7 @@ export interface Supervisor {
 
 export function supervise(spec: ChildSpec, deps: SupervisorDeps): Supervisor {
   const { clock, random, log } = deps
+  const guard = spec.hasChannel ? undefined : startGuard({ clock, log }) // V3
   let child: ChildProcess | undefined
   let waiting: Timer | undefined
   let endCount = 0
@@ -86,6 +89,7 @@ export function supervise(spec: ChildSpec, deps: SupervisorDeps): Supervisor {
   function retire(): void {
     isStopping = true
     waiting?.cancel()
+    if (child === undefined) guard?.close()
   }
 
   function start(): void {
@@ -103,12 +107,15 @@ export function supervise(spec: ChildSpec, deps: SupervisorDeps): Supervisor {
     })
     started.on('exit', (code, signal) => onEnd(startedAtMs, code, signal))
     if (deps.onMessage !== undefined) started.on('message', deps.onMessage)
-    if (started.pid !== undefined) deps.onStarted?.(started.pid)
+    if (started.pid === undefined) return
+    guard?.watch(started.pid)
+    deps.onStarted?.(started.pid)
   }
 
   function onEnd(startedAtMs: number, code: number | null, signal: NodeJS.Signals | null): void {
     child = undefined
-    if (isStopping) return
+    guard?.watch(undefined)
+    if (isStopping) return guard?.close()
     if (clock.monotonic() - startedAtMs >= healthyAfterMs) endCount = 0 // V1
     const delayMs = Math.round(backoffMs(endCount, restart, random))
     endCount += 1

@@ -142,7 +142,7 @@ function misspeltEnv(
   others: Map<string, AnySetting>,
 ): string[] {
   const names = new Set([...known.keys(), ...others.keys(), 'config'].map(envName))
-  const ours = new Set(['CARILLON_HANDED_OVER', 'CARILLON_CI']) // said between our own processes
+  const ours = new Set(['CARILLON_ENDS_WITH', 'CARILLON_TEST_JOURNAL', 'CARILLON_CI']) // said between our own processes
   return Object.keys(env).flatMap((variable) => {
     if (!variable.startsWith('CARILLON_') || names.has(variable) || ours.has(variable)) return []
     const hint = suggestion(variable, names, '')

@@ -18,9 +18,11 @@ export interface LogOptions {
   readonly level: LogLevel
   /** stderr unless told otherwise. */
   readonly destination?: DestinationStream
+  /** Nobody reads stderr any more: lines are lost from now on. */
+  readonly onLost?: () => void
 }
 
-export function createLog({ role, id, level, destination }: LogOptions): Log {
+export function createLog({ role, id, level, destination, onLost }: LogOptions): Log {
   const logger = pino(
     {
       level,
@@ -31,9 +33,18 @@ export function createLog({ role, id, level, destination }: LogOptions): Log {
       formatters: { level: (label) => ({ level: label }) },
       serializers: { error: pino.stdSerializers.err },
     },
-    destination ?? pino.destination({ fd: 2, sync: true }),
+    destination ?? stderr(onLost),
   )
   return logger
+}
+
+function stderr(onLost: () => void = () => {}): DestinationStream {
+  const stream = pino.destination({ fd: 2, sync: true })
+  stream.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') throw error
+    onLost() // pino writes no more
+  })
+  return stream
 }
 
 /** For tests and simulation runs that want no lines. */

@@ -68,21 +68,6 @@ describe.runIf(hasServer)('carillon start', () => {
     expect((await fetch(`${facts.query}/-/healthy`)).status).toBe(200)
   })
 
-  it('A2, N1: after kill -9 of the launcher the actors end, and the next start takes over the orphaned server', async () => {
-    const first = start()
-    const facts = await ready(first)
-    first.child.kill('SIGKILL')
-    const actors = facts.processes.filter(({ role }) => role !== 'nats-server')
-    await until('the actors have ended', () => actors.every(({ pid }) => !isAlive(pid)))
-    const server = pidOf(facts, 'nats-server')
-    expect(isAlive(server)).toBe(true)
-    const second = start()
-    const again = await ready(second)
-    expect(second.stderr()).toContain(`a nats-server (process ${server}) was left`)
-    expect(isAlive(server)).toBe(false)
-    expect(again.nats).toBe(facts.nats) // N2
-  })
-
   it('V1: an actor and a nats-server that are killed come back by themselves', async () => {
     const one = start()
     const facts = await ready(one)
