@@ -14,13 +14,14 @@ import { sleep } from '../../shared/base/clock.ts'
 import { RefusedError, textOf, UnavailableError } from '../../shared/base/errors.ts'
 import { Lanes } from '../../shared/base/lanes.ts'
 import type { Subscription } from '../../shared/base/listeners.ts'
-import { type Actor, every, type HandlerContext, hear, serve } from '../../shared/bus/actor.ts'
+import { every, type HandlerContext, hear, serve } from '../../shared/bus/actor.ts'
 import { ask } from '../../shared/bus/ask.ts'
 import { type ElectionNews, electionNews } from '../../shared/contracts/elections.ts'
 import { LOG_BUCKET, logName, markSubject } from '../../shared/contracts/log.ts'
 import { known, ownerCounted } from '../../shared/contracts/read.ts'
 import { type LogPosition, type PushReply, type PushRequest, push, pushTo } from '../../shared/contracts/write.ts'
 import type { ServiceDeps } from '../../shared/membership/deps.ts'
+import type { MemberActor } from '../../shared/membership/member-actor.ts'
 import { type Refusal, refusal } from '../../shared/model/label-rules.ts'
 import { decodeTenant } from '../../shared/model/tenant.ts'
 import { type Pie, partitionOf, pieOf } from '../../shared/ring/pie.ts'
@@ -32,6 +33,7 @@ import { Elections } from './elections.ts'
 import { haLabelsOf } from './ha-labels.ts'
 import { HighWaterMarks } from './high-water.ts'
 import { OwnerNews, RateLimiter } from './limits.ts'
+import { createLogProbe } from './log-probe.ts'
 import { PartitionWriter } from './partition-writer.ts'
 import { writerMetrics } from './writer-metrics.ts'
 
@@ -59,12 +61,13 @@ const SETTLING_MAX = 64
 const NEW_SERIES_PRESSURE = 0.9
 const WRITE_PRESSURE = 0.97
 
-export function distributor(deps: DistributorDeps): Actor {
+export function distributor(deps: DistributorDeps): MemberActor {
   const { bus, clock, config, membership, log, metrics, random, id } = deps
   const writers: PartitionWriter[] = []
   const rates = new RateLimiter(clock)
   const news = new OwnerNews(clock, OWNER_NEWS_FRESH_MS)
   const elections = new Elections(deps)
+  const probe = createLogProbe({ logs: bus.logs, clock })
   const spares: Staged[] = []
   const haLabelsOfTenant = haLabelsOf(config)
   const lanes = new Lanes({
@@ -115,6 +118,7 @@ export function distributor(deps: DistributorDeps): Actor {
       await elections.start()
       await findLogs()
     },
+    lacks,
     async stop() {
       marksHeard?.stop()
       elections.stop() // D3: nothing else; what is at work in lanes ends by itself
@@ -212,12 +216,8 @@ export function distributor(deps: DistributorDeps): Actor {
 
   /** D4 */
   function refuseWhenUnable(): void {
-    if (pie === undefined) throw new UnavailableError('err-carillon-no-partitions', 'the partitions are not known yet')
-    if (!membership.isConfirmed(UNCONFIRMED_TIMES_MAX)) {
-      const text =
-        'this distributor has not heard its own heartbeat for too long: it may not know how partitions take series'
-      throw new UnavailableError('err-carillon-ring-unconfirmed', text) // D6
-    }
+    const refusal = refusalNow()
+    if (refusal !== undefined) throw refusal
     const refusals = writers.slice(0, writableCount).map((writer) => writer.refusal())
     if (refusals[0] !== undefined && refusals.every((reason) => reason !== undefined)) throw refusals[0]
     const queued = queuedBytes()
@@ -225,9 +225,25 @@ export function distributor(deps: DistributorDeps): Actor {
       const text = `${queued} bytes wait for the log, more than ${config.queuedBytesMax}`
       throw new UnavailableError('err-carillon-overloaded', text)
     }
-    if (news.pressure() > WRITE_PRESSURE) {
-      throw new UnavailableError('err-carillon-ingester-memory', 'an ingester is at its memory bound')
+  }
+
+  /** Why no push can be taken, whatever it holds and however few there are. */
+  function refusalNow(): UnavailableError | undefined {
+    if (pie === undefined) return new UnavailableError('err-carillon-no-partitions', 'the partitions are not known yet')
+    if (!membership.isConfirmed(UNCONFIRMED_TIMES_MAX)) {
+      const text =
+        'this distributor has not heard its own heartbeat for too long: it may not know how partitions take series'
+      return new UnavailableError('err-carillon-ring-unconfirmed', text) // D6
     }
+    if (news.pressure() > WRITE_PRESSURE)
+      return new UnavailableError('err-carillon-ingester-memory', 'an ingester is at its memory bound')
+    return undefined
+  }
+
+  async function lacks(): Promise<readonly string[]> {
+    const refusals = writers.slice(0, writableCount).map((writer) => writer.refusal())
+    const refusal = refusalNow() ?? refusals.find((reason) => reason !== undefined)
+    return refusal === undefined ? probe.lacks(writableCount) : [`${refusal.message} (${refusal.code})`]
   }
 
   /** D7: before anything of a push is put into a batch. */

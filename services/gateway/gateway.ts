@@ -8,27 +8,28 @@
 //   P1        durability.ts  what is known of the server
 import { readFileSync } from 'node:fs'
 import { RefusedError, textOf } from '../../shared/base/errors.ts'
-import { type Actor, every } from '../../shared/bus/actor.ts'
+import { every } from '../../shared/bus/actor.ts'
 import type { ServiceDeps } from '../../shared/membership/deps.ts'
+import type { MemberActor } from '../../shared/membership/member-actor.ts'
 import { type Authenticator, createAuthenticator } from './auth.ts'
 import type { GatewayConfig } from './config.ts'
 import { createDoor } from './door.ts'
 import { createDurabilityGate } from './durability.ts'
 import { identify } from './identity.ts'
 import { assertMayListen, parseListen } from './listen.ts'
+import { createReadiness } from './readiness.ts'
 import { createRouter } from './router.ts'
 import { gatewayRoutes } from './routes.ts'
 
 export type GatewayDeps = ServiceDeps & { readonly config: GatewayConfig }
 
-export interface Gateway extends Actor {
-  /** host:port as really taken; only between start and stop. */
-  address(): string
-}
+/** Its address is host:port as really taken; only between start and stop. */
+export type Gateway = MemberActor & { address(): string }
 
 export function gateway(deps: GatewayDeps): Gateway {
   const { bus, clock, random, log, metrics, config, id, membership } = deps
   const durability = createDurabilityGate({ bus, log, metrics, requirePowerSafe: config.requirePowerSafe })
+  const readiness = createReadiness({ bus, membership, assertDurable: durability.assertDurable })
   let authenticator: Authenticator | undefined
   const door = createDoor({
     config,
@@ -36,7 +37,7 @@ export function gateway(deps: GatewayDeps): Gateway {
     random,
     log,
     metrics,
-    router: createRouter(gatewayRoutes({ ...deps, durability, version })),
+    router: createRouter(gatewayRoutes({ ...deps, durability, readiness, version })),
     identify: (request, { access, isOpenToAdmin = false }) =>
       identify(request, access, { authenticator, requireTenant: config.requireTenant, isOpenToAdmin }),
     challenge: config.authFile === '' ? undefined : 'Basic realm="carillon", charset="UTF-8"',
@@ -48,6 +49,8 @@ export function gateway(deps: GatewayDeps): Gateway {
     hears: [],
     every: [every(config.durabilityCheckMs, 'ask the server how durable it is', durability.check)],
     start,
+    lacks: async () =>
+      (await readiness.lacks()).map(({ side, text }) => (side === undefined ? text : `${side}: ${text}`)),
     async stop() {
       durability.stop()
       await door.close(config.drainMs)

@@ -15,6 +15,7 @@ import { type ExpositionPage, mergeExpositions } from '../../shared/wire/exposit
 import type { GatewayConfig } from './config.ts'
 import { type DurabilityGate, SURVIVES } from './durability.ts'
 import { type Answer, type Exchange, jsonAnswer, type Route, textAnswer } from './exchange.ts'
+import { lacksText, type Readiness, type Side } from './readiness.ts'
 
 const EXPOSITION_TYPE = 'text/plain; version=0.0.4; charset=utf-8'
 
@@ -25,16 +26,19 @@ export interface PageDeps {
   readonly membership: Membership
   readonly config: GatewayConfig
   readonly durability: DurabilityGate
+  readonly readiness: Readiness
 }
 
 export function pageRoutes(deps: PageDeps): readonly Route[] {
-  const { bus, log, membership, config, durability } = deps
+  const { bus, log, membership, config, durability, readiness } = deps
   const page = (name: string, path: string, access: Route['access'], answer: Route['answer']): Route => {
     return { name, methods: ['GET'], path, access, errors: path.startsWith('/api') ? 'json' : 'text', answer }
   }
   return [
-    page('ready', '/-/ready', 'open', ready),
-    page('ready', '/ready', 'open', ready),
+    page('ready', '/-/ready', 'open', () => ready()),
+    page('ready', '/ready', 'open', () => ready()),
+    page('ready', '/-/ready/writes', 'open', () => ready('writes')),
+    page('ready', '/-/ready/reads', 'open', () => ready('reads')),
     page('healthy', '/-/healthy', 'open', () => textAnswer(200, 'Carillon is Healthy.\n')),
     page('metrics', '/metrics', 'admin', allMetrics),
     page('durability', '/api/v1/status/durability', 'admin', durabilityPage),
@@ -42,10 +46,10 @@ export function pageRoutes(deps: PageDeps): readonly Route[] {
     page('members', '/api/v1/status/members', 'admin', membersPage),
   ]
 
-  function ready(): Answer {
-    const missing = missingParts(bus, membership)
-    if (missing.length === 0) return textAnswer(200, `Carillon is Ready.\n${damageText(membership)}`)
-    const answer = textAnswer(503, `Carillon is not ready:\n${missing.map((what) => `  ${what}\n`).join('')}`)
+  async function ready(of?: Side): Promise<Answer> {
+    const lacks = (await readiness.lacks()).filter(({ side }) => of === undefined || side === undefined || side === of)
+    if (lacks.length === 0) return textAnswer(200, `Carillon is Ready.\n${damageText(membership)}`)
+    const answer = textAnswer(503, `Carillon is not ready:\n${lacksText(lacks)}`)
     return { ...answer, headers: { ...answer.headers, 'X-Carillon-Error-Id': 'err-carillon-not-ready' } }
   }
 
@@ -114,22 +118,6 @@ export function pageRoutes(deps: PageDeps): readonly Route[] {
   function membersPage(): Answer {
     return jsonAnswer({ asSeenBy: membership.id, members: membership.members() })
   }
-}
-
-/** What still lacks before pushes and queries can be answered. */
-export function missingParts(bus: Pick<Bus, 'isConnected'>, membership: Membership): string[] {
-  if (!bus.isConnected()) return ['no connection to NATS']
-  const missing: string[] = []
-  for (const role of ['distributor', 'querier'] as const)
-    if (membership.live(role).length === 0) missing.push(`no live ${role}`)
-  const count = membership.partitionCount()
-  if (count === 0) missing.push('the number of partitions is not known yet')
-  const orphans = Array.from({ length: count }, (_, partition) => partition).filter(
-    (p) => membership.owners(p).length === 0,
-  )
-  if (orphans.length > 0)
-    missing.push(`no owner for ${orphans.length} of ${count} partitions: ${orphans.slice(0, 20).join(', ')}`)
-  return missing
 }
 
 interface OwnerStatus extends PartitionStatus {

@@ -137,7 +137,7 @@ export function ingester(deps: IngesterDeps): MemberActor & { owners(): readonly
     every: [
       every(OWN_MS, 'follow the partitions that the ring gives to this ingester', async () => {
         void ownership.follow()
-        await ownership.tell()
+        ownership.tell()
       }),
       every(config.endReadMs, 'read the ends of the owned logs', readEnds),
       every(LEAD_MS, 'open segments that are due', lead),
@@ -153,9 +153,9 @@ export function ingester(deps: IngesterDeps): MemberActor & { owners(): readonly
       asides = new Asides({ blocks, clock, log, metrics: deps.metrics, id, patienceMs: config.flushPatienceMs })
       await asides.start()
       await atMost(ownership.follow(), FIRST_TRY_MS_MAX)
-      await ownership.tell()
+      ownership.tell()
     },
-    becomesActive: true,
+    lacks: () => ownership.lacks(),
     handOver: () => ownership.handOver(),
     owners: () => ownership.owners(),
     partitions: () => ownership.owners().map(statusOf),

@@ -46,8 +46,6 @@ export class Ownership {
   private readonly released = new Map<number, number>()
   /** Those that are being stopped: they hold their memory until they are. */
   private readonly leaving = new Set<Owner>()
-  private isActive = false
-  private isLeaving = false
 
   constructor(deps: OwnershipDeps) {
     this.deps = deps
@@ -90,27 +88,31 @@ export class Ownership {
     return Promise.all(tries)
   }
 
-  /** Says which partitions it serves, and that it is ACTIVE when it is (W3). */
-  async tell(): Promise<void> {
+  /** Says which partitions it serves. */
+  tell(): void {
     const { membership } = this.deps
     const served = this.owners().filter(isServed)
     membership.setHolds(served.map(({ partition }) => partition).sort((a, b) => a - b))
     membership.setDamage(
       this.owners().flatMap(({ damages }) => damages.filter(({ state }) => state !== 'filled')).length,
     )
-    if (this.isActive || this.isLeaving || membership.partitionCount() === 0) return
-    const mine = Array.from({ length: membership.partitionCount() }, (_, i) => i).filter((i) => this.isMine(i))
-    const isReady = (partition: number) => served.some((owner) => owner.partition === partition)
-    if (mine.some((partition) => !isReady(partition) && !this.isBroken(partition))) return
-    if (mine.length > 0 && !mine.some(isReady)) return
-    this.isActive = true
-    await membership.setState('ACTIVE')
+  }
+
+  /** W3: what the ring gives to it and it does not serve yet, in words. */
+  lacks(): readonly string[] {
+    const count = this.deps.membership.partitionCount()
+    if (count === 0) return ['the number of partitions is not known yet']
+    const mine = Array.from({ length: count }, (_, i) => i).filter((i) => this.isMine(i))
+    const missing = mine.filter((partition) => !this.isServed(partition))
+    const isServingSome = missing.length < mine.length
+    return missing
+      .filter((partition) => !isServingSome || !this.isBroken(partition))
+      .map((partition) => `partition ${partition}: ${this.stateOf(partition)}`)
   }
 
   /** LEAVING: serves on until others hold everything, nobody is left to take it, or the wait is over. */
   async handOver(): Promise<void> {
     const { bus, clock, config, log } = this.deps
-    this.isLeaving = true
     const untilMs = clock.monotonic() + config.handOverMs
     while (bus.isConnected()) {
       const left = this.leftToOthers()
@@ -139,6 +141,21 @@ export class Ownership {
   private isBroken(partition: number): boolean {
     const { lanes } = this.deps
     return lanes.isFailing(followLane(partition)) || lanes.isFailing(endLane(partition))
+  }
+
+  private isServed(partition: number): boolean {
+    const owner = this.of(partition)
+    return owner !== undefined && isServed(owner)
+  }
+
+  /** Of one that is not served. */
+  private stateOf(partition: number): string {
+    const owner = this.of(partition)
+    if (owner?.tooNew !== undefined) return owner.tooNew
+    if (this.isBroken(partition)) return 'its log does not answer'
+    if (owner === undefined) return 'it is about to follow the log'
+    if (owner.isCaughtUp) return 'its log has no mark yet'
+    return `it reads the log, ${owner.appliedSeq} of ${owner.end?.lastSeq ?? 'an unknown number of'} messages`
   }
 
   private async acquire(partition: number): Promise<void> {

@@ -7,7 +7,7 @@
 import fs from 'node:fs'
 import path from 'node:path'
 import { AssertionError, assert } from '../../shared/base/assert.ts'
-import { systemClock } from '../../shared/base/clock.ts'
+import { sleep, systemClock } from '../../shared/base/clock.ts'
 import { RefusedError } from '../../shared/base/errors.ts'
 import { hex, systemRandom } from '../../shared/base/random.ts'
 import { runActor } from '../../shared/bus/actor.ts'
@@ -15,7 +15,7 @@ import type { CommonConfig } from '../../shared/config/common.ts'
 import type { Role } from '../../shared/contracts/member.ts'
 import type { ServiceDeps } from '../../shared/membership/deps.ts'
 import { asMember, type MemberActor } from '../../shared/membership/member-actor.ts'
-import { joinRing } from '../../shared/membership/membership.ts'
+import { joinRing, type Membership } from '../../shared/membership/membership.ts'
 import { createLog, type Log } from '../../shared/telemetry/log.ts'
 import { createMetrics } from '../../shared/telemetry/metrics.ts'
 import { actorMetrics } from './actor-metrics.ts'
@@ -24,6 +24,9 @@ import { openObjects } from './open-objects.ts'
 import { SetupError } from './setup-error.ts'
 
 export const exitCodeOfBug = 70
+const ABLE_STEP_MS = 50
+const WAITING_TOLD_MS = 10_000
+const LACKS_TOLD_MAX = 5
 
 /** An actor that listens says where, once it has started. */
 export type ServiceActor = MemberActor & { address?(): string }
@@ -77,8 +80,8 @@ export async function runActorProcess({ role, common, make }: ActorProcessOption
       onFailed: (error) => void failed.reject(error),
     })
     await Promise.race([running.ready, failed.promise])
-    if (!actor.becomesActive) await membership.setState('ACTIVE')
-    tellReady({ role, id, address: actor.address?.() }, log)
+    await Promise.race([becomeAble(actor, { membership, log, signal: stopping.signal }), failed.promise])
+    if (!stopping.signal.aborted) tellReady({ role, id, address: actor.address?.() }, log)
     await Promise.race([aborted(stopping.signal), failed.promise])
     await membership.setState('LEAVING').catch((error: unknown) => log.warn({ error }, 'telling that this one leaves'))
     await actor.handOver?.()
@@ -93,6 +96,28 @@ export async function runActorProcess({ role, common, make }: ActorProcessOption
     if (error instanceof RefusedError) return 2
     return error instanceof AssertionError ? exitCodeOfBug : 1
   }
+}
+
+/** ACTIVE from the first moment on at which nothing keeps it from its work. Until then it says now and then what does. */
+async function becomeAble(
+  { lacks }: Pick<MemberActor, 'lacks'>,
+  { membership, log, signal }: { membership: Membership; log: Log; signal: AbortSignal },
+): Promise<void> {
+  let toldAtMs = systemClock.monotonic()
+  for (;;) {
+    const lacking = (await lacks?.()) ?? []
+    if (lacking.length === 0 || signal.aborted) break
+    if (systemClock.monotonic() - toldAtMs >= WAITING_TOLD_MS) {
+      toldAtMs = systemClock.monotonic()
+      log.info({ lacks: lacking.slice(0, LACKS_TOLD_MAX) }, 'not ready yet')
+      process.send?.({ type: 'waiting', lacks: lacking.slice(0, LACKS_TOLD_MAX) })
+    }
+    await sleep(systemClock, ABLE_STEP_MS, signal).catch(() => undefined) // told to stop: seen above
+  }
+  if (!signal.aborted)
+    await membership
+      .setState('ACTIVE')
+      .catch((error: unknown) => log.warn({ error }, 'telling that this one is active')) // the next heartbeat tells it
 }
 
 /** Tells the launcher, if there is one, and the log. */

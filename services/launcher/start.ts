@@ -62,14 +62,13 @@ export async function start(options: StartOptions): Promise<number> {
   const stopping = stopSignals()
   const level = options.common.logLevel
   const log = createLog({ role: 'launcher', id: 'launcher', level, onLost: () => stopping.ask(1) })
-  const say = (line: string) => void process.stderr.write(`carillon: ${line}\n`)
   await checkListen(options)
   const folder = openDataFolder(options.launcher.dataDir)
   const children: Supervisor[] = []
   let nats: NatsServers | undefined
   try {
     if (folder.wasKilled) say(`the last run on ${folder.path} was not stopped cleanly; going on from what it left`)
-    nats = await startNats(options, folder, log, say, stopping)
+    nats = await startNats(options, folder, log, stopping)
     const facts = await setUpLogs({
       nats: nats.url,
       systemUserFile: nats.systemUserFile,
@@ -119,7 +118,6 @@ async function startNats(
   { launcher, common, zones }: StartOptions,
   folder: DataFolder,
   log: Log,
-  say: (line: string) => void,
   { signal }: Stopping,
 ): Promise<NatsServers> {
   if (common.nats !== '') return { url: common.nats, systemUserFile: common.natsSystemFile, servers: [] }
@@ -181,6 +179,7 @@ function startActor({ options, nats, children, log, stopping, role, index }: Act
         random: systemRandom,
         log,
         onMessage(message) {
+          if (isWaitingMessage(message)) say(`waiting for ${id}: ${message.lacks.join('; ')}`)
           if (!isReadyMessage(message)) return
           isReady = true
           const pid = supervisor.pid() ?? 0
@@ -228,6 +227,10 @@ function actorEnv(): NodeJS.ProcessEnv {
   return Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('CARILLON_')))
 }
 
+function isWaitingMessage(message: unknown): message is { type: 'waiting'; lacks: readonly string[] } {
+  return typeof message === 'object' && message !== null && 'type' in message && message.type === 'waiting'
+}
+
 function isReadyMessage(message: unknown): message is { type: 'ready'; address?: string } {
   return typeof message === 'object' && message !== null && 'type' in message && message.type === 'ready'
 }
@@ -252,6 +255,10 @@ function announce(
     processes: [...servers, ...actors],
   }
   process.stdout.write(options.launcher.output === 'json' ? readyLine(ready) : readyText(ready))
+}
+
+function say(line: string): void {
+  process.stderr.write(`carillon: ${line}\n`)
 }
 
 // ---- stopping ----

@@ -19,6 +19,8 @@ const GRACE_MS = 1_000
 /** How long a query waits for the view of the ring to be confirmed: longer than from one heartbeat to the next. */
 const CONFIRM_MS_MAX = 8_000
 const CONFIRM_PAUSE_MS = 50
+/** Partitions named in one text. */
+const NAMED_MAX = 20
 
 /** One query, as far as reading is concerned. */
 export interface ReadScope {
@@ -54,11 +56,13 @@ export interface PartitionReader {
   partitionCount(): number
   /** Resolves when the view of the ring is confirmed: all partitions that are written are known (L19). */
   confirmed(scope: Pick<ReadScope, 'deadlineMs' | 'signal'>): Promise<void>
+  /** Why no query can be answered, in words. */
+  lacks(): readonly string[]
 }
 
 export interface PartitionReaderDeps {
   readonly clock: Clock
-  readonly membership: Pick<Membership, 'readers' | 'readableCount' | 'isConfirmed'>
+  readonly membership: Pick<Membership, 'readers' | 'holders' | 'readableCount' | 'isConfirmed'>
   readonly hedgeAfterMs: number
   readonly ownerTimeoutMs: number
   readonly partitionAsksMax: number
@@ -72,7 +76,7 @@ export function createPartitionReader(deps: PartitionReaderDeps): PartitionReade
   async function readAll<T>(scope: ReadScope, call: (call: OwnerCall) => Promise<T>): Promise<T[]> {
     await confirmed(scope)
     const count = membership.readableCount()
-    if (count === 0) throw new UnavailableError('err-carillon-not-set-up', 'the number of partitions is not known yet')
+    if (count === 0) throw notSetUp()
     const answers: (T | undefined)[] = new Array(count).fill(undefined)
     let next = 0
     const worker = async () => {
@@ -89,9 +93,7 @@ export function createPartitionReader(deps: PartitionReaderDeps): PartitionReade
     if (membership.isConfirmed()) return
     const withinMs = Math.min(CONFIRM_MS_MAX, deadlineMs - clock.monotonic())
     const look = async () => {
-      if (membership.isConfirmed()) return
-      const text = 'this querier has not heard its own heartbeat for too long: it may not know of all partitions'
-      throw new UnavailableError('err-carillon-ring-unconfirmed', text)
+      if (!membership.isConfirmed()) throw unconfirmed()
     }
     await patiently(look, { clock, withinMs, pauseMs: CONFIRM_PAUSE_MS, signal })
   }
@@ -133,7 +135,26 @@ export function createPartitionReader(deps: PartitionReaderDeps): PartitionReade
     }
   }
 
-  return { readAll, confirmed, partitionCount: () => membership.readableCount() }
+  return { readAll, confirmed, partitionCount: () => membership.readableCount(), lacks }
+
+  function lacks(): readonly string[] {
+    if (!membership.isConfirmed()) return [unconfirmed().message]
+    const count = membership.readableCount()
+    if (count === 0) return [notSetUp().message]
+    const unheld = Array.from({ length: count }, (_, p) => p).filter((p) => membership.holders(p).length === 0)
+    return unheld.length === 0
+      ? []
+      : [`nobody holds ${unheld.length} of ${count} partitions: ${unheld.slice(0, NAMED_MAX)}`]
+  }
+}
+
+function notSetUp(): UnavailableError {
+  return new UnavailableError('err-carillon-not-set-up', 'the number of partitions is not known yet')
+}
+
+function unconfirmed(): UnavailableError {
+  const text = 'this querier has not heard its own heartbeat for too long: it may not know of all partitions'
+  return new UnavailableError('err-carillon-ring-unconfirmed', text)
 }
 
 /** No owner answers, and one of them at least has dropped from memory what it was asked for: it stands in blocks by now. */

@@ -9,12 +9,13 @@ import path from 'node:path'
 import { AssertionError } from '../../shared/base/assert.ts'
 import { textOf } from '../../shared/base/errors.ts'
 import { openBlocks } from '../../shared/blocks/open.ts'
-import { type Actor, type HandlerContext, serve, serveStream } from '../../shared/bus/actor.ts'
+import { type HandlerContext, serve, serveStream } from '../../shared/bus/actor.ts'
 import { activeQueries, cancelQuery } from '../../shared/contracts/active-queries.ts'
 import { QUERY_KINDS, type QueryKind, type QueryParams, remoteRead } from '../../shared/contracts/query.ts'
 import { type QueryPartAsk, type QueryPartReply, queryPart } from '../../shared/contracts/query-part.ts'
 import { watchLimits } from '../../shared/limits/limits.ts'
 import type { ServiceDeps } from '../../shared/membership/deps.ts'
+import type { MemberActor } from '../../shared/membership/member-actor.ts'
 import { decodeTenant } from '../../shared/model/tenant.ts'
 import type { ObjectStore } from '../../shared/objects/port.ts'
 import { cachedObjects } from '../../shared/objects/read-cache.ts'
@@ -57,7 +58,7 @@ export interface QuerierDeps extends ServiceDeps {
   readonly processMemory?: ProcessMemory
 }
 
-export function querier(deps: QuerierDeps): Actor {
+export function querier(deps: QuerierDeps): MemberActor {
   const { bus, clock, id, log, membership } = deps
   const config = withinMemory(deps.config, deps.processMemory?.machineBytes)
   const enabledFeatures: ReadonlySet<string> = new Set(config.enableFeature)
@@ -147,6 +148,7 @@ export function querier(deps: QuerierDeps): Actor {
     ],
     hears: [],
     every: [],
+    lacks: () => [...partitions.lacks(), ...views.lacks()],
     async start() {
       await limits.start()
       await views.start()

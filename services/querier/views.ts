@@ -21,6 +21,8 @@ export interface Views {
   take(tenant: string, partitionCount: number, signal: AbortSignal): Promise<View>
   /** Resolves when what is taken next is at least as new as the bucket is now (D16). At once before the first reading. */
   refresh(): Promise<void>
+  /** Why nothing can be taken, in words. */
+  lacks(): readonly string[]
   /** What gives the bytes of the blocks of a view that was taken. */
   opened(): Blocks
   /** Begins to open what is stored, in the background, again and again until it succeeds. */
@@ -58,6 +60,7 @@ export function createViews({ open, clock, log }: ViewsDeps): Views {
     async refresh() {
       await blocks?.refresh(REFRESH_MS)
     },
+    lacks: () => (blocks === undefined ? [unknown().message] : []),
     opened,
     start() {
       opening ??= tryToOpen()
@@ -70,10 +73,12 @@ export function createViews({ open, clock, log }: ViewsDeps): Views {
 
   function opened(): Blocks {
     if (blocks !== undefined) return blocks
-    throw new UnavailableError(
-      'err-carillon-blocks-unknown',
-      `this querier does not know what blocks there are: ${reason}`,
-    )
+    throw unknown()
+  }
+
+  function unknown(): UnavailableError {
+    const text = `this querier does not know what blocks there are: ${reason}`
+    return new UnavailableError('err-carillon-blocks-unknown', text)
   }
 
   async function firstReading(signal: AbortSignal): Promise<void> {

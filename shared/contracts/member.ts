@@ -2,6 +2,7 @@
 //
 // metrics   addressed   member.{id}.metrics   the actor's metrics, Prometheus text format
 // status    addressed   member.{id}.status    the actor's state as JSON, for people and for the status pages
+// readiness addressed   member.{id}.readiness what keeps the actor from its work now; asked often, so cheap to answer
 //
 // ring      question    ring.view              the ring as one member sees it; any member answers
 //
@@ -156,6 +157,11 @@ export interface StatusReply {
   readonly partitions: readonly PartitionStatus[]
 }
 
+export interface ReadinessReply {
+  /** What keeps it from its work now, in words, and whose turn it is; empty when nothing does. */
+  readonly lacks: readonly string[]
+}
+
 const small = {
   timeoutMs: 5_000,
   requestBytesMax: 1024,
@@ -176,6 +182,15 @@ export const status = addressed({
   ...small,
   reply: cbor<StatusReply>(),
   doc: "one actor's state",
+})
+export const readiness = addressed({
+  name: 'readiness',
+  subject: 'member.{id}.readiness',
+  ...small,
+  timeoutMs: 1_000,
+  replyBytesMax: 64 * 1024,
+  reply: cbor<ReadinessReply>(),
+  doc: 'what keeps one actor from its work now',
 })
 export const ring = question({
   name: 'ring',

@@ -421,23 +421,6 @@ describe('a query', () => {
 })
 
 describe('a page', () => {
-  test('/ready says what is missing, and is 200 when nothing is', async () => {
-    await start()
-    expect((await fetch(`${system.url}/ready`)).status).toBe(200)
-    system.hub.disconnect('gateway-1')
-    const answer = await fetch(`${system.url}/-/ready`)
-    expect(answer.status).toBe(503)
-    expect(await answer.text()).toContain('no connection to NATS')
-    system.hub.reconnect('gateway-1')
-    await system.stop()
-    await start({ members: { distributor: [], querier: [], ingester: [] } })
-    const text = await (await fetch(`${system.url}/ready`)).text()
-    expect(text).toContain('no live distributor')
-    expect(text).toContain('no live querier')
-    expect(text).toContain('no owner for 2 of 2 partitions: 0, 1')
-    expect((await fetch(`${system.url}/-/healthy`)).status).toBe(200)
-  })
-
   test('/metrics shows every member once, and who did not answer', async () => {
     await start({ config: { membersTimeoutMs: 300 } })
     system.crash('querier-1')

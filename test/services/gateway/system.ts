@@ -13,6 +13,7 @@ import {
   metrics as metricsOf,
   type PartitionStatus,
   type Role,
+  readiness,
   status as statusOf,
 } from '../../../shared/contracts/member.ts'
 import { type QueryParams, query } from '../../../shared/contracts/query.ts'
@@ -32,6 +33,8 @@ export interface SystemOptions {
   readonly unhealthyAfterMs?: number
   readonly objects?: ObjectStore
   readonly onPush?: (request: PushRequest, tenant: string) => Promise<PushReply> | PushReply
+  /** What a member says that it lacks; one that rejects is silent for as long. */
+  readonly onReadiness?: (id: string) => Promise<readonly string[]> | readonly string[]
   readonly onQuery?: (params: QueryParams, kind: string, tenant: string) => Promise<string> | string
   /** Ids by role; one each unless told otherwise. */
   readonly members?: Partial<Record<Exclude<Role, 'gateway' | 'compactor'>, readonly string[]>>
@@ -120,7 +123,8 @@ export async function startSystem(options: SystemOptions = {}): Promise<System> 
   }
 
   async function startStub(role: Exclude<Role, 'gateway' | 'compactor'>, id: string): Promise<void> {
-    const { bus, incarnation } = await join(role, id)
+    const { bus, incarnation, membership } = await join(role, id)
+    if (role === 'ingester') membership.setHolds([0, 1])
     const meters = createMetrics()
     meters.counter('carillon_stub_total', 'What a stub counts.').inc(5)
     const partitions: PartitionStatus[] =
@@ -130,6 +134,7 @@ export async function startSystem(options: SystemOptions = {}): Promise<System> 
       serve(statusOf, async () => ({ id, role, incarnation, partitions }), {
         params: { id },
       }),
+      serve(readiness, async () => ({ lacks: (await options.onReadiness?.(id)) ?? [] }), { params: { id } }),
     ]
     const takePush = async (request: PushRequest, { params, requestId }: HandlerContext<'tenant'>) => {
       const tenant = decodeTenant(params.tenant)

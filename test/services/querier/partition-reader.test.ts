@@ -9,7 +9,7 @@ const WAIT_MS = 600
 function readWhen(isConfirmed: () => boolean, signal = new AbortController().signal): Promise<string[]> {
   const reader = createPartitionReader({
     clock: systemClock,
-    membership: { isConfirmed, readableCount: () => 2, readers: () => ['ingester-1'] },
+    membership: { isConfirmed, readableCount: () => 2, readers: () => ['ingester-1'], holders: () => ['ingester-1'] },
     ...{ hedgeAfterMs: 60_000, ownerTimeoutMs: 60_000, partitionAsksMax: 2 },
     onHedge: () => {},
     onOwnerFailure: () => {},
