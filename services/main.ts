@@ -153,12 +153,15 @@ async function startAll(command: 'start' | 'cluster', argv: readonly string[]): 
     return [...new Set([...commonFlags, ...toFlags(tables[index] ?? {}, services[index] ?? {})])]
   }
   const listen = (services[names.indexOf('gateway')] as { listen: string }).listen
-  const { querierMemoryBytesMax } = services[names.indexOf('querier')] as { querierMemoryBytesMax: number }
+  const { querierMemoryBytesMax, queryTimeoutMs } = services[names.indexOf('querier')] as {
+    querierMemoryBytesMax: number
+    queryTimeoutMs: number
+  }
   const [{ start }, { clusterZones, noZone }] = await Promise.all([
     import('./launcher/start.ts'),
     import('./launcher/nats-server.ts'),
   ])
-  const shared = { launcher, common, logs, listen, querierMemoryBytesMax, flagsOf }
+  const shared = { launcher, common, logs, listen, querierMemoryBytesMax, queryTimeoutMs, flagsOf }
   if (command === 'start') return start({ ...shared, zones: [noZone] })
   if (common.nats !== '')
     throw new SetupError(2, 'cluster runs nats-servers of its own: leave --nats out, or use start --nats URL')

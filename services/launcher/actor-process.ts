@@ -21,6 +21,7 @@ import { createMetrics } from '../../shared/telemetry/metrics.ts'
 import { actorMetrics } from './actor-metrics.ts'
 import { connect } from './connect.ts'
 import { openObjects } from './open-objects.ts'
+import { sayAlive } from './pulse.ts'
 import { SetupError } from './setup-error.ts'
 
 export const exitCodeOfBug = 70
@@ -47,6 +48,7 @@ export async function runActorProcess({ role, common, make }: ActorProcessOption
   endOnBugs(log)
   listenForStop(stopping, log)
   process.title = `carillon ${role} ${id}`
+  if (process.send !== undefined) sayAlive(systemClock, (message, onSent) => process.send?.(message, onSent))
 
   const incarnation = hex(systemRandom.bytes(8))
   const failed = Promise.withResolvers<never>()

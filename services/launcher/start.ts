@@ -34,6 +34,8 @@ const allocatorEnv = {
 }
 
 const mainFile = path.resolve(import.meta.dirname, '../main.ts')
+/** A loop that stands for twice as long as any query may take answers nobody: its actor hangs. */
+const hungMsMin = 10_000
 /** An actor that ends this often before it was ever ready will not get better by itself. */
 const failedStartsMax = 5
 /** Two signals closer than this are one: a terminal and a parent both pass Ctrl-C on. */
@@ -51,6 +53,7 @@ export interface StartOptions {
   readonly listen: string
   /** Of one querier. */
   readonly querierMemoryBytesMax: number
+  readonly queryTimeoutMs: number
   /** The flags that give an actor of this role its config, but for --nats, --id, --listen. */
   readonly flagsOf: (role: ActorRole) => readonly string[]
 }
@@ -173,6 +176,7 @@ function startActor({ options, nats, children, log, stopping, role, index }: Act
         args: [...nodeFlags(), mainFile, role, ...flags()],
         env: { ...(role === 'querier' && allocatorEnv), ...actorEnv() },
         hasChannel: true,
+        hungAfterMs: Math.max(hungMsMin, 2 * options.queryTimeoutMs),
       },
       {
         clock: systemClock,

@@ -4,12 +4,14 @@
 //   V1  A child that keeps ending is started ever more slowly (firstMs to maxMs); one that ran well for a while starts afresh.
 //   V2  After `stop` nothing is started again, and the child is gone when it resolves: asked first, killed after the wait.
 //   V3  A child does not outlive this process, however that ends: its channel tells it, or a guard stops it.
+//   V4  A child whose event loop stands still (pulse.ts) is killed, and started again like any that ends.
 import { type ChildProcess, spawn } from 'node:child_process'
 import { backoffMs } from '../../shared/base/backoff.ts'
 import type { Clock, Timer } from '../../shared/base/clock.ts'
 import type { Random } from '../../shared/base/random.ts'
 import type { Log } from '../../shared/telemetry/log.ts'
 import { startGuard } from './guard.ts'
+import { type Pulse, watchPulse } from './pulse.ts'
 
 const restart = { firstMs: 200, maxMs: 10_000 }
 const healthyAfterMs = 30_000
@@ -23,6 +25,8 @@ export interface ChildSpec {
   readonly env: NodeJS.ProcessEnv
   /** An actor speaks to us over a channel, and ends when that closes. */
   readonly hasChannel: boolean
+  /** Silence on the channel after which a child hangs; absent where it need not speak. */
+  readonly hungAfterMs?: number
 }
 
 export interface SupervisorDeps {
@@ -101,15 +105,35 @@ export function supervise(spec: ChildSpec, deps: SupervisorDeps): Supervisor {
       ...(spec.cwd === undefined ? {} : { cwd: spec.cwd }),
     })
     child = started
+    const pulse = spec.hungAfterMs === undefined ? undefined : watch(started, spec.hungAfterMs)
+    const end = (code: number | null, signal: NodeJS.Signals | null) => {
+      pulse?.stop()
+      onEnd(startedAtMs, code, signal)
+    }
     started.on('error', (error) => {
       log.error({ child: spec.id, error }, 'it cannot be started')
-      if (started.pid === undefined) onEnd(startedAtMs, null, null) // no exit will follow
+      if (started.pid === undefined) end(null, null) // no exit will follow
     })
-    started.on('exit', (code, signal) => onEnd(startedAtMs, code, signal))
-    if (deps.onMessage !== undefined) started.on('message', deps.onMessage)
+    started.on('exit', end)
+    started.on('message', (message) => {
+      pulse?.heard()
+      deps.onMessage?.(message)
+    })
     if (started.pid === undefined) return
     guard?.watch(started.pid)
     deps.onStarted?.(started.pid)
+  }
+
+  /** V4 */
+  function watch(hanging: ChildProcess, hungAfterMs: number): Pulse {
+    return watchPulse({
+      clock,
+      hungAfterMs,
+      onHung(silentMs) {
+        log.error({ child: spec.id, pid: hanging.pid, silentMs }, 'its event loop stands still: it is killed')
+        hanging.kill('SIGKILL')
+      },
+    })
   }
 
   function onEnd(startedAtMs: number, code: number | null, signal: NodeJS.Signals | null): void {
