@@ -46,6 +46,8 @@ export type DistributorDeps = ServiceDeps & {
   readonly without?: ReadonlySet<string>
 }
 
+const CONFIRM_MS_MAX = 2_000
+const CONFIRM_STEP_MS = 25
 const OWNER_NEWS_FRESH_MS = 20_000
 const LOG_STATE_MS = 5_000
 const ELECTIONS_REVIEW_MS = 60_000
@@ -127,6 +129,7 @@ export function distributor(deps: DistributorDeps): MemberActor {
 
   async function onPush({ protocol, body }: PushRequest, context: HandlerContext): Promise<PushReply> {
     const tenant = decodeTenant(context.params['tenant']!)
+    if (!membership.isConfirmed(UNCONFIRMED_TIMES_MAX)) await confirmed(context.signal)
     refuseWhenUnable()
     if (dictionary.size >= config.dictionarySeriesMax) dictionary = new Dictionary()
     const used = dictionary // it may be replaced while this push waits
@@ -212,6 +215,13 @@ export function distributor(deps: DistributorDeps): MemberActor {
 
   function place(seriesHash: number): number {
     return partitionOf(seriesHash, pie!)
+  }
+
+  /** D6: others hear of this one's return, and hand it pushes, a moment before it hears of that itself. */
+  async function confirmed(signal: AbortSignal): Promise<void> {
+    const untilMs = clock.monotonic() + CONFIRM_MS_MAX
+    while (!membership.isConfirmed(UNCONFIRMED_TIMES_MAX) && clock.monotonic() < untilMs)
+      await sleep(clock, CONFIRM_STEP_MS, signal)
   }
 
   /** D4 */

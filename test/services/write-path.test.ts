@@ -128,6 +128,16 @@ test('D6: a distributor whose view of the ring is not confirmed refuses, and tak
     .toBe(3)
 })
 
+test('D6: a push that comes a moment before the view is confirmed again waits for that', async () => {
+  const bus = await writePath({ unhealthyAfterMs: 1_500 })
+  hub.faults.bucketsDown = true
+  await new Promise((resolve) => setTimeout(resolve, 3_200))
+  const pushed = pushSeries(bus, names(3))
+  await new Promise((resolve) => setTimeout(resolve, 300))
+  hub.faults.bucketsDown = false
+  expect((await pushed).samplesWritten).toBe(3)
+})
+
 test('I3: near the memory bound new series are refused and known ones go on; at the bound every write gets 503', async () => {
   const bus = await writePath({ ingester: { memoryBytesMax: 1 << 30 } })
   await pushSeries(bus, names(200))
