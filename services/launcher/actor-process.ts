@@ -13,6 +13,7 @@ import { hex, systemRandom } from '../../shared/base/random.ts'
 import { runActor } from '../../shared/bus/actor.ts'
 import type { CommonConfig } from '../../shared/config/common.ts'
 import type { Role } from '../../shared/contracts/member.ts'
+import { claimId } from '../../shared/membership/claim.ts'
 import type { ServiceDeps } from '../../shared/membership/deps.ts'
 import { asMember, type MemberActor } from '../../shared/membership/member-actor.ts'
 import { joinRing, type Membership } from '../../shared/membership/membership.ts'
@@ -65,12 +66,19 @@ export async function runActorProcess({ role, common, make }: ActorProcessOption
       signal: stopping.signal,
     })
     const objects = await openObjects({ common, nats: common.nats, name: id, log, signal: stopping.signal })
+    const identity = await claimId({
+      ...{ bus, clock: systemClock, random: systemRandom, log },
+      self: { id, role, incarnation },
+      unhealthyAfterMs: common.unhealthyAfterMs,
+      signal: stopping.signal,
+    })
     const membership = await joinRing({
       bus,
       clock: systemClock,
       self: { id, role, zone: common.zone, incarnation, version: projectVersion(), capacity: 0 },
       options: common,
       onError: (text) => log.warn({}, text),
+      onTaken: (error) => failed.reject(error),
       log,
       metrics,
     })
@@ -89,6 +97,7 @@ export async function runActorProcess({ role, common, make }: ActorProcessOption
     await actor.handOver?.()
     await running.stop()
     await membership.leave().catch((error: unknown) => log.warn({ error }, 'leaving the ring'))
+    await identity.stop()
     await objects.close()
     await bus.close()
     return 0

@@ -38,7 +38,8 @@ export async function natsBucket(deps: NatsBucketDeps, name: string, replicas: n
     }
   }
 
-  async function inTime<T>(answer: Promise<T>, timeoutMs: number): Promise<T> {
+  async function inTime<T>(answer: Promise<T>, timeoutMs: number | undefined): Promise<T> {
+    if (timeoutMs === undefined) return answer
     answer.catch(() => {}) // told below, or too late to matter
     const enough = new AbortController()
     const late = sleep(link.clock, timeoutMs, enough.signal).then(() => {
@@ -63,13 +64,10 @@ export async function natsBucket(deps: NatsBucketDeps, name: string, replicas: n
       if (entry === null) return undefined
       return { key, value: entry.operation === 'PUT' ? entry.value : undefined, revision: entry.revision }
     },
-    create: (key, value) => call(`create ${key}`, () => kv.create(key, value)),
-    update: (key, value, expectedRevision) => call(`update ${key}`, () => kv.update(key, value, expectedRevision)),
-    put: (key, value, timeoutMs) =>
-      call(`put ${key}`, () => {
-        const stored = kv.put(key, value)
-        return timeoutMs === undefined ? stored : inTime(stored, timeoutMs)
-      }),
+    create: (key, value, timeoutMs) => call(`create ${key}`, () => inTime(kv.create(key, value), timeoutMs)),
+    update: (key, value, expectedRevision, timeoutMs) =>
+      call(`update ${key}`, () => inTime(kv.update(key, value, expectedRevision), timeoutMs)),
+    put: (key, value, timeoutMs) => call(`put ${key}`, () => inTime(kv.put(key, value), timeoutMs)),
     delete: (key, expectedRevision) =>
       call(`delete ${key}`, () =>
         kv.delete(key, expectedRevision === undefined ? {} : { previousSeq: expectedRevision }),

@@ -171,11 +171,10 @@ export interface KvEntry {
 /** A key-value bucket. Keys are made of [A-Za-z0-9_-] parts joined by `.`. */
 export interface KvBucket {
   get(key: string): Promise<KvEntry | undefined>
-  /** Rejects with ConflictError when the key has a value. */
-  create(key: string, value: Uint8Array): Promise<number>
-  /** Rejects with ConflictError unless `expectedRevision` is the key's newest revision. */
-  update(key: string, value: Uint8Array, expectedRevision: number): Promise<number>
-  /** Waits for `timeoutMs`, or as long as the bus does. */
+  /** Rejects with ConflictError when the key has a value. This and what follows waits for `timeoutMs`, or as long as the bus does. */
+  create(key: string, value: Uint8Array, timeoutMs?: number): Promise<number>
+  /** Rejects with ConflictError unless `expectedRevision` is the key's newest revision, that of its deletion included. */
+  update(key: string, value: Uint8Array, expectedRevision: number, timeoutMs?: number): Promise<number>
   put(key: string, value: Uint8Array, timeoutMs?: number): Promise<number>
   /** With `expectedRevision` it rejects with ConflictError unless that is the key's newest revision. */
   delete(key: string, expectedRevision?: number): Promise<void>

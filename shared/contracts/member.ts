@@ -2,6 +2,7 @@
 //
 // metrics   addressed   member.{id}.metrics   the actor's metrics, Prometheus text format
 // status    addressed   member.{id}.status    the actor's state as JSON, for people and for the status pages
+// identity  addressed   member.{id}.identity  which process runs under this id, answered from before it joins the ring until it has left
 // readiness addressed   member.{id}.readiness what keeps the actor from its work now; asked often, so cheap to answer
 //
 // ring      question    ring.view              the ring as one member sees it; any member answers
@@ -162,6 +163,13 @@ export interface ReadinessReply {
   readonly lacks: readonly string[]
 }
 
+export interface IdentityReply {
+  readonly role: Role
+  readonly incarnation: string
+  readonly host: string
+  readonly pid: number
+}
+
 const small = {
   timeoutMs: 5_000,
   requestBytesMax: 1024,
@@ -191,6 +199,15 @@ export const readiness = addressed({
   replyBytesMax: 64 * 1024,
   reply: cbor<ReadinessReply>(),
   doc: 'what keeps one actor from its work now',
+})
+export const identity = addressed({
+  name: 'identity',
+  subject: 'member.{id}.identity',
+  ...small,
+  timeoutMs: 500,
+  replyBytesMax: 1024,
+  reply: cbor<IdentityReply>(),
+  doc: 'which process runs under an id',
 })
 export const ring = question({
   name: 'ring',

@@ -14,6 +14,8 @@
 //       heard that they are to be read.
 //   M5  A record that cannot be read is no news: its member grows silent, the partitions stay as they were (no step of M4 passes it). Whoever does
 //       not know how many partitions there are, because that record cannot be read or a newer version wrote it, is not confirmed.
+//   M6  A record is written by the process that wrote it last, or by one that follows a former process: by compare-and-set. Whose record
+//       another process has written meanwhile is not this member any more: it writes nothing, and says so once.
 import { type Clock, sleep } from '../base/clock.ts'
 import { ConflictError, textOf, UnavailableError } from '../base/errors.ts'
 import { Listeners, type Subscription } from '../base/listeners.ts'
@@ -33,6 +35,7 @@ import {
 } from '../contracts/member.ts'
 import type { Told } from '../kv/passed-over.ts'
 import { on, type Shown, watchRecords } from '../kv/watch-records.ts'
+import { taken } from './claim.ts'
 import { liveIn, type Member, type OwnersCache, ringReplyOf, type View, viewOf } from './view.ts'
 
 export type { Member } from './view.ts'
@@ -103,6 +106,8 @@ export interface JoinDeps extends Told {
   readonly self: Self
   readonly options: MembershipOptions
   readonly onError: (text: string) => void
+  /** M6: another process has taken this one for dead, and its id. */
+  readonly onTaken?: (error: UnavailableError) => void
 }
 
 /** A view is computed again after news, and when it is this old. */
@@ -116,7 +121,15 @@ const BEAT_MS_MAX = 1_500
 const JOIN_MS_MAX = 30_000
 
 /** Joins the ring: resolves when the present members are known and the own record has come back through the watch. */
-export async function joinRing({ bus, clock, self, options, onError, ...told }: JoinDeps): Promise<Membership> {
+export async function joinRing({
+  bus,
+  clock,
+  self,
+  options,
+  onError,
+  onTaken,
+  ...told
+}: JoinDeps): Promise<Membership> {
   const bucket: KvBucket = await bus.bucket(RING_BUCKET)
   const heard = new Map<string, Heard>()
   const listeners = new Listeners<void>()
@@ -130,6 +143,8 @@ export async function joinRing({ bus, clock, self, options, onError, ...told }: 
   let damageCount = 0
   let hasLeft = false
   let isOpening = false
+  /** M6: the newest revision of the own record that is known, and whether this process wrote one. */
+  const own = { revision: 0, isOurs: false }
 
   /** Heartbeats sent and not come back, with when they were sent. */
   const sent = new Map<number, number>()
@@ -145,6 +160,7 @@ export async function joinRing({ bus, clock, self, options, onError, ...told }: 
   let seen: { view: View; atMs: number } | undefined
 
   const cameBack = Promise.withResolvers<void>()
+  cameBack.promise.catch(() => {}) // told below, or through onTaken
   const { promise: isKnown, resolve: known } = Promise.withResolvers<void>()
   const ears = [on(partitionsRecord, onPartitions), on(memberRecord, onMember)] as const
   const watch = watchRecords({ bucket, filter: RING_FILTER, ears, ...told }, known)
@@ -193,10 +209,11 @@ export async function joinRing({ bus, clock, self, options, onError, ...told }: 
       beatSoon()
     },
     async leave() {
+      if (hasLeft) return // M6
       hasLeft = true
-      watch.stop()
       await isBeating?.catch(() => {}) // told where it was sent
-      await bucket.delete(keyFor(memberRecord, { id: self.id }))
+      watch.stop()
+      await bucket.delete(keyFor(memberRecord, self), own.revision)
     },
   }
 
@@ -222,10 +239,28 @@ export async function joinRing({ bus, clock, self, options, onError, ...told }: 
   function onMember(shown: Shown<'id', MemberRecord>): void {
     const { id } = shown.params
     const known = heard.get(id)
+    if (id === self.id) hearOwn(shown)
     if (shown.kind === 'value') hearMember(id, shown.value, shown.revision)
     else if (shown.kind !== 'unreadable') heard.delete(id)
     else if (known !== undefined) known.revision = shown.revision // so that it can be forgotten (M1)
     news()
+  }
+
+  /** M6: what cannot be read, or was deleted, is written over. */
+  function hearOwn(shown: Shown<'id', MemberRecord>): void {
+    if (shown.revision <= own.revision) return
+    own.revision = shown.revision
+    if (shown.kind === 'value' && shown.value.incarnation === self.incarnation) own.isOurs = true
+    else if (own.isOurs && (shown.kind === 'value' || shown.kind === 'newer-version')) endAsTaken()
+  }
+
+  function endAsTaken(): void {
+    if (hasLeft) return
+    hasLeft = true
+    watch.stop()
+    const error = taken(self.id, 'another process, which took this one for dead')
+    cameBack.reject(error)
+    onTaken?.(error)
   }
 
   function hearMember(id: string, record: MemberRecord, revision: number): void {
@@ -311,7 +346,20 @@ export async function joinRing({ bus, clock, self, options, onError, ...told }: 
       ringRevision: partitions?.revision ?? 0,
       beat: number,
     }
-    await bucket.put(keyFor(memberRecord, self), memberRecord.format.encode(record), BEAT_MS_MAX)
+    try {
+      const written = await writeOver(keyFor(memberRecord, self), memberRecord.format.encode(record))
+      own.revision = Math.max(own.revision, written)
+      own.isOurs = true
+    } catch (error) {
+      if (!(error instanceof ConflictError)) throw error
+      // Ours, whose answer was lost, or another one's: the watch says so, and the next try goes by that.
+      throw new UnavailableError('kv-unavailable', `${self.id}: ${error.message}`, { cause: error })
+    }
+  }
+
+  function writeOver(key: string, value: Uint8Array): Promise<number> {
+    if (own.revision === 0) return bucket.create(key, value, BEAT_MS_MAX)
+    return bucket.update(key, value, own.revision, BEAT_MS_MAX)
   }
 
   function beatSoon(): void {
