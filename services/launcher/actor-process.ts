@@ -26,7 +26,9 @@ import { sayAlive } from './pulse.ts'
 import { SetupError } from './setup-error.ts'
 
 export const exitCodeOfBug = 70
+/** How often it is looked whether an actor can work: often at its start, then as often as a load balancer would. */
 const ABLE_STEP_MS = 50
+const ABLE_STEP_LATER_MS = 1_000
 const WAITING_TOLD_MS = 10_000
 const LACKS_TOLD_MAX = 5
 
@@ -115,15 +117,17 @@ async function becomeAble(
   { membership, log, signal }: { membership: Membership; log: Log; signal: AbortSignal },
 ): Promise<void> {
   let toldAtMs = systemClock.monotonic()
+  let stepMs = ABLE_STEP_MS
   for (;;) {
     const lacking = (await lacks?.()) ?? []
     if (lacking.length === 0 || signal.aborted) break
     if (systemClock.monotonic() - toldAtMs >= WAITING_TOLD_MS) {
       toldAtMs = systemClock.monotonic()
+      stepMs = ABLE_STEP_LATER_MS
       log.info({ lacks: lacking.slice(0, LACKS_TOLD_MAX) }, 'not ready yet')
       process.send?.({ type: 'waiting', lacks: lacking.slice(0, LACKS_TOLD_MAX) })
     }
-    await sleep(systemClock, ABLE_STEP_MS, signal).catch(() => undefined) // told to stop: seen above
+    await sleep(systemClock, stepMs, signal).catch(() => undefined) // told to stop: seen above
   }
   if (!signal.aborted)
     await membership

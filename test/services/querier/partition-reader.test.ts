@@ -1,19 +1,31 @@
 // A querier that was cut off does not know yet what it missed: it waits for its next heartbeat, and says so when none comes.
 import { expect, test } from 'vitest'
-import { createPartitionReader, type ReadScope } from '../../../services/querier/partition-reader.ts'
+import {
+  createPartitionReader,
+  type PartitionReaderDeps,
+  type ReadScope,
+} from '../../../services/querier/partition-reader.ts'
 import { systemClock } from '../../../shared/base/clock.ts'
 
 const BACK_AFTER_MS = 300
 const WAIT_MS = 600
 
-function readWhen(isConfirmed: () => boolean, signal = new AbortController().signal): Promise<string[]> {
-  const reader = createPartitionReader({
+function readerOf(membership: Partial<PartitionReaderDeps['membership']>) {
+  return createPartitionReader({
     clock: systemClock,
-    membership: { isConfirmed, readableCount: () => 2, readers: () => ['ingester-1'], holders: () => ['ingester-1'] },
+    membership: {
+      ...{ isConfirmed: () => true, readableCount: () => 2 },
+      ...{ readers: () => ['ingester-1'], holders: () => ['ingester-1'] },
+      ...membership,
+    },
     ...{ hedgeAfterMs: 60_000, ownerTimeoutMs: 60_000, partitionAsksMax: 2 },
     onHedge: () => {},
     onOwnerFailure: () => {},
   })
+}
+
+function readWhen(isConfirmed: () => boolean, signal = new AbortController().signal): Promise<string[]> {
+  const reader = readerOf({ isConfirmed })
   const untilMs = systemClock.monotonic() + WAIT_MS
   const scope: ReadScope = {
     ...{ tenant: 'acme', requestId: undefined, places: [], allowsPartial: true, warn: () => {} },
@@ -38,4 +50,12 @@ test('who goes away meanwhile does not wait', async () => {
   const reason = new Error('gone')
   await expect(readWhen(() => false, AbortSignal.abort(reason))).rejects.toBe(reason)
   expect(systemClock.monotonic() - startMs).toBeLessThan(BACK_AFTER_MS)
+})
+
+test('what would refuse every query is told to whoever asks whether this querier is ready', () => {
+  expect(readerOf({}).lacks()).toEqual([])
+  expect(readerOf({ isConfirmed: () => false }).lacks()).toEqual([expect.stringContaining('its own heartbeat')])
+  expect(readerOf({ readableCount: () => 0 }).lacks()).toEqual(['the number of partitions is not known yet'])
+  const holders = (partition: number) => (partition === 0 ? ['ingester-1'] : [])
+  expect(readerOf({ holders }).lacks()).toEqual(['nobody holds 1 of 2 partitions: 1'])
 })
