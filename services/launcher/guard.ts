@@ -1,45 +1,58 @@
-// A nats-server has no channel to the launcher that closes when that dies, as actors have. A guard is its channel: a shell that reads from a
-// pipe whose other end only the launcher holds. When the launcher is gone, however that ended, the guard stops the server.
+// What this process has started does not outlive it, however it ends. Actors notice by their channel, unless they hang; a nats-server has none.
+// So a guard stands by: a shell that reads from a pipe whose other end only this process holds, and stops what is left when that closes.
 //
 // Invariants
-//   G1  The guard knows the newest process that it was told of, and touches no other.
-//   G2  A guard that dies is followed by another one, as long as there is something to guard.
+//   G1  The guard knows whom it was told of last, and touches nobody else.
+//   G2  A guard that dies is followed by another one.
 import { type ChildProcess, spawn } from 'node:child_process'
 import type { Clock, Timer } from '../../shared/base/clock.ts'
 import type { Log } from '../../shared/telemetry/log.ts'
 
 const againMs = 1_000
-/** As long may a server take that was asked to stop; being killed costs it nothing that was acknowledged. */
+/** As long may those take that were asked to stop; being killed costs a nats-server nothing that was acknowledged. */
 const stopSecondsMax = 10
 
 /** Signals of a terminal are not meant for it: whoever holds the pipe decides. */
 const script = `trap '' INT TERM HUP
-while read -r line; do pid=$line; done
-[ -n "$pid" ] && kill -TERM "$pid" || exit 0
-for second in $(seq ${stopSecondsMax}); do sleep 1; kill -0 "$pid" || exit 0; done
-kill -KILL "$pid"`
+while read -r line; do pids=$line; done
+[ -n "$pids" ] || exit 0
+kill -TERM $pids
+for second in $(seq ${stopSecondsMax}); do
+  sleep 1
+  left=
+  for pid in $pids; do kill -0 "$pid" && left="$left $pid"; done
+  pids=$left
+  [ -n "$pids" ] || exit 0
+done
+kill -KILL $pids`
 
 export interface Guard {
-  /** What is to end with us from now on, if anything. */
-  watch(pid: number | undefined): void
+  /** This process is to end with us. */
+  add(pid: number): void
+  /** It has ended. */
+  remove(pid: number): void
   /** There is nothing to guard any more. */
   close(): void
 }
 
 export function startGuard({ clock, log }: { readonly clock: Clock; readonly log: Log }): Guard {
+  const watched = new Set<number>()
   let shell: ChildProcess | undefined
   let again: Timer | undefined
-  let watched: number | undefined
   let isClosed = false
   start()
   return {
-    watch(pid) {
-      watched = pid
+    add(pid) {
+      watched.add(pid)
+      tell()
+    },
+    remove(pid) {
+      watched.delete(pid)
       tell()
     },
     close() {
       isClosed = true
-      watched = undefined
+      watched.clear()
       again?.cancel()
       tell()
       shell?.stdin?.end()
@@ -53,7 +66,7 @@ export function startGuard({ clock, log }: { readonly clock: Clock; readonly log
     started.on('error', (error) => {
       log.warn(
         { reason: error.message },
-        'no shell can be had: a nats-server would outlive this process if that is killed',
+        'no shell can be had: what hangs would outlive this process if that is killed',
       )
     })
     started.on('exit', () => {
@@ -63,8 +76,8 @@ export function startGuard({ clock, log }: { readonly clock: Clock; readonly log
     tell()
   }
 
-  /** An empty line: nobody. */
+  /** All of them in a line, the newest of which counts. */
   function tell(): void {
-    shell?.stdin?.write(`${watched ?? ''}\n`)
+    shell?.stdin?.write(`${[...watched].join(' ')}\n`)
   }
 }

@@ -2,6 +2,7 @@
 import { systemClock } from '../../shared/base/clock.ts'
 import { systemRandom } from '../../shared/base/random.ts'
 import type { Log } from '../../shared/telemetry/log.ts'
+import type { Guard } from './guard.ts'
 import { findNatsServer } from './nats-binary.ts'
 import { type NatsFolder, natsAnswers, prepareNatsFolders } from './nats-server.ts'
 import { SetupError } from './setup-error.ts'
@@ -17,6 +18,7 @@ export interface StartNatsOptions {
   /** A server that ends this often before it ever answered will not get better by itself. */
   readonly failedStartsMax: number
   readonly log: Log
+  readonly guard: Guard
   readonly say: (line: string) => void
   readonly signal: AbortSignal
 }
@@ -60,7 +62,7 @@ interface Started {
   readonly isHopeless: () => boolean
 }
 
-function startServer(file: string, folder: NatsFolder, { log, failedStartsMax }: StartNatsOptions): Started {
+function startServer(file: string, folder: NatsFolder, { log, guard, failedStartsMax }: StartNatsOptions): Started {
   let isHopeless = false
   const server = supervise(
     {
@@ -76,6 +78,7 @@ function startServer(file: string, folder: NatsFolder, { log, failedStartsMax }:
       clock: systemClock,
       random: systemRandom,
       log,
+      guard,
       onStarted: folder.setRunning,
       onEnd: ({ endCount }) => {
         if (endCount >= failedStartsMax) isHopeless = true

@@ -14,6 +14,7 @@ import type { CommonConfig, LogSettings } from '../../shared/config/common.ts'
 import { createLog, type Log } from '../../shared/telemetry/log.ts'
 import type { LauncherConfig } from './config.ts'
 import { type DataFolder, openDataFolder } from './data-folder.ts'
+import { type Guard, startGuard } from './guard.ts'
 import { isPortFree, noZone } from './nats-server.ts'
 import { type ReadyFacts, type ReadyProcess, readyLine, readyText } from './ready.ts'
 import { setUpLogs } from './set-up-logs.ts'
@@ -67,11 +68,12 @@ export async function start(options: StartOptions): Promise<number> {
   const log = createLog({ role: 'launcher', id: 'launcher', level, onLost: () => stopping.ask(1) })
   await checkListen(options)
   const folder = openDataFolder(options.launcher.dataDir)
+  const guard = startGuard({ clock: systemClock, log })
   const children: Supervisor[] = []
   let nats: NatsServers | undefined
   try {
     if (folder.wasKilled) say(`the last run on ${folder.path} was not stopped cleanly; going on from what it left`)
-    nats = await startNats(options, folder, log, stopping)
+    nats = await startNats(options, folder, { log, guard, stopping })
     const facts = await setUpLogs({
       nats: nats.url,
       systemUserFile: nats.systemUserFile,
@@ -80,7 +82,14 @@ export async function start(options: StartOptions): Promise<number> {
       log,
       signal: stopping.signal,
     })
-    const actors = await startActors({ ...options, dataPath: folder.path }, nats, children, log, stopping)
+    const actors = await startActors({
+      options: { ...options, dataPath: folder.path },
+      nats,
+      children,
+      log,
+      guard,
+      stopping,
+    })
     announce(options, folder, nats, facts, actors)
     return await stopping.exitCode
   } catch (error) {
@@ -88,6 +97,7 @@ export async function start(options: StartOptions): Promise<number> {
     return await stopping.exitCode
   } finally {
     await stopAll(children, nats?.servers ?? [], options.launcher.stopWaitMs, stopping, log)
+    guard.close()
     folder.release()
   }
 }
@@ -120,24 +130,18 @@ function splitListen(listen: string): { host: string; port: number } {
 async function startNats(
   { launcher, common, zones }: StartOptions,
   folder: DataFolder,
-  log: Log,
-  { signal }: Stopping,
+  { log, guard, stopping: { signal } }: { log: Log; guard: Guard; stopping: Stopping },
 ): Promise<NatsServers> {
   if (common.nats !== '') return { url: common.nats, systemUserFile: common.natsSystemFile, servers: [] }
   const { natsServer: binary } = launcher
-  return startNatsServers({ dataFolder: folder.path, zones, binary, failedStartsMax, log, say, signal })
+  return startNatsServers({ dataFolder: folder.path, zones, binary, failedStartsMax, log, guard, say, signal })
 }
 
 /** With the data folder's real path. */
 type ActorOptions = StartOptions & { readonly dataPath: string }
 
-async function startActors(
-  options: ActorOptions,
-  nats: NatsServers,
-  children: Supervisor[],
-  log: Log,
-  stopping: Stopping,
-): Promise<ReadyProcess[]> {
+async function startActors(shared: Omit<ActorStart, 'role' | 'index'>): Promise<ReadyProcess[]> {
+  const { options, stopping } = shared
   const counts = {
     ingester: options.launcher.ingesters,
     querier: options.launcher.queriers,
@@ -146,9 +150,7 @@ async function startActors(
     gateway: options.launcher.gateways,
   }
   const ready = startOrder.flatMap((role) =>
-    Array.from({ length: counts[role] }, (_, index) =>
-      startActor({ options, nats, children, log, stopping, role, index }),
-    ),
+    Array.from({ length: counts[role] }, (_, index) => startActor({ ...shared, role, index })),
   )
   return Promise.race([Promise.all(ready), stopping.asked])
 }
@@ -158,13 +160,14 @@ interface ActorStart {
   readonly nats: NatsServers
   readonly children: Supervisor[]
   readonly log: Log
+  readonly guard: Guard
   readonly stopping: Stopping
   readonly role: ActorRole
   readonly index: number
 }
 
 /** Resolves when the actor says that it is ready; rejects when it never will be. */
-function startActor({ options, nats, children, log, stopping, role, index }: ActorStart): Promise<ReadyProcess> {
+function startActor({ options, nats, children, log, guard, stopping, role, index }: ActorStart): Promise<ReadyProcess> {
   const id = `${role}-${index + 1}`
   return new Promise((resolve, reject) => {
     let isReady = false
@@ -182,6 +185,7 @@ function startActor({ options, nats, children, log, stopping, role, index }: Act
         clock: systemClock,
         random: systemRandom,
         log,
+        guard,
         onMessage(message) {
           if (isWaitingMessage(message)) say(`waiting for ${id}: ${message.lacks.join('; ')}`)
           if (!isReadyMessage(message)) return

@@ -3,14 +3,14 @@
 // Invariants
 //   V1  A child that keeps ending is started ever more slowly (firstMs to maxMs); one that ran well for a while starts afresh.
 //   V2  After `stop` nothing is started again, and the child is gone when it resolves: asked first, killed after the wait.
-//   V3  A child does not outlive this process, however that ends: its channel tells it, or a guard stops it.
+//   V3  A child does not outlive this process, however that ends: its channel tells it, and a guard stops it when that is not enough.
 //   V4  A child whose event loop stands still (pulse.ts) is killed, and started again like any that ends.
 import { type ChildProcess, spawn } from 'node:child_process'
 import { backoffMs } from '../../shared/base/backoff.ts'
 import type { Clock, Timer } from '../../shared/base/clock.ts'
 import type { Random } from '../../shared/base/random.ts'
 import type { Log } from '../../shared/telemetry/log.ts'
-import { startGuard } from './guard.ts'
+import type { Guard } from './guard.ts'
 import { type Pulse, watchPulse } from './pulse.ts'
 
 const restart = { firstMs: 200, maxMs: 10_000 }
@@ -33,6 +33,7 @@ export interface SupervisorDeps {
   readonly clock: Clock
   readonly random: Random
   readonly log: Log
+  readonly guard?: Guard
   readonly onStarted?: (pid: number) => void
   readonly onMessage?: (message: unknown) => void
   /** After each end that nobody asked for. Before it is started again. */
@@ -59,7 +60,6 @@ export interface Supervisor {
 
 export function supervise(spec: ChildSpec, deps: SupervisorDeps): Supervisor {
   const { clock, random, log } = deps
-  const guard = spec.hasChannel ? undefined : startGuard({ clock, log }) // V3
   let child: ChildProcess | undefined
   let waiting: Timer | undefined
   let endCount = 0
@@ -93,7 +93,6 @@ export function supervise(spec: ChildSpec, deps: SupervisorDeps): Supervisor {
   function retire(): void {
     isStopping = true
     waiting?.cancel()
-    if (child === undefined) guard?.close()
   }
 
   function start(): void {
@@ -120,7 +119,7 @@ export function supervise(spec: ChildSpec, deps: SupervisorDeps): Supervisor {
       deps.onMessage?.(message)
     })
     if (started.pid === undefined) return
-    guard?.watch(started.pid)
+    deps.guard?.add(started.pid) // V3
     deps.onStarted?.(started.pid)
   }
 
@@ -137,9 +136,9 @@ export function supervise(spec: ChildSpec, deps: SupervisorDeps): Supervisor {
   }
 
   function onEnd(startedAtMs: number, code: number | null, signal: NodeJS.Signals | null): void {
+    if (child?.pid !== undefined) deps.guard?.remove(child.pid)
     child = undefined
-    guard?.watch(undefined)
-    if (isStopping) return guard?.close()
+    if (isStopping) return
     if (clock.monotonic() - startedAtMs >= healthyAfterMs) endCount = 0 // V1
     const delayMs = Math.round(backoffMs(endCount, restart, random))
     endCount += 1

@@ -3,9 +3,10 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, test } from 'vitest'
 import { until } from '../waiting.ts'
 import { ask, pushWrite, sample } from './client.ts'
-import { cleanUpAfterEach, isSkipped, startOn, startServer } from './fault-ground.ts'
+import { afterwards, cleanUpAfterEach, isSkipped, startOn, startServer } from './fault-ground.ts'
 import { connectPlain } from './nats-plain.ts'
-import { freePort, startSystem } from './system.ts'
+import { startActor } from './ring.ts'
+import { endProcess, freePort, startSystem } from './system.ts'
 
 cleanUpAfterEach()
 const STARTS = 4
@@ -55,6 +56,21 @@ test.skipIf(isSkipped).each([
   await until('it is told', async () => text.test(await (await fetch(`${system.url}/-/ready`)).text()), 15_000)
   expect((await fetch(`${system.url}/-/ready`)).status).toBe(503)
   expect((await fetch(`${system.url}/-/healthy`)).status).toBe(200)
+})
+
+test.skipIf(isSkipped)('no ready line while something is missing that runs elsewhere', async () => {
+  const server = await startServer()
+  let isReady = false
+  const starting = startOn(server, ['--queriers=0']).finally(() => {
+    isReady = true
+  })
+  starting.catch(() => {}) // awaited below
+  await sleep(6_000)
+  expect(isReady).toBe(false)
+  const querier = startActor('querier', { nats: server.url, id: 'querier-far' })
+  afterwards(() => endProcess(querier.process))
+  const system = await starting
+  await works(system.url)
 })
 
 async function works(url: string): Promise<void> {

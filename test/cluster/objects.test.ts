@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { connect } from '@nats-io/transport-node'
 import { describe, expect, test } from 'vitest'
+import { startGuard } from '../../services/launcher/guard.ts'
 import { clusterZones } from '../../services/launcher/nats-server.ts'
 import { startNatsServers, stopNatsServers } from '../../services/launcher/start-nats.ts'
 import { systemClock } from '../../shared/base/clock.ts'
@@ -22,12 +23,14 @@ const call = { timeoutMs: 30_000, readBack: true }
 describe.skipIf('reason' in found)('objects on three nats-servers', () => {
   test('every bucket has three copies; with one server killed objects are read and made', async () => {
     const dataFolder = mkdtempSync(join(tmpdir(), 'carillon-objects-'))
+    const guard = startGuard({ clock: systemClock, log: silentLog })
     const cluster = await startNatsServers({
       dataFolder,
       zones: clusterZones,
       binary: 'path' in found ? found.path : '',
       failedStartsMax: 3,
       log: silentLog,
+      guard,
       say: () => {},
       signal: new AbortController().signal,
     })
@@ -55,6 +58,7 @@ describe.skipIf('reason' in found)('objects on three nats-servers', () => {
     } finally {
       await store.close()
       await stopNatsServers(cluster.servers)
+      guard.close()
       rmSync(dataFolder, { recursive: true, force: true })
     }
   })

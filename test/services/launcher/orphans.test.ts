@@ -57,6 +57,13 @@ describe.skipIf(('reason' in findNatsServer() && !mustRun) || process.platform !
     await until('all of it has ended', () => !seen.some(isAlive), ENDED_MS_MAX)
   })
 
+  test('ends with its launcher though an actor hangs', async () => {
+    const child = await startSystem([process.execPath, 'services/carillon.mjs', 'start'])
+    process.kill(seen.find((pid) => commandOf(pid).includes('querier'))!, 'SIGSTOP')
+    child.kill('SIGKILL')
+    await until('all of it has ended', () => !seen.some(isAlive), ENDED_MS_MAX)
+  })
+
   test('G2: runs on without the guard of its nats-server, and has another one', async () => {
     const child = await startSystem([process.execPath, 'services/carillon.mjs', 'start'])
     const [guard] = guardsOf(child)

@@ -100,8 +100,11 @@ test('V4: a child whose loop never comes round is killed, and started again', as
     },
     { clock: systemClock, random: systemRandom, log: silentLog, onStarted: (pid) => pids.push(pid) },
   )
-  await until('it was started three times', () => pids.length >= 3)
-  child.kill()
+  try {
+    await until('it was started three times', () => pids.length >= 3)
+  } finally {
+    child.kill()
+  }
   await until('none of them is left', () => !pids.some(isAlive))
   rmSync(folder, { recursive: true })
 })
