@@ -9,54 +9,24 @@
 //   O5  A jump frees nothing: what was held before it may be half, so it is shown to nobody from then on, and is compared with what was
 //       flushed before it is freed (D10; after-flush.ts). So is what was held of a log that was made anew.
 //   O6  After `stop` nothing holds it: no timer, no watch, no listener, no reader of its log.
-import { type Clock, sleep } from '../../shared/base/clock.ts'
+import { sleep } from '../../shared/base/clock.ts'
 import { CorruptError, textOf, UnavailableError } from '../../shared/base/errors.ts'
 import type { Subscription } from '../../shared/base/listeners.ts'
 import type { Blocks } from '../../shared/blocks/port.ts'
-import type { Bus, KvBucket, LogMessage, LogState } from '../../shared/bus/port.ts'
+import type { LogMessage, LogState } from '../../shared/bus/port.ts'
 import { keyFor } from '../../shared/bus/record.ts'
 import type { Flushed } from '../../shared/contracts/blocks.ts'
 import { isLeftOut } from '../../shared/contracts/left-out.ts'
 import { checkpointRecord, logName } from '../../shared/contracts/log.ts'
 import { readRecord } from '../../shared/kv/read-records.ts'
-import type { Log } from '../../shared/telemetry/log.ts'
-import type { Metrics } from '../../shared/telemetry/metrics.ts'
-import type { StringTable } from '../../shared/tsdb/head/string-table.ts'
 import { AppliedMessages } from './applied-messages.ts'
-import type { Asides } from './asides.ts'
-import type { IngesterConfig } from './config.ts'
 import { DAMAGES_MAX, type Damage, type DamageKind } from './damage.ts'
 import { APPLIED_BY, checkOf, isMark, kindOf, type SeenMark } from './log-checks.ts'
-import type { OwnerMetrics } from './owner-metrics.ts'
+import type { LeftBehind, OwnerDeps } from './owner-deps.ts'
 import { type Following, type Phase, type Replaying, readingOf } from './owner-phase.ts'
 import { PartitionState } from './partition-state.ts'
 import { Reading } from './reading.ts'
 import { type StoredBatch, StoredBatches } from './stored-batches.ts'
-
-export interface OwnerDeps {
-  readonly partition: number
-  readonly id: string
-  readonly bus: Bus
-  readonly bucket: KvBucket
-  readonly clock: Clock
-  readonly log: Log
-  readonly config: IngesterConfig
-  readonly metrics: OwnerMetrics
-  /** Where unreadable records are counted. */
-  readonly registry?: Metrics
-  readonly strings: StringTable
-  readonly without: ReadonlySet<string>
-  /** What is in blocks by now; absent where nothing is ever flushed. */
-  readonly blocks?: Pick<Blocks, 'flushedRecord' | 'refresh'>
-  readonly asides?: Pick<Asides, 'named'>
-}
-
-/** What an owner held when it had to begin again: nothing more is applied to it. */
-export interface LeftBehind {
-  readonly partition: number
-  readonly state: PartitionState
-  readonly incarnation: string
-}
 
 const WAIT_STEP_MS = 5
 /** How long a jump waits for the newest watermark. */

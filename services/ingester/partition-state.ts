@@ -19,7 +19,6 @@ import type { Place } from '../../shared/model/place.ts'
 import { isStorableTime, SAMPLE_TIME_MS_MAX } from '../../shared/model/sample.ts'
 import { wordsOf } from '../../shared/tsdb/chunk/xor.ts'
 import { Head } from '../../shared/tsdb/head/head.ts'
-import type { StringTable } from '../../shared/tsdb/head/string-table.ts'
 import { decodeCanonical } from '../../shared/wire/histogram.ts'
 import { decodeLogBatch, type LogBatch } from '../../shared/wire/log-batch.ts'
 import { PlacesReader } from '../../shared/wire/places-column.ts'
@@ -28,23 +27,13 @@ import { Reader } from '../../shared/wire/varint.ts'
 import { Cuts } from './cuts.ts'
 import { DAMAGES_MAX, type DamageKind } from './damage.ts'
 import { HeldMetadata } from './held-metadata.ts'
+import type { PartitionStateOptions } from './partition-state-options.ts'
 import { SessionDictionary } from './session-dictionary.ts'
 import { Unstorable } from './unstorable.ts'
 
 /** A head is compacted when so many of its series are dead, and such a share of them. */
 const DEAD_MIN = 64
 const DEAD_SHARE = 1 / 4
-
-export interface PartitionStateOptions {
-  readonly strings: StringTable
-  /** `segment` is the one that misses something, `whose` is not for everybody. */
-  readonly onDamage: (kind: DamageKind, seq: number, text: string, segment: number, whose?: string) => void
-  readonly onSkipped: (seq: number, text: string) => void
-  /** Only in the simulation's counter-proof: repeated batches are stored as if they were new. */
-  readonly isForgetful: boolean
-  /** Only in the simulation, where exemplars are counted: tenants that fall silent are not forgotten. */
-  readonly keepsSilent?: boolean
-}
 
 export interface AppliedMark extends Mark {
   readonly seq: number
@@ -85,8 +74,7 @@ export class PartitionState {
 
   /** Of heads and dictionaries, as estimated. */
   get bytes(): number {
-    const heads = [...this.heads.values()].reduce((sum, head) => sum + head.bytes, 0)
-    return [...this.sessions.values()].reduce((sum, session) => sum + session.bytes, heads)
+    return [...this.heads.values(), ...this.sessions.values()].reduce((sum, { bytes }) => sum + bytes, 0)
   }
 
   head(tenant: string): Head {

@@ -1,0 +1,14 @@
+// What the state of a partition is given: strings that it shares with others, and whom it tells what it could not apply.
+import type { StringTable } from '../../shared/tsdb/head/string-table.ts'
+import type { DamageKind } from './damage.ts'
+
+export interface PartitionStateOptions {
+  readonly strings: StringTable
+  /** `segment` is the one that misses something, `whose` is not for everybody. */
+  readonly onDamage: (kind: DamageKind, seq: number, text: string, segment: number, whose?: string) => void
+  readonly onSkipped: (seq: number, text: string) => void
+  /** Only in the simulation's counter-proof: repeated batches are stored as if they were new. */
+  readonly isForgetful: boolean
+  /** Only in the simulation, where exemplars are counted: tenants that fall silent are not forgotten. */
+  readonly keepsSilent?: boolean
+}
