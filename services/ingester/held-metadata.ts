@@ -1,6 +1,8 @@
 // What was last told of a partition's metrics: type, help and unit, and where that was. Lives in memory and in the log only.
+import { isLeftOut } from '../../shared/contracts/left-out.ts'
 import type { MetricMetadata } from '../../shared/contracts/read.ts'
 import { isBefore, type Place } from '../../shared/model/place.ts'
+import type { PlacesReader } from '../../shared/wire/places-column.ts'
 
 const METADATA_PER_TENANT_MAX = 50_000
 
@@ -53,4 +55,16 @@ export class HeldMetadata {
     for (const [tenant, told] of this.tenants)
       for (const each of told.values()) if (each.segment < segment) yield { tenant, ...each }
   }
+}
+
+/** Where the batch itself stands: its segment as far as telling again goes, and its place. */
+export interface Told {
+  readonly toldIn: number
+  readonly here: Place
+}
+
+/** Where something was first told: here, unless the batch says that it only states it again (D15). */
+export function placeOf(places: PlacesReader, here: Place): Place {
+  const told = places.next()
+  return told === undefined || isLeftOut('as-of') ? here : told
 }

@@ -114,7 +114,6 @@ export class Owner {
     const atMs = clock.monotonic()
     this.storedBefore = this.stored.newest()
     this.end = await bus.logs.state(logName(partition))
-    this.state.incarnation = this.incarnation
     const fromSeq = await this.beginning(this.end)
     this.assertNotStopped()
     const reading = this.read(fromSeq)
@@ -252,7 +251,8 @@ export class Owner {
   }
 
   private freshState(): PartitionState {
-    const state = new PartitionState({
+    return new PartitionState({
+      incarnation: () => this.incarnation,
       strings: this.deps.strings,
       onDamage: (kind, seq, text, segment, whose) => {
         if (whose !== undefined) this.deps.log.error({ partition: this.partition, seq, whose }, `log damage: ${kind}`)
@@ -266,8 +266,6 @@ export class Owner {
       isForgetful: this.deps.without.has('idempotence'),
       keepsSilent: this.deps.without.has('silence'),
     })
-    state.incarnation = this.incarnation
-    return state
   }
 
   private read(fromSeq: number): Reading {
@@ -461,7 +459,6 @@ export class Owner {
     await was.reading.consumer.stop()
     if (this.isStopped) return
     this.leaveBehind()
-    this.state.incarnation = end.incarnation
     this.state.dropSegments(this.deps.blocks?.flushedRecord(this.partition)?.segment ?? 0)
     this.marks.clear()
     this.applied.forgetAbove(0)

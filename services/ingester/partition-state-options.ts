@@ -3,6 +3,8 @@ import type { StringTable } from '../../shared/tsdb/head/string-table.ts'
 import type { DamageKind } from './damage.ts'
 
 export interface PartitionStateOptions {
+  /** The life of the log that is applied; '' where nobody asks for places. */
+  readonly incarnation?: () => string
   readonly strings: StringTable
   /** `segment` is the one that misses something, `whose` is not for everybody. */
   readonly onDamage: (kind: DamageKind, seq: number, text: string, segment: number, whose?: string) => void

@@ -15,7 +15,6 @@ import { decodeDelete } from '../../shared/contracts/deletes.ts'
 import { isLeftOut } from '../../shared/contracts/left-out.ts'
 import { decodeMark, type Mark } from '../../shared/contracts/log.ts'
 import { isStorableHistogram } from '../../shared/model/histogram.ts'
-import type { Place } from '../../shared/model/place.ts'
 import { isStorableTime, SAMPLE_TIME_MS_MAX } from '../../shared/model/sample.ts'
 import { wordsOf } from '../../shared/tsdb/chunk/xor.ts'
 import { Head } from '../../shared/tsdb/head/head.ts'
@@ -26,7 +25,7 @@ import { StartsReader } from '../../shared/wire/starts-column.ts'
 import { Reader } from '../../shared/wire/varint.ts'
 import { Cuts } from './cuts.ts'
 import { DAMAGES_MAX, type DamageKind } from './damage.ts'
-import { HeldMetadata } from './held-metadata.ts'
+import { HeldMetadata, placeOf, type Told } from './held-metadata.ts'
 import type { PartitionStateOptions } from './partition-state-options.ts'
 import { SessionDictionary } from './session-dictionary.ts'
 import { Unstorable } from './unstorable.ts'
@@ -49,8 +48,6 @@ export class PartitionState {
   samplesApplied = 0
   /** Segments up to this one were dropped: their samples are in blocks, and what still comes of them is not stored. */
   droppedUpTo = 0
-  /** The life of the log that all of it comes from. Set before anything is applied. */
-  incarnation = ''
   readonly heads = new Map<string, Head>()
   readonly metadata = new HeldMetadata()
   private readonly cuts = new Cuts()
@@ -66,6 +63,10 @@ export class PartitionState {
 
   constructor(options: PartitionStateOptions) {
     this.options = options
+  }
+
+  private get incarnation(): string {
+    return this.options.incarnation?.() ?? ''
   }
 
   get segment(): number {
@@ -479,16 +480,4 @@ export class PartitionState {
       this.metadata.tell(tenant, row, toldIn, placeOf(places, here))
     }
   }
-}
-
-/** Where the batch itself stands: its segment as far as telling again goes, and its place. */
-interface Told {
-  readonly toldIn: number
-  readonly here: Place
-}
-
-/** Where something was first told: here, unless the batch says that it only states it again (D15). */
-function placeOf(places: PlacesReader, here: Place): Place {
-  const told = places.next()
-  return told === undefined || isLeftOut('as-of') ? here : told
 }

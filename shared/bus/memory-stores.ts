@@ -51,12 +51,14 @@ export function memoryLogStore(hub: Hub, connection: Connection): LogStore {
         }
       })
     },
-    lastPerSubject: (name, subjects, timeoutMs, asOfSeq = Number.POSITIVE_INFINITY) =>
+    lastPerSubject: (name, subjects, timeoutMs, asOfSeq) =>
       connection.call(`read of ${name}`, timeoutMs, () => {
         const log = logOf(name)
         const isStale = hub.chance(hub.faults.staleRead)
         const behind = isStale ? Math.min(log.lastSeq, 1 + hub.random.below(hub.faults.staleBehindMax)) : 0
-        const upToSeq = Math.min(log.lastSeq - behind, asOfSeq)
+        const isBehind = asOfSeq !== undefined && log.lastSeq - behind < asOfSeq
+        if (isBehind) return { messages: [], upToSeq: 0 }
+        const upToSeq = asOfSeq ?? log.lastSeq - behind
         const messages = log.lastPerSubject(subjects, upToSeq)
         return { messages, upToSeq: messages.length === 0 ? 0 : upToSeq }
       }),

@@ -137,7 +137,7 @@ export interface LogStore {
   ): Promise<{ seq: number; isDuplicate: boolean }>
   /** The newest message on each of `subjects`, exact for every position up to `upToSeq` (the direct get `multi_last` and
    *  the `Nats-UpTo-Sequence` of its end message). May be answered by a replica that is behind: compare `upToSeq`. With `asOfSeq`:
-   *  as the log was up to that sequence, whatever came since. */
+   *  as the log was up to that sequence, whatever came since; a copy that has not come so far tells nothing, and `upToSeq` 0. */
   lastPerSubject(
     log: string,
     subjects: readonly string[],

@@ -16,3 +16,7 @@ export function isBefore(place: Place, other: Place): boolean {
 export function laterOf(place: Place, other: Place | undefined): Place {
   return other === undefined || isBefore(other, place) ? place : other
 }
+
+export function isSame(place: Place, other: Place): boolean {
+  return place.incarnation === other.incarnation && place.segment === other.segment && place.seq === other.seq
+}

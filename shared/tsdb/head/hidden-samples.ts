@@ -1,7 +1,7 @@
 // What deletions hide in a head: for each deletion the series that it takes, and the place in the log up to which it reaches (D8).
 import type { Interval } from '../../model/interval.ts'
 import type { Labels } from '../../model/labels.ts'
-import { isBefore, type Place } from '../../model/place.ts'
+import { isBefore, isSame, type Place } from '../../model/place.ts'
 import { DeleteFilter, type Deletion, joined } from '../delete-filter.ts'
 import { DEAD } from './series-table.ts'
 
@@ -52,7 +52,7 @@ export class HiddenSamples {
       const known = before.get(id)
       now.set(
         id,
-        known !== undefined && !isBefore(known.place, place) && !isBefore(place, known.place)
+        known !== undefined && isSame(known.place, place)
           ? known
           : { filter: new DeleteFilter(deletion), place, refs: this.series.find(deletion.selectors) },
       )

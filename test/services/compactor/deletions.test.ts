@@ -13,6 +13,7 @@ import type { Bus } from '../../../shared/bus/port.ts'
 import type { BlockEntry, DeleteEntry } from '../../../shared/contracts/blocks.ts'
 import { DELETES_MAX, hidersOf } from '../../../shared/contracts/delete-rules.ts'
 import { deleteSubject, type RemoveAsk } from '../../../shared/contracts/deletes.ts'
+import { leaveOut } from '../../../shared/contracts/left-out.ts'
 import { encodeMark, logConfig, logName, markSubject } from '../../../shared/contracts/log.ts'
 import { memoryObjects } from '../../../shared/objects/memory-objects.ts'
 import { silentLog } from '../../../shared/telemetry/log.ts'
@@ -116,7 +117,10 @@ class Ground {
 }
 
 let ground: Ground
-afterEach(() => ground.blocks.close())
+afterEach(() => {
+  leaveOut([])
+  ground.blocks.close()
+})
 
 /** As D5 finds them: seen once, and again when they have been placing for long. */
 async function completed(of: Ground): Promise<void> {
@@ -301,5 +305,67 @@ describe('taking back and removing', () => {
       ['d1', 'removing', 'test'],
       ['d2', 'undone', 'test'],
     ])
+  })
+})
+
+describe('each part of the rules is needed: left out, what it prevents comes about', () => {
+  const removeOne = () => ground.deletions().remove(asked)
+
+  test('D1 ring: a view of the ring that is not confirmed misses partitions', async () => {
+    ground = await new Ground().open()
+    leaveOut(['ring'])
+    const cutOff = ground.deletions({ isConfirmed: () => false, partitions: () => 1 })
+    expect(Object.keys((await cutOff.remove(asked)).entry.positions)).toEqual(['0'])
+  })
+
+  test('D2 append: what a log says of its end is no place of the deletion', async () => {
+    ground = await new Ground().open()
+    leaveOut(['append'])
+    const { entry } = await removeOne()
+    expect((await ground.subjectsIn(0))[entry.positions[0]!.seq - 1]).toBe(markSubject(0))
+  })
+
+  test('D3 exact-mark: a replica that is behind tells an older mark', async () => {
+    ground = await new Ground().open()
+    for (let partition = 0; partition < PARTITIONS; partition++) await ground.mark(partition, 2)
+    Object.assign(ground.hub.faults, { staleRead: 1, staleBehindMax: 2 })
+    await expect(removeOne()).rejects.toMatchObject({ code: 'err-carillon-delete-pending' })
+    leaveOut(['exact-mark'])
+    let areOld = false
+    for (let i = 3; i < 13; i++) {
+      for (let partition = 0; partition < PARTITIONS; partition++) await ground.mark(partition, i)
+      const { entry } = await ground.deletions().remove({ ...asked, id: `d${i}` })
+      areOld ||= Object.values(entry.positions).some((place) => place!.segment < i)
+    }
+    expect(areOld).toBe(true)
+  })
+
+  test('D5 abandoned: one that nobody places waits for ever', async () => {
+    ground = await new Ground().open()
+    await expect(ground.deletions({ death: { at: 2, isBehind: true } }).remove(asked)).rejects.toThrow('dead')
+    leaveOut(['abandoned'])
+    await completed(ground)
+    expect(ground.entry()?.state).toBe('placing')
+  })
+
+  test('D6 same-id: an ask that is repeated is a second deletion', async () => {
+    ground = await new Ground().open()
+    leaveOut(['same-id'])
+    await removeOne()
+    await new Promise((resolve) => setTimeout(resolve, 5))
+    await removeOne()
+    await ground.blocks.refresh(5_000)
+    expect(ground.blocks.manifest('acme')!.manifest.deletes).toHaveLength(2)
+  })
+
+  test('D12 commit: what was taken back is removed all the same', async () => {
+    ground = await new Ground().open()
+    await ground.blocks.update('acme', (manifest) => ({ ...manifest, blocks: [block] }))
+    await removeOne()
+    await ground.deletions().undo(asked)
+    leaveOut(['commit'])
+    const removal = { sources: [block], results: [], applied: ['d1'], reason: 'deleted', isComplete: false } as const
+    const { manifest } = await ground.blocks.update('acme', (now) => withReplacement(now, { ...removal, nowMs: 0 }))
+    expect(manifest.blocks).toEqual([])
   })
 })

@@ -52,14 +52,13 @@ interface Deletion {
 }
 
 function freshState(): PartitionState {
-  const state = new PartitionState({
+  return new PartitionState({
+    incarnation: () => LIFE,
     strings: new StringTable(),
     onDamage: (kind, seq, text) => expect.unreachable(`${kind}@${seq}: ${text}`),
     onSkipped: () => {},
     isForgetful: false,
   })
-  state.incarnation = LIFE
-  return state
 }
 
 /** One partition: its log, an owner, what was flushed. */
