@@ -124,9 +124,9 @@ async function restore(tenant: string, { blocks, second }: ManifestScrub): Promi
   const { bucket, objects } = blocks
   const token = encodeTenant(tenant)
   const versions = (await manifestCopies(objects, tenant, call)).map(({ version }) => version)
-  const entry = await bucket.get(manifestKey(token))
-  const standing = soundVersion(entry?.value, tenant)
-  const registered = await bucket.get(tenantKey(token))
+  const found = await bucket.newest([manifestKey(token), tenantKey(token)]) // an old one would name an old version as the newest (Z3)
+  const standing = soundVersion(found.find(({ key }) => key === manifestKey(token))?.value, tenant)
+  const registered = found.find(({ key }) => key === tenantKey(token))
   const wanted = registeredIn(registered?.value, token)
   if (wanted === undefined && registered !== undefined) {
     if (standing === undefined || standing < Math.max(0, ...versions)) return undefined
@@ -136,9 +136,9 @@ async function restore(tenant: string, { blocks, second }: ManifestScrub): Promi
   const newest = Math.max(wanted ?? 0, ...versions)
   const name = manifestObject(token, newest)
   if ((await objects.info(name, call)) === undefined) {
-    const found = second && (await fromStore(second, tenant, name, newest))
-    if (!found) return undefined
-    await objects.create(name, found.bytes, { ...call, readBack: true })
+    const copy = second && (await fromStore(second, tenant, name, newest))
+    if (!copy) return undefined
+    await objects.create(name, copy.bytes, { ...call, readBack: true })
   }
   if ((await copyDamage(objects, tenant, name, newest)) !== undefined) return undefined
   await blocks.repair(tenant)

@@ -95,7 +95,8 @@ export class ManifestStore {
     const { bucket, objects, log } = this.deps
     const token = encodeTenant(tenant)
     const versions = await this.versions(tenant)
-    await this.checkNotNewer(tenant)
+    const [entry] = await bucket.newest([manifestKey(token)])
+    checkNotNewer(tenant, entry?.value)
     const found = await this.newestSound(tenant, versions)
     if (found === undefined) throw new CorruptError('manifest-missing', `tenant "${tenant}" has no sound object copy`)
     const registered = this.deps.view.registered(tenant)?.version ?? 0
@@ -108,7 +109,6 @@ export class ManifestStore {
     }
     const bytes = encodeManifest(manifest, this.bytesMax)
     await objects.create(manifestObject(token, version), bytes, { timeoutMs: OBJECT_TIMEOUT_MS })
-    const entry = await bucket.get(manifestKey(token))
     const revision =
       entry === undefined || entry.value === undefined
         ? await bucket.create(manifestKey(token), bytes)
@@ -171,7 +171,8 @@ export class ManifestStore {
     const token = encodeTenant(tenant)
     const first = await objects.info(manifestObject(token, 1), { timeoutMs: OBJECT_TIMEOUT_MS })
     if (first !== undefined) {
-      if ((await bucket.get(manifestKey(token)))?.value !== undefined) return // written just now: the compare-and-set tells
+      const [now] = await bucket.newest([manifestKey(token)])
+      if (now?.value !== undefined) return // written just now: the compare-and-set tells
       const text = `tenant "${tenant}" has no manifest in the bucket, but an object copy of version 1`
       throw new CorruptError('manifest-missing', text)
     }
@@ -252,7 +253,7 @@ export class ManifestStore {
     const { version } = manifest
     if (version === 0 || (this.copied.get(tenant) ?? 0) >= version) return
     const token = encodeTenant(tenant)
-    const whole = bytes ?? (await this.deps.bucket.get(manifestKey(token)))?.value
+    const whole = bytes ?? (await this.deps.bucket.newest([manifestKey(token)]))[0]?.value
     if (whole === undefined || sha256Of(whole) !== wanted) return // another version stands there by now, whose writer made this copy
     try {
       await objects.create(manifestObject(token, version), whole, { timeoutMs: OBJECT_TIMEOUT_MS })
@@ -297,17 +298,6 @@ export class ManifestStore {
     return copies.map(({ version }) => version)
   }
 
-  /** What a newer version of Carillon wrote is no damage: an old copy in its place would lose what that one did. */
-  private async checkNotNewer(tenant: string): Promise<void> {
-    const entry = await this.deps.bucket.get(manifestKey(encodeTenant(tenant)))
-    if (entry?.value === undefined) return
-    try {
-      decodeManifest(entry.value, tenant)
-    } catch (error) {
-      if (!(error instanceof CorruptError) || error.code === 'newer-version') throw error
-    }
-  }
-
   private async newestSound(tenant: string, versions: readonly number[]): Promise<StoredManifest | undefined> {
     for (const version of [...versions].reverse()) {
       try {
@@ -325,5 +315,15 @@ export class ManifestStore {
   private objectBytes(tenant: string, version: number): Promise<Uint8Array | undefined> {
     const name = manifestObject(encodeTenant(tenant), version)
     return readWhole(this.deps.objects, name, { timeoutMs: OBJECT_TIMEOUT_MS })
+  }
+}
+
+/** What a newer version of Carillon wrote is no damage: an old copy in its place would lose what that one did. */
+function checkNotNewer(tenant: string, bytes: Uint8Array | undefined): void {
+  if (bytes === undefined) return
+  try {
+    decodeManifest(bytes, tenant)
+  } catch (error) {
+    if (!(error instanceof CorruptError) || error.code === 'newer-version') throw error
   }
 }

@@ -8,9 +8,10 @@ import { decodeManifest, decodeRegistered } from './codec.ts'
 /** Undefined for a tenant that never had blocks. Throws CorruptError (B3). */
 export async function readManifest(bucket: KvBucket, tenant: string): Promise<Manifest | undefined> {
   const token = encodeTenant(tenant)
-  // The registry first: a version that it knows must be there when the manifest is read.
-  const registered = await bucket.get(tenantKey(token))
-  const entry = await bucket.get(manifestKey(token))
+  // Of one moment: of two looks at different servers the second may be older, and a manifest seem to be gone.
+  const found = await bucket.newest([tenantKey(token), manifestKey(token)])
+  const registered = found.find(({ key }) => key === tenantKey(token))
+  const entry = found.find(({ key }) => key === manifestKey(token))
   const version = registered?.value === undefined ? 0 : decodeRegistered(registered.value, tenantKey(token)).version
   if (entry?.value === undefined) {
     if (version === 0) return undefined

@@ -7,7 +7,8 @@ import { ConflictError, textOf, UnavailableError } from '../base/errors.ts'
 import { patiently } from '../base/patience.ts'
 import { jsCode, type NatsLink } from './nats-api.ts'
 import { NatsFeed } from './nats-feed.ts'
-import type { KvBucket, KvEntry } from './port.ts'
+import { lastOnSubjects } from './nats-last.ts'
+import type { BusHeaders, KvBucket, KvEntry } from './port.ts'
 
 export interface NatsBucketDeps {
   readonly link: NatsLink
@@ -21,6 +22,12 @@ export interface NatsBucketDeps {
 
 /** How long opening goes on while servers elect a leader. */
 const openMsMax = 15_000
+/** How long a server may be behind a fence, and how soon it is asked again. */
+const newestMsMax = 5_000
+const againMs = 2
+/** Kept from whoever watches. */
+const fenceKey = '_fence'
+const fenceBytes = new Uint8Array(0)
 
 export async function natsBucket(deps: NatsBucketDeps, name: string, replicas: number): Promise<KvBucket> {
   const { link, js, feeds } = deps
@@ -53,6 +60,27 @@ export async function natsBucket(deps: NatsBucketDeps, name: string, replicas: n
     }
   }
 
+  /** The fence is among what is asked for, so that something is found and a position is stated. */
+  async function newest(filters: readonly string[]): Promise<readonly KvEntry[]> {
+    const fence = await kv.put(fenceKey, fenceBytes)
+    const wanted = { multi_last: [...filters, fenceKey].map(subjectOf) }
+    const untilMs = link.clock.monotonic() + newestMsMax
+    for (;;) {
+      const { found, upToSeq } = await lastOnSubjects(link, stream, wanted, newestMsMax)
+      if (upToSeq >= fence) return found.map(entryIn).filter(({ key }) => key !== fenceKey)
+      if (link.clock.monotonic() >= untilMs) {
+        throw new UnavailableError('kv-unavailable', `${bucket}: a server is behind revision ${fence}`)
+      }
+      await sleep(link.clock, againMs)
+    }
+  }
+
+  function entryIn({ headers, payload }: { headers: BusHeaders; payload: Uint8Array }): KvEntry {
+    const isGone = isMarker(headers['KV-Operation'] ?? '', headers['Nats-Marker-Reason'] ?? '')
+    const key = (headers['Nats-Subject'] ?? '').slice(keyAt)
+    return { key, value: isGone ? undefined : payload, revision: Number(headers['Nats-Sequence']) }
+  }
+
   const open = () =>
     call('open', () =>
       new Kvm(js).create(bucket, { history: 1, replicas, allow_direct: true, storage: 'file' as never }),
@@ -64,6 +92,7 @@ export async function natsBucket(deps: NatsBucketDeps, name: string, replicas: n
       if (entry === null) return undefined
       return { key, value: entry.operation === 'PUT' ? entry.value : undefined, revision: entry.revision }
     },
+    newest: (filters) => call(`newest ${filters.join(' ')}`, () => newest(filters)),
     create: (key, value, timeoutMs) => call(`create ${key}`, () => inTime(kv.create(key, value), timeoutMs)),
     update: (key, value, expectedRevision, timeoutMs) =>
       call(`update ${key}`, () => inTime(kv.update(key, value, expectedRevision), timeoutMs)),
@@ -101,8 +130,9 @@ export async function natsBucket(deps: NatsBucketDeps, name: string, replicas: n
           const isGone =
             msg.headers !== undefined &&
             isMarker(msg.headers.get('KV-Operation'), msg.headers.get('Nats-Marker-Reason'))
-          if (isReady || !isGone) {
-            shown({ key: msg.subject.slice(keyAt), value: isGone ? undefined : msg.data, revision: seq })
+          const key = msg.subject.slice(keyAt)
+          if ((isReady || !isGone) && key !== fenceKey) {
+            shown({ key, value: isGone ? undefined : msg.data, revision: seq })
           }
           if (pendingCount === 0) settled()
         },

@@ -3,6 +3,7 @@ import { headers, type Msg } from '@nats-io/transport-node'
 import { RefusedError, UnavailableError } from '../base/errors.ts'
 import { ApiError, appendError, asked, callApi, jsCode, type NatsLink, NatsMessage, parsedReply } from './nats-api.ts'
 import { NatsFeed } from './nats-feed.ts'
+import { descriptionHeader, lastOnSubjects, statusOf } from './nats-last.ts'
 import { tooLarge } from './pipe.ts'
 import {
   type BusHeaders,
@@ -104,8 +105,6 @@ export function natsLogStore(link: NatsLink, payloadBytesMax: () => number): Nat
   }
 }
 
-const descriptionHeader = 'Nats-Description'
-
 /** A message of the server on an inbox: statuses travel in the first header line, and become headers here. */
 export function inboxMessage(msg: Msg, prefixLength: number): BusMessage {
   const message = new NatsMessage(msg, prefixLength)
@@ -118,10 +117,6 @@ export function inboxMessage(msg: Msg, prefixLength: number): BusMessage {
     payload: message.payload,
     headers: { ...message.headers, ...status },
   }
-}
-
-function statusOf(head: BusHeaders): number {
-  return Number(head[statusHeader] ?? 0)
 }
 
 function directMessage(head: BusHeaders, payload: Uint8Array, relative: (subject: string) => string): LogMessage {
@@ -169,37 +164,8 @@ async function lastPerSubject(
   timeoutMs: number,
   relative: (subject: string) => string,
 ): Promise<{ messages: LogMessage[]; upToSeq: number }> {
-  const path = `$JS.API.DIRECT.GET.${stream}`
-  const messages: LogMessage[] = []
-  let expectedCount = 0
-  const payload = Buffer.from(JSON.stringify(wanted))
-  if (!link.isConnected()) throw new UnavailableError('bus-disconnected', 'not connected')
-  const upToSeq = await asked(
-    link.mux.collect<number>(
-      { subject: path, timeoutMs },
-      (inbox) => link.nc.publish(path, payload, { reply: `${link.prefix}.${inbox}` }),
-      (message, _status, done) => {
-        const head = message.headers
-        const status = statusOf(head)
-        if (status === 0) {
-          if (messages.length === 0) expectedCount = Number(head['Nats-Num-Pending']) + 1
-          messages.push(directMessage(head, message.payload, relative))
-          return
-        }
-        if (status === 404) return done(0) // nothing there, and no position stated: proves nothing
-        if (status !== 204) {
-          throw new UnavailableError('log-unavailable', `${path}: ${status} ${head[descriptionHeader] ?? ''}`)
-        }
-        // A core answer may lose messages on the way: what came must be as many as were announced, up to the last one.
-        const isWhole = messages.length === expectedCount && messages.at(-1)?.seq === Number(head['Nats-Last-Sequence'])
-        if (!isWhole || head['Nats-Num-Pending'] !== '0') {
-          throw new UnavailableError('log-unavailable', `${path}: the answer came in part`)
-        }
-        done(Number(head['Nats-UpTo-Sequence'] ?? 0))
-      },
-    ),
-  )
-  return { messages, upToSeq }
+  const { found, upToSeq } = await lastOnSubjects(link, stream, wanted, timeoutMs)
+  return { messages: found.map(({ headers, payload }) => directMessage(headers, payload, relative)), upToSeq }
 }
 
 function stateOf({ state, config, created }: StreamInfo): LogState {

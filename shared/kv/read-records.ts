@@ -7,14 +7,14 @@ import { passedOver, type Told } from './passed-over.ts'
 import { type Shown, shownAs } from './watch-records.ts'
 import { type Row, WatchedTable } from './watched-table.ts'
 
-/** Kind `gone` with revision 0: there never was one, or its place is forgotten. */
+/** As it is now, whatever a server that is behind would say; kind `gone` with revision 0: there is none. */
 export async function readRecord<P extends string, T>(
   { bucket, ...told }: Told & { readonly bucket: KvBucket },
   record: RecordContract<P, T>,
   params: RecordParams<P>,
 ): Promise<Shown<P, T>> {
   const key = keyFor(record, params)
-  const entry = await bucket.get(key)
+  const [entry] = await bucket.newest([key])
   return shownAs(record, entry ?? { key, value: undefined, revision: 0 }, passedOver(told))!
 }
 

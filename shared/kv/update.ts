@@ -8,7 +8,6 @@ import { readRecord } from './read-records.ts'
 
 const TRIES_MAX = 10
 const PAUSE_MS_FIRST = 10
-/** A copy of the bucket that is behind shows what was read before: it is given time. */
 const PAUSE_MS_MAX = 500
 
 export interface Update<P extends string, T> extends Told {

@@ -7,6 +7,7 @@
 //   B4  Where there are members, added partitions only exist; the members open them for reading and then for writing (membership.ts, M4).
 import { CorruptError, RefusedError } from '../base/errors.ts'
 import type { Bus, KvBucket } from '../bus/port.ts'
+import { keysFor } from '../bus/record.ts'
 import { BLOCKS_BUCKET } from '../contracts/blocks.ts'
 import { ELECTIONS_BUCKET } from '../contracts/elections.ts'
 import { LIMITS_BUCKET } from '../contracts/limits.ts'
@@ -19,7 +20,7 @@ import {
   RING_BUCKET,
 } from '../contracts/member.ts'
 import { UPLOADS_BUCKET } from '../contracts/uploads.ts'
-import { readRecord, readRecords } from '../kv/read-records.ts'
+import { readRecord } from '../kv/read-records.ts'
 import { updateRecord } from '../kv/update.ts'
 import { PARTITIONS_MAX } from '../ring/pie.ts'
 
@@ -34,8 +35,6 @@ export interface BootstrapOptions extends LogOptions {
   readonly partitions: number
   readonly replicationFactor: number
 }
-
-const BUCKET_TIMEOUT_MS = 10_000
 
 /** Idempotent; resolves with what is there now. */
 export async function bootstrap(bus: Bus, options: BootstrapOptions): Promise<PartitionsRecord> {
@@ -89,7 +88,7 @@ async function grow(
     for (let partition = ensureFrom; partition < count; partition++) {
       await bus.logs.ensure(logConfig(partition, { bytesMax: options.logBytesMax, replicas: options.logReplicas })) // B1
     }
-    const isAlone = before.count === 0 || (count > before.count && !(await hasMembers(bus, ring)))
+    const isAlone = before.count === 0 || (count > before.count && !(await hasMembers(ring)))
     const open = isAlone
       ? { readable: count, writable: count }
       : { readable: before.readable, writable: before.writable }
@@ -100,7 +99,7 @@ async function grow(
   return (await updateRecord({ ...place, change }))!
 }
 
-async function hasMembers(bus: Bus, ring: KvBucket): Promise<boolean> {
-  const reading = { bucket: ring, clock: bus.clock, timeoutMs: BUCKET_TIMEOUT_MS }
-  return (await readRecords(reading, memberRecord)).length > 0
+async function hasMembers(ring: KvBucket): Promise<boolean> {
+  const members = await ring.newest([keysFor(memberRecord, {})]) // a watch may be behind: those that it does not show yet are there
+  return members.some(({ value }) => value !== undefined)
 }

@@ -312,6 +312,23 @@ export function bucketTests(ground: Ground): void {
     expect(await bucket.create('a.b', bytes('4'))).toBeGreaterThan(third)
   })
 
+  test('what is newest is what was stored before it was asked for, of all that match, at one moment', async () => {
+    const bucket = await (await ground.connect()).bucket(ground.fresh('bucket'))
+    expect(await bucket.newest(['a.*'])).toEqual([])
+    for (let i = 0; i < 20; i++) await bucket.put(`a.${i % 3}`, bytes(String(i)))
+    await bucket.put('b', bytes('b'))
+    await bucket.delete('a.1')
+    const newest = async (filters: string[]) => lines(await bucket.newest(filters)).sort()
+    expect(await newest(['a.*'])).toEqual(['a.0=18', 'a.1=gone', 'a.2=17'])
+    expect(await newest(['a.0', 'b', 'none'])).toEqual(['a.0=18', 'b=b'])
+    expect(await newest(['>'])).toEqual(['a.0=18', 'a.1=gone', 'a.2=17', 'b=b'])
+    const [b] = await bucket.newest(['b'])
+    expect(b?.revision).toBe((await bucket.get('b'))?.revision)
+    const seen: KvEntry[] = []
+    await new Promise<void>((resolve) => bucket.watch('>', (entry) => seen.push(entry), resolve))
+    expect(lines(seen).sort(), 'what the bucket wrote for itself is not shown').toEqual(['a.0=18', 'a.2=17', 'b=b'])
+  })
+
   test('of many who create a key at once, one wins', async () => {
     const bus = await ground.connect()
     const bucket = await bus.bucket(ground.fresh('bucket'))

@@ -315,6 +315,7 @@ function gatedBus(bus: Bus, before: () => Promise<void>): Bus {
     const inner = await bus.bucket(...args)
     return {
       get: async (...of) => before().then(() => inner.get(...of)),
+      newest: async (...of) => before().then(() => inner.newest(...of)),
       create: async (...of) => before().then(() => inner.create(...of)),
       update: async (...of) => before().then(() => inner.update(...of)),
       put: async (...of) => before().then(() => inner.put(...of)),

@@ -5,6 +5,7 @@ import { systemRandom } from '../../../shared/base/random.ts'
 import { encodeFlushed, encodeManifest } from '../../../shared/blocks/codec.ts'
 import { openBlocks } from '../../../shared/blocks/open.ts'
 import type { Blocks } from '../../../shared/blocks/port.ts'
+import { readManifest } from '../../../shared/blocks/read-manifest.ts'
 import { createMemoryHub } from '../../../shared/bus/memory-bus.ts'
 import { connectNats } from '../../../shared/bus/nats-bus.ts'
 import type { Bus, KvBucket } from '../../../shared/bus/port.ts'
@@ -25,6 +26,28 @@ import type { ObjectStore } from '../../../shared/objects/port.ts'
 import { silentLog } from '../../../shared/telemetry/log.ts'
 import { findNatsServer, startNatsServer } from '../../cluster/nats-server.ts'
 import { until } from '../../suites/bus-ground.ts'
+
+/** A bus whose buckets answer plain gets as a server does that is behind from now on, and whose watches have shown what was there. */
+async function behind(bus: Bus, name: string): Promise<Bus> {
+  const inner = await bus.bucket(name)
+  const then = await inner.newest(['>'])
+  let isOld = false
+  const bucket: KvBucket = {
+    ...inner,
+    get: async (key) => then.find((entry) => entry.key === key),
+    watch: (filter, onEntry, onReady, onSettled) =>
+      inner.watch(
+        filter,
+        (entry) => void (isOld || onEntry(entry)),
+        () => {
+          isOld = true
+          onReady()
+        },
+        onSettled,
+      ),
+  }
+  return { bucket: async () => bucket, payloadBytesMax: bus.payloadBytesMax } as unknown as Bus
+}
 
 interface Ground {
   connect(): Promise<Bus>
@@ -239,6 +262,27 @@ for (const [name, make] of [
       const forged = { ...manifest, version: 2, previous: 'f'.repeat(64) }
       await bucket.put(manifestKey(encodeTenant(tenant)), encodeManifest(forged, 1e6))
       await until(() => codeOf(() => blocks.manifest(tenant)) === 'manifest-chain', 'the broken chain')
+    })
+
+    test('B3: a server that is behind makes no damage of what it has not seen yet', async () => {
+      const tenant = fresh()
+      const bus = await behind(await ground.connect(), BLOCKS_BUCKET)
+      const late = await openBlocks({
+        ...{ bus, objects: ground.objects },
+        clock: systemClock,
+        random: systemRandom,
+        log: silentLog,
+      })
+      await blocks.update(tenant, adding('A'))
+      const old = await bus.bucket(BLOCKS_BUCKET)
+      const half: KvBucket = { ...old, get: (key) => (key === tenantKey(encodeTenant(tenant)) ? bucket : old).get(key) }
+      expect(
+        (await readManifest(half, tenant))?.version,
+        'the registry from one server, the manifest from another',
+      ).toBe(1)
+      const storm = late.update(tenant, adding('B'), { attemptsMax: 2 })
+      await expect(storm, 'tried again, not taken for a loss').rejects.toMatchObject({ code: 'manifest-storm' })
+      late.close()
     })
 
     test('a manifest beyond its bound is refused and leaves the old one', async () => {
