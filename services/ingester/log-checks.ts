@@ -2,7 +2,7 @@
 import { RefusedError } from '../../shared/base/errors.ts'
 import type { LogMessage } from '../../shared/bus/port.ts'
 import { deletePrefix, undeletePrefix } from '../../shared/contracts/deletes.ts'
-import { batchSubject, decodeMark, markSubject } from '../../shared/contracts/log.ts'
+import { batchSubject, decodeMark, fenceSubject, markSubject } from '../../shared/contracts/log.ts'
 import { crc32c } from '../../shared/wire/crc32c.ts'
 import { checksumOf } from '../../shared/wire/log-batch.ts'
 
@@ -22,10 +22,11 @@ export const APPLIED_BY = {
   undelete: 'passOver',
 } as const
 
-/** The kind of a message of a partition's log; undefined: none that is known. */
-export function kindOf({ subject }: LogMessage, partition: number): keyof typeof APPLIED_BY | undefined {
+/** The kind of a message of a partition's log; undefined: none that is known. A fence changes nothing. */
+export function kindOf({ subject }: LogMessage, partition: number): keyof typeof APPLIED_BY | 'fence' | undefined {
   if (subject === batchSubject(partition)) return 'batch'
   if (subject === markSubject(partition)) return 'mark'
+  if (subject === fenceSubject(partition)) return 'fence'
   if (subject.startsWith(deletePrefix(partition))) return 'delete'
   return subject.startsWith(undeletePrefix(partition)) ? 'undelete' : undefined
 }

@@ -361,8 +361,9 @@ export class Owner {
   private applyNext(message: LogMessage, crc: number): void {
     const { seq, payload } = message
     const kind = kindOf(message, this.partition)
-    if (kind !== undefined) this.state[APPLIED_BY[kind]](seq, payload)
-    else this.report('bad-checksum', { fromSeq: seq, toSeq: seq }, `message on unknown subject ${message.subject}`)
+    if (kind !== undefined && kind !== 'fence') this.state[APPLIED_BY[kind]](seq, payload)
+    else if (kind === undefined)
+      this.report('bad-checksum', { fromSeq: seq, toSeq: seq }, `message on unknown subject ${message.subject}`)
     if (kind === 'mark') this.noteMark(seq)
     if (this.phase.kind === 'replaying') this.checkKnown(message, crc, this.phase)
     this.appliedSeq = seq

@@ -12,6 +12,7 @@ export interface Measures {
   hedged(): void
   ownerFailed(): void
   viewRetried(): void
+  fenced(): void
   blockFailed(reason: string): void
   blocksKept(open: OpenBlocks): void
   partsKept(cache: PartCache): void
@@ -41,6 +42,10 @@ export function measures(metrics: Metrics, admission: Admission, clock: Clock): 
   const retries = metrics.counter(
     'carillon_querier_view_retries_total',
     'Reads that began again because owners or the manifest had gone on meanwhile.',
+  )
+  const fences = metrics.counter(
+    'carillon_querier_fences_total',
+    'Messages that strong reads have appended to partition logs, to know where these end.',
   )
   const parts = metrics.counter(
     'carillon_querier_parts_total',
@@ -82,6 +87,7 @@ export function measures(metrics: Metrics, admission: Admission, clock: Clock): 
     hedged: () => hedges.inc(),
     ownerFailed: () => failures.inc(),
     viewRetried: () => retries.inc(),
+    fenced: () => fences.inc(),
     memoryRefused: (limit) => refusals.with({ limit }).inc(),
     garbageCollected: () => collections.inc(),
     memoryHeld(pool) {

@@ -1,8 +1,7 @@
 // What a strong read waits for: a place in every partition's log that an owner must have applied before it answers (L20).
 import { UnavailableError } from '../../shared/base/errors.ts'
-import type { LogStore } from '../../shared/bus/port.ts'
-import { logName } from '../../shared/contracts/log.ts'
 import type { LogPosition } from '../../shared/contracts/write.ts'
+import type { LogEnds } from './log-ends.ts'
 import type { Consistency } from './params.ts'
 
 export interface Place {
@@ -15,22 +14,17 @@ export const NO_PLACE: Place = { minSeq: 0, incarnation: '' }
 /** Per partition the place to wait for; undefined where nothing has to be waited for. */
 export async function placesOf(
   consistency: Consistency,
-  logs: Pick<LogStore, 'state'>,
+  ends: LogEnds,
   partitionCount: number,
 ): Promise<readonly (Place | undefined)[]> {
   switch (consistency.kind) {
     case 'eventual':
       return []
     case 'strong':
-      return Promise.all(Array.from({ length: partitionCount }, (_, partition) => endOf(logs, partition)))
+      return Promise.all(Array.from({ length: partitionCount }, (_, partition) => ends.of(partition)))
     case 'position':
       return given(consistency.position, partitionCount)
   }
-}
-
-async function endOf(logs: Pick<LogStore, 'state'>, partition: number): Promise<Place | undefined> {
-  const { lastSeq, incarnation } = await logs.state(logName(partition))
-  return lastSeq > 0 ? { minSeq: lastSeq, incarnation } : undefined
 }
 
 function given(position: readonly LogPosition[], partitionCount: number): readonly (Place | undefined)[] {

@@ -35,6 +35,7 @@ import { featuresOf } from './features.ts'
 import { federateQueries } from './federate.ts'
 import { Handover } from './handover.ts'
 import { labelQueries } from './label-queries.ts'
+import { createLogEnds } from './log-ends.ts'
 import { type Measures, measures } from './measures.ts'
 import { MemoryPool, MemoryShare } from './memory-pool.ts'
 import { keepOpen } from './open-blocks.ts'
@@ -94,6 +95,7 @@ export function querier(deps: QuerierDeps): MemberActor {
       log.error({ ulid, reason: textOf(error.cause) }, `a block could not be read: ${error.message}`)
     },
   })
+  const ends = createLogEnds({ logs: bus.logs, clock, random: deps.random, id, onFence: () => measured.fenced() })
   const engine = createEngine({
     clock,
     lookbackMs: config.lookbackMs,
@@ -262,7 +264,7 @@ export function querier(deps: QuerierDeps): MemberActor {
           entry.runs()
           if (consistency.kind !== 'eventual') await reader.confirmed(life) // the ends of all logs count (L19, L20)
           const waitUntilMs = clock.monotonic() + config.ownerWaitMs
-          const places = await placesOf(consistency, bus.logs, reader.partitionCount())
+          const places = await placesOf(consistency, ends, reader.partitionCount())
           return work({
             tenant,
             requestId,

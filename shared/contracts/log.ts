@@ -2,6 +2,7 @@
 //
 // batch   log.{p}.batch   written by distributors, applied by the owners of p     (wire/log-batch.ts; docs/formats/log-batch.md)
 // mark    log.{p}.mark    written by the leader of p by compare-and-set; opens the next segment
+// fence   log.{p}.fence   says nothing; its sequence lies behind all that was stored before it was sent (services/querier/log-ends.ts)
 // Kept until flushed; at least once, so applying is idempotent. Bound: BATCH_BYTES_MAX a message.
 //
 // Bucket `log`:  mark.{p}                     the number of the newest mark (an empty stream would accept number 1 again: L8)
@@ -22,6 +23,7 @@ export const DUPLICATE_WINDOW_MS = 120_000
 export const logName = (partition: number): string => `log-${partition}`
 export const batchSubject = (partition: number): string => `log.${partition}.batch`
 export const markSubject = (partition: number | '*'): string => `log.${partition}.mark`
+export const fenceSubject = (partition: number): string => `log.${partition}.fence`
 
 export function logConfig(partition: number, options: { bytesMax: number; replicas: number }): LogConfig {
   return {
@@ -58,6 +60,11 @@ export function decodeMark(bytes: Uint8Array): Mark {
     )
   }
   return { number: number as number, writer: String(value['writer']), nonce: value['nonce'] }
+}
+
+/** Bytes that no other message of the log has: whoever compares what stands at a sequence with what stood there must not take one for another. */
+export function encodeFence(fence: { readonly writer: string; readonly nonce: string }): Uint8Array {
+  return encodeJson({ v: 1, ...fence })
 }
 
 /** `highwater.{p}.{distributor}`: the newest batch that it knows to be stored, of whichever of its sessions. */

@@ -48,6 +48,7 @@ Beside them:
 |---|---|
 | \`cln.${log.batchSubject(0).replace('0', '{partition}')}\` | a log batch (docs/formats/log-batch.md), kept in stream \`cln-${log.logName(0).replace('0', '{partition}')}\`; at most ${size(log.BATCH_BYTES_MAX)} |
 | \`cln.${log.markSubject(0).replace('0', '{partition}')}\` | a mark, kept in the same stream |
+| \`cln.${log.fenceSubject(0).replace('0', '{partition}')}\` | a fence of a strong read, which says nothing: its sequence is the end of the log |
 | \`cln.${cancelSubject}\` | an asker calls a question off, by the word it put into \`Carillon-Cancel\` |
 | \`cln.inbox.>\` | replies, and the two ends of streamed messages |
 

@@ -4,6 +4,7 @@ import { ingesterSettings } from '../../../services/ingester/config.ts'
 import { fillFrames } from '../../../services/ingester/fill-frames.ts'
 import { Filler } from '../../../services/ingester/filler.ts'
 import { leadPartition } from '../../../services/ingester/leader.ts'
+import { checkOf } from '../../../services/ingester/log-checks.ts'
 import { Owner } from '../../../services/ingester/owner.ts'
 import { ownerMetrics } from '../../../services/ingester/owner-metrics.ts'
 import { CorruptError } from '../../../shared/base/errors.ts'
@@ -14,7 +15,15 @@ import type { Bus, KvBucket, LogMessage, LogStore } from '../../../shared/bus/po
 import { keyFor } from '../../../shared/bus/record.ts'
 import { defaultsOf } from '../../../shared/config/settings.ts'
 import { deleteSubject, encodeDelete } from '../../../shared/contracts/deletes.ts'
-import { batchSubject, highWaterRecord, logConfig, logName, markSubject } from '../../../shared/contracts/log.ts'
+import {
+  batchSubject,
+  encodeFence,
+  fenceSubject,
+  highWaterRecord,
+  logConfig,
+  logName,
+  markSubject,
+} from '../../../shared/contracts/log.ts'
 import { fill } from '../../../shared/contracts/read.ts'
 import { silentLog } from '../../../shared/telemetry/log.ts'
 import { createMetrics } from '../../../shared/telemetry/metrics.ts'
@@ -117,6 +126,23 @@ test('a sample that no chunk can keep is named and settled at once: no other own
   expect(owner.damages).toMatchObject([{ kind: 'unstorable', segment: 1, state: 'missing' }])
   expect(owner.isCaughtUp).toBe(true)
   expect(owner.state.heads.get(TENANT)!.sampleCount).toBe(1)
+})
+
+test('L20: a fence is applied, so that it can be waited for, and changes nothing; no two are alike', async () => {
+  await append(markSubject(0), writer.mark(1))
+  await appendSample('a', 1)
+  const owner = ownerOn(bus)
+  await soon(owner.start())
+  await pass(100)
+  const before = owner.state.digest(1)
+  const places: number[] = []
+  for (const nonce of ['1', '2']) places.push((await append(fenceSubject(0), encodeFence({ writer: 'q', nonce }))).seq)
+  await pass(100)
+  expect(owner.appliedSeq).toBe(places[1])
+  expect(owner.state.digest(1)).toEqual(before)
+  expect(damageOf(owner)).toEqual([])
+  const stored = await Promise.all(places.map((seq) => soon(bus.logs.get(logName(0), seq, 1_000))))
+  expect(new Set(stored.map((message) => checkOf(message!))).size).toBe(2)
 })
 
 test('O2: sequences that are not delivered are a gap with its exact range', async () => {

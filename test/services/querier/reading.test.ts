@@ -244,13 +244,13 @@ describe('strong reads (L20)', () => {
     return { querier, ingesters, state: await writer.logs.state('log-0') }
   }
 
-  it("strong: owners are asked to wait for the log's end at the start of the query", async () => {
+  it("strong: owners are asked to wait for a fence behind the log's end at the start of the query", async () => {
     const { querier, ingesters, state } = await withLog(undefined)
     expect(await querier.instant({ query: 'up', ...at, read_consistency: 'strong' })).toEqual({ 'up/x': '1' })
-    expect(ingesters[0]!.asks).toMatchObject([{ minSeq: 2, incarnation: state.incarnation }])
+    expect(ingesters[0]!.asks).toMatchObject([{ minSeq: 3, incarnation: state.incarnation }])
     expect(ingesters[0]!.asks[0]!.waitMs).toBeGreaterThan(50)
     await querier.ask('labels', { read_consistency: 'strong' })
-    expect(ingesters[0]!.asks[1]).toMatchObject({ minSeq: 2 })
+    expect(ingesters[0]!.asks[1]).toMatchObject({ minSeq: 4 })
   })
 
   it('L19: ends are read once the ring is confirmed, of all logs that it names by then', async () => {
