@@ -23,6 +23,8 @@ export interface NatsServerOptions {
   readonly port?: number
   /** One of several servers: the ports on which they find each other, its own first. */
   readonly clusterPorts?: readonly number[]
+  /** Where it dials the others, if not on their ports; it tells nobody of its own. */
+  readonly routes?: readonly string[]
   /** What JetStream may reserve, where the disk is smaller than that. */
   readonly maxFile?: string
 }
@@ -94,7 +96,7 @@ function configText(options: NatsServerOptions, { port, storeDir }: { port: numb
     `listen: "127.0.0.1:${port}"`,
     `max_payload: ${options.maxPayload ?? 1_048_576}`,
     `jetstream { store_dir: ${JSON.stringify(storeDir)}${more} }`,
-    ...clusterText(options.clusterPorts),
+    ...clusterText(options),
     'accounts {',
     '  SYS { users: [{ user: system, password: system }] }',
     '  APP { jetstream: enabled, users: [{ user: app, password: app }] }',
@@ -104,10 +106,14 @@ function configText(options: NatsServerOptions, { port, storeDir }: { port: numb
   ].join('\n')
 }
 
-function clusterText([own, ...others]: readonly number[] = []): string[] {
+function clusterText({ clusterPorts: [own, ...others] = [], routes }: NatsServerOptions): string[] {
   if (own === undefined) return []
-  const routes = others.map((port) => `"nats://127.0.0.1:${port}"`).join(', ')
-  return [`server_name: "nats-${own}"`, `cluster { name: test, listen: "127.0.0.1:${own}", routes: [${routes}] }`]
+  const dialled = (routes ?? others.map((port) => `nats://127.0.0.1:${port}`)).map((url) => `"${url}"`).join(', ')
+  const more = routes === undefined ? '' : 'no_advertise: true, '
+  return [
+    `server_name: "nats-${own}"`,
+    `cluster { name: test, listen: "127.0.0.1:${own}", ${more}routes: [${dialled}] }`,
+  ]
 }
 
 function* candidates(): Generator<string> {

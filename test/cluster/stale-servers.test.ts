@@ -1,0 +1,92 @@
+// Servers that answer what was: one that is behind, and one that was cut off while it led. What the project reads of them is not believed where
+// it matters. Three nats-servers, three copies.
+import { setTimeout as sleep } from 'node:timers/promises'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { createLogEnds } from '../../services/querier/log-ends.ts'
+import { systemClock } from '../../shared/base/clock.ts'
+import { systemRandom } from '../../shared/base/random.ts'
+import type { Bus, KvBucket } from '../../shared/bus/port.ts'
+import { batchSubject, logConfig, logName } from '../../shared/contracts/log.ts'
+import { eventually, until, WAIT_MS } from '../waiting.ts'
+import { type LinkedServers, startLinkedServers } from './linked-servers.ts'
+import { findNatsServer } from './nats-server.ts'
+
+const nats = findNatsServer()
+const isSkipped = 'reason' in nats && process.env['CARILLON_CI'] !== '1'
+if ('reason' in nats) console.log(`servers that are behind: ${nats.reason}`)
+
+const PUTS = 300
+const LOADERS = 10
+const bytes = (text: string) => Buffer.from(text)
+
+describe.skipIf(isSkipped)('servers that are behind or cut off', () => {
+  let cluster: LinkedServers
+  let buses: Bus[]
+  let buckets: KvBucket[]
+
+  beforeAll(async () => {
+    cluster = await startLinkedServers()
+    buses = await Promise.all([0, 1, 2].map((server) => cluster.connect(server)))
+    const made = () => buses[0]!.logs.ensure(logConfig(0, { bytesMax: 64 * 1024 * 1024, replicas: 3 }))
+    await eventually('the log is made', WAIT_MS, made)
+    buckets = await Promise.all(buses.map((bus) => bus.bucket('b', { replicas: 3 })))
+  })
+
+  afterAll(() => cluster?.stop())
+
+  const write = async (bus: Bus) =>
+    (await bus.logs.append(logName(0), batchSubject(0), bytes('x'), { timeoutMs: 2_000 })).seq
+  const endsOf = ({ logs }: Bus) =>
+    createLogEnds({ logs, clock: systemClock, random: systemRandom, id: 'q', onFence() {} })
+
+  test('what is newest is never old, right behind a put at another server', async () => {
+    let isOver = false
+    const loaders = Array.from({ length: LOADERS }, async (_, i) => {
+      while (!isOver) await buckets[i % 3]!.put(`load.${i}`, new Uint8Array(10_000))
+    })
+    const old = { get: 0, newest: 0 }
+    for (let i = 0; i < PUTS; i++) {
+      const key = `k.${i}`
+      const revision = await buckets[i % 3]!.put(key, bytes('v'))
+      const other = buckets[(i + 1) % 3]!
+      const [got, [newest]] = await Promise.all([other.get(key), other.newest([key])])
+      if (got?.revision !== revision) old.get++
+      if (newest?.revision !== revision) old.newest++
+    }
+    isOver = true
+    await Promise.all(loaders)
+    console.log(`of ${PUTS} reads right behind a put ${old.get} plain gets were old, ${old.newest} others`)
+    expect(old.newest).toBe(0)
+  })
+
+  test('Q15: one that was cut off while it led tells an old end for long, and no fence gets through there', async () => {
+    const [far, near] = [buses[0]!, buses[2]!]
+    await cluster.lead('cln-log-0', 0)
+    const before = await buckets[0]!.put('key', bytes('before'))
+    await write(near)
+    cluster.cut(0)
+    const cutMs = performance.now()
+    const acknowledged = await eventually('another leads', WAIT_MS, () => write(near))
+    const ledMs = performance.now() - cutMs
+    const newer = await eventually('the bucket has a leader', WAIT_MS, () => buckets[2]!.put('key', bytes('after')))
+
+    expect((await far.logs.state(logName(0))).lastSeq, 'the old end').toBeLessThan(acknowledged)
+    expect((await buckets[0]!.get('key'))?.revision, 'the old value').toBe(before)
+    await expect(endsOf(far).of(0)).rejects.toMatchObject({ kind: 'unavailable' })
+    await expect(buckets[0]!.newest(['key'])).rejects.toMatchObject({ kind: 'unavailable' })
+    expect((await endsOf(near).of(0)).minSeq).toBeGreaterThan(acknowledged)
+    expect((await buckets[2]!.newest(['key']))[0]?.revision).toBe(newer)
+    await sleep(5_000)
+    const { lastSeq } = await far.logs.state(logName(0))
+    const goneMs = performance.now() - cutMs
+    console.log(
+      `another led ${Math.round(ledMs)} ms after the cut; at ${Math.round(goneMs)} ms the old one told ${lastSeq}`,
+    )
+
+    cluster.heal(0)
+    await until('what was cut off tells the end again', async () => {
+      const { minSeq } = await endsOf(far).of(0)
+      return minSeq > acknowledged && (await buckets[0]!.newest(['key']))[0]?.revision === newer
+    })
+  })
+})
