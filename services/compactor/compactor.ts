@@ -5,10 +5,11 @@
 //   K1  What is done next is decided anew before each step, from the manifest that the step before left (plan.ts).
 //   K2  The compactor keeps nothing that matters: its death costs the step under way, whose files are deleted later (sweep.ts).
 //   K3  A tenant whose manifest or blocks are damaged holds up no other.
-//   L1-L3, P1-P4, C1-C4, S1-S3, W1-W4 and V1-V3 stand where they are kept: shared/kv/leases.ts, plan.ts, commit.ts, steps.ts, sweep.ts, uploads.ts.
+//   L1-L3, P1-P5, C1-C4, S1-S3, W1-W5, V1-V3, T1 and T2 stand where they are kept: shared/kv/leases.ts, plan.ts, commit.ts, steps.ts, sweep.ts,
+//   uploads.ts, clock-witness.ts.
 import { AssertionError, present } from '../../shared/base/assert.ts'
 import { backoffMs } from '../../shared/base/backoff.ts'
-import { ConflictError, RefusedError, textOf } from '../../shared/base/errors.ts'
+import { ConflictError, CorruptError, RefusedError, textOf } from '../../shared/base/errors.ts'
 import { openBlocks } from '../../shared/blocks/open.ts'
 import type { Blocks } from '../../shared/blocks/port.ts'
 import { type Actor, every, type HandlerContext, serve } from '../../shared/bus/actor.ts'
@@ -28,6 +29,7 @@ import { type Lease, Leases } from '../../shared/kv/leases.ts'
 import type { ServiceDeps } from '../../shared/membership/deps.ts'
 import { type ObjectStore, SWEEP_AGE_MS_MIN } from '../../shared/objects/port.ts'
 import { Aside } from './aside.ts'
+import { ClockWitness } from './clock-witness.ts'
 import type { CompactorConfig } from './config.ts'
 import { Deletions } from './deletions.ts'
 import { History } from './history.ts'
@@ -56,6 +58,8 @@ const STORE_SWEEP_MS_MAX = 5 * 60_000
 const RETRY_MS_MAX = HOUR_MS
 const HALF_DONE_MS = 5_000
 const UPLOADS_LOOK_MS = 500
+/** How old the newest sample of all tenants may be as it is known here. */
+const NEWEST_MS = 60_000
 const SCRUB_LOOK_MS = 30_000
 /** Renewals of a lease within the time after which it is lost. */
 const RENEWALS = 4
@@ -80,6 +84,7 @@ export function compactor(deps: CompactorDeps): Actor {
   const measures = compactorMeasures(deps.metrics)
   const scrubbing = scrubMeasures(deps.metrics, { records: () => scrubber?.known() ?? [], clock })
   const history = new History(clock)
+  const witness = new ClockWitness(deps)
   const stopping = new AbortController()
   const aside = new Aside(clock, config.damagedRetryMs)
   /** When downsampled data was last made, monotonic. Bound: what was made within DOWNSAMPLE_GAP_MS. */
@@ -105,6 +110,7 @@ export function compactor(deps: CompactorDeps): Actor {
   /** One tenant at a time: whoever wants a turn waits for the one before. */
   let turns: Promise<unknown> = Promise.resolve()
   let isLooking = false
+  let newest: { readonly ms: number | undefined; readonly atMs: number } | undefined
   let storeSweptAt = startedAt
 
   deps.metrics.gaugeOf(
@@ -116,6 +122,12 @@ export function compactor(deps: CompactorDeps): Actor {
     'carillon_compactor_aside_blocks',
     'Damaged blocks that are set aside.',
     () => aside.list().length,
+  )
+
+  deps.metrics.gaugeOf(
+    'carillon_compactor_clock_apart_seconds',
+    "How far the clock of the farthest nats-server is ahead of the compactor's; beyond 10 minutes either way nothing is merged or removed.",
+    () => witness.apartMs / 1000,
   )
 
   return {
@@ -140,7 +152,9 @@ export function compactor(deps: CompactorDeps): Actor {
       every(HALF_DONE_MS, 'complete deletions that were left half done', () => deletions.completeAbandoned()),
       every(UPLOADS_LOOK_MS, 'look for uploads to validate', () => uploads.look()),
       every(config.leaseMs / RENEWALS, 'say which uploads are validated here', () => uploads.beat()),
-      every(config.sweepEveryMs, 'forget old uploads', () => uploads.sweep()),
+      every(config.sweepEveryMs, 'forget old uploads', async () => {
+        if ((await witness.fault()) === undefined) await uploads.sweep()
+      }),
       every(SCRUB_LOOK_MS, 'look for tenants to re-read', () => scrubberOf().look()),
       every(config.leaseMs / RENEWALS, 'renew leases of scrubs', () => scrubberOf().renew()),
       every(config.secondStoreEveryMs, 'fill the second store', () => scrubberOf().fill()),
@@ -163,9 +177,15 @@ export function compactor(deps: CompactorDeps): Actor {
     uploads = new Uploads({ ...deps, blocks, importer: merger, measures })
     await uploads.start()
     second = deps.second ?? (await openSecondStore(config.secondStore, clock))
-    scrubber = new Scrubber({ ...deps, blocks, second, measures: scrubbing, signal: stopping.signal })
+    scrubber = new Scrubber({ ...deps, blocks, second, witness, measures: scrubbing, signal: stopping.signal })
     await scrubber.start()
-    sweep = new Sweep({ ...deps, blocks, measures, partitionCount: () => deps.membership.partitionCount() })
+    sweep = new Sweep({
+      ...deps,
+      blocks,
+      measures,
+      now: () => witness.now(),
+      partitionCount: () => deps.membership.partitionCount(),
+    })
   }
 
   async function stop(): Promise<void> {
@@ -210,6 +230,7 @@ export function compactor(deps: CompactorDeps): Actor {
     if (clock.monotonic() - storeSweptAt < config.sweepEveryMs) return
     storeSweptAt = clock.monotonic()
     try {
+      if ((await witness.fault()) !== undefined) return
       const olderThanMs = Math.max(config.orphanGraceMs, SWEEP_AGE_MS_MIN)
       const { count, bytes } = await deps.objects.sweep(olderThanMs, { timeoutMs: STORE_SWEEP_MS_MAX })
       if (count > 0) log.info({ count, bytes }, 'removed what broken writes had left in the store')
@@ -251,6 +272,11 @@ export function compactor(deps: CompactorDeps): Actor {
       if (!isSweepDue && !hasRetired && waitingCount === 0) {
         errors.delete(tenant)
         return { steps, note: 'nothing to do' }
+      }
+      const clockFault = await witness.fault() // T1
+      if (clockFault !== undefined) {
+        errors.set(tenant, clockFault)
+        return { steps, note: clockFault }
       }
       lease = await leases.take(tenant, stored.manifest.fence)
       if (lease === undefined) return { steps, note: `${leases.holderOf(tenant)?.holder ?? 'another'} holds the lease` }
@@ -328,7 +354,8 @@ export function compactor(deps: CompactorDeps): Actor {
     const { tenant } = manifest
     const input: PlanInput = {
       manifest,
-      nowMs: clock.now(),
+      nowMs: witness.now(),
+      newestMs: newestMs(),
       settings: {
         rangesMs: RANGES_MS,
         delayMs: config.compactDelayMs,
@@ -346,6 +373,26 @@ export function compactor(deps: CompactorDeps): Actor {
       },
     }
     return plan(input)
+  }
+
+  /** Of all tenants (P5); looked for again after a while. */
+  function newestMs(): number | undefined {
+    if (newest !== undefined && clock.monotonic() - newest.atMs < NEWEST_MS) return newest.ms
+    let ms: number | undefined
+    for (const tenant of blocksOf().tenants()) {
+      for (const { maxTime } of listedOf(tenant)) ms = Math.max(ms ?? maxTime, maxTime)
+    }
+    newest = { ms, atMs: clock.monotonic() }
+    return ms
+  }
+
+  function listedOf(tenant: string): Manifest['blocks'] {
+    try {
+      return blocksOf().manifest(tenant)?.manifest.blocks ?? []
+    } catch (error) {
+      if (error instanceof CorruptError) return [] // told by its own turn
+      throw error
+    }
   }
 
   function noteDownsampled(tenant: string, step: Step): void {

@@ -11,6 +11,8 @@
 //       block of 24 h is not rewritten for every straggler, and no sample more often than the logarithm of what it was merged with.
 //   P3  Every step leaves fewer blocks, fewer pending deletes, or fewer rules to apply: planning over and over ends.
 //   P4  Steps of one plan share no block.
+//   P5  What is too old is so by the own clock and by what comes in: time goes on for retention only up to a day after the newest sample of all
+//       tenants. A machine whose clock, and whose servers' clocks, are a year ahead takes nothing away.
 import type { BlockEntry, DeleteEntry, Manifest } from '../../shared/contracts/blocks.ts'
 import { isFinal, withEnded } from '../../shared/contracts/delete-rules.ts'
 import { isLeftOut } from '../../shared/contracts/left-out.ts'
@@ -36,6 +38,8 @@ export interface PlanInput {
   /** The newest segment of a partition that is in blocks, of all tenants. */
   readonly flushed: (partition: number) => number
   readonly isAside: (ulid: string) => boolean
+  /** Of the newest sample in any tenant's blocks: nothing is too old by more than came in since (P5). Absent: nobody knows. */
+  readonly newestMs?: number | undefined
   /** Ranges count as complete at once. */
   readonly isForced?: boolean
   /** Whether downsampled data of a range may be made again, now. */
@@ -84,6 +88,7 @@ export interface SettleStep {
 export type Step = MergeStep | DownsampleStep | DropStep | SettleStep
 
 const HOUR_MS = 3_600_000
+const DAY_MS = 24 * HOUR_MS
 /** Blocks of backfilled time, where a segment spans weeks: merged among themselves only. */
 const WIDE_MS = 28 * 24 * HOUR_MS
 /** In units of the delay: when a range counts as complete, whatever its partitions flushed. */
@@ -230,7 +235,8 @@ function rewriteOf(input: PlanInput, hiders: Hiders, sources: readonly BlockEntr
   const first = sources[0]!
   const deletes = (hiders.get(first.ulid) ?? []).filter(isFinal)
   const endMs = newestOf(sources)
-  const keeps = policy.rules.map(({ matchers, keepMs }) => ({ matchers, beforeMs: hourBefore(nowMs, keepMs) }))
+  const agesMs = agesFrom(input)
+  const keeps = policy.rules.map(({ matchers, keepMs }) => ({ matchers, beforeMs: hourBefore(agesMs, keepMs) }))
   const hasEnd = policy.keepMs !== Number.POSITIVE_INFINITY
   const levels = sources.map(({ origin }) => (origin.kind === 'compaction' ? origin.level : 0))
   return {
@@ -238,10 +244,15 @@ function rewriteOf(input: PlanInput, hiders: Hiders, sources: readonly BlockEntr
     why,
     sources,
     deletes,
-    keeps: hasEnd ? [...keeps, { matchers: [], beforeMs: hourBefore(nowMs, policy.keepMs) }] : keeps,
+    keeps: hasEnd ? [...keeps, { matchers: [], beforeMs: hourBefore(agesMs, policy.keepMs) }] : keeps,
     rules: policy.ruleIds.filter((_, index) => keeps[index]!.beforeMs >= endMs),
     level: sources.length === 1 ? Math.max(1, levels[0]!) : Math.max(...levels) + 1,
   }
+}
+
+/** P5 */
+function agesFrom({ nowMs, newestMs = Number.POSITIVE_INFINITY }: PlanInput): number {
+  return Math.min(nowMs, newestMs + DAY_MS)
 }
 
 /** Whole hours, so that plans made within one agree. */
@@ -251,8 +262,9 @@ function hourBefore(nowMs: number, keepMs: number): number {
 
 // ---- dropping ----
 
-function dropSteps({ manifest, nowMs, policy }: PlanInput): DropStep[] {
-  const beforeMs = hourBefore(nowMs, longestKeepMs(policy))
+function dropSteps(input: PlanInput): DropStep[] {
+  const { manifest, policy } = input
+  const beforeMs = hourBefore(agesFrom(input), longestKeepMs(policy))
   const old = manifest.blocks.filter(({ maxTime }) => maxTime <= beforeMs)
   const left = manifest.blocks.filter(({ maxTime }) => maxTime > beforeMs).sort((a, b) => a.maxTime - b.maxTime)
   let bytes = left.reduce((sum, block) => sum + block.bytes, 0)

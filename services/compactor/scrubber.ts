@@ -33,6 +33,7 @@ import type { Membership } from '../../shared/membership/membership.ts'
 import type { ObjectStore } from '../../shared/objects/port.ts'
 import type { Log } from '../../shared/telemetry/log.ts'
 import type { Metrics } from '../../shared/telemetry/metrics.ts'
+import type { ClockWitness } from './clock-witness.ts'
 import type { CompactorConfig } from './config.ts'
 import { isDoneInTime } from './patience.ts'
 import { type BlockScrubDeps, scrubBlock } from './scrub-block.ts'
@@ -47,6 +48,7 @@ export interface ScrubberDeps {
   readonly second: ObjectStore | undefined
   readonly membership: Membership
   readonly clock: Clock
+  readonly witness: Pick<ClockWitness, 'fault'>
   readonly log: Log
   readonly metrics: Metrics
   readonly measures: ScrubMeasures
@@ -317,7 +319,8 @@ export class Scrubber {
       savedAt = clock.monotonic()
     }
     this.note(record, await this.unlisted(tenant, signal))
-    if (this.deps.config.secondStoreFill) await this.backup?.sweep(tenant, manifest)
+    const mayForget = (await this.deps.witness.fault()) === undefined // T1
+    if (this.deps.config.secondStoreFill && mayForget) await this.backup?.sweep(tenant, manifest)
     record.endedAtMs = clock.now()
     const { blocks: blockCount, bytes, findingCount } = record
     log.info({ tenant, blocks: blockCount, bytes, findings: findingCount }, 'everything that is stored was read')

@@ -26,6 +26,8 @@ import type { CompactorMeasures } from './measures.ts'
 export interface SweepDeps {
   readonly blocks: Blocks
   readonly clock: Clock
+  /** The wall clock, as far as it is trusted (T2). */
+  readonly now: () => number
   readonly log: Log
   readonly measures: CompactorMeasures
   readonly config: Pick<CompactorConfig, 'retiredDelayMs' | 'orphanGraceMs'>
@@ -53,7 +55,7 @@ export class Sweep {
 
   /** Retired blocks whose time has come. */
   dueRetired({ tenant, retired, blocks }: Manifest): string[] {
-    const { clock, config } = this.deps
+    const { clock, now, config } = this.deps
     const listed = new Set(blocks.map(({ ulid }) => ulid))
     const present = new Set(retired.map(({ ulid }) => `${tenant}/${ulid}`))
     for (const key of this.retiredSince.keys())
@@ -64,7 +66,7 @@ export class Sweep {
       const since = this.retiredSince.get(key) ?? clock.monotonic()
       this.retiredSince.set(key, since)
       const isSeenLong = clock.monotonic() - since >= Math.min(QUERY_MS_MAX, config.retiredDelayMs) // W2
-      if (isSeenLong && clock.now() - retiredAtMs >= config.retiredDelayMs && !listed.has(ulid)) due.push(ulid) // W1
+      if (isSeenLong && now() - retiredAtMs >= config.retiredDelayMs && !listed.has(ulid)) due.push(ulid) // W1
     }
     return due.slice(0, SWEEP_MAX)
   }
@@ -83,9 +85,9 @@ export class Sweep {
   /** Answers the blocks that were deleted. The order is what makes it safe, however long this process stands still in between (W3):
    *  watermarks, then what is there, then the manifest as a write of it finds it. */
   async deleteGarbage(lease: Lease, manifest: Manifest, signal: AbortSignal): Promise<string[]> {
-    const { blocks, clock, config, log, measures, partitionCount } = this.deps
+    const { blocks, now, config, log, measures, partitionCount } = this.deps
     const { tenant, fence } = lease
-    const nowMs = clock.now()
+    const nowMs = now()
     const flushed = Array.from({ length: partitionCount() }, (_, partition) => blocks.flushed(partition))
     const found = await blocks.listBlocks(tenant)
     const suspects: string[] = []

@@ -193,6 +193,11 @@ export function memoryBucketClient(hub: Hub, connection: Connection, name: strin
   return {
     get: (key) => connection.call(`bucket ${name}`, callTimeoutMs, () => bucket().get(key)),
     newest: (filters) => write(() => filters.flatMap((filter) => bucket().changesSince(0, filter))),
+    serverTimeMs: () =>
+      write(() => {
+        bucket()
+        return hub.clock.now()
+      }),
     create: (key, value) => copied(value, (copy) => write(() => bucket().create(key, copy))),
     update: (key, value, revision) => copied(value, (copy) => write(() => bucket().update(key, copy, revision))),
     put: (key, value) => copied(value, (copy) => write(() => bucket().write(key, copy))),

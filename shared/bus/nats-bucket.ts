@@ -7,8 +7,8 @@ import { ConflictError, textOf, UnavailableError } from '../base/errors.ts'
 import { patiently } from '../base/patience.ts'
 import { jsCode, type NatsLink } from './nats-api.ts'
 import { NatsFeed } from './nats-feed.ts'
-import { lastOnSubjects } from './nats-last.ts'
-import type { BusHeaders, KvBucket, KvEntry } from './port.ts'
+import { type Direct, lastOnSubjects } from './nats-last.ts'
+import type { KvBucket, KvEntry } from './port.ts'
 
 export interface NatsBucketDeps {
   readonly link: NatsLink
@@ -61,13 +61,13 @@ export async function natsBucket(deps: NatsBucketDeps, name: string, replicas: n
   }
 
   /** The fence is among what is asked for, so that something is found and a position is stated. */
-  async function newest(filters: readonly string[]): Promise<readonly KvEntry[]> {
+  async function fenced(filters: readonly string[]): Promise<readonly Direct[]> {
     const fence = await kv.put(fenceKey, fenceBytes)
     const wanted = { multi_last: [...filters, fenceKey].map(subjectOf) }
     const untilMs = link.clock.monotonic() + newestMsMax
     for (;;) {
       const { found, upToSeq } = await lastOnSubjects(link, stream, wanted, newestMsMax)
-      if (upToSeq >= fence) return found.map(entryIn).filter(({ key }) => key !== fenceKey)
+      if (upToSeq >= fence) return found
       if (link.clock.monotonic() >= untilMs) {
         throw new UnavailableError('kv-unavailable', `${bucket}: a server is behind revision ${fence}`)
       }
@@ -75,7 +75,16 @@ export async function natsBucket(deps: NatsBucketDeps, name: string, replicas: n
     }
   }
 
-  function entryIn({ headers, payload }: { headers: BusHeaders; payload: Uint8Array }): KvEntry {
+  async function newest(filters: readonly string[]): Promise<readonly KvEntry[]> {
+    return (await fenced(filters)).map(entryIn).filter(({ key }) => key !== fenceKey)
+  }
+
+  async function serverTimeMs(): Promise<number> {
+    const [fence] = await fenced([])
+    return Date.parse(fence!.headers['Nats-Time-Stamp'] ?? '')
+  }
+
+  function entryIn({ headers, payload }: Direct): KvEntry {
     const isGone = isMarker(headers['KV-Operation'] ?? '', headers['Nats-Marker-Reason'] ?? '')
     const key = (headers['Nats-Subject'] ?? '').slice(keyAt)
     return { key, value: isGone ? undefined : payload, revision: Number(headers['Nats-Sequence']) }
@@ -93,6 +102,7 @@ export async function natsBucket(deps: NatsBucketDeps, name: string, replicas: n
       return { key, value: entry.operation === 'PUT' ? entry.value : undefined, revision: entry.revision }
     },
     newest: (filters) => call(`newest ${filters.join(' ')}`, () => newest(filters)),
+    serverTimeMs: () => call('time', serverTimeMs),
     create: (key, value, timeoutMs) => call(`create ${key}`, () => inTime(kv.create(key, value), timeoutMs)),
     update: (key, value, expectedRevision, timeoutMs) =>
       call(`update ${key}`, () => inTime(kv.update(key, value, expectedRevision), timeoutMs)),

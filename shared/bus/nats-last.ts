@@ -10,6 +10,8 @@ export function statusOf(head: BusHeaders): number {
   return Number(head[statusHeader] ?? 0)
 }
 
+export type Direct = Pick<BusMessage, 'headers' | 'payload'>
+
 export interface WantedLast {
   /** As the server knows them; wildcards count. */
   readonly multi_last: readonly string[]
@@ -23,9 +25,9 @@ export async function lastOnSubjects(
   stream: string,
   wanted: WantedLast,
   timeoutMs: number,
-): Promise<{ found: readonly Pick<BusMessage, 'headers' | 'payload'>[]; upToSeq: number }> {
+): Promise<{ found: readonly Direct[]; upToSeq: number }> {
   const path = `$JS.API.DIRECT.GET.${stream}`
-  const found: Pick<BusMessage, 'headers' | 'payload'>[] = []
+  const found: Direct[] = []
   let expectedCount = 0
   const question = Buffer.from(JSON.stringify(wanted))
   if (!link.isConnected()) throw new UnavailableError('bus-disconnected', 'not connected')

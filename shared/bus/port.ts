@@ -178,6 +178,8 @@ export interface KvBucket {
    *  most servers have to take, and reads up to it: costs an append more than `get` (p50 2 ms instead of 0.4). Keys that were deleted may
    *  be among the entries, without a value. */
   newest(filters: readonly string[]): Promise<readonly KvEntry[]>
+  /** The time at the server that stores the bucket's changes, ms since 1970: that of a fence, stored for it. */
+  serverTimeMs(): Promise<number>
   /** Rejects with ConflictError when the key has a value. This and what follows waits for `timeoutMs`, or as long as the bus does. */
   create(key: string, value: Uint8Array, timeoutMs?: number): Promise<number>
   /** Rejects with ConflictError unless `expectedRevision` is the key's newest revision, that of its deletion included. */

@@ -329,6 +329,11 @@ export function bucketTests(ground: Ground): void {
     expect(lines(seen).sort(), 'what the bucket wrote for itself is not shown').toEqual(['a.0=18', 'a.2=17', 'b=b'])
   })
 
+  test("a bucket tells its server's time", async () => {
+    const bucket = await (await ground.connect()).bucket(ground.fresh('bucket'))
+    expect(Math.abs((await bucket.serverTimeMs()) - Date.now())).toBeLessThan(60_000)
+  })
+
   test('of many who create a key at once, one wins', async () => {
     const bus = await ground.connect()
     const bucket = await bus.bucket(ground.fresh('bucket'))

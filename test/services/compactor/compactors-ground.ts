@@ -171,12 +171,15 @@ export class Ground {
     {
       fault,
       jumps = false,
+      clockAheadMs = 0,
       config = {},
       onObject = () => {},
       second,
     }: {
       fault?: Fault | undefined
       jumps?: boolean
+      /** Of the compactor's wall clock. */
+      clockAheadMs?: number
       config?: Partial<CompactorConfig>
       second?: ObjectStore
       /** Before each operation on an object; may throw what a store would. */
@@ -199,7 +202,8 @@ export class Ground {
       }
     }
     const random = seededRandom(this.seed + name.length)
-    const clock: Clock = jumps ? jumping(bus.clock, seededRandom(this.seed)) : bus.clock
+    const real: Clock = jumps ? jumping(bus.clock, seededRandom(this.seed)) : bus.clock
+    const clock = clockAheadMs === 0 ? real : ahead(real, clockAheadMs)
     const deps = {
       ...this.deps(gatedBus(bus, before)),
       ...{ random, clock, objects: gatedObjects(this.objects, before, onObject), metrics: createMetrics() },
@@ -310,12 +314,21 @@ export class Ground {
   }
 }
 
+function ahead(clock: Clock, byMs: number): Clock {
+  return {
+    now: () => clock.now() + byMs,
+    monotonic: () => clock.monotonic(),
+    after: (ms, fn) => clock.after(ms, fn),
+  }
+}
+
 function gatedBus(bus: Bus, before: () => Promise<void>): Bus {
   const bucket = async (...args: Parameters<Bus['bucket']>): Promise<KvBucket> => {
     const inner = await bus.bucket(...args)
     return {
       get: async (...of) => before().then(() => inner.get(...of)),
       newest: async (...of) => before().then(() => inner.newest(...of)),
+      serverTimeMs: async () => before().then(() => inner.serverTimeMs()),
       create: async (...of) => before().then(() => inner.create(...of)),
       update: async (...of) => before().then(() => inner.update(...of)),
       put: async (...of) => before().then(() => inner.put(...of)),

@@ -248,6 +248,21 @@ describe('deletes and retention', () => {
     expect(plan(input(after, day0, { policy }))).toEqual([])
   })
 
+  it('P5: nothing is too old by more than came in since: a clock that is a year ahead takes nothing away', () => {
+    const file = 'default: { keep: 30d, rules: [{ selector: \'{env="dev"}\', keep: 7d }] }'
+    const policy = policiesFrom({ keepMs: 0, keepBytesMax: 0, downsample: false }, file)('acme')
+    const blocks = [40, 20, 3].map((days) => block({ minTime: day0 - days * DAY, maxTime: day0 - (days - 1) * DAY }))
+    const yearAhead = (newestMs: number | undefined) =>
+      plan({ ...input(manifest(blocks), day0 + 365 * DAY, { policy }), newestMs })
+    expect(yearAhead(undefined)).toMatchObject([{ kind: 'drop', sources: blocks }])
+    expect(yearAhead(day0)).toEqual([
+      ...plan(input(manifest(blocks), day0 + DAY, { policy })).map((step) =>
+        expect.objectContaining({ kind: step.kind }),
+      ),
+    ])
+    expect(yearAhead(day0)[0]).toMatchObject({ kind: 'drop', sources: [blocks[0]] })
+  })
+
   it('above its bytes a tenant loses the oldest blocks', () => {
     const policy = { ...forEver, bytesMax: 2_500 }
     const blocks = [0, 1, 2, 3].map((i) => block({ minTime: day0 + i * DAY, maxTime: day0 + (i + 1) * DAY }))
