@@ -119,10 +119,20 @@ export function withSettled(manifest: Manifest, ending: Omit<Parameters<typeof e
   return next === manifest ? undefined : next
 }
 
+/** Files that nobody lists are about to be deleted: those that are not listed by now. Always a change, so that what was made from an older
+ *  version is refused. */
+export function withGarbage(manifest: Manifest, ulids: readonly string[], nowMs: number): Manifest {
+  const known = new Set([...manifest.blocks, ...manifest.retired].map(({ ulid }) => ulid))
+  const garbage = ulids.filter((ulid) => !known.has(ulid))
+  const added = garbage.map((ulid) => ({ ulid, retiredAtMs: nowMs, reason: 'garbage' as const }))
+  return { ...manifest, retired: [...manifest.retired, ...added] }
+}
+
 /** Retired blocks whose objects are gone. */
 export function withoutRetired(manifest: Manifest, ulids: readonly string[]): Manifest | undefined {
   const left = manifest.retired.filter(({ ulid }) => !ulids.includes(ulid))
-  return left.length === manifest.retired.length ? undefined : { ...manifest, retired: left }
+  if (left.length === manifest.retired.length) return undefined
+  return { ...manifest, retired: left, sweptAt: manifest.version + 1 } // B5: the version that this becomes
 }
 
 function overtaken(text: string): ConflictError {

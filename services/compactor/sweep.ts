@@ -1,8 +1,8 @@
 // Deletes the objects of blocks that nobody reads or will ever list.
 //
 // Invariants
-//   W1  Nothing that the manifest lists is deleted. Before garbage goes the manifest is written under the lease's fence: what that write found
-//       is the newest, and no earlier holder can list anything after it.
+//   W1  Nothing that the manifest lists is deleted. Before garbage goes its names are written into the manifest under the lease's fence, if it does
+//       not list them: whoever would list them afterwards finds them there, or finds that they have left (blocks/standing.ts, B5).
 //   W2  A retired block stays for `retiredDelayMs` by the clock of whoever retired it, and for as long as a query can last since this process
 //       saw it retired, by the monotonic clock: a clock that jumps takes nothing from under a query.
 //   W3  An unlisted block goes only when it is older than the grace and nobody can list it any more (L17): a flushed one when its segment is
@@ -19,7 +19,7 @@ import { readWhole } from '../../shared/objects/read-whole.ts'
 import type { Log } from '../../shared/telemetry/log.ts'
 import { META_FILE } from '../../shared/tsdb/block/files.ts'
 import { parseMeta } from '../../shared/tsdb/block/meta.ts'
-import { withoutRetired } from './commit.ts'
+import { withGarbage, withoutRetired } from './commit.ts'
 import type { CompactorConfig } from './config.ts'
 import type { CompactorMeasures } from './measures.ts'
 
@@ -71,7 +71,12 @@ export class Sweep {
     return due.slice(0, SWEEP_MAX)
   }
 
-  async deleteRetired(lease: Lease, ulids: readonly string[], signal: AbortSignal): Promise<void> {
+  async deleteRetired(
+    lease: Lease,
+    ulids: readonly string[],
+    signal: AbortSignal,
+    kind: 'retired' | 'garbage' = 'retired',
+  ): Promise<void> {
     const { blocks, measures } = this.deps
     for (const ulid of ulids) {
       signal.throwIfAborted()
@@ -79,13 +84,13 @@ export class Sweep {
     }
     const { tenant, fence } = lease
     await blocks.update(tenant, (manifest) => withoutRetired(manifest, ulids), { fence, signal }) // W4
-    measures.deleted('retired', ulids.length)
+    measures.deleted(kind, ulids.length)
   }
 
-  /** Answers the blocks that were deleted. The order is what makes it safe, however long this process stands still in between (W3):
-   *  watermarks, then what is there, then the manifest as a write of it finds it. */
+  /** Answers the blocks that were deleted. The order is what makes it safe, however long this process stands still in between (W3, W1):
+   *  watermarks, then what is there, then its names in the manifest, then its files. */
   async deleteGarbage(lease: Lease, manifest: Manifest, signal: AbortSignal): Promise<string[]> {
-    const { blocks, now, config, log, measures, partitionCount } = this.deps
+    const { blocks, now, config, log, partitionCount } = this.deps
     const { tenant, fence } = lease
     const nowMs = now()
     const flushed = Array.from({ length: partitionCount() }, (_, partition) => blocks.flushed(partition))
@@ -101,15 +106,12 @@ export class Sweep {
     }
     let deleted: string[] = []
     if (suspects.length > 0) {
-      const written = await blocks.update(tenant, (newest) => ({ ...newest }), { fence, signal }) // W1
-      const left = new Set(unlisted(found, written.manifest).map(({ ulid }) => ulid))
-      deleted = suspects.filter((ulid) => left.has(ulid))
-      for (const ulid of deleted) {
-        signal.throwIfAborted()
-        await blocks.deleteBlock(tenant, ulid)
-      }
+      const named = (newest: Manifest) => withGarbage(newest, suspects, nowMs)
+      const { manifest: written } = await blocks.update(tenant, named, { fence, signal }) // W1
+      const garbage = new Set(written.retired.filter(({ reason }) => reason === 'garbage').map(({ ulid }) => ulid))
+      deleted = suspects.filter((ulid) => garbage.has(ulid))
+      await this.deleteRetired(lease, deleted, signal, 'garbage')
       log.info({ tenant, blocks: deleted }, 'deleted files that belong to no block')
-      measures.deleted('garbage', deleted.length)
     }
     this.forget(tenant, new Set(found.map(({ ulid }) => ulid)), deleted)
     return deleted

@@ -5,15 +5,15 @@
 //   V1  An upload is validated by whoever wrote its record last as its validator; it is taken from another only after `leaseMs` without a change of
 //       the record, by the own monotonic clock. Each claim counts, and its number stands in the names of its blocks: two validators never
 //       write the same objects.
-//   V2  What is listed was written since half the age at which files of no block are deleted: the manifest is written before those go
-//       (sweep.ts, W1), so a validator that stood still for long finds out before it lists what may be gone.
+//   V2  What is listed is there (blocks/standing.ts, B5): if anything was swept since its files were begun, all of them are looked for again.
 //   V3  Each upload is listed once: entries name it (`origin.nonce`), and whoever finds them lists nothing.
 import { AssertionError } from '../../shared/base/assert.ts'
 import type { Clock } from '../../shared/base/clock.ts'
 import { ConflictError, CorruptError, RefusedError, textOf, UnavailableError } from '../../shared/base/errors.ts'
 import type { Blocks } from '../../shared/blocks/port.ts'
+import { assertStanding, assertStored, SweptError } from '../../shared/blocks/standing.ts'
 import type { Bus, KvBucket } from '../../shared/bus/port.ts'
-import { type BlockEntry, blockPrefix } from '../../shared/contracts/blocks.ts'
+import { type BlockEntry, blockPrefix, type Manifest } from '../../shared/contracts/blocks.ts'
 import {
   stagedPrefix,
   UPLOAD_ERROR_LENGTH_MAX,
@@ -39,6 +39,8 @@ const LIST_TIMEOUT_MS = 60_000
 /** Claims of one upload that ended without an outcome, before it is given up. */
 const ATTEMPTS_MAX = 8
 const SWEEP_GAP_MS = 60_000
+/** Sweeps that come between the last look at the files and the manifest. */
+const LIST_TRIES_MAX = 5
 
 export interface UploadsDeps {
   readonly bus: Bus
@@ -134,8 +136,11 @@ export class Uploads {
       const isSeenLong = clock.monotonic() - since >= gapMs
       if (!isIdle || !isOld || !isSeenLong) continue
       try {
-        await this.unstage(record) // U3
-        await this.bucket.delete(key, revision)
+        const names = await this.staged(record)
+        const ended = uploadRecord.format.encode(forgotten(record))
+        const last = await this.bucket.update(key, ended, revision) // nobody has begun anew until here, nor can go on
+        await this.unstage(names) // U3
+        await this.bucket.delete(key, last)
         log.info({ tenant: record.tenant, ulid: record.ulid, state: record.state }, 'an old upload is forgotten')
       } catch (error) {
         if (!(error instanceof ConflictError || error instanceof UnavailableError)) throw error
@@ -170,8 +175,10 @@ export class Uploads {
   private async work(claim: Claim): Promise<void> {
     const { clock, log, measures } = this.deps
     const { tenant, ulid, attempt } = claim.record
+    let names: readonly string[] = []
     try {
       const blocks = await this.validate(claim)
+      names = await this.stagedSoFar(claim.record)
       await this.write(claim, { state: 'complete', incarnation: '', blocks })
       measures.uploaded('complete')
       log.info(
@@ -196,11 +203,13 @@ export class Uploads {
         code: code.startsWith('err-') ? code : `err-carillon-${code}`,
         text: textOf(error).slice(0, UPLOAD_ERROR_LENGTH_MAX),
       }
+      names = await this.stagedSoFar(claim.record)
       measures.uploaded('failed')
       log.warn({ tenant, ulid, ...failure }, 'an upload is refused')
       await this.tell(claim, { state: 'failed', incarnation: '', error: failure })
     }
-    if (claim.record.state === 'complete' || claim.record.state === 'failed') await this.unstageSoon(claim.record)
+    if (claim.record.state === 'complete' || claim.record.state === 'failed')
+      await this.unstageSoon(claim.record, names)
   }
 
   private async tell(claim: Claim, change: Partial<UploadRecord>): Promise<void> {
@@ -218,7 +227,8 @@ export class Uploads {
     const { record, lost } = claim
     const { tenant, ulid } = record
     const { signal } = lost
-    assertMayCome(blocks.manifest(tenant)?.manifest)
+    const before = blocks.manifest(tenant)?.manifest
+    assertMayCome(before)
     const staged = await StagedFiles.open(objects, record, signal)
     const job: ImportJob = {
       ulid,
@@ -248,46 +258,75 @@ export class Uploads {
       entries.push(entry)
     }
     signal.throwIfAborted()
-    return await this.list(claim, entries)
+    return await this.list(claim, entries, before?.version ?? 0)
   }
 
-  private async list(claim: Claim, entries: readonly BlockEntry[]): Promise<readonly string[]> {
-    const { blocks, clock, config } = this.deps
+  /** `before`: the manifest's version before anything was written. */
+  private async list(claim: Claim, entries: readonly BlockEntry[], before: number): Promise<readonly string[]> {
+    const { blocks, objects, clock } = this.deps
     const { tenant } = claim.record
+    const { signal } = claim.lost
     let ulids: readonly string[] = []
-    await blocks.update(
-      tenant,
-      (manifest) => {
-        claim.lost.signal.throwIfAborted()
-        assertMayCome(manifest)
-        const isTooOld = clock.monotonic() - claim.startedAt > config.orphanGraceMs / 2 // V2
-        if (isTooOld)
-          throw new UnavailableError('upload-too-old', 'the upload took longer to validate than its files are kept')
-        const listed = withUploaded(manifest, { record: claim.record, entries, nowMs: clock.now() }) // V3
-        ulids = listed.ulids
-        return listed.manifest
-      },
-      { signal: claim.lost.signal },
-    )
-    return ulids
+    let since = before
+    const listed = (manifest: Manifest) => {
+      signal.throwIfAborted()
+      assertMayCome(manifest)
+      const next = withUploaded(manifest, { record: claim.record, entries, nowMs: clock.now() }) // V3
+      ulids = next.ulids
+      if (next.manifest !== undefined) assertStanding(manifest, ulids, since) // V2
+      return next.manifest
+    }
+    for (let attempt = 1; ; attempt++) {
+      try {
+        await blocks.update(tenant, listed, { signal })
+        return ulids
+      } catch (error) {
+        if (!(error instanceof SweptError) || error.version === undefined || attempt === LIST_TRIES_MAX) throw error
+        since = error.version
+        await assertStored(objects, tenant, entries, signal)
+      }
+    }
   }
 
   // ---- cleaning ----
 
-  private async unstage({ tenant, ulid }: UploadRecord): Promise<void> {
-    const { objects } = this.deps
-    for (const { name } of await objects.list(stagedPrefix(tenant, ulid), { timeoutMs: LIST_TIMEOUT_MS }))
-      await objects.delete(name, { timeoutMs: OBJECT_TIMEOUT_MS })
+  /** All that is staged for the block, by any start until now. To be asked before the record is changed for the last time: a later start
+   *  writes only after that. */
+  private async staged({ tenant, ulid }: UploadRecord): Promise<readonly string[]> {
+    const found = await this.deps.objects.list(stagedPrefix(tenant, ulid), { timeoutMs: LIST_TIMEOUT_MS })
+    return found.map(({ name }) => name)
+  }
+
+  private async unstage(names: readonly string[]): Promise<void> {
+    for (const name of names) await this.deps.objects.delete(name, { timeoutMs: OBJECT_TIMEOUT_MS })
   }
 
   /** At once where it works; else when the record is forgotten. */
-  private async unstageSoon(record: UploadRecord): Promise<void> {
+  private async stagedSoFar(record: UploadRecord): Promise<readonly string[]> {
+    let names: readonly string[] = []
+    await this.maybeLater(record, async () => {
+      names = await this.staged(record)
+    })
+    return names
+  }
+
+  private unstageSoon(record: UploadRecord, names: readonly string[]): Promise<void> {
+    return this.maybeLater(record, () => this.unstage(names))
+  }
+
+  private async maybeLater({ tenant, ulid }: UploadRecord, work: () => Promise<void>): Promise<void> {
     try {
-      await this.unstage(record)
+      await work()
     } catch (error) {
       if (!(error instanceof UnavailableError || error instanceof CorruptError)) throw error
-      const { tenant, ulid } = record
       this.deps.log.warn({ tenant, ulid, reason: textOf(error) }, 'files of a finished upload stay for now')
     }
   }
+}
+
+/** What nobody has finished can not be gone on with while its files are deleted. */
+function forgotten(record: UploadRecord): UploadRecord {
+  if (record.state !== 'uploading') return record
+  const text = 'nobody finished it for too long: start it again'
+  return { ...record, state: 'failed', error: { code: 'err-carillon-upload-forgotten', text } }
 }

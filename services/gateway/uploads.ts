@@ -157,7 +157,8 @@ export function uploadRoutes(deps: UploadDeps): readonly Route[] {
       at += part.length
     }
     const now = await read(bucket, tenant, ulid)
-    if (now?.record?.nonce === record.nonce) {
+    const hasEnded = now?.record?.state === 'complete' || now?.record?.state === 'failed'
+    if (now?.record?.nonce === record.nonce && !hasEnded) {
       await touch(bucket, now.record, now.revision)
       return done(record)
     }

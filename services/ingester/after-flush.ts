@@ -7,6 +7,7 @@
 //   G3  A segment leaves memory when the flush was seen `drop-after` ago; an owner that holds something else than what was flushed uploads it
 //       as a supplement before (D10, D11). So does one that had to begin again with what it left behind, which nobody is shown.
 import { sleep } from '../../shared/base/clock.ts'
+import { assertStanding } from '../../shared/blocks/standing.ts'
 import type { BlockEntry } from '../../shared/contracts/blocks.ts'
 import { whyNotListed, withListed } from '../../shared/contracts/delete-rules.ts'
 import { logName } from '../../shared/contracts/log.ts'
@@ -108,8 +109,9 @@ async function supplement(owner: Holder, segment: number, deps: AfterFlushDeps):
   for (const [tenant, head] of owner.state.heads) {
     if (head.sampleCountOf(segment) === 0) continue
     try {
+      const since = deps.blocks.manifest(tenant)?.manifest.version ?? 0
       const built = await buildAndUpload(owner, { tenant, segment }, deps)
-      const refused = await addSupplement(owner, { tenant, segment }, built, deps)
+      const refused = await addSupplement(owner, { tenant, segment }, { built, since }, deps)
       deps.asides.forget(owner.partition, { tenant, segment })
       if (refused.length === 0) continue
       deps.metrics.refused.inc(refused.length)
@@ -121,11 +123,18 @@ async function supplement(owner: Holder, segment: number, deps: AfterFlushDeps):
   }
 }
 
-/** Lists blocks of a segment that counts as flushed. Answers those that are refused, because deletions of then are forgotten (D11). */
+/** What was stored of a segment, and the manifest's version before that (B5). */
+export interface Supplement {
+  readonly built: readonly BuiltBlock[]
+  readonly since: number
+}
+
+/** Lists blocks of a segment that counts as flushed. Answers those that are refused, because deletions of then are forgotten (D11). SweptError: all
+ *  are to be built and stored again. */
 export async function addSupplement(
   { partition }: Holder,
   { tenant, segment }: { readonly tenant: string; readonly segment: number },
-  built: readonly BuiltBlock[],
+  { built, since }: Supplement,
   { blocks, metrics }: Pick<FlushDeps, 'blocks' | 'metrics'>,
 ): Promise<readonly string[]> {
   const entries = built.map(
@@ -138,11 +147,14 @@ export async function addSupplement(
     refused = entries.filter((entry) => whyNotListed(manifest, entry) === 'forgotten').map(({ ulid }) => ulid)
     const next = withListed(manifest, { partition, segment, blocks: entries })
     addedCount = next === undefined ? 0 : next.blocks.length - manifest.blocks.length
+    if (next !== undefined) assertStanding(manifest, ulidsOf(next.blocks.slice(manifest.blocks.length)), since)
     return next
   })
   metrics.supplements.inc(addedCount)
   return refused
 }
+
+const ulidsOf = (blocks: readonly BlockEntry[]): string[] => blocks.map(({ ulid }) => ulid)
 
 /** Metadata of a tenant that was deleted for good (D15). */
 function forgetGone({ state, partition }: Owner, { blocks }: AfterFlushDeps): void {

@@ -206,6 +206,7 @@ export class Asides {
     const prefix = asidePrefix(encodeTenant(tenant), partition, of.segment)
     const isOver = row.value!.state === 'done' || this.#isDeleted(row)
     for (const copy of isOver ? [] : row.value!.copies) {
+      const since = blocks.manifest(tenant)?.manifest.version ?? 0
       const built: BuiltBlock[] = []
       for (const { origin, frames } of joinedParts(await this.#readCopy(prefix, copy))) {
         built.push(
@@ -218,7 +219,7 @@ export class Asides {
         )
       }
       for (const { entry, files } of built) await blocks.uploadBlock(tenant, { ulid: entry.ulid, files })
-      const refused = await add(owner, of, built)
+      const refused = await add(owner, of, { built, since })
       if (refused.length > 0) throw new CorruptError('aside-too-late', 'deletions of then are forgotten') // D11
     }
     return this.#end(row, prefix)
@@ -270,7 +271,11 @@ export class Asides {
 
 export interface RetryDeps extends Pick<FlushDeps, 'builder'> {
   /** Lists blocks of a segment that counts as flushed. Answers those that are refused. */
-  readonly add: (owner: Holder, of: TenantSegment, built: readonly BuiltBlock[]) => Promise<readonly string[]>
+  readonly add: (
+    owner: Holder,
+    of: TenantSegment,
+    added: { built: readonly BuiltBlock[]; since: number },
+  ) => Promise<readonly string[]>
 }
 
 /** S2 */

@@ -261,7 +261,7 @@ export function ingester(deps: IngesterDeps): MemberActor & { owners(): readonly
       await attempt(owner, 'purge', () => purgeLog(owner, afterFlush()))
       await asides.retry(owner, {
         builder,
-        add: (holder, of, built) => addSupplement(holder, of, built, afterFlush()),
+        add: (holder, of, added) => addSupplement(holder, of, added, afterFlush()),
       })
     }
   }

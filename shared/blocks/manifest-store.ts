@@ -106,6 +106,7 @@ export class ManifestStore {
       version,
       previous: found.sha256,
       repairedFrom: found.manifest.version,
+      sweptAt: version, // what was swept under the versions that are lost (B5)
     }
     const bytes = encodeManifest(manifest, this.bytesMax)
     await objects.create(manifestObject(token, version), bytes, { timeoutMs: OBJECT_TIMEOUT_MS })

@@ -9,6 +9,7 @@
 //       before; `update` returns when the version is also an object (L14).
 //   B3  What is missing, older than the registry says, or does not match its checksum is CorruptError, never an empty manifest (L14).
 //   B4  A block counts only after every byte of it was read back (L13); every byte read later is checked against the manifest's hash.
+//   B5  stands in standing.ts: what is listed was not deleted meanwhile (L17).
 //
 // Errors: CorruptError `manifest-missing` | `manifest-damaged` | `manifest-older` | `manifest-chain`; RefusedError `err-carillon-manifest-too-large`;
 //         ConflictError `manifest-storm` (attempts used up), `manifest-fenced` (a newer lease has changed it), `flushed-elsewhere`;

@@ -144,12 +144,12 @@ export interface BlockEntry {
   readonly rules?: readonly string[]
 }
 
-/** A block that no query may read any more, kept for those that still do. */
+/** A block that no query may read any more, kept for those that still do; or (`garbage`) files that were never listed and are being deleted. */
 export interface RetiredBlock {
   readonly ulid: string
   /** Wall clock of who retired it, ms. */
   readonly retiredAtMs: number
-  readonly reason: 'compacted' | 'retention' | 'deleted' | 'tenant-deleted' | 'replaced'
+  readonly reason: 'compacted' | 'retention' | 'deleted' | 'tenant-deleted' | 'replaced' | 'garbage'
 }
 
 /** A deletion by matchers and time. In each partition it affects what lies before its position, and nothing behind it, whatever the times of
@@ -202,6 +202,8 @@ export interface Manifest {
   readonly flushed: Readonly<Record<string, number>>
   readonly blocks: readonly BlockEntry[]
   readonly retired: readonly RetiredBlock[]
+  /** The newest version that took something out of `retired`, because its files were gone (blocks/standing.ts). Absent: none has. */
+  readonly sweptAt?: number
   /** Per partition: the newest listed segment, and what it held of this tenant when it was listed, as 16 hex digits (D10). */
   readonly digests?: Readonly<Record<string, { readonly segment: number; readonly digest: string }>>
   /** By age. */

@@ -289,7 +289,8 @@ export function withListed(manifest: Manifest, listed: Listed): Manifest | undef
   const { partition, segment, digest } = listed
   const flushed = manifest.flushed[partition] ?? 0
   if (digest !== undefined && flushed >= segment) return undefined
-  const known = new Set([...manifest.blocks, ...manifest.retired].map(({ ulid }) => ulid))
+  const wereListed = manifest.retired.filter(({ reason }) => reason !== 'garbage')
+  const known = new Set([...manifest.blocks, ...wereListed].map(({ ulid }) => ulid))
   const blocks = listed.blocks.filter((block) => !known.has(block.ulid) && whyNotListed(manifest, block) === undefined)
   if (digest === undefined && blocks.length === 0) return undefined
   return {

@@ -23,6 +23,7 @@ import { joinRing } from '../../../shared/membership/membership.ts'
 import { type MemoryObjects, memoryObjects } from '../../../shared/objects/memory-objects.ts'
 import { silentLog } from '../../../shared/telemetry/log.ts'
 import { createMetrics, type Metrics } from '../../../shared/telemetry/metrics.ts'
+import { META_FILE } from '../../../shared/tsdb/block/files.ts'
 import { jumping, VirtualClock } from '../../sim/virtual-clock.ts'
 import { LogWriter } from './log-writer.ts'
 
@@ -66,6 +67,8 @@ export class FlushGround {
   onBuild: (() => Promise<void>) | undefined
   /** Objects whose names hold this are out of reach; '': all. */
   downFor: string | undefined
+  /** Called when an ingester has stored the last file of a block; it stands still until then. */
+  onStored: ((id: string, ulid: string) => Promise<void>) | undefined
   private readonly random = seededRandom(7)
   private isOver = false
   private admin!: Bus
@@ -239,6 +242,8 @@ export class FlushGround {
             throw new UnavailableError('objects-unavailable', 'the store is away')
           const answer = await value.apply(target, args)
           if (isManifest) reached('not-registered')
+          const [, ulid = '', file] = String(args[0]).split('/')
+          if (key === 'create' && file === META_FILE) await this.onStored?.(id, ulid)
           return answer
         }
       },

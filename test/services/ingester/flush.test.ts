@@ -1,5 +1,6 @@
 // Flush, purge and drop with the real actors: what a leader leaves when it dies at any step, what owners that were away make of it.
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { withGarbage, withoutRetired } from '../../../services/compactor/commit.ts'
 import { NONE } from '../../../services/distributor/dictionary.ts'
 import { Batch } from '../../../services/distributor/session.ts'
 import { ask } from '../../../shared/bus/ask.ts'
@@ -280,6 +281,32 @@ describe('owners that were away', () => {
       expect(ground.manifest(TENANT)!.blocks[2]?.sampleCount).toBe(added)
     },
   )
+
+  test('L17: a supplement whose files a sweep takes while its owner stands still is stored again, not listed without them', async () => {
+    await ground.mark(1)
+    const hidden = await ground.batch([['a', START_MS + 1, 1]])
+    await ground.batch([['a', START_MS + 2, 1]])
+    await ground.start('i2')
+    await ground.until(() => ground.owner('i2').isCaughtUp, 'the whole one')
+    ground.hub.pause('i2')
+    await ground.pass(5_000)
+    await ground.start('i1', { hides: [hidden] })
+    await ground.mark(2)
+    await ground.until(() => ground.blocks.flushed(0) === 1, 'the flush')
+    const swept: string[] = []
+    ground.onStored = async (id, ulid) => {
+      if (id !== 'i2' || swept.push(ulid) > 1) return
+      await ground.blocks.update(TENANT, (manifest) => withGarbage(manifest, [ulid], 1))
+      await ground.blocks.deleteBlock(TENANT, ulid)
+      await ground.blocks.update(TENANT, (manifest) => withoutRetired(manifest, [ulid]))
+    }
+    ground.hub.resume('i2')
+    await ground.until(() => ground.owner('i2').state.droppedUpTo === 1, 'freed memory')
+    expect(swept).toHaveLength(2)
+    const supplement = ground.manifest(TENANT)!.blocks[1]!
+    expect(supplement).toMatchObject({ sampleCount: 2, origin: { isSupplement: true } })
+    expect((await ground.objects.list(`${TENANT}/${supplement.ulid}/`, { timeoutMs: 1_000 })).length).toBeGreaterThan(2)
+  })
 
   test('L10: a segment is not flushed while another owner may have what it lacks', async () => {
     await ground.mark(1)
