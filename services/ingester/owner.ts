@@ -129,11 +129,11 @@ export class Owner {
   }
 
   /** Where reading begins (O4). What lies before is taken for applied. */
-  private async beginning({ firstSeq, incarnation }: LogState): Promise<number> {
+  private async beginning({ firstSeq, incarnation, originSeq }: LogState): Promise<number> {
     const flushed = this.deps.blocks?.flushedRecord(this.partition)
     if (flushed === undefined) return Math.max(1, firstSeq)
     this.state.dropSegments(flushed.segment)
-    if (flushed.mark.incarnation !== incarnation) this.appliedSeq = Math.max(1, firstSeq) - 1
+    if (flushed.mark.incarnation !== incarnation) this.appliedSeq = originSeq - 1
     else if (await this.stands(flushed)) this.appliedSeq = flushed.mark.seq - 1
     return this.appliedSeq + 1
   }
@@ -463,7 +463,7 @@ export class Owner {
     this.state.dropSegments(this.deps.blocks?.flushedRecord(this.partition)?.segment ?? 0)
     this.marks.clear()
     this.applied.forgetAbove(0)
-    this.appliedSeq = 0
+    this.appliedSeq = end.originSeq - 1
     this.end = end
     this.phase = { ...was, reading: this.read(Math.max(1, end.firstSeq)) }
   }

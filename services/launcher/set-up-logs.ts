@@ -2,8 +2,10 @@
 import { systemClock } from '../../shared/base/clock.ts'
 import { RefusedError, textOf } from '../../shared/base/errors.ts'
 import { patiently } from '../../shared/base/patience.ts'
+import { purgeBoundaries } from '../../shared/blocks/watermarks.ts'
 import type { Bus, ServerFacts } from '../../shared/bus/port.ts'
 import type { CommonConfig, LogSettings } from '../../shared/config/common.ts'
+import { BLOCKS_BUCKET } from '../../shared/contracts/blocks.ts'
 import type { PartitionsRecord } from '../../shared/contracts/member.ts'
 import { bootstrap } from '../../shared/membership/bootstrap.ts'
 import { natsObjects } from '../../shared/objects/nats-objects.ts'
@@ -50,9 +52,12 @@ function whileElecting<T>(make: () => Promise<T>, { logs, log, signal }: SetUpOp
   })
 }
 
-function madeLogs(bus: Bus, { common, logs }: SetUpOptions): Promise<PartitionsRecord> {
+async function madeLogs(bus: Bus, { common, logs }: SetUpOptions): Promise<PartitionsRecord> {
   const { partitions, replicationFactor } = common
-  return bootstrap(bus, { partitions, replicationFactor, ...logs })
+  const bucket = await bus.bucket(BLOCKS_BUCKET, { replicas: logs.logReplicas })
+  const boundaries = await purgeBoundaries(bucket)
+  const originSeqOf = (partition: number) => boundaries.get(partition) ?? 1
+  return bootstrap(bus, { partitions, replicationFactor, ...logs, originSeqOf })
 }
 
 /** The first bucket of blocks. */

@@ -1,5 +1,5 @@
 // `flushed.<p>`: raised by one at a time, by compare-and-set, after every tenant's blocks are committed (L15).
-import { ConflictError, UnavailableError } from '../base/errors.ts'
+import { ConflictError, CorruptError, UnavailableError } from '../base/errors.ts'
 import type { KvBucket } from '../bus/port.ts'
 import { type Flushed, flushedKey } from '../contracts/blocks.ts'
 import { decodeFlushed, encodeFlushed } from './codec.ts'
@@ -27,4 +27,18 @@ export async function advanceFlushed(bucket: KvBucket, partition: number, next: 
     const after = await read() // the winner may be this process, or another that did the same
     if ((after.flushed?.segment ?? 0) < next.segment) throw error
   }
+}
+
+/** Per partition the sequence behind the mark of its newest flushed segment: of its log, whichever it was, only what lies before is ever purged. */
+export async function purgeBoundaries(bucket: KvBucket): Promise<ReadonlyMap<number, number>> {
+  const boundaries = new Map<number, number>()
+  for (const { key, value } of await bucket.newest([flushedKey('*')])) {
+    if (value === undefined) continue
+    try {
+      boundaries.set(Number(key.slice(key.indexOf('.') + 1)), decodeFlushed(value, key).mark.seq + 1)
+    } catch (error) {
+      if (!(error instanceof CorruptError)) throw error // nothing is purged by it either, and whoever follows the partition names it
+    }
+  }
+  return boundaries
 }

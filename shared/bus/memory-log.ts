@@ -13,8 +13,8 @@ export class MemoryLog {
   config: LogConfig
   readonly incarnation: string
   #bytes = 0
-  #firstSeq = 1
-  #lastSeq = 0
+  #firstSeq: number
+  #lastSeq: number
   readonly #messages = new Map<number, LogMessage>()
   readonly #seqsOf = new Map<string, number[]>()
   readonly #seenIds = new Map<string, { seq: number; atMs: number }>()
@@ -23,6 +23,8 @@ export class MemoryLog {
   constructor(config: LogConfig, incarnation: string) {
     this.config = config
     this.incarnation = incarnation
+    this.#firstSeq = config.originSeq ?? 1
+    this.#lastSeq = this.#firstSeq - 1
   }
 
   get lastSeq(): number {
@@ -37,6 +39,7 @@ export class MemoryLog {
       bytesMax: this.config.bytesMax,
       replicas: this.config.replicas,
       incarnation: this.incarnation,
+      originSeq: this.config.originSeq ?? 1,
     }
   }
 
@@ -119,6 +122,8 @@ export class MemoryLog {
       if (seqs?.length === 0) this.#seqsOf.delete(message.subject)
       count += 1
     }
+    if (belowSeq > this.#firstSeq) this.#firstSeq = belowSeq // as JetStream does beyond the end: what comes next begins there
+    this.#lastSeq = Math.max(this.#lastSeq, belowSeq - 1)
     return count
   }
 

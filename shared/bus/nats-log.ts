@@ -19,7 +19,11 @@ const apiTimeoutMs = 5_000
 const nanosPerMs = 1_000_000
 
 interface StreamInfo {
-  readonly config: Record<string, unknown> & { readonly max_bytes: number; readonly num_replicas: number }
+  readonly config: Record<string, unknown> & {
+    readonly max_bytes: number
+    readonly num_replicas: number
+    readonly first_seq?: number
+  }
   readonly created: string
   readonly state: { readonly first_seq: number; readonly last_seq: number; readonly bytes: number }
 }
@@ -176,6 +180,7 @@ function stateOf({ state, config, created }: StreamInfo): LogState {
     bytesMax: config.max_bytes,
     replicas: config.num_replicas,
     incarnation: created,
+    originSeq: config.first_seq || 1,
   }
 }
 
@@ -196,7 +201,8 @@ async function ensureStream(link: NatsLink, stream: string, config: LogConfig): 
     allow_direct: true,
     deny_delete: true,
   }
-  const info = await infoOrCreate(link, stream, wanted)
+  const { originSeq = 1 } = config
+  const info = await infoOrCreate(link, stream, originSeq > 1 ? { ...wanted, first_seq: originSeq } : wanted)
   const wrong = Object.keys(wanted).filter((key) => !isEqual(info.config[key], wanted[key]))
   if (wrong.length === 0) return stateOf(info)
   const isGrown = (key: string) => mayGrow.has(key) && Number(wanted[key]) > Number(info.config[key])

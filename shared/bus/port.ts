@@ -86,6 +86,8 @@ export interface LogConfig {
   readonly bytesMax: number
   readonly replicas: number
   readonly duplicateWindowMs: number
+  /** Of the first message, if the log does not exist yet; 1 unless told. */
+  readonly originSeq?: number
 }
 
 export interface LogState {
@@ -98,6 +100,8 @@ export interface LogState {
   readonly replicas: number
   /** Changes when the stream was deleted and made anew. */
   readonly incarnation: string
+  /** The sequence that its first message had or will have. */
+  readonly originSeq: number
 }
 
 export interface LogMessage {

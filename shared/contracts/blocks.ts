@@ -20,7 +20,7 @@ export const MANIFEST_BYTES_MAX = 4 * 1024 * 1024
 
 export const manifestKey = (tenantToken: string): string => `manifest.${tenantToken}`
 export const tenantKey = (tenantToken: string): string => `tenant.${tenantToken}`
-export const flushedKey = (partition: number): string => `flushed.${partition}`
+export const flushedKey = (partition: number | '*'): string => `flushed.${partition}`
 
 const damaged = (what: string) => ({
   unreadable: `it is damage, told by name and never taken for none: ${what}`,

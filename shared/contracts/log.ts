@@ -25,13 +25,17 @@ export const batchSubject = (partition: number): string => `log.${partition}.bat
 export const markSubject = (partition: number | '*'): string => `log.${partition}.mark`
 export const fenceSubject = (partition: number): string => `log.${partition}.fence`
 
-export function logConfig(partition: number, options: { bytesMax: number; replicas: number }): LogConfig {
+export function logConfig(
+  partition: number,
+  options: { bytesMax: number; replicas: number; originSeq?: number },
+): LogConfig {
   return {
     name: logName(partition),
     subjects: [`log.${partition}.>`],
     bytesMax: options.bytesMax,
     replicas: options.replicas,
     duplicateWindowMs: DUPLICATE_WINDOW_MS,
+    ...(options.originSeq === undefined ? {} : { originSeq: options.originSeq }),
   }
 }
 

@@ -5,6 +5,8 @@
 //   B2  Partitions are never taken away: asking for fewer than there are changes nothing.
 //   B3  A number that stands there and cannot be read is never taken for none: nothing is changed until a person has put it right.
 //   B4  Where there are members, added partitions only exist; the members open them for reading and then for writing (membership.ts, M4).
+//   B5  A log that is made anew begins behind all that may still be purged of the one before: a purge names no incarnation, and one that was asked
+//       for before may arrive after.
 import { CorruptError, RefusedError } from '../base/errors.ts'
 import type { Bus, KvBucket } from '../bus/port.ts'
 import { keysFor } from '../bus/record.ts'
@@ -29,6 +31,8 @@ export interface LogOptions {
   readonly logBytesMax: number
   /** Copies of streams and buckets that the NATS servers keep: 1 or 3. */
   readonly logReplicas: number
+  /** Where the log of a partition begins if it does not exist (B5); 1 unless told. */
+  readonly originSeqOf?: ((partition: number) => number) | undefined
 }
 
 export interface BootstrapOptions extends LogOptions {
@@ -86,7 +90,9 @@ async function grow(
     const before = found ?? PARTITIONS_NONE
     const { count, replicationFactor, ensureFrom } = next(before)
     for (let partition = ensureFrom; partition < count; partition++) {
-      await bus.logs.ensure(logConfig(partition, { bytesMax: options.logBytesMax, replicas: options.logReplicas })) // B1
+      const originSeq = options.originSeqOf?.(partition) ?? 1 // B5
+      const made = { bytesMax: options.logBytesMax, replicas: options.logReplicas, originSeq }
+      await bus.logs.ensure(logConfig(partition, made)) // B1
     }
     const isAlone = before.count === 0 || (count > before.count && !(await hasMembers(ring)))
     const open = isAlone

@@ -36,6 +36,17 @@ export function logTests(ground: Ground): void {
     })
   })
 
+  test('a log begins where it was made to; what lies before may be purged without touching it, what lies beyond takes all', async () => {
+    const { bus, name } = await freshLog({ originSeq: 500 })
+    expect(await bus.logs.state(name)).toMatchObject({ lastSeq: 499, originSeq: 500 })
+    for (const seq of [500, 501])
+      expect(await bus.logs.append(name, `${name}.a`, bytes('x'), { timeoutMs })).toMatchObject({ seq })
+    expect(await bus.logs.purge(name, 400, timeoutMs)).toBe(0)
+    expect(await bus.logs.ensure(configOf(name))).toMatchObject({ firstSeq: 500, lastSeq: 501, originSeq: 500 })
+    expect(await bus.logs.purge(name, 900, timeoutMs), 'a purge knows no end').toBe(2)
+    expect(await bus.logs.append(name, `${name}.a`, bytes('x'), { timeoutMs })).toMatchObject({ seq: 900 })
+  })
+
   test('an empty log has no first and no last message', async () => {
     const { bus, name } = await freshLog()
     expect(await bus.logs.state(name)).toMatchObject({ firstSeq: 0, lastSeq: 0, bytes: 0 })

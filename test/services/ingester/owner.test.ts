@@ -5,7 +5,7 @@ import { fillFrames } from '../../../services/ingester/fill-frames.ts'
 import { Filler } from '../../../services/ingester/filler.ts'
 import { leadPartition } from '../../../services/ingester/leader.ts'
 import { checkOf } from '../../../services/ingester/log-checks.ts'
-import { Owner } from '../../../services/ingester/owner.ts'
+import { Owner, type OwnerDeps } from '../../../services/ingester/owner.ts'
 import { ownerMetrics } from '../../../services/ingester/owner-metrics.ts'
 import { CorruptError } from '../../../shared/base/errors.ts'
 import { seededRandom } from '../../../shared/base/random.ts'
@@ -98,12 +98,13 @@ function bindAll(logs: LogStore): LogStore {
   return { ...logs, ensure, state, append, lastPerSubject, get, consume }
 }
 
-function ownerOn(view: Bus): Owner {
+function ownerOn(view: Bus, blocks?: OwnerDeps['blocks']): Owner {
   return new Owner({
     ...{ partition: 0, id: 'i1', bus: view, bucket, clock, log: silentLog, config },
     metrics: ownerMetrics(createMetrics()),
     strings: view === bus ? wholeStrings : ownStrings,
     without: new Set<string>(),
+    ...(blocks && { blocks }),
   })
 }
 
@@ -143,6 +144,33 @@ test('L20: a fence is applied, so that it can be waited for, and changes nothing
   expect(damageOf(owner)).toEqual([])
   const stored = await Promise.all(places.map((seq) => soon(bus.logs.get(logName(0), seq, 1_000))))
   expect(new Set(stored.map((message) => checkOf(message!))).size).toBe(2)
+})
+
+test('a log that was made anew behind what may be purged of the one before is followed from its first message: nothing is missing', async () => {
+  await append(markSubject(0), writer.mark(1))
+  await appendSample('a', 1)
+  const anew = createMemoryHub({ clock, random: seededRandom(2) }).connect('anew')
+  await pass(1)
+  await soon(anew.logs.ensure(logConfig(0, { bytesMax: 1 << 20, replicas: 1, originSeq: 100 })))
+  let current = bus
+  const view = lying({
+    state: (log) => current.logs.state(log),
+    get: (log, seq, timeoutMs) => current.logs.get(log, seq, timeoutMs),
+    consume: (log, from, onMessage, onError) => current.logs.consume(log, from, onMessage, onError),
+  })
+  const blocks = { flushedRecord: () => undefined, refresh: async () => {} }
+  const owner = ownerOn(view, blocks)
+  await soon(owner.start())
+  await pass(1_000)
+  current = anew
+  await pass(1_000)
+  await soon(owner.readEnd())
+  const appended = anew.logs.append(logName(0), markSubject(0), writer.mark(2), { timeoutMs: 1_000 })
+  expect((await soon(appended)).seq).toBe(100)
+  await pass(1_000)
+  await soon(owner.readEnd())
+  expect(damageOf(owner)).toEqual(['rewind 1-2'])
+  expect([owner.appliedSeq, owner.isCaughtUp]).toEqual([100, true])
 })
 
 test('O2: sequences that are not delivered are a gap with its exact range', async () => {

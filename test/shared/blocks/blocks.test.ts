@@ -6,6 +6,7 @@ import { encodeFlushed, encodeManifest } from '../../../shared/blocks/codec.ts'
 import { openBlocks } from '../../../shared/blocks/open.ts'
 import type { Blocks } from '../../../shared/blocks/port.ts'
 import { readManifest } from '../../../shared/blocks/read-manifest.ts'
+import { purgeBoundaries } from '../../../shared/blocks/watermarks.ts'
 import { createMemoryHub } from '../../../shared/bus/memory-bus.ts'
 import { connectNats } from '../../../shared/bus/nats-bus.ts'
 import type { Bus, KvBucket } from '../../../shared/bus/port.ts'
@@ -345,6 +346,21 @@ for (const [name, make] of [
       await reader.reach(tenant, manifest.version, 5_000)
       await expect(reader.reach(tenant, manifest.version + 1, 50)).rejects.toMatchObject({ code: 'blocks-behind' })
       reader.close()
+    })
+
+    test('L16: a log that is made anew begins where no purge of the one before reaches', async () => {
+      for (const segment of [1, 2]) await blocks.advanceFlushed(70, flushedTo(segment))
+      await blocks.advanceFlushed(71, flushedTo(1))
+      await bucket.put(flushedKey(72), Buffer.from('junk'))
+      const boundaries = await purgeBoundaries(bucket)
+      expect([70, 71, 72].map((partition) => boundaries.get(partition))).toEqual([21, 11, undefined])
+      const { logs } = await ground.connect()
+      const name = fresh().replace(/[^a-z0-9]/gi, '')
+      const config = { name, subjects: [`${name}.>`], bytesMax: 1e6, replicas: 1, duplicateWindowMs: 1_000 }
+      await logs.ensure({ ...config, originSeq: boundaries.get(70)! })
+      for (let i = 0; i < 5; i++) await logs.append(name, `${name}.a`, Buffer.from('x'), call)
+      expect(await logs.purge(name, 20, 5_000), 'asked for while the one before stood').toBe(0)
+      expect(await logs.state(name)).toMatchObject({ firstSeq: 21, lastSeq: 25 })
     })
 
     test('a watermark that went back, because the bucket lost its end, is damage', async () => {
