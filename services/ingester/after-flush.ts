@@ -15,6 +15,7 @@ import { isBefore } from '../../shared/model/place.ts'
 import type { IngesterConfig } from './config.ts'
 import { buildAndUpload, digestOf, type FlushDeps, type Holder } from './flush.ts'
 import type { BuiltBlock } from './flush-build.ts'
+import { isInBlocks } from './in-blocks.ts'
 import { isMark } from './log-checks.ts'
 import type { Owner } from './owner.ts'
 import { placesGone, restate } from './restate.ts'
@@ -99,7 +100,10 @@ async function addWhatLacks(holder: Holder, upTo: number, deps: AfterFlushDeps):
   const held = state.segments().filter((segment) => segment > state.droppedUpTo && segment <= upTo)
   for (const segment of held) {
     if (digests[segment] === digestOf(state, segment)) continue
-    deps.log.warn({ partition, segment }, 'the flushed blocks hold something else than this owner: it adds what it has')
+    deps.log.warn(
+      { partition, segment },
+      'the flushed blocks may hold something else than this owner: it adds what they lack',
+    )
     await supplement(holder, segment, deps)
   }
   return held.length
@@ -110,7 +114,8 @@ async function supplement(owner: Holder, segment: number, deps: AfterFlushDeps):
     if (head.sampleCountOf(segment) === 0) continue
     try {
       const since = deps.blocks.manifest(tenant)?.manifest.version ?? 0
-      const built = await buildAndUpload(owner, { tenant, segment }, deps)
+      const lacks = async (entry: BlockEntry) => !(await isInBlocks(deps.blocks, tenant, entry))
+      const built = await buildAndUpload(owner, { tenant, segment }, deps, lacks)
       const refused = await addSupplement(owner, { tenant, segment }, { built, since }, deps)
       deps.asides.forget(owner.partition, { tenant, segment })
       if (refused.length === 0) continue
@@ -143,6 +148,7 @@ export async function addSupplement(
   )
   let addedCount = 0
   let refused: readonly string[] = []
+  if (entries.length === 0) return refused
   await blocks.update(tenant, (manifest) => {
     refused = entries.filter((entry) => whyNotListed(manifest, entry) === 'forgotten').map(({ ulid }) => ulid)
     const next = withListed(manifest, { partition, segment, blocks: entries })

@@ -177,14 +177,17 @@ async function flushTenants(owner: Owner, segment: number, deps: FlushDeps): Pro
   return { sampleCount, digests }
 }
 
-/** Builds, uploads and reads back the blocks of one tenant and segment. */
+/** Builds, uploads and reads back the blocks of one tenant and segment; answers those that were `wanted`. */
 export async function buildAndUpload(
   owner: Holder,
   of: { tenant: string; segment: number },
   deps: FlushDeps,
+  wanted: (entry: BlockEntry) => Promise<boolean> = async () => true,
 ): Promise<BuiltBlock[]> {
-  const built = await buildSegment(owner, of, deps)
+  const all = await buildSegment(owner, of, deps)
   deps.onStep?.('built')
+  const built: BuiltBlock[] = []
+  for (const each of all) if (await wanted(each.entry)) built.push(each)
   for (const { entry, files } of built) {
     await deps.blocks.uploadBlock(of.tenant, { ulid: entry.ulid, files })
     deps.onStep?.('uploaded')

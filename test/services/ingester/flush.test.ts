@@ -3,13 +3,18 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { withGarbage, withoutRetired } from '../../../services/compactor/commit.ts'
 import { NONE } from '../../../services/distributor/dictionary.ts'
 import { Batch } from '../../../services/distributor/session.ts'
+import { encodeFlushed } from '../../../shared/blocks/codec.ts'
 import { ask } from '../../../shared/bus/ask.ts'
+import { flushedKey } from '../../../shared/contracts/blocks.ts'
 import { flushAll } from '../../../shared/contracts/flush.ts'
 import { leaveOut } from '../../../shared/contracts/left-out.ts'
 import { batchSubject } from '../../../shared/contracts/log.ts'
 import { exemplars, labelNames, metadata } from '../../../shared/contracts/read.ts'
 import { ALL_TIME } from '../../../shared/model/interval.ts'
+import { META_FILE } from '../../../shared/tsdb/block/files.ts'
+import { metaBytes } from '../../../shared/tsdb/block/meta.ts'
 import { BlockReader } from '../../../shared/tsdb/block/reader.ts'
+import { sha256Of } from '../../../shared/wire/sha256.ts'
 import { type DeathStep, FlushGround, HOUR_MS } from './flush-ground.ts'
 import { TENANT } from './log-writer.ts'
 
@@ -281,6 +286,50 @@ describe('owners that were away', () => {
       expect(ground.manifest(TENANT)!.blocks[2]?.sampleCount).toBe(added)
     },
   )
+
+  test('L10: an owner that comes back when digests of its segments are forgotten stores nothing that was merged meanwhile, and what is missing', async () => {
+    await ground.mark(1)
+    await ground.batch([['a', START_MS + 1, 1]])
+    await ground.batch([['o', START_MS + 1, 1]], 'other')
+    const hidden = await ground.batch([['a', START_MS + 2, 1]])
+    await ground.start('i2')
+    await ground.until(() => ground.owner('i2').isCaughtUp, 'the whole one')
+    ground.hub.pause('i2')
+    await ground.pass(5_000)
+    await ground.start('i1', { hides: [hidden] })
+    await ground.mark(2)
+    await ground.until(() => ground.blocks.flushed(0) === 1, 'the flush')
+    const merged = await ground.soon(mergedFrom('other'))
+    const flushed = ground.blocks.flushedRecord(0)!
+    const forgotten = encodeFlushed({ ...flushed, digests: { 9: 'of a newer one' } })
+    await ground.soon(ground.blocks.bucket.put(flushedKey(0), forgotten))
+    const stored: string[] = []
+    ground.onStored = async (id, ulid) => void (id === 'i2' && stored.push(ulid))
+    ground.hub.resume('i2')
+    await ground.until(() => ground.owner('i2').state.droppedUpTo === 1, 'freed memory')
+    expect(ground.manifest('other')!.blocks.map(({ ulid }) => ulid)).toEqual([merged])
+    expect(ground.manifest(TENANT)!.blocks).toMatchObject([{ sampleCount: 1 }, { sampleCount: 2 }])
+    expect(stored).toEqual([ground.manifest(TENANT)!.blocks[1]!.ulid])
+  })
+
+  /** What a compactor would make of the tenant's only block; the retired one is gone by now. */
+  async function mergedFrom(tenant: string): Promise<string> {
+    const { blocks, objects } = ground
+    const [entry] = blocks.manifest(tenant)!.manifest.blocks
+    const { ulid: source } = entry!
+    const meta = await blocks.openBlock(tenant, entry!).meta()
+    const ulid = `${source.slice(0, -1)}${source.endsWith('Z') ? 'Y' : 'Z'}`
+    const bytes = metaBytes({ ...meta, ulid, compaction: { level: 2, sources: [source] } })
+    for (const { name, size } of meta.carillon!.files) {
+      const file = await objects.read(`${tenant}/${source}/${name}`, { start: 0, end: size }, { timeoutMs: 1_000 })
+      await objects.create(`${tenant}/${ulid}/${name}`, file, { timeoutMs: 1_000 })
+    }
+    await objects.create(`${tenant}/${ulid}/${META_FILE}`, bytes, { timeoutMs: 1_000 })
+    const origin = { kind: 'compaction', level: 1 } as const
+    const made = { ...entry!, ulid, origin, metaSha256: sha256Of(bytes) }
+    await blocks.update(tenant, (manifest) => ({ ...manifest, blocks: [made], sweptAt: manifest.version + 1 }))
+    return ulid
+  }
 
   test('L17: a supplement whose files a sweep takes while its owner stands still is stored again, not listed without them', async () => {
     await ground.mark(1)
