@@ -1,5 +1,6 @@
 // Servers that answer what was: one that is behind, and one that was cut off while it led. What the project reads of them is not believed where
 // it matters. Three nats-servers, three copies.
+import type { ChildProcess } from 'node:child_process'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { createLogEnds } from '../../services/querier/log-ends.ts'
@@ -9,7 +10,10 @@ import type { Bus, KvBucket } from '../../shared/bus/port.ts'
 import { batchSubject, logConfig, logName } from '../../shared/contracts/log.ts'
 import { eventually, until, WAIT_MS } from '../waiting.ts'
 import { type LinkedServers, startLinkedServers } from './linked-servers.ts'
+import { type Load, startLoad } from './load.ts'
 import { findNatsServer } from './nats-server.ts'
+import { carillon, type Readers, ringServedBy, startActor, startReaders } from './ring.ts'
+import { endProcess, freePort } from './system.ts'
 
 const nats = findNatsServer()
 const isSkipped = 'reason' in nats && process.env['CARILLON_CI'] !== '1'
@@ -88,5 +92,67 @@ describe.skipIf(isSkipped)('servers that are behind or cut off', () => {
       const { minSeq } = await endsOf(far).of(0)
       return minSeq > acknowledged && (await buckets[0]!.newest(['key']))[0]?.revision === newer
     })
+  })
+})
+
+/** Longer than from the cut to the election of another leader, and until an actor there counts its view of the ring as unconfirmed. */
+const CUT_MS = 25_000
+
+describe.skipIf(isSkipped)('actors at a server that is cut off while it leads', () => {
+  const running: ChildProcess[] = []
+  let cluster: LinkedServers
+  let load: Load | undefined
+  let readers: Readers | undefined
+
+  beforeAll(async () => {
+    cluster = await startLinkedServers()
+  })
+
+  afterAll(async () => {
+    cluster.heal(0)
+    await load?.abandon().catch(() => {})
+    await readers?.end()
+    await Promise.all(running.map((child) => endProcess(child)))
+    await cluster.stop()
+  })
+
+  async function start(side: 'near' | 'far', roles: readonly string[]): Promise<string> {
+    const { url } = cluster.servers[side === 'near' ? 2 : 0]!
+    const door = `127.0.0.1:${await freePort()}`
+    for (const role of roles) {
+      const args = role === 'gateway' ? [`--listen=${door}`, '--allow-unauthenticated'] : []
+      running.push(startActor(role, { nats: url, id: `${role}-${side}`, args }).process)
+    }
+    return `http://${door}`
+  }
+
+  test('L20: answer no strong read with less than was acknowledged on the other side', async () => {
+    const shape = ['--partitions=1', '--replication-factor=2', '--log-replicas=3', '--log-bytes-max=64MiB']
+    await until(
+      'the logs are there',
+      async () => (await carillon(['setup', '--nats', cluster.servers[2]!.url, ...shape])).code === 0,
+    )
+    const near = await start('near', ['ingester', 'distributor', 'querier', 'gateway'])
+    const far = await start('far', ['ingester', 'querier', 'gateway'])
+    await ringServedBy(near, ['ingester-near', 'ingester-far'])
+    await cluster.lead('cln-log-0', 0)
+    load = startLoad({ url: () => near, seed: 5, senders: 2, pauseMs: 40 })
+    readers = startReaders(far, load.ledger)
+    await until('strong reads are answered', () => readers!.answered.strong > 20)
+
+    const cutMs = performance.now()
+    cluster.cut(0)
+    await sleep(CUT_MS)
+    const acknowledged = load.acknowledgedAtMs().filter((atMs) => atMs > cutMs + 3_000)
+    cluster.heal(0)
+    await readers.end()
+    const since = readers.faults.filter(({ atMs }) => atMs > cutMs)
+    const stale = since.filter(({ kind, consistency }) => kind === 'incomplete' && consistency === 'strong')
+    console.log(
+      `cut off for ${CUT_MS} ms: ${acknowledged.length} pushes acknowledged meanwhile, the first after ${Math.round(acknowledged[0]! - cutMs)} ms; ` +
+        `strong reads on the other side: ${since.filter(({ consistency }) => consistency === 'strong').length} failed, ${stale.length} too few`,
+    )
+    expect(acknowledged.length).toBeGreaterThan(20)
+    expect(stale.map(({ text }) => text)).toEqual([])
   })
 })
