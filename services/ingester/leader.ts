@@ -11,9 +11,9 @@ import { ConflictError, RefusedError, textOf, UnavailableError } from '../../sha
 import { hex, type Random } from '../../shared/base/random.ts'
 import type { Blocks } from '../../shared/blocks/port.ts'
 import type { Bus, KvBucket } from '../../shared/bus/port.ts'
-import { keyFor } from '../../shared/bus/record.ts'
 import { decodeMark, encodeMark, logName, type Mark, markRecord, markSubject } from '../../shared/contracts/log.ts'
 import { readRecord } from '../../shared/kv/read-records.ts'
+import { updateRecord } from '../../shared/kv/update.ts'
 import type { Log } from '../../shared/telemetry/log.ts'
 import type { Metrics } from '../../shared/telemetry/metrics.ts'
 import type { IngesterConfig } from './config.ts'
@@ -53,7 +53,17 @@ export async function leadPartition(owner: Owner, deps: LeaderDeps): Promise<voi
   if (!(await append(owner, mark, deps))) return
   deps.metrics.marks.inc()
   deps.log.info({ partition: owner.partition, mark: mark.number }, 'segment opened')
-  await deps.bucket.put(keyFor(markRecord, owner), markRecord.format.encode(mark.number))
+  await remember(owner, mark.number, deps)
+}
+
+/** Never less than what stands there: another leader may have gone on while this process stood still. */
+async function remember(
+  owner: Owner,
+  number: number,
+  { bucket, clock, log, registry: metrics }: LeaderDeps,
+): Promise<void> {
+  const change = (before = 0) => Math.max(before, number)
+  await updateRecord({ bucket, clock, log, metrics, record: markRecord, params: owner, change })
 }
 
 /** E1 */
