@@ -227,10 +227,10 @@ describe('L8', () => {
       get(target, key) {
         const value = Reflect.get(target, key) as unknown
         if (typeof value !== 'function') return value
-        if (key !== 'get') return value.bind(target)
-        return async (name: string) => {
+        if (key !== 'newest') return value.bind(target)
+        return async (filters: readonly string[]) => {
           await new Promise<void>((resolve) => ground.clock.after(30, resolve))
-          return target.get(name)
+          return target.newest(filters)
         }
       },
     })

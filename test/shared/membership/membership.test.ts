@@ -3,6 +3,7 @@ import { expect, test } from 'vitest'
 import { sleep } from '../../../shared/base/clock.ts'
 import { seededRandom } from '../../../shared/base/random.ts'
 import { createMemoryHub, type MemoryHub } from '../../../shared/bus/memory-bus.ts'
+import type { Bus, KvBucket } from '../../../shared/bus/port.ts'
 import { keyFor } from '../../../shared/bus/record.ts'
 import { memberRecord, partitionsRecord, RING_BUCKET, type Role } from '../../../shared/contracts/member.ts'
 import { addPartitions, bootstrap, readPartitions } from '../../../shared/membership/bootstrap.ts'
@@ -196,6 +197,24 @@ test('M4: a member that hears at once lets partitions open at once; asking for f
     await expect(addPartitions(admin, 2000)).rejects.toMatchObject({
       code: 'err-carillon-partitions',
     })
+  })
+})
+
+test('M4: a server that is behind, and shows no members yet, opens no partitions for writing before they are followed', async () => {
+  await story(1, async ({ hub, join }) => {
+    const ingester = await join('a')
+    ingester.setHolds([0])
+    const admin = hub.connect('admin')
+    const behind = async (...of: Parameters<Bus['bucket']>): Promise<KvBucket> => ({
+      ...(await admin.bucket(...of)),
+      watch: (_filter, _onEntry, onReady) => {
+        onReady()
+        return { stop() {} }
+      },
+    })
+    const view = { bucket: behind, logs: admin.logs, clock: admin.clock } as unknown as Bus
+    await addPartitions(view, 1)
+    expect(await readPartitions(admin)).toMatchObject({ count: 2, readable: 1, writable: 1 })
   })
 })
 
