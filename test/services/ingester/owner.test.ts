@@ -22,7 +22,6 @@ import {
   highWaterRecord,
   logConfig,
   logName,
-  markRecord,
   markSubject,
 } from '../../../shared/contracts/log.ts'
 import { fill } from '../../../shared/contracts/read.ts'
@@ -172,28 +171,6 @@ test('a log that was made anew behind what may be purged of the one before is fo
   await soon(owner.readEnd())
   expect(damageOf(owner)).toEqual(['rewind 1-2'])
   expect([owner.appliedSeq, owner.isCaughtUp]).toEqual([100, true])
-})
-
-test('L8: the number that the bucket remembers never falls: another leader may have gone on meanwhile', async () => {
-  const random = seededRandom(3)
-  const metrics = ownerMetrics(createMetrics())
-  const owner = ownerOn(bus)
-  await soon(owner.start())
-  await pass(100)
-  const key = keyFor(markRecord, { partition: 0 })
-  const stoodStill = lying({
-    append: async (...of) => {
-      const answer = await bus.logs.append(...of)
-      await bucket.put(key, markRecord.format.encode(7))
-      return answer
-    },
-  })
-  await soon(
-    leadPartition(owner, { bus: stoodStill, bucket, clock, random, log: silentLog, config, metrics, id: 'i1' }),
-  )
-  await pass(100)
-  expect(owner.state.mark?.number).toBe(1)
-  expect(Buffer.from((await soon(bucket.get(key)))!.value!).toString()).toBe('7')
 })
 
 test('O2: sequences that are not delivered are a gap with its exact range', async () => {

@@ -218,6 +218,28 @@ describe('L8', () => {
     expect(marks()).toMatchObject([{ number: 8 }])
   })
 
+  test('the number that the bucket remembers never falls: another leader may have gone on meanwhile', async () => {
+    const owner = await ground.owner()
+    await ground.pass(100)
+    const key = keyFor(markRecord, { partition: 0 })
+    let looks = 0
+    const stoodStill = new Proxy(ground.bucket, {
+      get(target, name) {
+        const value = Reflect.get(target, name) as unknown
+        if (typeof value !== 'function') return value
+        if (name !== 'newest') return value.bind(target)
+        return async (filters: readonly string[]) => {
+          if (++looks === 2) await target.put(key, markRecord.format.encode(7)) // behind the own mark
+          return target.newest(filters)
+        }
+      },
+    })
+    await ground.soon(ground.lead(owner, stoodStill))
+    expect(marks()).toMatchObject([{ number: 1 }])
+    expect(looks).toBe(2)
+    expect(Buffer.from((await ground.soon(ground.bucket.get(key)))!.value!).toString()).toBe('7')
+  })
+
   test('E1: of two that lead, the second opens no segment right after the first, whose mark came while it waited', async () => {
     await ground.append(markSubject(0), ground.writer.mark(1))
     const owner = await ground.owner()
