@@ -231,7 +231,7 @@ function rewriteSteps(input: PlanInput, hiders: Hiders, blocks: readonly BlockEn
 }
 
 function rewriteOf(input: PlanInput, hiders: Hiders, sources: readonly BlockEntry[], why: MergeStep['why']): MergeStep {
-  const { nowMs, policy } = input
+  const { policy } = input
   const first = sources[0]!
   const deletes = (hiders.get(first.ulid) ?? []).filter(isFinal)
   const endMs = newestOf(sources)
