@@ -4,8 +4,7 @@ import { ingesterSettings } from '../../../services/ingester/config.ts'
 import { fillFrames } from '../../../services/ingester/fill-frames.ts'
 import { Filler } from '../../../services/ingester/filler.ts'
 import { leadPartition } from '../../../services/ingester/leader.ts'
-import { checkOf } from '../../../services/ingester/log-checks.ts'
-import { Owner, type OwnerDeps } from '../../../services/ingester/owner.ts'
+import { Owner } from '../../../services/ingester/owner.ts'
 import { ownerMetrics } from '../../../services/ingester/owner-metrics.ts'
 import { CorruptError } from '../../../shared/base/errors.ts'
 import { seededRandom } from '../../../shared/base/random.ts'
@@ -15,15 +14,7 @@ import type { Bus, KvBucket, LogMessage, LogStore } from '../../../shared/bus/po
 import { keyFor } from '../../../shared/bus/record.ts'
 import { defaultsOf } from '../../../shared/config/settings.ts'
 import { deleteSubject, encodeDelete } from '../../../shared/contracts/deletes.ts'
-import {
-  batchSubject,
-  encodeFence,
-  fenceSubject,
-  highWaterRecord,
-  logConfig,
-  logName,
-  markSubject,
-} from '../../../shared/contracts/log.ts'
+import { batchSubject, highWaterRecord, logConfig, logName, markSubject } from '../../../shared/contracts/log.ts'
 import { fill } from '../../../shared/contracts/read.ts'
 import { silentLog } from '../../../shared/telemetry/log.ts'
 import { createMetrics } from '../../../shared/telemetry/metrics.ts'
@@ -98,13 +89,12 @@ function bindAll(logs: LogStore): LogStore {
   return { ...logs, ensure, state, append, lastPerSubject, get, consume }
 }
 
-function ownerOn(view: Bus, blocks?: OwnerDeps['blocks']): Owner {
+function ownerOn(view: Bus): Owner {
   return new Owner({
     ...{ partition: 0, id: 'i1', bus: view, bucket, clock, log: silentLog, config },
     metrics: ownerMetrics(createMetrics()),
     strings: view === bus ? wholeStrings : ownStrings,
     without: new Set<string>(),
-    ...(blocks && { blocks }),
   })
 }
 
@@ -127,50 +117,6 @@ test('a sample that no chunk can keep is named and settled at once: no other own
   expect(owner.damages).toMatchObject([{ kind: 'unstorable', segment: 1, state: 'missing' }])
   expect(owner.isCaughtUp).toBe(true)
   expect(owner.state.heads.get(TENANT)!.sampleCount).toBe(1)
-})
-
-test('L20: a fence is applied, so that it can be waited for, and changes nothing; no two are alike', async () => {
-  await append(markSubject(0), writer.mark(1))
-  await appendSample('a', 1)
-  const owner = ownerOn(bus)
-  await soon(owner.start())
-  await pass(100)
-  const before = owner.state.digest(1)
-  const places: number[] = []
-  for (const nonce of ['1', '2']) places.push((await append(fenceSubject(0), encodeFence({ writer: 'q', nonce }))).seq)
-  await pass(100)
-  expect(owner.appliedSeq).toBe(places[1])
-  expect(owner.state.digest(1)).toEqual(before)
-  expect(damageOf(owner)).toEqual([])
-  const stored = await Promise.all(places.map((seq) => soon(bus.logs.get(logName(0), seq, 1_000))))
-  expect(new Set(stored.map((message) => checkOf(message!))).size).toBe(2)
-})
-
-test('a log that was made anew behind what may be purged of the one before is followed from its first message: nothing is missing', async () => {
-  await append(markSubject(0), writer.mark(1))
-  await appendSample('a', 1)
-  const anew = createMemoryHub({ clock, random: seededRandom(2) }).connect('anew')
-  await pass(1)
-  await soon(anew.logs.ensure(logConfig(0, { bytesMax: 1 << 20, replicas: 1, originSeq: 100 })))
-  let current = bus
-  const view = lying({
-    state: (log) => current.logs.state(log),
-    get: (log, seq, timeoutMs) => current.logs.get(log, seq, timeoutMs),
-    consume: (log, from, onMessage, onError) => current.logs.consume(log, from, onMessage, onError),
-  })
-  const blocks = { flushedRecord: () => undefined, refresh: async () => {} }
-  const owner = ownerOn(view, blocks)
-  await soon(owner.start())
-  await pass(1_000)
-  current = anew
-  await pass(1_000)
-  await soon(owner.readEnd())
-  const appended = anew.logs.append(logName(0), markSubject(0), writer.mark(2), { timeoutMs: 1_000 })
-  expect((await soon(appended)).seq).toBe(100)
-  await pass(1_000)
-  await soon(owner.readEnd())
-  expect(damageOf(owner)).toEqual(['rewind 1-2'])
-  expect([owner.appliedSeq, owner.isCaughtUp]).toEqual([100, true])
 })
 
 test('O2: sequences that are not delivered are a gap with its exact range', async () => {

@@ -1,11 +1,23 @@
 // What an owner and a leader believe of a log, and of each other: each rule here is a second wall, tested where the first one does not stand.
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { Filler } from '../../../services/ingester/filler.ts'
+import { checkOf } from '../../../services/ingester/log-checks.ts'
 import type { Owner } from '../../../services/ingester/owner.ts'
-import type { LogMessage } from '../../../shared/bus/port.ts'
+import { seededRandom } from '../../../shared/base/random.ts'
+import { createMemoryHub } from '../../../shared/bus/memory-bus.ts'
+import type { LogMessage, LogStore } from '../../../shared/bus/port.ts'
 import { keyFor } from '../../../shared/bus/record.ts'
 import type { Flushed } from '../../../shared/contracts/blocks.ts'
-import { batchSubject, decodeMark, logName, markRecord, markSubject } from '../../../shared/contracts/log.ts'
+import {
+  batchSubject,
+  decodeMark,
+  encodeFence,
+  fenceSubject,
+  logConfig,
+  logName,
+  markRecord,
+  markSubject,
+} from '../../../shared/contracts/log.ts'
 import { SampleColumns } from '../../../shared/tsdb/columns.ts'
 import { TENANT } from './log-writer.ts'
 import { OwnerGround } from './owner-ground.ts'
@@ -207,6 +219,47 @@ describe('L10', () => {
     await expect(ground.soon(filling)).rejects.toMatchObject({ code: 'damage-open' })
     expect(damageOf(owner)).toEqual(['gap 3-3 open'])
   })
+})
+
+test('L20: a fence is applied, so that it can be waited for, and changes nothing; no two are alike', async () => {
+  await ground.append(markSubject(0), ground.writer.mark(1))
+  await ground.appendSample('a', 1)
+  const owner = await ground.owner()
+  await ground.pass(100)
+  const before = owner.state.digest(1)
+  const places: number[] = []
+  for (const nonce of ['1', '2']) places.push(await ground.append(fenceSubject(0), encodeFence({ writer: 'q', nonce })))
+  await ground.pass(100)
+  expect(owner.appliedSeq).toBe(places[1])
+  expect(owner.state.digest(1)).toEqual(before)
+  expect(damageOf(owner)).toEqual([])
+  const stored = await Promise.all(places.map((seq) => ground.soon(ground.bus.logs.get(logName(0), seq, 1_000))))
+  expect(new Set(stored.map((message) => checkOf(message!))).size).toBe(2)
+})
+
+test('a log that was made anew behind what may be purged of the one before is followed from its first message: nothing is missing', async () => {
+  await ground.append(markSubject(0), ground.writer.mark(1))
+  await ground.appendSample('a', 1)
+  await ground.pass(1)
+  const { logs } = createMemoryHub({ clock: ground.clock, random: seededRandom(2) }).connect('anew')
+  await ground.soon(logs.ensure(logConfig(0, { bytesMax: 1 << 20, replicas: 1, originSeq: 100 })))
+  let current = ground.bus.logs
+  const view: Partial<LogStore> = {
+    state: (log) => current.state(log),
+    get: (log, seq, timeoutMs) => current.get(log, seq, timeoutMs),
+    consume: (log, from, onMessage, onError) => current.consume(log, from, onMessage, onError),
+  }
+  const owner = await ground.owner(view, { blocks: { flushedRecord: () => undefined, refresh: async () => {} } })
+  await ground.pass(1_000)
+  current = logs
+  await ground.pass(1_000)
+  await ground.soon(owner.readEnd())
+  const appended = logs.append(logName(0), markSubject(0), ground.writer.mark(2), { timeoutMs: 1_000 })
+  expect((await ground.soon(appended)).seq).toBe(100)
+  await ground.pass(1_000)
+  await ground.soon(owner.readEnd())
+  expect(owner.damages.map(({ kind, fromSeq, toSeq }) => `${kind} ${fromSeq}-${toSeq}`)).toEqual(['rewind 1-2'])
+  expect([owner.appliedSeq, owner.isCaughtUp]).toEqual([100, true])
 })
 
 describe('L8', () => {
