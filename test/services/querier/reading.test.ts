@@ -278,8 +278,8 @@ describe('strong reads (L20)', () => {
     isConfirmed = true
     expect((await answer).status).toBe('success')
     expect(ingester.asks.map(({ partition, minSeq }) => [partition, minSeq]).sort()).toEqual([
-      [0, 3],
-      [1, 4],
+      [0, 4],
+      [1, 5],
     ])
   })
 
