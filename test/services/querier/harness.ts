@@ -48,7 +48,7 @@ export async function metricOf({ metrics }: Harness, name: string, labels = ''):
 let startedCount = 0
 
 export async function startQuerier(
-  hub: MemoryHub,
+  hub: Pick<MemoryHub, 'connect'>,
   membership: Membership,
   changes: Partial<QuerierConfig> = {},
   objects: ObjectStore = memoryObjects(),
