@@ -77,7 +77,9 @@ export class Pipe {
   #announcedBytes = windowBytesMax
   #parts: Uint8Array[] = []
   #partsBytes = 0
-  #frames: { readonly bytes: Uint8Array; readonly lastPieceBytes: number }[] = []
+  /** Of the frame that is coming, what is not granted again: the reader has whole frames left to take. */
+  #heldBytes = 0
+  #frames: { readonly bytes: Uint8Array; readonly heldBytes: number }[] = []
   #isEnded = false
   #reader: Waiter | undefined
 
@@ -132,8 +134,8 @@ export class Pipe {
       await this.#wait('reader')
     }
     const frame = present(this.#frames.shift(), 'frame')
-    // The earlier pieces of a large frame were granted again as they came; its last piece is granted now.
-    this.#grant(frame.lastPieceBytes)
+    this.#grant(frame.heldBytes)
+    if (this.#frames.length === 0) this.#grantHeld()
     return frame.bytes
   }
 
@@ -208,14 +210,17 @@ export class Pipe {
     this.#receivedBytes += bytes
     this.#partsBytes += payload.length
     this.#parts.push(payload)
+    this.#heldBytes += bytes
     if (kind === 'part') {
-      this.#grant(bytes)
+      // A frame may be larger than the window: while it is the next one to be read, the rest of it must come.
+      if (this.#frames.length === 0) this.#grantHeld()
       return
     }
     const whole = this.#parts.length === 1 ? payload : Buffer.concat(this.#parts, this.#partsBytes)
-    this.#frames.push({ bytes: whole, lastPieceBytes: bytes })
+    this.#frames.push({ bytes: whole, heldBytes: this.#heldBytes })
     this.#parts = []
     this.#partsBytes = 0
+    this.#heldBytes = 0
     this.#wake('reader')
   }
 
@@ -242,6 +247,12 @@ export class Pipe {
     if (!(total > this.#grantedBytes)) return
     this.#grantedBytes = total
     this.#wake('writer')
+  }
+
+  #grantHeld(): void {
+    const bytes = this.#heldBytes
+    this.#heldBytes = 0
+    this.#grant(bytes)
   }
 
   #grant(bytes: number): void {

@@ -96,7 +96,8 @@ export function staleness(mutant: Mutant, read: (file: string) => string | undef
   for (const { file, name } of mutant.tests) {
     const text = read(file)
     if (text === undefined) return `${mutant.at}: ${mutant.id}: there is no ${file}`
-    if (!text.includes(name)) return `${mutant.at}: ${mutant.id}: ${file} has no test "${name}"`
+    const places = [text, ...filesIn('test/suites').map((suite) => read(suite) ?? '')]
+    if (!places.some((each) => each.includes(name))) return `${mutant.at}: ${mutant.id}: ${file} has no test "${name}"`
   }
   try {
     mutated(mutant, source)
