@@ -1,5 +1,5 @@
 // A bus of which one part behaves as the whole never would: for tests that break an outer wall to see whether the inner one holds.
-import type { Bus, KvBucket, KvEntry } from '../shared/bus/port.ts'
+import type { Bus, KvBucket, KvEntry, LogMessage } from '../shared/bus/port.ts'
 
 /** The bus with buckets as `alter` makes them of the real ones. */
 export function withBuckets(bus: Bus, alter: (bucket: KvBucket, name: string) => Partial<KvBucket>): Bus {
@@ -8,6 +8,13 @@ export function withBuckets(bus: Bus, alter: (bucket: KvBucket, name: string) =>
     return altered(inner, alter(inner, name))
   }
   return altered(bus, { bucket })
+}
+
+/** The bus whose logs deliver a message only after `before`. */
+export function withDelivery(bus: Bus, before: (message: LogMessage) => Promise<void>): Bus {
+  const consume: Bus['logs']['consume'] = (log, from, onMessage, onError) =>
+    bus.logs.consume(log, from, async (message) => before(message).then(() => onMessage(message)), onError)
+  return altered(bus, { logs: altered(bus.logs, { consume }) })
 }
 
 /** The bus whose buckets tell what they were asked to watch only after `before`, in the order of the changes. */

@@ -51,6 +51,8 @@ interface StartOptions {
   readonly view?: (bus: Bus) => Bus
   /** Its wall clock jumps by up to five minutes either way. */
   readonly jumps?: boolean
+  /** Called when it has done a step of a flush. */
+  readonly onStep?: (step: FlushStep) => void
 }
 
 export class FlushGround {
@@ -125,10 +127,8 @@ export class FlushGround {
     return this.append(batchSubject(0), this.writer.batch(samples, this.writer.session, tenant).seal())
   }
 
-  async start(
-    id: string,
-    { diesAt, hides = [], hears, view = (bus) => bus, jumps = false }: StartOptions = {},
-  ): Promise<void> {
+  async start(id: string, options: StartOptions = {}): Promise<void> {
+    const { diesAt, hides = [], hears, view = (bus: Bus) => bus, jumps = false, onStep: hearStep = () => {} } = options
     this.dead.delete(id)
     const connection = this.hub.connect(id)
     const heard = hears ?? ((message: LogMessage) => (hides.includes(message.seq) ? undefined : message))
@@ -155,6 +155,7 @@ export class FlushGround {
       flushPatienceMs: PATIENCE_MS,
     })
     const onStep = (step: FlushStep) => {
+      hearStep(step)
       reached(step)
       if (this.dead.has(id)) throw new UnavailableError('killed', `${id} was killed after ${step}`)
     }
