@@ -70,7 +70,7 @@ export class Copy {
     const names = [...new Set(tests.map(({ name }) => name))]
     const pattern = names.map((name) => name.replace(/[\\^$.*+?()[\]{}|]/g, '\\$&')).join('|')
     const { code, output } = await this.vitest([
-      ...['run', '--config=test/vitest.config.ts', '--no-cache', '--bail=1', '--maxWorkers=1'],
+      ...['run', '--config=test/vitest.config.ts', '--no-cache', '--no-fsModuleCache', '--bail=1', '--maxWorkers=1'],
       ...[`--testTimeout=${TEST_MS_MAX}`, '--reporter=json', `--outputFile.json=${report}`],
       ...(names.includes('') ? [] : [`--testNamePattern=${pattern}`]),
       ...files,
