@@ -1,10 +1,11 @@
-// B1, L15: what a view shows is what the bucket held at one moment, however its watch tells of changes.
+// What a view shows is what the bucket held at one moment, however its watch tells of changes (B1, L15); what is uploaded is read back (B4, L13).
 import { expect, test } from 'vitest'
 import { systemClock } from '../../../shared/base/clock.ts'
 import { systemRandom } from '../../../shared/base/random.ts'
 import { openBlocks } from '../../../shared/blocks/open.ts'
 import { createMemoryHub } from '../../../shared/bus/memory-bus.ts'
 import { memoryObjects } from '../../../shared/objects/memory-objects.ts'
+import type { ObjectStore } from '../../../shared/objects/port.ts'
 import { silentLog } from '../../../shared/telemetry/log.ts'
 import { withBuckets } from '../../altered-bus.ts'
 import { until } from '../../suites/bus-ground.ts'
@@ -41,4 +42,23 @@ test('B1, L15: a watch that is behind tells of flushed.0 before the manifest: no
   expect(listed()).toBe(1)
   reader.close()
   writer.close()
+})
+
+test('B4, L13: a store that keeps other bytes than it was given is noticed when a block is uploaded', async () => {
+  const hub = createMemoryHub({ clock: systemClock, random: systemRandom })
+  const store = memoryObjects()
+  const rotting: ObjectStore = {
+    ...store,
+    async create(name, bytes, { readBack, ...call }) {
+      const info = await store.create(name, bytes, call)
+      store.damage(name)
+      return readBack ? store.create(name, bytes, { ...call, readBack }) : info
+    },
+  }
+  const deps = { clock: systemClock, random: systemRandom, log: silentLog }
+  const blocks = await openBlocks({ ...deps, bus: hub.connect('writer'), objects: rotting })
+  const files = [{ name: 'meta.json', bytes: Buffer.from('{"ulid":"01ARZ3NDEKTSV4RRFFQ69G5FAV"}') }]
+  const uploading = blocks.uploadBlock('acme', { ulid: '01ARZ3NDEKTSV4RRFFQ69G5FAV', files })
+  await expect(uploading).rejects.toMatchObject({ kind: 'corrupt' })
+  blocks.close()
 })

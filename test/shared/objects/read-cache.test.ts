@@ -148,6 +148,30 @@ test('C2: a folder serves the next run, keeps its bound, and what rots in it is 
   await cache.close()
 })
 
+test('C2: what a folder kept of an object is not taken for another that came under its name', async () => {
+  const directory = { path: path.join(folder, 'renamed'), bytesMax: 64 << 20 }
+  const store = memoryObjects()
+  for (const seed of [1, 2]) {
+    const bytes = noise(1_000, seed)
+    await store.create('t/0', bytes, call)
+    const cache = cachedObjects(store, { memoryBytesMax: 0, directory })
+    expect(Buffer.from(await cache.read('t/0', { start: 0, end: 1_000 }, call)).equals(bytes)).toBe(true)
+    await cache.close()
+    await store.delete('t/0', call)
+  }
+})
+
+test('C2: nor is what is kept in memory, once it was deleted through this cache', async () => {
+  const store = memoryObjects()
+  const cache = cachedObjects(store, { memoryBytesMax: 64 << 20 })
+  for (const seed of [1, 2]) {
+    const bytes = noise(1_000, seed)
+    await cache.create('t/0', bytes, call)
+    expect(Buffer.from(await cache.read('t/0', { start: 0, end: 1_000 }, call)).equals(bytes)).toBe(true)
+    await cache.delete('t/0', call)
+  }
+})
+
 test('C3: many readers of one piece cause one load; an error is nobody’s later', async () => {
   let reads = 0
   let fails = true
