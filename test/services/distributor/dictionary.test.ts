@@ -12,7 +12,11 @@ const find = (dictionary: Dictionary, tenant: number, text: string, previous = N
   dictionary.find(tenant, region(text), 0, region(text).length, previous)
 
 test('X1: every series finds its own ref, whatever was asked before it, as a map would', () => {
-  const text = fc.string({ minLength: 1, maxLength: 12 })
+  // Few that come again and again, in any order: those are the ones that are foreseen, rightly or not.
+  const text = fc.oneof(
+    { weight: 4, arbitrary: fc.constantFrom('a', 'b', 'ab', 'ba') },
+    fc.string({ minLength: 1, maxLength: 12 }),
+  )
   const visit = fc.record({ tenant: fc.nat(2), text, isPredicted: fc.boolean() })
   fc.assert(
     fc.property(fc.array(visit, { maxLength: 300 }), (visits) => {

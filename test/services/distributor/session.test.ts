@@ -103,6 +103,15 @@ test('L1: a batch names its session, mark, counter and the newest batch that is 
   expect(decodeLogBatch(filled(session, [1]).seal())).toMatchObject({ counter: 2, lastCounter: 1, lastSeq: 41 })
 })
 
+test('L1: of two batches that were stored in another order than they were sealed the later one is named', () => {
+  const session = world().session(7)
+  const [first, second] = [filled(session, [1]), filled(session, [2])]
+  for (const batch of [first, second]) batch.seal()
+  session.markStored(second, 41)
+  session.markStored(first, 42)
+  expect(decodeLogBatch(filled(session, [1]).seal())).toMatchObject({ counter: 3, lastCounter: 2, lastSeq: 41 })
+})
+
 test('L4: a batch that is encoded again under a newer mark defines everything again', () => {
   const { session } = world()
   const old = session(1)

@@ -1,0 +1,201 @@
+// One batch after the other on its way into a partition's log: what is appended, repeated, written again, and when it counts.
+import { beforeEach, describe, expect, it } from 'vitest'
+import { distributorSettings } from '../../../services/distributor/config.ts'
+import { Dictionary, NONE } from '../../../services/distributor/dictionary.ts'
+import { PartitionWriter } from '../../../services/distributor/partition-writer.ts'
+import { writerMetrics } from '../../../services/distributor/writer-metrics.ts'
+import { systemClock } from '../../../shared/base/clock.ts'
+import { seededRandom } from '../../../shared/base/random.ts'
+import { createMemoryHub, type MemoryHub } from '../../../shared/bus/memory-bus.ts'
+import type { Bus } from '../../../shared/bus/port.ts'
+import { defaultsOf } from '../../../shared/config/settings.ts'
+import { encodeMark, logConfig, logName, markSubject } from '../../../shared/contracts/log.ts'
+import { createMetrics } from '../../../shared/telemetry/metrics.ts'
+import { decodeLogBatch } from '../../../shared/wire/log-batch.ts'
+
+const config = defaultsOf(distributorSettings, { lingerMs: 1, appendTimeoutMs: 50, pushTimeoutMs: 10_000 })
+
+let hub: MemoryHub
+let bus: Bus
+let dictionary: Dictionary
+let appendCount: number
+/** The most appends that were under way at once. */
+let atOnceMax: number
+
+beforeEach(async () => {
+  hub = createMemoryHub({ clock: systemClock, random: seededRandom(1) })
+  bus = hub.connect('test')
+  dictionary = new Dictionary()
+  appendCount = 0
+  atOnceMax = 0
+  await bus.logs.ensure(logConfig(0, { bytesMax: 1 << 24, replicas: 1 }))
+})
+
+const nameOf = (number: number) => `nonce-${number}`
+const mark = async (number: number) => {
+  const payload = encodeMark({ number, writer: 'test', nonce: nameOf(number) })
+  return (await bus.logs.append(logName(0), markSubject(0), payload, { timeoutMs: 1_000 })).seq
+}
+
+/** A writer whose appends are counted. */
+function writerOf(): PartitionWriter {
+  let underWay = 0
+  const own = hub.connect('distributor')
+  const append: Bus['logs']['append'] = async (...args) => {
+    appendCount++
+    atOnceMax = Math.max(atOnceMax, ++underWay)
+    try {
+      return await own.logs.append(...args)
+    } finally {
+      underWay--
+    }
+  }
+  const { state, get, lastPerSubject, purge, consume, ensure } = own.logs
+  const logs = { state, get, lastPerSubject, purge, consume, ensure, append }
+  const watched = { ...own, clock: systemClock, logs } as unknown as Bus
+  const metrics = writerMetrics(createMetrics())
+  return new PartitionWriter(0, {
+    ...{ bus: watched, clock: systemClock, random: seededRandom(2), config, metrics },
+    without: new Set<string>(),
+  })
+}
+
+function refOf(name: string, within = dictionary): number {
+  const bytes = Buffer.from(name)
+  const tenant = within.intern('acme')
+  const found = within.find(tenant, bytes, 0, bytes.length, NONE)
+  if (found !== NONE) return found
+  const region = { bytes, start: 0, end: bytes.length }
+  return within.add(tenant, region, { labels: ['__name__', name], hash: 1, partition: 0 }, NONE)
+}
+
+/** Pushes one sample; resolves with its place when it is acknowledged. */
+function push(writer: PartitionWriter, name = 'a', within = dictionary): Promise<number | undefined> {
+  writer.begin()
+  writer.float(within, refOf(name, within), 1_000, new Uint32Array(2), 0, 0)
+  return writer.commit()
+}
+
+/** What stands in the log: marks as `M1`, batches as epoch and session. */
+async function standing(): Promise<{ seq: number; epoch: number; session: string }[]> {
+  const { lastSeq } = await bus.logs.state(logName(0))
+  const batches: { seq: number; epoch: number; session: string }[] = []
+  for (let seq = 1; seq <= lastSeq; seq++) {
+    const message = (await bus.logs.get(logName(0), seq, 1_000))!
+    if (message.subject === markSubject(0)) continue
+    const { epoch, nonce, session } = decodeLogBatch(message.payload)
+    expect(nonce).toBe(nameOf(epoch))
+    batches.push({ seq, epoch, session: Buffer.from(session).toString('hex') })
+  }
+  return batches
+}
+
+describe('L5: when a batch counts', () => {
+  it('W1: one that lies behind the mark after next is written again under the newest mark, and only that counts', async () => {
+    await mark(1)
+    const writer = writerOf()
+    await writer.refresh()
+    for (const number of [2, 3]) await mark(number) // of which the writer has not heard
+    const seq = await push(writer)
+    const batches = await standing()
+    expect(batches.map(({ epoch }) => epoch)).toEqual([1, 3])
+    expect(seq).toBe(batches[1]!.seq)
+    expect(batches[0]!.session).not.toBe(batches[1]!.session)
+  })
+
+  it('nothing is written before a mark is known', async () => {
+    const writer = writerOf()
+    expect(writer.refusal()).toMatchObject({ kind: 'unavailable', code: 'err-carillon-no-mark' })
+    await mark(1)
+    await writer.refresh()
+    expect(writer.refusal()).toBeUndefined()
+  })
+})
+
+describe('L4: an append without an answer', () => {
+  it('W2: is repeated with the same message id, so that the batch stands in the log once', async () => {
+    await mark(1)
+    const writer = writerOf()
+    await writer.refresh()
+    hub.faults.onAppend = () => (appendCount === 1 ? 'store-but-lose-ack' : undefined)
+    const seq = await push(writer)
+    expect(appendCount).toBe(2)
+    expect(await standing()).toMatchObject([{ seq, epoch: 1 }])
+  })
+
+  it('is not repeated once a newer mark is known: its samples are encoded again', async () => {
+    await mark(1)
+    const writer = writerOf()
+    await writer.refresh()
+    hub.faults.onAppend = ({ subject }) => {
+      return subject !== markSubject(0) && appendCount <= 2 ? 'drop-before-store' : undefined
+    }
+    const pushing = push(writer)
+    await expect.poll(() => appendCount).toBeGreaterThan(1)
+    await mark(2)
+    await writer.refresh()
+    const seq = await pushing
+    expect(await standing()).toMatchObject([{ seq, epoch: 2 }])
+  })
+})
+
+describe('L1: a session', () => {
+  beforeEach(() => mark(1))
+
+  it('goes on from batch to batch, and ends with its mark', async () => {
+    const writer = writerOf()
+    await writer.refresh()
+    for (let i = 0; i < 2; i++) await push(writer)
+    await mark(2)
+    await writer.refresh()
+    await push(writer)
+    const sessions = (await standing()).map(({ session }) => session)
+    expect(sessions[1]).toBe(sessions[0])
+    expect(sessions[2]).not.toBe(sessions[0])
+    expect((await standing()).map(({ epoch }) => epoch)).toEqual([1, 1, 2])
+  })
+
+  it('X2: ends with its dictionary: numbers of another mean other series', async () => {
+    const writer = writerOf()
+    await writer.refresh()
+    await push(writer, 'a')
+    await push(writer, 'b', new Dictionary())
+    const sessions = (await standing()).map(({ session }) => session)
+    expect(new Set(sessions).size).toBe(2)
+  })
+
+  it('an older mark that is heard later changes nothing', async () => {
+    const writer = writerOf()
+    writer.hearMark({ number: 3, writer: 'test', nonce: nameOf(3) })
+    writer.hearMark({ number: 2, writer: 'test', nonce: nameOf(2) })
+    expect(writer.mark!.number).toBe(3)
+  })
+})
+
+describe('bounds', () => {
+  it('L7: what was appended since the log was read is counted, and refused above the share that batches may fill', async () => {
+    await mark(1)
+    const writer = writerOf()
+    await writer.refresh()
+    writer.logBytesMax = 10_000
+    writer.logBytes = 10_000 * config.logFullRatio - 1
+    expect(writer.refusal()).toBeUndefined()
+    await push(writer)
+    expect(writer.refusal()).toMatchObject({ kind: 'unavailable', code: 'err-carillon-log-full' })
+  })
+
+  it('W3: at most batchesInFlightMax appends are under way; what comes meanwhile is grouped', async () => {
+    await mark(1)
+    hub.faults.appendDelayMs = { minMs: 15, maxMs: 20 }
+    const writer = writerOf()
+    await writer.refresh()
+    const pushes: Promise<number | undefined>[] = []
+    for (let i = 0; i < 20; i++) {
+      pushes.push(push(writer, `series-${i}`))
+      await new Promise((resolve) => setTimeout(resolve, 2))
+    }
+    await Promise.all(pushes)
+    expect(atOnceMax).toBe(config.batchesInFlightMax)
+    expect(appendCount).toBeLessThan(20)
+  })
+})

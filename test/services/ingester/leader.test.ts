@@ -1,0 +1,216 @@
+// Leaders and the marks that they write (L8), each against a log that others write as well.
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { ingesterSettings } from '../../../services/ingester/config.ts'
+import { type LeaderDeps, leadPartition } from '../../../services/ingester/leader.ts'
+import { Owner } from '../../../services/ingester/owner.ts'
+import { ownerMetrics } from '../../../services/ingester/owner-metrics.ts'
+import { seededRandom } from '../../../shared/base/random.ts'
+import { createMemoryHub, type MemoryHub } from '../../../shared/bus/memory-bus.ts'
+import type { Bus, KvBucket } from '../../../shared/bus/port.ts'
+import { keyFor } from '../../../shared/bus/record.ts'
+import { defaultsOf } from '../../../shared/config/settings.ts'
+import type { Flushed } from '../../../shared/contracts/blocks.ts'
+import { decodeMark, logConfig, logName, markRecord, markSubject } from '../../../shared/contracts/log.ts'
+import { silentLog } from '../../../shared/telemetry/log.ts'
+import { createMetrics } from '../../../shared/telemetry/metrics.ts'
+import { StringTable } from '../../../shared/tsdb/head/string-table.ts'
+import { withDelivery } from '../../altered-bus.ts'
+import { VirtualClock } from '../../sim/virtual-clock.ts'
+
+const config = defaultsOf(ingesterSettings, { segmentMinMs: 1_000, segmentMs: 5_000 })
+let clock: VirtualClock
+let hub: MemoryHub
+let bus: Bus
+let bucket: KvBucket
+let isOver: boolean
+
+beforeEach(async () => {
+  clock = new VirtualClock()
+  hub = createMemoryHub({ clock, random: seededRandom(1) })
+  bus = hub.connect('test')
+  isOver = false
+  void clock.run(() => isOver, Number.POSITIVE_INFINITY)
+  bucket = await soon(bus.bucket('log'))
+  await soon(bus.logs.ensure(logConfig(0, { bytesMax: 1 << 20, replicas: 1 })))
+})
+afterEach(() => {
+  isOver = true
+})
+
+async function soon<T>(promise: Promise<T>): Promise<T> {
+  let isSettled = false
+  const settled = () => {
+    isSettled = true
+  }
+  promise.then(settled, settled)
+  await clock.run(() => isSettled, clock.monotonic() + 60_000)
+  return promise
+}
+const pass = (ms: number) => soon(new Promise<void>((resolve) => void clock.after(ms, resolve)))
+
+interface Leader {
+  readonly owner: Owner
+  /** Marks that it says it has written. */
+  readonly written: () => number
+  lead(): Promise<void>
+}
+
+async function leader(id: string, { alter = (own: Bus) => own, flushed = undefined as Flushed | undefined } = {}) {
+  const own = alter(hub.connect(id))
+  let writtenCount = 0
+  const counted = ownerMetrics(createMetrics())
+  const metrics = { ...counted, marks: { ...counted.marks, inc: () => void writtenCount++ } as typeof counted.marks }
+  const owner = new Owner({
+    ...{ partition: 0, id, bus: own, bucket, clock, log: silentLog, config, metrics },
+    strings: new StringTable(),
+    without: new Set<string>(),
+  })
+  const deps: LeaderDeps = {
+    ...{
+      bus: own,
+      bucket,
+      clock,
+      random: seededRandom(id.length + id.charCodeAt(1)),
+      log: silentLog,
+      config,
+      metrics,
+      id,
+    },
+    ...(flushed && { blocks: { flushedRecord: () => flushed } }),
+  }
+  const made: Leader = { owner, written: () => writtenCount, lead: () => soon(leadPartition(owner, deps)) }
+  return made
+}
+
+async function started(id: string, options?: Parameters<typeof leader>[1]): Promise<Leader> {
+  const made = await leader(id, options)
+  await soon(made.owner.start())
+  await pass(100)
+  return made
+}
+
+/** The numbers of the marks that stand in the log, in order. */
+async function marks(): Promise<number[]> {
+  const { lastSeq } = await soon(bus.logs.state(logName(0)))
+  const numbers: number[] = []
+  for (let seq = 1; seq <= lastSeq; seq++) {
+    const message = (await soon(bus.logs.get(logName(0), seq, 1_000)))!
+    if (message.subject === markSubject(0)) numbers.push(decodeMark(message.payload).number)
+  }
+  return numbers
+}
+
+describe('L8: the number of a mark', () => {
+  it('is one above the newest, and stands in the bucket', async () => {
+    const { lead, owner } = await started('i1')
+    await lead()
+    await pass(100)
+    expect(await marks()).toEqual([1])
+    expect(Buffer.from((await soon(bucket.get(keyFor(markRecord, { partition: 0 }))))!.value!).toString()).toBe('1')
+    owner.wantsMark = true
+    await pass(config.segmentMinMs)
+    await soon(owner.readEnd())
+    await lead()
+    expect(await marks()).toEqual([1, 2])
+  })
+
+  it('is above one that only the bucket remembers: a log that lost its end would accept it again', async () => {
+    await soon(bucket.put(keyFor(markRecord, { partition: 0 }), Buffer.from('7')))
+    const { lead } = await started('i1')
+    await lead()
+    expect(await marks()).toEqual([8])
+  })
+
+  it('is none while what the bucket remembers is of a newer version', async () => {
+    await soon(bucket.put(keyFor(markRecord, { partition: 0 }), Buffer.from('{"v":2,"number":7}')))
+    const { lead } = await started('i1')
+    await lead()
+    expect(await marks()).toEqual([])
+  })
+
+  it('goes by the log where what the bucket remembers is junk', async () => {
+    await soon(bucket.put(keyFor(markRecord, { partition: 0 }), Buffer.from('junk')))
+    const { lead } = await started('i1')
+    await lead()
+    await pass(100)
+    await lead()
+    expect(await marks()).toEqual([1])
+  })
+
+  it('is above what is flushed', async () => {
+    const flushed = { segment: 9, mark: { seq: 1, nonce: 'n', incarnation: 'of another log' }, digests: {} }
+    const { lead } = await started('i1', { flushed })
+    await lead()
+    expect(await marks()).toEqual([10])
+  })
+})
+
+describe('E1, E2: of two leaders', () => {
+  it('that write at once one wins, and the other knows that it has not', async () => {
+    const [one, two] = [await started('i1'), await started('i2')]
+    await soon(Promise.all([one.lead(), two.lead()]))
+    expect(await marks()).toEqual([1])
+    expect(one.written() + two.written()).toBe(1)
+  })
+
+  it('the one that has not applied what the other wrote writes nothing in its place', async () => {
+    const one = await started('i1')
+    let stalled: Promise<void> | undefined
+    const two = await started('i2', { alter: (own) => withDelivery(own, async () => stalled) })
+    stalled = new Promise(() => {})
+    await one.lead()
+    await two.lead()
+    expect(await marks()).toEqual([1])
+    expect(two.written()).toBe(0)
+  })
+
+  it('one whose answer was lost reads back that it has won', async () => {
+    const one = await started('i1')
+    hub.faults.storeButLoseAck = 1
+    await one.lead()
+    hub.faults.storeButLoseAck = 0
+    expect(one.written()).toBe(1)
+    expect(await marks()).toEqual([1])
+  })
+})
+
+describe('E1: a leader waits', () => {
+  it('until it has caught up', async () => {
+    const { lead } = await leader('i1')
+    await lead()
+    expect(await marks()).toEqual([])
+  })
+
+  it('for segment-min since it saw the last mark, whatever is asked of it', async () => {
+    const { lead, owner } = await started('i1')
+    await lead()
+    await pass(100)
+    owner.wantsMark = true
+    owner.state.segmentBytes = config.segmentBytesMax
+    const ageMs = () => clock.monotonic() - owner.markSeenMs
+    let tries = 0
+    while (ageMs() < config.segmentMinMs) {
+      await lead()
+      if (ageMs() < config.segmentMinMs) expect(await marks(), `${ageMs()} ms after the last`).toEqual([1])
+      tries++
+      await pass(100)
+      await soon(owner.readEnd())
+    }
+    expect(tries).toBeGreaterThan(0)
+    await lead()
+    expect(await marks()).toEqual([1, 2])
+  })
+
+  it('but answers what is no mark with a mark at once: nothing is acknowledged until then', async () => {
+    const { lead, owner } = await started('i1')
+    await lead()
+    await pass(100)
+    await soon(bus.logs.append(logName(0), markSubject(0), Buffer.from('junk'), { timeoutMs: 1_000 }))
+    await pass(100)
+    await soon(owner.readEnd())
+    await lead()
+    const { lastSeq } = await soon(bus.logs.state(logName(0)))
+    const newest = (await soon(bus.logs.get(logName(0), lastSeq, 1_000)))!
+    expect(decodeMark(newest.payload).number).toBe(2)
+  })
+})
