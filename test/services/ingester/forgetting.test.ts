@@ -172,3 +172,23 @@ test('P4: a walk over series goes on with what is left of them after a compactio
   cursor.close()
   expect(walked).toEqual(['a0', 'a1', 'a2', ...Array.from({ length: 49 }, (_, n) => `a${4 * n + 4}`)])
 })
+
+test('P4: a series that a session still names keeps its number, whatever is forgotten around it', () => {
+  const state = freshState(new StringTable())
+  const log = new LogWriter()
+  const nameOf = (i: number) => `series_${i}`
+  const all = Array.from({ length: 300 }, (_, i) => i)
+  state.applyMark(1, log.mark(1))
+  const unnamed = log.batch(all.map((i) => [`gone_${i}`, 1, 1]))
+  state.applyBatch(2, unnamed.seal())
+  state.applyMark(3, log.mark(2))
+  const session = log.session!
+  const batch = log.batch(all.map((i) => [nameOf(i), 2, i]))
+  state.applyBatch(4, batch.seal())
+  session.markStored(batch, 4)
+  state.applyMark(5, log.mark(3))
+  state.dropSegments(2) // nothing is held of any series; those of the last session are named yet
+  const late = log.batch([[nameOf(150), 3, 7]], session) // defines nothing
+  state.applyBatch(6, late.seal())
+  expect(answer(state, '.+')).toEqual([`__name__=${nameOf(150)} 3=7`])
+})

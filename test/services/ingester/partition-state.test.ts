@@ -2,6 +2,7 @@
 import fc from 'fast-check'
 import { beforeEach, expect, test } from 'vitest'
 import { PartitionState } from '../../../services/ingester/partition-state.ts'
+import { SessionDictionary } from '../../../services/ingester/session-dictionary.ts'
 import { SampleColumns } from '../../../shared/tsdb/columns.ts'
 import { StringTable } from '../../../shared/tsdb/head/string-table.ts'
 import { LogWriter, TENANT } from './log-writer.ts'
@@ -66,11 +67,11 @@ test('L10: every bit that flips in a stored batch is noticed, and nothing of tha
     const state = freshState()
     damage = []
     state.applyMark(1, mark)
-    const flipped = payload.slice()
+    const flipped = Uint8Array.from(payload) // not slice(): of a Buffer that is no copy
     flipped[bit >> 3]! ^= 1 << (bit & 7)
     state.applyBatch(2, flipped)
-    if (bit >> 3 === 3) continue // the flags byte is outside the checksum and has no meaning yet
-    expect(damage, `bit ${bit}`).toEqual(['bad-checksum@2'])
+    const isVersion = bit >> 3 === 2 || bit >> 3 === 3 // version and flags stand outside the checksum
+    expect(damage, `bit ${bit}`).toEqual([isVersion ? 'newer-version@2' : 'bad-checksum@2'])
     expect(samplesOf(state)).toEqual([])
   }
 })
@@ -176,4 +177,64 @@ test('L10: junk instead of a mark or batch is damage and harms nothing else', ()
   state.applyBatch(5, writer.batch([['a', 1, 1]]).seal())
   expect(damage).toEqual(['bad-checksum@2', 'bad-mark@3', 'bad-mark@4'])
   expect(samplesOf(state)).toEqual(['a@1=1'])
+})
+
+test.each([0, -1, 1.5, 2 ** 53, '7', null])('L8: a mark with the number %s is none', (number) => {
+  const state = freshState()
+  state.applyMark(1, writer.mark(1))
+  state.applyMark(2, Buffer.from(JSON.stringify({ v: 1, number, writer: 'x', nonce: 'n' })))
+  expect(damage).toEqual(['bad-mark@2'])
+  expect(state.segment).toBe(1)
+})
+
+test('L8, L10: a mark whose number does not rise is damage, and changes nothing', () => {
+  const state = freshState()
+  state.applyMark(1, writer.mark(3))
+  const batch = writer.batch([['a', 1, 1]])
+  state.applyMark(2, writer.mark(3))
+  state.applyMark(3, writer.mark(2))
+  state.applyBatch(4, batch.seal())
+  expect(damage).toEqual(['bad-mark@2', 'bad-mark@3'])
+  expect([state.segment, state.segments()]).toEqual([3, [3]])
+})
+
+test('L10: marks that are missing are named, one for each segment that lacks its beginning', () => {
+  const segments: number[] = []
+  const state = new PartitionState({
+    strings: new StringTable(),
+    onDamage: (kind, seq, _, segment) => {
+      damage.push(`${kind}@${seq}`)
+      segments.push(segment)
+    },
+    onSkipped: () => {},
+    isForgetful: false,
+  })
+  state.applyMark(1, writer.mark(1))
+  state.applyMark(2, writer.mark(4))
+  expect(damage).toEqual(['bad-mark@2', 'bad-mark@2'])
+  expect(segments).toEqual([2, 3])
+  expect(state.segment).toBe(4)
+})
+
+test('L9: what is delivered again lies in the segment in which it lay, and never in one that was dropped', () => {
+  const state = freshState()
+  const first = writer.mark(1)
+  state.applyMark(1, first)
+  const bytes = writer.batch([['a', 1, 1]]).seal()
+  state.applyBatch(2, bytes)
+  state.applyMark(3, writer.mark(2))
+  const digest = state.digest(1)
+  state.applyBatch(2, bytes)
+  expect([state.segments(), state.digest(1)]).toEqual([[1], digest])
+  state.dropSegments(1)
+  state.applyBatch(2, bytes)
+  expect(state.segments().filter((segment) => segment <= 1)).toEqual([])
+})
+
+test('L2: the first definition of an id stays, also when another comes from another owner', () => {
+  const head = freshState().head(TENANT)
+  const dictionary = new SessionDictionary(1)
+  dictionary.define(7, head, 3)
+  dictionary.define(7, head, 4)
+  expect(dictionary.refs[7]).toBe(3)
 })
