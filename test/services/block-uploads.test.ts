@@ -316,7 +316,7 @@ describe('an upload', () => {
 // ---- what is refused ----
 
 const flipped = (bytes: Uint8Array, at: number): Uint8Array => {
-  const copy = bytes.slice()
+  const copy = Uint8Array.from(bytes)
   copy[at]! ^= 0x10
   return copy
 }

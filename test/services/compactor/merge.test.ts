@@ -158,7 +158,7 @@ describe('damage', () => {
   it('names the source that it found it in', async () => {
     const blocks = await written([one({ a: '1' }, ramp(t0, 100)), one({ a: '1' }, ramp(t0 + 1, 100))])
     const bad = blocks[1]!
-    const chunks = bad.files.get('chunks/000001')!.slice()
+    const chunks = Uint8Array.from(bad.files.get('chunks/000001')!)
     chunks[40]! ^= 1
     bad.files.set('chunks/000001', chunks)
     await expect(mergeInMemory(blocks)).rejects.toMatchObject({

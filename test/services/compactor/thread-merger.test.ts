@@ -63,7 +63,7 @@ describe('a merge in a thread', () => {
   it('S2: says which source is damaged', async () => {
     const blocks = await Promise.all([writeBlock(block(0)), writeBlock(block(1), 2)])
     const bad = blocks[1]!
-    const index = bad.files.get('index')!.slice()
+    const index = Uint8Array.from(bad.files.get('index')!)
     index[index.length - 60]! ^= 1
     bad.files.set('index', index)
     const { io, job } = given(blocks)

@@ -45,7 +45,7 @@ describe('a request of a remote reader', () => {
     )
     for (let at = 0; at < good.length; at++) {
       for (const byte of [0, 1, 0x7f, 0x80, 0xff]) {
-        const bytes = good.slice()
+        const bytes = Uint8Array.from(good)
         bytes[at] = byte
         try {
           decodeReadRequest(bytes, { queriesMax: 10 })

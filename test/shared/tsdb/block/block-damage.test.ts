@@ -72,7 +72,7 @@ describe.each(['ours', 'foreign'])('a block, %s', async (kind) => {
   test.each([...block.bytes.keys()])('a flipped bit in %s', async (file) => {
     const good = block.bytes.get(file)!
     for (let at = 0; at < good.length; at++) {
-      const bad = good.slice()
+      const bad = Uint8Array.from(good)
       bad[at]! ^= 1 << (at % 8)
       await expectFound(block, new Map(block.bytes).set(file, bad), block.meta, wanted)
     }
@@ -95,7 +95,7 @@ test('a bit that turns after the block was opened', async () => {
   const good = block.bytes.get('index')!
   let found = 0
   for (let at = 0; at < good.length; at++) {
-    const bytes = new Map(block.bytes).set('index', good.slice())
+    const bytes = new Map(block.bytes).set('index', Uint8Array.from(good))
     const reader = await BlockReader.open(memoryFiles(bytes), block.meta)
     bytes.get('index')![at]! ^= 1 << (at % 8)
     try {
