@@ -72,6 +72,31 @@ test('L18: an answer that is half given when its segment leaves memory ends with
   await expect(rest()).rejects.toMatchObject({ code: 'err-carillon-dropped' })
 })
 
+test('L20: a strong read is answered when what it waits for is applied, and only in the life of the log that it means', async () => {
+  await ground.mark(1)
+  await ground.batch([['a', START_MS, 1]])
+  let stalled: Promise<void> | undefined
+  await ground.start('i1', { view: (bus) => withDelivery(bus, async () => stalled) })
+  await ground.until(() => ground.owner('i1').isCaughtUp, 'caught up')
+  const { incarnation } = ground.owner('i1')
+  const bus = ground.hub.connect('asker')
+  const asked = { ...place, ...always, watermark: 0, selectors: [], limit: 0 }
+  const names = (over: object) => ground.soon(ask(bus, labelNames, { id: 'i1' }, { ...asked, ...over }, {}))
+  let goOn = () => {}
+  stalled = new Promise((resolve) => {
+    goOn = resolve
+  })
+  const seq = await ground.batch([['b', START_MS, 1]])
+  await expect(names({ minSeq: seq, incarnation, waitMs: 100 })).rejects.toMatchObject({
+    code: 'err-carillon-owner-behind',
+  })
+  goOn()
+  expect((await names({ minSeq: seq, incarnation, waitMs: 1_000 })).stamp.appliedSeq).toBe(seq)
+  await expect(names({ minSeq: seq, incarnation: 'before', waitMs: 100 })).rejects.toMatchObject({
+    code: 'err-carillon-owner-behind',
+  })
+})
+
 test('U3: a segment into which another owner has filled something while it was read is not listed', async () => {
   const strings = new StringTable()
   const state = new PartitionState({ strings, onDamage: () => {}, onSkipped: () => {}, isForgetful: false })

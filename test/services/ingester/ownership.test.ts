@@ -1,0 +1,139 @@
+// When a partition is given away, and what an ingester says that it serves: by a ring that a test turns as it wants.
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { Owner } from '../../../services/ingester/owner.ts'
+import { Ownership } from '../../../services/ingester/ownership.ts'
+import { Lanes } from '../../../shared/base/lanes.ts'
+import type { LogStore } from '../../../shared/bus/port.ts'
+import { logConfig, logName, markSubject } from '../../../shared/contracts/log.ts'
+import type { MemberState } from '../../../shared/contracts/member.ts'
+import type { Member, Membership } from '../../../shared/membership/membership.ts'
+import { silentLog } from '../../../shared/telemetry/log.ts'
+import { StringTable } from '../../../shared/tsdb/head/string-table.ts'
+import { changed } from './flush-ground.ts'
+import { OwnerGround } from './owner-ground.ts'
+
+let ground: OwnerGround
+beforeEach(async () => {
+  ground = new OwnerGround()
+  await ground.open()
+})
+afterEach(() => ground.close())
+
+interface Ring {
+  owners: string[][]
+  holders: string[]
+  /** Who lived a moment ago. */
+  fresh: string[]
+}
+
+/** The ingester i1, and what it has told. */
+function ingesterIn(ring: Ring, viewOf: (partition: number) => Partial<LogStore> = () => ({})) {
+  const told = { holds: [] as readonly number[], states: [] as MemberState[] }
+  const membership = {
+    partitionCount: () => ring.owners.length,
+    owners: (partition: number) => ring.owners[partition]!,
+    holders: () => ring.holders,
+    members: () => ring.fresh.map((id) => ({ id, isFresh: true }) as Member),
+    setHolds: (holds: readonly number[]) => Object.assign(told, { holds }),
+    setDamage: () => {},
+    setState: async (state: MemberState) => void told.states.push(state),
+  } as unknown as Membership
+  const { bus, clock, config, bucket, metrics } = ground
+  const makeOwner = (partition: number) =>
+    new Owner({
+      ...{ partition, id: 'i1', bus: changed(bus, viewOf(partition)), bucket, clock, log: silentLog, config, metrics },
+      ...{ strings: new StringTable(), without: new Set<string>() },
+    })
+  const lanes = new Lanes({ clock, onFailure: () => {} })
+  const ownership = new Ownership({ id: 'i1', bus, clock, config, log: silentLog, membership, lanes, makeOwner })
+  /** As the ingester does, for so long. */
+  const goOn = async (ms: number) => {
+    const untilMs = clock.monotonic() + ms
+    while (clock.monotonic() < untilMs) {
+      await ground.soon(ownership.follow())
+      await Promise.all(ownership.owners().map((owner) => ground.soon(owner.readEnd())))
+      await ground.soon(ownership.tell())
+      await ground.pass(100)
+    }
+  }
+  const serves = () => ownership.of(0) !== undefined
+  return { ownership, told, goOn, serves }
+}
+
+const alone = (): Ring => ({ owners: [['i1']], holders: ['i1'], fresh: ['i1', 'i2', 'i3'] })
+const mark = (partition = 0) =>
+  ground.soon(
+    ground.bus.logs.append(logName(partition), markSubject(partition), ground.writer.mark(1), { timeoutMs: 1_000 }),
+  )
+
+describe('W2, L19: a partition that goes to others is served', () => {
+  it('until all of them say that they have caught up, and a little longer', async () => {
+    await mark()
+    const ring = alone()
+    const { goOn, serves } = ingesterIn(ring)
+    await goOn(1_000)
+    ring.owners = [['i2', 'i3']]
+    await goOn(10_000)
+    expect(serves(), 'nobody else holds it').toBe(true)
+    ring.holders = ['i1', 'i2']
+    await goOn(10_000)
+    expect(serves(), 'one of two holds it').toBe(true)
+    ring.holders = ['i1', 'i2', 'i3']
+    await goOn(3_000)
+    expect(serves(), 'queriers may not have heard it yet').toBe(true)
+    await goOn(5_000)
+    expect(serves()).toBe(false)
+  })
+
+  it('while one of them, who says that it holds it, has missed its heartbeats', async () => {
+    await mark()
+    const ring = alone()
+    const { goOn, serves } = ingesterIn(ring)
+    await goOn(1_000)
+    Object.assign(ring, { owners: [['i2']], holders: ['i1', 'i2'], fresh: ['i1'] })
+    await goOn(20_000)
+    expect(serves()).toBe(true)
+    ring.fresh = ['i1', 'i2']
+    await goOn(10_000)
+    expect(serves()).toBe(false)
+  })
+
+  it('while the ring names nobody', async () => {
+    await mark()
+    const ring = alone()
+    const { goOn, serves } = ingesterIn(ring)
+    await goOn(1_000)
+    ring.owners = [[]]
+    await goOn(20_000)
+    expect(serves()).toBe(true)
+  })
+})
+
+describe('W3: an ingester says', () => {
+  it('that it serves a partition when it has a mark: a fresh log takes no batches before', async () => {
+    const { goOn, told } = ingesterIn(alone())
+    await goOn(2_000)
+    expect(told).toEqual({ holds: [], states: [] })
+    await mark()
+    await goOn(1_000)
+    expect(told).toEqual({ holds: [0], states: ['ACTIVE'] })
+  })
+
+  it('that it is ACTIVE when all that the ring gives to it has caught up', async () => {
+    await ground.soon(ground.bus.logs.ensure(logConfig(1, { bytesMax: 1 << 20, replicas: 1 })))
+    for (const partition of [0, 1]) await mark(partition)
+    let goOnWithIt = () => {}
+    const stalled = new Promise<void>((resolve) => {
+      goOnWithIt = resolve
+    })
+    const consume: LogStore['consume'] = (log, from, onMessage, onError) =>
+      ground.bus.logs.consume(log, from, (message) => stalled.then(() => onMessage(message)), onError)
+    const ring = { ...alone(), owners: [['i1'], ['i1']] }
+    const { goOn, told } = ingesterIn(ring, (partition) => (partition === 1 ? { consume } : {}))
+    await goOn(2_000)
+    expect(told).toEqual({ holds: [0], states: [] })
+    goOnWithIt()
+    await goOn(1_000)
+    expect(told).toEqual({ holds: [0, 1], states: ['ACTIVE'] })
+  })
+})
