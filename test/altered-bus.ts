@@ -1,5 +1,5 @@
 // A bus of which one part behaves as the whole never would: for tests that break an outer wall to see whether the inner one holds.
-import type { Bus, KvBucket, KvEntry, LogMessage } from '../shared/bus/port.ts'
+import type { Bus, KvBucket, KvEntry, LogMessage, LogStore } from '../shared/bus/port.ts'
 
 /** The bus with buckets as `alter` makes them of the real ones. */
 export function withBuckets(bus: Bus, alter: (bucket: KvBucket, name: string) => Partial<KvBucket>): Bus {
@@ -10,11 +10,17 @@ export function withBuckets(bus: Bus, alter: (bucket: KvBucket, name: string) =>
   return altered(bus, { bucket })
 }
 
+/** The bus with logs as `alter` makes them of the real ones. */
+export function withLogs(bus: Bus, alter: (logs: LogStore) => Partial<LogStore>): Bus {
+  return altered(bus, { logs: altered(bus.logs, alter(bus.logs)) })
+}
+
 /** The bus whose logs deliver a message only after `before`. */
 export function withDelivery(bus: Bus, before: (message: LogMessage) => Promise<void>): Bus {
-  const consume: Bus['logs']['consume'] = (log, from, onMessage, onError) =>
-    bus.logs.consume(log, from, async (message) => before(message).then(() => onMessage(message)), onError)
-  return altered(bus, { logs: altered(bus.logs, { consume }) })
+  return withLogs(bus, (logs) => ({
+    consume: (log, from, onMessage, onError) =>
+      logs.consume(log, from, async (message) => before(message).then(() => onMessage(message)), onError),
+  }))
 }
 
 /** The bus whose buckets tell what they were asked to watch only after `before`, in the order of the changes. */

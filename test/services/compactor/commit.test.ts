@@ -62,16 +62,16 @@ describe('a merge', () => {
   })
 
   it.each([
-    ['taken back', deletion(['A', 'B'], { state: 'undone', undoUntilMs: 0 })],
-    ['not over yet', deletion(['A', 'B'])],
-    ['over one source more', deletion(['A'], { undoUntilMs: 0 })],
-  ])('R3: is refused when it removed samples for a deletion that is %s by now', (_, entry) => {
+    ['taken back', deletion(['A', 'B'], { state: 'undone' })],
+    ['not being removed', deletion(['A', 'B'])],
+    ['over one source more', deletion(['A'], { state: 'removing' })],
+  ])('D12: is refused when it removed samples for a deletion that is %s by now', (_, entry) => {
     const removing = { ...replacement, applied: ['d1'] }
     expect(() => withReplacement(manifest([a, b], { deletes: [entry] }), removing)).toThrow(overtaken)
   })
 
-  it('R3: is done with a deletion whose samples it left out', () => {
-    const entry = deletion(['A', 'B', 'C'], { undoUntilMs: 0 })
+  it('D12: is done with a deletion whose samples it left out', () => {
+    const entry = deletion(['A', 'B', 'C'], { state: 'removing' })
     const made = withReplacement(manifest([a, b, c], { deletes: [entry] }), { ...replacement, applied: ['d1'] })!
     expect(made.deletes[0]!.blocks).toEqual(['C'])
   })

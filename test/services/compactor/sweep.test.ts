@@ -61,7 +61,7 @@ async function flushed(partition: number, segment: number): Promise<void> {
   const mark = { seq: 1, nonce: '', incarnation: '' }
   for (let next = blocks.flushed(partition) + 1; next <= segment; next++)
     await soon(blocks.advanceFlushed(partition, { segment: next, mark, digests: {} }))
-  await soon(blocks.refresh({ partition }, 5_000))
+  await soon(blocks.refresh(5_000))
 }
 
 async function change(make: (manifest: Manifest) => Manifest | undefined): Promise<Manifest> {

@@ -21,7 +21,7 @@ beforeEach(async () => {
 afterEach(() => ground.close())
 
 const START_MS = 1_700_000_000_000 - (1_700_000_000_000 % (2 * HOUR_MS))
-const place = { partition: 0, tenant: TENANT, minSeq: 0, incarnation: '', waitMs: 0 }
+const place = { partition: 0, tenant: TENANT, minSeq: 0, incarnation: '', waitMs: 0, manifestVersion: 0 }
 const always = { startMs: 0, endMs: 9e15 }
 
 test('L18: an owner that has not met the end of a flushed segment does not answer, though it was caught up just now', async () => {
