@@ -30,7 +30,8 @@ beforeEach(async () => {
   blocks = await soon(openBlocks({ ...deps, bus }))
   const measures = { deleted: () => {} } as unknown as CompactorMeasures
   const config = { retiredDelayMs: 10 * MINUTE_MS, orphanGraceMs: GRACE_MS }
-  sweep = new Sweep({ blocks, clock, log: silentLog, measures, config, partitionCount: () => partitionCount })
+  const now = () => clock.now()
+  sweep = new Sweep({ blocks, clock, now, log: silentLog, measures, config, partitionCount: () => partitionCount })
 })
 
 async function soon<T>(promise: Promise<T>): Promise<T> {

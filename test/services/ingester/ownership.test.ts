@@ -52,7 +52,7 @@ function ingesterIn(ring: Ring, viewOf: (partition: number) => Partial<LogStore>
     while (clock.monotonic() < untilMs) {
       await ground.soon(ownership.follow())
       await Promise.all(ownership.owners().map((owner) => ground.soon(owner.readEnd())))
-      await ground.soon(ownership.tell())
+      ownership.tell()
       await ground.pass(100)
     }
   }
