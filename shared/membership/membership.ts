@@ -246,12 +246,12 @@ export async function joinRing({
     news()
   }
 
-  /** M6: what cannot be read, or was deleted, is written over. */
+  /** M6: what cannot be read (M5), or was deleted, is written over. */
   function hearOwn(shown: Shown<'id', MemberRecord>): void {
     if (shown.revision <= own.revision) return
     own.revision = shown.revision
     if (shown.kind === 'value' && shown.value.incarnation === self.incarnation) own.isOurs = true
-    else if (own.isOurs && (shown.kind === 'value' || shown.kind === 'newer-version')) endAsTaken()
+    else if (own.isOurs && shown.kind === 'value') endAsTaken()
   }
 
   function endAsTaken(): void {
