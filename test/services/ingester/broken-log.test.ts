@@ -60,6 +60,8 @@ interface Started {
   readonly actor: RunningActor
   readonly membership: Membership
   readonly follows: () => number[]
+  /** Nothing: its process says that it is ACTIVE (W3). */
+  readonly lacks: () => Promise<readonly string[]>
 }
 
 async function start(bus: Bus): Promise<Started> {
@@ -75,7 +77,7 @@ async function start(bus: Bus): Promise<Started> {
   const made = ingester({ ...deps, config: defaultsOf(ingesterSettings, {}) })
   const actor = runActor(asMember(made, { ...deps, role: 'ingester' }), { bus, clock, random, log: silentLog })
   const follows = () => made.owners().flatMap((owner) => (owner.isCaughtUp ? [owner.partition] : []))
-  return { actor, membership, follows }
+  return { actor, membership, follows, lacks: async () => (await made.lacks?.()) ?? [] }
 }
 
 const me = ({ membership }: Started) => membership.members().find(({ id }) => id === 'i1')
@@ -95,7 +97,8 @@ test.each([
     await pass(65_000)
     expect(started.actor.state).toBe('running')
     expect(started.follows()).toEqual(whole)
-    expect(me(started)).toMatchObject({ holds: whole, state: 'ACTIVE' })
+    expect(me(started)).toMatchObject({ holds: whole })
+    expect(await started.lacks()).toEqual([])
     broken.clear()
     await pass(120_000)
     expect(me(started)?.holds, 'it is followed as soon as it answers').toEqual([0, 1, 2, 3])
@@ -121,10 +124,14 @@ test('W3: where no log answers it runs, and is not ACTIVE until one does', async
   const started = await start(without(hub.connect('i1'), broken, 'refuses'))
   await soon(started.actor.ready, 15_000)
   await pass(60_000)
-  expect(me(started)).toMatchObject({ holds: [], state: 'JOINING' })
+  expect(me(started)).toMatchObject({ holds: [] })
+  expect(await started.lacks()).toEqual(
+    [0, 1, 2, 3].map((partition) => `partition ${partition}: its log does not answer`),
+  )
   broken.clear()
   await pass(10_000)
-  expect(me(started)).toMatchObject({ holds: [0, 1, 2, 3], state: 'ACTIVE' })
+  expect(me(started)).toMatchObject({ holds: [0, 1, 2, 3] })
+  expect(await started.lacks()).toEqual([])
 })
 
 test('it stops while a log is silent', async () => {
