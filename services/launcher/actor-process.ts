@@ -92,8 +92,9 @@ export async function runActorProcess({ role, common, make }: ActorProcessOption
       onFailed: (error) => void failed.reject(error),
     })
     await Promise.race([running.ready, failed.promise])
+    tell('started', { role, id, address: actor.address?.() }, log)
     await Promise.race([becomeAble(actor, { membership, log, signal: stopping.signal }), failed.promise])
-    if (!stopping.signal.aborted) tellReady({ role, id, address: actor.address?.() }, log)
+    if (!stopping.signal.aborted) tell('ready', { role, id, address: actor.address?.() }, log)
     await Promise.race([aborted(stopping.signal), failed.promise])
     await membership.setState('LEAVING').catch((error: unknown) => log.warn({ error }, 'telling that this one leaves'))
     await actor.handOver?.()
@@ -135,10 +136,14 @@ async function becomeAble(
       .catch((error: unknown) => log.warn({ error }, 'telling that this one is active')) // the next heartbeat tells it
 }
 
-/** Tells the launcher, if there is one, and the log. */
-function tellReady(facts: { role: Role; id: string; address: string | undefined }, log: Log): void {
-  log.info({ address: facts.address }, 'started')
-  process.send?.({ type: 'ready', ...facts })
+/** Tells the launcher, if there is one, and the log: `started`, it takes questions; `ready`, it can do its work. */
+function tell(
+  type: 'started' | 'ready',
+  facts: { role: Role; id: string; address: string | undefined },
+  log: Log,
+): void {
+  log.info({ address: facts.address }, type)
+  process.send?.({ type, ...facts })
 }
 
 function listenForStop(stopping: AbortController, log: Log): void {

@@ -10,6 +10,8 @@ export interface ReadyProcess {
 }
 
 export interface ReadyFacts {
+  /** False where roles run elsewhere, so that nobody here knows whether writes and reads work. */
+  readonly isWhole: boolean
   /** URL of the first gateway, '' when there is none. */
   readonly base: string
   readonly nats: string
@@ -19,13 +21,13 @@ export interface ReadyFacts {
   readonly processes: readonly ReadyProcess[]
 }
 
-export function readyLine({ base, ...facts }: ReadyFacts): string {
+export function readyLine({ base, isWhole: _, ...facts }: ReadyFacts): string {
   const doors = base === '' ? {} : { push: pushUrl(base), query: base }
   return `${JSON.stringify({ ready: true, ...doors, ...facts, launcher: process.pid })}\n`
 }
 
 export function readyText(facts: ReadyFacts): string {
-  const { base, nats, data, durability, durabilityReason } = facts
+  const { base, nats, data, durability, durabilityReason, isWhole } = facts
   const kept = {
     'power-loss-safe': 'an acknowledged sample survives a power cut',
     'process-crash-safe': 'an acknowledged sample survives killed processes, not a power cut',
@@ -37,7 +39,7 @@ export function readyText(facts: ReadyFacts): string {
       ? ['  no gateway runs here']
       : [`  push to      ${pushUrl(base)}`, `  query        ${base}  (a Prometheus data source)`]
   return `${[
-    'carillon is ready',
+    isWhole ? 'carillon is ready' : 'carillon runs; roles that run elsewhere are waited for (/-/ready)',
     ...doors,
     `  NATS         ${nats}`,
     `  data         ${data}`,

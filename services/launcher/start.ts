@@ -188,7 +188,7 @@ function startActor({ options, nats, children, log, guard, stopping, role, index
         guard,
         onMessage(message) {
           if (isWaitingMessage(message)) say(`waiting for ${id}: ${message.lacks.join('; ')}`)
-          if (!isReadyMessage(message)) return
+          if (!isAnnouncement(message, isWhole(options) ? 'ready' : 'started')) return
           isReady = true
           const pid = supervisor.pid() ?? 0
           log.info({ child: id, pid, address: message.address }, 'ready')
@@ -239,8 +239,13 @@ function isWaitingMessage(message: unknown): message is { type: 'waiting'; lacks
   return typeof message === 'object' && message !== null && 'type' in message && message.type === 'waiting'
 }
 
-function isReadyMessage(message: unknown): message is { type: 'ready'; address?: string } {
-  return typeof message === 'object' && message !== null && 'type' in message && message.type === 'ready'
+function isAnnouncement(message: unknown, type: 'ready' | 'started'): message is { address?: string } {
+  return typeof message === 'object' && message !== null && 'type' in message && message.type === type
+}
+
+/** Whether everything that pushes and queries need runs here. Else whoever starts the rest waits for the address that we announce. */
+function isWhole({ launcher: { gateways, distributors, ingesters, queriers } }: StartOptions): boolean {
+  return [gateways, distributors, ingesters, queriers].every((count) => count > 0)
 }
 
 function announce(
@@ -261,6 +266,7 @@ function announce(
     durabilityReason: facts.durabilityReason,
     data: folder.path,
     processes: [...servers, ...actors],
+    isWhole: isWhole(options),
   }
   process.stdout.write(options.launcher.output === 'json' ? readyLine(ready) : readyText(ready))
 }

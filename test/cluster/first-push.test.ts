@@ -1,6 +1,10 @@
 // Ready means now: the first push and the first query after it are answered, at every start, however it is waited for.
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, test } from 'vitest'
+import { launch } from '../services/launcher/carillon-process.ts'
 import { until } from '../waiting.ts'
 import { ask, pushWrite, sample } from './client.ts'
 import { afterwards, cleanUpAfterEach, isSkipped, startOn, startServer } from './fault-ground.ts'
@@ -58,20 +62,52 @@ test.skipIf(isSkipped).each([
   expect((await fetch(`${system.url}/-/healthy`)).status).toBe(200)
 })
 
-test.skipIf(isSkipped)('no ready line while something is missing that runs elsewhere', async () => {
-  const server = await startServer()
-  let isReady = false
-  const starting = startOn(server, ['--queriers=0']).finally(() => {
-    isReady = true
+test.skipIf(isSkipped)('no ready line while writes do not work; whoever waits is told why', async () => {
+  const server = await startServer({ syncAlways: false })
+  const data = mkdtempSync(join(tmpdir(), 'carillon-first-'))
+  const flags = [
+    '--listen=127.0.0.1:0',
+    '--output=json',
+    `--data=${data}`,
+    `--nats=${server.url}`,
+    '--require-power-safe',
+  ]
+  const launched = launch(['start', ...flags])
+  afterwards(async () => {
+    await endProcess(launched.child)
+    rmSync(data, { recursive: true, force: true })
   })
-  starting.catch(() => {}) // awaited below
-  await sleep(6_000)
+  let isReady = false
+  launched.ready.then(
+    () => {
+      isReady = true
+    },
+    () => {},
+  )
+  await until(
+    'it is told',
+    () => launched.stderr().includes('waiting for gateway-1: writes: writes are refused'),
+    30_000,
+  )
   expect(isReady).toBe(false)
-  const querier = startActor('querier', { nats: server.url, id: 'querier-far' })
-  afterwards(() => endProcess(querier.process))
-  const system = await starting
-  await works(system.url)
 })
+
+test.skipIf(isSkipped)(
+  'a start of a part says where it is as soon as that runs, so that the rest can be started',
+  async () => {
+    const server = await startServer()
+    const system = await startOn(server, ['--queriers=0'])
+    const answer = await fetch(`${system.url}/-/ready`)
+    expect({ status: answer.status, text: await answer.text() }).toEqual({
+      status: 503,
+      text: expect.stringContaining('reads: no live querier: start one (carillon querier)'),
+    })
+    const querier = startActor('querier', { nats: server.url, id: 'querier-far' })
+    afterwards(() => endProcess(querier.process))
+    await until('it is ready', async () => (await fetch(`${system.url}/-/ready`)).ok)
+    await works(system.url)
+  },
+)
 
 async function works(url: string): Promise<void> {
   const pushed = await pushWrite(url, { series: [sample('first', 1)] })
