@@ -5,7 +5,6 @@ import { Ownership } from '../../../services/ingester/ownership.ts'
 import { Lanes } from '../../../shared/base/lanes.ts'
 import type { LogStore } from '../../../shared/bus/port.ts'
 import { logConfig, logName, markSubject } from '../../../shared/contracts/log.ts'
-import type { MemberState } from '../../../shared/contracts/member.ts'
 import type { Member, Membership } from '../../../shared/membership/membership.ts'
 import { silentLog } from '../../../shared/telemetry/log.ts'
 import { StringTable } from '../../../shared/tsdb/head/string-table.ts'
@@ -28,7 +27,7 @@ interface Ring {
 
 /** The ingester i1, and what it has told. */
 function ingesterIn(ring: Ring, viewOf: (partition: number) => Partial<LogStore> = () => ({})) {
-  const told = { holds: [] as readonly number[], states: [] as MemberState[] }
+  const told = { holds: [] as readonly number[] }
   const membership = {
     partitionCount: () => ring.owners.length,
     owners: (partition: number) => ring.owners[partition]!,
@@ -36,7 +35,6 @@ function ingesterIn(ring: Ring, viewOf: (partition: number) => Partial<LogStore>
     members: () => ring.fresh.map((id) => ({ id, isFresh: true }) as Member),
     setHolds: (holds: readonly number[]) => Object.assign(told, { holds }),
     setDamage: () => {},
-    setState: async (state: MemberState) => void told.states.push(state),
   } as unknown as Membership
   const { bus, clock, config, bucket, metrics } = ground
   const makeOwner = (partition: number) =>
@@ -111,15 +109,17 @@ describe('W2, L19: a partition that goes to others is served', () => {
 
 describe('W3: an ingester says', () => {
   it('that it serves a partition when it has a mark: a fresh log takes no batches before', async () => {
-    const { goOn, told } = ingesterIn(alone())
+    const { goOn, told, ownership } = ingesterIn(alone())
     await goOn(2_000)
-    expect(told).toEqual({ holds: [], states: [] })
+    expect(told).toEqual({ holds: [] })
+    expect(ownership.lacks()).toEqual(['partition 0: its log has no mark yet'])
     await mark()
     await goOn(1_000)
-    expect(told).toEqual({ holds: [0], states: ['ACTIVE'] })
+    expect(told).toEqual({ holds: [0] })
+    expect(ownership.lacks()).toEqual([])
   })
 
-  it('that it is ACTIVE when all that the ring gives to it has caught up', async () => {
+  it('that it lacks what the ring gives to it until that has caught up', async () => {
     await ground.soon(ground.bus.logs.ensure(logConfig(1, { bytesMax: 1 << 20, replicas: 1 })))
     for (const partition of [0, 1]) await mark(partition)
     let goOnWithIt = () => {}
@@ -129,11 +129,13 @@ describe('W3: an ingester says', () => {
     const consume: LogStore['consume'] = (log, from, onMessage, onError) =>
       ground.bus.logs.consume(log, from, (message) => stalled.then(() => onMessage(message)), onError)
     const ring = { ...alone(), owners: [['i1'], ['i1']] }
-    const { goOn, told } = ingesterIn(ring, (partition) => (partition === 1 ? { consume } : {}))
+    const { goOn, told, ownership } = ingesterIn(ring, (partition) => (partition === 1 ? { consume } : {}))
     await goOn(2_000)
-    expect(told).toEqual({ holds: [0], states: [] })
+    expect(told).toEqual({ holds: [0] })
+    expect(ownership.lacks()).toEqual(['partition 1: it reads the log, 0 of 1 messages'])
     goOnWithIt()
     await goOn(1_000)
-    expect(told).toEqual({ holds: [0, 1], states: ['ACTIVE'] })
+    expect(told).toEqual({ holds: [0, 1] })
+    expect(ownership.lacks()).toEqual([])
   })
 })
