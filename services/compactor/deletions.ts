@@ -64,12 +64,14 @@ const RETRY_MS = 250
 /** A deletion that has been placing for so long has lost who asked for it (D5). */
 const ABANDONED_MS = 60_000
 const REFRESH_MS = 5_000
+/** A log that is this full takes no fence: the rest is for marks and what is stated again, without which it cannot be flushed and purged. */
+const LOG_SHARE_MAX = 0.9
 
 export class Deletions {
   private readonly deps: DeletionDeps
   /** Ids that are being placed here. */
   private readonly underWay = new Set<string>()
-  /** Since when entries are seen to be placing, monotonic. Bound: forgotten when they are not any more. */
+  /** Since when entries are seen to be placing, or were tried last, monotonic. Bound: forgotten when they are not any more. */
   private readonly placingSince = new Map<string, number>()
 
   constructor(deps: DeletionDeps) {
@@ -145,6 +147,7 @@ export class Deletions {
           this.placingSince.set(key, since)
           if (clock.monotonic() - since < ABANDONED_MS || isLeftOut('abandoned') || this.underWay.has(key)) continue
           const { entry } = await this.place(tenant, known)
+          this.placingSince.set(key, clock.monotonic())
           log.warn({ tenant, id, state: entry.state }, 'a deletion was left half done')
         }
       } catch (error) {
@@ -229,6 +232,7 @@ export class Deletions {
     const log = logName(partition)
     const [mark, subject] = [markSubject(partition), deleteSubject(partition, id)]
     const before = await logs.state(log)
+    if (before.bytesMax > 0 && before.bytes > LOG_SHARE_MAX * before.bytesMax) return undefined
     if (isLeftOut('append')) return this.endOf(partition, before)
     const { seq } = await logs.append(log, subject, payload, { timeoutMs: LOG_TIMEOUT_MS })
     const isExact = !isLeftOut('exact-mark')

@@ -177,6 +177,19 @@ describe('asking and placing', () => {
     expect(position).toEqual([{ partition: 0, incarnation: entry.positions[0]!.incarnation, seq: at }])
   })
 
+  test('a log that is nearly full takes no fence: what is left is for what lets it be purged', async () => {
+    ground = await new Ground().open()
+    const batch = new Uint8Array(100_000)
+    for (let i = 0; i < 9; i++) await ground.bus.logs.append(logName(0), 'log.0.batch', batch, APPEND)
+    await ground.bus.logs.append(logName(0), 'log.0.batch', batch.subarray(50_000), APPEND)
+    const { lastSeq } = await ground.bus.logs.state(logName(0))
+    await expect(ground.deletions().remove(asked)).rejects.toMatchObject({ code: 'err-carillon-delete-pending' })
+    expect((await ground.bus.logs.state(logName(0))).lastSeq).toBe(lastSeq)
+    await ground.bus.logs.purge(logName(0), lastSeq, 1_000)
+    await ground.mark(0, 2)
+    expect((await ground.deletions().remove(asked)).entry.state).toBe('active')
+  })
+
   test('D3: a replica that is behind, and a lost answer, only cost another fence', async () => {
     ground = await new Ground().open()
     Object.assign(ground.hub.faults, { staleRead: 0.4, staleBehindMax: 3, storeButLoseAck: 0.2 })
