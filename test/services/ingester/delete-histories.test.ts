@@ -240,4 +240,4 @@ test('D1 to D9, D12: blocks and every owner show what a list of samples says, wh
     }
   }
   expect(hiddenCount, 'times at which nothing is shown any more').toBeGreaterThan(HISTORIES)
-})
+}, 60_000)

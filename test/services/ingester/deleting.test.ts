@@ -370,7 +370,7 @@ test('D2, D4, D7 to D9, D12, D14: random writes, deletions, undoing, replays, fl
     }),
     { numRuns: 150 },
   )
-})
+}, 60_000)
 
 test('D14: what was written again after a deletion is not merged with what it hides', () => {
   const house = new House()
