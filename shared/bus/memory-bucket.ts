@@ -1,15 +1,24 @@
 // The server side of one key-value bucket in memory: one revision counter for the whole bucket, the newest value of each
-// key, deletions kept as entries without a value.
+// key, deletions kept as entries without a value, and of each key a few that were replaced, for copies that are behind.
 import { ConflictError } from '../base/errors.ts'
 import type { Subscription } from '../base/listeners.ts'
 import type { KvEntry } from './port.ts'
 import { isMatch } from './subject.ts'
 
+/** Replaced entries of one key that are kept. */
+const formerMax = 8
+
+interface Waiter {
+  readonly filter: string
+  readonly wake: () => void
+}
+
 export class MemoryBucket {
   readonly name: string
   #revision = 0
   readonly #entries = new Map<string, KvEntry>()
-  readonly #waiters = new Set<() => void>()
+  readonly #former = new Map<string, KvEntry[]>()
+  readonly #waiters = new Set<Waiter>()
 
   constructor(name: string) {
     this.name = name
@@ -21,6 +30,15 @@ export class MemoryBucket {
 
   get(key: string): KvEntry | undefined {
     return this.#entries.get(key)
+  }
+
+  /** What a copy answers that lacks the newest `behind` changes of the bucket. */
+  getBehind(key: string, behind: number): KvEntry | undefined {
+    const newest = this.#entries.get(key)
+    const reached = this.#revision - behind
+    if (newest === undefined || newest.revision <= reached) return newest
+    const former = this.#former.get(key) ?? []
+    return former.findLast(({ revision }) => revision <= reached) ?? former[0]
   }
 
   create(key: string, value: Uint8Array): number {
@@ -49,11 +67,22 @@ export class MemoryBucket {
 
   write(key: string, value: Uint8Array | undefined): number {
     this.#revision += 1
+    const before = this.#entries.get(key)
+    if (before !== undefined) this.#replaced(before)
     this.#entries.set(key, { key, value, revision: this.#revision })
-    const waiters = [...this.#waiters]
-    this.#waiters.clear()
-    for (const waiter of waiters) waiter()
+    for (const waiter of [...this.#waiters]) {
+      if (!isMatch(waiter.filter, key)) continue
+      this.#waiters.delete(waiter)
+      waiter.wake()
+    }
     return this.#revision
+  }
+
+  #replaced(entry: KvEntry): void {
+    const former = this.#former.get(entry.key) ?? []
+    former.push(entry)
+    if (former.length > formerMax) former.shift()
+    this.#former.set(entry.key, former)
   }
 
   /** Entries newer than `revision` that match, oldest change first. */
@@ -63,8 +92,9 @@ export class MemoryBucket {
       .sort((a, b) => a.revision - b.revision)
   }
 
-  /** Calls `waiter` once, after the next change. */
-  onChange(waiter: () => void): Subscription {
+  /** Calls `wake` once, after the next change of a key that matches. */
+  onChange(filter: string, wake: () => void): Subscription {
+    const waiter = { filter, wake }
     this.#waiters.add(waiter)
     return { stop: () => void this.#waiters.delete(waiter) }
   }

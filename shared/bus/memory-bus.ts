@@ -12,9 +12,9 @@ import type { Random } from '../base/random.ts'
 import type { MemoryBucket } from './memory-bucket.ts'
 import { Connection } from './memory-connection.ts'
 import type { DelayRange } from './memory-link.ts'
-import type { MemoryLog } from './memory-log.ts'
+import { MemoryLog } from './memory-log.ts'
 import type { InboxStatus } from './mux.ts'
-import { type Bus, type BusMessage, type Durability, statusHeader } from './port.ts'
+import { type Bus, type BusMessage, type Durability, type LogMessage, statusHeader } from './port.ts'
 import { isMatch } from './subject.ts'
 
 export type AppendFault = 'store-but-lose-ack' | 'drop-before-store'
@@ -40,6 +40,18 @@ export interface Faults {
   /** `lastPerSubject` answers from a view that is up to `staleBehindMax` messages old, and says so. */
   staleRead: number
   staleBehindMax: number
+  /** A bucket's `get` is answered by a copy that lacks up to `staleBehindMax` changes, and does not say so. */
+  staleGet: number
+  /** A watch that has several changes to show shows the oldest and comes again for the next: what is changed again meanwhile moves on. */
+  watchOneByOne: number
+  /** How long a watch has nothing to say of a change. */
+  watchDelayMs: DelayRange
+  /** Whose watches and gets are never behind. */
+  isUpToDate: ((name: string) => boolean) | undefined
+  /** In place of the window that the logs were made with. */
+  duplicateWindowMs: number | undefined
+  /** Decides over a message on its way to a consumer: as it is, with other bytes, or never. */
+  onDeliver: ((delivery: { log: string; message: LogMessage; by: string }) => LogMessage | undefined) | undefined
   /** The logs (or buckets) have no leader: every call is refused at once. */
   logsDown: boolean
   bucketsDown: boolean
@@ -51,8 +63,13 @@ export interface MemoryHubOptions {
   readonly faults?: Partial<Faults>
   readonly payloadBytesMax?: number
   readonly durability?: Durability
+  /** How long calls of logs and buckets that name no time of their own wait for an answer. */
+  readonly callTimeoutMs?: number
   /** What a watch's handler threw at: a bug, which ends the process unless somebody hears of it here. */
   readonly onHandlerError?: (error: unknown) => void
+  /** Called when a log has stored a message, and before a log is purged: for those who judge. */
+  readonly onStored?: (stored: { log: string; message: LogMessage; by: string }) => void
+  readonly onPurge?: (purge: { log: string; belowSeq: number; by: string }) => void
 }
 
 export interface MemoryHub {
@@ -69,9 +86,14 @@ export interface MemoryHub {
   reconnect(name: string): void
   /** The process behind this connection is gone. */
   crash(name: string): void
-  /** The log itself, to look at from a test. */
+  /** The log and the bucket themselves, to look at from a test, and to damage. */
   log(name: string): MemoryLog | undefined
+  bucket(name: string): MemoryBucket | undefined
+  /** The stream is deleted and made anew, empty. */
+  makeAnew(log: string): void
 }
+
+const callTimeoutMsDefault = 5_000
 
 const noFaults: Faults = {
   delayMs: { minMs: 0, maxMs: 0 },
@@ -85,6 +107,12 @@ const noFaults: Faults = {
   kvLoseAck: 0,
   staleRead: 0,
   staleBehindMax: 8,
+  staleGet: 0,
+  watchOneByOne: 0,
+  watchDelayMs: { minMs: 0, maxMs: 0 },
+  isUpToDate: undefined,
+  duplicateWindowMs: undefined,
+  onDeliver: undefined,
   logsDown: false,
   bucketsDown: false,
 }
@@ -114,6 +142,8 @@ export function createMemoryHub(options: MemoryHubOptions): MemoryHub {
     reconnect: (name) => hub.connection(name).reconnect(),
     crash: (name) => hub.crash(name),
     log: (name) => hub.logs.get(name),
+    bucket: (name) => hub.buckets.get(name),
+    makeAnew: (name) => hub.makeAnew(name),
   }
 }
 
@@ -124,6 +154,7 @@ export class Hub {
   readonly faults: Faults
   readonly options: MemoryHubOptions
   readonly onHandlerError: (error: unknown) => void
+  readonly callTimeoutMs: number
   readonly logs = new Map<string, MemoryLog>()
   readonly buckets = new Map<string, MemoryBucket>()
   readonly #connections = new Map<string, Connection>()
@@ -136,6 +167,7 @@ export class Hub {
     this.random = options.random
     this.options = options
     this.faults = { ...noFaults, ...options.faults }
+    this.callTimeoutMs = options.callTimeoutMs ?? callTimeoutMsDefault
     this.onHandlerError = options.onHandlerError ?? endWith
   }
 
@@ -161,6 +193,13 @@ export class Hub {
     const connection = this.connection(name)
     this.#connections.delete(name)
     connection.die()
+  }
+
+  makeAnew(name: string): void {
+    const old = this.logs.get(name)
+    assert(old !== undefined, `log ${name} is there`)
+    this.logs.set(name, new MemoryLog(old.config, `${name}@${this.clock.now()}`))
+    old.wake()
   }
 
   forget(connection: Connection): void {

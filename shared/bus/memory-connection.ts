@@ -131,7 +131,7 @@ export class Connection implements Bus {
   }
 
   async bucket(name: string): Promise<KvBucket> {
-    await this.call(`bucket ${name}`, 5_000, () => {
+    await this.call(`bucket ${name}`, this.#hub.callTimeoutMs, () => {
       if (!this.#hub.buckets.has(name)) this.#hub.buckets.set(name, new MemoryBucket(name))
     })
     return memoryBucketClient(this.#hub, this, name)

@@ -52,9 +52,10 @@ export class MemoryLog {
     payload: Uint8Array,
     options: Omit<AppendOptions, 'timeoutMs'>,
     nowMs: number,
+    duplicateWindowMs = this.config.duplicateWindowMs,
   ): { seq: number; isDuplicate: boolean } {
     const { messageId, expectedLastSubjectSeq } = options
-    this.#forgetOldIds(nowMs)
+    this.#forgetOldIds(nowMs - duplicateWindowMs)
     const seen = messageId === undefined ? undefined : this.#seenIds.get(messageId)
     if (seen !== undefined) return { seq: seen.seq, isDuplicate: true }
 
@@ -77,7 +78,7 @@ export class MemoryLog {
     if (messageId !== undefined) this.#seenIds.set(messageId, { seq, atMs: nowMs })
     seqs.push(seq)
     this.#seqsOf.set(subject, seqs)
-    this.#wake()
+    this.wake()
     return { seq, isDuplicate: false }
   }
 
@@ -133,15 +134,44 @@ export class MemoryLog {
     return { stop: () => void this.#waiters.delete(waiter) }
   }
 
-  #wake(): void {
+  // ---- what a disk does ----
+
+  /** The message is gone for everybody who has not read it. */
+  lose(seq: number): void {
+    const message = this.#messages.get(seq)
+    if (message === undefined) return
+    this.#messages.delete(seq)
+    this.#bytes -= message.subject.length + message.payload.length + recordBytes
+    const seqs = (this.#seqsOf.get(message.subject) ?? []).filter((other) => other !== seq)
+    if (seqs.length > 0) this.#seqsOf.set(message.subject, seqs)
+    else this.#seqsOf.delete(message.subject)
+  }
+
+  /** Other bytes stand in the message's place. */
+  spoil(seq: number, payload: Uint8Array): void {
+    const message = this.#messages.get(seq)
+    if (message !== undefined) this.#messages.set(seq, { ...message, payload })
+  }
+
+  /** The log ends at `lastSeq` again: what came later is lost, and its sequences are given once more. */
+  cutTail(lastSeq: number): void {
+    for (let seq = this.#lastSeq; seq > lastSeq; seq--) this.lose(seq)
+    this.#lastSeq = Math.min(this.#lastSeq, lastSeq)
+    this.#firstSeq = Math.min(this.#firstSeq, this.#lastSeq + 1)
+    for (const [id, { seq }] of this.#seenIds) if (seq > lastSeq) this.#seenIds.delete(id)
+    this.wake()
+  }
+
+  /** Whoever waits for a message looks again. */
+  wake(): void {
     const waiters = [...this.#waiters]
     this.#waiters.clear()
     for (const waiter of waiters) waiter()
   }
 
-  #forgetOldIds(nowMs: number): void {
+  #forgetOldIds(untilMs: number): void {
     for (const [id, { atMs }] of this.#seenIds) {
-      if (nowMs - atMs < this.config.duplicateWindowMs) return
+      if (atMs > untilMs) return
       this.#seenIds.delete(id)
     }
   }

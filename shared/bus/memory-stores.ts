@@ -1,16 +1,16 @@
 // What a connection of the memory bus offers of logs and buckets: each call crosses the links to the hub and back, and
 // meets the faults of the hub on the way.
 import { sleep } from '../base/clock.ts'
-import { RefusedError, UnavailableError } from '../base/errors.ts'
+import { CorruptError, RefusedError, UnavailableError } from '../base/errors.ts'
 import type { Subscription } from '../base/listeners.ts'
 import type { MemoryBucket } from './memory-bucket.ts'
 import type { Hub } from './memory-bus.ts'
 import type { Connection } from './memory-connection.ts'
+import { drawDelay } from './memory-link.ts'
 import { MemoryLog } from './memory-log.ts'
 import { tooLarge } from './pipe.ts'
 import type { BusSubscription, KvBucket, KvEntry, LogConfig, LogConsumer, LogMessage, LogStore } from './port.ts'
 
-const callTimeoutMs = 5_000
 const pollMs = 4_000
 const pollTimeoutMs = 10_000
 const retryMs = 100
@@ -26,8 +26,8 @@ export function memoryLogStore(hub: Hub, connection: Connection): LogStore {
     return log
   }
   return {
-    ensure: (config) => connection.call(`log ${config.name}`, callTimeoutMs, () => ensureLog(hub, config)),
-    state: (name) => connection.call(`log ${name}`, callTimeoutMs, () => logOf(name).state()),
+    ensure: (config) => connection.call(`log ${config.name}`, hub.callTimeoutMs, () => ensureLog(hub, config)),
+    state: (name) => connection.call(`log ${name}`, hub.callTimeoutMs, () => logOf(name).state()),
     async append(name, subject, payload, options) {
       const { payloadBytesMax } = connection
       if (payload.length > payloadBytesMax) throw tooLarge(`message to ${name}`, payload.length, payloadBytesMax)
@@ -42,7 +42,9 @@ export function memoryLogStore(hub: Hub, connection: Connection): LogStore {
         try {
           const log = logOf(name)
           if (!log.holds(subject)) throw new UnavailableError('log-unavailable', `log ${name} does not keep ${subject}`)
-          const stored = log.append(subject, copy, options, hub.clock.now())
+          const stored = log.append(subject, copy, options, hub.clock.now(), faults.duplicateWindowMs)
+          const message = stored.isDuplicate ? undefined : log.get(stored.seq)
+          if (message !== undefined) hub.options.onStored?.({ log: name, message, by })
           if (fault !== 'store-but-lose-ack') answer(() => stored)
         } catch (error) {
           answer(() => {
@@ -64,28 +66,60 @@ export function memoryLogStore(hub: Hub, connection: Connection): LogStore {
       }),
     get: (name, seq, timeoutMs) => connection.call(`read of ${name}`, timeoutMs, () => logOf(name).get(seq)),
     purge: (name, belowSeq, timeoutMs) =>
-      connection.call(`purge of ${name}`, timeoutMs, () => logOf(name).purge(belowSeq)),
-    consume: (name, fromSeq, onMessage, onError) =>
-      new MemoryConsumer(connection, {
+      connection.call(`purge of ${name}`, timeoutMs, () => {
+        hub.options.onPurge?.({ log: name, belowSeq, by: connection.name })
+        return logOf(name).purge(belowSeq)
+      }),
+    consume: (name, fromSeq, onMessage, onError) => {
+      let delivered: { readonly message: LogMessage; readonly incarnation: string } | undefined
+      return new MemoryConsumer(connection, {
         what: `consume ${name}`,
         position: Math.max(1, fromSeq),
         onError,
         // What a server would push: up to a window of messages, or nothing until there is one.
         read: (position, answer) => {
           const log = logOf(name)
-          const messages = log.read(position, readCountMax)
-          if (messages.length > 0) return answer(messages)
+          const { incarnation } = log
+          if (delivered !== undefined && !isStillThere(log, delivered)) {
+            delivered = undefined
+            throw new RewoundError(name, log.lastSeq)
+          }
+          const found = () => log.read(position, readCountMax).map((message) => ({ message, incarnation }))
+          const now = found()
+          if (now.length > 0) return answer(now)
           answerOnce(
             hub,
             (wake) => log.onAppend(wake),
-            () => answer(log.read(position, readCountMax)),
+            () => answer(found()),
           )
         },
-        async onItem(message: LogMessage) {
-          await onMessage(message)
+        async onItem(item: { readonly message: LogMessage; readonly incarnation: string }) {
+          const { onDeliver } = hub.faults
+          const { message } = item
+          const heard = onDeliver === undefined ? message : onDeliver({ log: name, message, by: connection.name })
+          if (heard !== undefined) await onMessage(heard)
+          delivered = item
           return message.seq + 1
         },
-      }),
+      })
+    },
+  }
+}
+
+/** Whether a log still is the one of which this message was delivered; one that was purged, or lost alone, is taken for it. */
+function isStillThere(log: MemoryLog, delivered: { message: LogMessage; incarnation: string }): boolean {
+  const { message, incarnation } = delivered
+  if (log.incarnation !== incarnation || log.lastSeq < message.seq) return false
+  const there = log.get(message.seq)
+  return there === undefined || there.storedAtMs === message.storedAtMs
+}
+
+class RewoundError extends CorruptError {
+  readonly lastSeq: number
+
+  constructor(log: string, lastSeq: number) {
+    super('log-rewound', `${log} ends at ${lastSeq} and is not the log that was delivered before`)
+    this.lastSeq = lastSeq
   }
 }
 
@@ -161,7 +195,8 @@ export class MemoryConsumer<T> implements LogConsumer, BusSubscription {
         const isAgain = isThrown && thrown.position === position
         if (isThrown) thrown = { position, pauseMs: isAgain ? Math.min(retryMsMax, 2 * thrown.pauseMs) : retryMs }
         if (this.#isStopped || this.#connection.isOver()) return
-        if (!isInTrouble) feed.onError(error as Error)
+        if (!isInTrouble || error instanceof RewoundError) feed.onError(error as Error)
+        if (error instanceof RewoundError) position = Math.min(position, error.lastSeq + 1)
         isInTrouble = true
         const pauseMs = isThrown ? thrown.pauseMs : retryMs
         await sleep(this.#connection.clock, pauseMs, this.#stopping.signal).catch(() => undefined)
@@ -189,9 +224,17 @@ export function memoryBucketClient(hub: Hub, connection: Connection, name: strin
     return found
   }
   const write = <T>(operation: () => T) =>
-    connection.call(`bucket ${name}`, callTimeoutMs, operation, { loseAnswer: () => hub.chance(hub.faults.kvLoseAck) })
+    connection.call(`bucket ${name}`, hub.callTimeoutMs, operation, {
+      loseAnswer: () => hub.chance(hub.faults.kvLoseAck),
+    })
   return {
-    get: (key) => connection.call(`bucket ${name}`, callTimeoutMs, () => bucket().get(key)),
+    get: (key) =>
+      connection.call(`bucket ${name}`, hub.callTimeoutMs, () => {
+        const { faults, random } = hub
+        const isBehind = faults.isUpToDate?.(connection.name) !== true && hub.chance(faults.staleGet)
+        const behind = isBehind ? 1 + random.below(faults.staleBehindMax) : 0
+        return behind === 0 ? bucket().get(key) : bucket().getBehind(key, behind)
+      }),
     newest: (filters) => write(() => filters.flatMap((filter) => bucket().changesSince(0, filter))),
     serverTimeMs: () =>
       write(() => {
@@ -204,42 +247,79 @@ export function memoryBucketClient(hub: Hub, connection: Connection, name: strin
     async delete(key, expectedRevision) {
       await write(() => bucket().remove(key, expectedRevision))
     },
-    watch(filter, onEntry, onReady, onSettled) {
-      let isReady = false
-      const shown = (entry: KvEntry) => {
-        try {
-          onEntry(entry)
-        } catch (error) {
-          hub.onHandlerError(error)
-        }
-      }
-      return new MemoryConsumer<Changes>(connection, {
-        what: `watch ${name}`,
-        position: 0,
-        onError: () => undefined, // the port has no ear for it: a watch goes on by itself
-        read: (position, answer) => {
-          const here = bucket()
-          const read = () => answer([{ entries: here.changesSince(position, filter), revision: here.revision }])
-          if (!isReady || here.revision > position) return read()
-          answerOnce(hub, (wake) => here.onChange(wake), read)
-        },
-        onItem({ entries, revision }) {
-          for (const entry of entries) if (isReady || entry.value !== undefined) shown(entry)
-          if (!isReady) {
-            isReady = true
-            onReady()
-          }
-          onSettled?.()
-          return revision
-        },
-      })
-    },
+    watch: (filter, onEntry, onReady, onSettled) =>
+      watchOf(hub, connection, { name, filter, onEntry, onReady, onSettled, bucket }),
   }
+}
+
+interface Watching {
+  readonly name: string
+  readonly filter: string
+  readonly bucket: () => MemoryBucket
+  readonly onEntry: (entry: KvEntry) => void
+  readonly onReady: () => void
+  readonly onSettled: (() => void) | undefined
+}
+
+function watchOf(hub: Hub, connection: Connection, watching: Watching): BusSubscription {
+  const { name, filter, bucket, onEntry, onReady, onSettled } = watching
+  let isReady = false
+  let isWhole = true
+  const isLate = () => hub.faults.isUpToDate?.(connection.name) !== true
+  const shown = (entry: KvEntry) => {
+    try {
+      onEntry(entry)
+    } catch (error) {
+      hub.onHandlerError(error)
+    }
+  }
+  return new MemoryConsumer<Changes>(connection, {
+    what: `watch ${name}`,
+    position: 0,
+    onError: () => undefined, // the port has no ear for it: a watch goes on by itself
+    read: (position, answer) => {
+      const read = () => answer([changesFor(hub, bucket(), { position, filter, isLate: isLate() })])
+      if (!isReady || !isWhole || bucket().changesSince(position, filter).length > 0) return read()
+      answerOnce(hub, (wake) => bucket().onChange(filter, () => (isLate() ? late(hub, wake) : wake())), read)
+    },
+    onItem({ entries, revision, isAll }) {
+      isWhole = isAll
+      for (const entry of entries) if (isReady || entry.value !== undefined) shown(entry)
+      if (!isAll) return revision
+      if (!isReady) {
+        isReady = true
+        onReady()
+      }
+      onSettled?.()
+      return revision
+    },
+  })
 }
 
 interface Changes {
   readonly entries: readonly KvEntry[]
+  /** Up to which nothing that matches is left out. */
   readonly revision: number
+  /** Nothing was waiting behind these. */
+  readonly isAll: boolean
+}
+
+function changesFor(
+  hub: Hub,
+  bucket: MemoryBucket,
+  { position, filter, isLate }: { position: number; filter: string; isLate: boolean },
+): Changes {
+  const entries = bucket.changesSince(position, filter)
+  const [oldest] = entries
+  const isOne = isLate && oldest !== undefined && entries.length > 1 && hub.chance(hub.faults.watchOneByOne)
+  if (isOne) return { entries: [oldest], revision: oldest.revision, isAll: false }
+  return { entries, revision: bucket.revision, isAll: true }
+}
+
+function late(hub: Hub, wake: () => void): void {
+  const delayMs = drawDelay(hub.faults.watchDelayMs, hub.random)
+  if (delayMs === 0) wake()
+  else hub.clock.after(delayMs, wake)
 }
 
 /** Answers at the next change, or with nothing new after a while: whoever waits asks again. */

@@ -126,6 +126,127 @@ describe('appends', () => {
     ))
 })
 
+describe('copies that are behind', () => {
+  test('a get may be answered by a copy that is behind: with something older, or nothing, never with something else', () =>
+    inVirtualTime(
+      async (hub) => {
+        const bucket = await hub.connect('a').bucket('b')
+        await bucket.put('k', bytes('0'))
+        for (let i = 1; i <= 5; i++) await bucket.put('k', bytes(String(i)))
+        const got = new Set<string>()
+        for (let i = 0; i < 50; i++) got.add(text((await bucket.get('k'))?.value))
+        expect([...got].sort()).toEqual(['2', '3', '4'])
+        hub.faults.isUpToDate = (name) => name === 'a'
+        for (let i = 0; i < 20; i++) expect(text((await bucket.get('k'))?.value)).toBe('5')
+      },
+      { staleGet: 1, staleBehindMax: 3 },
+    ))
+
+  test('a watch that is behind shows changes one by one, and is settled only when nothing waits', () =>
+    inVirtualTime(
+      async (hub, clock) => {
+        const bucket = await hub.connect('a').bucket('b')
+        const theirs = await hub.connect('b').bucket('b')
+        const shown = new Map<string, number>()
+        const settled: { a: number; b: number }[] = []
+        let isOdd = false
+        theirs.watch(
+          '>',
+          ({ key, value }) => {
+            shown.set(key, Number(text(value)))
+            isOdd ||= (shown.get('b') ?? 0) > (shown.get('a') ?? 0)
+          },
+          () => undefined,
+          () => settled.push({ a: shown.get('a') ?? 0, b: shown.get('b') ?? 0 }),
+        )
+        // b = k is written after a >= k: whoever holds b = k without a >= k has no state that ever was.
+        for (let k = 1; k <= 200; k++) {
+          for (const key of ['a', 'b']) await bucket.put(key, bytes(String(k)))
+        }
+        await sleep(clock, 2_000)
+        expect(settled.at(-1)).toEqual({ a: 200, b: 200 })
+        for (const { a, b } of settled) expect(a).toBeGreaterThanOrEqual(b)
+        expect(isOdd, 'in between it shows what never was').toBe(true)
+      },
+      { watchOneByOne: 0.8, watchDelayMs: { minMs: 0, maxMs: 20 }, delayMs: { minMs: 1, maxMs: 5 } },
+    ))
+})
+
+describe('disks', () => {
+  async function filled(hub: MemoryHub, count = 5) {
+    const bus = hub.connect('a')
+    await bus.logs.ensure(logConfig)
+    for (let i = 1; i <= count; i++) await bus.logs.append('log', 'log.a', bytes(String(i)), { timeoutMs })
+    const heard: string[] = []
+    const errors: unknown[] = []
+    const follow = (from = 1) =>
+      bus.logs.consume(
+        'log',
+        from,
+        ({ payload }) => void heard.push(text(payload)),
+        (error) => errors.push((error as { code?: string }).code),
+      )
+    return { bus, heard, errors, follow, log: hub.log('log')! }
+  }
+
+  test('a message that is lost is jumped over, one that is spoilt has other bytes', () =>
+    inVirtualTime(async (hub, clock) => {
+      const { bus, log, heard, follow } = await filled(hub)
+      const before = log.state().bytes
+      log.lose(2)
+      log.spoil(4, bytes('bad'))
+      follow()
+      await sleep(clock, 10)
+      expect(heard).toEqual(['1', '3', 'bad', '5'])
+      expect(log.state()).toMatchObject({ firstSeq: 1, lastSeq: 5 })
+      expect(log.state().bytes).toBeLessThan(before)
+      expect(await bus.logs.get('log', 2, timeoutMs)).toBeUndefined()
+      log.lose(5)
+      expect((await bus.logs.lastPerSubject('log', ['log.a'], timeoutMs)).messages[0]?.seq).toBe(4)
+    }))
+
+  test('a log that comes back without its end, or made anew, is told as rewound and followed from there', () =>
+    inVirtualTime(async (hub, clock) => {
+      const { bus, log, heard, errors, follow } = await filled(hub)
+      follow()
+      await sleep(clock, 10)
+      log.cutTail(3)
+      await sleep(clock, 1_000) // what is stored sooner is passed over: whoever is told begins anew by itself
+      await bus.logs.append('log', 'log.a', bytes('new 4'), { timeoutMs })
+      await sleep(clock, 1_000)
+      expect(heard).toEqual(['1', '2', '3', '4', '5', 'new 4'])
+      expect(errors).toEqual(['log-rewound'])
+      hub.makeAnew('log')
+      await sleep(clock, 1_000)
+      expect((await bus.logs.append('log', 'log.a', bytes('first'), { timeoutMs })).seq).toBe(1)
+      await sleep(clock, 1_000)
+      expect(heard.at(-1)).toBe('first')
+      expect(errors).toEqual(['log-rewound', 'log-rewound'])
+    }))
+
+  test('what is delivered may be kept from one consumer', () =>
+    inVirtualTime(async (hub, clock) => {
+      const { heard, follow } = await filled(hub)
+      hub.faults.onDeliver = ({ message, by }) => (by === 'a' && message.seq === 3 ? undefined : message)
+      follow()
+      await sleep(clock, 10)
+      expect(heard).toEqual(['1', '2', '4', '5'])
+    }))
+
+  test('the duplicate window may end sooner than the log says', () =>
+    inVirtualTime(
+      async (hub, clock) => {
+        const bus = hub.connect('a')
+        await bus.logs.ensure(logConfig)
+        const append = () => bus.logs.append('log', 'log.a', bytes('1'), { timeoutMs, messageId: 'm1' })
+        expect((await append()).seq).toBe(1)
+        await sleep(clock, 200)
+        expect((await append()).seq).toBe(2)
+      },
+      { duplicateWindowMs: 100 },
+    ))
+})
+
 describe('processes', () => {
   test('a paused process stands still, timers too, and goes on where it was', () =>
     inVirtualTime(async (hub, clock) => {
