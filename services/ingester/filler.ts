@@ -93,7 +93,8 @@ export class Filler {
     const { owner } = this
     const isOpenEnded = damages.some(({ kind }) => kind === 'gap' || kind === 'rewind') // nobody knows how many marks lay in the hole
     const toSeq = Math.max(...damages.map((damage) => damage.toSeq))
-    const neededSeq = Math.min(toSeq, owner.end?.lastSeq ?? 0) // what a log lost behind its end nobody reaches by reading
+    // What a log lost behind its end nobody reaches by reading; the end may have been read before the hole was met.
+    const neededSeq = Math.min(toSeq, Math.max(owner.end?.lastSeq ?? 0, owner.appliedSeq))
     const firstNeeded = Math.max(segment, owner.state.droppedUpTo + 1) // up to there it is in blocks
     let outcome: Damage['state'] = deps.isConfirmed ? 'missing' : 'open' // F3
     for (const other of deps.others) {

@@ -211,6 +211,43 @@ describe('L10', () => {
     expect(timesOf(owner)).toEqual([1, 2, 3])
   })
 
+  test('an owner that has not come to the hole fills nothing, though the end that was read lies before the hole', async () => {
+    await ground.append(markSubject(0), ground.writer.mark(1))
+    await ground.appendSample('a', 1)
+    let goOn = () => {}
+    const later = new Promise<void>((resolve) => {
+      goOn = resolve
+    })
+    const isLost = ({ seq }: LogMessage) => seq === 3
+    const behind = await ground.owner({
+      consume: (log, from, onMessage, onError) =>
+        ground.bus.logs.consume(
+          log,
+          from,
+          async (message) => {
+            if (message.seq > 3) await later
+            if (!isLost(message)) await onMessage(message)
+          },
+          onError,
+        ),
+    })
+    const owner = await ground.hiding(3)
+    await ground.serveFill('i2', behind)
+    await ground.pass(100)
+    await ground.appendSample('a', 2)
+    await ground.appendSample('a', 3)
+    await ground.pass(100)
+    expect([owner.end?.lastSeq, owner.appliedSeq, behind.appliedSeq]).toEqual([2, 4, 2])
+    const filler = new Filler(owner)
+    const filling = filler.fill(ground.filling(owner, 'i2'))
+    await expect(ground.soon(filling)).rejects.toMatchObject({ code: 'damage-open' })
+    expect(damageOf(owner)).toEqual(['gap 3-3 open'])
+    goOn()
+    await ground.pass(100)
+    await ground.soon(filler.fill(ground.filling(owner, 'i2')))
+    expect(damageOf(owner)).toEqual(['gap 3-3 missing'])
+  })
+
   test('F3: by a ring that is not confirmed nothing is missing', async () => {
     await write()
     const owner = await ground.hiding(3)
