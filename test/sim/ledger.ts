@@ -1,120 +1,284 @@
-// The ledger of a simulated history: what was sent, what was acknowledged, and what owners must therefore hold.
-
-import type { Owner } from '../../services/ingester/owner.ts'
+// The ledger of a simulated history: what was sent and when it was acknowledged, what was asked to be deleted and when that was answered; and from
+// that alone, what an answer must show, must not show, and may show.
+//
+// A sample's value says which send it was: no two sends of a history have the same. Moments are those of scene.ts.
 import type { Random } from '../../shared/base/random.ts'
-import { type Labels, labelsFrom, labelsKey } from '../../shared/model/labels.ts'
-import { SampleColumns } from '../../shared/tsdb/columns.ts'
+import { formatLabels, type Labels, labelsFrom } from '../../shared/model/labels.ts'
+import { Deletion } from './deletion.ts'
 
-interface SentSeries {
+export type Kind = 'float' | 'histogram' | 'stale' | 'nan' | 'started'
+
+export interface Send {
+  readonly tenant: string
   readonly labels: Labels
-  readonly samples: readonly { readonly time: number; readonly value: number }[]
-  readonly exemplars?: readonly { readonly labels: Labels; readonly time: number; readonly value: number }[]
+  readonly series: string
+  readonly time: number
+  readonly kind: Kind
+  /** Also the sum of a histogram. */
+  readonly value: number
+  readonly begun: number
+  acknowledged: number
+  /** Answered at once: no earlier try of it may still be on its way to a log. */
+  isClean: boolean
 }
 
-const ALL = { startMs: Number.NEGATIVE_INFINITY, endMs: Number.POSITIVE_INFINITY }
+/** A push, or an upload. */
+export interface Shipment {
+  readonly tenant: string
+  readonly sends: readonly Send[]
+}
+
+/** One answer: by series, by time, what it shows as text. */
+export type Shown = ReadonlyMap<string, ReadonlyMap<number, string>>
+
+export interface Answer {
+  readonly tenant: string
+  readonly begun: number
+  readonly ended: number
+  readonly shown: Shown
+  readonly warnings: readonly string[]
+}
+
+export interface Excuses {
+  /** Samples with these values were never in a message that something happened to; undefined: nothing happened to any. */
+  readonly unharmed: ReadonlySet<number> | undefined
+}
+
 const SERIES_COUNT = 8
-const FAULTS_SHOWN_MAX = 5
+const KINDS: readonly Kind[] = ['histogram', 'stale', 'nan', 'started']
+const FAULTS_MAX = 3
+const VALUE_STEP = 1e6
+const SPACING_MS = 1_000
+
+export const SERIES_NAMES: readonly string[] = Array.from({ length: SERIES_COUNT }, (_, i) => String(i))
 
 export class Ledger {
   acknowledgedCount = 0
-  /** Greatest acknowledged value of each (series, time), and every value ever sent for it. */
-  private readonly exemplars = new Set<string>()
-  private readonly acknowledged = new Map<string, number>()
-  private readonly sent = new Map<string, Set<number>>()
+  private readonly byTenant = new Map<string, Map<string, Map<number, Send[]>>>()
+  private readonly deletions: Deletion[] = []
+  private readonly sides = new Map<string, boolean>()
+  private readonly exemplars = new Map<string, Set<string>>()
+  private sendCount = 0
 
-  /** A few series with a few samples; now and then a time that was sent before, with another value, or out of order. */
-  draw(random: Random, at: { sender: number; round: number; startMs: number }): SentSeries[] {
-    const seriesCount = 1 + random.below(4)
-    const drawn: SentSeries[] = []
-    for (let i = 0; i < seriesCount; i++) {
-      const labels = labelsFrom({
-        __name__: 'm',
-        series: String(random.below(SERIES_COUNT)),
-        sender: String(at.sender % 2),
-      })
-      if (drawn.some((other) => labelsKey(other.labels) === labelsKey(labels))) continue
-      const samples = Array.from({ length: 1 + random.below(3) }, (_, k) => {
+  // ---- what clients say ----
+
+  /** A few series with a few samples; now and then a time that was sent before, or out of order. */
+  draw(
+    random: Random,
+    at: { tenant: string; sender: number; round: number; startMs: number; begun: number; hasKinds: boolean },
+  ): Shipment {
+    const sends: Send[] = []
+    const seen = new Set<string>()
+    for (let i = 1 + random.below(4); i > 0; i--) {
+      const kind = at.hasKinds && random.next() < 0.3 ? KINDS[random.below(KINDS.length)]! : 'float'
+      const series = { series: SERIES_NAMES[random.below(SERIES_COUNT)]!, sender: String(at.sender % 2) }
+      const labels = labelsFrom(kind === 'float' ? { __name__: 'm', ...series } : { __name__: 'k', kind, ...series })
+      const name = labels.join()
+      if (seen.has(name)) continue
+      seen.add(name)
+      for (let k = random.below(3); k >= 0; k--) {
         const back = random.next() < 0.2 ? random.below(10) : 0
-        return { time: at.startMs + Math.max(0, at.round - back) * 1000 + k * 10, value: random.below(50) }
-      })
-      const { time, value } = samples[0]!
-      const exemplar = { labels: labelsFrom({ trace_id: `${at.sender}-${at.round}` }), time, value }
-      drawn.push({ labels, samples, ...(drawn.length === 0 && { exemplars: [exemplar] }) })
-    }
-    this.each(drawn, (key, value) => this.sent.set(key, (this.sent.get(key) ?? new Set()).add(value)))
-    return drawn
-  }
-
-  acknowledge(series: readonly SentSeries[]): void {
-    this.each(series, (key, value) => {
-      this.acknowledged.set(key, Math.max(value, this.acknowledged.get(key) ?? Number.NEGATIVE_INFINITY))
-      this.acknowledgedCount++
-    })
-    for (const { exemplars = [] } of series) for (const { labels } of exemplars) this.exemplars.add(labelsKey(labels))
-  }
-
-  /** Acknowledged exemplars that none of these owners holds, which together own all partitions. */
-  exemplarsMissingFrom(owners: readonly Owner[], tenant: string): string[] {
-    const held = new Set<string>()
-    for (const { state } of owners) {
-      const head = state.heads.get(tenant)
-      for (const ref of head?.selectExemplars([]) ?? [])
-        for (const { labels } of head!.exemplarsOf(ref, ALL)) held.add(labelsKey(labels))
-    }
-    const missing = [...this.exemplars].filter((key) => !held.has(key)).map((key) => key.replaceAll(/\p{Cc}/gu, ' '))
-    if (missing.length === 0) return []
-    return [
-      `${missing.length} of ${this.exemplars.size} acknowledged exemplars are lost: ${missing.slice(0, FAULTS_SHOWN_MAX)}`,
-    ]
-  }
-
-  /** What is wrong with what blocks hold and these owners, which together own all partitions. */
-  missingFrom(owners: readonly Owner[], tenant: string, { hasGrown, stored }: Beside): string[] {
-    const held = new Map<string, number[]>()
-    const inBlocks = new Map([...stored].map(([key, value]) => [key, [value]]))
-    for (const [key, values] of inBlocks) held.set(key, values)
-    for (const owner of owners) {
-      const before = hasGrown ? new Map(held) : inBlocks
-      const head = owner.state.heads.get(tenant)
-      if (!head) continue
-      const columns = new SampleColumns()
-      for (let ref = 0; ref < head.seriesCount; ref++) {
-        columns.clear()
-        head.readInto(ref, ALL, columns)
-        const labels = labelsKey(head.labelsOf(ref))
-        for (let i = 0; i < columns.count; i++) {
-          const key = `${labels}@${columns.times[i]}`
-          const value = columns.values[i]!
-          const other = before.get(key)
-          if (other === undefined) held.set(key, [...(held.get(key) ?? []), value])
-          else held.set(key, [Math.max(other[0]!, value)]) // a push that was repeated while its series moved: readers take the greater
-        }
+        const own = kind === 'float' ? k * 10 : this.sendCount // of the others nobody sends the same time again
+        const time = at.startMs + Math.max(0, at.round - back) * SPACING_MS + own
+        sends.push(this.send({ tenant: at.tenant, labels, time, kind, begun: at.begun, rank: random.below(50) }))
       }
     }
-    return [...this.faultsIn(held)].slice(0, FAULTS_SHOWN_MAX)
+    return { tenant: at.tenant, sends }
   }
 
-  private *faultsIn(held: ReadonlyMap<string, readonly number[]>): Iterable<string> {
-    for (const [key, least] of this.acknowledged) {
-      const values = held.get(key) ?? []
-      const where = key.replaceAll(/\p{Cc}/gu, ' ')
-      if (values.length === 0) yield `acknowledged sample is lost: ${where}`
-      else if (values.length > 1) yield `sample is held ${values.length} times: ${where}`
-      else if (values[0]! < least || !this.sent.get(key)!.has(values[0]!))
-        yield `wrong value ${values[0]}, wanted ${least}: ${where}`
+  /** Samples of an upload, each at a time of its own. */
+  drawUpload(random: Random, at: { tenant: string; startMs: number; begun: number }): Shipment {
+    const sends: Send[] = []
+    for (let i = 1 + random.below(6); i > 0; i--) {
+      const labels = labelsFrom({ __name__: 'u', series: SERIES_NAMES[random.below(SERIES_COUNT)]! })
+      const time = at.startMs + this.sendCount * SPACING_MS
+      sends.push(this.send({ tenant: at.tenant, labels, time, kind: 'float', begun: at.begun, rank: random.below(50) }))
     }
+    return { tenant: at.tenant, sends }
   }
 
-  private each(series: readonly SentSeries[], visit: (key: string, value: number) => void): void {
-    for (const { labels, samples } of series) {
-      for (const { time, value } of samples) visit(`${labelsKey(labels)}@${time}`, value)
+  acknowledge({ sends }: Shipment, moment: number): void {
+    for (const send of sends) send.acknowledged = moment
+    this.acknowledgedCount += sends.length
+  }
+
+  /** It is sent again: the first try may still be on its way. */
+  repeat({ sends }: Shipment): void {
+    for (const send of sends) send.isClean = false
+  }
+
+  delete(asked: ConstructorParameters<typeof Deletion>[0]): Deletion {
+    const deletion = new Deletion(asked)
+    this.deletions.push(deletion)
+    return deletion
+  }
+
+  // ---- judging ----
+
+  /** What is wrong with a strong answer, or with all that is stored. */
+  judge(answer: Answer, { unharmed }: Excuses): string[] {
+    const faults: string[] = []
+    const { tenant, shown } = answer
+    for (const [series, times] of this.byTenant.get(tenant) ?? []) {
+      const got = shown.get(series)
+      for (const [time, sends] of times) {
+        const fault = this.judgeOne(sends, got?.get(time), answer, unharmed)
+        if (fault === undefined) continue
+        faults.push(`${fault}: ${this.describe(sends[0]!)}`)
+        if (faults.length >= FAULTS_MAX) return faults
+      }
     }
+    for (const [series, times] of shown) {
+      for (const time of times.keys()) {
+        if (this.byTenant.get(tenant)?.get(series)?.has(time) === true) continue
+        return [...faults, `a sample that nobody sent to tenant ${tenant}: ${series} @ ${time}`]
+      }
+    }
+    return faults
+  }
+
+  private judgeOne(
+    sends: readonly Send[],
+    shown: string | undefined,
+    answer: Answer,
+    unharmed: ReadonlySet<number> | undefined,
+  ): string | undefined {
+    let least: Send | undefined
+    let source: Send | undefined
+    for (const send of sends) {
+      if (textOf(send) === shown) source = send
+      if (send.kind === 'stale') continue
+      if (this.fateOf(send, answer) === 'show' && (least === undefined || send.value > least.value)) least = send
+    }
+    if (shown !== undefined && source === undefined) return `shows ${shown}, which nobody sent`
+    if (source !== undefined && this.fateOf(source, answer) === 'hide') return `shows ${shown}, which was deleted`
+    const isMissing = least !== undefined && (source === undefined || source.value < least.value)
+    if (isMissing && !isExcused(least!, answer, unharmed)) {
+      const what = `${source === undefined ? 'misses' : `shows ${shown} in place of`} ${textOf(least!)}`
+      const why =
+        unharmed === undefined
+          ? ''
+          : answer.warnings.length === 0
+            ? ', and no warning says so'
+            : ', of which nothing was damaged'
+      return what + why
+    }
+    for (const send of sends) {
+      const fault = unharmed?.has(send.value) === false ? undefined : this.checkSide(send, source, answer)
+      if (fault !== undefined) return fault
+    }
+    return undefined
+  }
+
+  private fateOf(send: Send, { begun, ended }: Answer): 'show' | 'may' | 'hide' {
+    if (send.acknowledged >= begun) return 'may'
+    let isSure = true
+    for (const deletion of this.deletions) {
+      const effect = deletion.effectOn(send, begun, ended)
+      if (effect === 'hides') return 'hide'
+      if (effect === 'may hide') isSure = false
+    }
+    return isSure ? 'show' : 'may'
+  }
+
+  /** What was begun before a deletion was answered and acknowledged after it was asked for lies on either side: on the same for ever. */
+  private checkSide(send: Send, source: Send | undefined, answer: Answer): string | undefined {
+    if (send.acknowledged >= answer.begun || !send.isClean || send.kind === 'stale') return undefined
+    let only: Deletion | undefined
+    for (const deletion of this.deletions) {
+      if (deletion.effectOn(send, answer.begun, answer.ended) === 'none') continue
+      if (only !== undefined || !deletion.isSettled(answer.begun)) return undefined
+      only = deletion
+    }
+    if (only === undefined || (source !== undefined && source.value > send.value)) return undefined
+    const isShown = source === send
+    const key = `${send.value} ${only.id}`
+    const before = this.sides.get(key)
+    this.sides.set(key, isShown)
+    if (before === undefined || before === isShown) return undefined
+    return `${textOf(send)} changed sides: ${before ? 'shown' : 'hidden'} before, ${isShown ? 'shown' : 'hidden'} now`
+  }
+
+  /** Of the values that are stored, those that had to be gone for good when their deletion became `removed`. */
+  storedAgainst(
+    tenant: string,
+    stored: ReadonlySet<number>,
+    { removed, moment }: { removed: ReadonlySet<string>; moment: number },
+  ): string[] {
+    const faults: string[] = []
+    const done = this.deletions.filter((deletion) => deletion.tenant === tenant && removed.has(deletion.id))
+    for (const times of this.byTenant.get(tenant)?.values() ?? []) {
+      for (const send of [...times.values()].flat()) {
+        if (!stored.has(send.value)) continue
+        const by = done.find((deletion) => deletion.effectOn(send, moment, moment) === 'hides')
+        if (by !== undefined) faults.push(`${by.id} is removed, and stored is ${textOf(send)}: ${this.describe(send)}`)
+      }
+    }
+    return faults.slice(0, FAULTS_MAX)
+  }
+
+  // ---- exemplars ----
+
+  /** The label set of an exemplar is its identity. */
+  noteExemplar(tenant: string, id: string): void {
+    const known = this.exemplars.get(tenant) ?? new Set()
+    this.exemplars.set(tenant, known.add(id))
+  }
+
+  exemplarsMissing(tenant: string, held: ReadonlySet<string>): string[] {
+    const known = this.exemplars.get(tenant) ?? new Set()
+    const missing = [...known].filter((id) => !held.has(id))
+    if (missing.length === 0) return []
+    return [`${missing.length} of ${known.size} acknowledged exemplars are lost: ${missing.slice(0, FAULTS_MAX)}`]
+  }
+
+  // ---- telling ----
+
+  /** All that is known of one series and time, in words. */
+  describe({ tenant, labels, series, time }: Send): string {
+    const sends = this.byTenant.get(tenant)!.get(series)!.get(time)!
+    const told = sends.map(
+      (send) =>
+        `${textOf(send)} begun ${ms(send.begun)} acknowledged ${ms(send.acknowledged)}${send.isClean ? '' : ' (repeated)'}`,
+    )
+    const touched = this.deletions.filter((deletion) => sends.some((send) => deletion.takes(send)))
+    return `${tenant} ${formatLabels(labels)} @ ${time}: ${told.join('; ')}${touched.map((each) => `; ${each.describe()}`).join('')}`
+  }
+
+  private send(of: { tenant: string; labels: Labels; time: number; kind: Kind; begun: number; rank: number }): Send {
+    const { tenant, labels, time, kind, begun, rank } = of
+    const value = (rank + 1) * VALUE_STEP + ++this.sendCount // nothing else in a history is so large
+    const send: Send = {
+      tenant,
+      labels,
+      series: formatLabels(labels),
+      time,
+      kind,
+      value,
+      begun,
+      acknowledged: Infinity,
+      isClean: true,
+    }
+    const all = this.byTenant.get(tenant) ?? new Map<string, Map<number, Send[]>>()
+    this.byTenant.set(tenant, all)
+    const times = all.get(send.series) ?? new Map<number, Send[]>()
+    all.set(send.series, times)
+    const there = times.get(time) ?? []
+    there.push(send)
+    times.set(time, there)
+    return send
   }
 }
 
-interface Beside {
-  /** Partitions were added: a series may stand in two. */
-  readonly hasGrown: boolean
-  /** What blocks hold. */
-  readonly stored: ReadonlyMap<string, number>
+/** As an answer shows it. */
+export function textOf({ kind, value }: Pick<Send, 'kind' | 'value'>): string {
+  if (kind === 'histogram') return `histogram ${value}`
+  return kind === 'nan' ? 'NaN' : kind === 'stale' ? 'a stale marker' : String(value)
 }
+
+function isExcused({ value, kind }: Send, { warnings }: Answer, unharmed: ReadonlySet<number> | undefined): boolean {
+  if (unharmed === undefined || warnings.length === 0) return false
+  return kind !== 'float' || !unharmed.has(value)
+}
+
+const ms = (moment: number): string => (moment === Infinity ? 'never' : moment.toFixed(0))

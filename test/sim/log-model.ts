@@ -8,6 +8,8 @@ import { Reader } from '../../shared/wire/varint.ts'
 export interface LogModel {
   /** Distinct "segment | series | time". */
   readonly samples: ReadonlySet<string>
+  /** Of floats whose series the same messages define. */
+  readonly values: ReadonlySet<number>
   /** (session, counter) pairs that stand in the log more than once. */
   readonly doubledBatches: readonly string[]
 }
@@ -20,6 +22,7 @@ interface Numbers {
 /** Reads a whole log. Batches that lie behind the mark after next are left out, as owners leave them out. */
 export function readLog(partition: number, messages: Iterable<LogMessage>): LogModel {
   const samples = new Set<string>()
+  const values = new Set<number>()
   const seen = new Set<string>()
   const doubledBatches: string[] = []
   const sessions = new Map<string, Numbers>()
@@ -44,9 +47,16 @@ export function readLog(partition: number, messages: Iterable<LogMessage>): LogM
       id += ids.zigzag()
       time += times.zigzag()
       samples.add(`${mark}|${numbers.series[id]}|${time}`)
+      if (numbers.series[id] !== undefined) values.add(batch.values[i]!)
+    }
+    const histograms = new Reader(batch.histograms)
+    while (histograms.remaining > 0) {
+      const series = numbers.series[histograms.uvarint()]
+      samples.add(`${mark}|${series}|${histograms.zigzag()}`)
+      histograms.bytes(histograms.uvarint())
     }
   }
-  return { samples, doubledBatches }
+  return { samples, values, doubledBatches }
 }
 
 function define({ strings, series }: Numbers, stringBytes: Uint8Array, definitionBytes: Uint8Array): void {
@@ -57,6 +67,7 @@ function define({ strings, series }: Numbers, stringBytes: Uint8Array, definitio
     const id = definitions.uvarint()
     const tenant = strings[definitions.uvarint()]
     const labels = Array.from({ length: 2 * definitions.uvarint() }, () => strings[definitions.uvarint()])
-    series[id] = [tenant, ...labels].join('\u0000')
+    const whole = [tenant, ...labels]
+    if (!whole.includes(undefined)) series[id] = whole.join('\u0000')
   }
 }

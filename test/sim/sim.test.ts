@@ -1,62 +1,77 @@
 // The simulation as a test: thousands of histories, and the proof that it notices what it is there to notice.
 import { describe, expect, test } from 'vitest'
-import { World } from './world.ts'
+import { type AskedMany, runMany } from './many.ts'
 
-const HISTORIES = 2000
-const GROUPS = 4
-/** Histories that are run without a part of the protocol, until one fails. */
+const HISTORIES = 3000
+const WORKERS = 2
+/** Histories that are run without a part of the protocols, until one fails. */
 const COUNTER_PROOFS = 200
 /** Histories that are run again with right clocks. */
 const CLOCK_PROOFS = 40
+/** Where something is measured by wall clocks, they may matter. */
+const MEASURED = ['compaction', 'uploads', 'deletions']
+const HANG_MS = 1_200_000
 
-async function failures(first: number, count: number, without: ReadonlySet<string> = new Set()) {
-  const failed: string[] = []
-  let acknowledged = 0
-  let late = 0
-  let purged = 0
-  let takeovers = 0
-  for (let seed = first; seed < first + count; seed++) {
-    const result = await new World({ seed, without }).run()
-    acknowledged += result.acknowledgedCount
-    late += result.lateCount
-    purged += result.purgedCount
-    takeovers += result.takeoverCount
-    if (result.faults.length > 0) failed.push(`npm run sim -- --seed ${seed}: ${result.faults[0]}`)
-  }
-  return { failed, acknowledged, late, purged, takeovers }
-}
+const run = (count: number, asked: AskedMany = {}, stopsAtFirst = false) =>
+  runMany({ first: 1, count, workers: WORKERS, asked, stopsAtFirst })
 
 describe('simulation', () => {
-  const size = HISTORIES / GROUPS
-  for (let group = 0; group < GROUPS; group++) {
-    const first = 1 + group * size
-    test(`L1-L16, L22: seeds ${first} to ${first + size - 1}: blocks and owners hold every acknowledged sample once and agree`, async () => {
-      const { failed, acknowledged, late, purged, takeovers } = await failures(first, size)
-      expect(failed).toEqual([])
-      expect(acknowledged).toBeGreaterThan(10 * size)
-      expect(purged, 'messages purged after a flush').toBeGreaterThan(10 * size)
-      expect(late, 'batches that came too late and were written again').toBeGreaterThan(0)
-      expect(takeovers).toBeGreaterThan(size / 4)
-    }, 600_000)
-  }
-
-  test('clocks that are up to five minutes wrong change nothing at all', async () => {
-    for (let seed = 1; seed <= CLOCK_PROOFS; seed++) {
-      const wrong = await new World({ seed }).run()
-      const right = await new World({ seed, hasRightClocks: true }).run()
-      expect(wrong, `npm run sim -- --seed ${seed}`).toEqual(right)
-      expect(wrong.digests.length).toBeGreaterThan(1)
-    }
-  })
-
-  test.each(['ack-rule', 'define-until-stored', 'idempotence', 'election-bound', 'flush-order', 'replay-bound'])(
-    'without %s the simulation fails',
-    async (part) => {
-      for (let seed = 1; seed <= COUNTER_PROOFS; seed++) {
-        const { failed } = await failures(seed, 1, new Set([part]))
-        if (failed.length > 0) return
-      }
-      expect.unreachable(`${COUNTER_PROOFS} histories without ${part} show nothing`)
+  test(
+    `${HISTORIES} histories: strong reads show what was acknowledged and nothing that was deleted, and all that was begun ends`,
+    async () => {
+      const { failures, counts } = await run(HISTORIES)
+      expect(failures.map(({ repeat, faults }) => `${repeat}: ${faults[0]}`)).toEqual([])
+      const atLeast = (name: string, perHistory: number) =>
+        expect(counts[name], name).toBeGreaterThan(perHistory * HISTORIES)
+      atLeast('samples acknowledged', 50)
+      atLeast('reads', 3)
+      atLeast('messages purged', 5)
+      atLeast('late batches', 0.1)
+      atLeast('takeovers', 0.1)
+      atLeast('merged blocks', 0.1)
+      atLeast('deletions', 0.1)
+      atLeast('undone', 0.01)
+      atLeast('uploads', 0.05)
+      atLeast('damages', 0.05)
+      atLeast('released', 0.01)
     },
+    HANG_MS,
+  )
+
+  test(
+    'clocks that are up to five minutes wrong change nothing at all where nothing is measured by them',
+    async () => {
+      const wrong = await run(CLOCK_PROOFS, { no: MEASURED })
+      const right = await run(CLOCK_PROOFS, { no: MEASURED, hasRightClocks: true })
+      expect([...wrong.digests].sort()).toEqual([...right.digests].sort())
+      expect(wrong.counts).toEqual(right.counts)
+      expect(wrong.failures).toEqual([])
+    },
+    HANG_MS,
+  )
+
+  test.each([
+    ['ack-rule'],
+    ['define-until-stored'],
+    ['idempotence'],
+    ['election-bound', 'pair'],
+    ['flush-order'],
+    ['replay-bound'],
+    ['append', 'deletions'],
+    ['all-placed', 'deletions'],
+    ['same-id', 'deletions,undo'],
+    ['placing-joins', 'deletions'],
+    ['compare', 'deletions'],
+    ['drained', 'deletions'],
+    ['merge-same', 'deletions'],
+    ['fresh', 'deletions,watch,stale-gets'],
+  ])(
+    'without %s the simulation fails',
+    async (part, always = '') => {
+      const asked = { without: [part], always: always.split(',').filter((name) => name !== '') }
+      const { failures } = await run(COUNTER_PROOFS, asked, true)
+      expect(failures.length, `of ${COUNTER_PROOFS} histories without ${part}`).toBeGreaterThan(0)
+    },
+    HANG_MS,
   )
 })

@@ -5,7 +5,7 @@ import type { Random } from '../../shared/base/random.ts'
 interface Entry {
   readonly atMs: number
   readonly order: number
-  readonly fn: () => void
+  fn: () => void
   isCancelled: boolean
 }
 
@@ -30,6 +30,7 @@ export class VirtualClock implements Clock {
     return {
       cancel() {
         entry.isCancelled = true
+        entry.fn = nothing // what it would have done is held no longer
       },
     }
   }
@@ -82,6 +83,8 @@ export class VirtualClock implements Clock {
     return top
   }
 }
+
+const nothing = (): void => {}
 
 function isBefore(a: Entry, b: Entry): boolean {
   return a.atMs < b.atMs || (a.atMs === b.atMs && a.order < b.order)

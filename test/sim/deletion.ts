@@ -1,0 +1,74 @@
+// One deletion as its client saw it: asked for, answered, perhaps taken back; and what follows from that for each sample, by whatever protocol.
+//
+//   acknowledged before it was asked for → hidden · begun after it was answered → not touched · else either, and the same for ever
+import { labelOf } from '../../shared/model/labels.ts'
+import type { Send } from './ledger.ts'
+
+export class Deletion {
+  readonly id: string
+  readonly tenant: string
+  /** The value of the label `series`; undefined: the whole tenant. */
+  readonly series: string | undefined
+  private readonly asked: number
+  private answered = Infinity
+  private undoAsked = Infinity
+  private undoAnswered = Infinity
+  private isUndone = false
+
+  constructor({
+    id,
+    tenant,
+    series,
+    asked,
+  }: { id: string; tenant: string; series: string | undefined; asked: number }) {
+    this.id = id
+    this.tenant = tenant
+    this.series = series
+    this.asked = asked
+  }
+
+  get isAnswered(): boolean {
+    return this.answered < Infinity
+  }
+
+  answer(moment: number): void {
+    this.answered = moment
+  }
+
+  askUndo(moment: number): void {
+    this.undoAsked = moment
+  }
+
+  answerUndo(moment: number, isUndone: boolean): void {
+    this.undoAnswered = moment
+    this.isUndone = isUndone
+  }
+
+  takes({ tenant, labels }: Pick<Send, 'tenant' | 'labels'>): boolean {
+    return tenant === this.tenant && (this.series === undefined || labelOf(labels, 'series') === this.series)
+  }
+
+  /** On what an answer shows that was begun and ended then. */
+  effectOn(send: Send, begun: number, ended: number): 'none' | 'may hide' | 'hides' {
+    if (this.asked > ended || send.begun > this.answered || !this.takes(send)) return 'none'
+    if (this.isUndone && this.undoAnswered < begun) return 'none'
+    const mayBeUndone = this.undoAsked <= ended && !(this.undoAnswered < begun && !this.isUndone)
+    const isSure = this.answered < begun && send.acknowledged < this.asked && send.isClean && !mayBeUndone
+    return isSure ? 'hides' : 'may hide'
+  }
+
+  /** Answered before, and nobody asked to take it back. */
+  isSettled(begun: number): boolean {
+    return this.answered < begun && this.undoAsked === Infinity
+  }
+
+  describe(): string {
+    const undo =
+      this.undoAsked === Infinity
+        ? ''
+        : `, undo asked ${ms(this.undoAsked)}, ${this.isUndone ? 'undone' : 'refused'} ${ms(this.undoAnswered)}`
+    return `${this.id} of ${this.series ?? 'all'} asked ${ms(this.asked)} answered ${ms(this.answered)}${undo}`
+  }
+}
+
+const ms = (moment: number): string => (moment === Infinity ? 'never' : moment.toFixed(0))

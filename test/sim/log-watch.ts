@@ -1,0 +1,167 @@
+// Looks over the shoulder of the hub: keeps every message that a log ever stored, damages some on their way, and looks at each purge before it happens.
+
+import { decodeFlushed } from '../../shared/blocks/codec.ts'
+import type { LogMessage } from '../../shared/bus/port.ts'
+import { BLOCKS_BUCKET, type Flushed, flushedKey } from '../../shared/contracts/blocks.ts'
+import { batchSubject, logName, markSubject } from '../../shared/contracts/log.ts'
+import type { SwitchName } from './faults.ts'
+import { readLog } from './log-model.ts'
+import type { Scene } from './scene.ts'
+
+interface Kept {
+  readonly message: LogMessage
+  readonly incarnation: string
+  /** Some owner, or all, may never have had it. */
+  isDamaged: boolean
+}
+
+type Harm = (message: LogMessage, by: string) => LogMessage | undefined
+
+const DAMAGES_MAX = 3
+const DAMAGE_CHANCE = 0.04
+const CUT_MAX = 5
+/** What lies before says what the message is, and of which version. */
+const HEAD_BYTES = 8
+const INGESTERS_MAX = 3
+
+export class LogWatch {
+  private readonly scene: Scene
+  private readonly kept = new Map<string, Kept[]>()
+  private readonly harms = new Map<LogMessage, Harm>()
+  private damageCount = 0
+  purgedCount = 0
+  private safe: { readonly storedCount: number; readonly damageCount: number; readonly values: Set<number> } | undefined
+  private storedCount = 0
+
+  constructor(scene: Scene) {
+    this.scene = scene
+  }
+
+  get hasDamage(): boolean {
+    return this.damageCount > 0
+  }
+
+  /** All that the log ever held, in this life of it. */
+  all(partition: number): LogMessage[] {
+    const log = this.scene.hub.log(logName(partition))
+    const kept = this.kept.get(logName(partition)) ?? []
+    return kept.filter(({ incarnation }) => incarnation === log?.incarnation).map(({ message }) => message)
+  }
+
+  /** Values of samples that stand in messages which nothing happened to, and can be read without those which something happened to. */
+  unharmed(): ReadonlySet<number> {
+    const { storedCount, damageCount } = this
+    if (this.safe?.storedCount === storedCount && this.safe.damageCount === damageCount) return this.safe.values
+    const values = new Set<number>()
+    for (const [log, kept] of this.kept) {
+      const partition = Number(log.slice('log-'.length))
+      for (const incarnation of new Set(kept.map((each) => each.incarnation))) {
+        const ofIt = kept.filter((each) => each.incarnation === incarnation)
+        const whole = ofIt.filter(({ isDamaged, message }) => !isDamaged || message.subject === markSubject(partition))
+        for (const value of readLog(
+          partition,
+          whole.map(({ message }) => message),
+        ).values)
+          values.add(value)
+      }
+    }
+    this.safe = { storedCount, damageCount, values }
+    return values
+  }
+
+  // ---- what happens at the hub ----
+
+  onStored({ log, message, by }: { log: string; message: LogMessage; by: string }): void {
+    const incarnation = this.scene.hub.log(log)!.incarnation
+    const kept: Kept = { message, incarnation, isDamaged: false }
+    this.storedCount++
+    const list = this.kept.get(log) ?? []
+    this.kept.set(log, list)
+    list.push(kept)
+    const partition = Number(log.slice('log-'.length))
+    const isBatch = message.subject === batchSubject(partition)
+    if (!isBatch) this.scene.trace(`${log} ${message.seq}: ${message.subject} by ${by}`)
+    this.mayDamage(log, kept)
+  }
+
+  onDeliver({ message, by }: { message: LogMessage; by: string }): LogMessage | undefined {
+    const harm = this.harms.get(message)
+    return harm === undefined ? message : harm(message, by)
+  }
+
+  /** L16, at the moment that it happens: nothing from M(f) on, f being what `flushed.<p>` says. */
+  onPurge({ log, belowSeq, by }: { log: string; belowSeq: number; by: string }): void {
+    const { scene } = this
+    const there = scene.hub.log(log)!
+    const partition = Number(log.slice('log-'.length))
+    const record = this.flushed(partition)
+    const isSafe = record?.mark.incarnation === there.incarnation && belowSeq <= record.mark.seq
+    if (!isSafe) scene.fault(`${by} purges ${log} below ${belowSeq}, flushed is ${JSON.stringify(record)}`)
+    this.purgedCount += there.read(1, Number.MAX_SAFE_INTEGER).filter(({ seq }) => seq < belowSeq).length
+  }
+
+  /** As the bucket says at this moment. */
+  flushed(partition: number): Flushed | undefined {
+    const key = flushedKey(partition)
+    const value = this.scene.hub.bucket(BLOCKS_BUCKET)?.get(key)?.value
+    return value && decodeFlushed(value, key)
+  }
+
+  // ---- damage ----
+
+  /** The log comes back without some of its newest messages. */
+  cutTail(partition: number, most = CUT_MAX): void {
+    const log = this.scene.hub.log(logName(partition))!
+    const { firstSeq, lastSeq } = log.state()
+    const to = Math.max(firstSeq, lastSeq - 1 - this.scene.plan.random('cut').below(most))
+    const lost = (this.kept.get(logName(partition)) ?? []).filter(
+      ({ message, incarnation }) =>
+        incarnation === log.incarnation && message.seq > to && log.get(message.seq) === message,
+    )
+    for (const each of lost) each.isDamaged = true
+    log.cutTail(to)
+    this.note(`log ${partition} ends at ${to} again, ${lost.length} messages are lost`)
+  }
+
+  makeAnew(partition: number): void {
+    for (const each of this.kept.get(logName(partition)) ?? []) each.isDamaged = true
+    this.scene.hub.makeAnew(logName(partition))
+    this.note(`log ${partition} is made anew`)
+  }
+
+  private mayDamage(log: string, kept: Kept): void {
+    const { plan } = this.scene
+    const { message } = kept
+    if (!this.scene.isChaos() || this.damageCount >= DAMAGES_MAX) return
+    const isMark = message.subject.endsWith('.mark')
+    if (isMark && !plan.has('damaged-marks')) return
+    const chance = plan.random(`damage ${log} ${this.storedCount}`)
+    if (chance.next() >= DAMAGE_CHANCE) return
+    const kinds = (['hide-one', 'hide-all', 'bad-bytes'] satisfies SwitchName[]).filter((name) => plan.has(name))
+    const kind = kinds[chance.below(Math.max(1, kinds.length))]
+    if (kind === undefined) return
+    const one = `ingester-${1 + chance.below(INGESTERS_MAX)}`
+    const isForAll = kind === 'hide-all' || (kind === 'bad-bytes' && chance.next() < 0.5)
+    const bad = kind === 'bad-bytes' ? spoilt(message, chance.next()) : undefined
+    kept.isDamaged = true
+    this.harms.set(message, (whole, by) => (isForAll || by === one ? bad : whole))
+    const there = this.scene.hub.log(log)!
+    if (isForAll && bad === undefined) there.lose(message.seq)
+    else if (isForAll) there.spoil(message.seq, bad!.payload)
+    this.note(`${kind}: ${log} ${message.seq} (${message.subject}) for ${isForAll ? 'all' : one}`)
+  }
+
+  private note(text: string): void {
+    this.damageCount++
+    this.scene.count('damages')
+    this.scene.trace(`DAMAGE ${text}`)
+  }
+}
+
+function spoilt(message: LogMessage, at: number): LogMessage {
+  const payload = Uint8Array.from(message.payload)
+  const head = Math.min(HEAD_BYTES, payload.length - 1)
+  const index = head + Math.floor(at * (payload.length - head))
+  payload[index] = payload[index]! ^ 0x10
+  return { ...message, payload }
+}
