@@ -2,6 +2,7 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { Owner } from '../../../services/ingester/owner.ts'
 import { Ownership } from '../../../services/ingester/ownership.ts'
+import { UnavailableError } from '../../../shared/base/errors.ts'
 import { Lanes } from '../../../shared/base/lanes.ts'
 import type { LogStore } from '../../../shared/bus/port.ts'
 import { logConfig, logName, markSubject } from '../../../shared/contracts/log.ts'
@@ -49,7 +50,7 @@ function ingesterIn(ring: Ring, viewOf: (partition: number) => Partial<LogStore>
     const untilMs = clock.monotonic() + ms
     while (clock.monotonic() < untilMs) {
       await ground.soon(ownership.follow())
-      await Promise.all(ownership.owners().map((owner) => ground.soon(owner.readEnd())))
+      await Promise.all(ownership.owners().map((owner) => ground.soon(owner.readEnd().catch(() => {}))))
       ownership.tell()
       await ground.pass(100)
     }
@@ -137,5 +138,21 @@ describe('W3: an ingester says', () => {
     await goOn(1_000)
     expect(told).toEqual({ holds: [0, 1] })
     expect(ownership.lacks()).toEqual([])
+  })
+
+  it('that it lacks partitions whose logs do not answer, as long as it serves none', async () => {
+    await ground.soon(ground.bus.logs.ensure(logConfig(1, { bytesMax: 1 << 20, replicas: 1 })))
+    for (const partition of [0, 1]) await mark(partition)
+    const broken = new Set([0, 1])
+    const state: LogStore['state'] = async (log) => {
+      if (!broken.has(log === logName(0) ? 0 : 1)) return ground.bus.logs.state(log)
+      throw new UnavailableError('log-unavailable', 'no leader')
+    }
+    const { goOn, ownership } = ingesterIn({ ...alone(), owners: [['i1'], ['i1']] }, () => ({ state }))
+    await goOn(2_000)
+    expect(ownership.lacks()).toHaveLength(2)
+    broken.delete(1)
+    await goOn(10_000)
+    expect(ownership.lacks(), 'one whose log does not answer delays nothing but itself').toEqual([])
   })
 })
