@@ -97,6 +97,7 @@ describe('a watched table', () => {
       await bucket.put('count.good', bytes('null'))
       await wait(100)
       expect(rows()['good'], 'what it said before').toEqual(['unreadable', 1])
+      expect([...table.values()], 'what can be read now').toEqual([])
       expect(warned.length).toBe(3)
       await bucket.put('count.bad', bytes('{"v":1,"count":5}'))
       await bucket.delete('count.good')

@@ -1,0 +1,135 @@
+// Members whose watch over the ring is late, deaf for a while, or met by others in the middle of a change.
+import { expect, test } from 'vitest'
+import { sleep } from '../../../shared/base/clock.ts'
+import { seededRandom } from '../../../shared/base/random.ts'
+import { createMemoryHub, type MemoryHub } from '../../../shared/bus/memory-bus.ts'
+import type { Bus } from '../../../shared/bus/port.ts'
+import { keyFor } from '../../../shared/bus/record.ts'
+import { memberRecord, partitionsRecord, RING_BUCKET } from '../../../shared/contracts/member.ts'
+import { addPartitions, bootstrap, readPartitions } from '../../../shared/membership/bootstrap.ts'
+import { joinRing, type Membership } from '../../../shared/membership/membership.ts'
+import { withBuckets, withLateWatches } from '../../altered-bus.ts'
+import { VirtualClock } from '../../sim/virtual-clock.ts'
+
+const options = { heartbeatMs: 5_000, unhealthyAfterMs: 15_000, forgetAfterMs: 600_000 }
+
+interface Ground {
+  readonly clock: VirtualClock
+  readonly hub: MemoryHub
+  join(id: string, view?: (bus: Bus) => Bus): Promise<Membership>
+  wait(ms: number): Promise<void>
+}
+
+/** Runs a story in virtual time. */
+async function story(partitions: number, tell: (ground: Ground) => Promise<void>): Promise<void> {
+  const clock = new VirtualClock()
+  const hub = createMemoryHub({ clock, random: seededRandom(1), faults: { delayMs: { minMs: 1, maxMs: 3 } } })
+  const join: Ground['join'] = (id, view = (bus) => bus) => {
+    const bus = view(hub.connect(id))
+    const self = { id, role: 'ingester' as const, zone: '', incarnation: `${id}@1`, version: 'test', capacity: 0 }
+    return joinRing({ bus, clock: bus.clock, self, options, onError: () => {} })
+  }
+  let isOver = false
+  const whole = (async () => {
+    const logs = { logBytesMax: 1 << 20, logReplicas: 1 }
+    await bootstrap(hub.connect('setup'), { ...logs, partitions, replicationFactor: 1 })
+    await tell({ clock, hub, join, wait: (ms) => sleep(clock, ms) })
+  })().finally(() => {
+    isOver = true
+  })
+  whole.catch(() => {}) // awaited below
+  await clock.run(() => isOver, 7_200_000)
+  await whole
+}
+
+/** The bus whose watches tell nothing of these keys while that is so. */
+const deafTo = (bus: Bus, isDeafTo: (key: string) => boolean): Bus =>
+  withBuckets(bus, (bucket) => ({
+    watch: (filter, onEntry, ...rest) =>
+      bucket.watch(filter, (entry) => (isDeafTo(entry.key) ? undefined : onEntry(entry)), ...rest),
+  }))
+
+test('M2: who stood still and hears itself before it hears the others judges nobody by the time that it missed', async () => {
+  await story(1, async ({ hub, join, wait }) => {
+    let isDeaf = false
+    const a = await join('a', (bus) => deafTo(bus, (key) => isDeaf && key === keyFor(memberRecord, { id: 'b' })))
+    await join('b')
+    await wait(6_000)
+    hub.pause('a')
+    isDeaf = true
+    await wait(120_000)
+    hub.resume('a')
+    for (let i = 0; i < 16; i++) {
+      await wait(500)
+      expect(a.members().map(({ id, isHealthy }) => [id, isHealthy])).toEqual([
+        ['a', true],
+        ['b', true],
+      ])
+    }
+  })
+})
+
+test('M3: heartbeats that come back late confirm nothing newer than when they were sent', async () => {
+  await story(1, async ({ clock, hub, join, wait }) => {
+    let lateMs = 0
+    const late = () => sleep(clock, lateMs)
+    const a = await join('a', (bus) => withLateWatches(bus, late))
+    await wait(10_000)
+    expect(a.isConfirmed()).toBe(true)
+    lateMs = options.unhealthyAfterMs + 1_000
+    await wait(120_000)
+    expect(a.isConfirmed()).toBe(false)
+    await addPartitions(hub.connect('admin'), 2)
+    await wait(200_000)
+    expect(await readPartitions(hub.connect('looker')), 'M4: nothing is opened by such a view').toMatchObject({
+      ...{ count: 3, readable: 1, writable: 1 },
+    })
+  })
+})
+
+test('M1: the record of a member that is back is not deleted by who has not heard of it', async () => {
+  await story(1, async ({ hub, join, wait }) => {
+    let isDeaf = false
+    const a = await join('a', (bus) => deafTo(bus, (key) => isDeaf && key === keyFor(memberRecord, { id: 'b' })))
+    await join('b')
+    const bucket = await hub.connect('looker').bucket(RING_BUCKET)
+    let goneCount = 0
+    bucket.watch(
+      keyFor(memberRecord, { id: 'b' }),
+      ({ value }) => {
+        if (value === undefined) goneCount++
+      },
+      () => {},
+    )
+    await wait(6_000)
+    isDeaf = true
+    await wait(options.forgetAfterMs + 60_000)
+    expect(a.members().find(({ id }) => id === 'b')?.isHealthy).toBe(false)
+    expect(goneCount).toBe(0)
+  })
+})
+
+test('M4: partitions that are added while others are being opened are not lost', async () => {
+  await story(1, async ({ hub, join, wait }) => {
+    const admin = hub.connect('admin')
+    let isMet = false
+    const meet = async (key: string) => {
+      if (key !== keyFor(partitionsRecord, {}) || isMet) return
+      isMet = true
+      await addPartitions(admin, 1)
+    }
+    const a = await join('a', (bus) =>
+      withBuckets(bus, (bucket) => ({
+        update: (key, ...rest) => meet(key).then(() => bucket.update(key, ...rest)),
+        put: (key, ...rest) => meet(key).then(() => bucket.put(key, ...rest)),
+      })),
+    )
+    await addPartitions(admin, 1)
+    for (let i = 0; i < 20; i++) {
+      a.setHolds([0, 1, 2].slice(0, a.partitionCount()))
+      await wait(5_000)
+    }
+    expect(isMet).toBe(true)
+    expect(await readPartitions(admin)).toMatchObject({ count: 3, readable: 3, writable: 3 })
+  })
+})
