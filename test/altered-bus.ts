@@ -28,16 +28,12 @@ export function withLateWatches(bus: Bus, before: (entry: KvEntry) => Promise<vo
   return withBuckets(bus, (bucket) => ({
     watch(filter, onEntry, onReady, onSettled) {
       let told = Promise.resolve()
-      const later = (tell: () => void, wait: () => Promise<void> = async () => {}) => {
-        told = told.then(wait).then(tell)
+      const later = (tell: () => void, waited: Promise<void> = Promise.resolve()) => {
+        told = told.then(() => waited).then(tell)
       }
       return bucket.watch(
         filter,
-        (entry) =>
-          later(
-            () => onEntry(entry),
-            () => before(entry),
-          ),
+        (entry) => later(() => onEntry(entry), before(entry)),
         () => later(onReady),
         () => later(() => onSettled?.()),
       )

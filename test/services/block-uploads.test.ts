@@ -270,27 +270,6 @@ describe('an upload', () => {
     expect((await outcome(ground.url, sent.ulid)).json).toEqual(json)
   })
 
-  test('V2: whose validator took longer than its files are kept for is not listed, and validated again', async () => {
-    const sent = sendable(await someBlock())
-    await send(ground.url, sent)
-    let tries = 0
-    const slowAtFirst: Importer = {
-      async import(job, io, signal) {
-        const report = await inlineMerger.import(job, io, signal)
-        if (++tries === 1) await sleep(systemClock, 400)
-        if (tries === 2) expect(await listedBlocks(ground.url)).toEqual([])
-        return report
-      },
-    }
-    await ground.compactor(
-      'compactor-1',
-      { orphanGraceMs: 600, sweepEveryMs: 3_600_000, compactEveryMs: 100 },
-      slowAtFirst,
-    )
-    expect((await outcome(ground.url, sent.ulid)).json.result).toBe('complete')
-    expect(tries).toBeGreaterThan(1)
-  })
-
   test('to a tenant that is being deleted is refused', async () => {
     const blocks = await opened()
     await blocks.update(TENANT, (manifest) => ({ ...manifest, deletes: [deletion] }))
