@@ -1,5 +1,6 @@
 // Rules that stand behind others: each test takes the outer one away, so that only the inner one is left to hold.
 import { afterEach, beforeEach, expect, test } from 'vitest'
+import { FlushedSeen } from '../../../services/ingester/after-flush.ts'
 import { inlineBuilder } from '../../../services/ingester/block-builder.ts'
 import { buildSegment, type FlushDeps } from '../../../services/ingester/flush.ts'
 import type { Owner } from '../../../services/ingester/owner.ts'
@@ -39,6 +40,8 @@ test('L18: an owner that has not met the end of a flushed segment does not answe
   await ground.mark(2)
   await ground.until(() => ground.blocks.flushed(0) === 1, 'the flush')
   expect(ground.owner('i2').isCaughtUp, 'it reached an end that was read a moment ago').toBe(true)
+  await ground.pass(3_000)
+  expect(ground.owner('i2').state.droppedUpTo, 'G3: what it has not seen the end of stays').toBe(0)
   const bus = ground.hub.connect('asker')
   const names = () =>
     ground.soon(ask(bus, labelNames, { id: 'i2' }, { ...place, ...always, watermark: 1, selectors: [], limit: 0 }, {}))
@@ -138,16 +141,28 @@ test('a leader that stood still between building and listing changes nothing tha
   expect(ground.manifest(TENANT)).toMatchObject({ flushed: { 0: 2 }, version: before.version })
 })
 
-test('G1: where another message stands in the place of M(f) nothing is purged', async () => {
+test.each([
+  ['another message stands in the place of M(f)', { nonce: 'that of another mark' }],
+  ['M(f) is of another life of the log', { incarnation: 'before' }],
+])('G1: where %s nothing is purged', async (_, over) => {
   for (const number of [1, 2, 3]) {
     await ground.mark(number)
     await ground.append(batchSubject(0), ground.writer.batch([['a', START_MS + number, 1]]).seal())
   }
   const { incarnation } = ground.hub.log(logName(0))!.state()
-  const flushed = { segment: 2, mark: { seq: 3, nonce: 'that of another mark', incarnation }, digests: {} }
+  const flushed = { segment: 2, mark: { seq: 3, nonce: 'nonce-2', incarnation, ...over }, digests: {} }
   await ground.soon(ground.blocks.advanceFlushed(0, flushed))
   await ground.start('i1')
   await ground.until(() => ground.owner('i1').isCaughtUp, 'caught up')
   await ground.pass(2_000)
   expect(ground.firstSeq()).toBe(1)
+})
+
+test('G3: a flush is due when it was seen so long ago, and so are those before it', () => {
+  const seen = new FlushedSeen()
+  expect(seen.due(5, 0, 1_000)).toBe(0)
+  expect(seen.due(6, 900, 1_000)).toBe(0)
+  expect(seen.due(6, 1_000, 1_000)).toBe(5)
+  expect(seen.due(6, 1_899, 1_000)).toBe(5)
+  expect(seen.due(6, 1_900, 1_000)).toBe(6)
 })

@@ -4,6 +4,7 @@ import { systemClock } from '../../../shared/base/clock.ts'
 import { systemRandom } from '../../../shared/base/random.ts'
 import { openBlocks } from '../../../shared/blocks/open.ts'
 import { createMemoryHub } from '../../../shared/bus/memory-bus.ts'
+import { manifestObject } from '../../../shared/contracts/blocks.ts'
 import { memoryObjects } from '../../../shared/objects/memory-objects.ts'
 import type { ObjectStore } from '../../../shared/objects/port.ts'
 import { silentLog } from '../../../shared/telemetry/log.ts'
@@ -61,4 +62,25 @@ test('B4, L13: a store that keeps other bytes than it was given is noticed when 
   const uploading = blocks.uploadBlock('acme', { ulid: '01ARZ3NDEKTSV4RRFFQ69G5FAV', files })
   await expect(uploading).rejects.toMatchObject({ kind: 'corrupt' })
   blocks.close()
+})
+
+test('L14: who changes a manifest first makes the copy that a writer left out which died before it', async () => {
+  const hub = createMemoryHub({ clock: systemClock, random: systemRandom })
+  const store = memoryObjects()
+  const dying: ObjectStore = {
+    ...store,
+    create: (name, ...rest) =>
+      name === manifestObject('acme', 2) ? Promise.reject(new Error('killed')) : store.create(name, ...rest),
+  }
+  const deps = { clock: systemClock, random: systemRandom, log: silentLog }
+  const victim = await openBlocks({ ...deps, bus: hub.connect('victim'), objects: dying })
+  const next = await openBlocks({ ...deps, bus: hub.connect('next'), objects: store })
+  const flushed = (segment: number) => victim.update('acme', (manifest) => ({ ...manifest, flushed: { 0: segment } }))
+  await flushed(1)
+  await expect(flushed(2)).rejects.toThrow('killed')
+  await until(() => next.manifest('acme')?.manifest.version === 2, 'the version without a copy')
+  await next.update('acme', (manifest) => ({ ...manifest, flushed: { 0: 3 } }))
+  expect(await next.checkChain('acme')).toEqual([])
+  expect(await store.info(manifestObject('acme', 2), { timeoutMs: 1_000 })).toBeDefined()
+  for (const blocks of [victim, next]) blocks.close()
 })
