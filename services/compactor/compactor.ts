@@ -173,7 +173,6 @@ export function compactor(deps: CompactorDeps): Actor {
       log.error({ tenant, ulid, reason }, 'a damaged block is set aside: it is not merged, the others are')
       aside.add({ tenant, ulid, reason })
     }
-    run = stepRunner({ blocks, merger, clock, log, history, measures, setAside })
     uploads = new Uploads({ ...deps, blocks, importer: merger, measures })
     await uploads.start()
     second = deps.second ?? (await openSecondStore(config.secondStore, clock))
@@ -186,6 +185,7 @@ export function compactor(deps: CompactorDeps): Actor {
       now: () => witness.now(),
       partitionCount: () => deps.membership.partitionCount(),
     })
+    run = stepRunner({ blocks, merger, clock, log, history, measures, sweep, setAside })
   }
 
   async function stop(): Promise<void> {

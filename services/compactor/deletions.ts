@@ -96,13 +96,8 @@ export class Deletions {
 
   async undo({ tenant, id, askedBy }: UndoAsk): Promise<DeleteReply> {
     const { blocks, clock, log } = this.deps
-    const undone = () =>
-      blocks().update(tenant, (before) => withUndone(before, id, { by: askedBy, nowMs: clock.now() }))
-    let { manifest } = await undone()
-    if (!manifest.deletes.some((entry) => entry.id === id)) {
-      await blocks().refresh(REFRESH_MS) // it may have been made just now
-      manifest = (await undone()).manifest
-    }
+    const undone = (before: Manifest) => withUndone(before, id, { by: askedBy, nowMs: clock.now() })
+    const { manifest } = await blocks().update(tenant, undone)
     const entry = entryOf(manifest, id)
     log.info({ tenant, id, askedBy }, 'a deletion is taken back')
     return { entry, position: [] }
@@ -110,7 +105,6 @@ export class Deletions {
 
   async clean({ tenant, askedBy }: CleanAsk): Promise<CleanReply> {
     const { blocks, log, onCleaned } = this.deps
-    await blocks().refresh(REFRESH_MS)
     let endedCount = 0
     await blocks().update(tenant, (before) => {
       endedCount = before.deletes.filter(({ state }) => state === 'active').length
@@ -198,7 +192,6 @@ export class Deletions {
         if (attempt > 0) await sleep(clock, RETRY_MS * 2 ** (attempt - 1))
         const found = await this.fenceAll(tenant, entry)
         for (const [partition, { incarnation, seq }] of found) position.push({ partition, incarnation, seq })
-        await blocks().refresh(REFRESH_MS) // what others, or this process, have made of it
         const nowMs = clock.now()
         const change = (before: Manifest) => withPositions(before, id, { found, nowMs, undoMs: config.undoMs })
         entry = entryOf((await blocks().update(tenant, change)).manifest, id)

@@ -31,6 +31,7 @@ import {
 } from './merge-job.ts'
 import type { DownsampleStep, DropStep, Keep, MergeStep, Step } from './plan.ts'
 import { named } from './source-cursor.ts'
+import type { Sweep } from './sweep.ts'
 
 export interface StepDeps {
   readonly blocks: Blocks
@@ -40,16 +41,25 @@ export interface StepDeps {
   readonly history: History
   readonly measures: CompactorMeasures
   readonly setAside: (tenant: string, ulid: string, reason: string) => void
+  readonly sweep: Pick<Sweep, 'deleteUnlisted'>
+}
+
+/** What a step writes, and of what. */
+interface Writing extends Pick<Naming, 'level' | 'job'> {
+  readonly sources: readonly BlockEntry[]
+  readonly rules: readonly string[]
 }
 
 const WRITE_TIMEOUT_MS = 60_000
+/** What was written here reads as something else. */
+const READ_BACK = 'compaction-read-back'
 /** The farthest times that JSON and reads carry. */
 const TIME_MAX = Number.MAX_SAFE_INTEGER
 
 export type StepOutcome = 'done' | 'overtaken' | 'damaged'
 
 export function stepRunner(deps: StepDeps) {
-  const { blocks, merger, clock, log, history, measures } = deps
+  const { blocks, merger, clock, log, history, measures, sweep } = deps
 
   /** Rejects with what the store or the bucket said, or with why the lease was lost. */
   return async function run(lease: Lease, step: Step, signal: AbortSignal): Promise<StepOutcome> {
@@ -69,7 +79,8 @@ export function stepRunner(deps: StepDeps) {
         deps.setAside(lease.tenant, error.ulid, error.message) // S2
         return 'damaged'
       }
-      const mayPass = signal.aborted || error instanceof UnavailableError || error instanceof ConflictError
+      const isOurs = error instanceof CorruptError && error.code === READ_BACK // S1
+      const mayPass = signal.aborted || isOurs || error instanceof UnavailableError || error instanceof ConflictError
       if (mayPass || error instanceof AssertionError) throw error
       for (const { ulid } of sources) deps.setAside(lease.tenant, ulid, `a merge with it failed: ${text}`)
       return 'damaged'
@@ -130,8 +141,7 @@ export function stepRunner(deps: StepDeps) {
       await change(lease, signal, (manifest) => withNothingToRemove(manifest, { source, applied, rules }))
       return false
     }
-    const naming: Naming = { tenant: lease.tenant, fence: lease.fence, level, job }
-    const { report, results } = await write(naming, sources, rules, running, signal)
+    const { report, results } = await write(lease, { level, job, sources, rules }, running, signal)
     const reason = applied.length > 0 ? 'deleted' : 'compacted'
     await change(lease, signal, (manifest) =>
       withReplacement(manifest, {
@@ -152,13 +162,7 @@ export function stepRunner(deps: StepDeps) {
     const { sources, resolutionMs, replaces } = step
     const job: MergeJob = { sources: await sourcesOf(lease.tenant, sources), removals: [], keeps: [], resolutionMs }
     const level = Math.max(1, ...sources.map(({ origin }) => (origin.kind === 'compaction' ? origin.level : 0)))
-    const { results } = await write(
-      { tenant: lease.tenant, fence: lease.fence, level, job },
-      sources,
-      [],
-      running,
-      signal,
-    )
+    const { results } = await write(lease, { level, job, sources, rules: [] }, running, signal)
     await change(lease, signal, (manifest) =>
       withDownsampled(manifest, { sources, replaces, results, nowMs: clock.now() }),
     )
@@ -199,13 +203,13 @@ export function stepRunner(deps: StepDeps) {
   // ---- writing ----
 
   async function write(
-    naming: Naming,
-    sources: readonly BlockEntry[],
-    rules: readonly string[],
+    lease: Lease,
+    { level, job, sources, rules }: Writing,
     running: Running,
     signal: AbortSignal,
   ): Promise<{ report: MergeReport; results: BlockEntry[] }> {
-    const { tenant } = naming
+    const { tenant, fence } = lease
+    const naming: Naming = { tenant, fence, level, job }
     /** Blocks and the writes of their files. */
     const begun = new Map<string, Promise<void>[]>()
     const token = encodeTenant(tenant)
@@ -227,7 +231,7 @@ export function stepRunner(deps: StepDeps) {
     try {
       return await writeWith(io, naming, sources, rules, running, signal)
     } catch (error) {
-      if (!signal.aborted) await discard(tenant, begun)
+      if (!signal.aborted) await discard(lease, begun, signal)
       throw error
     }
   }
@@ -238,15 +242,17 @@ export function stepRunner(deps: StepDeps) {
     running.bytesOut += length
   }
 
-  /** What a failed step has written goes at once, so that a store that is full does not fill up with the tries. Else it is garbage. */
-  async function discard(tenant: string, begun: ReadonlyMap<string, readonly Promise<void>[]>): Promise<void> {
+  /** What a failed step has written goes at once, so that a store that is full does not fill up with the tries; but as the sweep takes it: the same
+   *  merge, done before, may have listed blocks of these very names. */
+  async function discard(lease: Lease, begun: ReadonlyMap<string, readonly Promise<void>[]>, signal: AbortSignal) {
     try {
-      for (const [ulid, writes] of begun) {
-        await Promise.allSettled(writes)
-        await blocks.deleteBlock(tenant, ulid)
-      }
+      for (const writes of begun.values()) await Promise.allSettled(writes)
+      await sweep.deleteUnlisted(lease, [...begun.keys()], signal)
     } catch (error) {
-      log.warn({ tenant, reason: textOf(error) }, 'what a failed step has written stays until the next sweep')
+      log.warn(
+        { tenant: lease.tenant, reason: textOf(error) },
+        'what a failed step has written stays until the next sweep',
+      )
     }
   }
 
@@ -294,10 +300,10 @@ export function stepRunner(deps: StepDeps) {
       measures.checked(found)
       const isSame = found.seriesCount === entry.seriesCount && found.chunkCount === entry.chunkCount
       if (isSame && found.sampleCount === sampleCount) return
-      throw new CorruptError('compaction-read-back', `block ${ulid} holds something else`)
+      throw new CorruptError(READ_BACK, `block ${ulid} holds something else`)
     } catch (error) {
       if (!(error instanceof CorruptError)) throw error
-      throw new CorruptError('compaction-read-back', `what was just written: ${error.message}`, { cause: error })
+      throw new CorruptError(READ_BACK, `what was just written: ${error.message}`, { cause: error })
     }
   }
 }

@@ -90,8 +90,8 @@ export class Sweep {
   /** Answers the blocks that were deleted. The order is what makes it safe, however long this process stands still in between (W3, W1):
    *  watermarks, then what is there, then its names in the manifest, then its files. */
   async deleteGarbage(lease: Lease, manifest: Manifest, signal: AbortSignal): Promise<string[]> {
-    const { blocks, now, config, log, partitionCount } = this.deps
-    const { tenant, fence } = lease
+    const { blocks, now, config, partitionCount } = this.deps
+    const { tenant } = lease
     const nowMs = now()
     const flushed = Array.from({ length: partitionCount() }, (_, partition) => blocks.flushed(partition))
     const found = await blocks.listBlocks(tenant)
@@ -104,16 +104,22 @@ export class Sweep {
         : this.isAbandoned(tenant, block, flushed)
       if (isGarbage) suspects.push(block.ulid)
     }
-    let deleted: string[] = []
-    if (suspects.length > 0) {
-      const named = (newest: Manifest) => withGarbage(newest, suspects, nowMs)
-      const { manifest: written } = await blocks.update(tenant, named, { fence, signal }) // W1
-      const garbage = new Set(written.retired.filter(({ reason }) => reason === 'garbage').map(({ ulid }) => ulid))
-      deleted = suspects.filter((ulid) => garbage.has(ulid))
-      await this.deleteRetired(lease, deleted, signal, 'garbage')
-      log.info({ tenant, blocks: deleted }, 'deleted files that belong to no block')
-    }
+    const deleted = await this.deleteUnlisted(lease, suspects, signal)
     this.forget(tenant, new Set(found.map(({ ulid }) => ulid)), deleted)
+    return deleted
+  }
+
+  /** W1. Answers the blocks that were deleted: those that the newest manifest does not list. */
+  async deleteUnlisted(lease: Lease, ulids: readonly string[], signal: AbortSignal): Promise<string[]> {
+    const { blocks, now, log } = this.deps
+    const { tenant, fence } = lease
+    if (ulids.length === 0) return []
+    const named = (newest: Manifest) => withGarbage(newest, ulids, now())
+    const { manifest } = await blocks.update(tenant, named, { fence, signal })
+    const garbage = new Set(manifest.retired.filter(({ reason }) => reason === 'garbage').map(({ ulid }) => ulid))
+    const deleted = ulids.filter((ulid) => garbage.has(ulid))
+    await this.deleteRetired(lease, deleted, signal, 'garbage')
+    log.info({ tenant, blocks: deleted }, 'deleted files that belong to no block')
     return deleted
   }
 

@@ -5,7 +5,7 @@
 // answered to a caller can be lost with the bucket alone.
 import { backoffMs } from '../base/backoff.ts'
 import { type Clock, sleep } from '../base/clock.ts'
-import { ConflictError, CorruptError, UnavailableError } from '../base/errors.ts'
+import { CarillonError, ConflictError, CorruptError, UnavailableError } from '../base/errors.ts'
 import type { Random } from '../base/random.ts'
 import type { KvBucket, LogStore } from '../bus/port.ts'
 import { MANIFEST_BYTES_MAX, type Manifest, manifestKey, manifestObject, tenantKey } from '../contracts/blocks.ts'
@@ -50,6 +50,8 @@ interface Base {
   readonly bytes: Uint8Array | undefined
 }
 
+type Change = (manifest: Manifest) => Manifest | undefined
+
 export class ManifestStore {
   private readonly deps: ManifestStoreDeps
   private readonly bytesMax: number
@@ -63,19 +65,21 @@ export class ManifestStore {
 
   async update(
     tenant: string,
-    change: (manifest: Manifest) => Manifest | undefined,
+    change: Change,
     { fence, signal, attemptsMax = ATTEMPTS_MAX }: UpdateOptions = {},
   ): Promise<StoredManifest> {
     const { clock, random } = this.deps
     let written: Base | undefined
-    let passedRevision = 0
     for (let attempt = 0; attempt < attemptsMax; attempt++) {
       if (attempt > 0) await sleep(clock, backoffMs(attempt - 1, BACKOFF, random), signal)
-      const base = await this.base(tenant, passedRevision)
+      const known = attempt === 0 ? this.known(tenant) : undefined
+      let base = known ?? (await this.newest(tenant))
       if (written && (await this.isOurs(tenant, base, written))) return await this.settled(tenant, base)
-      await this.copy(tenant, base)
-      const next = this.next(base, await this.settling(base.manifest, change), fence)
+      let next = known && (await this.nextIfAny(known, change, fence))
+      if (next === undefined && known !== undefined) base = await this.newest(tenant) // B6
+      next ??= await this.next(base, change, fence)
       if (next === undefined) return await this.settled(tenant, base)
+      await this.copy(tenant, base)
       try {
         const revision = await this.write(tenant, base, next)
         return await this.settled(tenant, { ...next, revision })
@@ -83,7 +87,6 @@ export class ManifestStore {
         if (error instanceof UnavailableError)
           written = next // its fate is unknown: the next read tells
         else if (!(error instanceof ConflictError)) throw error
-        passedRevision = Math.max(passedRevision, base.revision)
       }
     }
     const text = `the manifest of tenant "${tenant}" was changed by others during ${attemptsMax} attempts`
@@ -148,22 +151,32 @@ export class ManifestStore {
     return problems
   }
 
-  /** The newest version known here; after a lost compare-and-set one newer than `passedRevision`, if the bucket shows one. */
-  private async base(tenant: string, passedRevision: number): Promise<Base> {
-    const token = encodeTenant(tenant)
+  /** What the watch has shown: something to begin with, never to conclude from (B6). */
+  private known(tenant: string): Base | undefined {
     const seen = this.deps.view.manifest(tenant) // throws for what is damaged or missing
-    if (seen && seen.revision > passedRevision) {
-      const bytes = encodeManifest(seen.manifest, Number.POSITIVE_INFINITY)
-      return { ...seen, bytes: sha256Of(bytes) === seen.sha256 ? bytes : undefined }
+    if (seen === undefined) return undefined
+    const bytes = encodeManifest(seen.manifest, Number.POSITIVE_INFINITY)
+    return { ...seen, bytes: sha256Of(bytes) === seen.sha256 ? bytes : undefined }
+  }
+
+  /** No older than this call, whatever a server that is behind would say. */
+  private async newest(tenant: string): Promise<Base> {
+    const { bucket, view } = this.deps
+    const seen = view.manifest(tenant)?.manifest.version ?? 0
+    const before = Math.max(seen, view.registered(tenant)?.version ?? 0)
+    const [entry] = await bucket.newest([manifestKey(encodeTenant(tenant))])
+    if (entry?.value === undefined) {
+      if (before > 0)
+        throw new CorruptError('manifest-missing', `tenant "${tenant}" has no manifest, version ${before} was written`)
+      await this.checkNew(tenant)
+      return { manifest: emptyManifest(tenant), revision: 0, sha256: '', bytes: undefined }
     }
-    const entry = await this.deps.bucket.get(manifestKey(token))
-    if (entry?.value !== undefined && entry.revision >= (seen?.revision ?? 0)) {
-      const manifest = decodeManifest(entry.value, tenant)
-      return { manifest, revision: entry.revision, sha256: sha256Of(entry.value), bytes: entry.value }
+    const manifest = decodeManifest(entry.value, tenant)
+    if (manifest.version < before) {
+      const text = `the manifest of tenant "${tenant}" is version ${manifest.version}, version ${before} was written`
+      throw new CorruptError('manifest-older', text)
     }
-    if (seen) return { ...seen, bytes: undefined }
-    await this.checkNew(tenant)
-    return { manifest: emptyManifest(tenant), revision: 0, sha256: '', bytes: undefined }
+    return { manifest, revision: entry.revision, sha256: sha256Of(entry.value), bytes: entry.value }
   }
 
   /** A tenant without a manifest is new only when nothing says that there was one (B3). */
@@ -186,10 +199,7 @@ export class ManifestStore {
   }
 
   /** What an older version left unsettled is settled by the first change, which may be none else. */
-  private async settling(
-    manifest: Manifest,
-    change: (manifest: Manifest) => Manifest | undefined,
-  ): Promise<(manifest: Manifest) => Manifest | undefined> {
+  private async settling(manifest: Manifest, change: Change): Promise<Change> {
     if (!manifest.isUnsettled) return change
     const known = await this.settledManifest(manifest)
     return () => change(known) ?? known
@@ -200,17 +210,23 @@ export class ManifestStore {
     return settled(manifest, { logs, clock, log, flushed: (partition) => view.flushed(partition) })
   }
 
-  private next(
-    base: Base,
-    change: (manifest: Manifest) => Manifest | undefined,
-    fence: number | undefined,
-  ): Base | undefined {
+  /** As `next`; what it refuses is judged again by the newest version (B6). */
+  private async nextIfAny(base: Base, change: Change, fence: number | undefined): Promise<Base | undefined> {
+    try {
+      return await this.next(base, change, fence)
+    } catch (error) {
+      if (error instanceof CarillonError) return undefined
+      throw error
+    }
+  }
+
+  private async next(base: Base, change: Change, fence: number | undefined): Promise<Base | undefined> {
     const { manifest } = base
     if (fence !== undefined && manifest.fence > fence) {
       const text = `tenant "${manifest.tenant}": the lease with fence ${fence} was followed by ${manifest.fence}`
       throw new ConflictError('manifest-fenced', text)
     }
-    const changed = change(manifest)
+    const changed = (await this.settling(manifest, change))(manifest)
     if (changed === undefined) return undefined
     const { repairedFrom: _, ...kept } = changed
     const next: Manifest = {
@@ -287,7 +303,7 @@ export class ManifestStore {
         if (!(error instanceof ConflictError)) throw error
       }
       await sleep(clock, backoffMs(attempt, BACKOFF, random))
-      const entry = await bucket.get(key)
+      const [entry] = await bucket.newest([key])
       known = entry?.value && { ...decodeRegistered(entry.value, key), revision: entry.revision }
     }
     throw new ConflictError('manifest-storm', `${key} was changed by others during ${ATTEMPTS_MAX} attempts`)

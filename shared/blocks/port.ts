@@ -9,6 +9,8 @@
 //       before; `update` returns when the version is also an object (L14).
 //   B3  What is missing, older than the registry says, or does not match its checksum is CorruptError, never an empty manifest (L14).
 //   B4  A block counts only after every byte of it was read back (L13); every byte read later is checked against the manifest's hash.
+//   B6  That there is nothing to change, or that a change is refused, is concluded only from the newest version, read after the call began: what
+//       the watch has shown may be older than what this very process wrote.
 //   B5  stands in standing.ts: what is listed was not deleted meanwhile (L17).
 //
 // Errors: CorruptError `manifest-missing` | `manifest-damaged` | `manifest-older` | `manifest-chain`; RefusedError `err-carillon-manifest-too-large`;
@@ -87,7 +89,7 @@ export interface Blocks {
 
   // --- changes: what is read here is the bucket's newest, not what the watch has shown ---
 
-  /** Reads the newest manifest, applies `change`, writes it by compare-and-set; reads again and repeats when it lost. `change` may be called
+  /** Takes the newest manifest (B6), applies `change`, writes it by compare-and-set; reads again and repeats when it lost. `change` may be called
    *  often, must not wait, gives `blocks`, `flushed`, `retired`, `deletes` of the next version, and undefined when there is nothing to do. A
    *  tenant without one begins with an empty manifest of version 0. Answers what stands now. */
   update(

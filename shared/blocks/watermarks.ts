@@ -8,7 +8,7 @@ import { decodeFlushed, encodeFlushed } from './codec.ts'
 export async function advanceFlushed(bucket: KvBucket, partition: number, next: Flushed): Promise<void> {
   const key = flushedKey(partition)
   const read = async () => {
-    const entry = await bucket.get(key)
+    const [entry] = await bucket.newest([key])
     return { revision: entry?.revision ?? 0, flushed: entry?.value && decodeFlushed(entry.value, key) }
   }
   const { revision, flushed } = await read()

@@ -3,8 +3,12 @@
 import { expect } from 'vitest'
 import { compactor } from '../../../services/compactor/compactor.ts'
 import { type CompactorConfig, compactorSettings } from '../../../services/compactor/config.ts'
+import { History } from '../../../services/compactor/history.ts'
 import { inlineMerger } from '../../../services/compactor/inline-merger.ts'
 import { leftOut } from '../../../services/compactor/left-out.ts'
+import { compactorMeasures } from '../../../services/compactor/measures.ts'
+import { stepRunner } from '../../../services/compactor/steps.ts'
+import { Sweep } from '../../../services/compactor/sweep.ts'
 import { type Clock, sleep } from '../../../shared/base/clock.ts'
 import { UnavailableError } from '../../../shared/base/errors.ts'
 import { seededRandom } from '../../../shared/base/random.ts'
@@ -174,6 +178,7 @@ export class Ground {
       clockAheadMs = 0,
       config = {},
       onObject = () => {},
+      alter = (bus) => bus,
       second,
     }: {
       fault?: Fault | undefined
@@ -184,6 +189,8 @@ export class Ground {
       second?: ObjectStore
       /** Before each operation on an object; may throw what a store would. */
       onObject?: (operation: string, name: string) => void
+      /** How its bus behaves (altered-bus.ts). */
+      alter?: (bus: Bus) => Bus
     } = {},
   ): Promise<() => Promise<void>> {
     const bus = this.hub.connect(name)
@@ -205,7 +212,7 @@ export class Ground {
     const real: Clock = jumps ? jumping(bus.clock, seededRandom(this.seed)) : bus.clock
     const clock = clockAheadMs === 0 ? real : ahead(real, clockAheadMs)
     const deps = {
-      ...this.deps(gatedBus(bus, before)),
+      ...this.deps(gatedBus(alter(bus), before)),
       ...{ random, clock, objects: gatedObjects(this.objects, before, onObject), metrics: createMetrics() },
       ...{ id: name, incarnation: `${name}-${this.hub.has(name)}`, merger: inlineMerger },
       membership: { partitionCount: () => 2, live: (): [] => [] } as unknown as Membership,
@@ -218,6 +225,20 @@ export class Ground {
     return async () => {
       if (!isDead()) await this.until(running.stop(), 180 * MINUTE)
     }
+  }
+
+  /** Steps one by one, for whoever plans them by hand. */
+  async steps(onObject: (operation: string, name: string) => void) {
+    const objects = gatedObjects(this.objects, async () => {}, onObject)
+    const blocks = await openBlocks({ ...this.deps(this.hub.connect('steps')), objects })
+    const { clock } = this
+    const measures = compactorMeasures(createMetrics())
+    const shared = { blocks, clock, log: silentLog, measures }
+    const config = defaultsOf(compactorSettings, timing)
+    const sweep = new Sweep({ ...shared, config, now: () => clock.now(), partitionCount: () => 2 })
+    const history = new History(clock)
+    const run = stepRunner({ ...shared, sweep, history, merger: inlineMerger, setAside: () => {} })
+    return { run, close: () => blocks.close() }
   }
 
   /** What a compactor says of itself. */

@@ -86,3 +86,14 @@ test('what was asked for a moment ago is taken back by a compactor that has not 
   const { entry } = await two.undo({ tenant: 'acme', id: 'd1', askedBy: 'test' })
   expect(entry).toMatchObject({ id: 'd1', state: 'undone' })
 })
+
+test('D6: a deletion is placed by a compactor whose watch has not shown what it has written itself', async () => {
+  let isLate = false
+  const wait = () => new Promise<void>((resolve) => void systemClock.after(isLate ? 1e6 : 0, resolve))
+  const one = await compactor('one', (bus) => withLateWatches(bus, wait))
+  await one.remove({ ...asked, id: 'd0' })
+  await one.list({ tenant: 'acme' })
+  isLate = true
+  expect((await one.remove(asked)).entry).toMatchObject({ id: 'd1', state: 'active' })
+  expect((await one.remove(asked)).entry).toMatchObject({ id: 'd1', state: 'active' })
+})

@@ -3,9 +3,13 @@ import fs from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
 import { describe, expect, it } from 'vitest'
+import type { MergeStep } from '../../../services/compactor/plan.ts'
+import { sleep } from '../../../shared/base/clock.ts'
 import { UnavailableError } from '../../../shared/base/errors.ts'
+import type { KvEntry } from '../../../shared/bus/port.ts'
 import type { DeleteEntry } from '../../../shared/contracts/blocks.ts'
 import { labelOf, labelsFrom, labelsKey } from '../../../shared/model/labels.ts'
+import { withLateWatches } from '../../altered-bus.ts'
 import { Ground, TENANT } from './compactors-ground.ts'
 import { floatValue, naiveMerge, plainOf, type Sample, type SeriesMap } from './merge-ground.ts'
 
@@ -53,6 +57,69 @@ describe('damage', () => {
     expect(after.blocks.map(({ ulid }) => ulid)).toContain(bad.ulid)
     expect(status.history.map(({ outcome }) => outcome)).toEqual(['done', 'failed'])
     await stop()
+  })
+
+  it('S1: what reads back wrong is no fault of its sources: it is taken away and written anew', async () => {
+    const ground = await opened([0, 1])
+    const sources = (await ground.until(ground.manifest())).blocks.map(({ ulid }) => ulid)
+    let hasRotted = false
+    const stop = await ground.start('one', {
+      onObject(operation, name) {
+        const [, ulid = '', file = ''] = name.split('/')
+        if (hasRotted || operation !== 'info' || file !== 'meta.json' || sources.includes(ulid)) return
+        hasRotted = true
+        ground.objects.damage(`${TENANT}/${ulid}/chunks/000001`)
+      },
+    })
+    await ground.pass(2 * MINUTE)
+    const { history, aside } = await ground.status('one')
+    expect(history.map(({ outcome }) => outcome)).toEqual(['done', 'failed'])
+    expect(aside).toEqual([])
+    const { blocks } = await ground.until(ground.manifest())
+    expect(blocks).toHaveLength(1)
+    const found = (await ground.until(ground.found())).map(({ ulid }) => ulid).sort()
+    expect(found).toEqual([...sources, blocks[0]!.ulid].sort())
+    await stop()
+  })
+})
+
+describe('a compactor whose watch is behind', () => {
+  it('K1: does not plan by a manifest that is older than what it has written itself', async () => {
+    const ground = await opened([0, 1, 2, 3])
+    const late = async ({ key }: KvEntry) => (key.startsWith('manifest.') ? sleep(ground.clock, 40_000) : undefined)
+    const stop = await ground.start('one', { alter: (bus) => withLateWatches(bus, late) })
+    await ground.pass(4 * MINUTE)
+    const { history } = await ground.status('one')
+    expect(history.map(({ outcome }) => outcome)).toEqual(['done'])
+    expect((await ground.until(ground.manifest())).blocks).toHaveLength(1)
+    await stop()
+  })
+})
+
+describe('a step that fails', () => {
+  it('L17: deletes nothing of what the very same step has listed before, and all of what nobody lists', async () => {
+    const ground = await opened([0, 1])
+    const { blocks: sources } = await ground.until(ground.manifest())
+    let isFailing = false
+    const { run, close } = await ground.until(
+      ground.steps((operation, name) => {
+        if (isFailing && operation === 'create' && name.endsWith('/index'))
+          throw new UnavailableError('objects-timeout', 'its answer is lost')
+      }),
+    )
+    const step: MergeStep = { ...{ kind: 'merge', why: 'small', level: 1 }, sources, deletes: [], keeps: [], rules: [] }
+    const lease = { tenant: TENANT, fence: 1, signal: new AbortController().signal }
+    expect(await ground.until(run(lease, step, lease.signal))).toBe('done')
+    const { blocks: listed } = await ground.until(ground.manifest())
+    const files = () => ground.objects.list(`${TENANT}/${listed[0]!.ulid}/`, { timeoutMs: 1_000 })
+    const before = await ground.until(files())
+    isFailing = true
+    await expect(ground.until(run(lease, step, lease.signal))).rejects.toThrow('its answer is lost')
+    expect(await ground.until(files())).toEqual(before)
+    await expect(ground.until(run({ ...lease, fence: 2 }, step, lease.signal))).rejects.toThrow('its answer is lost')
+    const kept = [...sources, ...listed].map(({ ulid }) => ulid).sort()
+    expect((await ground.until(ground.found())).map(({ ulid }) => ulid).sort()).toEqual(kept)
+    close()
   })
 })
 
