@@ -27,6 +27,7 @@ import { type Row, WatchedTable } from '../../shared/kv/watched-table.ts'
 import { encodeTenant } from '../../shared/model/tenant.ts'
 import { readWhole } from '../../shared/objects/read-whole.ts'
 import type { Log } from '../../shared/telemetry/log.ts'
+import { sha256Of } from '../../shared/wire/sha256.ts'
 import type { FlushDeps, Holder } from './flush.ts'
 import { segmentParts } from './flush.ts'
 import type { BuiltBlock, FlushOrigin } from './flush-build.ts'
@@ -163,9 +164,8 @@ export class Asides {
     const objects: string[] = []
     let bytes = 0
     for await (const encoded of encodedParts(segmentParts(holder, of, deps))) {
-      const name = `${digest}-${id.replaceAll(/[^A-Za-z0-9-]/g, '_')}-${objects.length}`
-      await blocks.objects.delete(prefix + name, { timeoutMs: OBJECT_TIMEOUT_MS }) // of a try that broke off: no record names it
-      await blocks.objects.create(prefix + name, encoded, { timeoutMs: OBJECT_TIMEOUT_MS, readBack: true })
+      const name = `${digest}-${id.replaceAll(/[^A-Za-z0-9-]/g, '_')}-${sha256Of(encoded).slice(0, 16)}`
+      await blocks.objects.create(prefix + name, encoded, { timeoutMs: OBJECT_TIMEOUT_MS, readBack: true, heals: true })
       objects.push(name)
       bytes += encoded.length
     }

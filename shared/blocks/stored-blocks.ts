@@ -28,7 +28,7 @@ export async function uploadBlock(
   const prefix = blockPrefix(encodeTenant(tenant), ulid)
   let bytes = 0
   for (const file of files) {
-    const call = { ...callOf(WRITE_TIMEOUT_MS, signal), readBack: true }
+    const call = { ...callOf(WRITE_TIMEOUT_MS, signal), readBack: true, heals: true }
     await objects.create(prefix + file.name, file.bytes, call)
     bytes += file.bytes.length
   }

@@ -4,7 +4,8 @@
 //   <folder>/.making/    what is being written
 //
 // Invariants
-//   D1  A file gets its name by a hard link, whole and flushed: never a half, and the first of two creators wins.
+//   D1  A file gets its name by a hard link, whole and flushed: never a half, and the first of two creators wins. One that takes the place of a
+//       damaged one gets it by a rename.
 //   D2  The trailer repeats the name: a file system that takes A for a gives nobody another's bytes.
 import fs from 'node:fs/promises'
 import path from 'node:path'
@@ -18,6 +19,7 @@ import { Deadline } from './deadline.ts'
 import {
   damaged,
   exists,
+  isDamage,
   type Layout,
   layOut,
   missing,
@@ -60,7 +62,7 @@ export async function directoryObjects(folder: string, { clock }: { clock: Clock
     })
   }
 
-  async function create(name: string, bytes: Uint8Array, deadline: Deadline): Promise<void> {
+  async function create(name: string, bytes: Uint8Array, deadline: Deadline, isInPlace: boolean): Promise<void> {
     const { layout, parts } = await layOut(bytes, { packs: true })
     const aside = path.join(makingFolder, hex(systemRandom.bytes(16)))
     const file = fileOf(name)
@@ -68,7 +70,7 @@ export async function directoryObjects(folder: string, { clock }: { clock: Clock
       await writeFlushed(aside, [...parts, ...trailerOf(name, layout)])
       deadline.left()
       await makeFolders(folder, path.dirname(file))
-      await fs.link(aside, file) // D1
+      await (isInPlace ? fs.rename(aside, file) : fs.link(aside, file)) // D1
       await flushFolder(path.dirname(file))
     } catch (error) {
       if (codeOf(error) !== 'EEXIST') throw error
@@ -85,13 +87,19 @@ export async function directoryObjects(folder: string, { clock }: { clock: Clock
       const deadline = new Deadline(clock, call, `create of ${name}`)
       const given = sha256Of(bytes)
       const standing = async ({ info, layout, handle }: Opened) => {
-        if (layout.sha256 !== given) throw exists(name)
+        if (layout.sha256 !== given && !call.heals) throw exists(name)
         if (call.readBack) await verifyWhole(name, layout, partReader(name, layout, handle))
+        if (layout.sha256 !== given) throw exists(name)
         return info
       }
-      const before = await withObject(name, deadline, standing)
+      let isDamaged = false
+      const before = await withObject(name, deadline, standing).catch((error: unknown) => {
+        if (!call.heals || !isDamage(error)) throw error
+        isDamaged = true
+        return undefined
+      })
       if (before !== undefined) return before
-      await within(deadline, () => create(name, bytes, deadline))
+      await within(deadline, () => create(name, bytes, deadline, isDamaged))
       const after = await withObject(name, deadline, standing)
       if (after === undefined) throw new UnavailableError('objects-unavailable', `object ${name} was deleted at once`)
       return after

@@ -151,6 +151,11 @@ export function parseLayout(name: string, value: unknown): Layout {
   return layout
 }
 
+/** Damage of what stands at rest, which bytes that are in hand can take the place of; what a newer version wrote is none. */
+export function isDamage(error: unknown): error is CorruptError {
+  return error instanceof CorruptError && error.code === 'object-damaged'
+}
+
 export function damaged(name: string, why: string, cause?: unknown): CorruptError {
   return new CorruptError('object-damaged', `object ${name}: ${why}`, { cause })
 }

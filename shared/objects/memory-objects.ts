@@ -4,7 +4,7 @@ import type { Clock } from '../base/clock.ts'
 import { systemClock } from '../base/clock.ts'
 import { sha256Of } from '../wire/sha256.ts'
 import { Deadline } from './deadline.ts'
-import { exists, type Layout, layOut, missing, readRange, storedSizeOf, verifyWhole } from './layout.ts'
+import { exists, isDamage, type Layout, layOut, missing, readRange, storedSizeOf, verifyWhole } from './layout.ts'
 import { checkName } from './names.ts'
 import { CREATE_MS_MAX, type ObjectInfo, type ObjectStore, SWEEP_AGE_MS_MIN } from './port.ts'
 
@@ -31,6 +31,14 @@ interface Stored {
 export function memoryObjects({ clock = systemClock, before }: MemoryObjectsOptions = {}): MemoryObjects {
   const objects = new Map<string, Stored>()
   const readPart = (stored: Stored) => async (index: number) => stored.parts[index] as Uint8Array
+  const isDamaged = (name: string, stored: Stored) =>
+    verifyWhole(name, stored.layout, readPart(stored)).then(
+      () => false,
+      (error: unknown) => {
+        if (isDamage(error)) return true
+        throw error
+      },
+    )
   return {
     kind: 'memory',
     async create(name, bytes, call) {
@@ -42,6 +50,7 @@ export function memoryObjects({ clock = systemClock, before }: MemoryObjectsOpti
       const laidOut = await layOut(given, { packs: false }) // packing leaves the thread, and virtual time with it
       deadline.left()
       let stored = objects.get(name)
+      if (stored !== undefined && call.heals && (await isDamaged(name, stored))) stored = undefined
       if (stored !== undefined && stored.layout.sha256 !== sha256Of(given)) throw exists(name)
       if (stored === undefined) {
         const { layout } = laidOut

@@ -16,6 +16,7 @@ import { Deadline } from './deadline.ts'
 import {
   damaged,
   exists,
+  isDamage,
   type Layout,
   layOut,
   missing,
@@ -62,9 +63,11 @@ interface Found {
   readonly seqs: readonly number[]
 }
 
-/** What stands under an object's name: nothing, or what `nats object rm` leaves. */
+/** What stands under an object's name: nothing, what `nats object rm` leaves, or what is to be replaced. */
 interface Vacant {
   readonly lastSeq: number
+  /** Of what stands there damaged. */
+  readonly damagedNuid?: string
 }
 
 /** The message that makes an object visible. Go's client wants `mtime` and ignores what we add under `metadata`. */
@@ -109,15 +112,34 @@ class JetStreamObjects implements NatsObjects {
     assert(call.timeoutMs <= CREATE_MS_MAX, `a create of ${call.timeoutMs} ms`)
     const deadline = this.#deadline(call, `create of ${name}`)
     const stream = this.#buckets.of(name)
-    let standing = await this.#standsAtLeader(stream, name, deadline)
+    let standing = call.heals
+      ? await this.#soundAtLeader(stream, name, deadline)
+      : await this.#standsAtLeader(stream, name, deadline)
+    const isVerified = call.heals && !('lastSeq' in standing)
     if ('lastSeq' in standing) {
       const { layout, parts } = await layOut(bytes, { packs: true })
       standing = await this.#upload({ stream, name, layout, parts, vacant: standing }, deadline)
     }
     const { layout, info } = standing
     if (layout.sha256 !== sha256Of(bytes)) throw exists(name)
-    if (call.readBack) await this.#verify(stream, standing, deadline)
+    if (call.readBack && !isVerified) await this.#verify(stream, standing, deadline)
     return info
+  }
+
+  /** What is damaged counts as vacant: its place is taken by compare-and-set, its parts go afterwards (O3). */
+  async #soundAtLeader(stream: NatsStream, name: string, deadline: Deadline): Promise<Found | Vacant> {
+    const message = await stream.getFromLeader({ last_by_subj: `${stream.root}.M.${textOfName(name)}` }, deadline)
+    if (message === undefined) return { lastSeq: 0 }
+    try {
+      const standing = this.#parse(stream, name, message)
+      if (!('lastSeq' in standing)) await this.#verify(stream, standing, deadline)
+      return standing
+    } catch (error) {
+      if (!isDamage(error)) throw error
+      this.#found.delete(name)
+      const nuid = nuidIn(name, message)
+      return { lastSeq: message.seq, ...(typeof nuid === 'string' && { damagedNuid: nuid }) }
+    }
   }
 
   async #upload(upload: Upload, deadline: Deadline): Promise<Found> {
@@ -176,9 +198,11 @@ class JetStreamObjects implements NatsObjects {
       }
       const standing = await this.#standsAtLeader(stream, name, deadline)
       if ('lastSeq' in standing) throw isLost ? vanished(name) : error // O4: its parts stay
+      if (standing.nuid === vacant.damagedNuid) throw error // O4: as it was
       if (standing.nuid !== nuid) await this.#cleanUp(stream, nuid, undefined)
       return standing
     }
+    if (vacant.damagedNuid !== undefined) await this.#cleanUp(stream, vacant.damagedNuid, undefined)
     const { size, sha256 } = layout
     const storedAtMs = this.#options.clock.now()
     return { info: { name, size, sha256, storedSize: storedSizeOf(layout), storedAtMs }, layout, nuid, seqs }

@@ -34,6 +34,9 @@ export interface ReadCall extends ObjectCall {
 export interface CreateCall extends ObjectCall {
   /** Reads everything back and compares before it says that the object stands, also when it stood there already. */
   readonly readBack?: boolean
+  /** With `readBack`, for names that say what the bytes are: where what stands there is damaged, these bytes take its place in one step. Nobody
+   *  finds nothing there meanwhile, and whoever does it late, or for nothing, changes nothing. */
+  readonly heals?: boolean
 }
 
 /** What a sweep took away. */

@@ -166,6 +166,26 @@ export function objectsSuite(name: string, open: () => Promise<ObjectsGround>): 
       }
     })
 
+    test('a create that heals takes the place of what is damaged, for those who have read it too; sound bytes are never replaced', async () => {
+      const heals = { ...call, readBack: true, heals: true }
+      for (const [kind, bytes] of [
+        ['noise', noise(3 * PART_BYTES)],
+        ['prose', prose(3 * PART_BYTES)],
+      ] as const) {
+        const object = `t/${ulidA}/healed/${kind}`
+        await store.create(object, bytes, heals)
+        expect(await read(other, object)).toEqual(Buffer.from(bytes))
+        await ground.damage(object)
+        const fresh = await ground.connect()
+        expect(await fresh.create(object, bytes, heals)).toMatchObject({ size: bytes.length, sha256: sha256(bytes) })
+        for (const reader of [fresh, store, other]) expect(await read(reader, object)).toEqual(Buffer.from(bytes))
+        await expect(fresh.create(object, noise(5), heals)).rejects.toMatchObject({ code: 'object-exists' })
+        await fresh.create(object, bytes, heals)
+        expect((await fresh.list(object, call)).length).toBe(1)
+        await fresh.close()
+      }
+    })
+
     test('a sweep leaves what stands', async () => {
       await store.create(`t/${ulidA}/kept`, noise(1_000), call)
       await store.sweep(30 * 60_000, call)

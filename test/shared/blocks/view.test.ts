@@ -50,7 +50,7 @@ test('B4, L13: a store that keeps other bytes than it was given is noticed when 
   const store = memoryObjects()
   const rotting: ObjectStore = {
     ...store,
-    async create(name, bytes, { readBack, ...call }) {
+    async create(name, bytes, { readBack, heals: _, ...call }) {
       const info = await store.create(name, bytes, call)
       store.damage(name)
       return readBack ? store.create(name, bytes, { ...call, readBack }) : info
@@ -83,4 +83,23 @@ test('L14: who changes a manifest first makes the copy that a writer left out wh
   expect(await next.checkChain('acme')).toEqual([])
   expect(await store.info(manifestObject('acme', 2), { timeoutMs: 1_000 })).toBeDefined()
   for (const blocks of [victim, next]) blocks.close()
+})
+
+test('L13: a file that was stored with a wrong byte does not stand in the way of the next try', async () => {
+  const hub = createMemoryHub({ clock: systemClock, random: systemRandom })
+  const objects = memoryObjects()
+  const blocks = await openBlocks({
+    ...{ clock: systemClock, random: systemRandom, log: silentLog },
+    ...{ bus: hub.connect('writer'), objects },
+  })
+  const ulid = '01ARZ3NDEKTSV4RRFFQ69G5FAV'
+  const files = ['index', 'meta.json'].map((name) => ({ name, bytes: Buffer.from(`{"of":"${name}"}`) }))
+  await blocks.uploadBlock('acme', { ulid, files })
+  for (const { name } of files) objects.damage(`acme/${ulid}/${name}`)
+  await blocks.uploadBlock('acme', { ulid, files })
+  for (const { name, bytes } of files) {
+    const read = objects.read(`acme/${ulid}/${name}`, { start: 0, end: bytes.length }, { timeoutMs: 1_000 })
+    expect(Buffer.from(await read)).toEqual(bytes)
+  }
+  blocks.close()
 })

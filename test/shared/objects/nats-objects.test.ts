@@ -132,6 +132,40 @@ describe.skipIf('reason' in found)('on a real nats-server', () => {
       await fresh.close()
     })
 
+    test('an info that cannot be read, or states another hash, is healed as well, and nothing of the old one stays', async () => {
+      const heals = { ...call, readBack: true, heals: true }
+      for (const [i, spoil] of [
+        (text: string) => text.slice(0, -2),
+        (text: string) => text.replace(/sha256\\":\\"./, (head) => `${head.slice(0, -1)}${head.endsWith('0') ? 1 : 0}`),
+      ].entries()) {
+        const name = `t/${ulidA}/spoiled-${i}`
+        await store.create(name, noise(10, i), call)
+        const { stream } = await ofObject(nc, name)
+        const reply = await nc.request(
+          `$JS.API.DIRECT.GET.${stream}`,
+          JSON.stringify({ last_by_subj: infoSubject(name) }),
+        )
+        expect(spoil(reply.string())).not.toBe(reply.string())
+        await nc.request(infoSubject(name), spoil(reply.string()))
+        const fresh = await open(server)
+        await expect(fresh.create(name, noise(10, i), { ...call, readBack: true })).rejects.toBeDefined()
+        await fresh.create(name, noise(10, i), heals)
+        expect(await read(store, name)).toEqual(Buffer.from(noise(10, i)))
+        await fresh.close()
+      }
+    })
+
+    test('O3: what was damaged gives its room back when it is healed', async () => {
+      const ulid = '01KF0000000000000000000000'
+      const name = `t/${ulid}/index`
+      await store.create(name, noise(5 * PART_BYTES), call)
+      const { stream, seqs } = await ofObject(nc, name)
+      await nc.request(`$JS.API.STREAM.MSG.DELETE.${stream}`, JSON.stringify({ seq: seqs[2], no_erase: true }))
+      await store.create(name, noise(5 * PART_BYTES), { ...call, readBack: true, heals: true })
+      expect((await stateOf(nc, stream)).messages).toBe(6)
+      expect(await read(store, name)).toEqual(Buffer.from(noise(5 * PART_BYTES)))
+    })
+
     test('one server less: calls end within their time, and go on when it is back', async () => {
       const name = `t/${ulidA}/outage`
       await store.create(name, noise(2 * PART_BYTES), call)
