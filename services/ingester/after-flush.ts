@@ -13,7 +13,7 @@ import { whyNotListed, withListed } from '../../shared/contracts/delete-rules.ts
 import { logName } from '../../shared/contracts/log.ts'
 import { isBefore } from '../../shared/model/place.ts'
 import type { IngesterConfig } from './config.ts'
-import { buildAndUpload, digestOf, type FlushDeps, type Holder } from './flush.ts'
+import { assertHeld, buildAndUpload, digestOf, type FlushDeps, type Holder } from './flush.ts'
 import type { BuiltBlock } from './flush-build.ts'
 import { isInBlocks } from './in-blocks.ts'
 import { isMark } from './log-checks.ts'
@@ -45,7 +45,7 @@ export async function purgeLog(owner: Owner, deps: AfterFlushDeps): Promise<void
     return
   }
   let state = await bus.logs.state(logName(partition))
-  while (state.firstSeq < mark.seq && state.incarnation === incarnation) {
+  while (state.firstSeq < mark.seq && state.incarnation === incarnation && !owner.isStopped) {
     const messageBytes = Math.max(1, state.bytes / (state.lastSeq - state.firstSeq + 1))
     const slice = Math.max(1, Math.floor(PURGE_SLICE_BYTES / messageBytes))
     const below = Math.min(mark.seq, state.firstSeq + slice)
@@ -75,18 +75,20 @@ export class FlushedSeen {
 export async function dropFlushed(owner: Owner, seen: FlushedSeen, deps: AfterFlushDeps): Promise<void> {
   const { blocks, clock, config, log, metrics } = deps
   const { partition, state } = owner
+  if (owner.isStopped) return
   const flushed = blocks.flushed(partition)
   const due = seen.due(flushed, clock.monotonic(), config.dropAfterMs)
   if (owner.tooNew !== undefined) return // what it holds is not all there is
   for (const left of owner.leftBehind) {
     if (left.state.segments().some((segment) => segment > flushed)) continue
     await addWhatLacks(left, flushed, deps)
+    left.state.use.assertNotOver() // U5: given up meanwhile
     owner.free(left)
   }
   const upTo = Math.min(due, state.segment - 1)
   if (upTo <= state.droppedUpTo) return
   const count = await addWhatLacks(owner, upTo, deps)
-  if (owner.state !== state) return
+  if (owner.state !== state || owner.isStopped) return
   owner.drop(upTo)
   metrics.dropped.inc(count)
   forgetGone(owner, deps)
@@ -99,6 +101,7 @@ async function addWhatLacks(holder: Holder, upTo: number, deps: AfterFlushDeps):
   const digests = deps.blocks.flushedRecord(partition)?.digests ?? {}
   const held = state.segments().filter((segment) => segment > state.droppedUpTo && segment <= upTo)
   for (const segment of held) {
+    assertHeld(holder, state) // U5
     if (digests[segment] === digestOf(state, segment)) continue
     deps.log.warn(
       { partition, segment },
@@ -110,8 +113,10 @@ async function addWhatLacks(holder: Holder, upTo: number, deps: AfterFlushDeps):
 }
 
 async function supplement(owner: Holder, segment: number, deps: AfterFlushDeps): Promise<void> {
-  for (const [tenant, head] of owner.state.heads) {
+  const { state } = owner
+  for (const [tenant, head] of state.heads) {
     if (head.sampleCountOf(segment) === 0) continue
+    assertHeld(owner, state) // U5
     try {
       const since = deps.blocks.manifest(tenant)?.manifest.version ?? 0
       const lacks = async (entry: BlockEntry) => !(await isInBlocks(deps.blocks, tenant, entry))
@@ -123,6 +128,7 @@ async function supplement(owner: Holder, segment: number, deps: AfterFlushDeps):
       const text = 'samples that no block holds come too late: deletions of then are forgotten, so they are not added'
       deps.log.error({ partition: owner.partition, segment, tenant, blocks: refused }, text) // D11
     } catch (error) {
+      assertHeld(owner, state)
       if (!(await deps.asides.take(owner, { tenant, segment }, error, deps))) throw error // U4
     }
   }
@@ -137,7 +143,7 @@ export interface Supplement {
 /** Lists blocks of a segment that counts as flushed. Answers those that are refused, because deletions of then are forgotten (D11). SweptError: all
  *  are to be built and stored again. */
 export async function addSupplement(
-  { partition }: Holder,
+  { partition, state }: Holder,
   { tenant, segment }: { readonly tenant: string; readonly segment: number },
   { built, since }: Supplement,
   { blocks, metrics }: Pick<FlushDeps, 'blocks' | 'metrics'>,
@@ -150,6 +156,7 @@ export async function addSupplement(
   let refused: readonly string[] = []
   if (entries.length === 0) return refused
   await blocks.update(tenant, (manifest) => {
+    state.use.assertNotOver() // U5
     refused = entries.filter((entry) => whyNotListed(manifest, entry) === 'forgotten').map(({ ulid }) => ulid)
     const next = withListed(manifest, { partition, segment, blocks: entries })
     addedCount = next === undefined ? 0 : next.blocks.length - manifest.blocks.length

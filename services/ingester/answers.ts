@@ -34,16 +34,18 @@ const STRIDE = 1024
 /** Damage that one answer names. */
 const WARNINGS_MAX = 10
 
-/** A walk over series of a head that lasts over awaits, while the owner goes on applying and dropping. */
+/** A walk over series of a head that lasts over awaits, while the owner goes on applying and dropping, or stops (P6). */
 export class Walk {
   private readonly state: PartitionState
   private readonly partition: number
   private readonly cursor: RefCursor
   private readonly endReading: () => void
+  private readonly giveUp: () => void
 
   constructor(owner: Pick<Owner, 'state' | 'partition'>, strings: StringTable, head: Head, refs: Uint32Array) {
     this.state = owner.state
     this.partition = owner.partition
+    this.giveUp = this.state.use.reading()
     this.cursor = head.cursor(refs)
     this.endReading = strings.reading()
   }
@@ -64,6 +66,7 @@ export class Walk {
   close(): void {
     this.cursor.close()
     this.endReading()
+    this.giveUp()
   }
 }
 

@@ -29,7 +29,7 @@ import { readWhole } from '../../shared/objects/read-whole.ts'
 import type { Log } from '../../shared/telemetry/log.ts'
 import { sha256Of } from '../../shared/wire/sha256.ts'
 import type { FlushDeps, Holder } from './flush.ts'
-import { segmentParts } from './flush.ts'
+import { assertHeld, segmentParts } from './flush.ts'
 import type { BuiltBlock, FlushOrigin } from './flush-build.ts'
 
 export interface AsidesDeps extends Told {
@@ -164,6 +164,7 @@ export class Asides {
     const objects: string[] = []
     let bytes = 0
     for await (const encoded of encodedParts(segmentParts(holder, of, deps))) {
+      assertHeld(holder, state) // U5
       const name = `${digest}-${id.replaceAll(/[^A-Za-z0-9-]/g, '_')}-${sha256Of(encoded).slice(0, 16)}`
       await blocks.objects.create(prefix + name, encoded, { timeoutMs: OBJECT_TIMEOUT_MS, readBack: true, heals: true })
       objects.push(name)
@@ -172,6 +173,7 @@ export class Asides {
     const sampleCount = head.sampleCountOf(segment)
     const copy: AsideCopy = { digest, sampleCount, bytes, objects, by: id, atMs: Math.floor(clock.now()), reason }
     await this.#update({ tenant, partition, segment: String(segment) }, (before) => {
+      assertHeld(holder, state) // U5
       if (before?.state === 'done') throw new UnavailableError('aside-ending', 'another copy of it is being taken away')
       const others = before?.copies.filter((each) => each.digest !== digest) ?? []
       if (others.length === ASIDE_COPIES_MAX) throw new CorruptError('too-many-copies', 'too many differing copies')
@@ -183,6 +185,7 @@ export class Asides {
   async retry(owner: Holder, deps: RetryDeps): Promise<void> {
     const { clock, log } = this.#deps
     for (const row of this.#rowsOf(owner.partition)) {
+      if (owner.state.use.isOver) return // whoever leads now tries
       const tryKey = `${row.key} ${row.revision}`
       const triedAt = this.#triedAt.get(tryKey)
       if (row.kind !== 'value' || (triedAt !== undefined && clock.monotonic() - triedAt < RETRY_MS)) continue

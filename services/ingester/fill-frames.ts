@@ -13,21 +13,22 @@ const STRINGS_PER_FRAME_MAX = 4096
 
 export async function* fillFrames(owner: Owner, strings: StringTable, segment: number): AsyncIterable<FillFrame> {
   const missing = owner.damages.filter((damage) => damage.segment === segment && damage.state !== 'filled')
-  const { droppedUpTo } = owner.state
+  const { state, partition } = owner // kept: the owner may stop, or begin again, while the answer is under way
+  const { droppedUpTo } = state
   const position = { appliedSeq: owner.appliedMax, firstSegment: droppedUpTo + 1 } // a segment without samples is held, too
   const stamp: OwnerStamp = { ...stampOf(owner), ...position, warnings: missing.map(describe) }
-  yield { stamp, held: owner.state.segments(), tenant: '', frame: NOTHING }
-  const endReading = strings.reading()
+  const ends = [state.use.reading(), strings.reading()]
   try {
-    for (const [tenant, head] of owner.state.heads) {
-      yield* sampleFrames(new Walk(owner, strings, head, allRefs(head)), { tenant, head, strings }, segment)
+    yield { stamp, held: state.segments(), tenant: '', frame: NOTHING }
+    for (const [tenant, head] of state.heads) {
+      yield* sampleFrames({ state, partition }, { tenant, head, strings }, segment)
     }
-    for (const [session, dictionary] of owner.state.sessionsHeld()) {
+    for (const [session, dictionary] of state.sessionsHeld()) {
       yield* stringFrames(session, dictionary)
-      for (const [tenant, head] of owner.state.heads) yield* idFrames(session, dictionary, { tenant, head, strings })
+      for (const [tenant, head] of state.heads) yield* idFrames(session, dictionary, { tenant, head, strings })
     }
   } finally {
-    endReading()
+    for (const end of ends) end()
   }
 }
 
@@ -37,7 +38,12 @@ interface TenantHead {
   readonly strings: StringTable
 }
 
-function* sampleFrames(walk: Walk, { tenant, head, strings }: TenantHead, segment: number): Iterable<FillFrame> {
+function* sampleFrames(
+  holder: Pick<Owner, 'state' | 'partition'>,
+  { tenant, head, strings }: TenantHead,
+  segment: number,
+): Iterable<FillFrame> {
+  const walk = new Walk(holder, strings, head, allRefs(head))
   const builder = new FrameBuilder(head, strings, 'all')
   try {
     for (let ref = walk.next(); ref >= 0; ref = walk.next()) {

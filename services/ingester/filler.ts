@@ -72,6 +72,7 @@ export class Filler {
   /** Asks the others for the segments of all open damage. Rejects with UnavailableError `damage-open` while something is left open. */
   async fill(deps: FillDeps): Promise<void> {
     const { owner } = this
+    const { state } = owner
     const ids = new Set(deps.others.map(({ id }) => id))
     this.idle = new Map([...this.idle].filter(([id]) => ids.has(id)))
     const open = owner.damages.filter((damage) => damage.state === 'open')
@@ -79,6 +80,7 @@ export class Filler {
     for (const segment of new Set(open.map((damage) => damage.segment))) {
       const damages = open.filter((damage) => damage.segment === segment)
       const outcome = await this.fillSegment(segment, damages, deps)
+      if (owner.state !== state || owner.isStopped) break // F5: what was given went to another
       if (outcome === 'open') leftCount += damages.length
       else for (const damage of damages) settle(damage, outcome, owner, deps)
     }

@@ -8,6 +8,8 @@
 //   U1  Segment k is flushed after k − 1, once M(k + 1) is applied, and only while no damage of it waits for other owners (L10).
 //   U2  `flushed.<p>` becomes k only after every tenant with samples in k has a manifest that says so, or was set aside (U4).
 //   U3  What is uploaded is what the segment held at one moment: its digest is the same before and after it was read.
+//   U5  What is listed, or said, was held by the one that lists it: a partition that was given away meanwhile, or whose owner has begun again,
+//       is flushed no further (P6). That is asked behind each await, and last within the change of the manifest.
 //   U4  A tenant whose segment cannot be brought into blocks, by a fault of its own, holds nobody up for long: it is set aside (asides.ts).
 import { type Clock, sleep } from '../../shared/base/clock.ts'
 import { CarillonError, textOf, UnavailableError } from '../../shared/base/errors.ts'
@@ -68,14 +70,15 @@ export async function flushNext(owner: Owner, deps: FlushDeps): Promise<boolean>
   const segment = dueSegment(owner, deps.blocks)
   if (segment === undefined) return false
   const { clock, metrics, log } = deps
-  const { partition } = owner
+  const { partition, state } = owner
   const startMs = clock.monotonic()
   const beginsLate = deps.without?.has('replay-bound') ? 1 : 0
   const mark = markOf(owner, segment + beginsLate, deps.blocks.flushedRecord(partition))
   if (!(await restate(owner, segment, deps))) return false // G2
   const { sampleCount, digests } = await flushTenants(owner, segment, deps)
   deps.onStep?.('all-listed')
-  const digest = isLeftOut('digest-listed') ? digestOf(owner.state, segment) : joinedDigest(digests) // D10
+  assertHeld(owner, state) // U5
+  const digest = isLeftOut('digest-listed') ? digestOf(state, segment) : joinedDigest(digests) // D10
   await deps.blocks.advanceFlushed(partition, { segment, mark, digests: { [segment]: digest } }) // U2
   deps.asides.forgetUpTo(partition, segment)
   deps.onStep?.('flushed')
@@ -135,21 +138,24 @@ interface FlushOutcome {
 
 /** Every tenant, also when one fails: what others have in the segment is committed meanwhile. */
 async function flushTenants(owner: Owner, segment: number, deps: FlushDeps): Promise<FlushOutcome> {
-  const { partition } = owner
+  const { partition, state } = owner
   const gaps = owner.damages.filter((damage) => damage.segment === segment && damage.state === 'missing')
   let failure: { readonly error: unknown } | undefined
   let sampleCount = 0
   const digests: [string, string][] = []
   const list = async (tenant: string, digest: string, blocks: readonly BlockEntry[]) => {
     const listed: Listed = { partition, segment, digest, blocks }
-    const { manifest } = await deps.blocks.update(tenant, (before) => withListed(before, listed))
+    const { manifest } = await deps.blocks.update(tenant, (before) => {
+      assertHeld(owner, state) // U5
+      return withListed(before, listed)
+    })
     const said = manifest.digests?.[partition]
     return said?.segment === segment ? said.digest : ''
   }
   const flushTenant = async (tenant: string): Promise<void> => {
     try {
       const flushed = deps.blocks.manifest(tenant)?.manifest.flushed[String(partition)] ?? 0
-      const digest = owner.state.heads.get(tenant)?.digest(segment) ?? ''
+      const digest = state.heads.get(tenant)?.digest(segment) ?? ''
       const built = flushed >= segment ? [] : await buildAndUpload(owner, { tenant, segment }, deps)
       const blocks = built.map(({ entry }) => withGaps(entry, gaps.map(describe)))
       // Also where another was first: it may have died before its version was an object (L14).
@@ -159,19 +165,19 @@ async function flushTenants(owner: Owner, segment: number, deps: FlushDeps): Pro
       count(built, deps.metrics)
       sampleCount += blocks.reduce((sum, entry) => sum + entry.sampleCount, 0)
     } catch (error) {
-      const isAside = await deps.asides.take(owner, { tenant, segment }, error, deps) // U4
+      const isAside = isHeld(owner, state) && (await deps.asides.take(owner, { tenant, segment }, error, deps)) // U4
       if (!isAside) failure ??= { error: inFamily(error) }
       else await list(tenant, NOTHING_LISTED, []).catch(() => {}) // a manifest that takes nothing is why it is set aside
     }
   }
-  const tenants = owner.state.tenantsIn(segment)
-  const isSmall = (tenant: string) =>
-    (owner.state.heads.get(tenant)?.sampleCountOf(segment) ?? 0) <= SMALL_TENANT_SAMPLES_MAX
+  const tenants = state.tenantsIn(segment)
+  const isSmall = (tenant: string) => (state.heads.get(tenant)?.sampleCountOf(segment) ?? 0) <= SMALL_TENANT_SAMPLES_MAX
   const small = tenants.filter(isSmall)
   const takeSmall = async (): Promise<void> => {
-    for (let tenant = small.shift(); tenant !== undefined; tenant = small.shift()) await flushTenant(tenant)
+    for (let tenant = small.shift(); tenant !== undefined; tenant = small.shift())
+      if (isHeld(owner, state)) await flushTenant(tenant)
   }
-  for (const tenant of tenants.filter((each) => !isSmall(each))) await flushTenant(tenant)
+  for (const tenant of tenants.filter((each) => !isSmall(each))) if (isHeld(owner, state)) await flushTenant(tenant)
   await Promise.all(Array.from({ length: SMALL_TENANTS_AT_ONCE }, takeSmall))
   if (failure !== undefined && !deps.without?.has('flush-order')) throw failure.error // U2
   return { sampleCount, digests }
@@ -184,11 +190,13 @@ export async function buildAndUpload(
   deps: FlushDeps,
   wanted: (entry: BlockEntry) => Promise<boolean> = async () => true,
 ): Promise<BuiltBlock[]> {
+  const { state } = owner
   const all = await buildSegment(owner, of, deps)
   deps.onStep?.('built')
   const built: BuiltBlock[] = []
   for (const each of all) if (await wanted(each.entry)) built.push(each)
   for (const { entry, files } of built) {
+    assertHeld(owner, state) // U5
     await deps.blocks.uploadBlock(of.tenant, { ulid: entry.ulid, files })
     deps.onStep?.('uploaded')
   }
@@ -216,12 +224,14 @@ export async function* segmentParts(
   const { state, partition } = owner
   const head = state.heads.get(tenant)
   if (head === undefined) return
+  state.use.assertNotOver() // U5
   const before = head.digest(segment)
   for (const { incarnation, seq: cut } of head.partsOf(segment)) {
     const origin: FlushOrigin = { kind: 'flush', partition, segment, incarnation, cut }
     yield { origin, frames: partFrames(owner, { head, part: { segment, seq: cut } }, deps) }
   }
-  if (owner.state !== state || head.digest(segment) !== before || state.droppedUpTo >= segment) {
+  assertHeld(owner, state)
+  if (head.digest(segment) !== before || state.droppedUpTo >= segment) {
     throw new UnavailableError(
       'flush-changed',
       `segment ${segment} of partition ${partition} changed while it was read`,
@@ -251,6 +261,16 @@ async function* partFrames(
   } finally {
     walk.close()
   }
+}
+
+function isHeld(holder: Holder, state: PartitionState): boolean {
+  return !state.use.isOver && holder.state === state
+}
+
+/** U5: throws UnavailableError. */
+export function assertHeld(holder: Holder, state: PartitionState): void {
+  if (isHeld(holder, state)) return
+  throw new UnavailableError('flush-changed', `partition ${holder.partition} was given away, or begun again, meanwhile`)
 }
 
 /** What is wrong with the data of one tenant does not end an ingester that serves others. */

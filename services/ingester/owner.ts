@@ -8,7 +8,7 @@
 //       is explained only by it, read again.
 //   O5  A jump frees nothing: what was held before it may be half, so it is shown to nobody from then on, and is compared with what was
 //       flushed before it is freed (D10; after-flush.ts). So is what was held of a log that was made anew.
-//   O6  After `stop` nothing holds it: no timer, no watch, no listener, no reader of its log.
+//   O6  After `stop` nothing holds it: no timer, no watch, no listener, no reader of its log. What it held is freed when nobody reads it (P6).
 import { sleep } from '../../shared/base/clock.ts'
 import { CorruptError, textOf, UnavailableError } from '../../shared/base/errors.ts'
 import type { Subscription } from '../../shared/base/listeners.ts'
@@ -61,6 +61,7 @@ export class Owner {
   private storedBefore: StoredBatch | undefined
   private connection: Subscription | undefined
   private savedSeq = 0
+  private readonly wasFreed = Promise.withResolvers<void>()
 
   constructor(deps: OwnerDeps) {
     this.deps = deps
@@ -76,6 +77,11 @@ export class Owner {
 
   get isStopped(): boolean {
     return this.phase.kind === 'stopped'
+  }
+
+  /** When it has stopped and nobody reads what it held. */
+  get freed(): Promise<void> {
+    return this.wasFreed.promise
   }
 
   get isCaughtUp(): boolean {
@@ -167,10 +173,10 @@ export class Owner {
     this.phase = { kind: 'stopped' }
     this.connection?.stop()
     this.stored.stop()
+    const states = [this.state, ...this.leftBehind.map(({ state }) => state)]
+    const freed = Promise.all(states.map((state) => state.use.end())) // before the first await: nobody begins anew
+    void freed.then(() => this.wasFreed.resolve())
     await reading?.consumer.stop()
-    this.state.dispose()
-    for (const { state } of this.leftBehind) state.dispose()
-    this.leftBehind = []
   }
 
   /** Reads the end of the log, and looks whether the log still is the one that was applied. */
@@ -344,7 +350,7 @@ export class Owner {
   private leaveBehind(): void {
     const { state, partition, incarnation } = this
     this.state = this.freshState()
-    if (state.segments().length === 0 || isLeftOut('jump-compare')) return state.dispose()
+    if (state.segments().length === 0 || isLeftOut('jump-compare')) return void state.use.end()
     this.leftBehind = [...this.leftBehind, { state, partition, incarnation }]
     if (this.leftBehind.length <= LEFT_BEHIND_MAX) return
     const oldest = this.leftBehind[0]!
@@ -355,7 +361,7 @@ export class Owner {
   /** What was left behind is in blocks by now. */
   free(left: LeftBehind): void {
     this.leftBehind = this.leftBehind.filter((each) => each !== left)
-    left.state.dispose()
+    void left.state.use.end()
   }
 
   private applyNext(message: LogMessage, crc: number): void {

@@ -44,7 +44,7 @@ export class Ownership {
   private readonly byPartition = new Map<number, Held>()
   /** W2: partitions of others that all have caught up, and since when. */
   private readonly released = new Map<number, number>()
-  /** Those that are being stopped: they hold their memory until they are. */
+  /** Those that were stopped and hold their memory still: somebody reads it. */
   private readonly leaving = new Set<Owner>()
 
   constructor(deps: OwnershipDeps) {
@@ -188,11 +188,8 @@ export class Ownership {
     if (this.of(partition) === owner) this.byPartition.delete(partition)
     this.released.delete(partition)
     this.leaving.add(owner)
-    try {
-      await owner.stop()
-    } finally {
-      this.leaving.delete(owner)
-    }
+    void owner.freed.then(() => this.leaving.delete(owner))
+    await owner.stop()
   }
 
   /** Whether all owners that the ring names have caught up, and live: one that has died counts as an owner for a while. Without owners

@@ -9,6 +9,8 @@
 //       that no series uses with it.
 //   P5  Samples that stand on different sides of a mark, of a fence, of a message that may have been one, or of the end of a gap, stand in
 //       different parts (D7): wherever a deletion stands in the log, a part lies wholly before it or wholly behind it.
+//   P6  A state that was given back is freed once nobody reads it, and not before: its strings' numbers are used again. Nobody begins to read it,
+//       lists or writes what was read of it: whoever works on it over an await asks behind each (use.ts).
 import { CorruptError, RefusedError, textOf } from '../../shared/base/errors.ts'
 import { hex } from '../../shared/base/random.ts'
 import { decodeDelete } from '../../shared/contracts/deletes.ts'
@@ -29,6 +31,7 @@ import { HeldMetadata, placeOf, type Told } from './held-metadata.ts'
 import type { PartitionStateOptions } from './partition-state-options.ts'
 import { SessionDictionary } from './session-dictionary.ts'
 import { Unstorable } from './unstorable.ts'
+import { Use } from './use.ts'
 
 /** A head is compacted when so many of its series are dead, and such a share of them. */
 const DEAD_MIN = 64
@@ -60,6 +63,11 @@ export class PartitionState {
   private seqMax = 0
   private readonly options: PartitionStateOptions
   private readonly unstorable = new Unstorable()
+  /** P6: when it is over nothing is applied any more, and the strings of all heads are given back. */
+  readonly use = new Use(() => {
+    for (const head of this.heads.values()) head.dispose()
+    this.options.strings.sweep()
+  })
 
   constructor(options: PartitionStateOptions) {
     this.options = options
@@ -98,7 +106,7 @@ export class PartitionState {
   /** Frees the memory of all segments up to this one, it included, once their samples are read from blocks. The one door for it; a number
    *  that was reached before changes nothing. */
   dropSegments(upTo: number): void {
-    if (upTo <= this.droppedUpTo) return
+    if (upTo <= this.droppedUpTo || this.use.isOver) return
     this.droppedUpTo = upTo
     for (const head of this.heads.values()) head.dropSegments(upTo)
     this.cuts.drop(upTo)
@@ -109,12 +117,6 @@ export class PartitionState {
   /** A tenant that has written nothing for so long that nothing of it is in memory: it is forgotten, not stated again for ever. */
   isSilent(head: Head): boolean {
     return head.sampleCount === 0 && !this.options.keepsSilent
-  }
-
-  /** Gives back the strings of all heads: nothing is applied any more. */
-  dispose(): void {
-    for (const head of this.heads.values()) head.dispose()
-    this.options.strings.sweep()
   }
 
   /** P4: drops series that hold nothing and that no session names, where they are many, and heads that have no other. Which series an

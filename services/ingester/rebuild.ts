@@ -2,7 +2,7 @@
 import { blockPrefix } from '../../shared/contracts/blocks.ts'
 import type { RebuildAsk, RebuildReply } from '../../shared/contracts/scrubbing.ts'
 import { encodeTenant } from '../../shared/model/tenant.ts'
-import { buildSegment, type FlushDeps } from './flush.ts'
+import { assertHeld, buildSegment, type FlushDeps } from './flush.ts'
 import type { Owner } from './owner.ts'
 
 const OBJECT_TIMEOUT_MS = 30_000
@@ -18,6 +18,7 @@ export async function rebuildBlock(owner: Owner, asked: RebuildAsk, deps: FlushD
   const { objects } = deps.blocks
   for (const { name, bytes } of block.files) {
     if (!asked.files.includes(name)) continue
+    assertHeld(owner, state) // U5
     const object = `${blockPrefix(encodeTenant(tenant), ulid)}${name}`
     await objects.delete(object, { timeoutMs: OBJECT_TIMEOUT_MS })
     await objects.create(object, bytes, { timeoutMs: OBJECT_TIMEOUT_MS, readBack: true })

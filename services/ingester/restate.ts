@@ -40,6 +40,7 @@ export async function restate(owner: Owner, before: number, deps: RestateDeps): 
   if (batches.length === 0) return true
   let lastSeq = 0
   for (const batch of batches) {
+    state.use.assertNotOver() // P6
     const session = random.bytes(SESSION_BYTES)
     const options = { timeoutMs: APPEND_TIMEOUT_MS, messageId: `${hex(session)}-1` }
     const stored = await bus.logs.append(

@@ -103,7 +103,7 @@ test('P4: owners that drop at different times answer alike, and as a model witho
         const held = new Set(applied.filter(({ segment }) => segment > prompt.droppedUpTo).map(({ name }) => name))
         expect(head?.labelValues('__name__', [], ALL) ?? []).toEqual([...held].sort())
       }
-      for (const state of states) state.dispose()
+      for (const state of states) void state.use.end()
       expect(strings.bytes, 'no string is left in use').toBe(new StringTable().bytes + 76 * strings.count)
     }),
     { numRuns: 60 },
