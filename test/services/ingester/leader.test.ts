@@ -1,5 +1,5 @@
 // Leaders and the marks that they write (L8), each against a log that others write as well.
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { beforeEach, describe, expect, it } from 'vitest'
 import { ingesterSettings } from '../../../services/ingester/config.ts'
 import { type LeaderDeps, leadPartition } from '../../../services/ingester/leader.ts'
 import { Owner } from '../../../services/ingester/owner.ts'
@@ -22,19 +22,13 @@ let clock: VirtualClock
 let hub: MemoryHub
 let bus: Bus
 let bucket: KvBucket
-let isOver: boolean
 
 beforeEach(async () => {
   clock = new VirtualClock()
   hub = createMemoryHub({ clock, random: seededRandom(1) })
   bus = hub.connect('test')
-  isOver = false
-  void clock.run(() => isOver, Number.POSITIVE_INFINITY)
   bucket = await soon(bus.bucket('log'))
   await soon(bus.logs.ensure(logConfig(0, { bytesMax: 1 << 20, replicas: 1 })))
-})
-afterEach(() => {
-  isOver = true
 })
 
 async function soon<T>(promise: Promise<T>): Promise<T> {
