@@ -108,9 +108,7 @@ export function queryRoutes({ bus, config, load, version }: QueryDeps): readonly
       exchange.holdUntilAnswered(() => void pieces.return())
       return readAnswer(pieces)
     }
-    const body = await askTwice(() =>
-      ask(bus, query, { tenant: encodeTenant(tenant), kind }, params, { ...options, silenceMs: SILENCE_MS_MAX }),
-    )
+    const body = await askTwice(() => ask(bus, query, { tenant: encodeTenant(tenant), kind }, params, options))
     lease.grow(body.length)
     const status = RAW_KINDS.has(kind) && !isError(body) ? 200 : statusOf(body)
     if (status !== 200) return failedAnswer(status, body, to.errors ?? 'json')
@@ -128,10 +126,7 @@ function sayNobody(error: unknown): never {
   throw new UnavailableError('err-carillon-no-querier', 'no querier answers at the moment', { cause: error })
 }
 
-/** A querier that has not said for so long that it is at work is given up: it died, or hangs. One at work yields far more often. */
-const SILENCE_MS_MAX = 10_000
-
-/** A question changes nothing, so another querier may be asked the same; once, lest a question that ends queriers ends them all. */
+/** A querier that has not said for long that it is at work is given up: it died, or hangs. A question changes nothing, so another querier may be asked the same; once, lest a question that ends queriers ends them all. */
 async function askTwice(question: () => Promise<Uint8Array>): Promise<Uint8Array> {
   try {
     return await question()

@@ -59,6 +59,9 @@ const FOLLOW_MS = 30_000
 /** Who is alive, but does not answer and has never caught up, is waited for so long. */
 const SILENT_MS = 600_000
 
+/** Who says nothing for so long is asked again: flush and purge of the partition wait for the answer. */
+const SILENCE_MS_MAX = 5_000
+
 /** Settles the damage of one owner. */
 export class Filler {
   private readonly owner: Owner
@@ -172,7 +175,7 @@ class Fill {
       fill,
       { id: other },
       { partition, incarnation, segment: this.segment },
-      {},
+      { silenceMs: SILENCE_MS_MAX },
     )) {
       if (this.owner.isStopped || this.owner.state !== state) {
         throw new UnavailableError(

@@ -7,6 +7,7 @@
 
 import type { Clock, Timer } from '../../shared/base/clock.ts'
 import { CarillonError, RefusedError, textOf, UnavailableError } from '../../shared/base/errors.ts'
+import { afterSilence } from '../../shared/base/silence.ts'
 
 /** `onFirst` says that the owner has begun to answer. */
 export type Attempt<T> = (owner: string, signal: AbortSignal, onFirst: () => void) => Promise<T>
@@ -83,7 +84,7 @@ export function firstAnswer<T>(owners: readonly string[], attempt: Attempt<T>, o
         options.onHedge(waiting[0]!)
         startNext()
       })
-      const silence = clock.after(silenceMaxMs, () => {
+      const silence = afterSilence(clock, silenceMaxMs, () => {
         if (!isCurrent() || speaker === owner) return
         onFailure(owner, new UnavailableError('err-carillon-owner-silent', `said nothing for ${silenceMaxMs} ms`))
       })

@@ -25,6 +25,9 @@ export const cancelHeader = 'Carillon-Cancel'
 /** Where an asker that gave up says so, the payload being what stood in `Carillon-Cancel`. Every actor listens. */
 export const cancelSubject = 'ask.cancel'
 
+/** Nobody waits longer for somebody who says nothing. */
+const SILENCE_MS = 10_000
+
 export interface AskOptions {
   /** The contract's own when not given. For a streamed answer: from the question to the last frame. */
   readonly timeoutMs?: number | undefined
@@ -33,7 +36,8 @@ export interface AskOptions {
   readonly signal?: AbortSignal | undefined
   readonly requestId?: string | undefined
   /** Gives up with `bus-silent` when the actor has not been heard for this long. It says that it is at work four times as often, so that
-   *  a question or an answer that was lost on the way, in a server that hangs for one, is not waited for until the timeout. */
+   *  a question or an answer that was lost on the way, in a server that hangs for one, is not waited for until the timeout. When not given:
+   *  SILENCE_MS for whatever may take longer than that. */
   readonly silenceMs?: number | undefined
   /** Silence of the other side after which a large or streamed exchange is given up, ms. */
   readonly stallMs?: number | undefined
@@ -49,6 +53,7 @@ interface Exchange {
   readonly endsMs: number
   readonly headers: BusHeaders | undefined
   readonly cancelToken: string | undefined
+  readonly silenceMs: number | undefined
   readonly options: AskOptions
 }
 
@@ -134,7 +139,8 @@ function begin<P extends string>(
   const headers: Record<string, string> = {}
   if (options.requestId !== undefined) headers[requestIdHeader] = options.requestId.slice(0, requestIdLengthMax)
   if (timeoutMs !== contract.timeoutMs) headers[timeoutHeader] = String(Math.max(1, Math.floor(timeoutMs)))
-  if (options.silenceMs !== undefined) headers[signsHeader] = String(Math.ceil(options.silenceMs / 4))
+  const silenceMs = options.silenceMs ?? (timeoutMs > SILENCE_MS ? SILENCE_MS : undefined)
+  if (silenceMs !== undefined) headers[signsHeader] = String(Math.ceil(silenceMs / 4))
   const cancelToken = options.signal === undefined ? undefined : bus.inbox()
   if (cancelToken !== undefined) headers[cancelHeader] = cancelToken
   const hasHeaders = Object.keys(headers).length > 0
@@ -148,6 +154,7 @@ function begin<P extends string>(
     headers: hasHeaders ? headers : undefined,
     cancelToken,
     options,
+    silenceMs,
   }
 }
 
@@ -159,7 +166,7 @@ async function send(exchange: Exchange, payload: Uint8Array, more: BusHeaders | 
   try {
     answer = await bus.request(subject, payload, {
       timeoutMs,
-      silenceMs: options.silenceMs,
+      silenceMs: exchange.silenceMs,
       ...(headers !== undefined && { headers }),
       ...(options.signal !== undefined && { signal: options.signal }),
     })

@@ -4,6 +4,7 @@ import { assert } from '../base/assert.ts'
 import type { Clock } from '../base/clock.ts'
 import { UnavailableError } from '../base/errors.ts'
 import type { Subscription } from '../base/listeners.ts'
+import { afterSilence } from '../base/silence.ts'
 import { type BusMessage, signHeader } from './port.ts'
 
 /** What the server itself says in place of a message: 503 when nobody listens. 0 on an ordinary message. */
@@ -92,7 +93,7 @@ export class Mux {
       const listenOn = () => {
         if (silenceMs === undefined) return undefined
         const text = `no sign of life on ${subject} for ${silenceMs} ms`
-        return this.#clock.after(silenceMs, () => fail(new UnavailableError('bus-silent', text)))
+        return afterSilence(this.#clock, silenceMs, () => fail(new UnavailableError('bus-silent', text)))
       }
       let silence = listenOn()
       this.#waiting.add(fail)

@@ -5,7 +5,8 @@
 //   P1  Data messages are numbered and the end states their count: a lost message is an error, never a gap.
 //   P2  A sender has at most `windowBytesMax` (and one message) on the way that the receiver has not granted. What a
 //       receiver holds back from reading stops the sender, across the network.
-//   P3  Each side speaks at least every third of the stall limit. A side that hears nothing for all of it gives up.
+//   P3  Each side speaks at least every third of the stall limit. A side that hears nothing for all of it gives up. What it could not have heard, because
+//       this very process stood still, is no silence: thirds are counted, each of them with a turn in which messages come.
 //   P4  Either side can end it early: the answering side by an error, the asking side by cancelling.
 //
 // Kinds of message, in the header `Carillon-Flow`: `part n` a piece of a frame, `frame n` its last piece, `end n`,
@@ -25,6 +26,7 @@ export const cancelledCode = 'err-carillon-cancelled'
 export const partBytesMax = 256 * 1024
 export const windowBytesMax = 1024 * 1024
 export const stallMsDefault = 10_000
+const STALL_PERIODS = 3
 /** A frame costs at least this much credit, so that empty frames are bounded as well. */
 const frameBytesMin = 256
 
@@ -63,8 +65,9 @@ export class Pipe {
   #failure: CarillonError | undefined
   #farewell: CarillonError | undefined
   #timer: Timer | undefined
-  #heardMs: number
   #saidMs: number
+  /** Thirds of the stall limit that ended without a message. */
+  #silentCount = 0
 
   #sentCount = 0
   #sentBytes = 0
@@ -93,7 +96,7 @@ export class Pipe {
     this.#stallMs = options.stallMs ?? stallMsDefault
     this.#onFailure = options.onFailure
     this.inbox = bus.inbox()
-    this.#heardMs = this.#saidMs = bus.clock.monotonic()
+    this.#saidMs = bus.clock.monotonic()
     this.#subscription = bus.subscribe(this.inbox, {}, (message) => this.#hear(message))
     if (this.#peer !== undefined) this.#say('alive') // tells the other side where we listen
     this.#watch()
@@ -173,7 +176,7 @@ export class Pipe {
       this.#hearNobodyThere()
       return
     }
-    this.#heardMs = this.#bus.clock.monotonic()
+    this.#silentCount = 0
     if (this.#peer === undefined && message.replyTo !== undefined) {
       this.#peer = message.replyTo
       if (this.#farewell !== undefined) {
@@ -308,10 +311,10 @@ export class Pipe {
   }
 
   #watch(): void {
-    const periodMs = this.#stallMs / 3
+    const periodMs = this.#stallMs / STALL_PERIODS
     this.#timer = this.#bus.clock.after(periodMs, () => {
       const nowMs = this.#bus.clock.monotonic()
-      if (nowMs - this.#heardMs > this.#stallMs) {
+      if (this.#silentCount++ === STALL_PERIODS) {
         const text = `${this.#what}: nothing heard from the other side for ${this.#stallMs} ms`
         if (this.#farewell === undefined) this.#abandon(new UnavailableError('bus-timeout', text))
         else this.#fail(this.#farewell) // nobody came to hear it
