@@ -86,11 +86,11 @@ export function memoryLogStore(hub: Hub, connection: Connection): LogStore {
           }
           const found = () => log.read(position, readCountMax).map((message) => ({ message, incarnation }))
           const now = found()
-          if (now.length > 0) return answer(now)
+          if (now.length > 0) return answer(() => now)
           answerOnce(
             hub,
             (wake) => log.onAppend(wake),
-            () => answer(found()),
+            () => answer(found),
           )
         },
         async onItem(item: { readonly message: LogMessage; readonly incarnation: string }) {
@@ -150,8 +150,8 @@ interface Feed<T> {
   readonly what: string
   readonly position: number
   readonly onError: (error: Error) => void
-  /** Runs at the hub; answers at once or after the next change. */
-  readonly read: (position: number, answer: (items: T[]) => void) => void
+  /** Runs at the hub; answers at once or after the next change. What is thrown then, too, is the reader's trouble. */
+  readonly read: (position: number, answer: (items: () => T[]) => void) => void
   /** Answers the position to go on from. */
   readonly onItem: (item: T) => number | Promise<number>
 }
@@ -207,7 +207,7 @@ export class MemoryConsumer<T> implements LogConsumer, BusSubscription {
   #read(feed: Feed<T>, position: number): Promise<T[]> {
     return this.#connection.callLater<T[]>(feed.what, pollTimeoutMs, undefined, (answer) => {
       try {
-        feed.read(position, (items) => answer(() => items))
+        feed.read(position, answer)
       } catch (error) {
         answer(() => {
           throw error
@@ -278,7 +278,7 @@ function watchOf(hub: Hub, connection: Connection, watching: Watching): BusSubsc
     position: 0,
     onError: () => undefined, // the port has no ear for it: a watch goes on by itself
     read: (position, answer) => {
-      const read = () => answer([changesFor(hub, bucket(), { position, filter, isLate: isLate() })])
+      const read = () => answer(() => [changesFor(hub, bucket(), { position, filter, isLate: isLate() })])
       if (!isReady || !isWhole || bucket().changesSince(position, filter).length > 0) return read()
       answerOnce(hub, (wake) => bucket().onChange(filter, () => (isLate() ? late(hub, wake) : wake())), read)
     },
