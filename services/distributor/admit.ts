@@ -11,7 +11,7 @@
 //       them is kept, and however many they are, each costs as much as any other.
 import { RefusedError } from '../../shared/base/errors.ts'
 import { electionKey } from '../../shared/contracts/elections.ts'
-import { canonical, checkLabels, echo, type Refusal, refusal, without } from '../../shared/model/label-rules.ts'
+import { canonical, echo, orderLabels, type Refusal, refusal, sorted, without } from '../../shared/model/label-rules.ts'
 import { formatLabels, type Labels, labelOf, METRIC_NAME } from '../../shared/model/labels.ts'
 import { isStorableTime, SAMPLE_TIME_MS_MAX } from '../../shared/model/sample.ts'
 import { seriesHashOf } from '../../shared/ring/series-hash.ts'
@@ -21,7 +21,7 @@ import { readWriteV1, readWriteV2 } from '../../shared/wire/remote-write.ts'
 import { createDecompressor } from '../../shared/wire/snappy.ts'
 import { type UnwantedLabels, unwantedLabels } from '../../shared/wire/unwanted.ts'
 import { Writer } from '../../shared/wire/varint.ts'
-import type { WriteSink } from '../../shared/wire/write-sink.ts'
+import type { SeriesFault, WriteSink } from '../../shared/wire/write-sink.ts'
 import type { DistributorConfig } from './config.ts'
 import { type Dictionary, NONE } from './dictionary.ts'
 import type { Claim, ElectionName } from './election.ts'
@@ -47,8 +47,8 @@ export class Staged {
   firstRefusal: Refusal | undefined
   /** Samples left out, by reason. */
   readonly discarded = new Map<string, number>()
-  /** Exemplars left out, by reason. */
-  readonly leftOut = new Map<string, number>()
+  /** What samples do without, by reason: its sender is not refused for it, as no repeat would change that. */
+  readonly leftOut = { exemplars: new Map<string, number>(), metadata: new Map<string, number>() }
 
   get samples(): number {
     return this.count + this.histograms.length
@@ -64,7 +64,8 @@ export class Staged {
     this.claims.clear()
     this.firstRefusal = undefined
     this.discarded.clear()
-    this.leftOut.clear()
+    this.leftOut.exemplars.clear()
+    this.leftOut.metadata.clear()
   }
 
   /** Takes out what is said to be out. */
@@ -89,9 +90,9 @@ export class Staged {
     this.discarded.set(reason.reason, (this.discarded.get(reason.reason) ?? 0) + samples)
   }
 
-  /** What samples do without: its sender is not refused for it. */
-  leaveOut(exemplarReason: string): void {
-    this.leftOut.set(exemplarReason, (this.leftOut.get(exemplarReason) ?? 0) + 1)
+  leaveOut(kind: keyof Staged['leftOut'], reason: string): void {
+    const counts = this.leftOut[kind]
+    counts.set(reason, (counts.get(reason) ?? 0) + 1)
   }
 
   /** The value's two words come from `words`. */
@@ -202,7 +203,7 @@ class Admission implements WriteSink {
   private floor: number
   private ceiling: number
   /** Why the series being told is left out: its samples are counted. */
-  private refused: Refusal | undefined
+  private refusedAs: Refusal | undefined
   private slotWords: Uint32Array = new Uint32Array(2)
   private readonly keepsStarts: boolean
 
@@ -231,7 +232,7 @@ class Admission implements WriteSink {
   }
 
   series(labels: Uint8Array, start: number, end: number): boolean {
-    this.refused = undefined
+    this.refusedAs = undefined
     this.unwanted = undefined
     // A region put together elsewhere starts at 0, where no series of a body does.
     let ref =
@@ -244,6 +245,11 @@ class Admission implements WriteSink {
     if (this.dictionary.elections[ref] !== 0) return this.enter(ref)
     if (this.claim !== undefined) this.leaveClaim()
     return true
+  }
+
+  refused({ kind, text }: SeriesFault, samples: number): void {
+    const { id, reason } = SERIES_FAULTS[kind]
+    this.staged.refuse(refusal(id, reason, text), samples)
   }
 
   skipped(floats: number, histograms: number, exemplars: number): void {
@@ -283,30 +289,24 @@ class Admission implements WriteSink {
 
   exemplar(time: number, slot: Float64Array, labels: Uint8Array, start: number, end: number): void {
     if (this.ref === NONE) return
-    if (!isStorableTime(time)) return this.staged.leaveOut('time')
+    if (!isStorableTime(time)) return this.staged.leaveOut('exemplars', 'time')
     const names = labelsOrNone(labels, start, end)
-    if (names === undefined) return this.staged.leaveOut('label_invalid')
-    if (names.join('').length > EXEMPLAR_LABELS_MAX) {
-      const text = `exemplar labels are longer than ${EXEMPLAR_LABELS_MAX} characters, series: ${this.seriesText()}`
-      this.staged.firstRefusal ??= refusal('exemplar-labels-too-long', 'exemplar_labels_too_long', text)
-      return
-    }
+    if (names === undefined) return this.staged.leaveOut('exemplars', 'label_invalid')
+    if (names.join('').length > EXEMPLAR_LABELS_MAX) return this.staged.leaveOut('exemplars', 'labels_too_long')
     const value = new Float64Array(1)
     value[0] = slot[0]!
-    this.staged.exemplars.push({ ref: this.ref, time, value, labels: names })
+    this.staged.exemplars.push({ ref: this.ref, time, value, labels: sorted(names) })
+  }
+
+  exemplarRefused(): void {
+    if (this.ref !== NONE) this.staged.leaveOut('exemplars', 'references')
   }
 
   metadata(name: string, type: string, help: string, unit: string): void {
     const max = this.context.config.metadataBytesMax
-    if (name === '') {
-      this.staged.firstRefusal ??= refusal('metadata-missing-metric-name', 'metadata', 'metadata missing metric name')
-      return
-    }
-    if (Buffer.byteLength(name) > max || Buffer.byteLength(unit) > max) {
-      const text = `metadata of metric "${echo(name)}" has a name or unit longer than ${max} bytes`
-      this.staged.firstRefusal ??= refusal('metadata-too-long', 'metadata', text, 'metadata-bytes-max')
-      return
-    }
+    if (name === '') return this.staged.leaveOut('metadata', 'missing_metric_name')
+    if (Buffer.byteLength(name) > max) return this.staged.leaveOut('metadata', 'metric_name_too_long')
+    if (Buffer.byteLength(unit) > max) return this.staged.leaveOut('metadata', 'unit_too_long')
     this.staged.metadata.push({ tenant: this.context.tenant, metric: name, type, help: cutTo(help, max), unit })
   }
 
@@ -331,7 +331,7 @@ class Admission implements WriteSink {
       const { elections, config } = this.context
       const name = dictionary.electionOf(dictionary.elections[ref]!)
       if (!elections.mayClaim(name)) {
-        this.refused = tooManyClusters(name.cluster, config)
+        this.refusedAs = tooManyClusters(name.cluster, config)
         this.ref = NONE
         return true
       }
@@ -386,16 +386,17 @@ class Admission implements WriteSink {
   }
 
   private newSeries(labels: Uint8Array, start: number, end: number): number {
-    let decoded: Labels
+    let came: Labels
     try {
-      decoded = decodeLabels(labels, start, end)
+      came = decodeLabels(labels, start, end)
     } catch (error) {
       if (!(error instanceof RefusedError)) throw error
-      this.refused = refusal('label-invalid-utf8', 'label_invalid', error.message)
+      this.refusedAs = refusal('label-invalid-utf8', 'label_invalid', error.message)
       return NONE
     }
-    this.refused = checkLabels(decoded, this.context.config)
-    if (this.refused) return NONE
+    const { labels: decoded, refused } = orderLabels(came, this.context.config)
+    this.refusedAs = refused
+    if (refused) return NONE
     const names = this.context.haLabels
     const cluster = names.cluster === '' ? '' : labelOf(decoded, names.cluster)
     const replica = names.replica === '' ? '' : labelOf(decoded, names.replica)
@@ -403,7 +404,7 @@ class Admission implements WriteSink {
     const { tenant, elections, config } = this.context
     const election = isOfPair ? { tenant, cluster, key: electionKey(tenant, cluster) } : undefined
     if (election !== undefined && !elections.mayClaim(election)) {
-      this.refused = tooManyClusters(cluster, config)
+      this.refusedAs = tooManyClusters(cluster, config)
       return NONE
     }
     const stored = canonical(isOfPair ? without(decoded, names.replica) : decoded)
@@ -417,7 +418,7 @@ class Admission implements WriteSink {
   }
 
   private refuseSample(time: number): void {
-    if (this.refused) return this.staged.refuse(this.refused)
+    if (this.refusedAs) return this.staged.refuse(this.refusedAs)
     const metric = echo(this.seriesText())
     if (time > this.timeMax) {
       const text = `timestamp too new: ${time} metric: "${metric}"`
@@ -442,6 +443,11 @@ function labelsOrNone(labels: Uint8Array, start: number, end: number): string[] 
     throw error
   }
 }
+
+const SERIES_FAULTS = {
+  references: { id: 'symbol-reference', reason: 'symbol_reference' },
+  'no-samples': { id: 'series-without-samples', reason: 'series_without_samples' },
+} as const
 
 /** Prometheus' limit on the label set of an exemplar, characters of names and values together. */
 const EXEMPLAR_LABELS_MAX = 128

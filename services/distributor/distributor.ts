@@ -86,7 +86,10 @@ export function distributor(deps: DistributorDeps): MemberActor {
   const counted = {
     samples: metrics.counter('carillon_distributor_samples_total', 'Samples acknowledged.', ['kind']),
     discarded: metrics.counter('carillon_discarded_samples_total', 'Samples refused.', ['reason']),
-    leftOut: metrics.counter('carillon_discarded_exemplars_total', 'Exemplars left out of pushes.', ['reason']),
+    leftOut: {
+      exemplars: metrics.counter('carillon_discarded_exemplars_total', 'Exemplars left out of pushes.', ['reason']),
+      metadata: metrics.counter('carillon_discarded_metadata_total', 'Metadata left out of pushes.', ['reason']),
+    },
     pushes: metrics.counter('carillon_distributor_pushes_total', 'Pushes answered.', ['outcome']),
     rewinds: metrics.counter(
       'carillon_distributor_log_rewinds_total',
@@ -153,7 +156,8 @@ export function distributor(deps: DistributorDeps): MemberActor {
       const { written, commits } = write(staged, denied, used)
       const refused = refusalOf(staged)
       for (const [reason, samples] of staged.discarded) counted.discarded.with({ reason }).inc(samples)
-      for (const [reason, exemplars] of staged.leftOut) counted.leftOut.with({ reason }).inc(exemplars)
+      for (const kind of ['exemplars', 'metadata'] as const)
+        for (const [reason, count] of staged.leftOut[kind]) counted.leftOut[kind].with({ reason }).inc(count)
       const position = await acknowledged(commits) // D1
       counted.samples.with({ kind: 'float' }).inc(written.samplesWritten)
       counted.samples.with({ kind: 'histogram' }).inc(written.histogramsWritten)

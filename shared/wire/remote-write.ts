@@ -7,10 +7,13 @@
 //       symbols after series. The usual order takes the fast way and the others a slower one, with the same outcome.
 //   R3  Values keep their bits: they are copied as words, never as numbers.
 //   R4  Work and memory are bounded by the body's length and WriteLimits.
+//   R5  What can be read as protobuf but makes no sense (2.0: references to symbols that are not there, a series without samples) costs the
+//       series or the exemplar that it stands in, never its neighbours.
 // Hot kernel: long straight functions on purpose.
-import { RefusedError } from '../base/errors.ts'
+import type { RefusedError } from '../base/errors.ts'
 import { formatLabels } from '../model/labels.ts'
-import { decodeLabels, RegionBuilder, regionEnd } from './label-region.ts'
+import { familyOf } from './family.ts'
+import { forEachLabel, RegionBuilder, regionEnd } from './label-region.ts'
 import {
   cursor,
   FIXED64,
@@ -27,7 +30,7 @@ import {
 } from './protobuf.ts'
 import { type UnwantedLabels, unwantedEnd } from './unwanted.ts'
 import { decodeUtf8Leniently } from './utf8.ts'
-import { defaultWriteLimits, METRIC_TYPES, type WriteLimits, type WriteSink } from './write-sink.ts'
+import { defaultWriteLimits, METRIC_TYPES, type SeriesFault, type WriteLimits, type WriteSink } from './write-sink.ts'
 
 /** The value being told. Readers run to their end without yielding, so one slot serves all. */
 const slot = new Float64Array(1)
@@ -178,7 +181,8 @@ function readSamples(walk: Walk, start: number, end: number): void {
     } else if (field === exemplarField) {
       const time = readExemplar(walk, cursor.at, at)
       if (++walk.exemplarCount > limits.exemplarsMax) throw tooMany('exemplars', limits.exemplarsMax)
-      sink.exemplar(time, slot, exemplarRegion.bytes, 0, exemplarRegion.length)
+      if (exemplarFault === undefined) sink.exemplar(time, slot, exemplarRegion.bytes, 0, exemplarRegion.length)
+      else sink.exemplarRefused()
     }
   }
 }
@@ -302,14 +306,18 @@ function timeOfHistogram(bytes: Uint8Array, start: number, end: number): number 
   return time
 }
 
+/** Why the exemplar read last cannot be told (R5). */
+let exemplarFault: string | undefined
+
 /** Puts the value into the slot and the labels into exemplarRegion, and returns the time. */
 function readExemplar(walk: Walk, start: number, end: number): number {
   const { bytes } = walk
   let time = 0
   exemplarRegion.reset()
+  exemplarFault = undefined
   if (walk.version === 2) {
     gatherRefs(bytes, start, end)
-    addReferred(exemplarRegion, walk)
+    exemplarFault = addReferred(exemplarRegion, walk)
   } else gatherLabels(exemplarRegion, bytes, start, end)
   countRegion(walk, exemplarRegion)
   slot[0] = 0
@@ -397,27 +405,54 @@ function readSeriesV2(walk: Walk, start: number, end: number): void {
   const { bytes, sink, limits } = walk
   if (++walk.seriesCount > limits.seriesMax) throw tooMany('series', limits.seriesMax)
   const kinds = gatherRefs(bytes, start, end)
-  const hasFloats = (kinds & HAS_FLOATS) !== 0
-  const hasHistograms = (kinds & HAS_HISTOGRAMS) !== 0
-  const isEmpty = (kinds & (HAS_FLOATS | HAS_HISTOGRAMS | HAS_EXEMPLARS)) === 0
-  const isLawful = !isEmpty && !(hasFloats && hasHistograms)
-  const isUnwanted = isLawful && sink.unwanted !== undefined && hasUnwantedRefs(sink.unwanted)
-  if (!isUnwanted) {
-    seriesRegion.reset()
-    addReferred(seriesRegion, walk)
-    countRegion(walk, seriesRegion)
-  }
-  const nameRef = isUnwanted || (kinds & HAS_METADATA) === 0 ? -1 : metricNameRef(bytes)
   // Prometheus sends exemplars apart from the samples of their series, though the specification asks for a sample in each.
-  if (isEmpty) throw refusedSeries('TimeSeries must contain at least one sample or histogram for series')
-  if (!isLawful) throw refusedSeries('TimeSeries must contain either samples or histograms, not both, for series')
+  const isEmpty = (kinds & (HAS_FLOATS | HAS_HISTOGRAMS | HAS_EXEMPLARS)) === 0
+  const isUnwanted = !isEmpty && sink.unwanted !== undefined && hasUnwantedRefs(sink.unwanted)
+  const hasMetadata = (kinds & HAS_METADATA) !== 0
+  if (hasMetadata) readMetadataV2(bytes, start, end)
+  if (!isUnwanted) {
+    const fault = faultOfSeries(walk, isEmpty, hasMetadata)
+    if (fault !== undefined) return refuseSeries(walk, start, end, fault)
+  }
+  const nameRef = isUnwanted || !hasMetadata ? -1 : metricNameRef(bytes)
+  const isOfFamily = nameRef >= 0 && (kinds & HAS_HISTOGRAMS) === 0 && !hasLabelRef(bytes, 'quantile')
   walk.seriesStart = (kinds & HAS_START) === 0 ? 0 : createdTime(bytes, start, end)
   const isWanted = !isUnwanted && sink.series(seriesRegion.bytes, 0, seriesRegion.length)
   if (isWanted) readSamples(walk, start, end)
   else skipSamples(walk, start, end)
   if (!isWanted && !isUnwanted && sink.unwanted !== undefined) noteUnwantedRefs(walk, sink.unwanted)
-  if ((kinds & HAS_METADATA) !== 0) readMetadataV2(walk, start, end, nameRef, isWanted)
+  if (isWanted && nameRef >= 0) tellMetadata(walk, nameRef, isOfFamily)
   if (isWanted) sink.seriesEnd()
+}
+
+/** Why a series cannot be told (R5); else its labels are in seriesRegion. */
+function faultOfSeries(walk: Walk, isEmpty: boolean, hasMetadata: boolean): SeriesFault | undefined {
+  seriesRegion.reset()
+  const text = addReferred(seriesRegion, walk)
+  if (text !== undefined) return { kind: 'references', text }
+  countRegion(walk, seriesRegion)
+  if (isEmpty) {
+    return {
+      kind: 'no-samples',
+      text: `TimeSeries must contain at least one sample or histogram for series ${toldSeries()}`,
+    }
+  }
+  if (!hasMetadata) return undefined
+  const { help, unit } = metadata
+  if (Math.max(help, unit) < symbolCount) return undefined
+  const [name, ref] = help >= symbolCount ? ['help_ref', help] : ['unit_ref', unit]
+  return { kind: 'references', text: `metadata ${name} ${ref} outside of symbols table (size ${symbolCount})` }
+}
+
+/** Tells why, and how many samples the series held. */
+function refuseSeries({ bytes, sink }: Walk, start: number, end: number, fault: SeriesFault): void {
+  let samples = 0
+  for (let at = start; at < end; ) {
+    const tag = readTag(bytes, at, end)
+    if (tag >>> 3 === 2 || tag >>> 3 === 3) samples++
+    at = skipField(tag, bytes, cursor.at, end)
+  }
+  sink.refused(fault, samples)
 }
 
 /** Under which symbols the unwanted labels were last found: name and value of each. Of the request being read, by `unwantedFor`. */
@@ -513,34 +548,41 @@ function pushRef(ref: number): void {
   refs[refCount++] = Math.min(ref, 0xffffffff)
 }
 
-/** Adds the labels that `refs` name to a region. */
-function addReferred(region: RegionBuilder, walk: Walk): void {
+/** Adds the labels that `refs` name to a region. What is wrong with them, if anything is. */
+function addReferred(region: RegionBuilder, walk: Walk): string | undefined {
   const { bytes, limits } = walk
-  if (refCount % 2 !== 0) throw malformed(`invalid labels_refs length ${refCount}`)
+  if (refCount % 2 !== 0) return `invalid labels_refs length ${refCount}`
   for (let i = 0; i < refCount; i += 2) {
     const name = refs[i]!
     const value = refs[i + 1]!
-    if (name >= symbolCount || value >= symbolCount) {
-      throw malformed(`labels_refs ${name} (name) = ${value} (value) outside of symbols table (size ${symbolCount})`)
-    }
+    if (name >= symbolCount || value >= symbolCount)
+      return `labels_refs ${name} (name) = ${value} (value) outside of symbols table (size ${symbolCount})`
     region.add(bytes, symbolStarts[name]!, symbolEnds[name]!, symbolStarts[value]!, symbolEnds[value]!)
     if (region.length > limits.regionBytesMax) throw malformed(`labels exceed ${limits.regionBytesMax} bytes`)
   }
+  return undefined
 }
 
 /** The symbol that is the value of `__name__` among `refs`; −1 when there is none. */
 function metricNameRef(bytes: Uint8Array): number {
-  for (let i = 0; i < refCount; i += 2) {
-    const start = symbolStarts[refs[i]!]!
-    if (symbolEnds[refs[i]!]! - start !== 8) continue
-    if (decodeUtf8Leniently(bytes, start, start + 8) === '__name__') return refs[i + 1]!
-  }
+  for (let i = 0; i < refCount; i += 2) if (isSymbol(bytes, refs[i]!, '__name__')) return refs[i + 1]!
   return -1
 }
 
-/** Metadata (field 5) of a series; refs are checked even where nothing is told. */
-function readMetadataV2(walk: Walk, start: number, end: number, nameRef: number, isWanted: boolean): void {
-  const { bytes, sink } = walk
+function hasLabelRef(bytes: Uint8Array, name: string): boolean {
+  for (let i = 0; i < refCount; i += 2) if (isSymbol(bytes, refs[i]!, name)) return true
+  return false
+}
+
+function isSymbol(bytes: Uint8Array, ref: number, name: string): boolean {
+  return symbolEnds[ref]! - symbolStarts[ref]! === name.length && symbolText(bytes, ref) === name
+}
+
+/** Metadata (field 5) of a series, into `metadata`. */
+function readMetadataV2(bytes: Uint8Array, start: number, end: number): void {
+  metadata.type = 0
+  metadata.help = 0
+  metadata.unit = 0
   for (let at = start; at < end; ) {
     const tag = readTag(bytes, at, end)
     if (tag >>> 3 !== 5) {
@@ -550,26 +592,27 @@ function readMetadataV2(walk: Walk, start: number, end: number, nameRef: number,
     if (tag !== 0x2a) throw wrongWireType(tag, 'metadata')
     at = readLength(bytes, cursor.at, end) + cursor.at
     readMetadataRefs(bytes, cursor.at, at)
-    const { type, help, unit } = metadata
-    if (help >= symbolCount) throw metadataRef('help_ref', help)
-    if (unit >= symbolCount) throw metadataRef('unit_ref', unit)
-    if (!isWanted || nameRef < 0 || (type === 0 && help === 0 && unit === 0)) continue
-    const key = (help * 2 ** 24 + unit) * 8 + (type & 7) // symbolsMax keeps this exact
-    if (metadataTold.get(nameRef) === key) continue
-    metadataTold.set(nameRef, key)
-    sink.metadata(
-      symbolText(bytes, nameRef),
-      METRIC_TYPES[type] ?? 'unknown',
-      symbolText(bytes, help),
-      symbolText(bytes, unit),
-    )
   }
 }
 
+/** Tells the metadata read last, of the series being told; with `isOfFamily` it may be one of several of a family, whose name is told. */
+function tellMetadata({ bytes, sink }: Walk, nameRef: number, isOfFamily: boolean): void {
+  const { type, help, unit } = metadata
+  if (type === 0 && help === 0 && unit === 0) return
+  const key = (help * 2 ** 24 + unit) * 8 + (type & 7) // symbolsMax keeps this exact
+  if (metadataTold.get(nameRef) === key) return
+  metadataTold.set(nameRef, key)
+  const typeName = METRIC_TYPES[type] ?? 'unknown'
+  const name = symbolText(bytes, nameRef)
+  sink.metadata(
+    isOfFamily ? familyOf(name, typeName) : name,
+    typeName,
+    symbolText(bytes, help),
+    symbolText(bytes, unit),
+  )
+}
+
 function readMetadataRefs(bytes: Uint8Array, start: number, end: number): void {
-  metadata.type = 0
-  metadata.help = 0
-  metadata.unit = 0
   for (let at = start; at < end; ) {
     const tag = readTag(bytes, at, end)
     const field = tag >>> 3
@@ -606,14 +649,13 @@ function tooMany(things: string, max: number): RefusedError {
   return malformed(`request has more than ${max} ${things}`)
 }
 
-function metadataRef(name: string, ref: number): RefusedError {
-  return malformed(`metadata ${name} ${ref} outside of symbols table (size ${symbolCount})`)
-}
-
-function refusedSeries(text: string): RefusedError {
-  const labels = formatLabels(decodeLabels(seriesRegion.bytes, 0, seriesRegion.length))
-  return new RefusedError(
-    'err-carillon-protobuf',
-    `${text} ${labels.length > 200 ? `${labels.slice(0, 200)}…` : labels}`,
-  )
+/** The labels of the series being told, for people. */
+function toldSeries(): string {
+  const { bytes, length } = seriesRegion
+  const texts: string[] = []
+  forEachLabel(bytes, 0, length, (nameStart, nameEnd, valueStart, valueEnd) => {
+    texts.push(decodeUtf8Leniently(bytes, nameStart, nameEnd), decodeUtf8Leniently(bytes, valueStart, valueEnd))
+  })
+  const labels = formatLabels(texts)
+  return labels.length > 200 ? `${labels.slice(0, 200)}…` : labels
 }

@@ -25,6 +25,13 @@ export const METRIC_TYPES: readonly MetricType[] = [
   'stateset',
 ]
 
+/** Why a series cannot be told (2.0). */
+export interface SeriesFault {
+  /** References to symbols that are not there, or nothing that could be stored. */
+  readonly kind: 'references' | 'no-samples'
+  readonly text: string
+}
+
 /**
  * Receives one request in order: series, then its floats, histograms, exemplars and metadata, then seriesEnd.
  *
@@ -41,6 +48,8 @@ export interface WriteSink {
   knownEnd?(bytes: Uint8Array, start: number, end: number): number
   /** False skips the series: nothing more of it is told but `skipped`, and its samples are not even read. */
   series(labels: Uint8Array, start: number, end: number): boolean
+  /** In place of a series that cannot be told: why, and how many floats and histograms it held. */
+  refused(fault: SeriesFault, samples: number): void
   /** What a skipped series held. */
   skipped?(floats: number, histograms: number, exemplars: number): void
   /** `slot[0]` holds the value, bits preserved: take it by `column[i] = slot[0]!`. `startTime` 0 means unknown. */
@@ -49,7 +58,9 @@ export interface WriteSink {
   histogram(time: number, bytes: Uint8Array, start: number, end: number, version: 1 | 2, startTime: number): void
   /** `time` 0 means that the sender gave none. */
   exemplar(time: number, slot: Float64Array, labels: Uint8Array, start: number, end: number): void
-  /** 1.0: of a metric family, outside of any series. 2.0: of the series being told, with its metric name. */
+  /** In place of an exemplar of the series being told whose labels are not there. */
+  exemplarRefused(): void
+  /** 1.0: of a metric family, outside of any series. 2.0: of the series being told, with the name of its family (family.ts). */
   metadata(name: string, type: MetricType, help: string, unit: string): void
   seriesEnd(): void
 }

@@ -49,6 +49,8 @@ const sink: WriteSink = {
   },
   histogram() {},
   exemplar() {},
+  refused() {},
+  exemplarRefused() {},
   metadata() {},
   seriesEnd() {},
 }

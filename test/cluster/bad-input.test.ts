@@ -91,10 +91,10 @@ const rows: Readonly<Record<string, Row>> = {
     id: 'duplicate-label-name',
     text: 'duplicate label name: "a" metric: "bad"',
   },
-  'labels not sorted': {
-    series: bad('__name__', 'bad', 'b', '1', 'a', '2'),
-    id: 'labels-not-sorted',
-    text: 'labels not sorted: "a" metric: "bad"',
+  'a label twice, apart': {
+    series: bad('b', '1', '__name__', 'bad', 'a', '1', 'b', '2'),
+    id: 'duplicate-label-name',
+    text: 'duplicate label name: "b" metric: "bad"',
   },
   '31 labels': {
     series: bad('__name__', 'bad', ...many(30)),
@@ -141,11 +141,17 @@ const rows: Readonly<Record<string, Row>> = {
     id: 'histogram-invalid',
     text: 'histogram',
   },
-  'v2: labels not sorted': {
+  'v2: a series without samples': {
     protocol: 2,
-    series: bad('__name__', 'bad', 'b', '1', 'a', '2'),
-    id: 'labels-not-sorted',
-    text: 'labels not sorted: "a" metric: "bad"',
+    series: [{ labels: ['__name__', 'bad'] }],
+    id: 'series-without-samples',
+    text: 'TimeSeries must contain at least one sample or histogram for series bad',
+  },
+  'v2: a reference to no symbol': {
+    protocol: 2,
+    body: (good) => Buffer.concat([encodeWriteV2(good), Buffer.from('2a0f0a02017f120909000000000000f03f', 'hex')]),
+    id: 'symbol-reference',
+    text: 'labels_refs 1 (name) = 127 (value) outside of symbols table',
   },
   'truncated protobuf': {
     body: (good) => encodeWriteV1(good).subarray(0, -3),

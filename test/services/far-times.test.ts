@@ -173,7 +173,7 @@ describe('times and counts at the edges of what numbers hold', () => {
           expect(staged.firstRefusal?.status).toBe(all === kept ? undefined : 400)
           const soundExemplars = list.filter(({ exemplar }) => isIn(exemplar)).length
           expect(staged.exemplars).toHaveLength(soundExemplars)
-          expect(staged.leftOut.get('time') ?? 0).toBe(list.length - soundExemplars)
+          expect(staged.leftOut.exemplars.get('time') ?? 0).toBe(list.length - soundExemplars)
 
           const { state, damages } = applied([logged(taken)])
           expect(damages).toEqual([])
@@ -216,7 +216,7 @@ describe('times and counts at the edges of what numbers hold', () => {
     const { staged } = admittedBytes(bytes)
     expect(staged.count).toBe(1)
     expect(staged.firstRefusal).toBeUndefined()
-    expect([...staged.leftOut]).toEqual([['label_invalid', 1]])
+    expect([...staged.leftOut.exemplars]).toEqual([['label_invalid', 1]])
   })
 })
 

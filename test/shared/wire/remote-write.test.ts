@@ -8,7 +8,7 @@ import { decodeLabels, forEachLabel, hashBytes } from '../../../shared/wire/labe
 import { readWriteV1, readWriteV2 } from '../../../shared/wire/remote-write.ts'
 import { encodeProto, encodeWriteV1, encodeWriteV2, type PlainWrite } from '../../../shared/wire/remote-write-encode.ts'
 import { Writer } from '../../../shared/wire/varint.ts'
-import { defaultWriteLimits } from '../../../shared/wire/write-sink.ts'
+import { defaultWriteLimits, type MetricType } from '../../../shared/wire/write-sink.ts'
 import { bitsOf, expectedOf, recorder } from './write-requests.ts'
 
 const HISTOGRAM_PROTO = `
@@ -301,40 +301,98 @@ test.each<[string, Uint8Array, string]>([
   ['a 1.0 body', encodeWriteV1(request), 'symbols must start with an empty string'],
   ['an empty body', new Uint8Array(0), 'symbols must start with an empty string'],
   ['a first symbol that says something', message([4, 'a']), 'symbols must start with an empty string'],
-  ['an odd number of references', v2([1, refs(1)], [2, sample(1, 1)]), 'invalid labels_refs length 1'],
-  [
-    'a reference to nowhere',
-    v2([1, refs(1, 3)], [2, sample(1, 1)]),
-    'labels_refs 1 (name) = 3 (value) outside of symbols table (size 3)',
-  ],
-  [
-    'a help to nowhere',
-    v2([1, refs(1, 2)], [2, sample(1, 1)], [5, message([3, 3])]),
-    'metadata help_ref 3 outside of symbols table (size 3)',
-  ],
-  [
-    'a unit to nowhere',
-    v2([1, refs(1, 2)], [2, sample(1, 1)], [5, message([4, 9])]),
-    'metadata unit_ref 9 outside of symbols table (size 3)',
-  ],
-  [
-    'an exemplar to nowhere',
-    v2([1, refs(1, 2)], [2, sample(1, 1)], [4, message([1, refs(1, 7)])]),
-    'labels_refs 1 (name) = 7 (value) outside of symbols table (size 3)',
-  ],
-  [
-    'a series without anything',
-    v2([1, refs(1, 2)]),
-    'TimeSeries must contain at least one sample or histogram for series up',
-  ],
-  [
-    'a series with both kinds',
-    v2([1, refs(1, 2)], [2, sample(1, 1)], [3, encodeProto(histogram, 1).finish()]),
-    'TimeSeries must contain either samples or histograms, not both, for series up',
-  ],
   ['truncation', v2([1, refs(1, 2)], [2, sample(1, 1)]).subarray(0, -1), 'unexpected EOF'],
 ])('2.0: %s is refused', (_, bytes, text) => {
   expect(() => readWriteV2(bytes, recorder().sink)).toThrow(new RefusedError('err-carillon-protobuf', text))
+})
+
+const told = (bytes: Uint8Array) => {
+  const { told: list, sink } = recorder()
+  readWriteV2(bytes, sink)
+  return list
+}
+const good: Parameters<typeof message>[number] = [5, message([1, refs(1, 2)], [2, sample(1, 1)])]
+const goodTold = [['series', ['__name__', 'up']], ['float', 1, '3ff0000000000000', 0], ['end']]
+
+test.each<[string, Uint8Array, string, string, number]>([
+  [
+    'an odd number of references',
+    message([1, refs(1)], [2, sample(1, 1)]),
+    'references',
+    'invalid labels_refs length 1',
+    1,
+  ],
+  [
+    'a reference to nowhere',
+    message([1, refs(1, 3)], [2, sample(1, 1)], [2, sample(2, 1)]),
+    'references',
+    'labels_refs 1 (name) = 3 (value) outside of symbols table (size 3)',
+    2,
+  ],
+  [
+    'a help to nowhere',
+    message([1, refs(1, 2)], [2, sample(1, 1)], [5, message([3, 3])]),
+    'references',
+    'metadata help_ref 3 outside of symbols table (size 3)',
+    1,
+  ],
+  [
+    'a unit to nowhere',
+    message([1, refs(1, 2)], [3, encodeProto(histogram, 1).finish()], [5, message([4, 9])]),
+    'references',
+    'metadata unit_ref 9 outside of symbols table (size 3)',
+    1,
+  ],
+  [
+    'a series without anything',
+    message([1, refs(1, 2)]),
+    'no-samples',
+    'TimeSeries must contain at least one sample or histogram for series up',
+    0,
+  ],
+])('R5: 2.0: %s costs its series, and no neighbour', (_, series, kind, text, samples) => {
+  const list = told(message(...symbols, good, [5, series], good))
+  expect(list).toEqual([...goodTold, ['refused', kind, text, samples], ...goodTold])
+})
+
+test('R5: 2.0: an exemplar whose labels are nowhere costs itself', () => {
+  const series = message([1, refs(1, 2)], [2, sample(1, 1)], [4, message([1, refs(1, 7)])])
+  expect(told(message(...symbols, [5, series]))).toEqual([
+    ...goodTold.slice(0, 2),
+    ['exemplar refused'],
+    goodTold.at(-1),
+  ])
+})
+
+test('2.0: a series with both kinds of samples is told whole, as in 1.0', () => {
+  const list = told(v2([1, refs(1, 2)], [2, sample(1, 1)], [3, encodeProto(histogram, 2).finish()]))
+  expect(list.map((each) => (each as string[])[0])).toEqual(['series', 'float', 'histogram', 'end'])
+})
+
+test.each<[string, MetricType, readonly string[], boolean, string]>([
+  ['lat_bucket', 'histogram', ['le', '1'], false, 'lat'],
+  ['lat_count', 'histogram', [], false, 'lat'],
+  ['lat_sum', 'histogram', [], false, 'lat'],
+  ['lat_sum_sum', 'histogram', [], false, 'lat_sum'],
+  ['lat', 'histogram', [], true, 'lat'],
+  ['blocks_count', 'histogram', [], true, 'blocks_count'], // native: its own name is the family's
+  ['pauses_gcount', 'gaugehistogram', [], false, 'pauses'],
+  ['pauses_gsum', 'gaugehistogram', [], false, 'pauses'],
+  ['rpc', 'summary', ['quantile', '0.9'], false, 'rpc'],
+  ['rpc_sum', 'summary', ['quantile', '0.9'], false, 'rpc_sum'],
+  ['rpc_sum', 'summary', [], false, 'rpc'],
+  ['rpc_bucket', 'summary', [], false, 'rpc_bucket'],
+  ['jobs_total', 'counter', [], false, 'jobs_total'],
+  ['jobs_count', 'counter', [], false, 'jobs_count'],
+  ['_count', 'summary', [], false, '_count'],
+])('2.0: metadata of %s (%s %j) stand under its family, as 1.0 tells them', (name, type, more, isNative, family) => {
+  const samples = isNative ? { histograms: [{ time: 1, histogram }] } : { samples: [{ time: 1, value: 1 }] }
+  const exemplars = [{ labels: ['quantile', 'no'], time: 1, value: 1 }]
+  const metadata = { type, help: 'Said.', unit: '' }
+  const list = told(
+    encodeWriteV2({ series: [{ labels: ['__name__', name, ...more], ...samples, exemplars, metadata }] }),
+  )
+  expect(list.filter((each) => (each as string[])[0] === 'metadata')).toEqual([['metadata', family, type, 'Said.', '']])
 })
 
 test.each([

@@ -47,6 +47,8 @@ class Dropping implements WriteSink {
   }
   histogram(): void {}
   exemplar(): void {}
+  refused(): void {}
+  exemplarRefused(): void {}
   metadata(): void {}
   seriesEnd(): void {}
 }

@@ -23,11 +23,13 @@ export function recorder(isWanted: (labels: Labels) => boolean = () => true): { 
       told.push(['series', list])
       return isWanted(list)
     },
+    refused: ({ kind, text }, samples) => told.push(['refused', kind, text, samples]),
     float: (time, slot, startTime) => told.push(['float', time, bitsOf(slot), startTime]),
     histogram: (time, bytes, start, end, _version, startTime) =>
       told.push(['histogram', time, decodeHistogram(bytes, start, end).histogram, startTime]),
     exemplar: (time, slot, labels, start, end) =>
       told.push(['exemplar', time, bitsOf(slot), decodeLabels(labels, start, end)]),
+    exemplarRefused: () => told.push(['exemplar refused']),
     metadata: (name, type, help, unit) => told.push(['metadata', name, type, help, unit]),
     seriesEnd: () => told.push(['end']),
   }
