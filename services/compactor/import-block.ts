@@ -154,7 +154,7 @@ class Cut {
       const isFirst = own[0] === chunks[0]
       const mayPass = isWhole && !isTouched && (isFirst || isFloatEncoding(own[0]!.encoding))
       const passed = mayPass ? passable([own]) : undefined
-      if (passed === undefined) this.addSamples(labels, own, { startMs, endMs, isFirst }, stones)
+      if (passed === undefined) this.addSamples(labels, own, { startMs, endMs }, stones)
       else {
         this.writerOf(startMs).addChunks(labels, passed)
         for (const { count } of passed) this.samplesOut += count
@@ -174,15 +174,13 @@ class Cut {
   private addSamples(
     labels: BlockSeries['labels'],
     chunks: readonly BlockChunk[],
-    { startMs, endMs, isFirst }: { startMs: number; endMs: number; isFirst: boolean },
+    { startMs, endMs }: { startMs: number; endMs: number },
     stones: readonly Tombstone[],
   ): void {
     const { decoded, kept } = this
     decoded.clear()
     for (const chunk of chunks) decodeBlockChunk(chunk, decoded)
-    const isCut = decoded.times[0]! < startMs || !isFirst
     decoded.clip(0, startMs, endMs - 1)
-    if (isCut) forgetFirstReset(decoded)
     let left = decoded
     if (stones.length > 0) {
       kept.clear()
@@ -219,10 +217,4 @@ class Cut {
     assert(written === this.samplesOut, `${this.samplesOut} samples were given to the writers, they wrote ${written}`)
     return outputs.sort((a, b) => a.startMs - b.startMs)
   }
-}
-
-/** What a histogram says of the sample before it would be said of one in another block. */
-function forgetFirstReset({ histograms }: SampleColumns): void {
-  const first = histograms?.[0]
-  if (first !== undefined && first.resetHint !== 'gauge') histograms![0] = { ...first, resetHint: 'unknown' }
 }

@@ -2,7 +2,6 @@
 //
 // Chunks go over untouched when none overlaps another and they are about as few as 120 samples in each would need; then nothing is
 // decoded. Otherwise all samples are, merge by the total order (L11), and are cut into chunks anew by the writer.
-import type { Histogram } from '../../shared/model/histogram.ts'
 import { SAMPLES_PER_CHUNK } from '../../shared/tsdb/block/chunk-cutting.ts'
 import { decodeBlockChunk } from '../../shared/tsdb/block/chunk-samples.ts'
 import type { BlockChunk } from '../../shared/tsdb/block/series.ts'
@@ -63,9 +62,6 @@ function isHintWrong({ encoding, bytes }: BlockChunk, hasBegun: boolean): boolea
   return hint === HINT_NO_RESET || (hint === HINT_RESET && hasBegun)
 }
 
-/** A histogram that announces a reset: the time of the sample before it in its source, undefined for the first one there. */
-type Announced = Map<Histogram, number | undefined>
-
 /** Decodes and merges series; keeps its columns between calls. A result is valid until the next. */
 export class SeriesMerger {
   /** One for each row of sources that follow each other in time. */
@@ -74,13 +70,12 @@ export class SeriesMerger {
 
   /** Of each source the chunks in time order. Throws DamagedSourceError. */
   merge(chunksOf: readonly (readonly BlockChunk[])[], ulids: readonly string[]): SampleColumns {
-    const announced: Announced = new Map()
     const used: SampleColumns[] = []
     for (const index of byStart(chunksOf)) {
       const chunks = chunksOf[index]!
       if (chunks.length === 0) continue
       const row = this.rowFor(used, chunks[0]!.minTime)
-      decodeSource(chunks, row, ulids[index]!, announced)
+      decodeSource(chunks, row, ulids[index]!)
     }
     this.merged.clear()
     if (used.length < 2) return used[0] ?? this.merged
@@ -88,7 +83,6 @@ export class SeriesMerger {
       used.map((row) => row.asRun()),
       this.merged,
     )
-    if (announced.size > 0) forgetResets(this.merged, announced)
     return this.merged
   }
 
@@ -109,32 +103,15 @@ function byStart(chunksOf: readonly (readonly BlockChunk[])[]): number[] {
   return chunksOf.map((_, index) => index).sort((a, b) => startOf(a) - startOf(b))
 }
 
-function decodeSource(chunks: readonly BlockChunk[], row: SampleColumns, ulid: string, announced: Announced): void {
+function decodeSource(chunks: readonly BlockChunk[], row: SampleColumns, ulid: string): void {
   const from = row.count
   try {
     for (const chunk of chunks) decodeBlockChunk(chunk, row)
   } catch (error) {
     throw named(ulid, error)
   }
-  const { times, count, histograms } = row
+  const { times, count } = row
   for (let i = Math.max(1, from); i < count; i++) {
     if (times[i]! <= times[i - 1]!) throw new DamagedSourceError(ulid, 'the times of a series do not rise')
-  }
-  if (histograms === undefined) return
-  for (let i = from; i < count; i++) {
-    const histogram = histograms[i]
-    if (histogram?.resetHint === 'reset') announced.set(histogram, i > from ? times[i - 1] : undefined)
-  }
-}
-
-/** What stood between the two now may be before or after the reset: readers look for it themselves. */
-function forgetResets(merged: SampleColumns, announced: Announced): void {
-  const { histograms, times } = merged
-  if (histograms === undefined) return
-  for (let i = 1; i < merged.count; i++) {
-    const histogram = histograms[i]
-    if (histogram === undefined || !announced.has(histogram)) continue
-    const beforeMs = announced.get(histogram)
-    if (beforeMs !== undefined && beforeMs !== times[i - 1]) histograms[i] = { ...histogram, resetHint: 'unknown' }
   }
 }

@@ -1,6 +1,5 @@
 // The answers of several partitions and blocks as one list, each label set once. What one source holds of a series is merged with what the
 // others do (L11).
-import type { Histogram } from '../../shared/model/histogram.ts'
 import type { Labels } from '../../shared/model/labels.ts'
 import { SAMPLE_BYTES, SERIES_BYTES } from '../../shared/promql/memory.ts'
 import type { SeriesSamples } from '../../shared/promql/source.ts'
@@ -79,29 +78,12 @@ function merged(parts: readonly SeriesSamples[]): SeriesSamples {
   const values = columns.values.slice(0, columns.count)
   const { histograms } = columns
   const startTimes = columns.startTimes?.slice(0, columns.count)
-  if (histograms !== undefined) settleResets(parts, times, histograms)
   return {
     labels: parts[0]!.labels,
     times,
     values,
     ...(histograms && { histograms }),
     ...(startTimes && { startTimes }),
-  }
-}
-
-/** A reset that a source announces lies between two samples of its own: where another source has one between them, it is looked for (L11). */
-function settleResets(parts: readonly SeriesSamples[], times: Float64Array, merged: (Histogram | undefined)[]): void {
-  const announced = new Map<Histogram, number>() // and the time of the sample before it
-  for (const { times: own, histograms = [] } of parts) {
-    for (let i = 1; i < histograms.length; i++) {
-      if (histograms[i]?.resetHint === 'reset') announced.set(histograms[i]!, own[i - 1]!)
-    }
-  }
-  if (announced.size === 0) return
-  for (let i = 1; i < merged.length; i++) {
-    const histogram = merged[i]
-    const beforeMs = histogram && announced.get(histogram)
-    if (beforeMs !== undefined && beforeMs !== times[i - 1]) merged[i] = { ...histogram!, resetHint: 'unknown' }
   }
 }
 

@@ -1,5 +1,7 @@
 // The order of histograms at one timestamp (L11), over what a chunk can keep of them: a stale histogram is nothing but its marker, and
-// of the reset hints `no-reset` is not told from `unknown`. So what is compared and hashed does not change by being stored.
+// of the reset hints only `gauge` is kept. A sender says "reset" of the sample that it sent before, which need not be the one that stands
+// before it here: another replica's, or a late one. So resets are looked for between neighbours, as Prometheus does, and what is compared and
+// hashed does not change by being stored.
 import { type Histogram, isStaleHistogram } from '../model/histogram.ts'
 import { compareValueBits, STALE, settleNaN } from '../model/sample.ts'
 import { encodeCanonical } from '../wire/histogram.ts'
@@ -30,7 +32,8 @@ export function staleHistogram(isFloat: boolean): Histogram {
 /** What a chunk gives back of a histogram. */
 export function storedHistogram(histogram: Histogram): Histogram {
   if (isStaleHistogram(histogram)) return staleHistogram(histogram.isFloat)
-  return histogram.resetHint === 'no-reset' ? { ...histogram, resetHint: 'unknown' } : histogram
+  const isClaim = histogram.resetHint === 'reset' || histogram.resetHint === 'no-reset'
+  return isClaim ? { ...histogram, resetHint: 'unknown' } : histogram
 }
 
 /** The canonical form (wire/histogram.ts) of the stored histogram: a copy. */

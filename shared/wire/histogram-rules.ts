@@ -2,16 +2,15 @@
 // negative counts, counts that add up (of integer histograms), bounds in order.
 import { RefusedError } from '../base/errors.ts'
 import { CUSTOM_BUCKETS_SCHEMA, type Histogram, type Span } from '../model/histogram.ts'
+import { FINE_SCHEMA_MAX, SCHEMA_MAX, SCHEMA_MIN } from '../model/histogram-resolution.ts'
 
-const SCHEMA_MIN = -4
-const SCHEMA_MAX = 8
 const NEGATIVE_BUCKET = 'histogram has a bucket whose observation count is negative'
 
 /** Refuses a histogram that breaks one of the rules: RefusedError `err-carillon-histogram-invalid`. */
 export function validateHistogram(histogram: Histogram): void {
   const { schema } = histogram
   if (schema === CUSTOM_BUCKETS_SCHEMA) checkCustom(histogram)
-  else if (schema >= SCHEMA_MIN && schema <= SCHEMA_MAX) checkExponential(histogram)
+  else if (schema >= SCHEMA_MIN && schema <= FINE_SCHEMA_MAX) checkExponential(histogram)
   else {
     throw invalidHistogram(
       `histogram has an invalid schema, which must be between ${SCHEMA_MIN} and ${SCHEMA_MAX} for exponential buckets, ` +
@@ -38,6 +37,7 @@ function checkExponential({
 }: Histogram): void {
   checkSpans(positiveSpans, positiveBuckets.length, 'positive side', 1)
   checkSpans(negativeSpans, negativeBuckets.length, 'negative side', 1)
+  if (rest.schema > SCHEMA_MAX) for (const spans of [positiveSpans, negativeSpans]) checkReach(spans)
   if (rest.zeroCount < 0) {
     throw invalidHistogram(`zero bucket has observation count of ${rest.zeroCount}: ${NEGATIVE_BUCKET}`)
   }
@@ -75,6 +75,13 @@ function checkSpans(spans: readonly Span[], bucketCount: number, side: string, f
     `${side}: spans need ${needed} buckets, have ${bucketCount} buckets: ` +
       'histogram spans specify different number of buckets than provided',
   )
+}
+
+/** Indexes of buckets that are to be merged have 32 bits, and so has the one before each. */
+function checkReach(spans: readonly Span[]): void {
+  const reach = spans.reduce((sum, { offset, length }) => sum + offset + length, 0)
+  if (reach > 2 ** 31 - 1 || (spans[0]?.offset ?? 0) <= -(2 ** 31))
+    throw invalidHistogram('histogram has a bucket whose index is beyond 32 bits')
 }
 
 function checkCustomBounds({ customValues, positiveSpans, positiveBuckets }: Histogram): void {

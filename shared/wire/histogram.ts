@@ -8,10 +8,11 @@
 // Invariants
 //   H1  Equal histograms have equal canonical bytes: spans are joined and empty ones dropped, NaN sums take one of two forms.
 //   H2  A decoded histogram keeps Prometheus' rules: as many buckets as spans say, no negative counts, counts that add up, bounds in
-//       order. Whatever breaks them is refused, never repaired.
+//       order. Whatever breaks them is refused, never repaired. Schemas finer than 8 are reduced to it.
 //   H3  Counts of integer histograms are whole numbers up to HISTOGRAM_COUNT_MAX; larger ones are refused.
 import { CorruptError } from '../base/errors.ts'
 import type { Histogram, ResetHint, Span } from '../model/histogram.ts'
+import { atKeptResolution } from '../model/histogram-resolution.ts'
 import { HISTOGRAM_COUNT_MAX, settleNaN } from '../model/sample.ts'
 import { invalidHistogram, validateHistogram } from './histogram-rules.ts'
 import {
@@ -87,7 +88,7 @@ export function decodeHistogram(bytes: Uint8Array, start: number, end: number): 
     customValues: fields.customValues,
   }
   validateHistogram(histogram)
-  return { histogram, time, startTime }
+  return { histogram: atKeptResolution(histogram), time, startTime }
 }
 
 /** Writes the canonical form. */

@@ -2,9 +2,11 @@
 // (float counts), with start times (starts.ts) 5 and 6. Counts are exact up to 2^53.
 //
 // Every histogram of a chunk has the same layout; a chunk of a counter holds no decrease of any count, so that readers need not look
-// for resets inside. Where Prometheus rewrites a chunk when buckets appear, we cut: what is read is what was appended.
+// for resets inside. Where Prometheus rewrites a chunk when buckets appear, we cut: what is read is what was appended. How a chunk says that
+// it begins (after a reset, after none) is written and not believed, as with Prometheus: what it speaks of may not be there, or not be last.
 import { CorruptError } from '../../base/errors.ts'
 import { type Histogram, isStaleHistogram } from '../../model/histogram.ts'
+import { atKeptResolution, isKnownSchema } from '../../model/histogram-resolution.ts'
 import { STALE_HIGH, STALE_LOW } from '../../model/sample.ts'
 import { staleHistogram } from '../histogram-order.ts'
 import { BitReader, BitWriter, split, splitFloat } from './bits.ts'
@@ -295,6 +297,9 @@ export class HistogramChunkReader {
     let buckets = 0
     if (this.sampleCount > 0) {
       this.layout = readLayout(this.reader)
+      const { schema } = this.layout
+      if (!isKnownSchema(schema))
+        throw new CorruptError('err-carillon-corrupt', `histograms have the unknown schema ${schema}`)
       this.positiveCount = bucketCount(this.layout.positiveSpans)
       buckets = this.positiveCount + bucketCount(this.layout.negativeSpans)
     }
@@ -323,17 +328,15 @@ export class HistogramChunkReader {
     return true
   }
 
-  /** The sample that `next` moved to. Its reset hint is what the chunk says for sure: gauge, an announced reset at the first sample,
-   *  else unknown (L11: hints are computed again where samples merge). */
+  /** The sample that `next` moved to. Its reset hint is `gauge` or `unknown`: resets are looked for where samples meet (L11). */
   histogram(): Histogram {
     const sumColumn = this.isFloat ? 2 : 0
     if (this.xor.isStale(sumColumn)) return staleHistogram(this.isFloat)
     const layout = this.layout!
-    const isReset = this.flag === FLAG_RESET && this.readCount === 1
     const buckets = this.isFloat ? this.floatBuckets() : this.wholeBuckets()
-    return {
+    return atKeptResolution({
       isFloat: this.isFloat,
-      resetHint: this.flag === FLAG_GAUGE ? 'gauge' : isReset ? 'reset' : 'unknown',
+      resetHint: this.flag === FLAG_GAUGE ? 'gauge' : 'unknown',
       schema: layout.schema,
       zeroThreshold: layout.zeroThreshold,
       zeroCount: this.isFloat ? this.xor.get(1) : this.last[1]!,
@@ -344,7 +347,7 @@ export class HistogramChunkReader {
       negativeSpans: layout.negativeSpans,
       negativeBuckets: buckets.length > this.positiveCount ? buckets.slice(this.positiveCount) : EMPTY,
       customValues: layout.customValues,
-    }
+    })
   }
 
   private floatBuckets(): number[] {

@@ -232,30 +232,3 @@ it('numbered label sets are shared, and what their hashes tell apart is ordered 
     'beyond those told',
   )
 })
-
-it('L11: a reset that a source announces is looked for again where another source has a sample before it', () => {
-  const labels = ['__name__', 'h']
-  const at = (...samples: [number, Histogram][]) => ({
-    series: [
-      {
-        labels,
-        times: Float64Array.from(samples, ([time]) => time),
-        values: new Float64Array(samples.length),
-        histograms: samples.map(([, one]) => one),
-      },
-    ],
-    hashes: [1],
-    otherHashes: [],
-  })
-  const reset = (count: number): Histogram => ({ ...histogram(count), resetHint: 'reset' })
-  const first = at([100, histogram(9)], [120, reset(3)], [130, reset(1)])
-  const second = at([110, histogram(2)], [140, histogram(5)])
-  const [series] = unite([first, second]).series
-  expect(series!.histograms!.map((one) => one?.resetHint)).toEqual([
-    'unknown',
-    'unknown',
-    'unknown',
-    'reset',
-    'unknown',
-  ])
-})

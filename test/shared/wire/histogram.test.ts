@@ -109,9 +109,9 @@ test.each<[string, Histogram, string]>([
     'should be at least the number of observations',
   ],
   [
-    'a schema of 9',
-    { ...plain, schema: 9 },
-    'between -4 and 8 for exponential buckets, or -53 for custom buckets, got schema 9',
+    'a schema of 53',
+    { ...plain, schema: 53 },
+    'between -4 and 8 for exponential buckets, or -53 for custom buckets, got schema 53',
   ],
   ['bounds beside a schema', { ...plain, customValues: [1] }, 'must not have custom bounds'],
   ['a negative float count', { ...plain, isFloat: true, count: -1 }, 'observation count is -1'],

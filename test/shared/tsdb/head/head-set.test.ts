@@ -8,7 +8,7 @@ import { decodeChunk } from '../../../../shared/tsdb/decode.ts'
 import { Head } from '../../../../shared/tsdb/head/head.ts'
 import { APPENDED_EQUAL, APPENDED_NEW } from '../../../../shared/tsdb/head/series-chunks.ts'
 import { StringTable } from '../../../../shared/tsdb/head/string-table.ts'
-import { compareHistograms } from '../../../../shared/tsdb/histogram-order.ts'
+import { compareHistograms, storedHistogram } from '../../../../shared/tsdb/histogram-order.ts'
 import { mergeRuns } from '../../../../shared/tsdb/merge.ts'
 
 interface Sample {
@@ -122,7 +122,7 @@ function model(samples: readonly Sample[], series: number, startMs: number, endM
 function textOf(one: Sample): string {
   const when = `${one.time} from ${one.start ?? 0}`
   if (one.histogram === undefined) return `${when} ${one.high >>> 0}:${one.low >>> 0}`
-  return `${when} ${JSON.stringify(one.histogram)}`
+  return `${when} ${JSON.stringify(storedHistogram(one.histogram))}`
 }
 
 function textsOf(sink: SampleColumns): string[] {
