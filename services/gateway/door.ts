@@ -17,6 +17,7 @@ import type { Log } from '../../shared/telemetry/log.ts'
 import { latencyBuckets, type Metrics } from '../../shared/telemetry/metrics.ts'
 import type { GatewayConfig } from './config.ts'
 import { type Answer, type Exchange, errorBody, type Fault, faultOf, JSON_TYPE, type Route, TEXT } from './exchange.ts'
+import { notFound } from './not-found.ts'
 import type { Router } from './router.ts'
 
 const DRAIN_BYTES_MAX = 1024 * 1024
@@ -105,7 +106,7 @@ export function createDoor(deps: DoorDeps): Door {
     const meter = meters.begin(route?.name ?? (found ? 'method' : 'unknown'))
     let answer: Answer
     try {
-      if (found === undefined) throw new RefusedError('err-carillon-not-found', 'not found', { status: 404 })
+      if (found === undefined) throw notFound(path)
       if (route === undefined) answer = otherMethod(found.routes, method)
       else {
         const tenant = await deps.identify(request, route)

@@ -24,6 +24,7 @@ import { readBody } from './body.ts'
 import type { GatewayConfig } from './config.ts'
 import { type Answer, type Exchange, isSilence, isUnheard, type Route, TEXT, textWithId } from './exchange.ts'
 import type { Load } from './load.ts'
+import { checkEncoding, protocolOf } from './push-types.ts'
 
 const WRITTEN = {
   samples: 'X-Prometheus-Remote-Write-Samples-Written',
@@ -179,38 +180,6 @@ function answerOf({
   if (refusal.status === 429) headers['Retry-After'] = String(Math.max(1, Math.ceil(refusal.retryAfterS ?? 1)))
   const written = `${samplesWritten} samples, ${histogramsWritten} histograms and ${exemplarsWritten} exemplars of this request are stored`
   return { status: refusal.status, headers, body: `${textWithId(refusal.text, refusal.code)}; ${written}\n` }
-}
-
-const acceptedTypes = {
-  'prometheus.writerequest': 1,
-  'io.prometheus.write.v2.request': 2,
-} as const
-
-/** The protocol that a content type names; none is taken as 1.0. */
-export function protocolOf(contentType: string | undefined): 1 | 2 {
-  if (contentType === undefined || contentType.trim() === '') return 1
-  const [mediaType, ...parameters] = contentType.split(';').map((part) => part.trim().toLowerCase())
-  let protocol: 1 | 2 | undefined = mediaType === 'application/x-protobuf' ? 1 : undefined
-  for (const parameter of parameters) {
-    const [name, value = ''] = parameter.split('=').map((part) => part.trim())
-    if (name !== 'proto' || protocol === undefined) continue
-    protocol = acceptedTypes[value.replace(/^"(.*)"$/, '$1') as keyof typeof acceptedTypes]
-  }
-  if (protocol !== undefined) return protocol
-  throw unsupported(
-    `content type "${contentType.slice(0, 200)}" is not accepted, send application/x-protobuf;proto=prometheus.WriteRequest ` +
-      'or application/x-protobuf;proto=io.prometheus.write.v2.Request',
-  )
-}
-
-function checkEncoding(encoding: string | undefined): void {
-  const given = encoding?.trim().toLowerCase() ?? ''
-  if (given === '' || given === 'snappy') return
-  throw unsupported(`content encoding "${given.slice(0, 200)}" is not accepted, send snappy (block format)`)
-}
-
-function unsupported(text: string): RefusedError {
-  return new RefusedError('err-carillon-unsupported-media-type', text, { status: 415 })
 }
 
 function checkDeclaredLength(body: Uint8Array, lengthMax: number): void {
