@@ -3,6 +3,7 @@ import { keyFor, type RecordKey, type RecordParams } from '../shared/bus/record.
 import * as blocks from '../shared/contracts/blocks.ts'
 import * as compaction from '../shared/contracts/compaction.ts'
 import * as elections from '../shared/contracts/elections.ts'
+import * as keep from '../shared/contracts/keep.ts'
 import * as limits from '../shared/contracts/limits.ts'
 import * as log from '../shared/contracts/log.ts'
 import * as member from '../shared/contracts/member.ts'
@@ -24,6 +25,7 @@ export const recordKinds: readonly RecordKind[] = [
   blocks,
   compaction,
   elections,
+  keep,
   limits,
   log,
   member,

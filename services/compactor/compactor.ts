@@ -38,13 +38,14 @@ import { compactorMeasures } from './measures.ts'
 import type { Merger } from './merge-job.ts'
 import { isDoneInTime } from './patience.ts'
 import { type PlanInput, plan, type Step } from './plan.ts'
-import { Policies } from './policy.ts'
+import { longestKeepMs, Policies } from './policy.ts'
 import { scrubMeasures } from './scrub-measures.ts'
 import { Scrubber } from './scrubber.ts'
 import { openSecondStore } from './second-store.ts'
 import { stepRunner } from './steps.ts'
 import { Sweep } from './sweep.ts'
 import { threadMerger } from './thread-merger.ts'
+import { ToldKeep } from './told-keep.ts'
 import { Uploads } from './uploads.ts'
 
 const HOUR_MS = 3_600_000
@@ -58,6 +59,7 @@ const STORE_SWEEP_MS_MAX = 5 * 60_000
 const RETRY_MS_MAX = HOUR_MS
 const HALF_DONE_MS = 5_000
 const UPLOADS_LOOK_MS = 500
+const TOLD_KEEP_MS = 1_000
 /** How old the newest sample of all tenants may be as it is known here. */
 const NEWEST_MS = 60_000
 const SCRUB_LOOK_MS = 30_000
@@ -80,6 +82,7 @@ interface Turn {
 export function compactor(deps: CompactorDeps): Actor {
   const { clock, config, id, log } = deps
   const policies = new Policies(config, config.policyFile)
+  const toldKeep = new ToldKeep({ ...deps, policies })
   const merger = deps.merger ?? threadMerger({ heapBytesMax: config.mergeHeapBytesMax })
   const measures = compactorMeasures(deps.metrics)
   const scrubbing = scrubMeasures(deps.metrics, { records: () => scrubber?.known() ?? [], clock })
@@ -146,8 +149,11 @@ export function compactor(deps: CompactorDeps): Actor {
     every: [
       every(config.compactEveryMs, 'look for blocks to merge', look),
       every(config.compactEveryMs, 'read the policy file again', async () => {
-        if (policies.look()) log.info({ file: config.policyFile }, 'other policies hold')
+        if (!policies.look()) return
+        log.info({ file: config.policyFile }, 'other policies hold')
+        toldKeep.changed()
       }),
+      every(TOLD_KEEP_MS, 'tell the doors how long samples are kept', () => toldKeep.tell()),
       every(config.leaseMs / RENEWALS, 'renew leases', () => leases.renew()),
       every(HALF_DONE_MS, 'complete deletions that were left half done', () => deletions.completeAbandoned()),
       every(UPLOADS_LOOK_MS, 'look for uploads to validate', () => uploads.look()),
@@ -173,7 +179,8 @@ export function compactor(deps: CompactorDeps): Actor {
       log.error({ tenant, ulid, reason }, 'a damaged block is set aside: it is not merged, the others are')
       aside.add({ tenant, ulid, reason })
     }
-    uploads = new Uploads({ ...deps, blocks, importer: merger, measures })
+    const keepMsOf = (tenant: string) => longestKeepMs(policies.of(tenant))
+    uploads = new Uploads({ ...deps, blocks, importer: merger, measures, keepMsOf })
     await uploads.start()
     second = deps.second ?? (await openSecondStore(config.secondStore, clock))
     scrubber = new Scrubber({ ...deps, blocks, second, witness, measures: scrubbing, signal: stopping.signal })

@@ -7,10 +7,11 @@
 import { assert } from '../../shared/base/assert.ts'
 import { RefusedError } from '../../shared/base/errors.ts'
 import { checkLabels } from '../../shared/model/label-rules.ts'
+import type { Labels } from '../../shared/model/labels.ts'
 import { isStorableTime } from '../../shared/model/sample.ts'
 import { decodeBlockChunk } from '../../shared/tsdb/block/chunk-samples.ts'
 import { type BlockFiles, META_FILE, readExactly, TOMBSTONES_FILE } from '../../shared/tsdb/block/files.ts'
-import { type BlockMeta, parseMeta } from '../../shared/tsdb/block/meta.ts'
+import { type BlockMeta, parseMeta, windowMsOf } from '../../shared/tsdb/block/meta.ts'
 import { BlockReader } from '../../shared/tsdb/block/reader.ts'
 import type { BlockChunk, BlockSeries } from '../../shared/tsdb/block/series.ts'
 import { readTombstones, type Tombstone } from '../../shared/tsdb/block/tombstones.ts'
@@ -19,6 +20,7 @@ import { BlockWriter } from '../../shared/tsdb/block/writer.ts'
 import { SampleColumns } from '../../shared/tsdb/columns.ts'
 import { isFloatEncoding } from '../../shared/tsdb/decode.ts'
 import { pushVisible, reachOf } from '../../shared/tsdb/delete-filter.ts'
+import { externalLabelsOf, LabelAdder, withExternal } from './external-labels.ts'
 import type { ImportIo, ImportJob, ImportReport } from './import-job.ts'
 import { passable } from './merge-series.ts'
 
@@ -40,20 +42,24 @@ export async function importBlock(job: ImportJob, io: ImportIo, signal: AbortSig
     read: (file, start, end) => io.read(job.ulid, file, start, end),
   }
   await assertSound(files, signal) // I1
-  const meta = parseMeta(await readExactly(files, META_FILE, 0, await files.size(META_FILE)))
-  assertFits(meta, job)
+  const metaJson = await readExactly(files, META_FILE, 0, await files.size(META_FILE))
+  const meta = parseMeta(metaJson)
+  assertFits(meta, metaJson, job)
+  const external = externalLabelsOf(metaJson)
   const stones = job.hasTombstones ? await stonesOf(files) : new Map<number, Tombstone[]>()
   const reader = await BlockReader.open(files, meta, { signal })
-  await assertLabels(reader, job, signal) // I1
+  await assertLabels(reader, external, job, signal) // I1
   const cut = new Cut(widthOf(meta), io)
+  const adder = LabelAdder.of<BlockSeries>(external, (series) => cut.add(series, stones.get(series.ref) ?? NO_STONES))
   for await (const batch of reader.allSeries({ signal })) {
     for (const series of batch) {
-      cut.add(series, stones.get(series.ref) ?? NO_STONES)
+      adder.add(series)
       const backlog = cut.backlog()
       if (backlog !== undefined) await backlog
     }
     signal.throwIfAborted()
   }
+  adder.end()
   const outputs = await cut.finish()
   const { user, system } = process.threadCpuUsage(cpuBefore)
   const { samplesIn, removed } = cut
@@ -74,7 +80,7 @@ async function assertSound(files: BlockFiles, signal: AbortSignal): Promise<void
   throw new RefusedError(isOutOfOrder ? 'err-carillon-upload-out-of-order' : 'err-carillon-upload-damaged', told + more)
 }
 
-function assertFits(meta: BlockMeta, { ulid, latestMs }: ImportJob): void {
+function assertFits(meta: BlockMeta, metaJson: Uint8Array, { ulid, latestMs, earliestMs }: ImportJob): void {
   if (meta.ulid !== ulid)
     throw new RefusedError(
       'err-carillon-upload-ulid',
@@ -82,7 +88,7 @@ function assertFits(meta: BlockMeta, { ulid, latestMs }: ImportJob): void {
     )
   if ((meta.stats.numSamples ?? 0) === 0)
     throw new RefusedError('err-carillon-upload-empty', 'the block holds no samples')
-  if ((meta.carillon?.resolutionMs ?? 0) > 0) {
+  if (windowMsOf(meta, metaJson) > 0) {
     const text = 'the block holds windows instead of samples: upload the blocks that it was made of'
     throw new RefusedError('err-carillon-upload-downsampled', text)
   }
@@ -93,17 +99,26 @@ function assertFits(meta: BlockMeta, { ulid, latestMs }: ImportJob): void {
     const text = `the block reaches to ${new Date(maxTime).toISOString()}, which is too far ahead`
     throw new RefusedError('err-carillon-upload-times', text)
   }
+  if (maxTime <= earliestMs) {
+    const text = `the block ends at ${new Date(maxTime).toISOString()}; the tenant keeps samples from ${new Date(earliestMs).toISOString()} on, so all of it would be removed`
+    throw new RefusedError('err-carillon-upload-too-old', text)
+  }
   if (rangesIn(meta, WIDE_MS) > OUTPUTS_MAX) {
     const text = `the block spans ${Math.round((maxTime - minTime) / DAY_MS)} days, at most ${(OUTPUTS_MAX * WIDE_MS) / DAY_MS} are taken`
     throw new RefusedError('err-carillon-upload-times', text)
   }
 }
 
-async function assertLabels(reader: BlockReader, { limits }: ImportJob, signal: AbortSignal): Promise<void> {
+async function assertLabels(
+  reader: BlockReader,
+  external: Labels,
+  { limits }: ImportJob,
+  signal: AbortSignal,
+): Promise<void> {
   const everything = { startMs: Number.NEGATIVE_INFINITY, endMs: Number.POSITIVE_INFINITY }
   for await (const batch of reader.series([], everything, { signal })) {
     for (const { labels } of batch) {
-      const fault = checkLabels(labels, limits)
+      const fault = checkLabels(withExternal(labels, external), limits)
       if (fault !== undefined) throw new RefusedError(fault.code, fault.text)
     }
   }

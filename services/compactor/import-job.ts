@@ -10,6 +10,8 @@ export interface ImportJob {
   readonly limits: LabelLimits
   /** No sample may lie behind it. */
   readonly latestMs: number
+  /** What lies before it is not kept: a block with nothing else is refused. */
+  readonly earliestMs: number
 }
 
 /** The aligned range that an output holds, ms: [startMs, endMs). */

@@ -57,12 +57,18 @@ export interface PolicyDefaults {
   readonly downsample: boolean
 }
 
+export interface TenantPolicies {
+  of(tenant: string): Policy
+  readonly tenants: readonly string[]
+  readonly others: Policy
+}
+
 /** What holds while the file may change. Another text counts once two looks have found it: whoever writes it may be half way. A fault in it
  *  changes nothing, and neither does a file that is gone or empty: samples that are removed do not come back. */
 export class Policies {
   private text: string
   private seen: string
-  private current: (tenant: string) => Policy
+  private current: TenantPolicies
   private readonly defaults: PolicyDefaults
   private readonly path: string
 
@@ -75,7 +81,17 @@ export class Policies {
   }
 
   of(tenant: string): Policy {
-    return this.current(tenant)
+    return this.current.of(tenant)
+  }
+
+  /** Those that have a policy of their own. */
+  get tenants(): readonly string[] {
+    return this.current.tenants
+  }
+
+  /** That of all others. */
+  get others(): Policy {
+    return this.current.others
   }
 
   /** True when other policies hold from now on. Throws RefusedError `err-carillon-policy-file`. */
@@ -103,9 +119,9 @@ export function readPolicyFile(path: string): string {
 }
 
 /** The policy of each tenant. Throws RefusedError `err-carillon-policy-file` with all that is wrong with the file. */
-export function policiesFrom(defaults: PolicyDefaults, fileText: string): (tenant: string) => Policy {
+export function policiesFrom(defaults: PolicyDefaults, fileText: string): TenantPolicies {
   const settings = policyOf(defaults, {})
-  if (fileText === '') return () => settings
+  if (fileText === '') return { of: () => settings, tenants: [], others: settings }
   let given: unknown
   try {
     given = parse(fileText)
@@ -125,7 +141,7 @@ export function policiesFrom(defaults: PolicyDefaults, fileText: string): (tenan
   const named = new Map(
     Object.entries(tenants).map(([tenant, own]) => [parseTenant(tenant), policyOf(defaults, { ...common, ...own })]),
   )
-  return (tenant) => named.get(tenant) ?? other
+  return { of: (tenant) => named.get(tenant) ?? other, tenants: [...named.keys()], others: other }
 }
 
 function policyOf(defaults: PolicyDefaults, given: z.infer<typeof policyShape>): Policy {

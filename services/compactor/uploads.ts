@@ -53,6 +53,8 @@ export interface UploadsDeps {
   readonly incarnation: string
   readonly config: CompactorConfig
   readonly measures: Pick<CompactorMeasures, 'uploaded'>
+  /** How long the tenant keeps samples; Infinity: for ever. */
+  readonly keepMsOf: (tenant: string) => number
 }
 
 /** An upload that is being validated here. */
@@ -239,6 +241,7 @@ export class Uploads {
         labelValueBytesMax: config.labelValueBytesMax,
       },
       latestMs: clock.now() + config.futureMs,
+      earliestMs: clock.now() - this.deps.keepMsOf(tenant),
     }
     const token = encodeTenant(tenant)
     const put = (startMs: number, file: string, bytes: Uint8Array) =>

@@ -10,6 +10,7 @@
 //       when they decide against it (`applyClaims`). Series of one cluster more than a tenant may have are refused as they come: nothing of
 //       them is kept, and however many they are, each costs as much as any other.
 import { RefusedError } from '../../shared/base/errors.ts'
+import { showDuration } from '../../shared/config/units.ts'
 import { electionKey } from '../../shared/contracts/elections.ts'
 import { canonical, echo, orderLabels, type Refusal, refusal, sorted, without } from '../../shared/model/label-rules.ts'
 import { formatLabels, type Labels, labelOf, METRIC_NAME } from '../../shared/model/labels.ts'
@@ -134,6 +135,8 @@ export interface AdmitContext {
   readonly tenant: string
   readonly config: DistributorConfig
   readonly nowMs: number
+  /** How long the tenant keeps samples; Infinity: for ever. What is older would be removed as soon as it is in a block. */
+  readonly keepMs: number
   readonly partitionOf: (seriesHash: number) => number
   readonly haLabels: HaLabels
   readonly elections: {
@@ -215,7 +218,8 @@ class Admission implements WriteSink {
     this.keepsStarts = context.config.startTimestamps
     const { nowMs, config } = context
     this.timeMax = Math.min(nowMs + config.futureMs, SAMPLE_TIME_MS_MAX)
-    this.timeMin = config.pastMs > 0 ? nowMs - config.pastMs : -SAMPLE_TIME_MS_MAX
+    const pastMs = config.pastMs > 0 ? config.pastMs : Number.POSITIVE_INFINITY
+    this.timeMin = Math.max(nowMs - Math.min(pastMs, context.keepMs), -SAMPLE_TIME_MS_MAX)
     this.floor = this.timeMin
     this.ceiling = this.timeMax
   }
@@ -425,8 +429,11 @@ class Admission implements WriteSink {
       const flag = isStorableTime(time) ? 'future' : undefined
       return this.staged.refuse(refusal('too-far-in-future', 'too_far_in_future', text, flag))
     }
-    const text = `timestamp too old: ${time} metric: "${metric}"`
-    const flag = isStorableTime(time) ? 'past' : undefined
+    const { nowMs, keepMs } = this.context
+    const isGone = isStorableTime(time) && time < nowMs - keepMs
+    const kept = isGone ? `; the tenant keeps samples for ${showDuration(keepMs)}` : ''
+    const flag = isStorableTime(time) && !isGone ? 'past' : undefined
+    const text = `timestamp too old: ${time} metric: "${metric}"${kept}`
     this.staged.refuse(refusal('sample-too-old', 'greater_than_max_sample_age', text, flag))
   }
 

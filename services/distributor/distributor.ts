@@ -20,6 +20,7 @@ import { type ElectionNews, electionNews } from '../../shared/contracts/election
 import { LOG_BUCKET, logName, markSubject } from '../../shared/contracts/log.ts'
 import { known, ownerCounted } from '../../shared/contracts/read.ts'
 import { type LogPosition, type PushReply, type PushRequest, push, pushTo } from '../../shared/contracts/write.ts'
+import { watchKeep } from '../../shared/limits/keep.ts'
 import type { ServiceDeps } from '../../shared/membership/deps.ts'
 import type { MemberActor } from '../../shared/membership/member-actor.ts'
 import { type Refusal, refusal } from '../../shared/model/label-rules.ts'
@@ -69,6 +70,7 @@ export function distributor(deps: DistributorDeps): MemberActor {
   const rates = new RateLimiter(clock)
   const news = new OwnerNews(clock, OWNER_NEWS_FRESH_MS)
   const elections = new Elections(deps)
+  const keep = watchKeep(deps)
   const probe = createLogProbe({ logs: bus.logs, clock })
   const spares: Staged[] = []
   const haLabelsOfTenant = haLabelsOf(config)
@@ -121,11 +123,13 @@ export function distributor(deps: DistributorDeps): MemberActor {
       highWater = new HighWaterMarks({ bucket, id, log, metrics, rewinds: counted.rewinds })
       marksHeard = bus.subscribe(markSubject('*'), {}, ({ subject }) => hearMark(subject))
       await elections.start()
+      await keep.start()
       await findLogs()
     },
     lacks,
     async stop() {
       marksHeard?.stop()
+      keep.stop()
       elections.stop() // D3: nothing else; what is at work in lanes ends by itself
     },
   }
@@ -144,6 +148,7 @@ export function distributor(deps: DistributorDeps): MemberActor {
         tenant,
         config,
         nowMs: clock.now(),
+        keepMs: keep.of(tenant),
         partitionOf: place,
         haLabels,
         elections,

@@ -34,6 +34,15 @@ export function planOf(ulid: string, bytes: Uint8Array, bytesMax: number): reado
   return [{ name: META_FILE, size: bytes.length }, ...files]
 }
 
+/** As the compactor that takes it in would say it, before a byte is sent. */
+export function assertNotTooOld(bytes: Uint8Array, earliestMs: number): void {
+  const { maxTime } = metaOf(bytes)
+  if (maxTime > earliestMs) return
+  const from = new Date(earliestMs).toISOString()
+  const text = `the block ends at ${new Date(maxTime).toISOString()}; the tenant keeps samples from ${from} on, so all of it would be removed`
+  throw new RefusedError('err-carillon-upload-too-old', text)
+}
+
 function metaOf(bytes: Uint8Array): ReturnType<typeof parseMeta> {
   try {
     return parseMeta(bytes)

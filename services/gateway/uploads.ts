@@ -23,6 +23,7 @@ import {
 import type { Told } from '../../shared/kv/passed-over.ts'
 import { readRecord, readRecords } from '../../shared/kv/read-records.ts'
 import { updateRecord } from '../../shared/kv/update.ts'
+import { readKeepMs } from '../../shared/limits/keep.ts'
 import { ULID_SHAPE } from '../../shared/model/ulid.ts'
 import type { ObjectStore } from '../../shared/objects/port.ts'
 import { readWhole } from '../../shared/objects/read-whole.ts'
@@ -33,7 +34,7 @@ import type { GatewayConfig } from './config.ts'
 import { type Answer, type Exchange, JSON_TYPE, type Route } from './exchange.ts'
 import type { Load } from './load.ts'
 import { readParts } from './parts.ts'
-import { META_BYTES_MAX, planOf } from './upload-plan.ts'
+import { assertNotTooOld, META_BYTES_MAX, planOf } from './upload-plan.ts'
 
 export interface UploadDeps extends Told {
   readonly bus: Bus
@@ -96,6 +97,7 @@ export function uploadRoutes(deps: UploadDeps): readonly Route[] {
     const ulid = ulidOf(exchange)
     const meta = await readBody(exchange, { bytesMax: META_BYTES_MAX })
     const files = planOf(ulid, meta, config.uploadBytesMax)
+    assertNotTooOld(meta, clock.now() - (await readKeepMs(bus, tenant)))
     const metaSha256 = sha256Of(meta)
     const bytes = files.reduce((sum, { size }) => sum + size, 0)
     const bucket = await bus.bucket(UPLOADS_BUCKET)

@@ -21,9 +21,13 @@ export const blockSettings = defineSettings({
   credentialsFile: text('', 'file with "user:password" or a token, where the gateway asks for one'),
   block: list([], 'only these blocks, for download and verify'),
   replace: flag(false, 'upload: what is listed of the same blocks goes when they come, e.g. because it is damaged'),
+  dropExternalLabel: list([], 'upload: external labels of Thanos that do not become labels of the series'),
   waitMs: duration('30m', 'how long `blocks upload` waits for a block to be validated'),
   output: choice(['text', 'json'], 'text', 'text for people, or one JSON document'),
 })
+
+/** Exit code of an upload: nothing failed, but some blocks hold no samples and stayed out. */
+const SKIPPED = 3
 
 type BlockConfig = ConfigOf<typeof blockSettings>
 
@@ -58,11 +62,22 @@ export async function runBlocks(verb: string, operands: readonly string[], confi
     const count = `${report.blocks.length} blocks of tenant "${report.tenant}", ${showBytes(report.bytes)}`
     return shown(config, report, `${count}, as of version ${report.version} of its manifest, are in ${operand}\n`)
   }
-  const outcomes = await uploadBlocks(client, operand, { waitMs: config.waitMs, replaces: config.replace, progress })
-  const rows = outcomes.map(({ ulid, outcome, blocks, error }) => [ulid, outcome, error ?? blocks.join(' ')])
-  const exitCode = outcomes.some(({ outcome }) => outcome === 'failed') ? 1 : 0
+  const { waitMs, replace: replaces, dropExternalLabel: dropped } = config
+  const outcomes = await uploadBlocks(client, operand, { waitMs, replaces, dropped, progress })
+  const rows = outcomes.map(({ ulid, outcome, blocks, labels, error }) => [
+    ...[ulid, outcome, error ?? blocks.join(' ')],
+    Object.entries(labels ?? {})
+      .map(([name, value]) => `${name}=${JSON.stringify(value)}`)
+      .join(' '),
+  ])
+  const isAny = (wanted: string) => outcomes.some(({ outcome }) => outcome === wanted)
+  const exitCode = isAny('failed') ? 1 : isAny('skipped') ? SKIPPED : 0
   return {
-    ...shown(config, { blocks: outcomes }, `${table(['BLOCK', 'OUTCOME', 'BECAME'], rows).join('\n')}\n`),
+    ...shown(
+      config,
+      { blocks: outcomes },
+      `${table(['BLOCK', 'OUTCOME', 'BECAME', 'WITH LABELS'], rows).join('\n')}\n`,
+    ),
     exitCode,
   }
 }

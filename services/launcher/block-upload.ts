@@ -4,9 +4,10 @@ import fs from 'node:fs/promises'
 import path from 'node:path'
 import { sleep, systemClock } from '../../shared/base/clock.ts'
 import { textOf } from '../../shared/base/errors.ts'
+import { showDuration } from '../../shared/config/units.ts'
 import { UPLOAD_PART_BYTES } from '../../shared/contracts/uploads.ts'
 import { META_FILE } from '../../shared/tsdb/block/files.ts'
-import { type BlockMeta, parseMeta } from '../../shared/tsdb/block/meta.ts'
+import { parseMeta, windowMsOf } from '../../shared/tsdb/block/meta.ts'
 import { blockFolders, filesOf, folderFiles } from './block-folders.ts'
 import { type GatewayClient, GatewayError } from './gateway-client.ts'
 import type { Progress } from './progress.ts'
@@ -14,10 +15,12 @@ import { SetupError } from './setup-error.ts'
 
 export interface UploadedBlock {
   readonly ulid: string
-  /** present: it came in before; skipped: windows, which are made of samples again. */
+  /** present: it came in before; skipped: it holds windows in place of samples. */
   readonly outcome: 'complete' | 'present' | 'skipped' | 'failed'
   /** What it became. */
   readonly blocks: readonly string[]
+  /** What its series got: the external labels of the block. */
+  readonly labels?: Readonly<Record<string, string>>
   readonly error?: string
   readonly errorId?: string
 }
@@ -36,16 +39,15 @@ const POLL_MS = 300
 export async function uploadBlocks(
   client: GatewayClient,
   folder: string,
-  { waitMs, replaces, progress }: { waitMs: number; replaces: boolean; progress: Progress },
+  uploads: Omit<Uploading, 'title'>,
 ): Promise<readonly UploadedBlock[]> {
   const folders = await blockFolders(folder)
   if (folders.length === 0) throw new SetupError(2, `${folder} holds no blocks: a block is a folder named by a ULID`)
   const outcomes: UploadedBlock[] = []
   for (const [index, each] of folders.entries()) {
     const title = `${index + 1} of ${folders.length} ${path.basename(each)}`
-    const outcome = await uploadOne(client, each, { title, waitMs, replaces, progress })
-    const { blocks, error = '' } = outcome
-    progress.end(`${title}: ${outcome.outcome} ${outcome.outcome === 'failed' ? error : blocks.join(' ')}`.trimEnd())
+    const outcome = await uploadOne(client, each, { ...uploads, title })
+    uploads.progress.end(`${title}: ${outcome.outcome} ${outcome.error ?? outcome.blocks.join(' ')}`.trimEnd())
     outcomes.push(outcome)
   }
   return outcomes
@@ -56,6 +58,8 @@ interface Uploading {
   readonly replaces: boolean
   readonly waitMs: number
   readonly progress: Progress
+  /** External labels that stay out. */
+  readonly dropped: readonly string[]
 }
 
 async function uploadOne(client: GatewayClient, folder: string, uploading: Uploading): Promise<UploadedBlock> {
@@ -64,7 +68,8 @@ async function uploadOne(client: GatewayClient, folder: string, uploading: Uploa
     const bytes = await fs.readFile(path.join(folder, META_FILE))
     const meta = parseMeta(bytes)
     ulid = meta.ulid
-    if (isDownsampled(meta, bytes)) return { ulid, outcome: 'skipped', blocks: [] }
+    const windowMs = windowMsOf(meta, bytes)
+    if (windowMs > 0) return { ulid, outcome: 'skipped', blocks: [], ...windowsInPlace(windowMs) }
     return await send(client, folder, { ...uploading, ulid, bytes })
   } catch (error) {
     if (error instanceof SetupError && error.exitCode === 1 && error.message.startsWith('no gateway')) throw error
@@ -76,10 +81,11 @@ async function uploadOne(client: GatewayClient, folder: string, uploading: Uploa
 async function send(
   client: GatewayClient,
   folder: string,
-  { title, waitMs, replaces, progress, ulid, bytes }: Uploading & { ulid: string; bytes: Uint8Array },
+  { title, waitMs, replaces, progress, dropped, ulid, bytes }: Uploading & { ulid: string; bytes: Uint8Array },
 ): Promise<UploadedBlock> {
   const url = `/api/v1/upload/block/${ulid}`
   const files = await filesOf(folder)
+  const { meta, labels } = metaToSend(bytes, files, dropped)
   progress.begin(
     title,
     files.reduce((sum, { size }) => sum + size, 0),
@@ -87,7 +93,7 @@ async function send(
   try {
     await client.json(`${url}/start${replaces ? '?replace=true' : ''}`, {
       method: 'POST',
-      body: withFiles(bytes, files),
+      body: meta,
     })
     await sendFiles(client, url, folder, files, progress)
     await client.json(`${url}/finish`, { method: 'POST' })
@@ -99,7 +105,8 @@ async function send(
     }
     if (error.code !== 'err-carillon-upload-busy' && error.code !== 'err-carillon-upload-finished') throw error
   }
-  return await outcomeOf(client, url, { ulid, waitMs, progress })
+  const outcome = await outcomeOf(client, url, { ulid, waitMs, progress })
+  return Object.keys(labels).length === 0 ? outcome : { ...outcome, labels }
 }
 
 async function sendFiles(
@@ -159,14 +166,23 @@ async function outcomeOf(
   }
 }
 
-/** meta.json with the list of files that uploads need. */
-function withFiles(bytes: Uint8Array, files: readonly { name: string; size: number }[]): Uint8Array {
-  const meta = JSON.parse(Buffer.from(bytes).toString()) as { thanos?: object }
+/** meta.json with the list of files that uploads need, without the external labels that stay out; and those that are left. */
+function metaToSend(
+  bytes: Uint8Array,
+  files: readonly { name: string; size: number }[],
+  dropped: readonly string[],
+): { meta: Uint8Array; labels: Readonly<Record<string, string>> } {
+  const meta = JSON.parse(Buffer.from(bytes).toString()) as { thanos?: { labels?: Record<string, string> } }
   const listed = files.map(({ name, size }) => ({ rel_path: name, size_bytes: size }))
-  return Buffer.from(JSON.stringify({ ...meta, thanos: { ...meta.thanos, files: listed } }))
+  const kept = Object.entries(meta.thanos?.labels ?? {}).filter(([name]) => !dropped.includes(name))
+  const thanos = { ...meta.thanos, files: listed, labels: Object.fromEntries(kept) }
+  return {
+    meta: Buffer.from(JSON.stringify({ ...meta, thanos })),
+    labels: Object.fromEntries(kept.filter(([name]) => !name.startsWith('__'))), // those are about the block
+  }
 }
 
-function isDownsampled({ carillon }: BlockMeta, bytes: Uint8Array): boolean {
-  const { thanos } = JSON.parse(Buffer.from(bytes).toString()) as { thanos?: { downsample?: { resolution?: number } } }
-  return (carillon?.resolutionMs ?? 0) > 0 || (thanos?.downsample?.resolution ?? 0) > 0
+function windowsInPlace(windowMs: number): Pick<UploadedBlock, 'error' | 'errorId'> {
+  const error = `it holds windows of ${showDuration(windowMs)} in place of samples: upload the blocks that they were made of`
+  return { error, errorId: 'err-carillon-upload-downsampled' }
 }

@@ -6,7 +6,6 @@
 //   V2  A change is a compare-and-set on the record that it was made from: none is lost, each has its number.
 import type { Clock } from '../base/clock.ts'
 import { ConflictError, CorruptError, textOf, UnavailableError } from '../base/errors.ts'
-import { patiently } from '../base/patience.ts'
 import type { Bus } from '../bus/port.ts'
 import {
   changedLimits,
@@ -22,8 +21,8 @@ import {
 import type { Told } from '../kv/passed-over.ts'
 import { readRecord } from '../kv/read-records.ts'
 import { updateRecord } from '../kv/update.ts'
-import { WatchedTable } from '../kv/watched-table.ts'
 import type { Log } from '../telemetry/log.ts'
+import { lateTable } from './late-table.ts'
 
 export interface LimitsDeps extends Told {
   readonly bus: Bus
@@ -39,21 +38,17 @@ export interface TenantLimits {
   stop(): void
 }
 
-const START_MS_MAX = 5_000
-const RETRY_MS = 1_000
 const NONE: Limits = Object.freeze({})
 
 export function watchLimits({ bus, clock, log, metrics }: LimitsDeps): TenantLimits {
   const byKey = new Map<string, Limits>() // one entry for each record in the bucket
   const merged = new Map<string, Limits>()
-  let table: WatchedTable<'whose', LimitsRecord> | undefined
-  const stopping = new AbortController()
-  return { of: limitsOf, start, stop }
-
-  function stop(): void {
-    stopping.abort()
-    table?.stop()
-  }
+  const table = lateTable({
+    ...{ bus, clock, log, metrics, record: limitsRecord, onChange: hear },
+    onFailure: (error) =>
+      log.warn({ reason: textOf(error) }, 'limits of tenants cannot be watched: only the flags hold'),
+  })
+  return { of: limitsOf, start: () => table.start(), stop: () => table.stop() } // V1
 
   function limitsOf(tenant: string): Limits {
     const key = limitsKey(tenant)
@@ -68,35 +63,9 @@ export function watchLimits({ bus, clock, log, metrics }: LimitsDeps): TenantLim
     return both
   }
 
-  async function start(): Promise<void> {
-    const known = Promise.withResolvers<void>()
-    const late = clock.after(START_MS_MAX, known.resolve) // V1
-    void open(known.resolve)
-    await known.promise
-    late.cancel()
-  }
-
-  /** Goes on in the background while the bucket cannot be opened. */
-  async function open(onReady: () => void): Promise<void> {
-    try {
-      const patience = { clock, withinMs: Number.POSITIVE_INFINITY, pauseMs: RETRY_MS, signal: stopping.signal }
-      const bucket = await patiently(() => bus.bucket(LIMITS_BUCKET), { ...patience, onFailure: tell })
-      if (stopping.signal.aborted) return
-      table = new WatchedTable({ bucket, clock, log, metrics, record: limitsRecord, onChange: hear })
-      await table.start()
-      onReady()
-    } catch (error) {
-      if (!stopping.signal.aborted) tell(error)
-    }
-  }
-
-  function tell(error: unknown): void {
-    log.warn({ reason: textOf(error) }, 'limits of tenants cannot be watched: only the flags hold')
-  }
-
   function hear(key: string): void {
     merged.clear()
-    const record = table?.row({ whose: key })?.value // V1
+    const record = table.row(key)?.value // V1
     if (record === undefined) byKey.delete(key)
     else byKey.set(key, knownOnes(record))
   }

@@ -49,7 +49,7 @@ function admittedBytes(body: Uint8Array, version: 1 | 2 = 1, futureMs = 600_000)
     throw new Error('no series takes part in an election')
   }
   const context = {
-    ...{ dictionary, tenant: TENANT, nowMs: NOW_MS, partitionOf: () => 0 },
+    ...{ dictionary, tenant: TENANT, nowMs: NOW_MS, keepMs: Number.POSITIVE_INFINITY, partitionOf: () => 0 },
     config: defaultsOf(distributorSettings, { startTimestamps: true, futureMs }),
     haLabels: { cluster: 'cluster', replica: '__replica__' },
     elections: { mayClaim: nobody, claim: nobody, judge: nobody },

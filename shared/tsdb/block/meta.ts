@@ -156,6 +156,14 @@ export function parseMeta(bytes: Uint8Array): BlockMeta {
   }
 }
 
+/** How long the windows are that a block holds in place of samples, ours or Thanos'; 0: it holds samples. */
+export function windowMsOf({ carillon }: BlockMeta, metaJson: Uint8Array): number {
+  const { thanos } = JSON.parse(new TextDecoder().decode(metaJson)) as {
+    thanos?: { downsample?: { resolution?: unknown } | null } | null
+  }
+  return (carillon?.resolutionMs ?? 0) || Number(thanos?.downsample?.resolution ?? 0)
+}
+
 export interface UlidSource {
   readonly tenant: string
   /** Milliseconds; times before 1970 count as 0. */

@@ -20,12 +20,7 @@ const limits = { labelNamesPerSeriesMax: 30, labelNameBytesMax: 100, labelValueB
 const anyLongBlock = fc.tuple(anyBlock, fc.constantFrom(1, 7, 40, 600)).map(([block, factor]) => {
   const stretched: SeriesMap = new Map()
   for (const { labels, samples } of block.values()) {
-    const named = labelsFrom([
-      ...Array.from({ length: labels.length / 2 }, (_, i) => [labels[2 * i]!, labels[2 * i + 1]!] as const).filter(
-        ([name]) => name !== METRIC_NAME,
-      ),
-      [METRIC_NAME, 'm'] as const,
-    ])
+    const named = labelsFrom([...pairsOf(labels).filter(([name]) => name !== METRIC_NAME), [METRIC_NAME, 'm'] as const])
     const later = samples.map(({ time, value }) => ({ time: BASE + (time - BASE) * factor, value }))
     stretched.set(labelsKey(named), { labels: named, samples: later })
   }
@@ -34,9 +29,10 @@ const anyLongBlock = fc.tuple(anyBlock, fc.constantFrom(1, 7, 40, 600)).map(([bl
 
 async function imported(
   { meta, files }: TestBlock,
-  change: { ulid?: string; latestMs?: number } = {},
+  change: { ulid?: string; latestMs?: number; earliestMs?: number } = {},
+  thanos: object = {},
 ): Promise<{ report: ImportReport; results: TestBlock[] }> {
-  const local = memoryFiles(new Map([...files, [META_FILE, metaBytes(meta)]]))
+  const local = memoryFiles(new Map([...files, [META_FILE, metaBytes({ ...meta, thanos } as BlockMeta)]]))
   const written = new Map<string, Map<string, Uint8Array>>()
   const io: ImportIo = {
     size: (_, file) => local.size(file),
@@ -47,7 +43,8 @@ async function imported(
     },
   }
   const job = {
-    ...{ ulid: meta.ulid, hasTombstones: files.has(TOMBSTONES_FILE), limits, latestMs: BASE * 2, ...change },
+    ...{ ulid: meta.ulid, hasTombstones: files.has(TOMBSTONES_FILE), limits },
+    ...{ latestMs: BASE * 2, earliestMs: Number.NEGATIVE_INFINITY, ...change },
   }
   const report = await importBlock(job, io, new AbortController().signal)
   const results = report.outputs.map(({ startMs, stats }): TestBlock => {
@@ -56,6 +53,9 @@ async function imported(
   })
   return { report, results }
 }
+
+const pairsOf = (labels: readonly string[]) =>
+  Array.from({ length: labels.length / 2 }, (_, i) => [labels[2 * i]!, labels[2 * i + 1]!] as const)
 
 /** Without Carillon's section, as others write it. */
 function foreign({ meta, files }: TestBlock, change: Partial<BlockMeta> = {}): TestBlock {
@@ -147,6 +147,49 @@ describe('an import', () => {
     const block = await writeBlock(new Map([['m', { labels, samples: [{ time, value }] }]]))
     const { results } = await imported(foreign(block), { latestMs: Number.MAX_SAFE_INTEGER })
     expect(plainOf(await readBlock(results[0]!))).toEqual(plainOf(await readBlock(block)))
+  })
+
+  test('X1: external labels become labels of every series, whatever the order makes of that', async () => {
+    const names = fc.constantFrom('aa', 'b', 'cluster', 'k', 'zz')
+    const externals = fc.dictionary(names, fc.constantFrom('eu', 'us'), { minKeys: 1, maxKeys: 3 })
+    await fc.assert(
+      fc.asyncProperty(anyLongBlock, externals, async (series, labels) => {
+        const block = foreign(await writeBlock(series))
+        const clash = [...series.values()].some((one) => Object.keys(labels).some((name) => one.labels.includes(name)))
+        fc.pre(!clash)
+        const told = { labels: { ...labels, __org_id__: 'somebody', __compactor_shard_id__: '1_of_4' } }
+        const { results } = await imported(block, {}, told)
+        const wanted: SeriesMap = new Map()
+        for (const one of series.values()) {
+          const all = labelsFrom([...pairsOf(one.labels), ...Object.entries(labels)])
+          wanted.set(labelsKey(all), { labels: all, samples: one.samples })
+        }
+        expect(plainOf(naiveMerge(await Promise.all(results.map(readBlock))))).toEqual(plainOf(wanted))
+      }),
+      { numRuns: 60 },
+    )
+  })
+
+  test('X2: an external label that a series has itself is refused by name', async () => {
+    const labels = labelsFrom({ [METRIC_NAME]: 'm', cluster: 'own' })
+    const block = await writeBlock(new Map([['m', { labels, samples: [{ time: BASE, value: { low: 0, high: 0 } }] }]]))
+    const tried = imported(foreign(block), {}, { labels: { cluster: 'eu' } })
+    await expect(tried).rejects.toThrow('external label cluster="eu", and m{cluster="own"} has one of that name itself')
+    await expect(imported(foreign(block), {}, { labels: { cluster: 1 } })).rejects.toThrow(
+      'no object of names and texts',
+    )
+    const tooLong = imported(foreign(block), {}, { labels: { region: 'x'.repeat(2049) } })
+    await expect(tooLong).rejects.toMatchObject({ code: 'err-carillon-label-value-too-long' })
+  })
+
+  test('what nobody keeps any more, and windows of Thanos, are refused', async () => {
+    const labels = labelsFrom({ [METRIC_NAME]: 'm' })
+    const block = await writeBlock(new Map([['m', { labels, samples: [{ time: BASE, value: { low: 0, high: 0 } }] }]]))
+    const tooOld = imported(foreign(block), { earliestMs: BASE + 1 })
+    await expect(tooOld).rejects.toMatchObject({ code: 'err-carillon-upload-too-old' })
+    expect((await imported(foreign(block), { earliestMs: BASE })).report.samplesIn).toBe(1)
+    const windows = imported(foreign(block), {}, { downsample: { resolution: 300_000 } })
+    await expect(windows).rejects.toMatchObject({ code: 'err-carillon-upload-downsampled' })
   })
 
   test('a block of ours that says where it is from comes in as others do', async () => {

@@ -16,7 +16,7 @@ const settings = {
   sourcesMax: 16,
   mergeBytesMax: 1e12,
 }
-const forEver: Policy = policiesFrom({ keepMs: 0, keepBytesMax: 0, downsample: false }, '')('acme')
+const forEver: Policy = policiesFrom({ keepMs: 0, keepBytesMax: 0, downsample: false }, '').of('acme')
 
 let made = 0
 function block(change: Partial<BlockEntry>): BlockEntry {
@@ -237,7 +237,7 @@ describe('deletes and retention', () => {
 
   it('what is older than all that is kept goes whole; a rule rewrites a block once', () => {
     const file = 'default: { keep: 30d, rules: [{ selector: \'{env="dev"}\', keep: 7d }] }'
-    const policy = policiesFrom({ keepMs: 0, keepBytesMax: 0, downsample: false }, file)('acme')
+    const policy = policiesFrom({ keepMs: 0, keepBytesMax: 0, downsample: false }, file).of('acme')
     const blocks = [40, 20, 3].map((days) => block({ minTime: day0 - days * DAY, maxTime: day0 - (days - 1) * DAY }))
     const steps = plan(input(manifest(blocks), day0, { policy }))
     expect(steps).toMatchObject([
@@ -250,7 +250,7 @@ describe('deletes and retention', () => {
 
   it('P5: nothing is too old by more than came in since: a clock that is a year ahead takes nothing away', () => {
     const file = 'default: { keep: 30d, rules: [{ selector: \'{env="dev"}\', keep: 7d }] }'
-    const policy = policiesFrom({ keepMs: 0, keepBytesMax: 0, downsample: false }, file)('acme')
+    const policy = policiesFrom({ keepMs: 0, keepBytesMax: 0, downsample: false }, file).of('acme')
     const blocks = [40, 20, 3].map((days) => block({ minTime: day0 - days * DAY, maxTime: day0 - (days - 1) * DAY }))
     const yearAhead = (newestMs: number | undefined) =>
       plan({ ...input(manifest(blocks), day0 + 365 * DAY, { policy }), newestMs })

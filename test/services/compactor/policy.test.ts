@@ -9,7 +9,7 @@ const DAY = 86_400_000
 const settings = { keepMs: 0, keepBytesMax: 0, downsample: false }
 
 it('keeps for ever unless told otherwise', () => {
-  expect(policiesFrom(settings, '')('any')).toMatchObject({
+  expect(policiesFrom(settings, '').of('any')).toMatchObject({
     keepMs: Infinity,
     bytesMax: Infinity,
     downsample: false,
@@ -21,7 +21,7 @@ it('a tenant has what it says, then what the file says for all, then the setting
   const text = `
 default: { keep: 30d, rules: [{ selector: 'up', keep: 1d }] }
 tenants: { a: { keep: 0, bytes_max: 1GiB }, b: { rules: [] } }`
-  const policyOf = policiesFrom({ ...settings, downsample: true }, text)
+  const policyOf = policiesFrom({ ...settings, downsample: true }, text).of
   expect(policyOf('a')).toMatchObject({
     keepMs: Infinity,
     bytesMax: 2 ** 30,
@@ -58,7 +58,7 @@ it('a file that changes holds when two looks have found it the same; a faulty, e
 })
 
 it('the id of a rule changes with it and with those before it, which take series from it', () => {
-  const ids = (rules: string) => policiesFrom(settings, `default: { rules: [${rules}] }`)('a').ruleIds
+  const ids = (rules: string) => policiesFrom(settings, `default: { rules: [${rules}] }`).of('a').ruleIds
   const [up, down] = [`{ selector: 'up', keep: 1d }`, `{ selector: 'down', keep: 1d }`]
   expect(ids(`${up}, ${down}`)[0]).toBe(ids(up)[0])
   expect(ids(`${up}, ${down}`)[1]).not.toBe(ids(down)[0])

@@ -80,7 +80,7 @@ async function ground(hooks: Hooks = {}, keepMs = HOUR) {
   const measures = { uploaded() {}, deleted() {} }
   const uploads = new Uploads({
     ...{ ...common, objects: gated, blocks: gatedBlocks, config, incarnation: 'one' },
-    ...{ measures, importer: { import: importBlock } },
+    ...{ measures, importer: { import: importBlock }, keepMsOf: () => Number.POSITIVE_INFINITY },
   })
   await uploads.start()
   const bucket = await bus.bucket(UPLOADS_BUCKET)

@@ -31,6 +31,7 @@ function admission(changes: Partial<DistributorConfig> = {}) {
     tenant: 'acme',
     config: defaultsOf(distributorSettings, changes),
     nowMs: 1_000_000,
+    keepMs: Number.POSITIVE_INFINITY,
     partitionOf: () => 0,
     haLabels: { cluster: 'cluster', replica: '__replica__' },
     elections: { mayClaim: nobody, claim: nobody, judge: nobody },

@@ -30,7 +30,8 @@ function distributor() {
   const elections = new Elections({ bus, clock: systemClock, random, config, log: silentLog, metrics: createMetrics() })
   const dictionary = new Dictionary()
   const context = {
-    ...{ dictionary, tenant: 'acme', config, nowMs: 1_000, partitionOf: () => 0, elections },
+    ...{ dictionary, tenant: 'acme', config, nowMs: 1_000, keepMs: Number.POSITIVE_INFINITY },
+    ...{ partitionOf: () => 0, elections },
     haLabels: { cluster: 'cluster', replica: '__replica__' },
   }
   return { config, dictionary, elections, context }

@@ -8,18 +8,22 @@ import { type Actor, type RunningActor, runActor, serve } from '../../../shared/
 import { ask, tell } from '../../../shared/bus/ask.ts'
 import { createMemoryHub, type MemoryHub } from '../../../shared/bus/memory-bus.ts'
 import type { Bus } from '../../../shared/bus/port.ts'
+import { keyFor } from '../../../shared/bus/record.ts'
 import { type ConfigOf, defaultsOf } from '../../../shared/config/settings.ts'
+import { keepRecord } from '../../../shared/contracts/keep.ts'
 import { batchSubject, encodeMark, logConfig, logName, markSubject } from '../../../shared/contracts/log.ts'
 import { known, ownerCounted } from '../../../shared/contracts/read.ts'
 import { type PushReply, push } from '../../../shared/contracts/write.ts'
 import { memoryObjects } from '../../../shared/objects/memory-objects.ts'
 import { silentLog } from '../../../shared/telemetry/log.ts'
 import { createMetrics } from '../../../shared/telemetry/metrics.ts'
-import { encodeWriteV1 } from '../../../shared/wire/remote-write-encode.ts'
+import { encodeWriteV1, type PlainSeries } from '../../../shared/wire/remote-write-encode.ts'
 import { compress } from '../../../shared/wire/snappy.ts'
+import { until } from '../../waiting.ts'
 import { fixedMembership } from '../querier/stub-ingester.ts'
 
 const PARTITIONS = 2
+const DAY_MS = 86_400_000
 const running: RunningActor[] = []
 afterEach(async () => {
   for (const actor of running.splice(0)) await actor.stop()
@@ -30,10 +34,14 @@ interface Ground {
   readonly bus: Bus
   readonly ring: { writable: number }
   push(names: readonly string[]): Promise<PushReply>
+  sendSeries(series: readonly PlainSeries[], tenant?: string): Promise<PushReply>
   lastSeqs(): Promise<number[]>
 }
 
-async function ground(changes: Partial<ConfigOf<typeof distributorSettings>> = {}): Promise<Ground> {
+async function ground(
+  changes: Partial<ConfigOf<typeof distributorSettings>> = {},
+  keepMsOf: Readonly<Record<string, number>> = {},
+): Promise<Ground> {
   const hub = createMemoryHub({ clock: systemClock, random: seededRandom(1) })
   const bus = hub.connect('sender')
   for (let partition = 0; partition < PARTITIONS; partition++) {
@@ -41,6 +49,9 @@ async function ground(changes: Partial<ConfigOf<typeof distributorSettings>> = {
     const mark = encodeMark({ number: 1, writer: 'test', nonce: 'n' })
     await bus.logs.append(logName(partition), markSubject(partition), mark, { timeoutMs: 1_000 })
   }
+  const kept = await bus.bucket(keepRecord.bucket)
+  for (const [whose, keepMs] of Object.entries(keepMsOf))
+    await kept.put(keyFor(keepRecord, { whose }), keepRecord.format.encode({ v: 1, keepMs, toldBy: 'compactor-1' }))
   const ring = { writable: PARTITIONS }
   const membership = {
     ...fixedMembership(Array.from({ length: PARTITIONS }, () => ['ingester-1'])),
@@ -52,12 +63,12 @@ async function ground(changes: Partial<ConfigOf<typeof distributorSettings>> = {
   const actor = runActor(distributor({ ...own, membership, config }), { ...base, drainMs: 50 })
   running.push(actor)
   await actor.ready
+  const sendSeries = (series: readonly PlainSeries[], tenant = 'acme') =>
+    ask(bus, push, { tenant }, { protocol: 1, body: compress(encodeWriteV1({ series })) }, {})
   return {
-    ...{ hub, bus, ring },
-    push: (names) => {
-      const series = names.map((name) => ({ labels: ['__name__', name], samples: [{ time: Date.now(), value: 1 }] }))
-      return ask(bus, push, { tenant: 'acme' }, { protocol: 1, body: compress(encodeWriteV1({ series })) }, {})
-    },
+    ...{ hub, bus, ring, sendSeries },
+    push: (names) =>
+      sendSeries(names.map((name) => ({ labels: ['__name__', name], samples: [{ time: Date.now(), value: 1 }] }))),
     lastSeqs: () => Promise.all([0, 1].map(async (partition) => (await bus.logs.state(logName(partition))).lastSeq)),
   }
 }
@@ -129,4 +140,26 @@ it('D4: beyond queuedBytesMax pushes are told to come again, and what waits is n
   hub.faults.onAppend = undefined
   for (const each of await Promise.all(first)) expect(each.samplesWritten).toBeGreaterThan(0)
   expect((await send(many('d'))).samplesWritten).toBe(40)
+})
+
+it('what is older than its tenant keeps is refused, with what that is; the rest of the push is stored', async () => {
+  const { bus, sendSeries } = await ground({}, { acme: 3 * DAY_MS })
+  const at = (name: string, ageMs: number) => ({
+    ...{ labels: ['__name__', name], samples: [{ time: Date.now() - ageMs, value: 1 }] },
+  })
+  const series = [at('old', 3 * DAY_MS + 60_000), at('newer', 3 * DAY_MS - 60_000), at('new', 0)]
+  const reply = await sendSeries(series)
+  expect(reply).toMatchObject({ samplesWritten: 2, refusal: { status: 400, code: 'err-carillon-sample-too-old' } })
+  expect(reply.refusal!.text).toContain('the tenant keeps samples for 3d')
+  expect(await sendSeries([at('old', 400 * DAY_MS)], 'globex')).toMatchObject({ samplesWritten: 1 })
+  const bucket = await bus.bucket(keepRecord.bucket)
+  await bucket.put(keyFor(keepRecord, { whose: 'acme' }), keepRecord.format.encode({ v: 1, keepMs: 0, toldBy: 'c' }))
+  await until('it is kept for ever', async () => (await sendSeries(series)).samplesWritten === 3)
+})
+
+it('of --past and what the tenant keeps, the nearer one counts', async () => {
+  const { sendSeries } = await ground({ pastMs: DAY_MS }, { acme: 3 * DAY_MS, globex: DAY_MS / 2 })
+  const old = [{ labels: ['__name__', 'old'], samples: [{ time: Date.now() - DAY_MS - 60_000, value: 1 }] }]
+  expect((await sendSeries(old)).refusal!.text).toContain('set --past')
+  expect((await sendSeries(old, 'globex')).refusal!.text).toContain('keeps samples for 12h')
 })
