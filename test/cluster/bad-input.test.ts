@@ -337,7 +337,7 @@ describe.skipIf('reason' in found && process.env['CARILLON_CI'] !== '1')('bad in
 
   test('what was refused is counted by reason', async () => {
     const page = await (await fetch(`${system.url}/metrics`)).text()
-    for (const reason of ['missing_metric_name', 'labels_not_sorted', 'too_far_in_future', 'rate_limited']) {
+    for (const reason of ['missing_metric_name', 'duplicate_label_names', 'too_far_in_future', 'rate_limited']) {
       expect(page).toMatch(new RegExp(`^carillon_discarded_samples_total\\{[^}]*reason="${reason}"[^}]*\\} [1-9]`, 'm'))
     }
   })

@@ -90,7 +90,7 @@ export async function startPrometheus(found: FoundPrometheus, options: Prometheu
 }
 
 /** Native histograms are a feature flag up to 3.7, a setting from 3.8 on. */
-function hasHistogramSetting({ major, version }: FoundPrometheus): boolean {
+export function hasHistogramSetting({ major, version }: FoundPrometheus): boolean {
   const minor = Number(version.split('.')[1] ?? Number.POSITIVE_INFINITY)
   return major > 3 || (major === 3 && minor >= 8)
 }
