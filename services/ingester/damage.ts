@@ -17,6 +17,8 @@ export interface Damage {
   readonly toSeq: number
   /** The segment that misses something. */
   readonly segment: number
+  /** The life of the log in which it was met. */
+  readonly incarnation: string
   readonly text: string
   /** `open` until every other live owner was asked. */
   state: 'open' | 'filled' | 'missing'

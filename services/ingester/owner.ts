@@ -26,7 +26,7 @@ import type { LeftBehind, OwnerDeps } from './owner-deps.ts'
 import { type Following, type Phase, type Replaying, readingOf } from './owner-phase.ts'
 import { PartitionState } from './partition-state.ts'
 import { Reading } from './reading.ts'
-import { type StoredBatch, StoredBatches } from './stored-batches.ts'
+import { type NewestStored, StoredBatches } from './stored-batches.ts'
 
 const WAIT_STEP_MS = 5
 /** How long a jump waits for the newest watermark. */
@@ -40,7 +40,7 @@ export class Owner {
   readonly partition: number
   state: PartitionState
   appliedSeq = 0
-  /** The highest sequence ever applied here: beyond `appliedSeq` after a rewind. */
+  /** The highest sequence applied of this life of the log: beyond `appliedSeq` after a rewind. */
   appliedMax = 0
   /** The end of the log as last read, and which life of the log it is. */
   end: LogState | undefined
@@ -57,8 +57,8 @@ export class Owner {
   private phase: Phase = { kind: 'new' }
   private readonly applied: AppliedMessages
   private readonly stored: StoredBatches
-  /** The newest batch that was known to be stored before `end` was read. */
-  private storedBefore: StoredBatch | undefined
+  /** The newest batches that were known to be stored before `end` was read. */
+  private storedBefore: NewestStored = new Map()
   private connection: Subscription | undefined
   private savedSeq = 0
   private readonly wasFreed = Promise.withResolvers<void>()
@@ -249,7 +249,7 @@ export class Owner {
       const words = `cannot be read from sequence ${fromSeq} on: ${text}; start a newer version of Carillon`
       this.phase = { kind: 'too-new', reading: phase.reading, text: words }
     }
-    const damage: Damage = { kind, fromSeq, toSeq, segment, text, state }
+    const damage: Damage = { kind, fromSeq, toSeq, segment, incarnation: this.incarnation, text, state }
     if (kind === 'gap') this.state.noteHole(toSeq + 1)
     this.deps.metrics.damage.with({ kind }).inc()
     this.deps.log.error({ partition: this.partition, kind, fromSeq, toSeq, segment }, `log damage: ${text}`)
@@ -405,15 +405,15 @@ export class Owner {
 
   /** The end that was read must not lie before a batch that was known to be stored when it was asked for. */
   private checkHighWater(): void {
-    const { storedBefore } = this
-    if (storedBefore?.incarnation !== this.incarnation) return
-    if (storedBefore.seq <= Math.max(this.end?.lastSeq ?? 0, this.appliedSeq)) return
-    this.reportLostTail(storedBefore.seq, `${storedBefore.writer} had stored`)
+    const stored = this.storedBefore.get(this.incarnation)
+    if (stored === undefined || stored.seq <= Math.max(this.end?.lastSeq ?? 0, this.appliedSeq)) return
+    this.reportLostTail(stored.seq, `${stored.writer} had stored`)
   }
 
   private reportLostTail(seq: number, who: string): void {
     const fromSeq = (this.end?.lastSeq ?? 0) + 1
-    if (this.damages.some((damage) => damage.kind === 'rewind' && damage.toSeq >= seq)) return
+    const isOfThisLife = ({ incarnation }: Damage) => incarnation === this.incarnation
+    if (this.damages.some((each) => each.kind === 'rewind' && each.toSeq >= seq && isOfThisLife(each))) return
     this.report('rewind', { fromSeq, toSeq: seq }, `the log ends at ${fromSeq - 1}, ${who} sequence ${seq}`)
   }
 
@@ -470,6 +470,7 @@ export class Owner {
     this.marks.clear()
     this.applied.forgetAbove(0)
     this.appliedSeq = end.originSeq - 1
+    this.appliedMax = this.appliedSeq // what it says to others is of this life, too
     this.end = end
     this.phase = { ...was, reading: this.read(Math.max(1, end.firstSeq)) }
   }

@@ -13,6 +13,9 @@ export interface StoredBatch {
   readonly incarnation: string
 }
 
+/** The newest stored batch of each life of the log, by incarnation. */
+export type NewestStored = ReadonlyMap<string, StoredBatch>
+
 export class StoredBatches {
   /** Bound: one row per distributor that ever wrote. */
   private readonly table: WatchedTable<'partition' | 'distributor', HighWater>
@@ -31,9 +34,11 @@ export class StoredBatches {
     this.table.stop()
   }
 
-  newest(): StoredBatch | undefined {
-    let newest: StoredBatch | undefined
-    for (const stored of this.all()) if (stored.seq > (newest?.seq ?? 0)) newest = stored
+  /** Rows of distributors that are gone stay: what they had stored in another life of the log says nothing of this one. */
+  newest(): NewestStored {
+    const newest = new Map<string, StoredBatch>()
+    for (const stored of this.all())
+      if (stored.seq > (newest.get(stored.incarnation)?.seq ?? 0)) newest.set(stored.incarnation, stored)
     return newest
   }
 

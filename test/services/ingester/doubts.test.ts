@@ -6,7 +6,7 @@ import { CorruptError } from '../../../shared/base/errors.ts'
 import type { LogMessage, LogStore } from '../../../shared/bus/port.ts'
 import { keyFor } from '../../../shared/bus/record.ts'
 import type { Flushed } from '../../../shared/contracts/blocks.ts'
-import { batchSubject, checkpointRecord, logName, markSubject } from '../../../shared/contracts/log.ts'
+import { batchSubject, checkpointRecord, highWaterRecord, logName, markSubject } from '../../../shared/contracts/log.ts'
 import { OwnerGround } from './owner-ground.ts'
 
 let ground: OwnerGround
@@ -207,6 +207,42 @@ describe('L10: damage is filled', () => {
     const filling = ground.soon(new Filler(owner).fill(ground.filling(owner, 'i1')))
     await expect(filling).rejects.toMatchObject({ code: 'damage-open' })
     expect(owner.damages.map((damage) => damage.state)).toEqual(['open'])
+  })
+})
+
+describe('L10: the end of a log that was made anew', () => {
+  /** What a distributor says that it has stored. */
+  const stored = (distributor: string, seq: number, incarnation: string) => {
+    const place = keyFor(highWaterRecord, { partition: 0, distributor })
+    const value = { session: 's', counter: 9, seq, epoch: 1, incarnation }
+    return ground.soon(ground.bucket.put(place, highWaterRecord.format.encode(value)))
+  }
+
+  it('is missed by what distributors had stored in it, whatever those of the life before had stored', async () => {
+    await mark(1)
+    for (let i = 0; i < 4; i++) await ground.appendSample('a', i)
+    await stored('d-now', 12, (await state()).incarnation)
+    await stored('d-gone', 1_000, 'the life before')
+    const owner = await ground.owner()
+    await follow(owner, 6_000)
+    expect(owner.isCaughtUp).toBe(true)
+    expect(damageOf(owner)).toEqual(['rewind 6-12'])
+  })
+
+  it('is missed by an owner that has lived through it, too: that the one before is gone says nothing of this one', async () => {
+    await mark(1)
+    for (let i = 0; i < 20; i++) await ground.appendSample('a', i)
+    const owner = await ground.owner()
+    await follow(owner, 1_000)
+    ground.hub.makeAnew(logName(0))
+    await follow(owner, 3_000)
+    await mark(2)
+    await ground.appendSample('a', 1)
+    await follow(owner, 1_000)
+    expect(owner.appliedMax, 'what it tells to those that it fills').toBe(2)
+    await stored('d-now', 12, (await state()).incarnation)
+    await follow(owner, 3_000)
+    expect(damageOf(owner)).toEqual(['rewind 1-21', 'rewind 3-12'])
   })
 })
 
