@@ -1,8 +1,7 @@
 // What an owner does not show: what deletions of the tenant's manifest take of heads, metadata and exemplars (D8, D15). Owners remember nothing
 // of deletions themselves.
-import { CorruptError, UnavailableError } from '../../shared/base/errors.ts'
+import { UnavailableError } from '../../shared/base/errors.ts'
 import type { Blocks } from '../../shared/blocks/port.ts'
-import type { Manifest } from '../../shared/contracts/blocks.ts'
 import { hidingIn, tenantPlaces } from '../../shared/contracts/delete-rules.ts'
 import { isLeftOut } from '../../shared/contracts/left-out.ts'
 import type { OwnerAsk } from '../../shared/contracts/read.ts'
@@ -30,9 +29,9 @@ export async function reachVersion(blocks: Blocks, { tenant, manifestVersion = 0
 }
 
 /** Hides what the newest manifest says, in the head of the tenant; answers of the rest what is shown. To be called without an await between
- *  it and what it is for. */
-export function hide({ state, partition }: Owner, blocks: Blocks, { tenant, manifestVersion }: OwnerAsk): IsShown {
-  const manifest = manifestOf(blocks, tenant, manifestVersion === 0)
+ *  it and what it is for. CorruptError where the manifest cannot be read: nobody knows what is deleted, so nothing is shown to anybody. */
+export function hide({ state, partition }: Owner, blocks: Blocks, { tenant }: OwnerAsk): IsShown {
+  const manifest = blocks.manifest(tenant)?.manifest
   if (manifest === undefined) return ALL
   if (manifest.isUnsettled) {
     const text = `where deletions of tenant "${tenant}" stand is being found out after an upgrade: a compactor does it`
@@ -43,14 +42,4 @@ export function hide({ state, partition }: Owner, blocks: Blocks, { tenant, mani
   state.heads.get(tenant)?.hide(manifest.version, () => hidingIn(manifest, partition).filter(isHeld))
   const places = tenantPlaces(manifest, partition)
   return places.length === 0 ? ALL : (place) => !places.some((end) => isBefore(place, end))
-}
-
-/** Undefined also where it is damaged and the reader knows that, and says so to who asks (`partial_response`). */
-function manifestOf(blocks: Blocks, tenant: string, isDispensable: boolean): Manifest | undefined {
-  try {
-    return blocks.manifest(tenant)?.manifest
-  } catch (error) {
-    if (error instanceof CorruptError && isDispensable) return undefined
-    throw error
-  }
 }
