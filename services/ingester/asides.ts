@@ -6,12 +6,12 @@
 //       names them: nothing acknowledged is lost.
 //   S2  Only what is the tenant's own fault is set aside: its samples make no block, or its manifest takes none. A bus or a store that does not
 //       answer is everybody's, and is waited for.
-//   S3  What is set aside is named: in the log, in a metric, in the status of the partition, in each answer to its tenant; it is tried again
-//       by every new leader and from time to time, and gone when it is in blocks, or when a deletion of the tenant has taken it.
+//   S3  What is set aside is named: in the log, in a metric, in the status of the partition, in each answer to its tenant. It is tried again
+//       (aside-retries.ts), and gone when it is in blocks, or when a deletion of the tenant has taken it.
 import type { Clock } from '../../shared/base/clock.ts'
 import { ConflictError, CorruptError, RefusedError, textOf, UnavailableError } from '../../shared/base/errors.ts'
+import { hex, type Random } from '../../shared/base/random.ts'
 import type { Blocks } from '../../shared/blocks/port.ts'
-import { cbor } from '../../shared/bus/contract.ts'
 import {
   ASIDE_COPIES_MAX,
   type Aside,
@@ -19,23 +19,21 @@ import {
   asidePrefix,
   asideRecord,
 } from '../../shared/contracts/blocks.ts'
-import { tenantPlaces } from '../../shared/contracts/delete-rules.ts'
-import type { SelectFrame } from '../../shared/contracts/read.ts'
 import type { Told } from '../../shared/kv/passed-over.ts'
 import { updateRecord } from '../../shared/kv/update.ts'
 import { type Row, WatchedTable } from '../../shared/kv/watched-table.ts'
 import { encodeTenant } from '../../shared/model/tenant.ts'
-import { readWhole } from '../../shared/objects/read-whole.ts'
 import type { Log } from '../../shared/telemetry/log.ts'
 import { sha256Of } from '../../shared/wire/sha256.ts'
+import { ASIDE_TIMEOUT_MS, encodedParts } from './aside-objects.ts'
 import type { FlushDeps, Holder } from './flush.ts'
 import { assertHeld, segmentParts } from './flush.ts'
-import type { BuiltBlock, FlushOrigin } from './flush-build.ts'
 
 export interface AsidesDeps extends Told {
   readonly log: Log
   readonly blocks: Blocks
   readonly clock: Clock
+  readonly random: Random
   readonly id: string
   readonly patienceMs: number
 }
@@ -46,27 +44,23 @@ export interface TenantSegment {
   readonly segment: number
 }
 
-interface Part {
-  readonly origin: FlushOrigin
-  readonly frames: SelectFrame[]
+export type AsideRow = Row<'tenant' | 'partition' | 'segment', Aside>
+
+interface Failing {
+  readonly sinceMs: number
+  reason: string
+  /** In the names of its objects: those of an aside that was ended, which others may still be deleting, are never used again. */
+  readonly nonce: string
 }
 
-type AsideRow = Row<'tenant' | 'partition' | 'segment', Aside>
-
-const parts = cbor<readonly Part[]>()
-
-const OBJECT_BYTES_TARGET = 1024 * 1024
-const OBJECT_TIMEOUT_MS = 60_000
-const RETRY_MS = 10 * 60_000
+const NONCE_BYTES = 4
 const REASON_LENGTH_MAX = 300
 
 export class Asides {
   readonly #deps: AsidesDeps
   readonly #table: WatchedTable<'tenant' | 'partition' | 'segment', Aside>
   /** Since when what cannot be flushed has failed, and why. Bound: the tenants' segments that wait; those of a flushed segment go. */
-  readonly #failing = new Map<string, { readonly sinceMs: number; reason: string }>()
-  /** Monotonic time of the last try, by the record's key and revision. Bound: forgotten with the record. */
-  readonly #triedAt = new Map<string, number>()
+  readonly #failing = new Map<string, Failing>()
 
   constructor(deps: AsidesDeps) {
     this.#deps = deps
@@ -84,6 +78,10 @@ export class Asides {
 
   get count(): number {
     return [...this.#table.rows()].length
+  }
+
+  rows(): Iterable<AsideRow> {
+    return this.#table.rows()
   }
 
   /** Whether what this owner holds of it stands in a record already. */
@@ -125,7 +123,7 @@ export class Asides {
 
   /** After a failure: true when it has been set aside, so that the others may go on. */
   async take(holder: Holder, of: TenantSegment, error: unknown, deps: FlushDeps): Promise<boolean> {
-    const { clock, log, patienceMs } = this.#deps
+    const { clock, random, log, patienceMs } = this.#deps
     const { partition } = holder
     const reason = textOf(error).slice(0, REASON_LENGTH_MAX)
     const key = keyOf(partition, of.segment, of.tenant)
@@ -135,14 +133,14 @@ export class Asides {
       return false // S2
     }
     if (this.#holds(holder, of)) return true
-    const failing = this.#failing.get(key) ?? { sinceMs: nowMs, reason }
+    const failing = this.#failing.get(key) ?? { sinceMs: nowMs, reason, nonce: hex(random.bytes(NONCE_BYTES)) }
     failing.reason = reason
     this.#failing.set(key, failing)
     const isDue = nowMs - failing.sinceMs >= patienceMs
     log.error({ partition, ...of, error }, `a tenant could not be flushed${isDue ? ', it is set aside' : ''}`)
     if (!isDue) return false
     try {
-      await this.#setAside(holder, of, reason, deps)
+      await this.#setAside(holder, of, failing, deps)
     } catch (cause) {
       log.error({ partition, ...of, error: cause }, 'nor could it be set aside')
       return false
@@ -153,7 +151,7 @@ export class Asides {
   }
 
   /** S1 */
-  async #setAside(holder: Holder, of: TenantSegment, reason: string, deps: FlushDeps): Promise<void> {
+  async #setAside(holder: Holder, of: TenantSegment, { reason, nonce }: Failing, deps: FlushDeps): Promise<void> {
     const { blocks, clock, id } = this.#deps
     const { partition, state } = holder
     const { tenant, segment } = of
@@ -165,8 +163,8 @@ export class Asides {
     let bytes = 0
     for await (const encoded of encodedParts(segmentParts(holder, of, deps))) {
       assertHeld(holder, state) // U5
-      const name = `${digest}-${id.replaceAll(/[^A-Za-z0-9-]/g, '_')}-${sha256Of(encoded).slice(0, 16)}`
-      await blocks.objects.create(prefix + name, encoded, { timeoutMs: OBJECT_TIMEOUT_MS, readBack: true, heals: true })
+      const name = `${digest}-${id.replaceAll(/[^A-Za-z0-9-]/g, '_')}-${nonce}-${sha256Of(encoded).slice(0, 16)}`
+      await blocks.objects.create(prefix + name, encoded, { timeoutMs: ASIDE_TIMEOUT_MS, readBack: true, heals: true })
       objects.push(name)
       bytes += encoded.length
     }
@@ -179,83 +177,6 @@ export class Asides {
       if (others.length === ASIDE_COPIES_MAX) throw new CorruptError('too-many-copies', 'too many differing copies')
       return { state: 'waiting', copies: [...others, copy] }
     })
-  }
-
-  /** S3: everything of this partition that was not tried for a while. */
-  async retry(owner: Holder, deps: RetryDeps): Promise<void> {
-    const { clock, log } = this.#deps
-    for (const row of this.#rowsOf(owner.partition)) {
-      if (owner.state.use.isOver) return // whoever leads now tries
-      const tryKey = `${row.key} ${row.revision}`
-      const triedAt = this.#triedAt.get(tryKey)
-      if (row.kind !== 'value' || (triedAt !== undefined && clock.monotonic() - triedAt < RETRY_MS)) continue
-      this.#triedAt.set(tryKey, clock.monotonic())
-      const { tenant, segment } = row.params
-      try {
-        const isGone = await this.#bringIn(owner, row, deps)
-        if (!isGone) continue
-        this.#triedAt.delete(tryKey)
-        log.info({ partition: owner.partition, tenant, segment }, 'what was set aside is in blocks now, or deleted')
-      } catch (error) {
-        log.error({ partition: owner.partition, tenant, segment, error }, 'what was set aside is still in no block')
-      }
-    }
-  }
-
-  async #bringIn(owner: Holder, row: AsideRow, { builder, add }: RetryDeps): Promise<boolean> {
-    const { blocks } = this.#deps
-    const { tenant, partition, segment } = row.params
-    const of = { tenant, segment: Number(segment) }
-    const prefix = asidePrefix(encodeTenant(tenant), partition, of.segment)
-    const isOver = row.value!.state === 'done' || this.#isDeleted(row)
-    for (const copy of isOver ? [] : row.value!.copies) {
-      const since = blocks.manifest(tenant)?.manifest.version ?? 0
-      const built: BuiltBlock[] = []
-      for (const { origin, frames } of joinedParts(await this.#readCopy(prefix, copy))) {
-        built.push(
-          ...(await builder.build(
-            { tenant, origin },
-            (async function* () {
-              yield* frames
-            })(),
-          )),
-        )
-      }
-      for (const { entry, files } of built) await blocks.uploadBlock(tenant, { ulid: entry.ulid, files })
-      const refused = await add(owner, of, { built, since })
-      if (refused.length > 0) throw new CorruptError('aside-too-late', 'deletions of then are forgotten') // D11
-    }
-    return this.#end(row, prefix)
-  }
-
-  /** The record says first that all is done, and goes last: objects that no record names would stay for ever. False when another owner has
-   *  added to it meanwhile. */
-  async #end({ params, key, value }: AsideRow, prefix: string): Promise<boolean> {
-    const { blocks } = this.#deps
-    const isAsTried = (now: Aside | undefined) => now?.copies.length === value!.copies.length
-    const done = await this.#update(params, (now) => (now && isAsTried(now) ? { ...now, state: 'done' } : now))
-    if (done?.state !== 'done') return false
-    for (const name of done.copies.flatMap(({ objects }) => objects))
-      await blocks.objects.delete(prefix + name, { timeoutMs: OBJECT_TIMEOUT_MS })
-    await blocks.bucket.delete(key)
-    return true
-  }
-
-  async #readCopy(prefix: string, { objects }: AsideCopy): Promise<Part[]> {
-    const found: Part[] = []
-    for (const name of objects) {
-      const bytes = await readWhole(this.#deps.blocks.objects, prefix + name, { timeoutMs: OBJECT_TIMEOUT_MS })
-      if (bytes === undefined) throw new CorruptError('object-missing', `${prefix}${name} is named and not there`)
-      found.push(...parts.decode(bytes))
-    }
-    return found
-  }
-
-  /** All of it was written before a deletion of its tenant that cannot be taken back. */
-  #isDeleted({ params: { tenant, partition, segment } }: AsideRow): boolean {
-    const stored = this.#deps.blocks.manifest(tenant)
-    const gone = stored === undefined ? [] : tenantPlaces(stored.manifest, partition, true)
-    return gone.some((place) => place.segment > Number(segment))
   }
 
   #update(
@@ -272,15 +193,6 @@ export class Asides {
   }
 }
 
-export interface RetryDeps extends Pick<FlushDeps, 'builder'> {
-  /** Lists blocks of a segment that counts as flushed. Answers those that are refused. */
-  readonly add: (
-    owner: Holder,
-    of: TenantSegment,
-    added: { built: readonly BuiltBlock[]; since: number },
-  ) => Promise<readonly string[]>
-}
-
 /** S2 */
 function isOwnFault(error: unknown): boolean {
   if (error instanceof UnavailableError) return error.code === 'flush-build-failed'
@@ -294,35 +206,4 @@ const keyOf = (partition: number, segment: number, tenant: string): string => `$
 function placeOf(key: string): [partition: number, segment: number, tenant: string] {
   const [partition = '', segment = '', ...tenant] = key.split('/')
   return [Number(partition), Number(segment), tenant.join('/')]
-}
-
-/** Objects of about OBJECT_BYTES_TARGET each. */
-async function* encodedParts(
-  read: AsyncIterable<{ readonly origin: FlushOrigin; readonly frames: AsyncIterable<SelectFrame> }>,
-): AsyncIterable<Uint8Array> {
-  let held: Part[] = []
-  let bytes = 0
-  for await (const { origin, frames } of read) {
-    held.push({ origin, frames: [] })
-    for await (const frame of frames) {
-      held.at(-1)!.frames.push(frame)
-      bytes += (frame.chunks?.length ?? 0) + frame.strings.length
-      if (bytes < OBJECT_BYTES_TARGET) continue
-      yield parts.encode(held)
-      held = [{ origin, frames: [] }]
-      bytes = 0
-    }
-  }
-  if (held.some(({ frames }) => frames.length > 0)) yield parts.encode(held)
-}
-
-/** Frames of one part lean on the strings of those before: they belong together, whichever objects they came in. */
-function joinedParts(found: readonly Part[]): Part[] {
-  const joined = new Map<number | undefined, Part>()
-  for (const { origin, frames } of found) {
-    const before = joined.get(origin.cut)
-    if (before === undefined) joined.set(origin.cut, { origin, frames: [...frames] })
-    else before.frames.push(...frames)
-  }
-  return [...joined.values()]
 }

@@ -34,6 +34,7 @@ import {
   selectFrames,
   seriesFrames,
 } from './answers.ts'
+import { AsideRetries, type AsideRetriesDeps } from './aside-retries.ts'
 import { Asides } from './asides.ts'
 import { type BlockBuilder, inlineBuilder, threadBuilder } from './block-builder.ts'
 import type { IngesterConfig } from './config.ts'
@@ -76,6 +77,7 @@ export function ingester(deps: IngesterDeps): MemberActor & { owners(): readonly
   let bucket: KvBucket
   let blocks: Blocks
   let asides: Asides
+  let retries: AsideRetries
   const lanes = new Lanes({
     clock,
     onFailure: (lane, { code, message }) => log.warn({ lane, code, reason: message }, 'tried again'),
@@ -143,6 +145,7 @@ export function ingester(deps: IngesterDeps): MemberActor & { owners(): readonly
       every(LEAD_MS, 'open segments that are due', lead),
       every(OWN_MS, 'ask other owners for what the log did not deliver', fillAll),
       every(config.flushMs, 'flush closed segments where it leads, and purge', flushAll),
+      every(config.flushMs, 'try again what is set aside', retryAsides),
       every(config.flushMs, 'free what is in blocks', dropAll),
       every(config.checkpointMs, 'write down the newest applied message', saveCheckpoints),
       every(config.countedMs, 'tell how much is held', tellCounts),
@@ -150,7 +153,10 @@ export function ingester(deps: IngesterDeps): MemberActor & { owners(): readonly
     async start() {
       bucket = await bus.bucket(LOG_BUCKET)
       blocks = await openBlocks({ bus, objects: deps.objects, clock, random, log, metrics: deps.metrics })
-      asides = new Asides({ blocks, clock, log, metrics: deps.metrics, id, patienceMs: config.flushPatienceMs })
+      asides = new Asides({ blocks, clock, random, log, metrics, id, patienceMs: config.flushPatienceMs })
+      const add = (...[holder, of, added]: Parameters<AsideRetriesDeps['add']>) =>
+        addSupplement(holder, of, added, afterFlush())
+      retries = new AsideRetries({ blocks, clock, log, builder, asides, add })
       await asides.start()
       await atMost(ownership.follow(), FIRST_TRY_MS_MAX)
       ownership.tell()
@@ -259,11 +265,12 @@ export function ingester(deps: IngesterDeps): MemberActor & { owners(): readonly
         while (ownership.leads(partition) && (await flushNext(owner, afterFlush()))) {}
       })
       await attempt(owner, 'purge', () => purgeLog(owner, afterFlush()))
-      await asides.retry(owner, {
-        builder,
-        add: (holder, of, added) => addSupplement(holder, of, added, afterFlush()),
-      })
     }
+  }
+
+  async function retryAsides(): Promise<void> {
+    const led = ownership.owners().filter(({ partition }) => ownership.leads(partition))
+    void lanes.begin('try again what is set aside', () => retries.retry(led))
   }
 
   async function dropAll(): Promise<void> {
