@@ -44,10 +44,11 @@ const READ_TIMEOUT_MS = 20_000
 
 export class Sweep {
   private readonly deps: SweepDeps
-  /** Monotonic time at which a retired block was first seen. Bound: forgotten with the retired block. */
-  private readonly retiredSince = new Map<string, number>()
-  /** Watermarks of all partitions when an unfinished block was first seen. Bound: forgotten when it is gone. */
-  private readonly unfinished = new Map<string, readonly number[]>()
+  /** By tenant, as all tenants are looked at all the time: monotonic time at which a retired block was first seen. Bound: forgotten with the
+   *  retired block. */
+  private readonly retiredSince = new Map<string, ReadonlyMap<string, number>>()
+  /** By tenant: watermarks of all partitions when an unfinished block was first seen. Bound: forgotten when it is gone. */
+  private readonly unfinished = new Map<string, Map<string, readonly number[]>>()
 
   constructor(deps: SweepDeps) {
     this.deps = deps
@@ -57,17 +58,16 @@ export class Sweep {
   dueRetired({ tenant, retired, blocks }: Manifest): string[] {
     const { clock, now, config } = this.deps
     const listed = new Set(blocks.map(({ ulid }) => ulid))
-    const present = new Set(retired.map(({ ulid }) => `${tenant}/${ulid}`))
-    for (const key of this.retiredSince.keys())
-      if (key.startsWith(`${tenant}/`) && !present.has(key)) this.retiredSince.delete(key)
+    const before = this.retiredSince.get(tenant)
+    const present = new Map<string, number>()
     const due: string[] = []
     for (const { ulid, retiredAtMs } of retired) {
-      const key = `${tenant}/${ulid}`
-      const since = this.retiredSince.get(key) ?? clock.monotonic()
-      this.retiredSince.set(key, since)
+      const since = before?.get(ulid) ?? clock.monotonic()
+      present.set(ulid, since)
       const isSeenLong = clock.monotonic() - since >= Math.min(QUERY_MS_MAX, config.retiredDelayMs) // W2
       if (isSeenLong && now() - retiredAtMs >= config.retiredDelayMs && !listed.has(ulid)) due.push(ulid) // W1
     }
+    keep(this.retiredSince, tenant, present)
     return due.slice(0, SWEEP_MAX)
   }
 
@@ -145,18 +145,21 @@ export class Sweep {
 
   /** A block that was never finished. */
   private isAbandoned(tenant: string, { ulid }: FoundBlock, flushed: readonly number[]): boolean {
-    const key = `${tenant}/${ulid}`
-    const before = this.unfinished.get(key)
-    if (before === undefined) this.unfinished.set(key, flushed)
+    const seen = this.unfinished.get(tenant) ?? new Map<string, readonly number[]>()
+    const before = seen.get(ulid)
+    if (before === undefined) this.unfinished.set(tenant, seen.set(ulid, flushed))
     return before?.every((segment, partition) => (flushed[partition] ?? 0) >= segment + SEGMENTS_UNDER_WAY) ?? false
   }
 
   private forget(tenant: string, present: ReadonlySet<string>, deleted: readonly string[]): void {
-    for (const key of this.unfinished.keys()) {
-      const ulid = key.slice(tenant.length + 1)
-      if (key === `${tenant}/${ulid}` && (!present.has(ulid) || deleted.includes(ulid))) this.unfinished.delete(key)
-    }
+    const seen = this.unfinished.get(tenant) ?? new Map<string, readonly number[]>()
+    keep(this.unfinished, tenant, new Map([...seen].filter(([ulid]) => present.has(ulid) && !deleted.includes(ulid))))
   }
+}
+
+function keep<V>(all: Map<string, ReadonlyMap<string, V>>, tenant: string, own: ReadonlyMap<string, V>): void {
+  if (own.size === 0) all.delete(tenant)
+  else all.set(tenant, own)
 }
 
 function unlisted(found: readonly FoundBlock[], { blocks, retired }: Manifest): FoundBlock[] {

@@ -144,3 +144,15 @@ it('W2: a retired block stays for as long as a query can last since it was seen 
   expect(sweep.dueRetired(young)).toEqual([entry.ulid])
   expect(sweep.dueRetired({ ...young, blocks: [entry] }), 'W1').toEqual([])
 })
+
+it('W2: to look at a tenant costs no more where there are many others', async () => {
+  const manifest = await change((before) => ({ ...before }))
+  const retired = Array.from({ length: 40 }, (_, i) => {
+    return { ulid: `01HF7GKBG092JYQAT1NAKB${i}`, retiredAtMs: clock.now(), reason: 'compacted' as const }
+  })
+  const enoughMs = performance.now() + 3_000 // it takes some 50; to go over the blocks of all for each takes half a minute
+  let looked = 0
+  while (looked < 4_000 && performance.now() < enoughMs)
+    sweep.dueRetired({ ...manifest, tenant: `tenant-${looked++ % 2_000}`, retired })
+  expect(looked).toBe(4_000)
+})
