@@ -1,7 +1,7 @@
 // A range query in parts: each is evaluated by any querier, or was before; together they are the answer, bit by bit.
 //
 // Invariants
-//   Q12  With parts kept or not, split or not, the answer is the same.
+//   Q12  With parts kept or not, split or not, the answer is the same, with the same warnings.
 import type { Clock } from '../../shared/base/clock.ts'
 import { UnavailableError } from '../../shared/base/errors.ts'
 import { ask, askStream } from '../../shared/bus/ask.ts'
@@ -141,27 +141,30 @@ export function splitRange(deps: SplitRangeDeps): AnswerInParts {
       startMs: Math.min(...[...first.keys()].map((part) => part.reach.startMs)),
       endMs: Math.max(...[...first.keys()].map((part) => part.reach.endMs)),
     }
-    const { isHeld, view } = await heldByOwners(split, reach, scope)
+    const { isHeld, view, warnings } = await heldByOwners(split, reach, scope)
     if (isHeld || view === undefined) return new Map()
+    for (const text of warnings) scope.warn(text) // what is missing by now was not when the part was kept
     return new Map([...foundBy(view)].filter(([part]) => first.has(part)))
   }
 
-  /** Whether any owner has a series of the query with samples in the range. */
+  /** Whether any owner has a series of the query with samples in the range, and what owners warn of. */
   async function heldByOwners(
     { selectors }: Split,
     range: Interval,
     scope: ReadScope,
-  ): Promise<{ isHeld: boolean; view: View | undefined }> {
+  ): Promise<{ isHeld: boolean; view: View | undefined; warnings: readonly string[] }> {
     const answers = await reader.readAll(scope, range, new Share(unlimited), {
       async owner(call, { account, view }) {
         const request = { ...call.ask, selectors, ...range, limit: 1 }
         const frames = askStream(bus, series, { id: call.owner }, request, call)
-        const { answer } = await collect(frames, { range, isHashed: false, budget: account, onFirst: call.onFirst })
-        return { isHeld: answer.series.length > 0, view }
+        const how = { range, isHashed: false, budget: account, onFirst: call.onFirst }
+        const { answer, warnings } = await collect(frames, how)
+        return { isHeld: answer.series.length > 0, view, warnings }
       },
     })
     const isWhole = answers.length === reader.partitionCount() // with partial_response some may be missing
-    return { isHeld: !isWhole || answers.some(({ isHeld }) => isHeld), view: answers[0]?.view }
+    const warnings = answers.flatMap((each) => each.warnings)
+    return { isHeld: !isWhole || answers.some(({ isHeld }) => isHeld), view: answers[0]?.view, warnings }
   }
 
   function isOld({ endMs }: Interval): boolean {

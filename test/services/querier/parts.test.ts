@@ -93,6 +93,8 @@ interface Ground {
   readonly store: Store
   readonly ingester: StubIngester
   readonly owned: StubSeries[]
+  /** What the owner warns of. */
+  readonly warnings: string[]
   readonly ends: (() => Promise<void>)[]
 }
 
@@ -101,7 +103,8 @@ async function ground(): Promise<Ground> {
   const hub = memoryHub()
   const store = await openStore(hub)
   const owned: StubSeries[] = []
-  const ingester = await stubIngester({ hub, id: 'a', data: { 0: owned } })
+  const warnings: string[] = []
+  const ingester = await stubIngester({ hub, id: 'a', data: { 0: owned }, warnings })
   const entries = []
   for (let k = 0; k < 5; k++) {
     const from = k * 1_800
@@ -115,7 +118,7 @@ async function ground(): Promise<Ground> {
   }
   await store.commit(entries, { partition: 0, segment: 5 })
   for (const s of all) owned.push({ labels: labelsOf(s), chunks: [samplesOf(s, 8_400, 9_000)] })
-  return { hub, store, ingester, owned, ends: [async () => store.blocks.close(), ingester.stop] }
+  return { hub, store, ingester, owned, warnings, ends: [async () => store.blocks.close(), ingester.stop] }
 }
 
 const twoQueriers = (membership: Membership): Membership => ({
@@ -248,6 +251,18 @@ describe('one querier', () => {
       deletes: [deletionOf('late', { blocks: [entry.ulid] })],
     }))
     await expect.poll(() => at(2_500)).toBe(before)
+  })
+
+  it('Q12, L10: what owners warn of by now is told also where all parts were kept', async () => {
+    const { ends, ...made } = await ground()
+    on.ends.push(...ends)
+    const fresh = await querierOn({ ...made, ends: on.ends }, { queryPartMs: PART_S * 1000 })
+    const asked = rangeOf('sum(load)', 0, 7_000, '30')
+    expect((await fresh.ask('range', asked)).warnings).toBeUndefined()
+    const evaluated = await partsFrom(fresh, 'evaluation')
+    made.warnings.push('segment 9 is set aside and in no block yet')
+    expect((await fresh.ask('range', asked)).warnings).toEqual(made.warnings)
+    expect(await partsFrom(fresh, 'evaluation'), 'all were kept').toBe(evaluated)
   })
 
   it('limits and refusals are those of the whole query', async () => {
