@@ -19,6 +19,8 @@ export class MemoryBucket {
   readonly #entries = new Map<string, KvEntry>()
   readonly #former = new Map<string, KvEntry[]>()
   readonly #waiters = new Set<Waiter>()
+  /** How often its newest writes were lost. */
+  life = 0
 
   constructor(name: string) {
     this.name = name
@@ -70,12 +72,34 @@ export class MemoryBucket {
     const before = this.#entries.get(key)
     if (before !== undefined) this.#replaced(before)
     this.#entries.set(key, { key, value, revision: this.#revision })
+    this.#wake(({ filter }) => isMatch(filter, key))
+    return this.#revision
+  }
+
+  /** It ends at this revision again: what came later is lost, and its revisions are given once more. */
+  cutTail(revision: number): void {
+    for (const [key, entry] of this.#entries) {
+      if (entry.revision <= revision) continue
+      const former = this.#former.get(key) ?? []
+      const before = former.findLast((each) => each.revision <= revision)
+      if (before === undefined) this.#entries.delete(key)
+      else this.#entries.set(key, before)
+      this.#former.set(
+        key,
+        former.filter((each) => each.revision < (before?.revision ?? 0)),
+      )
+    }
+    this.#revision = Math.min(this.#revision, revision)
+    this.life++
+    this.#wake(() => true)
+  }
+
+  #wake(isMeant: (waiter: Waiter) => boolean): void {
     for (const waiter of [...this.#waiters]) {
-      if (!isMatch(waiter.filter, key)) continue
+      if (!isMeant(waiter)) continue
       this.#waiters.delete(waiter)
       waiter.wake()
     }
-    return this.#revision
   }
 
   #replaced(entry: KvEntry): void {

@@ -10,6 +10,7 @@ import { drawDelay } from './memory-link.ts'
 import { MemoryLog } from './memory-log.ts'
 import { tooLarge } from './pipe.ts'
 import type { BusSubscription, KvBucket, KvEntry, LogConfig, LogConsumer, LogMessage, LogStore } from './port.ts'
+import { ShownEntries } from './shown-entries.ts'
 
 const pollMs = 4_000
 const pollTimeoutMs = 10_000
@@ -265,6 +266,8 @@ function watchOf(hub: Hub, connection: Connection, watching: Watching): BusSubsc
   const { name, filter, bucket, onEntry, onReady, onSettled } = watching
   let isReady = false
   let isWhole = true
+  let life: number | undefined
+  const known = new ShownEntries()
   const isLate = () => hub.faults.isUpToDate?.(connection.name) !== true
   const shown = (entry: KvEntry) => {
     try {
@@ -278,14 +281,20 @@ function watchOf(hub: Hub, connection: Connection, watching: Watching): BusSubsc
     position: 0,
     onError: () => undefined, // the port has no ear for it: a watch goes on by itself
     read: (position, answer) => {
-      const read = () => answer(() => [changesFor(hub, bucket(), { position, filter, isLate: isLate() })])
-      if (!isReady || !isWhole || bucket().changesSince(position, filter).length > 0) return read()
+      const read = () => answer(() => [changesFor(hub, bucket(), { position, filter, isLate: isLate(), life })])
+      if (!isReady || !isWhole || bucket().life !== life || bucket().changesSince(position, filter).length > 0)
+        return read()
       answerOnce(hub, (wake) => bucket().onChange(filter, () => (isLate() ? late(hub, wake) : wake())), read)
     },
-    onItem({ entries, revision, isAll }) {
+    onItem({ entries, revision, isAll, life: livesIn }) {
       isWhole = isAll
-      for (const entry of entries) if (isReady || entry.value !== undefined) shown(entry)
+      if (life !== livesIn) known.begin()
+      life = livesIn
+      for (const entry of entries) if (known.isNews(entry, entry)) shown(entry)
       if (!isAll) return revision
+      const doubtful = known.doubtful().map((key) => entries.find((entry) => entry.key === key) ?? noneAt(key))
+      known.end()
+      for (const entry of doubtful) if (known.isNews(entry, entry)) shown(entry)
       if (!isReady) {
         isReady = true
         onReady()
@@ -302,18 +311,25 @@ interface Changes {
   readonly revision: number
   /** Nothing was waiting behind these. */
   readonly isAll: boolean
+  readonly life: number
 }
 
 function changesFor(
   hub: Hub,
   bucket: MemoryBucket,
-  { position, filter, isLate }: { position: number; filter: string; isLate: boolean },
+  { position, filter, isLate, ...at }: { position: number; filter: string; isLate: boolean; life: number | undefined },
 ): Changes {
-  const entries = bucket.changesSince(position, filter)
+  const { life } = bucket
+  const isAgain = at.life !== undefined && at.life !== life
+  const entries = bucket.changesSince(isAgain ? 0 : position, filter)
   const [oldest] = entries
-  const isOne = isLate && oldest !== undefined && entries.length > 1 && hub.chance(hub.faults.watchOneByOne)
-  if (isOne) return { entries: [oldest], revision: oldest.revision, isAll: false }
-  return { entries, revision: bucket.revision, isAll: true }
+  const isOne = !isAgain && isLate && oldest !== undefined && entries.length > 1 && hub.chance(hub.faults.watchOneByOne)
+  if (isOne) return { entries: [oldest], revision: oldest.revision, isAll: false, life }
+  return { entries, revision: bucket.revision, isAll: true, life }
+}
+
+function noneAt(key: string): KvEntry {
+  return { key, value: undefined, revision: 0 }
 }
 
 function late(hub: Hub, wake: () => void): void {

@@ -9,6 +9,7 @@ import { jsCode, type NatsLink } from './nats-api.ts'
 import { NatsFeed } from './nats-feed.ts'
 import { type Direct, lastOnSubjects } from './nats-last.ts'
 import type { KvBucket, KvEntry } from './port.ts'
+import { ShownEntries } from './shown-entries.ts'
 
 export interface NatsBucketDeps {
   readonly link: NatsLink
@@ -28,6 +29,8 @@ const againMs = 2
 /** Kept from whoever watches. */
 const fenceKey = '_fence'
 const fenceBytes = new Uint8Array(0)
+/** Keys that a server is asked for at once (it takes 1,024). */
+const keysAtOnceMax = 512
 
 export async function natsBucket(deps: NatsBucketDeps, name: string, replicas: number): Promise<KvBucket> {
   const { link, js, feeds } = deps
@@ -113,7 +116,9 @@ export async function natsBucket(deps: NatsBucketDeps, name: string, replicas: n
       ),
     watch(filter, onEntry, onReady, onSettled) {
       let isReady = false
-      const settled = () => {
+      const entries = new ShownEntries()
+      const settled = async () => {
+        await settleDoubts()
         if (!isReady) {
           isReady = true
           onReady()
@@ -129,22 +134,35 @@ export async function natsBucket(deps: NatsBucketDeps, name: string, replicas: n
           deps.onHandlerError(new Error(text, { cause }))
         }
       }
+      const settleDoubts = async () => {
+        const doubtful = entries.doubtful()
+        const found = new Map<string, Direct>()
+        for (let at = 0; at < doubtful.length; at += keysAtOnceMax) {
+          for (const each of await fenced(doubtful.slice(at, at + keysAtOnceMax))) found.set(entryIn(each).key, each)
+        }
+        entries.end()
+        for (const key of doubtful) {
+          const stands = found.get(key)
+          const entry = stands === undefined ? { key, value: undefined, revision: 0 } : entryIn(stands)
+          const storedAtMs = Date.parse(stands?.headers['Nats-Time-Stamp'] ?? '')
+          if (entries.isNews(entry, storing(entry.revision, storedAtMs))) shown(entry)
+        }
+      }
       const feed = new NatsFeed(link, {
         stream,
         filter: subjectOf(filter),
         from: 'last-per-subject',
-        onStart: (pendingCount) => {
-          if (pendingCount === 0) settled()
+        async onStart(pendingCount, isWhole) {
+          if (isWhole) entries.begin()
+          if (pendingCount === 0) await settled()
         },
-        onMessage({ msg, seq, pendingCount }) {
+        async onMessage({ msg, seq, storedAtMs, pendingCount }) {
           const isGone =
             msg.headers !== undefined &&
             isMarker(msg.headers.get('KV-Operation'), msg.headers.get('Nats-Marker-Reason'))
-          const key = msg.subject.slice(keyAt)
-          if ((isReady || !isGone) && key !== fenceKey) {
-            shown({ key, value: isGone ? undefined : msg.data, revision: seq })
-          }
-          if (pendingCount === 0) settled()
+          const entry = { key: msg.subject.slice(keyAt), value: isGone ? undefined : msg.data, revision: seq }
+          if (entry.key !== fenceKey && entries.isNews(entry, storing(seq, storedAtMs))) shown(entry)
+          if (pendingCount === 0) await settled()
         },
         onError: deps.onWatchError,
       })
@@ -157,6 +175,10 @@ export async function natsBucket(deps: NatsBucketDeps, name: string, replicas: n
       }
     },
   }
+}
+
+function storing(revision: number, storedAtMs: number): string {
+  return `${revision} ${storedAtMs}`
 }
 
 /** Deletions are messages of their own; so is what the server leaves where a value expired. */

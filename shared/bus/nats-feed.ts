@@ -1,6 +1,7 @@
 // Follows a stream in order: a short-lived pull consumer, a window of messages, one handler at a time. Starts over at the
 // next expected sequence after anything unusual: a reconnect, silence, a gap in what the consumer delivered, a consumer
-// that is gone. A window of messages never weighs more than `windowBytesMax`, since the server cuts off slow readers.
+// that is gone. Whoever follows the last message of each subject is told all of them again where it cannot be said that none
+// was lost. A window of messages never weighs more than `windowBytesMax`, since the server cuts off slow readers.
 import type { Msg, Subscription } from '@nats-io/transport-node'
 import type { Timer } from '../base/clock.ts'
 import { CorruptError, UnavailableError } from '../base/errors.ts'
@@ -37,8 +38,8 @@ export interface FeedOptions {
   /** Where to begin: at a sequence, or with the last message of each subject. */
   readonly from: number | 'last-per-subject'
   readonly onMessage: (message: FeedMessage) => void | Promise<void>
-  /** After each start: how many messages were there to deliver. */
-  readonly onStart?: (pendingCount: number) => void
+  /** After each start: how many messages were there to deliver, and whether they are the last of all subjects. */
+  readonly onStart?: (pendingCount: number, isWhole: boolean) => void | Promise<void>
   readonly onError: (error: Error) => void
 }
 
@@ -107,11 +108,12 @@ export class NatsFeed {
     try {
       if (this.#hasStarted) await this.#checkEnd()
       if (this.#round !== round || this.#isStopped) return
+      const isWhole = this.#from === 'last-per-subject'
       const pendingCount = await this.#createConsumer()
       if (this.#round !== round || this.#isStopped) return
       this.#hasStarted = true
-      this.#follow(round)
-      this.#options.onStart?.(pendingCount)
+      await this.#options.onStart?.(pendingCount, isWhole)
+      if (this.#round === round && !this.#isStopped) this.#follow(round)
     } catch (error) {
       if (this.#round === round && !this.#isStopped) this.#startOver(error as Error, this.#retryMs())
     }
@@ -127,19 +129,23 @@ export class NatsFeed {
     if (from === 'last-per-subject') return
     const info = await callApi<StreamEnd>(this.#link, `STREAM.INFO.${stream}`, undefined, apiTimeoutMs)
     const lastSeq = info.state.last_seq
-    if (lastSeq >= from - 1 && (await this.#isStillThere(from - 1))) return
-    this.#from = this.#options.from === 'last-per-subject' ? 'last-per-subject' : Math.min(from, lastSeq + 1)
+    const isWatch = this.#options.from === 'last-per-subject'
+    const found = lastSeq >= from - 1 ? await this.#find(from - 1) : 'another'
+    if (found === 'same' || (found === 'none' && !isWatch)) return
+    this.#from = isWatch ? 'last-per-subject' : Math.min(from, lastSeq + 1)
+    if (found === 'none') return // replaced by a newer one of its subject; or lost, and what came since was
     const text = `${stream} ends at ${lastSeq} and is not the log of which ${from - 1} was delivered before`
     this.#options.onError(new CorruptError('log-rewound', text))
   }
 
-  /** Whether `seq`, the last one delivered, is still the same message; a purged one is taken for it. */
-  async #isStillThere(seq: number): Promise<boolean> {
-    if (this.#deliveredAtMs === undefined) return true
+  /** What stands at `seq`, the last one delivered. Of a log that is purged nothing is the same. */
+  async #find(seq: number): Promise<'same' | 'another' | 'none'> {
+    if (this.#deliveredAtMs === undefined) return 'same'
     const path = `$JS.API.DIRECT.GET.${this.#options.stream}`
     const { headers } = await this.#link.ask(path, Buffer.from(JSON.stringify({ seq })), apiTimeoutMs)
     const storedAt = headers['Nats-Time-Stamp']
-    return storedAt === undefined || Date.parse(storedAt) === this.#deliveredAtMs
+    if (storedAt === undefined) return 'none'
+    return Date.parse(storedAt) === this.#deliveredAtMs ? 'same' : 'another'
   }
 
   async #createConsumer(): Promise<number> {

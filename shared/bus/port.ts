@@ -192,8 +192,10 @@ export interface KvBucket {
   /** With `expectedRevision` it rejects with ConflictError unless that is the key's newest revision. */
   delete(key: string, expectedRevision?: number): Promise<void>
   /** First the present entries that match `filter` (e.g. `member.*`, `>` for all), then `onReady`, then each change. After a reconnect it
-   *  goes on without losing the newest value of any key. A watch that is behind may be shown a change before one that was made sooner, when
-   *  that other key was changed again: only at `onSettled` what was shown is what the bucket held at one moment. It is called after
+   *  goes on without losing the newest value of any key. A bucket may come back without its newest writes, and give their revisions again: what
+   *  is shown behind a higher revision is what stands, and a key that is gone without a trace is shown without a value, at revision 0. A watch
+   *  that is behind may be shown a change before one that was made sooner, when that other key was changed again: only at `onSettled` what was
+   *  shown is what the bucket held at one moment. It is called after
    *  `onReady` and after each entry behind which no other was waiting. Each entry is shown once: a handler that throws has missed it, and that
    *  is told as an error of the bus. */
   watch(filter: string, onEntry: (entry: KvEntry) => void, onReady: () => void, onSettled?: () => void): BusSubscription

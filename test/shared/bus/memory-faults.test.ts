@@ -407,6 +407,33 @@ describe('messages', () => {
       expect(new Set(values).size).toBe(values.length)
     }))
 
+  test('a watch over a bucket that lost its newest writes shows what stands, once, and what is gone', () =>
+    inVirtualTime(async (hub, clock) => {
+      const [a, b] = [hub.connect('a'), hub.connect('b')]
+      const [bucket, other] = [await a.bucket('k'), await b.bucket('k')]
+      const shown: string[] = []
+      for (const key of ['older', 'stands']) await bucket.put(key, bytes('1'))
+      other.watch(
+        '>',
+        ({ key, value, revision }) => shown.push(`${key} ${value === undefined ? 'gone' : text(value)} ${revision}`),
+        () => undefined,
+      )
+      await sleep(clock, 100)
+      await bucket.put('older', bytes('2'))
+      await bucket.put('again', bytes('2'))
+      await bucket.put('lost', bytes('2'))
+      await sleep(clock, 100)
+      expect(shown.splice(0)).toEqual(['older 1 1', 'stands 1 2', 'older 2 3', 'again 2 4', 'lost 2 5'])
+      hub.bucket('k')!.cutTail(2)
+      await bucket.put('new', bytes('3'))
+      await bucket.put('again', bytes('3'))
+      await sleep(clock, 5_000)
+      expect(shown.splice(0)).toEqual(['older 1 1', 'again gone 0', 'lost gone 0', 'new 3 3', 'again 3 4'])
+      await bucket.put('lost', bytes('4'))
+      await sleep(clock, 100)
+      expect(shown).toEqual(['lost 4 5'])
+    }))
+
   test('what an actor does by the clock follows the clock it was given', () =>
     inVirtualTime(async (hub, clock) => {
       const bus = hub.connect('a')

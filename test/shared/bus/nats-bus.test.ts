@@ -5,9 +5,10 @@ import { systemClock } from '../../../shared/base/clock.ts'
 import type { CorruptError } from '../../../shared/base/errors.ts'
 import { patiently } from '../../../shared/base/patience.ts'
 import { connectNats } from '../../../shared/bus/nats-bus.ts'
+import { startLink } from '../../cluster/link.ts'
 import { findNatsServer, startNatsServer } from '../../cluster/nats-server.ts'
 import { freePort } from '../../cluster/system.ts'
-import { bytes, until } from '../../suites/bus-ground.ts'
+import { bytes, text, until } from '../../suites/bus-ground.ts'
 import { busSuite } from '../../suites/bus-suite.ts'
 
 const found = findNatsServer()
@@ -98,6 +99,54 @@ describe.skipIf('reason' in found)('on a real nats-server', () => {
     await bus.close()
     await Promise.all([server.stop(), other.stop()])
   })
+
+  test.each(['at once', 'after others have written as much again'] as const)(
+    'a watch over a bucket that lost its newest writes, and is found %s, shows what stands, once, and what is gone',
+    async (when) => {
+      const server = await startNatsServer()
+      const connect = (name: string) => connectNats({ servers: server.url, name, clock: systemClock })
+      const [bus, link] = [await connect('writer'), await startLink(server.url)]
+      const watcher = await connectNats({ servers: link.url, name: 'watcher', clock: systemClock })
+      const [bucket, other] = [await bus.bucket('k'), await watcher.bucket('k')]
+      for (const key of ['older', 'stands']) await bucket.put(key, bytes('1'))
+      const shown: string[] = []
+      other.watch(
+        '>',
+        ({ key, value, revision }) => shown.push(`${key} ${value === undefined ? 'gone' : text(value)} ${revision}`),
+        () => undefined,
+      )
+      await until(() => shown.length === 2, 'what stands')
+      await server.kill()
+      const copy = `${server.storeDir}-then`
+      cpSync(server.storeDir, copy, { recursive: true })
+      await server.restart()
+      await until(() => bus.isConnected() && watcher.isConnected(), 'the connections')
+      await bucket.put('older', bytes('2'))
+      await bucket.put('again', bytes('2'))
+      await bucket.put('lost', bytes('2'))
+      await until(() => shown.length === 5, 'what is new')
+      expect(shown.splice(0)).toEqual(['older 1 1', 'stands 1 2', 'older 2 3', 'again 2 4', 'lost 2 5'])
+      await server.kill()
+      link.cut()
+      rmSync(server.storeDir, { recursive: true })
+      renameSync(copy, server.storeDir)
+      await server.restart()
+      await until(() => bus.isConnected(), 'the connection')
+      await bucket.put('new', bytes('3'))
+      await bucket.put('again', bytes('3'))
+      const later = when === 'at once' ? [] : ['new 4 5', 'new 5 6']
+      for (const line of later) await bucket.put('new', bytes(line.split(' ')[1]!)) // the last one shown was replaced
+      link.heal()
+      const newest = when === 'at once' ? ['new 3 3', 'again 3 4'] : ['again 3 4', 'new 5 6']
+      const expected = ['older 1 1', 'lost gone 0', ...newest].sort()
+      const distinct = () => shown.filter((line) => !['new 4 5'].includes(line)).sort()
+      await until(() => distinct().length >= expected.length, 'what stands now')
+      expect(distinct()).toEqual(expected)
+      await Promise.all([bus.close(), watcher.close()])
+      link.stop()
+      await server.stop()
+    },
+  )
 
   test('while servers elect a leader a bucket is not open; it is as soon as they have one', async () => {
     const ports = await Promise.all([freePort(), freePort(), freePort()])
