@@ -13,6 +13,7 @@ import type { ScrubFinding } from '../../shared/contracts/scrubbing.ts'
 import { encodeTenant } from '../../shared/model/tenant.ts'
 import type { ObjectStore } from '../../shared/objects/port.ts'
 import { readWhole } from '../../shared/objects/read-whole.ts'
+import { sha256Of } from '../../shared/wire/sha256.ts'
 import { READ_TIMEOUT_MS } from './scrub-files.ts'
 
 export interface ManifestScrub {
@@ -48,11 +49,26 @@ function about(file: string, text: string): Omit<ScrubFinding, 'state'> {
 async function damageOf(tenant: string, { blocks }: ManifestScrub): Promise<string | undefined> {
   try {
     blocks.manifest(tenant)
-    return undefined
+    return await lostIn(tenant, blocks)
   } catch (error) {
     if (error instanceof CorruptError) return error.message
     throw error
   }
+}
+
+/** What a bucket has lost that was there: nobody who came later has seen it, but its copy was made. */
+async function lostIn(tenant: string, { objects, bucket }: Blocks): Promise<string | undefined> {
+  const newest = (await manifestCopies(objects, tenant, call)).at(-1)
+  const [entry] = await bucket.newest([manifestKey(encodeTenant(tenant))]) // read later, so no older than a copy
+  if (newest === undefined || entry?.value === undefined) return undefined
+  const { version } = decodeManifest(entry.value, tenant)
+  if (version > newest.version) return undefined
+  if (version === newest.version) {
+    const copy = await readWhole(objects, newest.name, call)
+    if (copy === undefined || sha256Of(copy) === sha256Of(entry.value)) return undefined
+    return `version ${version} of the manifest is another than its object copy: the bucket lost the one that was there`
+  }
+  return `the manifest is version ${version}, version ${newest.version} has an object copy: the bucket lost what was written since`
 }
 
 /** Every kept copy; a damaged one is taken from the bucket or the second store. */

@@ -81,6 +81,11 @@ export class Election implements ElectionName {
     if (this.record === undefined) this.unread = revision
   }
 
+  /** The bucket lost what it held from this revision on: what stands there now is news. */
+  lostFrom(revision: number): void {
+    this.revision = revision - 1
+  }
+
   doubt(): void {
     this.isUnsure = true
     this.reachableSinceMs = undefined

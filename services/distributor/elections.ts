@@ -7,7 +7,8 @@
 //       the decision and the log, it overlaps nothing of the next reign.
 //   H3  A takeover wants `haTakeoverMs` of silence by the own monotonic clock since the record was seen to change, and samples newer than
 //       the bound. Silence that may be the bucket's own is none: then challengers are told to come again (503), not dropped.
-//   H4  One change of an election at a time, each by the revision it was decided on; whoever loses the race reads and judges again.
+//   H4  One change of an election at a time, each by the revision it was decided on; whoever loses the race reads and judges again, by what stands
+//       there, also at a lower revision: the bucket lost its newest writes.
 //   H5  An election is remembered while it has a record or a push has a claim on it: at most `haClustersMax` of a tenant are begun, and of what is
 //       refused nothing stays.
 //   H6  A record that cannot be read is written over: by what was known before, else by a new election. One of a newer version is not: its cluster
@@ -332,7 +333,10 @@ export class Elections {
     const { tenant, cluster } = election
     try {
       const params = { tenant, cluster: clusterToken(cluster) }
-      this.hear(await readRecord({ bucket: this.bucket!, log, metrics }, electionRecord, params))
+      const before = election.revision
+      const standing = await readRecord({ bucket: this.bucket!, log, metrics }, electionRecord, params)
+      if (standing.revision < before && election.revision === before) election.lostFrom(standing.revision)
+      this.hear(standing)
     } catch (error) {
       if (!(error instanceof UnavailableError)) throw error
       election.doubt()
@@ -347,7 +351,7 @@ export class Elections {
     if (shown.kind === 'value') {
       const election = known ?? this.remember({ tenant: params.tenant, cluster: shown.value.cluster, key })
       election.learn(shown.value, revision, nowMs)
-    } else if (known === undefined || revision === 0) return
+    } else if (known === undefined) return
     else if (shown.kind === 'gone') known.learn(undefined, revision, nowMs)
     else known.learnUnread(revision, shown.kind === 'newer-version' ? shown.reason : undefined, nowMs)
     if (known !== undefined) this.forgetIdle(known)

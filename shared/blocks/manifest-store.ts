@@ -102,8 +102,8 @@ export class ManifestStore {
     checkNotNewer(tenant, entry?.value)
     const found = await this.newestSound(tenant, versions)
     if (found === undefined) throw new CorruptError('manifest-missing', `tenant "${tenant}" has no sound object copy`)
-    const registered = this.deps.view.registered(tenant)?.version ?? 0
-    const version = Math.max(registered, ...versions) + 1
+    this.deps.view.registered(tenant) // throws for what is damaged
+    const version = Math.max(this.deps.view.written(tenant), ...versions) + 1
     const manifest: Manifest = {
       ...(found.manifest.isUnsettled ? await this.settledManifest(found.manifest) : found.manifest),
       version,
@@ -162,8 +162,8 @@ export class ManifestStore {
   /** No older than this call, whatever a server that is behind would say. */
   private async newest(tenant: string): Promise<Base> {
     const { bucket, view } = this.deps
-    const seen = view.manifest(tenant)?.manifest.version ?? 0
-    const before = Math.max(seen, view.registered(tenant)?.version ?? 0)
+    view.manifest(tenant) // throws for what is damaged or missing
+    const before = view.written(tenant)
     const [entry] = await bucket.newest([manifestKey(encodeTenant(tenant))])
     if (entry?.value === undefined) {
       if (before > 0)

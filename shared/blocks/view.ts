@@ -4,6 +4,9 @@
 // A bucket keeps the newest of each key only. So a watch that is behind may show `flushed.3` and never the manifest version before it, because
 // a newer one, which is still to come, has taken its place. Changes are therefore put aside until the watch has settled, and taken over together.
 //
+// What the watch shows is what stands, also at a lower revision: the bucket lost its newest writes. A manifest or watermark that went back is
+// damage, until a newer one than any that was shown follows.
+//
 // What cannot be read here is damage: it is told to whoever wants that tenant or partition, and to nobody else. A key of none is passed over.
 import { type Clock, sleep } from '../base/clock.ts'
 import { CorruptError, textOf, UnavailableError } from '../base/errors.ts'
@@ -27,6 +30,8 @@ export class BlocksView {
   /** By tenant id. Bound: one each per tenant that ever had blocks. */
   private readonly manifests = new Map<string, Seen<StoredManifest>>()
   private readonly registry = new Map<string, Seen<Registered>>()
+  /** By tenant id the highest version that was shown, of its manifest or by the registry. */
+  private readonly versions = new Map<string, number>()
   private readonly watermarks = new Map<number, Seen<Flushed>>()
   /** Shown by the watch, not taken over yet. Bound: one entry per key. */
   private readonly pending = new Map<string, KvEntry>()
@@ -79,18 +84,21 @@ export class BlocksView {
   manifest(tenant: string): StoredManifest | undefined {
     const seen = this.manifests.get(tenant)
     if (seen && 'error' in seen) throw seen.error
-    const registered = this.registered(tenant)?.version ?? 0
+    this.registered(tenant) // throws for what is damaged
+    const written = this.written(tenant)
     const stored = seen?.value
     if (stored === undefined) {
-      if (registered === 0) return undefined
-      throw new CorruptError(
-        'manifest-missing',
-        `tenant "${tenant}" has no manifest, version ${registered} was written`,
-      )
+      if (written === 0) return undefined
+      throw new CorruptError('manifest-missing', `tenant "${tenant}" has no manifest, version ${written} was written`)
     }
-    if (stored.manifest.version >= registered) return stored
-    const text = `the manifest of tenant "${tenant}" is version ${stored.manifest.version}, version ${registered} was written`
+    if (stored.manifest.version >= written) return stored
+    const text = `the manifest of tenant "${tenant}" is version ${stored.manifest.version}, version ${written} was written`
     throw new CorruptError('manifest-older', text)
+  }
+
+  /** The highest version of a tenant's manifest that is known to have been written. */
+  written(tenant: string): number {
+    return this.versions.get(tenant) ?? 0
   }
 
   registered(tenant: string): (Registered & { readonly revision: number }) | undefined {
@@ -190,7 +198,9 @@ export class BlocksView {
     const ofRegistry = paramsOf(registryPlace, key)
     if (ofRegistry !== undefined) {
       const decode = (bytes: Uint8Array) => decodeRegistered(bytes, key)
-      this.registry.set(ofRegistry.tenant, this.read(registryPlace, entry, decode))
+      const seen = this.read(registryPlace, entry, decode)
+      this.registry.set(ofRegistry.tenant, seen)
+      if ('value' in seen) this.noteVersion(ofRegistry.tenant, seen.value?.version)
       return { kind: 'tenant', ...ofRegistry }
     }
     const meant = PLACES.find((place) => place.key.split('.')[0] === key.split('.')[0])
@@ -201,11 +211,13 @@ export class BlocksView {
 
   private showManifest(tenant: string, entry: KvEntry): void {
     const before = this.manifests.get(tenant)
-    if (before !== undefined && entry.revision <= before.revision) return
-    this.manifests.set(
-      tenant,
-      this.read(manifestPlace, entry, (bytes) => readManifest(entry, bytes, tenant, before)),
-    )
+    const seen = this.read(manifestPlace, entry, (bytes) => readManifest(entry, bytes, tenant, before))
+    this.manifests.set(tenant, seen)
+    if ('value' in seen) this.noteVersion(tenant, seen.value?.manifest.version)
+  }
+
+  private noteVersion(tenant: string, version = 0): void {
+    this.versions.set(tenant, Math.max(version, this.written(tenant)))
   }
 
   private showFlushed(partition: number, entry: KvEntry): BlocksChange {
@@ -237,7 +249,8 @@ export class BlocksView {
 
 const PLACES: readonly RecordKey<string>[] = [manifestPlace, registryPlace, flushedPlace]
 
-/** Checks the chain where the version before was seen as well; the watch may pass over some. */
+/** Checks the chain where the version before was seen as well; the watch may pass over some. One that was made anew follows from a copy, which
+ *  may be another than what the bucket showed. */
 function readManifest(
   { revision }: KvEntry,
   bytes: Uint8Array,
@@ -246,7 +259,8 @@ function readManifest(
 ): StoredManifest {
   const manifest = decodeManifest(bytes, tenant)
   const last = before && 'value' in before ? before.value : undefined
-  if (last && manifest.version === last.manifest.version + 1 && manifest.previous !== last.sha256) {
+  const isNext = last && manifest.version === last.manifest.version + 1 && manifest.repairedFrom === undefined
+  if (isNext && manifest.previous !== last.sha256) {
     const text = `version ${manifest.version} of tenant "${tenant}" does not follow from the version ${last.manifest.version} that was seen`
     throw new CorruptError('manifest-chain', text)
   }

@@ -15,7 +15,8 @@
 //   M5  A record that cannot be read is no news: its member grows silent, the partitions stay as they were (no step of M4 passes it). Whoever does
 //       not know how many partitions there are, because that record cannot be read or a newer version wrote it, is not confirmed.
 //   M6  A record is written by the process that wrote it last, or by one that follows a former process: by compare-and-set. Whose record
-//       another process has written meanwhile is not this member any more: it writes nothing, and says so once.
+//       another process has written meanwhile is not this member any more: it writes nothing, and says so once. A bucket that lost its newest
+//       writes shows the record at a lower revision: no news by another process, and written over.
 import { type Clock, sleep } from '../base/clock.ts'
 import { ConflictError, textOf, UnavailableError } from '../base/errors.ts'
 import { Listeners, type Subscription } from '../base/listeners.ts'
@@ -34,6 +35,7 @@ import {
   type Role,
 } from '../contracts/member.ts'
 import type { Told } from '../kv/passed-over.ts'
+import { readRecord } from '../kv/read-records.ts'
 import { on, type Shown, watchRecords } from '../kv/watch-records.ts'
 import { taken } from './claim.ts'
 import { liveIn, type Member, type OwnersCache, ringReplyOf, type View, viewOf } from './view.ts'
@@ -352,9 +354,16 @@ export async function joinRing({
       own.isOurs = true
     } catch (error) {
       if (!(error instanceof ConflictError)) throw error
-      // Ours, whose answer was lost, or another one's: the watch says so, and the next try goes by that.
+      // Ours, whose answer was lost, or another one's, or the bucket lost some: the next try goes by what stands there.
+      await lookAgain()
       throw new UnavailableError('kv-unavailable', `${self.id}: ${error.message}`, { cause: error })
     }
+  }
+
+  async function lookAgain(): Promise<void> {
+    const standing = await readRecord({ bucket, ...told }, memberRecord, { id: self.id })
+    if (standing.revision < own.revision) own.revision = standing.revision
+    else hearOwn(standing)
   }
 
   function writeOver(key: string, value: Uint8Array): Promise<number> {

@@ -1,10 +1,13 @@
 // What a scrub finds and repairs: stores in memory, damaged by hand, compactors in virtual time.
 import { describe, expect, it } from 'vitest'
+import { seededRandom } from '../../../shared/base/random.ts'
+import { openBlocks } from '../../../shared/blocks/open.ts'
 import { keyFor } from '../../../shared/bus/record.ts'
 import { manifestKey } from '../../../shared/contracts/blocks.ts'
 import { type ScrubRecord, scrubRecord } from '../../../shared/contracts/scrubbing.ts'
 import { labelsFrom, labelsKey } from '../../../shared/model/labels.ts'
 import { memoryObjects } from '../../../shared/objects/memory-objects.ts'
+import { silentLog } from '../../../shared/telemetry/log.ts'
 import { valueIn } from '../../records.ts'
 import { Ground, TENANT } from './compactors-ground.ts'
 import { floatValue, naiveMerge, plainOf, type Sample, type SeriesMap } from './merge-ground.ts'
@@ -187,6 +190,31 @@ describe('manifests', () => {
     await ground.pass(2 * MINUTE)
     expect((await ground.until(ground.manifest())).blocks).toEqual(before.blocks)
     await stop()
+  })
+
+  it.each([
+    ['nobody has changed it since', 0],
+    ['one was changed since, in the bucket alone', 1],
+  ])('Z3: one that the bucket lost is made anew from its copy, by who never saw it: %s', async (_, changedCount) => {
+    const ground = await opened(1)
+    const bucket = ground.hub.bucket('blocks')!
+    const { revision } = bucket
+    await ground.until(ground.flush(hourOf(day0 + 30 * HOUR, 'e1'), 0))
+    const before = await ground.until(ground.manifest())
+    bucket.cutTail(revision)
+    const deps = { clock: ground.clock, random: seededRandom(2), log: silentLog, objects: ground.objects }
+    const late = await ground.until(openBlocks({ ...deps, bus: ground.hub.connect('late') }))
+    for (let i = 0; i < changedCount; i++) {
+      const changing = late.update(TENANT, (manifest) => ({ ...manifest, flushed: { 9: 9 } }))
+      await expect(ground.until(changing)).rejects.toMatchObject({ code: 'manifest-chain' })
+    }
+    const stop = await ground.start('one', { config: still })
+    expect((await scrubbed(ground)).findings).toMatchObject([
+      { what: 'manifest', state: 'repaired', from: 'an object copy' },
+    ])
+    await stop()
+    const after = await ground.until(ground.manifest())
+    expect(after.blocks).toEqual(before.blocks)
   })
 
   it('Z4: one that a newer version wrote is told and left alone', async () => {

@@ -1,6 +1,6 @@
 // Of an HA pair one replica is stored at a time: L22 and the invariants of elections, on real distributors under virtual time.
 import { expect, test } from 'vitest'
-import { switchedTo, withFrozen } from '../../../shared/contracts/elections.ts'
+import { ELECTIONS_BUCKET, switchedTo, withFrozen } from '../../../shared/contracts/elections.ts'
 import { type PairGround, type PairOptions, underVirtualTime } from './pair-ground.ts'
 
 const scenario = (name: string, options: PairOptions, story: (ground: PairGround) => Promise<void>) =>
@@ -302,3 +302,17 @@ async function history(g: PairGround): Promise<void> {
     }
   }
 }
+
+scenario('H4: after the bucket lost its newest writes the elected replica is stored again', {}, async (g) => {
+  const bucket = g.hub.bucket(ELECTIONS_BUCKET)!
+  await live(g, 1, 'a', 20)
+  const { revision } = bucket
+  await live(g, 1, 'a', 40)
+  bucket.cutTail(revision)
+  const met = await live(g, 1, 'a', 60)
+  expect(met).toEqual(met.map(() => 'stored'))
+  expect(await live(g, 2, 'b', 20), 'the other is told of it').toEqual(Array(4).fill('dropped'))
+  bucket.cutTail(0)
+  expect(await live(g, 1, 'a', 60), 'none stands there').toEqual(met.map(() => 'stored'))
+  expect(await g.record()).toMatchObject({ replica: 'a' })
+})

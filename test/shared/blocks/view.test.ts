@@ -3,8 +3,9 @@ import { expect, test } from 'vitest'
 import { systemClock } from '../../../shared/base/clock.ts'
 import { systemRandom } from '../../../shared/base/random.ts'
 import { openBlocks } from '../../../shared/blocks/open.ts'
+import type { Blocks } from '../../../shared/blocks/port.ts'
 import { createMemoryHub } from '../../../shared/bus/memory-bus.ts'
-import { manifestObject } from '../../../shared/contracts/blocks.ts'
+import { BLOCKS_BUCKET, manifestObject } from '../../../shared/contracts/blocks.ts'
 import { memoryObjects } from '../../../shared/objects/memory-objects.ts'
 import type { ObjectStore } from '../../../shared/objects/port.ts'
 import { silentLog } from '../../../shared/telemetry/log.ts'
@@ -102,4 +103,31 @@ test('L13: a file that was stored with a wrong byte does not stand in the way of
     expect(Buffer.from(await read)).toEqual(bytes)
   }
   blocks.close()
+})
+
+test('B3: a manifest that went back because the bucket lost its newest writes is damage, until it is made anew', async () => {
+  const hub = createMemoryHub({ clock: systemClock, random: systemRandom })
+  const deps = { objects: memoryObjects(), clock: systemClock, random: systemRandom, log: silentLog }
+  const blocks = await openBlocks({ ...deps, bus: hub.connect('lives on') })
+  const flush = (of: Blocks, segment: number) =>
+    of.update('acme', (manifest) => ({ ...manifest, flushed: { 0: segment } }))
+  for (const segment of [1, 2]) await flush(blocks, segment)
+  await blocks.refresh(5_000)
+  const bucket = hub.bucket(BLOCKS_BUCKET)!
+  const { revision } = bucket
+  for (const segment of [3, 4]) await flush(blocks, segment)
+  await blocks.refresh(5_000)
+  bucket.cutTail(revision)
+  await blocks.refresh(5_000)
+  expect(() => blocks.manifest('acme')).toThrow('is version 2, version 4 was written')
+  await expect(flush(blocks, 5)).rejects.toMatchObject({ code: 'manifest-older' })
+  const later = await openBlocks({ ...deps, bus: hub.connect('came later') })
+  await expect(flush(later, 5), 'its object copy is another').rejects.toMatchObject({ code: 'manifest-chain' })
+  expect((await later.repair('acme')).manifest).toMatchObject({ version: 5, flushed: { 0: 4 } })
+  for (const each of [blocks, later]) {
+    await each.refresh(5_000)
+    await flush(each, 5)
+    expect(await each.checkChain('acme')).toEqual([])
+  }
+  for (const each of [blocks, later]) each.close()
 })

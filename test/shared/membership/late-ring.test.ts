@@ -137,3 +137,45 @@ test('M4: partitions that are added while others are being opened are not lost',
     expect(await readPartitions(admin)).toMatchObject({ count: 3, readable: 3, writable: 3 })
   })
 })
+
+test('M6: after the bucket lost its newest writes members find back, over what stood there before them', async () => {
+  await story(1, async ({ hub, join, wait }) => {
+    const former = {
+      v: 1,
+      id: 'b',
+      role: 'ingester',
+      zone: '',
+      incarnation: 'b@0',
+      version: 'test',
+      capacity: 0,
+    } as const
+    const record = {
+      ...former,
+      state: 'ACTIVE',
+      startedAtMs: 0,
+      holds: [],
+      damageCount: 0,
+      ringRevision: 0,
+      beat: 1,
+    } as const
+    await (await hub.connect('former').bucket(RING_BUCKET)).put(
+      keyFor(memberRecord, { id: 'b' }),
+      memberRecord.format.encode(record),
+    )
+    const bucket = hub.bucket(RING_BUCKET)!
+    const a = await join('a')
+    await wait(6_000)
+    const { revision } = bucket
+    const b = await join('b')
+    await wait(6_000)
+    bucket.cutTail(revision)
+    await wait(options.unhealthyAfterMs + 1_000)
+    for (const member of [a, b]) {
+      expect(member.isConfirmed()).toBe(true)
+      expect(member.members().map(({ id, incarnation, isHealthy }) => [id, incarnation, isHealthy])).toEqual([
+        ['a', 'a@1', true],
+        ['b', 'b@1', true],
+      ])
+    }
+  })
+})
