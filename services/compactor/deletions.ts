@@ -37,7 +37,7 @@ import {
   type UndoAsk,
 } from '../../shared/contracts/deletes.ts'
 import { isLeftOut } from '../../shared/contracts/left-out.ts'
-import { decodeMark, logName, type Mark, markSubject } from '../../shared/contracts/log.ts'
+import { decodeMark, fits, logName, type Mark, markSubject } from '../../shared/contracts/log.ts'
 import type { LogPosition } from '../../shared/contracts/write.ts'
 import type { Membership } from '../../shared/membership/membership.ts'
 import type { Place } from '../../shared/model/place.ts'
@@ -64,8 +64,6 @@ const RETRY_MS = 250
 /** A deletion that has been placing for so long has lost who asked for it (D5). */
 const ABANDONED_MS = 60_000
 const REFRESH_MS = 5_000
-/** A log that is this full takes no fence: the rest is for marks and what is stated again, without which it cannot be flushed and purged. */
-const LOG_SHARE_MAX = 0.9
 
 export class Deletions {
   private readonly deps: DeletionDeps
@@ -225,7 +223,7 @@ export class Deletions {
     const log = logName(partition)
     const [mark, subject] = [markSubject(partition), deleteSubject(partition, id)]
     const before = await logs.state(log)
-    if (before.bytesMax > 0 && before.bytes > LOG_SHARE_MAX * before.bytesMax) return undefined
+    if (!fits('deletion', before, payload.length)) return undefined // L7
     if (isLeftOut('append')) return this.endOf(partition, before)
     const { seq } = await logs.append(log, subject, payload, { timeoutMs: LOG_TIMEOUT_MS })
     const isExact = !isLeftOut('exact-mark')

@@ -11,6 +11,7 @@ import {
   number,
   text,
 } from '../../shared/config/settings.ts'
+import { FILL_SHARES } from '../../shared/contracts/log.ts'
 
 export const distributorSettings = defineSettings({
   lingerMs: duration('5ms', 'how long a batch waits for other pushes before it is appended'),
@@ -24,7 +25,7 @@ export const distributorSettings = defineSettings({
   pushTimeoutMs: duration('20s', 'how long a push waits for its acknowledgement before it gets 503'),
   logFullRatio: number(0.8, 'share of a log that may be filled by batches; above it pushes get 503', {
     min: 0.1,
-    max: 1,
+    max: FILL_SHARES.batch,
   }),
   highWaterMs: duration('5s', 'how often the newest stored batch of each session is written down'),
   decodedBytesMax: bytes('32MiB', 'limit: declared size of a decompressed body'),

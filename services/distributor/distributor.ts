@@ -437,8 +437,7 @@ export function distributor(deps: DistributorDeps): MemberActor {
 
   async function readLogState(writer: PartitionWriter): Promise<void> {
     const state = await bus.logs.state(logName(writer.partition))
-    writer.logBytes = state.bytes
-    writer.logBytesMax = state.bytesMax
+    writer.filled.hear(state)
     writer.incarnation = state.incarnation
     if (writer.mark !== undefined) await writer.refresh()
     await highWater.check(writer, state.lastSeq)

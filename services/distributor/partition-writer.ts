@@ -12,11 +12,12 @@ import { sleep } from '../../shared/base/clock.ts'
 import { UnavailableError } from '../../shared/base/errors.ts'
 import type { Random } from '../../shared/base/random.ts'
 import type { Bus } from '../../shared/bus/port.ts'
-import { BATCH_BYTES_MAX, batchSubject, logName, type Mark } from '../../shared/contracts/log.ts'
+import { BATCH_BYTES_MAX, batchSubject, fits, logName, type Mark } from '../../shared/contracts/log.ts'
 import { SESSION_BYTES } from '../../shared/wire/log-batch.ts'
 import { Acknowledger } from './acknowledgement.ts'
 import type { DistributorConfig } from './config.ts'
 import type { Dictionary } from './dictionary.ts'
+import { LogFill } from './log-fill.ts'
 import { Batch, Session, type StagedExemplar, type StagedHistogram, type StagedMetadata } from './session.ts'
 import type { WriterMetrics } from './writer-metrics.ts'
 
@@ -50,9 +51,7 @@ export class PartitionWriter {
   /** The newest mark known; without one nothing can be written. */
   mark: Mark | undefined
   incarnation = ''
-  /** Bytes in the log and its bound, as last read, and what was appended since. */
-  logBytes = 0
-  logBytesMax = 0
+  readonly filled = new LogFill()
   private readonly deps: PartitionWriterDeps
   private readonly acknowledger: Acknowledger
   private session: Session | undefined
@@ -99,18 +98,21 @@ export class PartitionWriter {
 
   /** Why nothing can be written now, or undefined. */
   refusal(): UnavailableError | undefined {
-    const { partition, logBytes, logBytesMax } = this
+    const { partition, filled } = this
     if (this.mark === undefined) {
       return new UnavailableError(
         'err-carillon-no-mark',
         `partition ${partition} has no mark yet: no ingester leads it`,
       )
     }
-    if (logBytesMax > 0 && logBytes >= logBytesMax * this.deps.config.logFullRatio) {
-      const text = `the log of partition ${partition} is full: ${logBytes} of ${logBytesMax} bytes`
-      return new UnavailableError('err-carillon-log-full', text)
-    }
-    return undefined
+    const isFull = filled.bytesMax > 0 && filled.bytes >= filled.bytesMax * this.deps.config.logFullRatio
+    return isFull ? this.full() : undefined
+  }
+
+  private full(): UnavailableError {
+    const { bytes, bytesMax } = this.filled
+    const text = `the log of partition ${this.partition} is full: ${Math.round(bytes)} of ${bytesMax} bytes`
+    return new UnavailableError('err-carillon-log-full', text)
   }
 
   /** Starts a push: `commit` will wait for what is added from here on. */
@@ -247,6 +249,7 @@ export class PartitionWriter {
     const { bus, clock, config, metrics, random } = this.deps
     const messageId = `${batch.under.idText}-${batch.counter}`
     for (let attempt = 0; ; attempt++) {
+      if (!fits('batch', this.filled, payload.length)) throw this.full()
       try {
         const timeoutMs = Math.max(1, Math.min(config.appendTimeoutMs, deadlineMs - clock.monotonic()))
         const { seq } = await bus.logs.append(logName(this.partition), batchSubject(this.partition), payload, {
@@ -254,7 +257,7 @@ export class PartitionWriter {
           messageId,
         })
         metrics.appended(payload.length, batch)
-        this.logBytes += payload.length
+        this.filled.add(seq, payload.length)
         return seq
       } catch (error) {
         if (!(error instanceof UnavailableError) || error.code === 'log-full') throw wrapFull(error, this.partition)

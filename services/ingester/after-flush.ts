@@ -3,7 +3,7 @@
 // Invariants
 //   G1  Only what lies strictly before M(f), f = `flushed.<p>`, is purged, and only while the message there still is M(f).
 //   G2  Metadata, and the newest exemplars, that stand only before M(f), or in batches of earlier epochs, are stated again before
-//       `flushed.<p>` becomes f (flush.ts), and with that before they are purged.
+//       `flushed.<p>` becomes f (flush.ts), and with that before they are purged; in a log that has no room for them, right after the purge.
 //   G3  A segment leaves memory when the flush was seen `drop-after` ago; an owner that holds something else than what was flushed uploads it
 //       as a supplement before (D10, D11). So does one that had to begin again with what it left behind, which nobody is shown.
 import { sleep } from '../../shared/base/clock.ts'
@@ -18,7 +18,7 @@ import type { BuiltBlock } from './flush-build.ts'
 import { isInBlocks } from './in-blocks.ts'
 import { isMark } from './log-checks.ts'
 import type { Owner } from './owner.ts'
-import { placesGone, restate } from './restate.ts'
+import { isOwing, placesGone, restate } from './restate.ts'
 
 export interface AfterFlushDeps extends FlushDeps {
   readonly config: IngesterConfig
@@ -38,7 +38,8 @@ export async function purgeLog(owner: Owner, deps: AfterFlushDeps): Promise<void
   const { mark, segment } = flushed
   if (mark.nonce === '' || mark.incarnation !== incarnation) return
   if ((owner.end?.firstSeq ?? 0) >= mark.seq) return
-  if (!(await restate(owner, segment, deps))) return // G2: also what an older version has flushed
+  const restated = await restate(owner, segment, deps) // G2: also what an older version has flushed
+  if (restated === 'again') return
   const boundary = await bus.logs.get(logName(partition), mark.seq, LOG_TIMEOUT_MS)
   if (boundary === undefined || !isMark(boundary, partition, mark.nonce)) {
     log.error({ partition, seq: mark.seq }, 'nothing is purged: the mark of the flushed segment is not where it was')
@@ -51,10 +52,11 @@ export async function purgeLog(owner: Owner, deps: AfterFlushDeps): Promise<void
     const below = Math.min(mark.seq, state.firstSeq + slice)
     metrics.purged.inc(await bus.logs.purge(logName(partition), below, LOG_TIMEOUT_MS))
     deps.onStep?.('purged')
-    if (below === mark.seq) return
+    if (below === mark.seq) break
     await sleep(clock, PURGE_PAUSE_MS)
     state = await bus.logs.state(logName(partition))
   }
+  if (restated === 'full') await restate(owner, segment, deps)
 }
 
 /** When each newer `flushed.<p>` was first seen here, by the monotonic clock. */
@@ -86,7 +88,7 @@ export async function dropFlushed(owner: Owner, seen: FlushedSeen, deps: AfterFl
     owner.free(left)
   }
   const upTo = Math.min(due, state.segment - 1)
-  if (upTo <= state.droppedUpTo) return
+  if (upTo <= state.droppedUpTo || isOwing(owner, deps)) return
   const count = await addWhatLacks(owner, upTo, deps)
   if (owner.state !== state || owner.isStopped) return
   owner.drop(upTo)

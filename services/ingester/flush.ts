@@ -74,7 +74,13 @@ export async function flushNext(owner: Owner, deps: FlushDeps): Promise<boolean>
   const startMs = clock.monotonic()
   const beginsLate = deps.without?.has('replay-bound') ? 1 : 0
   const mark = markOf(owner, segment + beginsLate, deps.blocks.flushedRecord(partition))
-  if (!(await restate(owner, segment, deps))) return false // G2
+  const restated = await restate(owner, segment, deps) // G2
+  if (restated === 'again') return false
+  if (restated === 'full')
+    log.warn(
+      { partition, segment },
+      'exemplars and metadata are not stated again yet: the log has no room before it is purged',
+    )
   const { sampleCount, digests } = await flushTenants(owner, segment, deps)
   deps.onStep?.('all-listed')
   assertHeld(owner, state) // U5

@@ -11,12 +11,21 @@ import { ConflictError, RefusedError, textOf, UnavailableError } from '../../sha
 import { hex, type Random } from '../../shared/base/random.ts'
 import type { Blocks } from '../../shared/blocks/port.ts'
 import type { Bus, KvBucket } from '../../shared/bus/port.ts'
-import { decodeMark, encodeMark, logName, type Mark, markRecord, markSubject } from '../../shared/contracts/log.ts'
+import {
+  decodeMark,
+  encodeMark,
+  fits,
+  logName,
+  type Mark,
+  markRecord,
+  markSubject,
+} from '../../shared/contracts/log.ts'
 import { readRecord } from '../../shared/kv/read-records.ts'
 import { updateRecord } from '../../shared/kv/update.ts'
 import type { Log } from '../../shared/telemetry/log.ts'
 import type { Metrics } from '../../shared/telemetry/metrics.ts'
 import type { IngesterConfig } from './config.ts'
+import { firstUnflushed } from './flush.ts'
 import type { Owner } from './owner.ts'
 import type { OwnerMetrics } from './owner-metrics.ts'
 
@@ -67,10 +76,10 @@ async function remember(
 }
 
 /** E1 */
-function isDue(owner: Owner, { clock, config }: LeaderDeps): boolean {
+function isDue(owner: Owner, { clock, config, blocks }: LeaderDeps): boolean {
   if (owner.state.mark === undefined || !owner.state.isMarkReadable) return true
   const ageMs = clock.monotonic() - owner.markSeenMs
-  if (ageMs < config.segmentMinMs) return false
+  if (ageMs < config.segmentMinMs || hasEnough(owner, blocks)) return false
   if (owner.wantsMark) return true
   const spread = 1 + (JITTER * (owner.partition % 16)) / 16
   if (ageMs >= config.segmentMs * spread) return true
@@ -78,6 +87,13 @@ function isDue(owner: Owner, { clock, config }: LeaderDeps): boolean {
   if (logBytesMax <= 0) return owner.state.segmentBytes >= config.segmentBytesMax
   const bytesMax = Math.min(config.segmentBytesMax, logBytesMax * SEGMENT_SHARE)
   return owner.state.segmentBytes >= bytesMax || bytes >= logBytesMax * FILLING_SHARE
+}
+
+/** Of a log that is full but for the room of marks: with two closed segments to flush it can be purged, and more marks would only take that room (L7). */
+function hasEnough(owner: Owner, blocks: LeaderDeps['blocks']): boolean {
+  const { end, state } = owner
+  if (blocks === undefined || end === undefined || fits('restated', end, 0)) return false
+  return state.segment - firstUnflushed(owner, blocks) >= 2
 }
 
 /** One above the newest mark, also above one that only the bucket remembers: a log that lost its end would accept a number again. undefined:

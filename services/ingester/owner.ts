@@ -51,6 +51,8 @@ export class Owner {
   markSeenMs = 0
   /** The marks applied, by number, from the newest flushed segment on. */
   readonly marks = new Map<number, SeenMark>()
+  /** What was told before this segment waits for room in the log to be stated again (L7), so it stays in memory; since when, monotonic. */
+  unstated: { readonly before: number; readonly sinceMs: number } | undefined
   /** The next segment is to be opened as soon as `segment-min` allows. */
   wantsMark = false
   private readonly deps: OwnerDeps

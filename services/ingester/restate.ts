@@ -1,12 +1,13 @@
 // Metadata and exemplars live in the log and in memory only. Before a part of the log is said to be flushed, and so is neither replayed nor
 // kept, the leader states again what stands nowhere later: batches in sessions of their own, which hold no samples. They say where each was told
 // (D15), so that what a deletion of the tenant has taken stays taken. Applying them changes nothing where they are known.
+import type { Clock } from '../../shared/base/clock.ts'
 import { CorruptError } from '../../shared/base/errors.ts'
 import { hex, type Random } from '../../shared/base/random.ts'
 import type { Blocks } from '../../shared/blocks/port.ts'
 import type { Bus } from '../../shared/bus/port.ts'
 import { tenantPlaces } from '../../shared/contracts/delete-rules.ts'
-import { batchSubject, logName } from '../../shared/contracts/log.ts'
+import { batchSubject, fits, logName, MESSAGE_BYTES_EXTRA } from '../../shared/contracts/log.ts'
 import { isBefore, type Place } from '../../shared/model/place.ts'
 import { textsKey } from '../../shared/model/text-key.ts'
 import type { Exemplar } from '../../shared/tsdb/head/exemplars.ts'
@@ -21,38 +22,56 @@ const APPEND_TIMEOUT_MS = 5_000
 const APPLY_MS = 5_000
 /** Of each tenant in a partition only so many, the newest, outlive the part of the log that they came in. */
 const EXEMPLARS_MAX = 1_000
+/** After the last try. */
+const UNSTATED_MS_MAX = 10 * 60_000
 const NO_BYTES = new Uint8Array(0)
 const NO_VALUES = new Float64Array(0)
 
 export interface RestateDeps {
+  readonly clock: Clock
   readonly bus: Bus
   readonly random: Random
   readonly blocks: Pick<Blocks, 'manifest'>
 }
 
-/** Appends what was last stated before a segment, and waits until it is applied: only then it counts. True when nothing is left to state. */
-export async function restate(owner: Owner, before: number, deps: RestateDeps): Promise<boolean> {
+/** `full`: the log has no room for all of it (L7), which stays in memory and is stated when there is; until then it ends with its owners. */
+export type Restated = 'done' | 'again' | 'full'
+
+/** Appends what was last stated before a segment, and waits until it is applied: only then it counts. */
+export async function restate(owner: Owner, before: number, deps: RestateDeps): Promise<Restated> {
   const { bus, random } = deps
   const { partition, state } = owner
   const { mark } = state
-  if (mark === undefined) return true
-  const batches = [...batchesOf(owner, before, deps)]
-  if (batches.length === 0) return true
+  const batches = mark === undefined ? [] : [...batchesOf(owner, before, deps)]
+  owner.unstated = undefined
+  if (mark === undefined || batches.length === 0) return 'done'
+  const log = logName(partition)
+  let { bytes, bytesMax } = await bus.logs.state(log)
   let lastSeq = 0
+  let isFull = false
   for (const batch of batches) {
     state.use.assertNotOver() // P6
     const session = random.bytes(SESSION_BYTES)
     const options = { timeoutMs: APPEND_TIMEOUT_MS, messageId: `${hex(session)}-1` }
-    const stored = await bus.logs.append(
-      logName(partition),
-      batchSubject(partition),
-      batch.seal(session, mark),
-      options,
-    )
-    lastSeq = stored.seq
+    const payload = batch.seal(session, mark)
+    isFull = !fits('restated', { bytes, bytesMax }, payload.length)
+    if (isFull) break
+    bytes += payload.length + MESSAGE_BYTES_EXTRA
+    lastSeq = (await bus.logs.append(log, batchSubject(partition), payload, options)).seq
   }
-  await owner.waitFor(lastSeq, APPLY_MS)
-  return owner.state === state && batchesOf(owner, before, deps).next().done === true
+  if (lastSeq > 0) await owner.waitFor(lastSeq, APPLY_MS)
+  if (isFull) owner.unstated = { before, sinceMs: deps.clock.monotonic() }
+  if (isFull) return 'full'
+  return owner.state === state && batchesOf(owner, before, deps).next().done === true ? 'done' : 'again'
+}
+
+/** Whether memory has to keep what waits for room in the log. Not for ever: who led once may know what nobody states again any more. */
+export function isOwing(owner: Owner, deps: RestateDeps): boolean {
+  const { unstated } = owner
+  if (unstated === undefined) return false
+  const isOld = deps.clock.monotonic() - unstated.sinceMs >= UNSTATED_MS_MAX
+  if (isOld || batchesOf(owner, unstated.before, deps).next().done === true) owner.unstated = undefined
+  return owner.unstated !== undefined
 }
 
 function* batchesOf(owner: Owner, before: number, { blocks }: RestateDeps): Generator<RestatedBatch, void> {

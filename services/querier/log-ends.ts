@@ -12,7 +12,7 @@ import { UnavailableError } from '../../shared/base/errors.ts'
 import { patiently } from '../../shared/base/patience.ts'
 import { hex, type Random } from '../../shared/base/random.ts'
 import type { LogState, LogStore } from '../../shared/bus/port.ts'
-import { encodeFence, fenceSubject, logName } from '../../shared/contracts/log.ts'
+import { encodeFence, fenceSubject, fits, logName } from '../../shared/contracts/log.ts'
 import type { Place } from './positions.ts'
 
 export interface LogEnds {
@@ -33,8 +33,6 @@ const TRY_MS = 2_000
 const WITHIN_MS = 3_000
 const GAP_MS = 10
 const NONCE_BYTES = 8
-/** Marks must fit into a log whatever is asked (L7). Batches end at 80 %. */
-const FULL_SHARE = 0.95
 
 export function createLogEnds(deps: LogEndsDeps): LogEnds {
   const ends = new Map<number, LogEnd>() // bound: one per partition
@@ -107,5 +105,5 @@ class LogEnd {
 }
 
 function isFull(state: LogState | undefined): boolean {
-  return state !== undefined && state.bytesMax > 0 && state.bytes > FULL_SHARE * state.bytesMax
+  return state !== undefined && !fits('read', state, 0) // L7
 }

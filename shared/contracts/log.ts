@@ -20,6 +20,31 @@ const MARK_NUMBER_MAX = 2 ** 31 - 2
 export const LOG_BUCKET = 'log'
 export const DUPLICATE_WINDOW_MS = 120_000
 
+/** How far a log may be filled, and by whom, as shares of its `max_bytes` (L7, docs/internals/full-logs.md). What stands further down is what those
+ *  above need to be got rid of again. New pushes end before all of these (`--log-full-ratio`); marks may take the rest. */
+export const FILL_SHARES = {
+  /** Batches of pushes that were let in before. */
+  batch: 0.85,
+  /** Fences of deletions. */
+  deletion: 0.9,
+  /** Fences of strong reads. */
+  read: 0.92,
+  /** What is stated again before it is purged. */
+  restated: 0.96,
+} as const
+
+/** What a message takes beside its payload, at most: subject, headers, the record around it. */
+export const MESSAGE_BYTES_EXTRA = 128
+
+/** Whether a payload of so many bytes more leaves the room that others need. */
+export function fits(
+  who: keyof typeof FILL_SHARES,
+  { bytes, bytesMax }: { readonly bytes: number; readonly bytesMax: number },
+  more: number,
+): boolean {
+  return bytesMax <= 0 || bytes + more + MESSAGE_BYTES_EXTRA <= FILL_SHARES[who] * bytesMax
+}
+
 export const logName = (partition: number): string => `log-${partition}`
 export const batchSubject = (partition: number): string => `log.${partition}.batch`
 export const markSubject = (partition: number | '*'): string => `log.${partition}.mark`

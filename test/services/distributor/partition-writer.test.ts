@@ -9,7 +9,14 @@ import { seededRandom } from '../../../shared/base/random.ts'
 import { createMemoryHub, type MemoryHub } from '../../../shared/bus/memory-bus.ts'
 import type { Bus } from '../../../shared/bus/port.ts'
 import { defaultsOf } from '../../../shared/config/settings.ts'
-import { encodeMark, logConfig, logName, markSubject } from '../../../shared/contracts/log.ts'
+import {
+  batchSubject,
+  encodeMark,
+  FILL_SHARES,
+  logConfig,
+  logName,
+  markSubject,
+} from '../../../shared/contracts/log.ts'
 import { createMetrics } from '../../../shared/telemetry/metrics.ts'
 import { decodeLogBatch } from '../../../shared/wire/log-batch.ts'
 
@@ -177,11 +184,40 @@ describe('bounds', () => {
     await mark(1)
     const writer = writerOf()
     await writer.refresh()
-    writer.logBytesMax = 10_000
-    writer.logBytes = 10_000 * config.logFullRatio - 1
+    writer.filled.bytesMax = 10_000
+    writer.filled.bytes = 10_000 * config.logFullRatio - 1
     expect(writer.refusal()).toBeUndefined()
     await push(writer)
     expect(writer.refusal()).toMatchObject({ kind: 'unavailable', code: 'err-carillon-log-full' })
+  })
+
+  it('L7: what was let in before ends at the share that others need as well, and goes on when there is room', async () => {
+    await mark(1)
+    const writer = writerOf()
+    await writer.refresh()
+    writer.filled.bytesMax = 10_000
+    writer.filled.bytes = 10_000 * FILL_SHARES.batch - 1
+    await expect(push(writer)).rejects.toMatchObject({ kind: 'unavailable', code: 'err-carillon-log-full' })
+    expect(appendCount).toBe(0)
+    writer.filled.bytes = 0
+    await push(writer)
+  })
+
+  it('L7: what others appended since the log was read is counted as well, as far as sequences tell', async () => {
+    await mark(1)
+    const writer = writerOf()
+    await writer.refresh()
+    const state = () => hub.log(logName(0))!.state()
+    writer.filled.hear(state())
+    const { bytes, lastSeq } = state()
+    for (let i = 0; i < 20; i++)
+      await hub
+        .connect(`other ${i}`)
+        .logs.append(logName(0), batchSubject(0), new Uint8Array(bytes), { timeoutMs: 1_000 })
+    await push(writer)
+    expect(writer.filled.bytes).toBeGreaterThan(20 * bytes)
+    expect(writer.filled.bytes).toBeLessThan(1.5 * state().bytes)
+    expect(state().lastSeq).toBe(lastSeq + 21)
   })
 
   it('W3: at most batchesInFlightMax appends are under way; what comes meanwhile is grouped', async () => {

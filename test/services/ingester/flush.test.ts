@@ -1,16 +1,12 @@
 // Flush, purge and drop with the real actors: what a leader leaves when it dies at any step, what owners that were away make of it.
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { withGarbage, withoutRetired } from '../../../services/compactor/commit.ts'
-import { NONE } from '../../../services/distributor/dictionary.ts'
-import { Batch } from '../../../services/distributor/session.ts'
 import { encodeFlushed } from '../../../shared/blocks/codec.ts'
 import { ask } from '../../../shared/bus/ask.ts'
 import { flushedKey } from '../../../shared/contracts/blocks.ts'
 import { flushAll } from '../../../shared/contracts/flush.ts'
 import { leaveOut } from '../../../shared/contracts/left-out.ts'
-import { batchSubject } from '../../../shared/contracts/log.ts'
-import { exemplars, labelNames, metadata } from '../../../shared/contracts/read.ts'
-import { ALL_TIME } from '../../../shared/model/interval.ts'
+import { labelNames } from '../../../shared/contracts/read.ts'
 import { META_FILE } from '../../../shared/tsdb/block/files.ts'
 import { metaBytes } from '../../../shared/tsdb/block/meta.ts'
 import { BlockReader } from '../../../shared/tsdb/block/reader.ts'
@@ -371,90 +367,6 @@ describe('owners that were away', () => {
       { sampleCount: 1 },
     ])
     expect(blocks.flatMap(({ gaps = [] }) => gaps)).toEqual([])
-  })
-
-  describe('G2: metadata and exemplars outlive the part of the log in which they were stated', () => {
-    beforeEach(async () => {
-      await ground.mark(1)
-      const stated = new Batch(ground.writer.session!)
-      stated.addFloat(ground.writer.refOf('a'), START_MS, new Uint32Array(2), 0)
-      stated.addExemplar({
-        ref: ground.writer.refOf('a'),
-        time: START_MS,
-        value: Float64Array.of(-0.5),
-        labels: ['trace_id', 'é1'],
-      })
-      stated.addMetadata({ tenant: TENANT, metric: 'm', type: 'counter', help: 'what it counts', unit: '' })
-      await ground.append(batchSubject(0), stated.seal())
-      for (const number of [2, 3, 4]) {
-        await ground.batch([['a', START_MS + number, 1]])
-        await ground.mark(number)
-      }
-    })
-
-    async function expectHeldBy(id: string): Promise<void> {
-      const asked = {
-        partition: 0,
-        tenant: TENANT,
-        watermark: 3,
-        manifestVersion: 0,
-        minSeq: 0,
-        incarnation: '',
-        waitMs: 1_000,
-        metric: '',
-        limit: 0,
-      }
-      const reply = await ground.soon(ask(ground.hub.connect('asker'), metadata, { id }, asked, {}))
-      expect(reply.metadata).toEqual([{ metric: 'm', type: 'counter', help: 'what it counts', unit: '' }])
-      const ofSeries = { ...asked, selectors: [], startMs: 0, endMs: 9e15 }
-      const found = await ground.soon(ask(ground.hub.connect('asker-2'), exemplars, { id }, ofSeries, {}))
-      expect(found.series).toEqual([
-        { labels: ['__name__', 'a'], exemplars: [{ labels: ['trace_id', 'é1'], time: START_MS, value: -0.5 }] },
-      ])
-      expect(ground.owner(id).damages).toEqual([])
-    }
-
-    test('after the purge', async () => {
-      await ground.start('i1')
-      await ground.until(() => ground.firstSeq() === 6, 'the purge')
-      await ground.start('i2')
-      await ground.until(() => ground.owner('i2').isCaughtUp, 'the new owner')
-      await expectHeldBy('i2')
-    })
-
-    test('each with its own series, whatever label texts hold', async () => {
-      const sets = [
-        ['a', '1ÿbÿ2'],
-        ['a', '1', 'b', '2'],
-      ]
-      const batch = new Batch(ground.writer.session!)
-      for (const [i, labels] of sets.entries()) {
-        const { dictionary } = ground.writer
-        const named = { bytes: Buffer.of(i), start: 0, end: 1 }
-        const ref = dictionary.add(dictionary.intern(TENANT), named, { labels, hash: i, partition: 0 }, NONE)
-        batch.addExemplar({ ref, time: START_MS, value: Float64Array.of(i), labels: ['trace_id', `t${i}`] })
-      }
-      await ground.append(batchSubject(0), batch.seal())
-      await ground.mark(5)
-      await ground.mark(6)
-      await ground.start('i1')
-      await ground.until(() => ground.blocks.flushed(0) === 5, 'the flush')
-      await ground.start('i2')
-      await ground.until(() => ground.owner('i2').isCaughtUp, 'the new owner')
-      const head = ground.owner('i2').state.heads.get(TENANT)!
-      const held = [...head.selectExemplars([])].map((ref) => [head.labelsOf(ref), head.exemplarsOf(ref, ALL_TIME)])
-      for (const [i, labels] of sets.entries()) {
-        expect(held).toContainEqual([labels, [expect.objectContaining({ labels: ['trace_id', `t${i}`] })]])
-      }
-    })
-
-    test.each([2, 3])('when all owners die as soon as flush %i is said', async (times) => {
-      await ground.start('i1', { diesAt: { step: 'flushed', times } })
-      await ground.until(() => ground.dead.has('i1'), 'the death')
-      await ground.start('i2')
-      await ground.until(() => ground.firstSeq() === 6, 'the purge')
-      await expectHeldBy('i2')
-    })
   })
 })
 

@@ -10,7 +10,7 @@ import type { Bus, KvBucket } from '../../../shared/bus/port.ts'
 import { keyFor } from '../../../shared/bus/record.ts'
 import { defaultsOf } from '../../../shared/config/settings.ts'
 import type { Flushed } from '../../../shared/contracts/blocks.ts'
-import { decodeMark, logConfig, logName, markRecord, markSubject } from '../../../shared/contracts/log.ts'
+import { decodeMark, fenceSubject, logConfig, logName, markRecord, markSubject } from '../../../shared/contracts/log.ts'
 import { silentLog } from '../../../shared/telemetry/log.ts'
 import { createMetrics } from '../../../shared/telemetry/metrics.ts'
 import { StringTable } from '../../../shared/tsdb/head/string-table.ts'
@@ -93,6 +93,38 @@ async function marks(): Promise<number[]> {
   }
   return numbers
 }
+
+describe('L7: a log that is full but for the room of marks', () => {
+  const flushed: Flushed = { segment: 1, mark: { seq: 1, nonce: 'n', incarnation: 'i' }, digests: {} }
+  const fill = async (share: number) => {
+    const { bytes, bytesMax } = await soon(bus.logs.state(logName(0)))
+    const filler = new Uint8Array(share * bytesMax - bytes)
+    await soon(bus.logs.append(logName(0), fenceSubject(0), filler, { timeoutMs: 1_000 }))
+  }
+  const lead = async ({ lead, owner }: Leader, times: number) => {
+    for (let i = 0; i < times; i++) {
+      await soon(owner.readEnd())
+      await lead()
+      await pass(config.segmentMs * 1.2)
+    }
+  }
+
+  it('is given no more marks than its purge needs, however long that cannot be', async () => {
+    const leading = await started('i1', { flushed })
+    await lead(leading, 1)
+    await fill(0.97)
+    await lead(leading, 20)
+    expect(await marks()).toEqual([2, 3, 4])
+  })
+
+  it('is given marks as ever while it has room', async () => {
+    const leading = await started('i1', { flushed })
+    await lead(leading, 1)
+    await fill(0.5)
+    await lead(leading, 5)
+    expect(await marks()).toEqual([2, 3, 4, 5, 6, 7])
+  })
+})
 
 describe('L8: the number of a mark', () => {
   it('is one above the newest, and stands in the bucket', async () => {
