@@ -250,7 +250,7 @@ export async function faultsOfOwners(
   return faults
 }
 
-async function withStored<T>(
+export async function withStored<T>(
   { bus, nats, objectsDir }: { bus: Bus; nats: string; objectsDir?: string },
   use: (blocks: Blocks) => Promise<T>,
 ): Promise<T> {
@@ -348,15 +348,18 @@ export interface PartitionLog extends LogModel {
 
 /** All messages of a partition log, and what they say. */
 export async function readPartition(bus: Bus, partition: number): Promise<PartitionLog> {
-  const { firstSeq, lastSeq } = await bus.logs.state(logName(partition))
+  const messages = await readMessages(bus, logName(partition))
+  const batches = messages.filter(({ subject }) => subject.endsWith('.batch')).length
+  return { ...readLog(partition, messages), batches, messages }
+}
+
+export async function readMessages(bus: Bus, log: string): Promise<readonly LogMessage[]> {
+  const { firstSeq, lastSeq } = await bus.logs.state(log)
   const messages: LogMessage[] = []
   for (let from = Math.max(1, firstSeq); from <= lastSeq; from += READ_AT_ONCE) {
     const count = Math.min(READ_AT_ONCE, lastSeq - from + 1)
-    const read = await Promise.all(
-      Array.from({ length: count }, (_, i) => bus.logs.get(logName(partition), from + i, 5_000)),
-    )
+    const read = await Promise.all(Array.from({ length: count }, (_, i) => bus.logs.get(log, from + i, 5_000)))
     messages.push(...read.filter((message) => message !== undefined))
   }
-  const batches = messages.filter(({ subject }) => subject.endsWith('.batch')).length
-  return { ...readLog(partition, messages), batches, messages }
+  return messages
 }

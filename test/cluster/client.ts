@@ -21,6 +21,8 @@ export interface Pushed {
 export interface SenderOptions {
   readonly tenant?: string
   readonly protocol?: 1 | 2
+  /** Gives up after that long. */
+  readonly timeoutMs?: number
   /** `/api/v1/push` unless told. */
   readonly path?: string
   readonly headers?: Readonly<Record<string, string>>
@@ -31,11 +33,16 @@ const typeOf = {
   2: 'application/x-protobuf;proto=io.prometheus.write.v2.Request',
 }
 
+function patienceOf({ timeoutMs }: { readonly timeoutMs?: number }): { signal?: AbortSignal } {
+  return timeoutMs === undefined ? {} : { signal: AbortSignal.timeout(timeoutMs) }
+}
+
 /** A body as it travels, compressed. */
 export async function pushBody(url: string, body: Uint8Array, options: SenderOptions = {}): Promise<Pushed> {
   const response = await fetch(`${url}${options.path ?? '/api/v1/push'}`, {
     method: 'POST',
     body: Buffer.from(body),
+    ...patienceOf(options),
     headers: {
       'Content-Type': typeOf[options.protocol ?? 1],
       'Content-Encoding': 'snappy',
@@ -79,6 +86,8 @@ export interface ReaderOptions {
   /** `strong`, or a position. */
   readonly consistency?: string
   readonly method?: 'GET' | 'POST'
+  /** Gives up after that long. */
+  readonly timeoutMs?: number
 }
 
 export type Parameters = Readonly<Record<string, string | readonly string[]>>
@@ -95,10 +104,11 @@ export async function ask(
   const headers: Record<string, string> = {}
   if (options.tenant !== undefined) headers['X-Scope-OrgID'] = options.tenant
   if (options.consistency !== undefined) headers['X-Read-Consistency'] = options.consistency
+  const patience = patienceOf(options)
   const response =
     options.method === 'POST'
-      ? await fetch(`${url}${path}`, { method: 'POST', body: form, headers })
-      : await fetch(`${url}${path}?${form}`, { headers })
+      ? await fetch(`${url}${path}`, { method: 'POST', body: form, headers, ...patience })
+      : await fetch(`${url}${path}?${form}`, { headers, ...patience })
   return { status: response.status, headers: response.headers, body: await response.json() }
 }
 

@@ -36,6 +36,8 @@ export interface SystemOptions {
   readonly env?: Readonly<Record<string, string>>
   /** Kept when given; else made anew and removed by `stop`. */
   readonly dataDir?: string
+  /** Hears each line that the processes log. */
+  readonly onLog?: (line: string) => void
   /** 0 picks one; give a number to keep the address over restarts. */
   readonly port?: number
 }
@@ -70,6 +72,7 @@ export async function startSystem(options: SystemOptions = {}): Promise<System> 
   })
   const logLines: string[] = []
   createInterface({ input: launcher.stderr! }).on('line', (line) => {
+    options.onLog?.(line)
     logLines.push(line)
     if (logLines.length > LOG_LINES_MAX) logLines.shift()
   })

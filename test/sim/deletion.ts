@@ -4,11 +4,18 @@
 import { labelOf } from '../../shared/model/labels.ts'
 import type { Send } from './ledger.ts'
 
+/** Both included. */
+export interface Times {
+  readonly startMs: number
+  readonly endMs: number
+}
+
 export class Deletion {
   readonly id: string
   readonly tenant: string
   /** The value of the label `series`; undefined: the whole tenant. */
   readonly series: string | undefined
+  private readonly times: Times | undefined
   private readonly asked: number
   private answered = Infinity
   private undoAsked = Infinity
@@ -19,11 +26,13 @@ export class Deletion {
     id,
     tenant,
     series,
+    times,
     asked,
-  }: { id: string; tenant: string; series: string | undefined; asked: number }) {
+  }: { id: string; tenant: string; series: string | undefined; times?: Times; asked: number }) {
     this.id = id
     this.tenant = tenant
     this.series = series
+    this.times = times
     this.asked = asked
   }
 
@@ -44,8 +53,10 @@ export class Deletion {
     this.isUndone = isUndone
   }
 
-  takes({ tenant, labels }: Pick<Send, 'tenant' | 'labels'>): boolean {
-    return tenant === this.tenant && (this.series === undefined || labelOf(labels, 'series') === this.series)
+  takes({ tenant, labels, time }: Pick<Send, 'tenant' | 'labels' | 'time'>): boolean {
+    const { times, series } = this
+    if (tenant !== this.tenant || (times && (time < times.startMs || time > times.endMs))) return false
+    return series === undefined || labelOf(labels, 'series') === series
   }
 
   /** On what an answer shows that was begun and ended then. */
@@ -67,7 +78,8 @@ export class Deletion {
       this.undoAsked === Infinity
         ? ''
         : `, undo asked ${ms(this.undoAsked)}, ${this.isUndone ? 'undone' : 'refused'} ${ms(this.undoAnswered)}`
-    return `${this.id} of ${this.series ?? 'all'} asked ${ms(this.asked)} answered ${ms(this.answered)}${undo}`
+    const between = this.times === undefined ? '' : ` from ${this.times.startMs} to ${this.times.endMs}`
+    return `${this.id} of ${this.series ?? 'all'}${between} asked ${ms(this.asked)} answered ${ms(this.answered)}${undo}`
   }
 }
 

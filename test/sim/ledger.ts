@@ -1,9 +1,9 @@
-// The ledger of a simulated history: what was sent and when it was acknowledged, what was asked to be deleted and when that was answered; and from
-// that alone, what an answer must show, must not show, and may show.
+// The ledger of a history, simulated or of real processes (test/chaos): what was sent and when it was acknowledged, what was asked to be deleted and
+// when that was answered; and from that alone, what an answer must show, must not show, and may show.
 //
-// A sample's value says which send it was: no two sends of a history have the same. Moments are those of scene.ts.
+// A sample's value says which send it was: no two sends of a history have the same. Moments rise, by one clock.
 import type { Random } from '../../shared/base/random.ts'
-import { formatLabels, type Labels, labelsFrom } from '../../shared/model/labels.ts'
+import { formatLabels, type Labels, labelOf, labelsFrom } from '../../shared/model/labels.ts'
 import { Deletion } from './deletion.ts'
 
 export type Kind = 'float' | 'histogram' | 'stale' | 'nan' | 'started'
@@ -37,11 +37,20 @@ export interface Answer {
   readonly ended: number
   readonly shown: Shown
   readonly warnings: readonly string[]
+  /** What was asked for; everything, where it is absent. */
+  readonly scope?: Scope
+}
+
+/** Samples of the series with one value of the label `series`, at these times. */
+export interface Scope {
+  readonly series?: string
+  readonly startMs: number
+  readonly endMs: number
 }
 
 export interface Excuses {
-  /** Samples with these values were never in a message that something happened to; undefined: nothing happened to any. */
-  readonly unharmed: ReadonlySet<number> | undefined
+  /** Whether a send was in a message that something happened to; undefined: nothing happened to any. */
+  readonly isHarmed: ((send: Send) => boolean) | undefined
 }
 
 const SERIES_COUNT = 8
@@ -54,6 +63,8 @@ export const SERIES_NAMES: readonly string[] = Array.from({ length: SERIES_COUNT
 
 export class Ledger {
   acknowledgedCount = 0
+  /** What was missing from an answer that warned, and may be. */
+  readonly excused = new Set<Send>()
   private readonly byTenant = new Map<string, Map<string, Map<number, Send[]>>>()
   private readonly deletions: Deletion[] = []
   private readonly sides = new Map<string, boolean>()
@@ -116,13 +127,14 @@ export class Ledger {
   // ---- judging ----
 
   /** What is wrong with a strong answer, or with all that is stored. */
-  judge(answer: Answer, { unharmed }: Excuses): string[] {
+  judge(answer: Answer, { isHarmed }: Excuses): string[] {
     const faults: string[] = []
-    const { tenant, shown } = answer
+    const { tenant, shown, scope } = answer
     for (const [series, times] of this.byTenant.get(tenant) ?? []) {
       const got = shown.get(series)
       for (const [time, sends] of times) {
-        const fault = this.judgeOne(sends, got?.get(time), answer, unharmed)
+        if (scope !== undefined && !isWithin(sends[0]!, scope)) continue
+        const fault = this.judgeOne(sends, got?.get(time), answer, isHarmed)
         if (fault === undefined) continue
         faults.push(`${fault}: ${this.describe(sends[0]!)}`)
         if (faults.length >= FAULTS_MAX) return faults
@@ -137,11 +149,32 @@ export class Ledger {
     return faults
   }
 
+  /** What is wrong with counts of samples of floats, by series. */
+  judgeCounts(answer: Omit<Answer, 'shown'>, counts: ReadonlyMap<string, number>, { isHarmed }: Excuses): string[] {
+    const faults: string[] = []
+    for (const [series, times] of this.byTenant.get(answer.tenant) ?? []) {
+      if (!series.startsWith('m{')) continue
+      let [least, most] = [0, 0]
+      for (const sends of times.values()) {
+        if (answer.scope !== undefined && !isWithin(sends[0]!, answer.scope)) continue
+        const fates = sends.map((send) => this.fateOf(send, answer))
+        const mayMiss = sends.some((send) => isExcused(send, answer, isHarmed))
+        if (fates.includes('show') && !mayMiss) least++
+        if (fates.some((fate) => fate !== 'hide')) most++
+      }
+      const count = counts.get(series) ?? 0
+      if (count < least) faults.push(`misses ${least - count} of ${least} samples of ${series}, counted`)
+      if (count > most)
+        faults.push(`counts ${count} samples of ${series}, there are ${most}: twice, or which was deleted`)
+    }
+    return faults.slice(0, FAULTS_MAX)
+  }
+
   private judgeOne(
     sends: readonly Send[],
     shown: string | undefined,
     answer: Answer,
-    unharmed: ReadonlySet<number> | undefined,
+    isHarmed: Excuses['isHarmed'],
   ): string | undefined {
     let least: Send | undefined
     let source: Send | undefined
@@ -153,10 +186,11 @@ export class Ledger {
     if (shown !== undefined && source === undefined) return `shows ${shown}, which nobody sent`
     if (source !== undefined && this.fateOf(source, answer) === 'hide') return `shows ${shown}, which was deleted`
     const isMissing = least !== undefined && (source === undefined || source.value < least.value)
-    if (isMissing && !isExcused(least!, answer, unharmed)) {
+    if (isMissing && isExcused(least!, answer, isHarmed)) this.excused.add(least!)
+    else if (isMissing) {
       const what = `${source === undefined ? 'misses' : `shows ${shown} in place of`} ${textOf(least!)}`
       const why =
-        unharmed === undefined
+        isHarmed === undefined
           ? ''
           : answer.warnings.length === 0
             ? ', and no warning says so'
@@ -164,13 +198,13 @@ export class Ledger {
       return what + why
     }
     for (const send of sends) {
-      const fault = unharmed?.has(send.value) === false ? undefined : this.checkSide(send, source, answer)
+      const fault = isHarmed?.(send) === true ? undefined : this.checkSide(send, source, answer)
       if (fault !== undefined) return fault
     }
     return undefined
   }
 
-  private fateOf(send: Send, { begun, ended }: Answer): 'show' | 'may' | 'hide' {
+  private fateOf(send: Send, { begun, ended }: Pick<Answer, 'begun' | 'ended'>): 'show' | 'may' | 'hide' {
     if (send.acknowledged >= begun) return 'may'
     let isSure = true
     for (const deletion of this.deletions) {
@@ -276,9 +310,12 @@ export function textOf({ kind, value }: Pick<Send, 'kind' | 'value'>): string {
   return kind === 'nan' ? 'NaN' : kind === 'stale' ? 'a stale marker' : String(value)
 }
 
-function isExcused({ value, kind }: Send, { warnings }: Answer, unharmed: ReadonlySet<number> | undefined): boolean {
-  if (unharmed === undefined || warnings.length === 0) return false
-  return kind !== 'float' || !unharmed.has(value)
+function isExcused(send: Send, { warnings }: Pick<Answer, 'warnings'>, isHarmed: Excuses['isHarmed']): boolean {
+  return warnings.length > 0 && isHarmed?.(send) === true
+}
+
+function isWithin({ labels, time }: Send, { series, startMs, endMs }: Scope): boolean {
+  return time >= startMs && time <= endMs && (series === undefined || labelOf(labels, 'series') === series)
 }
 
 const ms = (moment: number): string => (moment === Infinity ? 'never' : moment.toFixed(0))

@@ -4,7 +4,7 @@ import { ask } from '../../shared/bus/ask.ts'
 import type { Bus } from '../../shared/bus/port.ts'
 import { query } from '../../shared/contracts/query.ts'
 import { formatLabels, labelsFrom } from '../../shared/model/labels.ts'
-import type { Ledger } from './ledger.ts'
+import type { Ledger, Send } from './ledger.ts'
 import { type Scene, TENANTS } from './scene.ts'
 
 const TIMEOUT_MS = 2_500
@@ -13,7 +13,7 @@ const AHEAD_MS = 600_000
 const PAUSE_MS = 50
 const FINAL_TRIES_MAX = 5
 
-interface Matrix {
+export interface Matrix {
   readonly metric: Record<string, string>
   readonly values?: readonly (readonly [number, string])[]
   readonly histograms?: readonly (readonly [number, { readonly sum: string }])[]
@@ -53,7 +53,8 @@ export async function readOnce(
   const ended = scene.moment()
   const { shown, warnings } = answer
   const unharmed = scene.logs.hasDamage ? scene.logs.unharmed() : undefined
-  for (const text of ledger.judge({ tenant, begun, ended, shown, warnings }, { unharmed }))
+  const isHarmed = unharmed && (({ kind, value }: Send) => kind !== 'float' || !unharmed.has(value))
+  for (const text of ledger.judge({ tenant, begun, ended, shown, warnings }, { isHarmed }))
     scene.fault(`strong read of ${begun.toFixed(0)} ms ${text}`)
   if (warnings.length > 0 && unharmed === undefined) scene.fault(`a strong read warns of no cause: ${warnings[0]}`)
   return shown
@@ -97,7 +98,7 @@ export async function strongly(
   return { shown: samplesIn(scene, body.data.result), warnings: body.warnings ?? [] }
 }
 
-function samplesIn(scene: Scene, result: readonly Matrix[]): Samples {
+export function samplesIn(scene: Pick<Scene, 'fault'>, result: readonly Matrix[]): Samples {
   const all: Samples = new Map()
   for (const { metric, values = [], histograms = [] } of result) {
     const series = formatLabels(labelsFrom(metric))

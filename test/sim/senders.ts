@@ -62,7 +62,11 @@ async function pushUntilAcknowledged(
 }
 
 /** Protocol 2 where start times travel. */
-function bodyOf({ sends }: Shipment, exemplar: string, hasKinds: boolean): { protocol: 1 | 2; body: Uint8Array } {
+export function bodyOf(
+  { sends }: Shipment,
+  exemplar: string,
+  hasKinds: boolean,
+): { protocol: 1 | 2; body: Uint8Array } {
   const bySeries = new Map<string, Send[]>()
   for (const send of sends) bySeries.set(send.series, [...(bySeries.get(send.series) ?? []), send])
   const series = [...bySeries.values()].map((some, i): PlainSeries => {

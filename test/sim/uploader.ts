@@ -77,7 +77,7 @@ async function stage(
   return record
 }
 
-function seriesOf({ sends }: Shipment): SeriesMap {
+export function seriesOf({ sends }: Shipment): SeriesMap {
   const series = new Map<
     string,
     { labels: Labels; samples: { time: number; value: ReturnType<typeof floatValue> }[] }
