@@ -1,5 +1,14 @@
 // Settings of the gateway.
-import { bytes, type ConfigOf, defineSettings, duration, flag, integer, text } from '../../shared/config/settings.ts'
+import {
+  bytes,
+  type ConfigOf,
+  defineSettings,
+  duration,
+  flag,
+  integer,
+  list,
+  text,
+} from '../../shared/config/settings.ts'
 
 export const gatewaySettings = defineSettings({
   listen: text('127.0.0.1:9009', 'address of the HTTP door; port 0 picks a free one', {
@@ -8,6 +17,22 @@ export const gatewaySettings = defineSettings({
   requireTenant: flag(false, 'refuse requests without X-Scope-OrgID instead of taking them as tenant "anonymous"'),
   authFile: text('', 'YAML file of users and tokens with their tenants and rights; read at start'),
   allowUnauthenticated: flag(false, 'listen beyond loopback although no --auth-file says who may come in'),
+  allowedHosts: list(
+    [],
+    'names by which browsers may find the door; a loopback door without --auth-file is else found by names of this machine alone',
+    {
+      wants: 'host names without port, separated by commas',
+      isSound: (host) => /^[A-Za-z0-9._-]+$|^\[[0-9A-Fa-f:.]+\]$/.test(host),
+    },
+  ),
+  corsOrigin: list(
+    [],
+    'origins whose pages may read answers of the query API, such as https://grafana.example; * for all',
+    {
+      wants: 'origins such as https://grafana.example, separated by commas, or *',
+      isSound: (origin) => origin === '*' || (URL.canParse(origin) && new URL(origin).origin === origin.toLowerCase()),
+    },
+  ),
   requirePowerSafe: flag(false, 'refuse writes unless the server keeps acknowledged messages through a power cut'),
   bodyBytesMax: bytes('100MiB', 'largest remote_write body as it travels, compressed', { min: '1KiB', max: '127MiB' }),
   decodedBytesMax: bytes('32MiB', 'largest size that a remote_write body may declare to have when decompressed', {

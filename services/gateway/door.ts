@@ -18,6 +18,7 @@ import { latencyBuckets, type Metrics } from '../../shared/telemetry/metrics.ts'
 import type { GatewayConfig } from './config.ts'
 import { type Answer, type Exchange, errorBody, type Fault, faultOf, JSON_TYPE, type Route, TEXT } from './exchange.ts'
 import { notFound } from './not-found.ts'
+import type { OriginRules } from './origin.ts'
 import type { Router } from './router.ts'
 
 const DRAIN_BYTES_MAX = 1024 * 1024
@@ -32,6 +33,7 @@ export interface DoorDeps {
   readonly log: Log
   readonly metrics: Metrics
   readonly router: Router
+  readonly origins: OriginRules
   readonly identify: (request: IncomingMessage, route: Route) => Promise<string>
   /** Sent with 401. */
   readonly challenge: string | undefined
@@ -49,7 +51,7 @@ export interface Door {
 type Talk = Map<ServerResponse, AbortController>
 
 export function createDoor(deps: DoorDeps): Door {
-  const { config, clock, random, log, router } = deps
+  const { config, clock, random, log, router, origins } = deps
   const meters = createMeters(deps.metrics)
   const talks = new WeakMap<Duplex, Talk>()
   const warn = createWarner(log, clock)
@@ -106,6 +108,9 @@ export function createDoor(deps: DoorDeps): Door {
     const meter = meters.begin(route?.name ?? (found ? 'method' : 'unknown'))
     let answer: Answer
     try {
+      if (request.httpVersionMajor < 1)
+        throw new RefusedError('err-carillon-malformed-http', 'HTTP/0.9 is not spoken here')
+      origins.assertWelcome(request, route)
       if (found === undefined) throw notFound(path)
       if (route === undefined) answer = otherMethod(found.routes, method)
       else {
@@ -173,7 +178,7 @@ export function createDoor(deps: DoorDeps): Door {
       ...route?.headers,
       'X-Request-Id': requestId,
       'X-Content-Type-Options': 'nosniff',
-      ...(route?.hasCors ? corsOf(request) : {}),
+      ...(route?.hasCors ? origins.corsOf(request) : {}),
       ...answer.headers,
     }
     if (isClosing) headers['Connection'] = 'close'
@@ -324,17 +329,6 @@ function otherMethod(routes: readonly Route[], method: string): Answer {
   const fault = { status: 405, code: 'err-carillon-method', text: `method not allowed, use ${allowed}` }
   const headers = { Allow: allowed, 'Content-Type': TEXT, 'X-Carillon-Error-Id': fault.code }
   return { status: 405, headers, body: errorBody(fault, 'text') }
-}
-
-function corsOf(request: IncomingMessage): Record<string, string> {
-  if (request.headers.origin === undefined) return { Vary: 'Origin' }
-  return {
-    Vary: 'Origin',
-    'Access-Control-Allow-Origin': '*',
-    'Access-Control-Allow-Headers': 'Accept, Authorization, Content-Type, Origin, X-Scope-OrgID, X-Read-Consistency',
-    'Access-Control-Allow-Methods': 'GET, POST, OPTIONS',
-    'Access-Control-Expose-Headers': 'Date',
-  }
 }
 
 const reasonOf: Readonly<Record<number, string>> = {

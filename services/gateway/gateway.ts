@@ -5,6 +5,7 @@
 //   G1 to G3  push.ts      what an acknowledgement means, which distributor takes a body in
 //   A1 to A4  auth.ts      who may come in
 //   H1 to H3  door.ts      one answer per request
+//   O1 to O3  origin.ts    what pages of other sites may do
 //   P1        durability.ts  what is known of the server
 import { readFileSync } from 'node:fs'
 import { RefusedError, textOf } from '../../shared/base/errors.ts'
@@ -17,6 +18,7 @@ import { createDoor } from './door.ts'
 import { createDurabilityGate } from './durability.ts'
 import { identify } from './identity.ts'
 import { assertMayListen, parseListen } from './listen.ts'
+import { createOriginRules } from './origin.ts'
 import { createReadiness } from './readiness.ts'
 import { createRouter } from './router.ts'
 import { gatewayRoutes } from './routes.ts'
@@ -37,6 +39,7 @@ export function gateway(deps: GatewayDeps): Gateway {
     random,
     log,
     metrics,
+    origins: createOriginRules(config),
     router: createRouter(gatewayRoutes({ ...deps, durability, readiness, version })),
     identify: (request, { access, isOpenToAdmin = false }) =>
       identify(request, access, { authenticator, requireTenant: config.requireTenant, isOpenToAdmin }),

@@ -9,7 +9,8 @@ td,th{border:1px solid #bbb;padding:.25em .6em;text-align:left}tr.bad td{backgro
 export function htmlPage(title: string, body: string): Answer {
   const headers = {
     'Content-Type': 'text/html; charset=utf-8',
-    'Content-Security-Policy': "default-src 'none'; style-src 'unsafe-inline'",
+    'Content-Security-Policy':
+      "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; form-action 'none'",
   }
   const page = `<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Carillon: ${title}</title><meta http-equiv="refresh" content="5">

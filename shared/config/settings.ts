@@ -135,12 +135,13 @@ export function number(initial: number, doc: string, options: Naming & Range<num
   })
 }
 
+interface Shape {
+  readonly wants?: string
+  readonly isSound?: (given: string) => boolean
+}
+
 /** Any text, or such as `isSound` takes; `''` means "not given". */
-export function text(
-  initial: string,
-  doc: string,
-  options: Naming & { wants?: string; isSound?: (given: string) => boolean } = {},
-): Setting<string> {
+export function text(initial: string, doc: string, options: Naming & Shape = {}): Setting<string> {
   return checked({
     kind: 'text',
     default: initial,
@@ -169,15 +170,22 @@ export function choice<const T extends string>(
   })
 }
 
-/** Words, separated by commas or by giving the flag again. */
-export function list(initial: readonly string[], doc: string, options: Naming = {}): Setting<readonly string[]> {
+/** Words, separated by commas or by giving the flag again; any, or such as `isSound` takes. */
+export function list(
+  initial: readonly string[],
+  doc: string,
+  { name, wants = 'words separated by commas', isSound = () => true }: Naming & Shape = {},
+): Setting<readonly string[]> {
   return checked({
     kind: 'list',
     default: Object.freeze([...initial]),
     doc,
-    wants: 'words separated by commas',
-    name: options.name,
-    parse: (given) => Object.freeze(given.split(',').flatMap((word) => word.trim() || [])),
+    wants,
+    name,
+    parse(given) {
+      const words = given.split(',').flatMap((word) => word.trim() || [])
+      return words.every(isSound) ? Object.freeze(words) : undefined
+    },
     show: (value) => value.join(','),
   })
 }

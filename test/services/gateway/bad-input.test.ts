@@ -169,7 +169,7 @@ describe('a push with', () => {
 })
 
 const post = (path: string, headers: readonly string[]) =>
-  [`POST ${path} HTTP/1.1`, 'Host: here', 'Content-Encoding: snappy', ...headers, '', ''].join('\r\n')
+  [`POST ${path} HTTP/1.1`, 'Host: localhost', 'Content-Encoding: snappy', ...headers, '', ''].join('\r\n')
 
 interface RawRow {
   readonly parts: readonly (string | Uint8Array | number)[]
@@ -200,7 +200,7 @@ const rawRows: Record<string, RawRow> = {
     text: 'received message larger than max (',
   },
   'slow headers': {
-    parts: ['POST /api/v1/push HTTP/1.1\r\nHost: here\r\n', 1500, 'X-A: 1\r\n'],
+    parts: ['POST /api/v1/push HTTP/1.1\r\nHost: localhost\r\n', 1500, 'X-A: 1\r\n'],
     status: 408,
     id: 'err-carillon-request-timeout',
   },
@@ -230,7 +230,7 @@ const rawRows: Record<string, RawRow> = {
     id: 'err-carillon-malformed-http',
   },
   'a bare line feed': {
-    parts: ['POST /api/v1/push HTTP/1.1\nHost: here\nX-A: b\n\n'],
+    parts: ['POST /api/v1/push HTTP/1.1\nHost: localhost\nX-A: b\n\n'],
     status: 400,
     id: 'err-carillon-malformed-http',
   },
@@ -250,22 +250,22 @@ const rawRows: Record<string, RawRow> = {
     id: 'err-carillon-malformed-http',
   },
   'a path with dots': {
-    parts: ['GET /api/../-/healthy HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n'],
+    parts: ['GET /api/../-/healthy HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n'],
     status: 404,
     id: 'err-carillon-not-found',
   },
   'a path with doubled slashes': {
-    parts: ['GET //-/healthy HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n'],
+    parts: ['GET //-/healthy HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n'],
     status: 404,
     id: 'err-carillon-not-found',
   },
   'a path with escaped letters': {
-    parts: ['GET /%2d/healthy HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n'],
+    parts: ['GET /%2d/healthy HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n'],
     status: 404,
     id: 'err-carillon-not-found',
   },
   'the wrong method': {
-    parts: ['GET /api/v1/push HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n'],
+    parts: ['GET /api/v1/push HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n'],
     status: 405,
     id: 'err-carillon-method',
   },
@@ -276,7 +276,7 @@ const rawRows: Record<string, RawRow> = {
     text: 'received message larger than max (9000000 vs 2097152)',
   },
   'half an escape in a label name': {
-    parts: ['GET /api/v1/label/a%2/values HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n'],
+    parts: ['GET /api/v1/label/a%2/values HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n'],
     status: 404,
     id: 'err-carillon-not-found',
   },
@@ -307,7 +307,7 @@ describe('junk', () => {
       '/api/v1/push ',
       'HTTP/1.1',
       '\r\n',
-      'Host: a\r\n',
+      'Host: localhost\r\n',
       'Content-Length: 5\r\n',
       ':',
       '\u0000',
@@ -328,7 +328,7 @@ describe('junk', () => {
     const slow = post('/api/v1/query', ['Content-Type: application/x-www-form-urlencoded', 'Content-Length: 10'])
     const answer = await rawExchange(
       system.port,
-      [slow, 'query=slow', 'GET /-/healthy HTTP/1.1\r\nHost: a\r\n\r\n', 'garbage\r\n\r\n'],
+      [slow, 'query=slow', 'GET /-/healthy HTTP/1.1\r\nHost: localhost\r\n\r\n', 'garbage\r\n\r\n'],
       1000,
     )
     expect(answer).not.toContain('400 Bad Request')
@@ -336,9 +336,9 @@ describe('junk', () => {
 })
 
 test('requests sent ahead are answered in their order, however slow the first', async () => {
-  const slow = 'GET /api/v1/query?query=slow HTTP/1.1\r\nHost: a\r\n\r\n'
-  const quick = 'GET /-/healthy HTTP/1.1\r\nHost: a\r\n\r\n'
-  const last = 'GET /api/v1/query?query=slow HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n'
+  const slow = 'GET /api/v1/query?query=slow HTTP/1.1\r\nHost: localhost\r\n\r\n'
+  const quick = 'GET /-/healthy HTTP/1.1\r\nHost: localhost\r\n\r\n'
+  const last = 'GET /api/v1/query?query=slow HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n'
   const answer = await rawExchange(system.port, [slow + quick + last])
   expect(answer.match(/HTTP\/1.1 200|Healthy|success/g)).toEqual([
     ...['HTTP/1.1 200', 'success'],
