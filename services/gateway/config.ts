@@ -45,6 +45,14 @@ export const gatewaySettings = defineSettings({
   keepAliveTimeoutMs: duration('75s', 'time an idle connection is kept', { min: '10ms' }),
   headerBytesMax: bytes('16KiB', 'largest header section of a request, then 431', { min: '1KiB', max: '1MiB' }),
   connectionsMax: integer(4096, 'open connections; more are closed at once', { min: 1 }),
+  addressConnectionsMax: integer(
+    1024,
+    'open connections of one address, and at most three quarters of all; more are closed at once',
+    { min: 1 },
+  ),
+  failedLoginsMax: integer(10, 'wrong passwords of one address: so many at once, and so many a minute; then 503', {
+    min: 1,
+  }),
   pushesInFlightMax: integer(512, 'pushes being taken in at the same time, then 503', { min: 1 }),
   pushesInFlightBytesMax: bytes('256MiB', 'bytes of all bodies being taken in, then 503', { min: '1KiB' }),
   queriesInFlightMax: integer(256, 'queries being answered at the same time, then 503', { min: 1 }),

@@ -8,7 +8,7 @@
 //       of another answer: then the connection is cut.
 import { once } from 'node:events'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
-import type { AddressInfo } from 'node:net'
+import type { AddressInfo, Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import type { Clock } from '../../shared/base/clock.ts'
 import { RefusedError, textOf } from '../../shared/base/errors.ts'
@@ -18,6 +18,7 @@ import { latencyBuckets, type Metrics } from '../../shared/telemetry/metrics.ts'
 import type { GatewayConfig } from './config.ts'
 import { type Answer, type Exchange, errorBody, type Fault, faultOf, JSON_TYPE, type Route, TEXT } from './exchange.ts'
 import { notFound } from './not-found.ts'
+import { placeOf } from './failed-logins.ts'
 import type { OriginRules } from './origin.ts'
 import type { Router } from './router.ts'
 
@@ -25,6 +26,7 @@ const DRAIN_BYTES_MAX = 1024 * 1024
 const DRAIN_MS_MAX = 1000
 const RETRY_AFTER_S_MAX = 5
 const WARNINGS_PER_SECOND_MAX = 10
+const ADDRESS_PART_MAX = 0.75
 
 export interface DoorDeps {
   readonly config: GatewayConfig
@@ -57,6 +59,7 @@ export function createDoor(deps: DoorDeps): Door {
   const warn = createWarner(log, clock)
   let isClosing = false
   const server = configured(config)
+  server.on('connection', createPlaces(config, meters.dropped))
   server.on('request', (request, response) => serve(request, response, () => {}))
   server.on('checkContinue', (request, response) => serve(request, response, () => response.writeContinue()))
   server.on('clientError', onClientError)
@@ -295,6 +298,27 @@ function configured(config: GatewayConfig): Server {
   return server
 }
 
+/** One address cannot hold all connections: those beyond its part are closed at once. */
+function createPlaces(config: GatewayConfig, dropped: { inc(): void }): (socket: Socket) => void {
+  const placeMax = Math.min(config.addressConnectionsMax, Math.ceil(config.connectionsMax * ADDRESS_PART_MAX))
+  const counts = new Map<string, number>() // bounded by connectionsMax
+  return (socket) => {
+    const place = placeOf(socket.remoteAddress ?? '')
+    const count = counts.get(place) ?? 0
+    if (count >= placeMax) {
+      dropped.inc()
+      socket.destroy()
+      return
+    }
+    counts.set(place, count + 1)
+    socket.once('close', () => {
+      const left = counts.get(place)! - 1
+      if (left === 0) counts.delete(place)
+      else counts.set(place, left)
+    })
+  }
+}
+
 function listen(server: Server, host: string | undefined, port: number): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once('error', (error: NodeJS.ErrnoException) => {
@@ -378,7 +402,10 @@ function createMeters(metrics: Metrics) {
     ['route'],
   )
   const inFlight = metrics.gauge('carillon_gateway_inflight_requests', 'HTTP requests being answered.', ['route'])
-  const dropped = metrics.counter('carillon_gateway_dropped_connections_total', 'Connections beyond --connections-max.')
+  const dropped = metrics.counter(
+    'carillon_gateway_dropped_connections_total',
+    'Connections beyond --connections-max or --address-connections-max.',
+  )
   return {
     dropped,
     count: (route: string, code: string) => requests.with({ route, code }).inc(),

@@ -13,12 +13,15 @@ import { every } from '../../shared/bus/actor.ts'
 import type { ServiceDeps } from '../../shared/membership/deps.ts'
 import type { MemberActor } from '../../shared/membership/member-actor.ts'
 import { type Authenticator, createAuthenticator } from './auth.ts'
+import { readAuthFile } from './auth-file.ts'
 import type { GatewayConfig } from './config.ts'
 import { createDoor } from './door.ts'
 import { createDurabilityGate } from './durability.ts'
+import { createFailedLogins } from './failed-logins.ts'
 import { identify } from './identity.ts'
 import { assertMayListen, parseListen } from './listen.ts'
 import { createOriginRules } from './origin.ts'
+import { createPasswords } from './passwords.ts'
 import { createReadiness } from './readiness.ts'
 import { createRouter } from './router.ts'
 import { gatewayRoutes } from './routes.ts'
@@ -32,6 +35,8 @@ export function gateway(deps: GatewayDeps): Gateway {
   const { bus, clock, random, log, metrics, config, id, membership } = deps
   const durability = createDurabilityGate({ bus, log, metrics, requirePowerSafe: config.requirePowerSafe })
   const readiness = createReadiness({ bus, membership, assertDurable: durability.assertDurable })
+  const passwords = createPasswords()
+  const failedLogins = createFailedLogins({ clock, failuresMax: config.failedLoginsMax })
   let authenticator: Authenticator | undefined
   const door = createDoor({
     config,
@@ -57,6 +62,7 @@ export function gateway(deps: GatewayDeps): Gateway {
     async stop() {
       durability.stop()
       await door.close(config.drainMs)
+      await passwords.stop()
     },
     address: door.address,
   }
@@ -64,7 +70,10 @@ export function gateway(deps: GatewayDeps): Gateway {
   async function start(): Promise<void> {
     const listen = parseListen(config.listen)
     assertMayListen(listen, config)
-    if (config.authFile !== '') authenticator = createAuthenticator(readAuthFile(config.authFile), { clock, random })
+    if (config.authFile !== '') {
+      const deps = { clock, random, passwords, failedLogins }
+      authenticator = createAuthenticator(readAuthFile(authText(config.authFile)), deps)
+    }
     await durability.check()
     await door.open(listen.host, listen.port)
   }
@@ -74,7 +83,7 @@ export function gateway(deps: GatewayDeps): Gateway {
   }
 }
 
-function readAuthFile(path: string): string {
+function authText(path: string): string {
   try {
     return readFileSync(path, 'utf8')
   } catch (cause) {

@@ -2,7 +2,8 @@
 import type { IncomingMessage } from 'node:http'
 import { RefusedError } from '../../shared/base/errors.ts'
 import { parseTenant } from '../../shared/model/tenant.ts'
-import type { Authenticator, Credential } from './auth.ts'
+import type { Authenticator } from './auth.ts'
+import type { Credential } from './auth-file.ts'
 import type { Access } from './exchange.ts'
 
 export const ANONYMOUS = 'anonymous'
@@ -35,7 +36,8 @@ export async function identify(request: IncomingMessage, access: Access, deps: I
 
 async function credentialOf(request: IncomingMessage, authenticator: Authenticator): Promise<Credential> {
   const given = request.headersDistinct['authorization'] ?? []
-  const credential = given.length === 1 ? await authenticator.verify(given[0]!) : undefined
+  const credential =
+    given.length === 1 ? await authenticator.verify(given[0]!, request.socket.remoteAddress ?? '') : undefined
   if (credential !== undefined) return credential
   throw new RefusedError('err-carillon-unauthenticated', 'unauthorized', { status: 401 })
 }

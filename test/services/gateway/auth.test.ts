@@ -4,18 +4,23 @@ import { mkdtempSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { hashSync } from 'bcryptjs'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { BCRYPT_IN_FLIGHT_MAX, createAuthenticator } from '../../../services/gateway/auth.ts'
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
+import { createAuthenticator } from '../../../services/gateway/auth.ts'
+import { readAuthFile } from '../../../services/gateway/auth-file.ts'
+import { paddingOf } from '../../../services/gateway/bcrypt-cost.ts'
+import { createFailedLogins, placeOf } from '../../../services/gateway/failed-logins.ts'
 import { isLoopback, parseListen } from '../../../services/gateway/listen.ts'
+import { createPasswords, WAITING_MAX, WAITING_OF_ADDRESS_MAX } from '../../../services/gateway/passwords.ts'
 import { systemClock } from '../../../shared/base/clock.ts'
 import { seededRandom } from '../../../shared/base/random.ts'
 import { type System, startSystem } from './system.ts'
 
 const sha256 = (text: string) => createHash('sha256').update(text).digest('hex')
+const hashes = { alice: hashSync('wonder:land', 4), bob: hashSync('builder', 4) }
 const authText = `
 users:
-  - { username: alice, password_hash: "${hashSync('wonder:land', 4)}", tenant: acme, rights: [read, write] }
-  - { username: bob, password_hash: "${hashSync('builder', 4)}", tenants: [acme, other], rights: [read] }
+  - { username: alice, password_hash: "${hashes.alice}", tenant: acme, rights: [read, write] }
+  - { username: bob, password_hash: "${hashes.bob}", tenants: [acme, other], rights: [read] }
 tokens:
   - { token_sha256: ${sha256('t-write')}, tenant: acme, rights: [write] }
   - { token_sha256: ${sha256('t-admin').toUpperCase()}, rights: [admin] }
@@ -78,24 +83,122 @@ describe('with --auth-file', () => {
   })
 })
 
-describe('the authenticator', () => {
-  const make = (text: string) => createAuthenticator(text, { clock: systemClock, random: seededRandom(1) })
+/** The authenticator of a text, with a clock that stands until it is moved. */
+function authenticatorOf(text: string, { failuresMax = 1000 } = {}) {
+  let now = 0
+  const clock = { ...systemClock, monotonic: () => now }
+  const passwords = createPasswords()
+  const failedLogins = createFailedLogins({ clock, failuresMax })
+  const deps = { clock, random: seededRandom(1), passwords, failedLogins }
+  const authenticator = createAuthenticator(readAuthFile(text), deps)
+  onTestFinished(() => passwords.stop())
+  return {
+    login: (name: string, password: string, address = '192.0.2.1') =>
+      authenticator.verify(basic(name, password).Authorization, address),
+    authenticator,
+    pass(ms: number) {
+      now += ms
+    },
+  }
+}
 
-  test('A4: guesses beyond the bound are told to wait, and the known still come in', async () => {
-    const authenticator = make(authText.replace(/\$2[aby]\$04/g, '$2b$08'))
-    const guess = (password: string) => authenticator.verify(basic('alice', password).Authorization)
-    const guesses = Array.from({ length: BCRYPT_IN_FLIGHT_MAX * 3 }, (_, index) => guess(`guess-${index}`))
-    expect((await authenticator.verify('Bearer t-write'))?.tenants).toEqual(['acme'])
-    const outcomes = await Promise.allSettled(guesses)
-    const busy = outcomes.filter((outcome) => outcome.status === 'rejected')
-    expect(busy.length).toBeGreaterThan(0)
-    for (const { reason } of busy) expect(reason).toMatchObject({ code: 'err-carillon-auth-busy' })
+describe('passwords', () => {
+  const withCost = (cost: number) => authText.replace(/\$2[aby]\$04/g, `$2b$${String(cost).padStart(2, '0')}`)
+
+  test('A4: who guesses from everywhere stops neither the loop, nor tokens, nor passwords that were right before', async () => {
+    const { login, authenticator } = authenticatorOf(authText.replace(hashes.alice, hashSync('wonder:land', 9)))
+    await login('alice', 'wonder:land')
+    let tickCount = 0
+    const ticking = setInterval(() => tickCount++, 5)
+    const guesses = Array.from({ length: 60 }, (_, index) => login('alice', `guess-${index}`, `198.51.100.${index}`))
+    let isSettled = false
+    const outcomes = Promise.allSettled(guesses).finally(() => {
+      isSettled = true
+    })
+    for (let i = 0; i < 10; i++) {
+      expect((await authenticator.verify('Bearer t-write', '203.0.113.1'))?.tenants).toEqual(['acme'])
+      expect((await login('alice', 'wonder:land', '203.0.113.1'))?.tenants).toEqual(['acme'])
+    }
+    expect(isSettled).toBe(false)
+    const told = (await outcomes).filter((outcome) => outcome.status === 'rejected').map(({ reason }) => reason.code)
+    clearInterval(ticking)
+    expect(told).toEqual(Array.from({ length: 60 - WAITING_MAX }, () => 'err-carillon-auth-busy'))
+    expect(tickCount).toBeGreaterThan(2 * WAITING_MAX) // at most one for each, if they were compared in the loop
   })
+
+  test('W1: one address fills only a part of the queue', async () => {
+    const { login } = authenticatorOf(withCost(8))
+    const guesses = Array.from({ length: 20 }, (_, index) => login('alice', `guess-${index}`))
+    const other = login('bob', 'guess', '203.0.113.1')
+    const outcomes = await Promise.allSettled(guesses)
+    expect(outcomes.filter(({ status }) => status === 'fulfilled')).toHaveLength(WAITING_OF_ADDRESS_MAX)
+    expect(await other).toBe(undefined)
+  })
+
+  test('A4: an address is wrong so many times a minute; others, and whoever is known there, are not asked', async () => {
+    const { login, pass } = authenticatorOf(authText, { failuresMax: 3 })
+    expect(await login('alice', 'wonder:land')).toBeDefined()
+    for (const password of ['a', 'b', 'c']) expect(await login('alice', password)).toBe(undefined)
+    await expect(login('alice', 'd')).rejects.toMatchObject({ code: 'err-carillon-failed-logins' })
+    expect(await login('alice', 'a')).toBe(undefined) // the same again tells nothing new
+    expect(await login('alice', 'wonder:land')).toBeDefined()
+    await expect(login('bob', 'builder')).rejects.toMatchObject({ code: 'err-carillon-failed-logins' })
+    expect(await login('bob', 'builder', '192.0.2.2')).toBeDefined()
+    pass(20_000)
+    expect(await login('bob', 'wrong')).toBe(undefined)
+    await expect(login('bob', 'wrong again')).rejects.toMatchObject({ code: 'err-carillon-failed-logins' })
+  })
+
+  test('A4: right passwords are never too many', async () => {
+    const users = Array.from({ length: 12 }, (_, index) => `user${index}`)
+    const hash = hashSync('pw', 4)
+    const rows = users.map((name) => `{ username: ${name}, password_hash: "${hash}", tenant: t, rights: [read] }`)
+    const { login } = authenticatorOf(`users: [${rows.join()}]`, { failuresMax: 3 })
+    for (const name of users) expect(await login(name, 'pw')).toBeDefined()
+  })
+
+  test('A1: a comparison is as much work for every user, and for none', async () => {
+    const units = (costs: number[]) => costs.reduce((sum, cost) => sum + 2 ** cost, 0)
+    for (const cost of [4, 9, 13]) expect(2 ** cost + units(paddingOf(cost, 13))).toBe(2 ** 13)
+    expect(units(paddingOf(undefined, 13))).toBe(2 ** 13)
+    const { login } = authenticatorOf(authText.replace(hashes.bob, hashSync('builder', 9)))
+    const least = { alice: Infinity, bob: Infinity, nobody: Infinity }
+    for (let turn = 0; turn < 8; turn++) {
+      for (const name of ['alice', 'bob', 'nobody'] as const) {
+        const before = process.cpuUsage()
+        await login(name, `guess-${turn}`)
+        least[name] = Math.min(least[name], process.cpuUsage(before).user)
+      }
+    }
+    const [low = 0, , high = 0] = Object.values(least).sort((a, b) => a - b)
+    expect(high / low).toBeLessThan(2) // the hashes themselves: 32
+  })
+})
+
+describe('an address', () => {
+  test.each([
+    ['192.0.2.1', '192.0.2.1'],
+    ['::ffff:192.0.2.1', '192.0.2.1'],
+    ['2001:db8:1:2:3:4:5:6', '2001:db8:1:2::/64'],
+    ['2001:0db8:1:2::1', '2001:db8:1:2::/64'],
+    ['2001:db8::1', '2001:db8:0:0::/64'],
+    ['fe80::1%eth0', 'fe80:0:0:0::/64'],
+    ['::1', '0:0:0:0::/64'],
+  ])('%s counts as %s', (address, place) => expect(placeOf(address)).toBe(place))
+})
+
+describe('an auth file', () => {
+  const make = readAuthFile
 
   test.each([
     ['not YAML', 'users: [', ''],
     ['nobody', 'users: []', 'nobody could come in'],
     ['a plain password', 'users: [{username: a, password_hash: secret, tenant: t, rights: [read]}]', 'bcrypt'],
+    [
+      'a hash that takes seconds',
+      `users: [{username: a, password_hash: "${hashes.alice.replace('$04', '$14')}", tenant: t, rights: [read]}]`,
+      'seconds',
+    ],
     ['a short token hash', 'tokens: [{token_sha256: abc, tenant: t, rights: [read]}]', '64 hex'],
     ['an unknown right', `tokens: [{token_sha256: ${sha256('x')}, tenant: t, rights: [fly]}]`, 'rights'],
     ['an unknown key', `tokens: [{token_sha256: ${sha256('x')}, tenant: t, rights: [read], colour: red}]`, 'colour'],

@@ -208,6 +208,15 @@ describe('a push', () => {
     await expect.poll(async () => (await push()).status).toBe(204)
   })
 
+  test('leaves connections for others, however many one address wants', async () => {
+    await start({ config: { listen: '[::]:0', allowUnauthenticated: true, connectionsMax: 8 } })
+    const held = Array.from({ length: 8 }, () => createConnection({ port: system.port, host: '127.0.0.1' }))
+    await expect.poll(() => held.filter(({ destroyed }) => destroyed).length).toBe(2)
+    const other = await fetch(`http://[::1]:${system.port}/-/healthy`)
+    expect(other.status).toBe(200)
+    for (const socket of held) socket.destroy()
+  })
+
   test('on a connection beyond --connections-max is cut at once', async () => {
     await start({ config: { connectionsMax: 1 } })
     const first = rawExchange(system.port, [], 300)
