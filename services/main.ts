@@ -11,6 +11,7 @@ import type { ServiceActor } from './launcher/actor-process.ts'
 import {
   compactSettings,
   flushSettings,
+  foundSettings,
   launcherSettings,
   limitsSettings,
   oneServer,
@@ -147,7 +148,7 @@ async function startAll(command: 'start' | 'cluster', argv: readonly string[]): 
     argv,
     [],
   )
-  const commonFlags = toFlags(commonSettings, { ...common, nats: '', natsSystemFile: '', id: '' })
+  const commonFlags = toFlags(commonSettings, { ...common, nats: '', natsUserFile: '', natsSystemFile: '', id: '' })
   const flagsOf = (name: RoleName): string[] => {
     const index = names.indexOf(name)
     return [...new Set([...commonFlags, ...toFlags(tables[index] ?? {}, services[index] ?? {})])]
@@ -187,8 +188,6 @@ async function setUp(argv: readonly string[]): Promise<number> {
   for (const signal of ['SIGINT', 'SIGTERM'] as const)
     process.on(signal, () => stopping.abort(new SetupError(1, 'told to stop')))
   const facts = await setUpLogs({
-    nats: common.nats,
-    systemUserFile: common.natsSystemFile,
     common,
     logs,
     log: createLog({ role: 'setup', id: 'setup', level: common.logLevel }),
@@ -200,14 +199,14 @@ async function setUp(argv: readonly string[]): Promise<number> {
 }
 
 async function showRing(argv: readonly string[]): Promise<number> {
-  const [common, { output }] = read([commonSettings, ringSettings], argv, await otherTables())
+  const [common, { output }] = await readAsked(ringSettings, argv)
   const { askRing, ringText } = await import('./launcher/ring-commands.ts')
   const reply = await askRing(common)
   return print(output === 'json' ? `${JSON.stringify(reply)}\n` : ringText(reply))
 }
 
 async function compact(argv: readonly string[]): Promise<number> {
-  const [common, config] = read([commonSettings, compactSettings], argv, await otherTables())
+  const [common, config] = await readAsked(compactSettings, argv)
   if (config.status === config.now)
     throw new SetupError(2, 'compact wants --status or --now, such as: carillon compact --status --nats URL')
   const { compactNowText, compactionText } = await import('./launcher/compact-command.ts')
@@ -215,7 +214,7 @@ async function compact(argv: readonly string[]): Promise<number> {
 }
 
 async function scrub(argv: readonly string[]): Promise<number> {
-  const [common, config] = read([commonSettings, scrubSettings], argv, await otherTables())
+  const [common, config] = await readAsked(scrubSettings, argv)
   if (config.status === config.now)
     throw new SetupError(2, 'scrub wants --status or --now, such as: carillon scrub --status --nats URL')
   const { scrubNowText, scrubStatusText } = await import('./launcher/scrub-command.ts')
@@ -263,8 +262,8 @@ function parted(table: SettingsTable, argv: readonly string[]): { flags: string[
 async function limits([verb, ...rest]: readonly string[]): Promise<number> {
   if (verb !== 'get' && verb !== 'set' && verb !== 'history')
     throw new SetupError(2, 'limits wants get, set or history, such as: carillon limits get --tenant acme --nats URL')
-  const { flags, operands: changes } = parted({ ...commonSettings, ...limitsSettings }, rest)
-  const [common, config] = read([commonSettings, limitsSettings], flags, await otherTables())
+  const { flags, operands: changes } = parted({ ...commonSettings, ...foundSettings, ...limitsSettings }, rest)
+  const [common, config] = await readAsked(limitsSettings, flags)
   const { limitsText } = await import('./launcher/limits-command.ts')
   return print(await limitsText(verb, changes, common, config))
 }
@@ -273,14 +272,14 @@ async function changePartitions([verb, count, ...argv]: readonly string[]): Prom
   const more = Number(count)
   if (verb !== 'add' || !Number.isInteger(more) || more < 1)
     throw new SetupError(2, `partitions wants "add" and how many more, such as: carillon partitions add 2 --nats URL`)
-  const [common, { waitMs }] = read([commonSettings, partitionsSettings], argv, await otherTables())
+  const [common, { waitMs }] = await readAsked(partitionsSettings, argv)
   const { addOnline } = await import('./launcher/ring-commands.ts')
   const record = await addOnline(common, { more, waitMs })
   return print(`${record.count} partitions take series\n`)
 }
 
 async function flushBlocks(kind: 'mark' | 'flush', argv: readonly string[]): Promise<number> {
-  const [common, { waitMs }] = read([commonSettings, flushSettings], argv, await otherTables())
+  const [common, { waitMs }] = await readAsked(flushSettings, argv)
   const { askFlush, flushText } = await import('./launcher/ring-commands.ts')
   const outcome = await askFlush(common, { kind, waitMs })
   print(flushText(outcome))
@@ -321,7 +320,19 @@ function read<const T extends readonly SettingsTable[]>(
   return configs
 }
 
+/** Settings of a command that asks a running system: the one on --nats, else what runs on --data. */
+async function readAsked<T extends SettingsTable>(
+  own: T,
+  argv: readonly string[],
+): Promise<readonly [CommonConfig, ConfigOf<T>]> {
+  const [common, { dataDir }, config] = read([commonSettings, foundSettings, own] as const, argv, await otherTables())
+  if (common.nats !== '') return [common, config]
+  const { runningServers } = await import('./launcher/nats-server.ts')
+  return [{ ...common, ...runningServers(dataDir) }, config]
+}
+
 const everyActor: SettingsSection = { title: 'every actor', table: commonSettings }
+const foundSystem: SettingsSection = { title: 'the system that is asked', table: foundSettings }
 
 async function startHelp(command: 'start' | 'cluster'): Promise<string> {
   const isCluster = command === 'cluster'
@@ -354,9 +365,9 @@ function setupHelp(): string {
 
 function ringHelp(): string {
   return helpText({
-    usage: 'carillon ring --nats URL [flags]',
+    usage: 'carillon ring [flags]',
     intro: 'Shows the members of a running system, and the owners of each partition.',
-    sections: [{ title: 'ring', table: ringSettings }, everyActor],
+    sections: [{ title: 'ring', table: ringSettings }, foundSystem, everyActor],
     after: exitCodes,
   })
 }
@@ -385,7 +396,7 @@ function compactHelp(): string {
   return helpText({
     usage: 'carillon compact --status|--now --nats URL [flags]',
     intro: 'Shows what the compactors of a running system do and did, or has them merge blocks now.',
-    sections: [{ title: 'compact', table: compactSettings }, everyActor],
+    sections: [{ title: 'compact', table: compactSettings }, foundSystem, everyActor],
     after: exitCodes,
   })
 }
@@ -394,7 +405,7 @@ function limitsHelp(): string {
   return helpText({
     usage: 'carillon limits {get|set|history} [NAME=VALUE …] --nats URL [flags]',
     intro: 'Shows and changes what one tenant may do, in a running system. NAME= without a value takes a limit away.',
-    sections: [{ title: 'limits', table: limitsSettings }, everyActor],
+    sections: [{ title: 'limits', table: limitsSettings }, foundSystem, everyActor],
     after: exitCodes,
   })
 }
@@ -404,7 +415,7 @@ function scrubHelp(): string {
     usage: 'carillon scrub --status|--now --nats URL [flags]',
     intro:
       'Reads everything that is stored and repairs what it can, or shows what was found. Exit code 1: something is damaged.',
-    sections: [{ title: 'scrub', table: scrubSettings }, everyActor],
+    sections: [{ title: 'scrub', table: scrubSettings }, foundSystem, everyActor],
     after: exitCodes,
   })
 }
@@ -414,7 +425,7 @@ function flushHelp(kind: 'mark' | 'flush'): string {
   return helpText({
     usage: `carillon ${kind} --nats URL [flags]`,
     intro: `${what} in every partition, as soon as the ingesters' segment-min allows.`,
-    sections: [{ title: kind, table: flushSettings }, everyActor],
+    sections: [{ title: kind, table: flushSettings }, foundSystem, everyActor],
     after: exitCodes,
   })
 }
@@ -424,7 +435,7 @@ function partitionsHelp(): string {
     usage: 'carillon partitions add N --nats URL [flags]',
     intro:
       'Adds N partition logs to a running system, as large as the first one and with as many copies. They are read at once, and take series when all members know them.',
-    sections: [{ title: 'partitions', table: partitionsSettings }, everyActor],
+    sections: [{ title: 'partitions', table: partitionsSettings }, foundSystem, everyActor],
     after: exitCodes,
   })
 }

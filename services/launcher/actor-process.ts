@@ -60,14 +60,13 @@ export async function runActorProcess({ role, common, make }: ActorProcessOption
   metrics.collectProcess()
   try {
     const bus = await connect({
-      nats: common.nats,
-      systemUserFile: common.natsSystemFile,
+      reach: common,
       prefix: common.prefix,
       name: id,
       log,
       signal: stopping.signal,
     })
-    const objects = await openObjects({ common, nats: common.nats, name: id, log, signal: stopping.signal })
+    const objects = await openObjects({ common, name: id, log, signal: stopping.signal })
     const identity = await claimId({
       ...{ bus, clock: systemClock, random: systemRandom, log },
       self: { id, role, incarnation },

@@ -35,6 +35,11 @@ export const threeServers = {
   logs: withDefaults(logSettings, { logReplicas: 3 }),
 }
 
+/** Where commands find the system that they ask. */
+export const foundSettings = defineSettings({
+  dataDir: text('./data', 'without --nats: the data folder of the running start that is asked', { name: 'data' }),
+})
+
 export const ringSettings = defineSettings({
   output: choice(['text', 'json'], 'text', 'what `ring` prints: tables for people, or one JSON line'),
 })

@@ -2,20 +2,24 @@
 //
 //   nats/server.conf    generated: includes nats.conf; port, log file, and a system account user
 //   nats/system-user    "user:password" of that user, readable by the owner only
+//   nats/user           the same of everybody else: actors, and commands that ask a running system
 //   nats/running.json   which process runs on this folder, and its port
 //   nats/nats-store/    JetStream's files      nats/server.log   what the server says
 //
-// A cluster has one such folder per server: nats/a, nats/b, nats/c; the system account's user is the same in all of them.
+// A cluster has one such folder per server: nats/a, nats/b, nats/c; the users are the same in all of them.
 //
 // Invariants
 //   N1  Never two servers on one store: a server left by a killed launcher is stopped before another starts.
 //   N2  The ports stay the same over restarts where they can, so that clients and the other servers find the server again.
 //   N3  The logs of one server are never taken for those of a cluster, nor the other way round.
+//   N4  Whoever cannot read the owner's files reaches nothing: clients and other servers want the password.
 import fs from 'node:fs'
 import net from 'node:net'
 import path from 'node:path'
 import { z } from 'zod'
+import { textOf } from '../../shared/base/errors.ts'
 import { hex, type Random } from '../../shared/base/random.ts'
+import type { NatsReach } from './connect.ts'
 import { readRecord, replaceFile } from './data-folder.ts'
 import { endProcess, identityOf, isRunning } from './process-identity.ts'
 import { SetupError } from './setup-error.ts'
@@ -40,6 +44,7 @@ export interface NatsFolder {
   readonly url: string
   /** Arguments that start the server on this folder, run in `folder`. */
   readonly args: readonly string[]
+  readonly userFile: string
   readonly systemUserFile: string
   /** Remembers the process that now runs here (N1). */
   setRunning(pid: number): void
@@ -66,21 +71,22 @@ export async function prepareNatsFolders(
   const parent = path.join(dataFolder, 'nats')
   checkKind(parent, zones)
   fs.mkdirSync(parent, { recursive: true })
-  const systemUserFile = path.join(parent, 'system-user')
-  if (!fs.existsSync(systemUserFile)) replaceFile(systemUserFile, `carillon-launcher:${hex(random.bytes(24))}\n`, 0o600)
+  const systemUserFile = userFileIn(parent, 'system-user', 'carillon-launcher', random)
+  const userFile = userFileIn(parent, 'user', 'carillon', random)
   const places: Place[] = []
   for (const zone of zones) places.push(await preparePlace(parent, zone, places, say))
   return places.map((place) => {
     const { id, folder, port, routePort } = place
     const config = path.join(folder, 'server.conf')
     const logFile = path.join(folder, 'server.log')
-    replaceFile(config, configText(place, places, { logFile, systemUserFile }), 0o600)
+    replaceFile(config, configText(place, places, { logFile, userFile, systemUserFile }), 0o600)
     return {
       id,
       folder,
       port,
       url: `nats://127.0.0.1:${port}`,
       args: ['-c', config],
+      userFile,
       systemUserFile,
       setRunning(pid) {
         replaceFile(path.join(folder, 'running.json'), JSON.stringify({ ...identityOf(pid), port, routePort }))
@@ -89,6 +95,13 @@ export async function prepareNatsFolders(
         fs.existsSync(logFile) ? fs.readFileSync(logFile, 'utf8').trimEnd().split('\n').slice(-8).join('\n') : '',
     }
   })
+}
+
+/** Made once, kept over restarts (N4). */
+function userFileIn(parent: string, name: string, user: string, random: Random): string {
+  const file = path.join(parent, name)
+  if (!fs.existsSync(file)) replaceFile(file, `${user}:${hex(random.bytes(24))}\n`, 0o600)
+  return file
 }
 
 /** N3 */
@@ -138,9 +151,10 @@ async function pickPort(before: number | undefined, taken: ReadonlySet<number>):
 function configText(
   place: Place,
   all: readonly Place[],
-  files: { readonly logFile: string; readonly systemUserFile: string },
+  files: { readonly logFile: string; readonly userFile: string; readonly systemUserFile: string },
 ): string {
-  const { user, password } = readSystemUser(files.systemUserFile)
+  const system = readUserFile(files.systemUserFile)
+  const own = readUserFile(files.userFile)
   const included = path.relative(place.folder, confFile).replaceAll('\\', '/')
   return `# Written at each start. To change the server, edit nats.conf of the project.
 include ${JSON.stringify(included)}
@@ -148,25 +162,56 @@ listen: "127.0.0.1:${place.port}"
 log_file: ${JSON.stringify(files.logFile)}
 logfile_size_limit: 10MB
 logfile_max_num: 3
+authorization { users: [ { user: ${own.user}, password: "${own.password}" } ] }
 # Only for asking the server how it keeps data; everybody else works in the default account.
-accounts { $SYS { users: [ { user: ${user}, password: "${password}" } ] } }
-${place.zone === noZone ? '' : clusterText(place, all)}`
+accounts { $SYS { users: [ { user: ${system.user}, password: "${system.password}" } ] } }
+${place.zone === noZone ? '' : clusterText(place, all, own)}`
 }
 
 /** Clients are told all addresses from the start; one that came by another way, a proxy or a tunnel, is left on it. */
-function clusterText({ id, zone, routePort }: Place, all: readonly Place[]): string {
-  const routes = all.map((other) => `"nats://127.0.0.1:${other.routePort}"`).join(', ')
+function clusterText({ id, zone, routePort }: Place, all: readonly Place[], { user, password }: NatsUser): string {
+  const routes = all.map((other) => `"nats://${user}:${password}@127.0.0.1:${other.routePort}"`).join(', ')
   return `server_name: "${id}"
 server_tags: ["zone:${zone}"]
-cluster { name: carillon, listen: "127.0.0.1:${routePort}", no_advertise: true, routes: [${routes}] }
+cluster {
+  name: carillon, listen: "127.0.0.1:${routePort}", no_advertise: true, routes: [${routes}]
+  authorization { user: ${user}, password: "${password}" }
+}
 `
 }
 
+export interface NatsUser {
+  readonly user: string
+  readonly password: string
+}
+
 /** Reads a `user:password` file. */
-export function readSystemUser(file: string): { user: string; password: string } {
-  const [user, password] = fs.readFileSync(file, 'utf8').trim().split(':')
-  if (!user || !password) throw new SetupError(2, `${file} does not hold user:password`)
+export function readUserFile(file: string): NatsUser {
+  let text: string
+  try {
+    text = fs.readFileSync(file, 'utf8').trim()
+  } catch (cause) {
+    throw new SetupError(2, `cannot read the NATS user: ${textOf(cause)}`, { cause })
+  }
+  const colon = text.indexOf(':')
+  const [user, password] = [text.slice(0, colon), text.slice(colon + 1)]
+  if (colon < 1 || password === '') throw new SetupError(2, `${file} does not hold user:password`)
   return { user, password }
+}
+
+/** The nats-servers that run on a data folder now, and the files of their users; undefined where none does. */
+export function runningServers(dataFolder: string): NatsReach | undefined {
+  const parent = path.join(dataFolder, 'nats')
+  const ports = [noZone, ...clusterZones].flatMap((zone) => {
+    const record = readRecord(path.join(parent, zone, 'running.json'), runningFile)
+    return record !== undefined && isRunning(record) ? [record.port] : []
+  })
+  if (ports.length === 0) return undefined
+  return {
+    nats: ports.map((port) => `nats://127.0.0.1:${port}`).join(),
+    natsUserFile: path.join(parent, 'user'),
+    natsSystemFile: path.join(parent, 'system-user'),
+  }
 }
 
 /** Resolves when the server greets on its port, false when `isAlive` says that it never will. */

@@ -6,7 +6,7 @@ import { directoryObjects } from '../../shared/objects/directory-objects.ts'
 import { natsObjects } from '../../shared/objects/nats-objects.ts'
 import type { ObjectStore } from '../../shared/objects/port.ts'
 import type { Log } from '../../shared/telemetry/log.ts'
-import { serversOf } from './connect.ts'
+import { addressOf } from './connect.ts'
 import { SetupError } from './setup-error.ts'
 
 /** The bus is connected by then: a server that left since comes back, or another one takes its place. */
@@ -14,15 +14,13 @@ const CONNECT_MS_MAX = 60_000
 
 export interface OpenObjectsOptions {
   readonly common: CommonConfig
-  /** Addresses, separated by commas. */
-  readonly nats: string
   readonly name: string
   readonly log: Log
   readonly signal: AbortSignal
 }
 
 /** On a connection of its own, so that blocks under way do not stand before other requests. */
-export async function openObjects({ common, nats, name, log, signal }: OpenObjectsOptions): Promise<ObjectStore> {
+export async function openObjects({ common, name, log, signal }: OpenObjectsOptions): Promise<ObjectStore> {
   if (common.objects === 'directory') {
     if (common.objectsDir === '')
       throw new SetupError(2, '--objects=directory wants --objects-dir, the folder of the blocks')
@@ -30,7 +28,7 @@ export async function openObjects({ common, nats, name, log, signal }: OpenObjec
   }
   const onEvent = (text: string, level: 'debug' | 'info' | 'warn' | 'error') => log[level]({}, text)
   const options = {
-    servers: serversOf(nats),
+    ...addressOf(common),
     prefix: common.prefix,
     name: `${name} objects`,
     clock: systemClock,

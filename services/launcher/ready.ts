@@ -15,6 +15,8 @@ export interface ReadyFacts {
   /** URL of the first gateway, '' when there is none. */
   readonly base: string
   readonly nats: string
+  /** Holds `user:password` for it; '' where none is needed. */
+  readonly natsUserFile: string
   readonly durability: Durability
   readonly durabilityReason: string
   readonly data: string
@@ -27,7 +29,7 @@ export function readyLine({ base, isWhole: _, ...facts }: ReadyFacts): string {
 }
 
 export function readyText(facts: ReadyFacts): string {
-  const { base, nats, data, durability, durabilityReason, isWhole } = facts
+  const { base, nats, natsUserFile, data, durability, durabilityReason, isWhole } = facts
   const kept = {
     'power-loss-safe': 'an acknowledged sample survives a power cut',
     'process-crash-safe': 'an acknowledged sample survives killed processes, not a power cut',
@@ -41,7 +43,7 @@ export function readyText(facts: ReadyFacts): string {
   return `${[
     isWhole ? 'carillon is ready' : 'carillon runs; roles that run elsewhere are waited for (/-/ready)',
     ...doors,
-    `  NATS         ${nats}`,
+    `  NATS         ${nats}${natsUserFile === '' ? '' : `  (user and password: ${natsUserFile})`}`,
     `  data         ${data}`,
     `  durability   ${durability}: ${kept[durability]} (${durabilityReason})`,
   ].join('\n')}\n`

@@ -97,14 +97,13 @@ export function addOnline(common: CommonConfig, options: { more: number; waitMs:
 /** Runs `work` on a connection of its own. Throws SetupError when there is no way. */
 export async function withBus<T>(common: CommonConfig, command: string, work: (bus: Bus) => Promise<T>): Promise<T> {
   if (common.nats === '')
-    throw new SetupError(2, `${command} wants --nats URL (CARILLON_NATS): the nats-server of the system`)
+    throw new SetupError(2, `${command} wants --nats URL (CARILLON_NATS), or --data with the folder of a running start`)
   const log = createLog({ role: command, id: command, level: common.logLevel })
   const late = new SetupError(1, `no connection to ${common.nats} within ${CONNECT_MS_MAX} ms`)
   const giveUp = new AbortController()
   const timer = systemClock.after(CONNECT_MS_MAX, () => giveUp.abort(late))
   try {
-    const { nats, natsSystemFile: systemUserFile, prefix } = common
-    const bus = await connect({ nats, systemUserFile, prefix, name: command, log, signal: giveUp.signal })
+    const bus = await connect({ reach: common, prefix: common.prefix, name: command, log, signal: giveUp.signal })
     timer.cancel()
     try {
       return await work(bus)

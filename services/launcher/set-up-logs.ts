@@ -10,7 +10,7 @@ import type { PartitionsRecord } from '../../shared/contracts/member.ts'
 import { bootstrap } from '../../shared/membership/bootstrap.ts'
 import { natsObjects } from '../../shared/objects/nats-objects.ts'
 import type { Log } from '../../shared/telemetry/log.ts'
-import { connect, serversOf } from './connect.ts'
+import { addressOf, connect } from './connect.ts'
 import { SetupError } from './setup-error.ts'
 
 /** How long a cluster may take until its servers have found each other, chosen a leader and made a place for every copy. */
@@ -18,8 +18,6 @@ const LEADER_MS_MAX = 60_000
 const OBJECTS_MS = 10_000
 
 export interface SetUpOptions {
-  readonly nats: string
-  readonly systemUserFile: string
   readonly common: CommonConfig
   readonly logs: LogSettings
   readonly log: Log
@@ -27,8 +25,8 @@ export interface SetUpOptions {
 }
 
 export async function setUpLogs(options: SetUpOptions): Promise<ServerFacts & { readonly partitions: number }> {
-  const { nats, systemUserFile, common, log, signal } = options
-  const bus = await connect({ nats, systemUserFile, prefix: common.prefix, name: 'setup', log, signal })
+  const { common, log, signal } = options
+  const bus = await connect({ reach: common, prefix: common.prefix, name: 'setup', log, signal })
   try {
     const { count } = await whileElecting(() => madeLogs(bus, options), options)
     if (common.objects === 'jetstream') await whileElecting(() => madeBucket(options), options)
@@ -61,9 +59,13 @@ async function madeLogs(bus: Bus, { common, logs }: SetUpOptions): Promise<Parti
 }
 
 /** The first bucket of blocks. */
-async function madeBucket({ nats, common, logs }: SetUpOptions): Promise<void> {
-  const servers = serversOf(nats)
-  const objects = await natsObjects({ servers, prefix: common.prefix, name: 'setup objects', clock: systemClock })
+async function madeBucket({ common, logs }: SetUpOptions): Promise<void> {
+  const objects = await natsObjects({
+    ...addressOf(common),
+    prefix: common.prefix,
+    name: 'setup objects',
+    clock: systemClock,
+  })
   try {
     const limits = { replicas: logs.logReplicas, bytesMax: logs.objectsBytesMax }
     await objects.setUp(limits, { timeoutMs: OBJECTS_MS })

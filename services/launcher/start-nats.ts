@@ -2,6 +2,7 @@
 import { systemClock } from '../../shared/base/clock.ts'
 import { systemRandom } from '../../shared/base/random.ts'
 import type { Log } from '../../shared/telemetry/log.ts'
+import type { NatsReach } from './connect.ts'
 import type { Guard } from './guard.ts'
 import { findNatsServer } from './nats-binary.ts'
 import { type NatsFolder, natsAnswers, prepareNatsFolders } from './nats-server.ts'
@@ -24,9 +25,7 @@ export interface StartNatsOptions {
 }
 
 export interface NatsServers {
-  /** Addresses, separated by commas. */
-  readonly url: string
-  readonly systemUserFile: string
+  readonly reach: NatsReach
   readonly servers: readonly Supervisor[]
 }
 
@@ -46,8 +45,11 @@ export async function startNatsServers(options: StartNatsOptions): Promise<NatsS
     throw new SetupError(1, `${binary.path} does not start on ${folder.folder}. Its last words:\n${folder.lastWords()}`)
   }
   return {
-    url: folders.map(({ url }) => url).join(),
-    systemUserFile: folders[0]?.systemUserFile ?? '',
+    reach: {
+      nats: folders.map(({ url }) => url).join(),
+      natsUserFile: folders[0]?.userFile ?? '',
+      natsSystemFile: folders[0]?.systemUserFile ?? '',
+    },
     servers: started.map(({ server }) => server),
   }
 }

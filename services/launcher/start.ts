@@ -75,9 +75,7 @@ export async function start(options: StartOptions): Promise<number> {
     if (folder.wasKilled) say(`the last run on ${folder.path} was not stopped cleanly; going on from what it left`)
     nats = await startNats(options, folder, { log, guard, stopping })
     const facts = await setUpLogs({
-      nats: nats.url,
-      systemUserFile: nats.systemUserFile,
-      common: options.common,
+      common: { ...options.common, ...nats.reach },
       logs: options.logs,
       log,
       signal: stopping.signal,
@@ -132,7 +130,7 @@ async function startNats(
   folder: DataFolder,
   { log, guard, stopping: { signal } }: { log: Log; guard: Guard; stopping: Stopping },
 ): Promise<NatsServers> {
-  if (common.nats !== '') return { url: common.nats, systemUserFile: common.natsSystemFile, servers: [] }
+  if (common.nats !== '') return { reach: common, servers: [] }
   const { natsServer: binary } = launcher
   return startNatsServers({ dataFolder: folder.path, zones, binary, failedStartsMax, log, guard, say, signal })
 }
@@ -212,11 +210,13 @@ function startActor({ options, nats, children, log, guard, stopping, role, index
   }
 
   function flags(): string[] {
-    const own = [...options.flagsOf(role), `--nats=${nats.url}`, `--id=${id}`]
+    const own = [...options.flagsOf(role), `--nats=${nats.reach.nats}`, `--id=${id}`]
     const { objects, objectsDir } = options.common
     if (objects === 'directory' && objectsDir === '')
       own.push(`--objects-dir=${path.join(options.dataPath, 'objects')}`)
-    if (nats.systemUserFile !== '') own.push(`--nats-system-file=${nats.systemUserFile}`)
+    const { natsUserFile, natsSystemFile } = nats.reach
+    if (natsUserFile !== '') own.push(`--nats-user-file=${natsUserFile}`)
+    if (natsSystemFile !== '') own.push(`--nats-system-file=${natsSystemFile}`)
     if (role === 'gateway') own.push(`--listen=${listenOf(options.listen, index)}`)
     const zone = options.zones[index % options.zones.length] ?? noZone
     if (zone !== noZone) own.push(`--zone=${zone}`)
@@ -261,7 +261,8 @@ function announce(
   folder.setAddress(base)
   const ready: ReadyFacts = {
     base,
-    nats: nats.url,
+    nats: nats.reach.nats,
+    natsUserFile: nats.reach.natsUserFile,
     durability: facts.durability,
     durabilityReason: facts.durabilityReason,
     data: folder.path,

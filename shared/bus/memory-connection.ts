@@ -7,7 +7,7 @@ import { MemoryBucket } from './memory-bucket.ts'
 import type { Hub, Subscription } from './memory-bus.ts'
 import { type DelayRange, drawDelay, Link, PausableClock } from './memory-link.ts'
 import { memoryBucketClient, memoryLogStore } from './memory-stores.ts'
-import { type InboxStatus, Mux } from './mux.ts'
+import { type InboxStatus, inboxStart, Mux } from './mux.ts'
 import type { Bus, BusHeaders, BusMessage, BusSubscription, KvBucket } from './port.ts'
 
 /** The client: one process's view of the hub. */
@@ -58,7 +58,7 @@ export class Connection implements Bus {
     assert(payload.length <= this.payloadBytesMax, `message of ${payload.length} bytes on ${subject}`)
     const message = {
       subject,
-      replyTo: options.replyTo,
+      replyTo: options.replyTo?.startsWith(inboxStart) ? options.replyTo : undefined,
       headers: { ...options.headers },
       payload: new Uint8Array(payload),
     }

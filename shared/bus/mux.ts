@@ -7,6 +7,9 @@ import type { Subscription } from '../base/listeners.ts'
 import { afterSilence } from '../base/silence.ts'
 import { type BusMessage, signHeader } from './port.ts'
 
+/** Where answers go: nothing else below the prefix is ever answered to. */
+export const inboxStart = 'inbox.'
+
 /** What the server itself says in place of a message: 503 when nobody listens. 0 on an ordinary message. */
 export type InboxStatus = number
 
@@ -30,7 +33,7 @@ export class Mux {
   #count = 0
 
   constructor(id: string, clock: Clock) {
-    this.#base = `inbox.${id}.`
+    this.#base = `${inboxStart}${id}.`
     this.filter = `${this.#base}*`
     this.#clock = clock
   }

@@ -3,7 +3,7 @@ import type { Msg, MsgHdrs, NatsConnection } from '@nats-io/transport-node'
 import type { Clock } from '../base/clock.ts'
 import { type CarillonError, ConflictError, RefusedError, UnavailableError } from '../base/errors.ts'
 import type { Subscription } from '../base/listeners.ts'
-import type { Mux } from './mux.ts'
+import { inboxStart, type Mux } from './mux.ts'
 import type { BusHeaders, BusMessage } from './port.ts'
 
 /** What the parts of the NATS bus share: the connection, and the names under which the server knows things. */
@@ -143,7 +143,10 @@ export class NatsMessage implements BusMessage {
   get replyTo(): string | undefined {
     const { reply, subject } = this.#msg
     if (!reply) return undefined
-    if (reply.startsWith(subject.slice(0, this.#prefixLength))) return reply.slice(this.#prefixLength)
+    if (reply.startsWith(subject.slice(0, this.#prefixLength))) {
+      const own = reply.slice(this.#prefixLength)
+      return own.startsWith(inboxStart) ? own : undefined // elsewhere we would write with our rights what the asker could not
+    }
     return reply.startsWith('$') ? undefined : `${foreignMark}${reply}` // `$`: the server's own, never to be spoken to for others
   }
 

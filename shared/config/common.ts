@@ -18,6 +18,7 @@ export const commonSettings = defineSettings({
     'address of the nats-server, nats://host:4222, several separated by commas; `start` runs its own when there is none',
     { wants: 'addresses such as nats://host:4222, separated by commas', isSound: areAddresses },
   ),
+  natsUserFile: text('', 'file with "user:password" for those nats-servers; `start` makes one for its own'),
   natsSystemFile: text(
     '',
     'file with "user:password" of a system account user, to ask the server whether it syncs every write',

@@ -25,6 +25,7 @@ import { mergeRuns } from '../../shared/tsdb/merge.ts'
 import { type LogModel, readLog } from '../sim/log-model.ts'
 import { until } from '../waiting.ts'
 import { type HeldSeries, type Ledger, labelsOf } from './ledger.ts'
+import { type NatsPlace, reachOf } from './nats-place.ts'
 
 const RANGE = '3h'
 const ALL_TIME = { startMs: 0, endMs: 9e15 }
@@ -63,9 +64,9 @@ export async function partitionsOf(url: string): Promise<PartitionsPage> {
   return (await getJson<{ data: PartitionsPage }>(`${url}/api/v1/status/partitions`)).data
 }
 
-export async function withBus<T>(nats: string, use: (bus: Bus) => Promise<T>): Promise<T> {
+export async function withBus<T>(place: NatsPlace, use: (bus: Bus) => Promise<T>): Promise<T> {
   const bus = await connectNats({
-    servers: nats.split(','),
+    ...reachOf(place),
     prefix: 'cln',
     name: 'test',
     clock: systemClock,
@@ -80,7 +81,7 @@ export async function withBus<T>(nats: string, use: (bus: Bus) => Promise<T>): P
 
 export interface Checkable {
   readonly url: string
-  readonly nats: string
+  readonly nats: NatsPlace
   /** Where objects are, when they are in a folder. */
   readonly objectsDir?: string
 }
@@ -231,7 +232,7 @@ function keyOf(metric: Record<string, string>): string {
 
 /** Each owner of a partition is asked for all that is not in blocks; with the blocks, together, one of each partition, they hold everything. */
 export async function faultsOfOwners(
-  { bus, nats, objectsDir }: { bus: Bus; nats: string; objectsDir?: string },
+  { bus, nats, objectsDir }: { bus: Bus; nats: NatsPlace; objectsDir?: string },
   page: PartitionsPage,
   ledger: Ledger,
 ): Promise<string[]> {
@@ -251,12 +252,12 @@ export async function faultsOfOwners(
 }
 
 export async function withStored<T>(
-  { bus, nats, objectsDir }: { bus: Bus; nats: string; objectsDir?: string },
+  { bus, nats, objectsDir }: { bus: Bus; nats: NatsPlace; objectsDir?: string },
   use: (blocks: Blocks) => Promise<T>,
 ): Promise<T> {
   const objects =
     objectsDir === undefined
-      ? await natsObjects({ servers: nats.split(','), prefix: 'cln', name: 'test', clock: systemClock })
+      ? await natsObjects({ ...reachOf(nats), prefix: 'cln', name: 'test', clock: systemClock })
       : await directoryObjects(objectsDir, { clock: systemClock })
   const blocks = await openBlocks({ bus, objects, clock: systemClock, random: systemRandom, log: silentLog })
   try {

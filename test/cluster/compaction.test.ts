@@ -4,6 +4,7 @@ import { expect, test } from 'vitest'
 import { eventually } from '../waiting.ts'
 import { pushUntilTaken, sample, valuesOf } from './client.ts'
 import { afterwards, cleanUpAfterEach, isSkipped } from './fault-ground.ts'
+import { natsFlags } from './nats-place.ts'
 import { findNatsServer } from './nats-server.ts'
 import { killOne } from './processes.ts'
 import { startSystem } from './system.ts'
@@ -78,7 +79,7 @@ test.skipIf(isSkipped)(
     expect(status.compactors.flatMap(({ aside }) => aside)).toEqual([])
     const shown = spawnSync(
       process.execPath,
-      ['services/carillon.mjs', 'compact', '--status', '--nats', system.ready.nats, '--output=json'],
+      ['services/carillon.mjs', 'compact', '--status', ...natsFlags(system.ready), '--output=json'],
       { cwd: ROOT, encoding: 'utf8' },
     )
     const history = (JSON.parse(shown.stdout) as Status).compactors.flatMap((each) => each.history)

@@ -49,7 +49,7 @@ describe.skipIf(isSkipped)('cut off from NATS', () => {
     const link = await startLink(system.ready.nats)
     links.push(link)
     const args = [...beats, ...(role === 'gateway' ? ['--listen=127.0.0.1:0'] : [])]
-    actors.push(startActor(role, { nats: link.url, id: `${role}-far`, args }))
+    actors.push(startActor(role, { nats: { ...system.ready, nats: link.url }, id: `${role}-far`, args }))
     await until(`${role}-far is there`, async () => (await memberOf(`${role}-far`))?.state === 'ACTIVE')
     return link
   }
@@ -108,7 +108,7 @@ describe.skipIf(isSkipped)('cut off from NATS', () => {
 
     await load.stop()
     await readers.end()
-    const { partitions } = await checkAll({ url: system.url, nats: system.ready.nats }, load.ledger)
+    const { partitions } = await checkAll({ url: system.url, nats: system.ready }, load.ledger)
     for (const { digestsAgree } of partitions.partitions) expect(digestsAgree).toBe(true)
   })
 })

@@ -4,6 +4,7 @@ import { expect, test } from 'vitest'
 import { eventually } from '../waiting.ts'
 import { pushUntilTaken, sample, valuesOf } from './client.ts'
 import { afterwards, cleanUpAfterEach, isSkipped } from './fault-ground.ts'
+import { natsFlags } from './nats-place.ts'
 import { carillon } from './ring.ts'
 import { startSystem } from './system.ts'
 
@@ -35,7 +36,7 @@ test.skipIf(isSkipped)(
     const names = Array.from({ length: COUNT }, (_, i) => `del_${i}`)
     for (const name of names) await write(name, 1)
 
-    const adding = carillon(['partitions', 'add', '5', '--nats', system.ready.nats])
+    const adding = carillon(['partitions', 'add', '5', ...natsFlags(system.ready)])
     /** How each ask ended, the last of each name: pending ones are asked again, by the same id. */
     const asking = names.map(async (name, i) => {
       await new Promise((resolve) => setTimeout(resolve, i * 150))

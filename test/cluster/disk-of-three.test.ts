@@ -88,7 +88,7 @@ describe.skipIf(isSkipped || lack !== undefined)('the disk of one of three serve
     expect(readers.faults.filter(({ kind, consistency }) => kind === 'incomplete' && consistency === 'strong')).toEqual(
       [],
     )
-    await checkAll({ url: system.url, nats: system.ready.nats, objectsDir }, load.ledger)
+    await checkAll({ url: system.url, nats: system.ready, objectsDir }, load.ledger)
     for (const [what, gap] of Object.entries(gaps)) expect(gap, what).toBeLessThan(ELECTION_MS_MAX)
   })
 })

@@ -8,6 +8,7 @@ import { eventually, WAIT_MS } from '../waiting.ts'
 import { partitionsOf } from './check.ts'
 import { pushUntilTaken, sample, valuesOf } from './client.ts'
 import { afterwards, cleanUpAfterEach, isSkipped } from './fault-ground.ts'
+import { natsFlags } from './nats-place.ts'
 import { findNatsServer } from './nats-server.ts'
 import { killEverything } from './processes.ts'
 import { freePort, startSystem } from './system.ts'
@@ -33,7 +34,7 @@ test.skipIf(isSkipped)(
     const read = () => valuesOf(system.url, 'sum(stored)')
     expect(await read()).toEqual([total])
 
-    const flush = spawnSync(process.execPath, ['services/carillon.mjs', 'flush', '--nats', system.ready.nats], {
+    const flush = spawnSync(process.execPath, ['services/carillon.mjs', 'flush', ...natsFlags(system.ready)], {
       cwd: ROOT,
       encoding: 'utf8',
     })

@@ -23,7 +23,7 @@ describe.skipIf('reason' in found && process.env['CARILLON_CI'] !== '1').each(['
 
     beforeAll(async () => {
       system = await startSystem({ args: ['--prefix', prefix, '--segment', '2s', '--segment-min', '1s'] })
-      nats = await connectPlain(system.ready.nats)
+      nats = await connectPlain(system.ready)
       heard = nats.listen(`${prefix}.>`)
       everything = nats.listen('>')
       await nats.flush()

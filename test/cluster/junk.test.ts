@@ -85,7 +85,7 @@ describe.skipIf('reason' in found && process.env['CARILLON_CI'] !== '1')('junk',
 
   beforeAll(async () => {
     system = await startSystem({ args: ['--log-level', 'warn'] })
-    nats = await connectPlain(system.ready.nats)
+    nats = await connectPlain(system.ready)
     await pushUntilTaken(system.url, { series: [sample('before', 1)] })
     pids = pidsNow()
   })

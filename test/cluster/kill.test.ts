@@ -118,7 +118,7 @@ async function finish({ system, load, options }: Run) {
   console.log(`outcomes ${JSON.stringify(outcomes)}, ${load.ledger.acknowledgedCount} samples acknowledged`)
   expect(Object.keys(outcomes).filter((outcome) => !['204', '503', 'connection'].includes(outcome))).toEqual([])
   await until('the gateway is ready', async () => (await fetch(`${system.url}/ready`)).ok)
-  const checked = await checkAll({ url: `http://127.0.0.1:${options.port}`, nats: system.ready.nats }, load.ledger)
+  const checked = await checkAll({ url: `http://127.0.0.1:${options.port}`, nats: system.ready }, load.ledger)
   console.log(`checked ${checked.acknowledged} samples and ${checked.batches} batches`)
   return checked
 }

@@ -135,7 +135,7 @@ describe.skipIf(isSkipped)('cables are pulled', () => {
   })
 
   test('row 11: a nats-server: the other two go on, it catches up, nothing acknowledged is lost', async () => {
-    const leader = await leaderOf({ ready: { nats: natsUrl } })
+    const leader = await leaderOf({ ready: { nats: natsUrl, natsUserFile: '' } })
     const server = servers.get(leader.slice('nats-'.length))!
     server.cut()
     const gapMs = await ackGap('a nats-server is cut off', load)

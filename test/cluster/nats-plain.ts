@@ -1,5 +1,6 @@
 // Anybody at a NATS prompt: a client that knows nothing of Carillon.
 import { connect, headers, type Msg, type NatsConnection } from '@nats-io/transport-node'
+import { type NatsPlace, reachOf } from './nats-place.ts'
 
 export interface Heard {
   readonly subject: string
@@ -22,11 +23,12 @@ export interface PlainNats {
 const HEARD_MAX = 100_000
 
 export async function connectPlain(
-  url: string,
+  place: NatsPlace,
   credentials: { user?: string; pass?: string } = {},
 ): Promise<PlainNats> {
-  const servers = url.split(',')
-  const connection: NatsConnection = await connect({ servers, name: 'a plain client', ...credentials })
+  const { servers, user, password } = reachOf(place)
+  const own = user === undefined ? {} : { user, pass: password ?? '' }
+  const connection: NatsConnection = await connect({ servers, name: 'a plain client', ...own, ...credentials })
   return {
     payloadBytesMax: connection.info?.max_payload ?? 0,
     publish: (subject, bytes, given = {}, reply) =>

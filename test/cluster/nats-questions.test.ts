@@ -6,6 +6,7 @@ import { Encoder } from 'cbor-x'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { QUERY_KINDS } from '../../shared/contracts/query.ts'
 import { ask, pushUntilTaken, sample, valuesOf } from './client.ts'
+import { reachOf } from './nats-place.ts'
 import { connectPlain, type PlainNats } from './nats-plain.ts'
 import { findNatsServer } from './nats-server.ts'
 import { type System, startSystem } from './system.ts'
@@ -29,7 +30,7 @@ describe.skipIf('reason' in found && process.env['CARILLON_CI'] !== '1')('docs/q
 
   beforeAll(async () => {
     system = await startSystem()
-    nats = await connectPlain(system.ready.nats)
+    nats = await connectPlain(system.ready)
     const series = [sample('up', 1), sample('up', 0, ['job', 'b'], seconds * 1000)]
     await pushUntilTaken(system.url, { series, metadata: [{ name: 'up', type: 'gauge', help: 'Lives.', unit: '' }] })
     await pushUntilTaken(system.url, { series: [sample('up', 7, [], seconds * 1000)] }, { tenant: 'team.a' })
@@ -49,9 +50,10 @@ describe.skipIf('reason' in found && process.env['CARILLON_CI'] !== '1')('docs/q
   }
 
   test('the example of a program runs and prints the answer', async () => {
+    const { user = '', password = '' } = reachOf(system.ready)
     const running = promisify(execFile)(process.execPath, ['--input-type=module', '--eval', block('js')], {
       cwd: root,
-      env: { ...process.env, NATS_URL: system.ready.nats },
+      env: { ...process.env, NATS_URL: system.ready.nats, NATS_USER: user, NATS_PASSWORD: password },
     })
     isUp((await running).stdout)
   })

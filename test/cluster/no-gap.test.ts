@@ -196,7 +196,7 @@ describe.skipIf(isSkipped)('two owners of each partition, segments of a second',
 
   test('no gap, no double, no failed query, while segments are flushed, purged and dropped, and blocks merged', async () => {
     await writeAndRead(async () => {})
-    await withBus(system.ready.nats, async (bus) => {
+    await withBus(system.ready, async (bus) => {
       for (let partition = 0; partition < PARTITIONS; partition++) {
         expect((await bus.logs.state(logName(partition))).firstSeq).toBeGreaterThan(1) // purged
         await expect(refusalOf(bus, partition)).resolves.toBe('err-carillon-dropped')
@@ -206,7 +206,7 @@ describe.skipIf(isSkipped)('two owners of each partition, segments of a second',
 
   test('the same while owners and compactors are killed, and an owner joins and leaves', async () => {
     await writeAndRead(async (isOver) => {
-      const joins = startActor('ingester', { nats: system.ready.nats, id: 'ingester-joins', args: segments })
+      const joins = startActor('ingester', { nats: system.ready, id: 'ingester-joins', args: segments })
       for (const id of ['ingester-1', 'compactor-1', 'ingester-2', 'compactor-1']) {
         await ownersAreBack()
         if (isOver()) break
@@ -243,7 +243,7 @@ describe.skipIf(isSkipped)('two owners of each partition, segments of a second',
       readWhole(system.url, sent, reads, isOver),
       readOtherwise(system.url, sent, reads, isOver),
     ]
-    await withBus(system.ready.nats, async (bus) => {
+    await withBus(system.ready, async (bus) => {
       const deps = { bus, objects: memoryObjects(), clock: systemClock, random: systemRandom, log: silentLog }
       const blocks = await openBlocks(deps)
       const partitions = Array.from({ length: PARTITIONS }, (_, partition) => partition)

@@ -1,5 +1,6 @@
 // Objects on three nats-servers: kept three times, read and made while one of them is gone.
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { createConnection } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { connect } from '@nats-io/transport-node'
@@ -13,6 +14,7 @@ import { natsObjects } from '../../shared/objects/nats-objects.ts'
 import { silentLog } from '../../shared/telemetry/log.ts'
 import { noise, read, ulidA, ulidB } from '../suites/objects-suite.ts'
 import { until } from '../waiting.ts'
+import { reachOf } from './nats-place.ts'
 import { findNatsServer } from './nats-server.ts'
 
 const found = findNatsServer()
@@ -34,13 +36,13 @@ describe.skipIf('reason' in found)('objects on three nats-servers', () => {
       say: () => {},
       signal: new AbortController().signal,
     })
-    const servers = cluster.url.split(',')
-    const store = await natsObjects({ servers, name: 'test', clock: systemClock })
+    const { servers, user = '', password = '' } = reachOf(cluster.reach)
+    const store = await natsObjects({ servers, user, password, name: 'test', clock: systemClock })
     try {
       await succeeds(() => store.setUp({ replicas: 3, bytesMax: 0 }, { timeoutMs: 5_000 }))
       const before = noise(3 * PART_BYTES)
       await store.create(`t/${ulidA}/index`, before, call)
-      const nc = await connect({ servers })
+      const nc = await connect({ servers, user, pass: password })
       const streams = await nc.request('$JS.API.STREAM.LIST', '')
       const copies = streams
         .json<{ streams: { config: { name: string; num_replicas: number } }[] }>()
@@ -48,6 +50,9 @@ describe.skipIf('reason' in found)('objects on three nats-servers', () => {
         .map(({ config }) => config.num_replicas)
       await nc.close()
       expect(copies).toEqual([3, 3])
+      const conf = readFileSync(join(dataFolder, 'nats', 'a', 'server.conf'), 'utf8')
+      const routePort = Number(/cluster \{[^}]*listen: "127\.0\.0\.1:(\d+)"/.exec(conf)?.[1])
+      expect(await asRoute(routePort)).toContain('Authorization Violation') // N4: another server would read everything
       cluster.servers[0]?.retire()
       cluster.servers[0]?.kill()
       await succeeds(async () => expect(await read(store, `t/${ulidA}/index`)).toEqual(Buffer.from(before)))
@@ -71,4 +76,19 @@ function succeeds(attempt: () => Promise<unknown>): Promise<void> {
     return true
   }
   return until('it succeeds', succeeded)
+}
+
+/** What a server says to one that wants to be in its cluster and knows no password. */
+function asRoute(port: number): Promise<string> {
+  return new Promise((resolve, reject) => {
+    let said = ''
+    const socket = createConnection({ port, host: '127.0.0.1' })
+    socket.once('data', () =>
+      socket.write('CONNECT {"verbose":false,"pedantic":false,"name":"stranger","cluster":"carillon"}\r\nPING\r\n'),
+    )
+    socket.on('data', (chunk) => {
+      said += chunk.toString()
+    })
+    socket.on('close', () => resolve(said)).on('error', reject)
+  })
 }

@@ -5,6 +5,7 @@ import { promisify } from 'node:util'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { eventually } from '../waiting.ts'
 import { ask, pushUntilTaken } from './client.ts'
+import { natsFlags } from './nats-place.ts'
 import { findNatsServer } from './nats-server.ts'
 import { type System, startSystem } from './system.ts'
 
@@ -127,7 +128,7 @@ describe.skipIf(missing !== undefined && !mustRun)('limits of tenants', () => {
   }
 
   async function carillon(...args: readonly string[]): Promise<string> {
-    const command = ['services/carillon.mjs', ...args, '--nats', system.ready.nats]
+    const command = ['services/carillon.mjs', ...args, ...natsFlags(system.ready)]
     return (await run(process.execPath, command)).stdout
   }
 })

@@ -6,6 +6,7 @@ import type { RingReply } from '../../shared/contracts/member.ts'
 import { until } from '../waiting.ts'
 import { getJson } from './check.ts'
 import type { Ledger } from './ledger.ts'
+import { type NatsPlace, natsFlags } from './nats-place.ts'
 import { endProcess } from './system.ts'
 
 const ROOT = new URL('../..', import.meta.url).pathname
@@ -18,7 +19,7 @@ export interface Actor {
 }
 
 export interface ActorOptions {
-  readonly nats: string
+  readonly nats: NatsPlace
   readonly id: string
   readonly args?: readonly string[]
   /** Put before the command, as to run it in a network namespace. */
@@ -28,7 +29,7 @@ export interface ActorOptions {
 /** One more actor on the system's NATS, as anybody would start it. */
 export function startActor(role: string, options: ActorOptions): Actor {
   const { nats, id, args = [], within = [] } = options
-  const line = [...within, process.execPath, 'services/carillon.mjs', role, '--nats', nats, '--id', id, ...args]
+  const line = [...within, process.execPath, 'services/carillon.mjs', role, ...natsFlags(nats), '--id', id, ...args]
   const child = spawn(line[0]!, line.slice(1), {
     cwd: ROOT,
     stdio: ['ignore', 'ignore', 'pipe'],

@@ -4,6 +4,7 @@ import { afterAll, describe, expect, test } from 'vitest'
 import { until } from '../waiting.ts'
 import { checkAll } from './check.ts'
 import { type Load, startLoad } from './load.ts'
+import { natsFlags } from './nats-place.ts'
 import { killOne } from './processes.ts'
 import { type Actor, carillon, ringOf, ringServedBy, startActor, startReaders } from './ring.ts'
 import { endProcess, freePort, pidOf, type System, startSystem } from './system.ts'
@@ -25,7 +26,7 @@ async function started(args: readonly string[], port = 0): Promise<System> {
 }
 
 function ingester(system: System, id: string, args: readonly string[] = []): Actor {
-  const actor = startActor('ingester', { nats: system.ready.nats, id, args })
+  const actor = startActor('ingester', { nats: system.ready, id, args })
   actors.push(actor)
   return actor
 }
@@ -53,7 +54,7 @@ test('L19: two ingesters more take their share by replay, one that stops gives i
     ingester(system, 'ingester-3')
     await ringServedBy(url, ['ingester-1', 'ingester-2', 'ingester-3'])
 
-    const added = await carillon(['partitions', 'add', '3', '--nats', system.ready.nats])
+    const added = await carillon(['partitions', 'add', '3', ...natsFlags(system.ready)])
     expect(added, added.err.slice(-800)).toMatchObject({ code: 0, out: '7 partitions take series\n' })
     const ring = await ringServedBy(url, ['ingester-1', 'ingester-2', 'ingester-3'])
     expect(ring.partitionCount).toBe(7)
@@ -67,15 +68,15 @@ test('L19: two ingesters more take their share by replay, one that stops gives i
   }
   expect(refusedBy(load)).toEqual([]) // every push at its first try
   expect(readers.answered.strong).toBeGreaterThan(20)
-  const { partitions, acknowledged } = await checkAll({ url, nats: system.ready.nats }, load.ledger)
+  const { partitions, acknowledged } = await checkAll({ url, nats: system.ready }, load.ledger)
   expect(acknowledged).toBeGreaterThan(500)
   const endSeqs = partitions.partitions.map(({ owners }) => owners[0]!.endSeq)
   expect(Math.min(...endSeqs.slice(4)), `new partitions took samples: ${endSeqs}`).toBeGreaterThan(1)
 
-  const shown = await carillon(['ring', '--nats', system.ready.nats])
+  const shown = await carillon(['ring', ...natsFlags(system.ready)])
   expect(shown.code).toBe(0)
   expect(shown.out).toMatch(/ingester-3 +ingester +ACTIVE +healthy/)
-  const { out } = await carillon(['ring', '--output', 'json', '--nats', system.ready.nats])
+  const { out } = await carillon(['ring', '--output', 'json', ...natsFlags(system.ready)])
   expect(JSON.parse(out)).toMatchObject({ partitionCount: 7, writableCount: 7 })
   expect(await (await fetch(`${url}/ring`)).text()).toContain('<td>ingester-3</td>')
   await retired(system)
@@ -89,7 +90,7 @@ test('distributors and queriers come and go; no push and no query notices', asyn
   try {
     for (let round = 0; round < 3; round++) {
       const more = (['distributor', 'querier'] as const).map((role) => {
-        const actor = startActor(role, { nats: system.ready.nats, id: `${role}-more-${round}` })
+        const actor = startActor(role, { nats: system.ready, id: `${role}-more-${round}` })
         actors.push(actor)
         return actor
       })
@@ -105,7 +106,7 @@ test('distributors and queriers come and go; no push and no query notices', asyn
     await readers.stop()
   }
   expect(refusedBy(load)).toEqual([]) // every push at its first try
-  await checkAll({ url, nats: system.ready.nats }, load.ledger)
+  await checkAll({ url, nats: system.ready }, load.ledger)
   await retired(system)
 })
 
@@ -125,7 +126,7 @@ describe('with two owners each', () => {
     const readers = startReaders(urls, load.ledger)
     const more = async (id: string): Promise<Actor> => {
       const address = `127.0.0.1:${await freePort()}`
-      const actor = startActor('gateway', { nats: system.ready.nats, id, args: [`--listen=${address}`] })
+      const actor = startActor('gateway', { nats: system.ready, id, args: [`--listen=${address}`] })
       actors.push(actor)
       await until(`${id} is ready`, async () => (await fetch(`http://${address}/ready`)).ok)
       urls.push(`http://${address}`)
@@ -169,7 +170,7 @@ describe('with two owners each', () => {
     }
     console.log(`gateways come and go: ${JSON.stringify(load.outcomes())}`)
     expect(lost().length, 'pushes whose distributor was killed').toBeGreaterThan(0)
-    const { partitions } = await checkAll({ url: system.url, nats: system.ready.nats }, load.ledger)
+    const { partitions } = await checkAll({ url: system.url, nats: system.ready }, load.ledger)
     for (const { digestsAgree } of partitions.partitions) expect(digestsAgree).toBe(true)
     await retired(system)
   })
@@ -202,7 +203,7 @@ describe('with two owners each', () => {
       await readers.stop()
     }
     expect(refusedBy(load)).toEqual([])
-    const { partitions } = await checkAll({ url, nats: system.ready.nats }, load.ledger)
+    const { partitions } = await checkAll({ url, nats: system.ready }, load.ledger)
     for (const { digestsAgree, owners } of partitions.partitions) {
       expect(owners).toHaveLength(2)
       expect(digestsAgree).toBe(true)

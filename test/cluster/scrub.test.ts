@@ -10,6 +10,7 @@ import type { ScrubNowReply, ScrubRecord } from '../../shared/contracts/scrubbin
 import { eventually, until, WAIT_MS } from '../waiting.ts'
 import { ask, pushUntilTaken, sample } from './client.ts'
 import { afterwards, cleanUpAfterEach, isSkipped, startOn, startServer } from './fault-ground.ts'
+import { natsFlags } from './nats-place.ts'
 import { findNatsServer } from './nats-server.ts'
 import { killEverything, killOne } from './processes.ts'
 import { pidOf, type System, startSystem } from './system.ts'
@@ -200,7 +201,7 @@ async function everyQueryIsTold(system: System, damaged: readonly string[]): Pro
 
 /** `carillon scrub --now`. */
 function scrub(system: System): { exitCode: number | null; records: readonly ScrubRecord[] } {
-  const args = ['services/carillon.mjs', 'scrub', '--now', '--nats', system.ready.nats, '--output=json']
+  const args = ['services/carillon.mjs', 'scrub', '--now', ...natsFlags(system.ready), '--output=json']
   const { stdout, stderr, status } = spawnSync(process.execPath, args, { cwd: ROOT, encoding: 'utf8' })
   expect(stderr).toBe('')
   const reply = JSON.parse(stdout) as ScrubNowReply

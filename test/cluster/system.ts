@@ -24,6 +24,7 @@ export interface Ready {
   readonly push: string
   readonly query: string
   readonly nats: string
+  readonly natsUserFile: string
   readonly durability: string
   readonly data: string
   readonly processes: readonly SystemProcess[]

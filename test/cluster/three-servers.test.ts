@@ -61,7 +61,7 @@ describe.skipIf(isSkipped)('on three servers', () => {
     console.log(`outcomes ${JSON.stringify(outcomes)}, ${load.ledger.acknowledgedCount} samples acknowledged`)
     expect(Object.keys(outcomes).filter((outcome) => !['204', '503', 'connection'].includes(outcome))).toEqual([])
     await until('the gateway is ready', async () => (await fetch(`${system.url}/ready`)).ok)
-    const checked = await checkAll({ url: system.url, nats: system.ready.nats }, load.ledger)
+    const checked = await checkAll({ url: system.url, nats: system.ready }, load.ledger)
     for (const { assignedTo, digestsAgree } of checked.partitions.partitions) {
       expect(assignedTo).toHaveLength(3)
       expect(digestsAgree).toBe(true)

@@ -4,15 +4,16 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { eventually, until, WAIT_MS } from '../waiting.ts'
 import type { Load } from './load.ts'
+import type { NatsPlace } from './nats-place.ts'
 import { connectPlain, type PlainNats } from './nats-plain.ts'
 import type { Ready, System } from './system.ts'
 
 export const serverIds = ['nats-a', 'nats-b', 'nats-c']
 
 /** The server that leads a partition's log, as soon as one does. */
-export function leaderOf({ ready }: { ready: Pick<Ready, 'nats'> }, partition = 0): Promise<string> {
+export function leaderOf({ ready }: { ready: Pick<Ready, 'nats' | 'natsUserFile'> }, partition = 0): Promise<string> {
   return eventually(`the log of partition ${partition} has a leader`, WAIT_MS, () =>
-    withNats(ready.nats, {}, async (nats) => {
+    withNats(ready, {}, async (nats) => {
       const { bytes } = await nats.request(`$JS.API.STREAM.INFO.cln-log-${partition}`, '')
       const { cluster } = JSON.parse(Buffer.from(bytes).toString()) as { cluster?: { leader?: string } }
       return cluster?.leader || undefined
@@ -22,7 +23,7 @@ export function leaderOf({ ready }: { ready: Pick<Ready, 'nats'> }, partition = 
 
 /** Has a server lead a partition's log, as soon as it has all of it. */
 export async function leadBy(system: System, server: string, partition = 0): Promise<void> {
-  await withNats(system.ready.nats, {}, async (nats) => {
+  await withNats(system.ready, {}, async (nats) => {
     const wanted = JSON.stringify({ placement: { preferred: server } })
     await until(`${server} leads partition ${partition}`, async () => {
       if ((await leaderOf(system, partition)) === server) return true
@@ -38,7 +39,7 @@ export async function serverOf({ ready }: System, id: string): Promise<string> {
   const [user, pass] = readFileSync(join(ready.data, 'nats', 'system-user'), 'utf8')
     .trim()
     .split(':') as [string, string]
-  return withNats(ready.nats, { user, pass }, async (nats) => {
+  return withNats(ready, { user, pass }, async (nats) => {
     const heard = nats.listen('answers')
     const held = () => {
       nats.publish('$SYS.REQ.SERVER.PING.CONNZ', '', {}, 'answers')
@@ -58,11 +59,11 @@ interface Connections {
 }
 
 async function withNats<T>(
-  url: string,
+  place: NatsPlace,
   credentials: { user?: string; pass?: string },
   use: (nats: PlainNats) => Promise<T>,
 ): Promise<T> {
-  const nats = await connectPlain(url, credentials)
+  const nats = await connectPlain(place, credentials)
   try {
     return await use(nats)
   } finally {

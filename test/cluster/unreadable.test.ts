@@ -53,7 +53,7 @@ const nameOf = ({ id, key, revision }: Named): string => `${id} ${key} ${revisio
 async function start(): Promise<{ system: System; nats: PlainNats }> {
   const system = await startSystem({ args: [...args, '--log-level', 'info'], port: await freePort() })
   afterwards(() => killEverything(system))
-  const nats = await connectPlain(system.ready.nats)
+  const nats = await connectPlain(system.ready)
   afterwards(() => nats.close())
   await pushUntilTaken(system.url, { series: [sample('before', 1)] })
   return { system, nats }

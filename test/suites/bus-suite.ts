@@ -62,9 +62,22 @@ function messageTests(ground: Ground): void {
     to.subscribe('news.>', {}, (m) => heard.push(m.subject))
     to.subscribe('news.other', {}, () => heard.push('wrong'))
     await settle()
-    from.publish('news.1.x', bytes('hello'), { headers: { 'A-B': 'value' }, replyTo: 'some.where' })
+    from.publish('news.1.x', bytes('hello'), { headers: { 'A-B': 'value' }, replyTo: 'inbox.some.where' })
     await until(() => heard.length === 2, 'two deliveries')
-    expect(heard.sort()).toEqual(['news.1.x', 'news.1.x value some.where hello'])
+    expect(heard.sort()).toEqual(['news.1.x', 'news.1.x value inbox.some.where hello'])
+  })
+
+  test('an answer goes to inboxes alone: no asker has others write where only they may', async () => {
+    const [asker, answerer] = [await ground.connect(), await ground.connect()]
+    const replies: (string | undefined)[] = []
+    answerer.subscribe('question', {}, ({ replyTo }) => replies.push(replyTo))
+    await settle()
+    const subjects = ['log.0.batch', 'log.0.mark', 'push.acme', 'inbox', 'inboxes.x']
+    for (const replyTo of subjects) asker.publish('question', bytes('x'), { replyTo })
+    asker.publish('question', bytes('x'), { replyTo: asker.inbox() })
+    await until(() => replies.length === subjects.length + 1, 'all questions')
+    expect(replies.slice(0, -1)).toEqual(subjects.map(() => undefined))
+    expect(replies.at(-1)).toMatch(/^inbox\./)
   })
 
   test('messages of one connection arrive in order, and none after stop', async () => {

@@ -10,6 +10,7 @@ export interface Ready {
   readonly push: string
   readonly query: string
   readonly nats: string
+  readonly natsUserFile: string
   readonly durability: string
   readonly launcher: number
   readonly processes: readonly {

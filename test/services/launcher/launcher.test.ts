@@ -2,6 +2,9 @@ import fs from 'node:fs'
 import net from 'node:net'
 import path from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { runCarillon } from '../../cluster/carillon-command.ts'
+import { reachOf } from '../../cluster/nats-place.ts'
+import { connectPlain } from '../../cluster/nats-plain.ts'
 import { until } from '../../waiting.ts'
 import { isAlive, type Launched, launch, type Ready, startArgs, temporaryFolder } from './carillon-process.ts'
 
@@ -104,6 +107,39 @@ describe.runIf(hasServer)('carillon start', () => {
     }
   })
 
+  it('N4: its nats-server lets in only who can read the owner\u2019s file', async () => {
+    const facts = await ready(start())
+    expect(facts.natsUserFile).toBe(path.join(fs.realpathSync(data), 'nats', 'user'))
+    for (const file of ['user', 'system-user', 'server.conf'])
+      expect([file, fs.statSync(path.join(data, 'nats', file)).mode & 0o777]).toEqual([file, 0o600])
+    await expect(connectPlain(facts.nats)).rejects.toThrow(/authorization violation/i)
+    for (const { pid } of facts.processes) {
+      const [line, own] = ['cmdline', 'environ'].map((name) => fs.readFileSync(`/proc/${pid}/${name}`, 'utf8'))
+      const { password = '?' } = reachOf(facts)
+      expect([line?.includes(password), own?.includes(password)]).toEqual([false, false])
+    }
+    const nats = await connectPlain(facts)
+    const { bytes } = await nats.request('cln.query.anonymous.instant', '{"query":"1"}')
+    expect(JSON.parse(Buffer.from(bytes).toString())).toMatchObject({ status: 'success' })
+    await nats.close()
+  })
+
+  it('commands ask the system that runs on --data, or on --nats with the file of its user', async () => {
+    const facts = await ready(start())
+    const ring = (...flags: string[]) => runCarillon(['ring', '--output=json', ...flags])
+    for (const flags of [[`--data=${data}`], [`--nats=${facts.nats}`, `--nats-user-file=${facts.natsUserFile}`]]) {
+      const { code, out } = await ring(...flags)
+      expect(code).toBe(0)
+      expect(JSON.parse(out)).toMatchObject({ partitionCount: 1 })
+    }
+    const strange = await ring(`--nats=${facts.nats}`)
+    expect(strange.code).toBe(1)
+    expect(strange.errors).toContain('--nats-user-file')
+    const nowhere = await ring(`--data=${path.join(data, 'nothing')}`)
+    expect(nowhere.code).toBe(2)
+    expect(nowhere.errors).toContain('--data with the folder of a running start')
+  })
+
   it('a port in use is named before anything starts', async () => {
     const server = net.createServer().listen(0, '127.0.0.1')
     await new Promise((resolve) => server.once('listening', resolve))
@@ -119,7 +155,14 @@ describe.runIf(hasServer)('carillon start', () => {
     const facts = await ready(start())
     const other = temporaryFolder()
     const second = launch([
-      ...startArgs(other, `--nats=${facts.nats}`, '--prefix=other', '--ingesters=2', '--replication-factor=2'),
+      ...startArgs(
+        other,
+        `--nats=${facts.nats}`,
+        `--nats-user-file=${facts.natsUserFile}`,
+        '--prefix=other',
+        '--ingesters=2',
+        '--replication-factor=2',
+      ),
     ])
     launched.push(second)
     const its = await ready(second)
