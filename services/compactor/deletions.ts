@@ -42,7 +42,7 @@ import type { LogPosition } from '../../shared/contracts/write.ts'
 import type { Membership } from '../../shared/membership/membership.ts'
 import type { Place } from '../../shared/model/place.ts'
 import type { Log } from '../../shared/telemetry/log.ts'
-import { compileMatchers } from '../../shared/tsdb/matcher-set.ts'
+import { checkPatterns } from '../../shared/tsdb/matcher-set.ts'
 
 export interface DeletionDeps {
   readonly bus: Bus
@@ -284,5 +284,5 @@ function checkAsked({ id, selectors, startMs, endMs, asOf }: RemoveAsk): void {
   if (!Number.isSafeInteger(startMs) || !Number.isSafeInteger(endMs)) throw refuse('start and end are milliseconds')
   if (endMs < startMs) throw refuse('end is before start')
   if (!Number.isSafeInteger(asOf)) throw refuse('asOf is the version of a manifest')
-  for (const matchers of selectors) compileMatchers(matchers)
+  for (const matchers of selectors) checkPatterns(matchers)
 }

@@ -43,7 +43,10 @@ export const gatewaySettings = defineSettings({
   headersTimeoutMs: duration('10s', 'time to send the headers of a request, then 408', { min: '10ms' }),
   requestTimeoutMs: duration('60s', 'time to send a whole request, then 408', { min: '10ms' }),
   keepAliveTimeoutMs: duration('75s', 'time an idle connection is kept', { min: '10ms' }),
-  headerBytesMax: bytes('16KiB', 'largest header section of a request, then 431', { min: '1KiB', max: '1MiB' }),
+  headerBytesMax: bytes('1MiB', 'largest header section of a request, its URL included, then 431', {
+    min: '1KiB',
+    max: '1MiB',
+  }),
   connectionsMax: integer(4096, 'open connections; more are closed at once', { min: 1 }),
   addressConnectionsMax: integer(
     1024,

@@ -22,8 +22,8 @@ import { compileMatcher } from '../../shared/tsdb/matcher-set.ts'
 import { sha256Of } from '../../shared/wire/sha256.ts'
 import type { GatewayConfig } from './config.ts'
 import { type Answer, type Exchange, isUnheard, JSON_TYPE, jsonAnswer, type Route } from './exchange.ts'
+import { readPairs } from './form.ts'
 import { ANONYMOUS } from './identity.ts'
-import { readPairs } from './queries.ts'
 import { statusOf } from './query-body.ts'
 
 export interface DeletionDeps {

@@ -13,7 +13,7 @@ import { readLimits, setLimits } from '../../shared/limits/limits.ts'
 import { parseTenant } from '../../shared/model/tenant.ts'
 import type { GatewayConfig } from './config.ts'
 import { type Answer, type Exchange, jsonAnswer, type Route } from './exchange.ts'
-import { readPairs } from './queries.ts'
+import { readPairs } from './form.ts'
 
 export interface LimitsDeps {
   readonly bus: Bus

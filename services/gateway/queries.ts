@@ -1,6 +1,6 @@
 // Prometheus' query API: HTTP parameters become the question `query`, the answer's body passes through as it is.
 
-import { RefusedError, UnavailableError } from '../../shared/base/errors.ts'
+import { UnavailableError } from '../../shared/base/errors.ts'
 import { ask, askStream } from '../../shared/bus/ask.ts'
 import { windowBytesMax } from '../../shared/bus/pipe.ts'
 import type { Bus } from '../../shared/bus/port.ts'
@@ -21,10 +21,9 @@ import { encodeTenant } from '../../shared/model/tenant.ts'
 import { readBody } from './body.ts'
 import type { GatewayConfig } from './config.ts'
 import { type Answer, type Exchange, isSilence, isUnheard, JSON_TYPE, jsonAnswer, type Route } from './exchange.ts'
+import { readPairs } from './form.ts'
 import type { Load } from './load.ts'
 import { failedAnswer, hasNoData, isError, maybeCompressed, statusOf } from './query-body.ts'
-
-const PARAMETERS_MAX = 20_000
 
 /** Where the API hangs: Prometheus' place, Mimir's, Cortex'. */
 export const API_ROOTS = ['', '/prometheus', '/api/prom']
@@ -178,15 +177,6 @@ async function paramsOf({ kind }: KindRoute, exchange: Exchange, config: Gateway
   return { ...params, escaping: escapingOf(accept), format: formatOf(accept) }
 }
 
-/** The parameters of a form and of the URL, what the form says first. */
-export async function readPairs(exchange: Exchange, formBytesMax: number): Promise<[string, string][]> {
-  const { request, search } = exchange
-  const isForm = /^application\/x-www-form-urlencoded\s*(;|$)/i.test(request.headers['content-type'] ?? '')
-  const hasForm = request.method === 'POST' || request.method === 'PUT'
-  const form = hasForm ? Buffer.from(await readBody(exchange, { bytesMax: formBytesMax })).toString() : ''
-  return [...(isForm ? parsePairs(form) : []), ...parsePairs(search)]
-}
-
 async function readParams(exchange: Exchange, formBytesMax: number): Promise<QueryParams> {
   const { request, params } = exchange
   const given = await readPairs(exchange, formBytesMax)
@@ -229,16 +219,6 @@ function formatOf(accept = ''): FederateFormat {
     if (type === 'text/plain' && ['0.0.4', ''].includes(of.get('version') ?? '')) return 'text'
   }
   return 'text'
-}
-
-function parsePairs(text: string): [string, string][] {
-  let count = 1
-  for (let at = text.indexOf('&'); at >= 0; at = text.indexOf('&', at + 1)) {
-    if (++count > PARAMETERS_MAX) {
-      throw new RefusedError('err-carillon-too-many-parameters', `a request has at most ${PARAMETERS_MAX} parameters`)
-    }
-  }
-  return [...new URLSearchParams(text)]
 }
 
 /** `U__` names carry characters that a path or an old client cannot: `__` is `_`, `_XX…_` a code point in hex. A name that is not well

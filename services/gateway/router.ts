@@ -1,4 +1,5 @@
-// Finds the route of a path. Segments are compared raw: nothing is resolved, `..`, `//` and escapes match nothing but themselves.
+// Finds the route of a path. Segments are compared raw: nothing is resolved, `..` and escapes match nothing but themselves. Doubled slashes
+// are one: a base URL that ends in a slash, and a path that begins with one.
 import type { Route } from './exchange.ts'
 
 export interface Found {
@@ -29,7 +30,10 @@ export function createRouter(routes: readonly Route[]): Router {
   return {
     find(path) {
       if (!path.startsWith('/')) return undefined
-      const segments = path.slice(1).split('/', deepest)
+      const segments = path
+        .replace(/\/{2,}/g, '/')
+        .slice(1)
+        .split('/', deepest)
       const params: Record<string, string> = {}
       let node = root
       for (const segment of segments) {

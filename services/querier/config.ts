@@ -29,6 +29,11 @@ export const querierSettings = defineSettings({
   stepsMax: integer(11_000, 'steps of a range query', { min: 1 }),
   queryRangeMaxMs: duration('0s', 'time between start and end of a query; 0s: any'),
   selectorsMax: integer(1_000, 'match[] parameters of one request', { min: 1 }),
+  patternSizeMax: integer(
+    20_000,
+    'instructions that one regular expression of a query may compile to; texts and `.*` between them, however many, need none',
+    { min: 100 },
+  ),
   concurrentQueriesMax: integer(20, 'queries that run at the same time', { min: 1 }),
   queuedQueriesMax: integer(200, 'queries that wait for their turn; more are answered 429', { min: 0 }),
   tenantQueriesMax: integer(20, 'of these, queries of one tenant that run at the same time', { min: 1 }),

@@ -2,20 +2,20 @@
 import type { Bus } from '../../shared/bus/port.ts'
 import { labelsKey } from '../../shared/model/labels.ts'
 import type { AnswerKind } from './asked.ts'
-import { seriesParams } from './params.ts'
+import { type SelectorBounds, seriesParams } from './params.ts'
 import type { WholeReader } from './whole-reader.ts'
 import { wholeSource } from './whole-source.ts'
 
 export interface DeletePreviewDeps {
   readonly bus: Bus
   readonly reader: WholeReader
-  readonly selectorsMax: number
+  readonly bounds: SelectorBounds
 }
 
 /** Data: {"series":…,"samples":…}. Refused like any query that reads too much. */
-export function deletePreview({ bus, reader, selectorsMax }: DeletePreviewDeps): AnswerKind {
+export function deletePreview({ bus, reader, bounds }: DeletePreviewDeps): AnswerKind {
   return ({ params, budget, run }) => {
-    const { selectors, startMs, endMs } = seriesParams(params, { selectorsMax })
+    const { selectors, startMs, endMs } = seriesParams(params, bounds)
     return run(undefined, async (scope) => {
       const source = wholeSource({ bus, reader, scope, budget, isOfAllTime: true })
       const seen = new Set<string>()

@@ -7,8 +7,8 @@ export const isPlainName = (name: string): boolean => plain.test(name)
 
 export function escapeName(name: string, scheme: FederateEscaping): string {
   if (name === '' || scheme === 'allow-utf-8') return name
+  if (isPlainName(name)) return name // it concerns nobody
   if (scheme === 'dots') return dotted(name)
-  if (isPlainName(name)) return name
   return scheme === 'values' ? `U__${each(name, codeOf)}` : each(name, (character) => character.plain ?? '_')
 }
 

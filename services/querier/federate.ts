@@ -15,7 +15,7 @@ import { wordsOf } from '../../shared/tsdb/chunk/xor.ts'
 import type { Answer, AnswerKind, Asked } from './asked.ts'
 import { escapeName, isPlainName } from './escape-name.ts'
 import { encodeFamily, type FamilyType } from './metric-family.ts'
-import { anySelectors } from './params.ts'
+import { anySelectors, type SelectorBounds } from './params.ts'
 import type { WholeReader } from './whole-reader.ts'
 import { wholeSource } from './whole-source.ts'
 
@@ -24,17 +24,17 @@ export interface FederateDeps {
   readonly clock: Clock
   readonly reader: WholeReader
   readonly lookbackMs: number
-  readonly selectorsMax: number
+  readonly bounds: SelectorBounds
 }
 
 const PART_LENGTH = 1024 * 1024
 
 export function federateQueries(deps: FederateDeps): Readonly<Record<'federate', AnswerKind>> {
-  const { bus, clock, reader, lookbackMs, selectorsMax } = deps
+  const { bus, clock, reader, lookbackMs, bounds } = deps
   return { federate }
 
   async function federate({ params, budget, run }: Asked): Promise<Answer> {
-    const selectors = anySelectors(params, selectorsMax)
+    const selectors = anySelectors(params, bounds)
     const escaping = FEDERATE_ESCAPINGS.find((known) => known === (params.escaping ?? 'underscores'))
     if (escaping === undefined) throw badData(`there is no escaping "${params.escaping}"`)
     const format = FEDERATE_FORMATS.find((known) => known === (params.format ?? 'text'))

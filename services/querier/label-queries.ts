@@ -6,7 +6,7 @@ import type { Bus } from '../../shared/bus/port.ts'
 import * as read from '../../shared/contracts/read.ts'
 import { ALL_TIME } from '../../shared/model/interval.ts'
 import { compareBytes, compareLabels, type Labels, labelsKey } from '../../shared/model/labels.ts'
-import { parse } from '../../shared/promql/parse/parser.ts'
+import { type ParseOptions, parse } from '../../shared/promql/parse/parser.ts'
 import type { Answer, AnswerKind, Asked } from './asked.ts'
 import { seriesFrom, stringsFrom } from './block-reading.ts'
 import type { Account, Budget } from './budget.ts'
@@ -17,6 +17,7 @@ import {
   labelNameParam,
   labelsParams,
   metadataParams,
+  type SelectorBounds,
   type SelectorParams,
   seriesParams,
 } from './params.ts'
@@ -29,18 +30,18 @@ import type { WholeReader } from './whole-reader.ts'
 export interface LabelQueryDeps {
   readonly bus: Bus
   readonly reader: WholeReader
-  readonly selectorsMax: number
-  readonly enabledFeatures: ReadonlySet<string>
+  readonly bounds: SelectorBounds
+  readonly parsing: ParseOptions
 }
 
 type LabelKind = 'series' | 'labels' | 'label_values' | 'metadata' | 'exemplars'
 
 export function labelQueries(deps: LabelQueryDeps): Readonly<Record<LabelKind, AnswerKind>> {
-  const { bus, reader, selectorsMax, enabledFeatures } = deps
+  const { bus, reader, bounds, parsing } = deps
   return { series, labels, label_values, metadata, exemplars }
 
   async function series({ params, budget, run }: Asked): Promise<Answer> {
-    const asked = seriesParams(params, { selectorsMax })
+    const asked = seriesParams(params, bounds)
     return run(undefined, async (scope) => {
       const labelSets = await labelSetsOf({ bus, reader }, asked, scope, budget)
       return { data: seriesBody(cut(labelSets, asked.limit, scope)) }
@@ -48,7 +49,7 @@ export function labelQueries(deps: LabelQueryDeps): Readonly<Record<LabelKind, A
   }
 
   function labels({ params, budget, run }: Asked): Promise<Answer> {
-    const asked = labelsParams(params, { selectorsMax })
+    const asked = labelsParams(params, bounds)
     return run(undefined, (scope) =>
       strings(asked, scope, budget, {
         ofOwner: (call, account) =>
@@ -59,7 +60,7 @@ export function labelQueries(deps: LabelQueryDeps): Readonly<Record<LabelKind, A
 
   function label_values({ params, budget, run }: Asked): Promise<Answer> {
     const name = labelNameParam(params)
-    const asked = labelsParams(params, { selectorsMax })
+    const asked = labelsParams(params, bounds)
     return run(undefined, (scope) =>
       strings(asked, scope, budget, {
         ofOwner: (call, account) =>
@@ -106,7 +107,7 @@ export function labelQueries(deps: LabelQueryDeps): Readonly<Record<LabelKind, A
 
   async function exemplars({ params, budget, run }: Asked): Promise<Answer> {
     const { startMs, endMs } = exemplarsRange(params)
-    const selectors = selectorsIn(parse(params.query ?? '', { enabledFeatures }))
+    const selectors = selectorsIn(parse(params.query ?? '', parsing))
     if (selectors.length === 0) return { data: undefined }
     return run(undefined, async (scope) => {
       const answers = await reader.readAll(scope, { startMs, endMs }, budget, {

@@ -103,21 +103,21 @@ export interface SelectorParams extends Interval {
   readonly limit: number
 }
 
-export function seriesParams(params: QueryParams, { selectorsMax }: { selectorsMax: number }): SelectorParams {
+export function seriesParams(params: QueryParams, bounds: SelectorBounds): SelectorParams {
   if ((params.match ?? []).length === 0) throw badData('no match[] parameter provided')
   const limit = limitParam(params)
   const range = optionalRange(params)
   try {
-    return { ...range, limit, selectors: selectorsOf(params, selectorsMax) }
+    return { ...range, limit, selectors: selectorsOf(params, bounds) }
   } catch (error) {
     if (error instanceof RefusedError && error.status === 400) throw invalidParameter('match[]', error.message)
     throw error
   }
 }
 
-export function labelsParams(params: QueryParams, { selectorsMax }: { selectorsMax: number }): SelectorParams {
+export function labelsParams(params: QueryParams, bounds: SelectorBounds): SelectorParams {
   const limit = limitParam(params)
-  return { ...optionalRange(params), limit, selectors: selectorsOf(params, selectorsMax) }
+  return { ...optionalRange(params), limit, selectors: selectorsOf(params, bounds) }
 }
 
 /** The label that label_values asks for, as it is (the gateway has undone the escaping of paths). */
@@ -166,10 +166,18 @@ export function statsWarning(stats: string): string | undefined {
   return `value ${quote(stats)} for parameter "stats" is deprecated and will be rejected in the next major release, use "true" or "all"`
 }
 
+export interface SelectorBounds {
+  readonly selectorsMax: number
+  readonly patternSizeMax: number
+}
+
 /** The selectors of `match[]` as the parser takes them: there may be none, and one may select everything. */
-export function anySelectors({ match = [] }: QueryParams, selectorsMax: number): readonly (readonly Matcher[])[] {
+export function anySelectors(
+  { match = [] }: QueryParams,
+  { selectorsMax, patternSizeMax }: SelectorBounds,
+): readonly (readonly Matcher[])[] {
   if (match.length > selectorsMax) throw tooManySelectors(match.length, selectorsMax)
-  return match.map((text) => parseSelector(text))
+  return match.map((text) => parseSelector(text, { patternSizeMax }))
 }
 
 function limitParam(params: QueryParams): number {
@@ -217,8 +225,8 @@ function lookbackParam({ lookback_delta: text }: QueryParams): number | undefine
   return ns > 0 ? Math.trunc(ns / 1e6) : undefined
 }
 
-function selectorsOf(params: QueryParams, selectorsMax: number): readonly (readonly Matcher[])[] {
-  const selectors = anySelectors(params, selectorsMax)
+function selectorsOf(params: QueryParams, bounds: SelectorBounds): readonly (readonly Matcher[])[] {
+  const selectors = anySelectors(params, bounds)
   for (const selector of selectors) {
     if (selector.every((matcher) => compileMatcher(matcher).matchesEmpty)) {
       throw badData('match[] must contain at least one non-empty matcher')

@@ -2,7 +2,7 @@
 import type { Bus } from '../../shared/bus/port.ts'
 import type { QueryPartAsk, QueryPartReply } from '../../shared/contracts/query-part.ts'
 import type { Engine } from '../../shared/promql/engine.ts'
-import { parse } from '../../shared/promql/parse/parser.ts'
+import { type ParseOptions, parse } from '../../shared/promql/parse/parser.ts'
 import { Budget, type BudgetBounds } from './budget.ts'
 import type { MemoryAccount, MemoryShare } from './memory-pool.ts'
 import { stateOf } from './part-cache.ts'
@@ -17,7 +17,7 @@ export interface PartEvaluationDeps {
   readonly engine: Engine
   readonly reader: WholeReader
   readonly config: { readonly defaultStepMs: number }
-  readonly enabledFeatures: ReadonlySet<string>
+  readonly parsing: ParseOptions
 }
 
 /** `memory` is closed in the end. */
@@ -28,7 +28,7 @@ export async function evaluatePart(
   bounds: BudgetBounds,
   memory: MemoryShare | MemoryAccount,
 ): Promise<QueryPartReply> {
-  const { bus, engine, reader, config, enabledFeatures } = deps
+  const { bus, engine, reader, config, parsing } = deps
   const { query, startMs, endMs, stepMs, lookbackMs, partStartMs, partEndMs } = asked
   const part = { startMs: partStartMs, endMs: partEndMs }
   try {
@@ -52,7 +52,7 @@ export async function evaluatePart(
     }
     const result = await engine.query(request, source)
     const times = { startMs, endMs, stepMs, lookbackMs, defaultStepMs: config.defaultStepMs }
-    const reach = reachOfSteps(parse(query, { enabledFeatures }), times, part)
+    const reach = reachOfSteps(parse(query, parsing), times, part)
     const [view] = trace.views
     const isOfBlocks = trace.ownerSeries === 0 && trace.views.size > 0 && reach !== undefined
     const states = isOfBlocks ? new Set([...trace.views].map((each) => stateOf(each, reach))) : new Set<string>()

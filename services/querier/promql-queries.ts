@@ -7,7 +7,7 @@ import type { Expr } from '../../shared/promql/ast.ts'
 import type { Engine, QueryResult, StepCounts } from '../../shared/promql/engine.ts'
 import { badData, invalidParameter } from '../../shared/promql/go-values.ts'
 import { typeOf } from '../../shared/promql/parse/check.ts'
-import { parse } from '../../shared/promql/parse/parser.ts'
+import { type ParseOptions, parse } from '../../shared/promql/parse/parser.ts'
 import { prettify } from '../../shared/promql/parse/printer.ts'
 import { toJson } from '../../shared/promql/parse/to-json.ts'
 import { renderText, renderTo } from '../../shared/promql/render.ts'
@@ -30,7 +30,7 @@ export interface PromqlQueryDeps {
   readonly reader: WholeReader
   readonly inParts: AnswerInParts
   readonly config: QuerierConfig
-  readonly enabledFeatures: ReadonlySet<string>
+  readonly parsing: ParseOptions
 }
 
 interface Times {
@@ -42,7 +42,7 @@ interface Times {
 export function promqlQueries(
   deps: PromqlQueryDeps,
 ): Readonly<Record<'instant' | 'range' | 'format' | 'parse', AnswerKind>> {
-  const { bus, clock, engine, reader, inParts, config, enabledFeatures } = deps
+  const { bus, clock, engine, reader, inParts, config, parsing } = deps
   return { instant, range, format, parse: parsed }
 
   function instant(asked: Asked): Promise<Answer> {
@@ -57,17 +57,17 @@ export function promqlQueries(
   }
 
   async function format({ params }: Asked): Promise<Answer> {
-    const tree = namingQuery(() => parse(params.query ?? '', { enabledFeatures }))
+    const tree = namingQuery(() => parse(params.query ?? '', parsing))
     return { data: [renderText(prettify(tree))] }
   }
 
   async function parsed({ params }: Asked): Promise<Answer> {
-    const tree = namingQuery(() => parse(params.query ?? '', { enabledFeatures }))
+    const tree = namingQuery(() => parse(params.query ?? '', parsing))
     return { data: [JSON.stringify(toJson(tree))] }
   }
 
   function checkQuery(text: string, { stepMs }: Times): Expr {
-    const expr = parse(text, { enabledFeatures })
+    const expr = parse(text, parsing)
     const type = typeOf(expr)
     if (stepMs === 0 || type === 'scalar' || type === 'vector') return expr
     const named = typeNames[type]

@@ -63,6 +63,9 @@ export function querier(deps: QuerierDeps): MemberActor {
   const { bus, clock, id, log, membership } = deps
   const config = withinMemory(deps.config, deps.processMemory?.machineBytes)
   const enabledFeatures: ReadonlySet<string> = new Set(config.enableFeature)
+  const { patternSizeMax, selectorsMax } = config
+  const parsing = { enabledFeatures, patternSizeMax }
+  const bounds = { selectorsMax, patternSizeMax }
   const limits = watchLimits(deps)
   const active = new ActiveQueries(deps)
   const admission = createAdmission({ concurrentMax: config.concurrentQueriesMax, queuedMax: config.queuedQueriesMax })
@@ -103,6 +106,7 @@ export function querier(deps: QuerierDeps): MemberActor {
     timeoutMs: config.queryTimeoutMs,
     defaultStepMs: config.defaultStepMs,
     enabledFeatures,
+    patternSizeMax,
   })
   const partAdmission = createAdmission({
     concurrentMax: config.concurrentQueriesMax,
@@ -119,7 +123,7 @@ export function querier(deps: QuerierDeps): MemberActor {
     onCollection: () => measured.garbageCollected(),
   })
   measured.memoryHeld(memory)
-  const evaluation = { bus, engine, reader, config, enabledFeatures }
+  const evaluation = { bus, engine, reader, config, parsing }
   measured.partsKept(cache)
   const inParts = splitRange({
     ...{ bus, clock, membership, reader, cache, partsAtOnceMax: config.partsAtOnceMax },
@@ -130,13 +134,13 @@ export function querier(deps: QuerierDeps): MemberActor {
     onPart: (from) => measured.part(from),
   })
   const kinds: Readonly<Record<QueryKind, AnswerKind>> = {
-    ...promqlQueries({ bus, clock, engine, reader, inParts, config, enabledFeatures }),
-    ...labelQueries({ bus, reader, selectorsMax: config.selectorsMax, enabledFeatures }),
-    ...federateQueries({ bus, clock, reader, lookbackMs: config.lookbackMs, selectorsMax: config.selectorsMax }),
-    ...remoteReadQueries({ bus, reader, selectorsMax: config.selectorsMax }),
+    ...promqlQueries({ bus, clock, engine, reader, inParts, config, parsing }),
+    ...labelQueries({ bus, reader, bounds, parsing }),
+    ...federateQueries({ bus, clock, reader, lookbackMs: config.lookbackMs, bounds }),
+    ...remoteReadQueries({ bus, reader, bounds }),
     ...cardinalityQueries({ bus, clock, reader }),
     features: async () => ({ data: [JSON.stringify(featuresOf(enabledFeatures))] }),
-    delete_preview: deletePreview({ bus, reader, selectorsMax: config.selectorsMax }),
+    delete_preview: deletePreview({ bus, reader, bounds }),
   }
 
   return {

@@ -9,6 +9,7 @@ import { compareLabels, labelsKey } from '../../shared/model/labels.ts'
 import { SAMPLE_BYTES, SERIES_BYTES } from '../../shared/promql/memory.ts'
 import type { SeriesSamples } from '../../shared/promql/source.ts'
 import { cutChunks } from '../../shared/tsdb/block/chunk-cutting.ts'
+import { checkPatterns } from '../../shared/tsdb/matcher-set.ts'
 import {
   chunkFrames,
   decodeReadRequest,
@@ -22,6 +23,7 @@ import { Writer } from '../../shared/wire/varint.ts'
 import type { Answer, AnswerKind, Asked } from './asked.ts'
 import { type Account, Share } from './budget.ts'
 import { labelSetsOf } from './label-queries.ts'
+import type { SelectorBounds } from './params.ts'
 import type { ReadScope } from './partition-reader.ts'
 import { BatchSize, matchersOf } from './read-batches.ts'
 import { tooLarge } from './reply.ts'
@@ -31,7 +33,7 @@ import { wholeSource } from './whole-source.ts'
 export interface RemoteReadDeps {
   readonly bus: Bus
   readonly reader: WholeReader
-  readonly selectorsMax: number
+  readonly bounds: SelectorBounds
 }
 
 /** Of a request, decompressed. */
@@ -43,11 +45,11 @@ const PIECE_BYTES_WANTED = 256 * 1024
 const FRAME_BYTES_MAX = 1024 * 1024
 
 export function remoteReadQueries(deps: RemoteReadDeps): Readonly<Record<'read', AnswerKind>> {
-  const { bus, reader, selectorsMax } = deps
+  const { bus, reader, bounds } = deps
   return { read }
 
   async function read(asked: Asked): Promise<Answer> {
-    const request = requestIn(asked.params.body ?? '', selectorsMax)
+    const request = requestIn(asked.params.body ?? '', bounds)
     const isStreamed = request.shape === 'chunks'
     return asked.run(undefined, async (scope) => {
       const pieces = new Pieces(isStreamed ? READ_CHUNKS : READ_SAMPLES, asked.give)
@@ -156,9 +158,10 @@ const isTooMuch = (error: unknown) => error instanceof RefusedError && error.sta
 
 const decompressor = createDecompressor()
 
-function requestIn(body: string, selectorsMax: number): ReadRequest {
+function requestIn(body: string, { selectorsMax, patternSizeMax }: SelectorBounds): ReadRequest {
   const bytes = decompressor.decompress(Buffer.from(body, 'base64'), REQUEST_BYTES_MAX)
   const request = decodeReadRequest(bytes, { queriesMax: selectorsMax })
+  for (const { matchers } of request.queries) checkPatterns(matchers, patternSizeMax)
   if (request.queries.every(({ startMs, endMs }) => Number.isSafeInteger(startMs) && Number.isSafeInteger(endMs)))
     return request
   throw new RefusedError('err-carillon-bad-parameter', 'times of a remote read are whole milliseconds')

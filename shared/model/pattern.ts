@@ -1,44 +1,79 @@
-// Regular expressions as RE2 takes them: time linear in the text, and bounds on how large one may be, since what is compiled is walked for
-// every value that it is tried on.
-import { RE2JS } from 're2js'
+// Regular expressions as RE2 takes them: time linear in the text. What is nothing but texts with "anything" between them is looked up
+// (globs.ts); of the rest is bound how large it may be when compiled, since that is what walks over every value it is tried on.
+import { LRUCache } from 'lru-cache'
+import { RE2JS, RE2JSException } from 're2js'
 import { RefusedError } from '../base/errors.ts'
+import { globSet } from './glob-sets.ts'
+import { globsOf } from './globs.ts'
+import { namedGroups } from './group-names.ts'
 
-/** Characters of a pattern. Plain alternatives (`a|b|c`) need no automaton and are not bound by it. */
-export const PATTERN_LENGTH_MAX = 64 * 1024
-/** Instructions of a compiled pattern. */
+/** Instructions of a compiled pattern, unless a setting says otherwise. */
 export const PATTERN_SIZE_MAX = 20_000
+/** Classes and escapes take so many characters for one instruction; what is longer is not even compiled. */
+const CHARACTERS_PER_INSTRUCTION = 16
+
+/** The patterns kept, for all tenants together. */
+const KEPT_MAX = 1024
+const KEPT_CHARACTERS_MAX = 16 * 1024 * 1024
 
 /** Throws what RE2JS throws for what is no pattern, and RefusedError `err-carillon-pattern-size` for one that is too large. */
-export function compilePattern(source: string, flags = 0): RE2JS {
-  if (source.length > PATTERN_LENGTH_MAX) throw tooLarge(`has more than ${PATTERN_LENGTH_MAX} characters`)
-  const pattern = RE2JS.compile(source, flags)
-  if (pattern.programSize() > PATTERN_SIZE_MAX) throw tooLarge(`compiles to more than ${PATTERN_SIZE_MAX} instructions`)
+export function compilePattern(source: string, { flags = 0, sizeMax = PATTERN_SIZE_MAX } = {}): RE2JS {
+  if (source.length > sizeMax * CHARACTERS_PER_INSTRUCTION) throw tooLarge(sizeMax)
+  const pattern = RE2JS.compile(namedGroups(source).source, flags)
+  if (pattern.programSize() > sizeMax) throw tooLarge(sizeMax)
   return pattern
 }
 
-const META = new Set('\\^$.[](){}*+?')
-
-/** The texts that a pattern stands for when it is nothing but texts with bars between them; punctuation may be escaped. */
-export function literalAlternatives(source: string): string[] | undefined {
-  const texts: string[] = []
-  let text = ''
-  for (let at = 0; at < source.length; at++) {
-    const character = source[at]!
-    if (character === '|') {
-      texts.push(text)
-      text = ''
-    } else if (character === '\\') {
-      const next = source[++at] ?? ''
-      if (!/^[!-/:-@[-`{-~]$/.test(next)) return undefined
-      text += next
-    } else if (META.has(character)) return undefined
-    else text += character
-  }
-  texts.push(text)
-  return texts
+/** A pattern that must match all of a value, with `.` for every character. */
+export interface ValuePattern {
+  readonly matches: (value: string) => boolean
+  /** Each test walks the value through an automaton. */
+  readonly isAutomaton?: true
+  /** Only these values can match, when they are known. */
+  readonly onlyValues?: readonly string[]
 }
 
-function tooLarge(how: string): RefusedError {
-  const text = `a regular expression ${how} (err-carillon-pattern-size)`
+interface Kept {
+  readonly pattern: ValuePattern
+  readonly size: number
+}
+
+const kept = new LRUCache<string, Kept>({
+  max: KEPT_MAX,
+  maxSize: KEPT_CHARACTERS_MAX,
+  sizeCalculation: (_, source) => source.length + 1,
+})
+
+/** Throws as `compilePattern`. Whoever only carries out what a checked query asks for gives no bound. */
+export function valuePattern(source: string, sizeMax = Number.POSITIVE_INFINITY): ValuePattern {
+  const known = kept.get(source)
+  if (known !== undefined && known.size <= sizeMax) return known.pattern
+  const globs = globsOf(source)
+  const set = globs === undefined ? undefined : globSet(globs)
+  const made = set === undefined ? automatonOf(source, sizeMax) : { pattern: set, size: 0 }
+  kept.set(source, made)
+  return made.pattern
+}
+
+function automatonOf(source: string, sizeMax: number): Kept {
+  const automaton = compiledWhole(source, sizeMax)
+  return {
+    pattern: { matches: (value) => automaton.matches(value), isAutomaton: true },
+    size: automaton.programSize(),
+  }
+}
+
+/** What is wrong with a pattern is told without the flag, which would stand in the text. */
+function compiledWhole(source: string, sizeMax: number): RE2JS {
+  try {
+    return compilePattern(source, { flags: RE2JS.DOTALL, sizeMax })
+  } catch (error) {
+    if (error instanceof RE2JSException) compilePattern(source, { sizeMax })
+    throw error
+  }
+}
+
+function tooLarge(sizeMax: number): RefusedError {
+  const text = `a regular expression compiles to more than ${sizeMax} instructions (err-carillon-pattern-size)`
   return new RefusedError('err-carillon-pattern-size', text)
 }

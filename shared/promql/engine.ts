@@ -9,6 +9,7 @@ import type { Clock } from '../base/clock.ts'
 import type { Histogram } from '../model/histogram.ts'
 import type { Labels } from '../model/labels.ts'
 import type { Matcher } from '../model/matcher.ts'
+import { PATTERN_SIZE_MAX } from '../model/pattern.ts'
 import type { Expr } from './ast.ts'
 import { PromqlError } from './errors.ts'
 import { type Annotation, annotationTexts, newAnnotations } from './exec/annotations.ts'
@@ -36,6 +37,8 @@ export interface EngineOptions {
   readonly defaultStepMs: number
   /** Names as in Prometheus' --enable-feature. */
   readonly enabledFeatures: ReadonlySet<string>
+  /** Instructions that one regular expression may compile to. */
+  readonly patternSizeMax?: number
 }
 
 export const ENGINE_DEFAULTS = {
@@ -137,7 +140,7 @@ export function createEngine(options: EngineOptions): Engine {
 
 async function runQuery(options: EngineOptions, request: QueryRequest, source: SeriesSource): Promise<EvaluatedResult> {
   const { clock } = options
-  const expr = parse(request.text, { enabledFeatures: options.enabledFeatures })
+  const expr = parse(request.text, options)
   const lookbackMs = request.lookbackMs ?? options.lookbackMs
   const { startMs, endMs, stepMs, part } = request
   if (stepMs !== 0) refuseAsRange(expr)
@@ -175,6 +178,7 @@ async function runQuery(options: EngineOptions, request: QueryRequest, source: S
         lookbackMs,
         samplesMax: options.samplesMax,
         enabledFeatures: options.enabledFeatures,
+        patternSizeMax: options.patternSizeMax ?? PATTERN_SIZE_MAX,
         memory,
         series: over,
         annotations,

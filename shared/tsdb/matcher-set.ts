@@ -1,17 +1,8 @@
-// Matchers made ready to test values: equality by text, patterns by RE2 (linear time, anchored, `.` matches line ends too).
-//
-// Frequent shapes need no automaton: `a|b|c` is a set, `a.*` and `a.+` are prefixes, `.*` and `.+` are free.
-import { LRUCache } from 'lru-cache'
-import { RE2JS } from 're2js'
+// Matchers made ready to test values: equality by text, patterns by sets of texts or RE2 (linear time, anchored, `.` matches line ends too).
 import { type Clock, systemClock } from '../base/clock.ts'
 import { RefusedError, textOf } from '../base/errors.ts'
 import type { Matcher } from '../model/matcher.ts'
-import { compilePattern, literalAlternatives } from '../model/pattern.ts'
-
-/** The patterns kept compiled, for all tenants together. */
-const PATTERNS_MAX = 1024
-/** Longer ones that are only texts are made again each time: that is quick, and remote reads ask with many of them. */
-const TEXTS_KEPT_LENGTH_MAX = 4096
+import { PATTERN_SIZE_MAX, type ValuePattern, valuePattern } from '../model/pattern.ts'
 
 /** What the patterns of one question may take at one source. */
 const WORK_MS_MAX = 5_000
@@ -30,14 +21,6 @@ export interface CompiledMatcher {
   /** Each test walks the value through an automaton. */
   readonly isAutomaton?: true
 }
-
-interface Pattern {
-  readonly matches: (value: string) => boolean
-  readonly isAutomaton?: true
-  readonly onlyValues?: readonly string[]
-}
-
-const patterns = new LRUCache<string, Pattern>({ max: PATTERNS_MAX })
 
 /** Throws RefusedError `err-carillon-bad-matcher` for a pattern that RE2 does not take. */
 export function compileMatcher({ name, operator, value }: Matcher): CompiledMatcher {
@@ -89,43 +72,18 @@ function measured(
   }
 }
 
+/** Throws as `compileMatcher`, and RefusedError `err-carillon-pattern-size`: for what comes from outside, and is not a query that was parsed. */
+export function checkPatterns(matchers: readonly Matcher[], sizeMax = PATTERN_SIZE_MAX): void {
+  for (const { operator, value } of matchers) if (operator === '=~' || operator === '!~') patternOf(value, sizeMax)
+}
+
 export function compileMatchers(matchers: readonly Matcher[]): CompiledMatcher[] {
   return matchers.map(compileMatcher)
 }
 
-function patternOf(source: string): Pattern {
-  const known = patterns.get(source)
-  if (known !== undefined) return known
-  const pattern = shapeOf(source) ?? automatonOf(source)
-  if (pattern.isAutomaton || source.length <= TEXTS_KEPT_LENGTH_MAX) patterns.set(source, pattern)
-  return pattern
-}
-
-/** The patterns that need no automaton. */
-function shapeOf(source: string): Pattern | undefined {
-  const literals = literalAlternatives(source)
-  if (literals !== undefined) {
-    const set = new Set(literals)
-    const values = [...set]
-    const [only] = values
-    if (values.length === 1) return { matches: (value) => value === only, onlyValues: values }
-    return { matches: (value) => set.has(value), onlyValues: values }
-  }
-  const prefix = source.slice(0, -2)
-  if (!isLiteral(prefix)) return undefined
-  if (source.endsWith('.*')) return { matches: (value) => value.startsWith(prefix) }
-  if (source.endsWith('.+')) return { matches: (value) => value.length > prefix.length && value.startsWith(prefix) }
-  return undefined
-}
-
-function isLiteral(text: string): boolean {
-  return !/[\\^$.[\](){}*+?|]/.test(text)
-}
-
-function automatonOf(source: string): Pattern {
+function patternOf(source: string, sizeMax?: number): ValuePattern {
   try {
-    const automaton = compilePattern(source, RE2JS.DOTALL)
-    return { matches: (value) => automaton.matches(value), isAutomaton: true }
+    return valuePattern(source, sizeMax)
   } catch (error) {
     if (error instanceof RefusedError) throw error
     throw new RefusedError('err-carillon-bad-matcher', `pattern "${source}" is not RE2: ${textOf(error)}`, {

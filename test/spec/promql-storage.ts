@@ -2,10 +2,11 @@
 //
 // Reset hints come out as they would from Prometheus' chunks: within a chunk of counter histograms "no reset", at the start of one
 // what was found out about the sample before.
-import { RE2JS } from 're2js'
+
 import type { Histogram, ResetHint } from '../../shared/model/histogram.ts'
 import { type Labels, labelOf, labelsKey } from '../../shared/model/labels.ts'
 import type { Matcher } from '../../shared/model/matcher.ts'
+import { valuePattern } from '../../shared/model/pattern.ts'
 import { STALE } from '../../shared/model/sample.ts'
 import { dropMetadata, withLabel, withoutLabels } from '../../shared/promql/exec/labels.ts'
 import { spansOf } from '../../shared/promql/functions/histogram-buckets.ts'
@@ -58,7 +59,7 @@ export class ScriptStorage implements SeriesSource {
 export function matcherTest({ name, operator, value }: Matcher): (labels: Labels) => boolean {
   if (operator === '=') return (labels) => labelOf(labels, name) === value
   if (operator === '!=') return (labels) => labelOf(labels, name) !== value
-  const pattern = RE2JS.compile(`^(?s:${value})$`)
+  const pattern = valuePattern(value)
   return (labels) => pattern.matches(labelOf(labels, name)) === (operator === '=~')
 }
 

@@ -15,6 +15,7 @@ const FLOORS: Readonly<Record<string, number>> = {
   extended_vectors: 114,
   'fill-modifier': 26,
   functions: 263,
+  group_names: 4,
   histograms: 119,
   info: 34,
   label_texts: 11,

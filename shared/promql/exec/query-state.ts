@@ -17,6 +17,7 @@ export interface QueryState {
   readonly delaysNameRemoval: boolean
   readonly usesStartTimestamps: boolean
   readonly usesTypeLabels: boolean
+  readonly patternSizeMax: number
   readonly annotations: Annotations
   readonly memory: HeldMemory
   /** Of the grid that is evaluated; absent: nobody wants to know. */
@@ -61,6 +62,7 @@ export interface QueryStateDeps {
   readonly lookbackMs: number
   readonly samplesMax: number
   readonly enabledFeatures: ReadonlySet<string>
+  readonly patternSizeMax: number
   readonly memory: HeldMemory
   readonly series: readonly (readonly SeriesSamples[])[]
   readonly annotations: ReturnType<typeof newAnnotations>
@@ -78,6 +80,7 @@ export function newQueryState(deps: QueryStateDeps): QueryState {
     delaysNameRemoval: enabledFeatures.has('promql-delayed-name-removal'),
     usesStartTimestamps: enabledFeatures.has('use-start-timestamps'),
     usesTypeLabels: enabledFeatures.has('type-and-unit-labels'),
+    patternSizeMax: deps.patternSizeMax,
     annotations,
     counts,
     memory,

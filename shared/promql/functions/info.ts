@@ -2,7 +2,7 @@
 import { RE2JS } from 're2js'
 import { type Labels, labelOf, labelsKey, METRIC_NAME } from '../../model/labels.ts'
 import type { Matcher } from '../../model/matcher.ts'
-import { compilePattern } from '../../model/pattern.ts'
+import { valuePattern } from '../../model/pattern.ts'
 import { keyPart } from '../../model/text-key.ts'
 import {
   ABSENT,
@@ -47,7 +47,7 @@ function allMatch(matchers: readonly Matcher[]): (value: string) => boolean {
   const tests = matchers.map(({ operator, value: wanted }) => {
     if (operator === '=') return (value: string) => value === wanted
     if (operator === '!=') return (value: string) => value !== wanted
-    const pattern = compilePattern(`^(?s:${wanted})$`)
+    const pattern = valuePattern(wanted) // the parser has looked at its size
     return (value: string) => pattern.matches(value) === (operator === '=~')
   })
   return (value) => tests.every((test) => test(value))

@@ -1,5 +1,6 @@
 // label_replace and label_join: they work on series, never on values.
 import { type RE2JS, RE2JSSyntaxException } from 're2js'
+import { type NamedGroups, namedGroups } from '../../model/group-names.ts'
 import { labelOf, METRIC_NAME } from '../../model/labels.ts'
 import { compilePattern } from '../../model/pattern.ts'
 import { type Column, type Grid, mergeSameLabels } from '../exec/column.ts'
@@ -29,7 +30,7 @@ export async function labelReplace(node: PlanCall, grid: Grid, state: Evaluation
   const target = textOf(node, 1)
   const replacement = textOf(node, 2)
   const source = textOf(node, 3)
-  const pattern = compile(textOf(node, 4))
+  const { pattern, numbersOf } = compile(textOf(node, 4), state.patternSizeMax)
   if (!isLabelName(target)) {
     throw new ExecutionError(`invalid destination label name in label_replace(): ${target}`)
   }
@@ -38,18 +39,22 @@ export async function labelReplace(node: PlanCall, grid: Grid, state: Evaluation
     const matcher = pattern.matcher(labelOf(column.labels, source))
     if (!matcher.matches()) continue
     const groupOf = (name: string): string => {
-      const named = pattern.namedGroups()[name]
-      const at = named ?? (/^\d+$/.test(name) ? Number(name) : -1)
-      return at >= 0 && at <= matcher.groupCount() ? (matcher.group(at) ?? '') : ''
+      const numbers = numbersOf.get(name) ?? (/^\d+$/.test(name) ? [Number(name)] : [])
+      for (const at of numbers) {
+        const text = at <= matcher.groupCount() ? matcher.group(at) : null
+        if (text !== null) return text // the first of the name that took part
+      }
+      return ''
     }
     setLabel(column, target, expand(replacement, groupOf), state)
   }
   return mergeSameLabels(columns)
 }
 
-function compile(text: string): RE2JS {
+function compile(text: string, sizeMax: number): { pattern: RE2JS } & Pick<NamedGroups, 'numbersOf'> {
   try {
-    return compilePattern(`^(?s:${text})$`)
+    const { source, numbersOf } = namedGroups(text)
+    return { pattern: compilePattern(`^(?s:${source})$`, { sizeMax }), numbersOf }
   } catch (error) {
     if (!(error instanceof RE2JSSyntaxException)) throw error
     throw new ExecutionError(`invalid regular expression in label_replace(): ${text}`, { cause: error })

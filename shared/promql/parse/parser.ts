@@ -5,6 +5,7 @@
 //   P1  The first mistake that Prometheus would report is the one reported, at the same place and in the same words.
 //   P2  No tree is deeper than `depthMax`, so whoever walks it may recurse.
 import type { Matcher } from '../../model/matcher.ts'
+import { PATTERN_SIZE_MAX } from '../../model/pattern.ts'
 import type { Aggregation, Binary, Call, Expr, Unary, VectorMatching } from '../ast.ts'
 import { checkDepth, checkTypes } from './check.ts'
 import { parseNumberLiteral } from './durations.ts'
@@ -33,13 +34,15 @@ import { FEATURES, TokenStream } from './token-stream.ts'
 export interface ParseOptions {
   /** Names from FEATURES. */
   readonly enabledFeatures?: ReadonlySet<string>
+  /** Instructions that one regular expression may compile to. */
+  readonly patternSizeMax?: number
 }
 
 const NONE: ReadonlySet<string> = new Set()
 
 /** The tree of a query, type-checked. Throws PromqlError. */
-export function parse(text: string, { enabledFeatures = NONE }: ParseOptions = {}): Expr {
-  const tokens = new TokenStream(text, enabledFeatures)
+export function parse(text: string, options: ParseOptions = {}): Expr {
+  const tokens = tokensOf(text, options)
   if (tokens.peek().kind === END_OF_INPUT) tokens.fail('no expression found in input', { start: 0, end: 0 })
   const expr = parseExpr(tokens, 0)
   tokens.expect(END_OF_INPUT)
@@ -49,11 +52,18 @@ export function parse(text: string, { enabledFeatures = NONE }: ParseOptions = {
 }
 
 /** The matchers of one series selector such as `up{job="x"}`. Throws PromqlError. */
-export function parseSelector(text: string): Matcher[] {
-  const tokens = new TokenStream(text, NONE)
+export function parseSelector(text: string, options: Pick<ParseOptions, 'patternSizeMax'> = {}): Matcher[] {
+  const tokens = tokensOf(text, options)
   const { matchers } = parseVectorSelector(tokens)
   tokens.expect(END_OF_INPUT)
   return [...matchers]
+}
+
+function tokensOf(
+  text: string,
+  { enabledFeatures = NONE, patternSizeMax = PATTERN_SIZE_MAX }: ParseOptions,
+): TokenStream {
+  return new TokenStream(text, enabledFeatures, patternSizeMax)
 }
 
 /** True when no matcher keeps out a series without labels: a `match[]` must not be so. */

@@ -1,8 +1,8 @@
 // Selectors: `name{label="value"}`, the matchers in braces, and the regular expressions among them.
-import { type RE2JS, RE2JSException } from 're2js'
+import { RE2JSException } from 're2js'
 import { METRIC_NAME } from '../../model/labels.ts'
 import type { Matcher, MatchOperator } from '../../model/matcher.ts'
-import { compilePattern, literalAlternatives } from '../../model/pattern.ts'
+import { type ValuePattern, valuePattern } from '../../model/pattern.ts'
 import type { VectorSelector } from '../ast.ts'
 import { LiteralError, stringFrom } from './literals.ts'
 import { IDENTIFIER, MATCH_OPERATORS, METRIC_NAMES, STRING, type Token, textOf } from './token.ts'
@@ -61,20 +61,13 @@ function parseMatcher(tokens: TokenStream): Matcher {
   return matcher
 }
 
-/** Patterns found good, so that the same dashboard's regular expressions are not compiled at every refresh. */
-const goodPatterns = new Set<string>()
-const goodPatternsMax = 1000
-
 function checkPattern(tokens: TokenStream, pattern: string, first: Token, last: Token): void {
-  if (goodPatterns.has(pattern) || literalAlternatives(pattern) !== undefined) return
-  tokens.literal(() => compile(pattern), { start: first.start, end: last.end })
-  if (goodPatterns.size >= goodPatternsMax) goodPatterns.clear()
-  goodPatterns.add(pattern)
+  tokens.literal(() => compile(pattern, tokens.patternSizeMax), { start: first.start, end: last.end })
 }
 
-function compile(pattern: string): RE2JS {
+function compile(pattern: string, sizeMax?: number): ValuePattern {
   try {
-    return compilePattern(pattern)
+    return valuePattern(pattern, sizeMax)
   } catch (error) {
     // Go quotes the part at fault even where it is empty.
     if (error instanceof RE2JSException) {

@@ -31,6 +31,7 @@ export class TokenStream {
   readonly text: string
   readonly bytes: string
   readonly features: ReadonlySet<string>
+  readonly patternSizeMax: number
   /** Where the last token that may end an expression ended; a token of lookahead counts. */
   lastClosing = 0
   context: Context = ''
@@ -40,8 +41,9 @@ export class TokenStream {
   #behind: Token | undefined
   #depth = 0
 
-  constructor(text: string, features: ReadonlySet<string>) {
+  constructor(text: string, features: ReadonlySet<string>, patternSizeMax: number) {
     this.text = text
+    this.patternSizeMax = patternSizeMax
     this.features = features
     this.#lexer = new Lexer(text, (message, start, end) => this.fail(message, { start, end }))
     this.bytes = this.#lexer.bytes

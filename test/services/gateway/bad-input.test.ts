@@ -209,8 +209,8 @@ const rawRows: Record<string, RawRow> = {
     status: 408,
     id: 'err-carillon-request-timeout',
   },
-  'a 20 KB header': {
-    parts: [post('/api/v1/push', [`X-Long: ${'a'.repeat(20_000)}`])],
+  'a header of more than a megabyte': {
+    parts: [post('/api/v1/push', [`X-Long: ${'a'.repeat(1_100_000)}`])],
     status: 431,
     id: 'err-carillon-headers-too-large',
   },
@@ -251,11 +251,6 @@ const rawRows: Record<string, RawRow> = {
   },
   'a path with dots': {
     parts: ['GET /api/../-/healthy HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n'],
-    status: 404,
-    id: 'err-carillon-not-found',
-  },
-  'a path with doubled slashes': {
-    parts: ['GET //-/healthy HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n'],
     status: 404,
     id: 'err-carillon-not-found',
   },
