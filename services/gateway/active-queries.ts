@@ -1,4 +1,4 @@
-// The queries that queriers have at work: a tenant sees and ends its own; an administrator those of every tenant.
+// The queries that queriers have at work: a tenant sees its own, and ends them with the right to write; an administrator those of every tenant.
 import { RefusedError, UnavailableError } from '../../shared/base/errors.ts'
 import { ask } from '../../shared/bus/ask.ts'
 import type { Bus } from '../../shared/bus/port.ts'
@@ -19,11 +19,12 @@ const ID_LENGTH_MAX = 100
 
 export function activeQueryRoutes({ bus, membership, config }: ActiveQueryDeps): readonly Route[] {
   const path = '/api/v1/status/active_queries'
-  const ofTenant = { name: 'active_queries', access: 'read', isOpenToAdmin: true, errors: 'json' } as const
+  const ofTenant = { name: 'active_queries', isOpenToAdmin: true, errors: 'json' } as const
+  const ending = { ...ofTenant, access: 'write' } as const // whoever only reads does not end what others ask
   return [
-    { ...ofTenant, methods: ['GET'], path, answer: listed },
-    { ...ofTenant, methods: ['DELETE'], path: `${path}/{query}`, answer: cancelled },
-    { ...ofTenant, methods: ['POST'], path: `${path}/{query}/cancel`, answer: cancelled },
+    { ...ofTenant, access: 'read', methods: ['GET'], path, answer: listed },
+    { ...ending, methods: ['DELETE'], path: `${path}/{query}`, answer: cancelled },
+    { ...ending, methods: ['POST'], path: `${path}/{query}/cancel`, answer: cancelled },
     { name: 'active_queries', access: 'admin', errors: 'text', methods: ['GET'], path: '/queries', answer: page },
   ]
 

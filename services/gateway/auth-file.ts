@@ -1,6 +1,6 @@
 // The file named by --auth-file: who there is, what each may do.
 //
-// users:  [{ username, password_hash (bcrypt), tenant or tenants, rights: [read, write, admin] }]
+// users:  [{ username, password_hash (bcrypt), tenant or tenants, rights: [read, write, admin, metrics] }]
 // tokens: [{ token_sha256 (hex), tenant or tenants, rights }]
 import { parse } from 'yaml'
 import { z } from 'zod'
@@ -12,12 +12,15 @@ const CREDENTIALS_MAX = 10_000
 /** A hash of cost 13 takes a second of a core, each further one twice as long. */
 export const BCRYPT_COST_MAX = 13
 
-export type Right = 'read' | 'write' | 'admin'
+export type Right = (typeof RIGHTS)[number]
+
+/** `admin` and `metrics` want no tenant. */
+const RIGHTS = ['read', 'write', 'admin', 'metrics'] as const
 
 export interface Credential {
   /** For the log: a username, or the beginning of a token's hash. */
   readonly name: string
-  /** At least one, unless the only right is `admin`. */
+  /** At least one for `read` and `write`; none: `admin` is for all, and for what belongs to none. */
   readonly tenants: readonly string[]
   readonly rights: ReadonlySet<Right>
 }
@@ -38,7 +41,7 @@ export interface Credentials {
 const grant = {
   tenant: z.string().optional(),
   tenants: z.array(z.string()).max(1000).optional(),
-  rights: z.array(z.enum(['read', 'write', 'admin'])).min(1),
+  rights: z.array(z.enum(RIGHTS)).min(1),
 }
 const authFile = z.strictObject({
   users: z
@@ -108,7 +111,7 @@ function credentialOf(name: string, { tenant, tenants = [], rights }: Grant): Cr
       throw fault(`${name}: ${textOf(cause)}`, cause)
     }
   }
-  if (all.length === 0 && rights.some((right) => right !== 'admin'))
+  if (all.length === 0 && rights.some((right) => right === 'read' || right === 'write'))
     throw fault(`${name} has no tenant to read or write`)
   return { name, tenants: all, rights: new Set(rights) }
 }

@@ -15,27 +15,32 @@ export interface CompactionDeps {
 }
 
 export function compactionRoutes({ bus, membership, config }: CompactionDeps): readonly Route[] {
-  const common = { name: 'compaction', access: 'admin', errors: 'json' } as const
+  const common = { name: 'compaction', access: 'admin', isOfTenants: true, errors: 'json' } as const
   return [
     { ...common, methods: ['GET'], path: '/api/v1/status/compaction', answer: statusOf },
     { ...common, methods: ['POST'], path: '/api/v1/admin/compact', answer: now },
   ]
 
-  async function statusOf({ search, requestId, signal }: Exchange): Promise<Answer> {
+  async function statusOf(exchange: Exchange): Promise<Answer> {
+    const { requestId, signal } = exchange
     const options = { timeoutMs: config.membersTimeoutMs, requestId, signal }
+    const asked = tenantIn(exchange)
     const { replies: compactors, unanswered } = await askAll(membership.live('compactor'), (id) =>
-      ask(bus, compactionStatus, { id }, tenantIn(search), options),
+      ask(bus, compactionStatus, { id }, asked, options),
     )
     return jsonAnswer({ unanswered, compactors })
   }
 
-  async function now({ search, requestId, signal }: Exchange): Promise<Answer> {
-    return jsonAnswer(await ask(bus, compactNow, {}, tenantIn(search), { requestId, signal }))
+  async function now(exchange: Exchange): Promise<Answer> {
+    const { requestId, signal } = exchange
+    return jsonAnswer(await ask(bus, compactNow, {}, tenantIn(exchange), { requestId, signal }))
   }
 }
 
-/** `?tenant=`, absent: all. */
-export function tenantIn(search: string): { tenant?: string } {
-  const tenant = new URLSearchParams(search).get('tenant')
-  return tenant === null ? {} : { tenant: parseTenant(tenant) }
+/** `?tenant=`, absent: all. Throws RefusedError 403 where the caller does not administer that. */
+export function tenantIn({ search, assertAdmin }: Exchange): { tenant?: string } {
+  const given = new URLSearchParams(search).get('tenant')
+  const tenant = given === null ? undefined : parseTenant(given)
+  assertAdmin(tenant)
+  return tenant === undefined ? {} : { tenant }
 }

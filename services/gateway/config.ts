@@ -15,7 +15,10 @@ export const gatewaySettings = defineSettings({
     wants: 'host:port, [IPv6]:port or :port for every interface',
   }),
   requireTenant: flag(false, 'refuse requests without X-Scope-OrgID instead of taking them as tenant "anonymous"'),
-  authFile: text('', 'YAML file of users and tokens with their tenants and rights; read at start'),
+  authFile: text(
+    '',
+    'YAML file of users and tokens with their tenants and rights; read again when it changes, at once by SIGHUP',
+  ),
   allowUnauthenticated: flag(false, 'listen beyond loopback although no --auth-file says who may come in'),
   allowedHosts: list(
     [],

@@ -19,7 +19,6 @@ import { encodeTenant, parseTenant } from '../../shared/model/tenant.ts'
 import { isFault, parseTime } from '../../shared/promql/go-values.ts'
 import { parseSelector } from '../../shared/promql/parse/parser.ts'
 import { compileMatcher } from '../../shared/tsdb/matcher-set.ts'
-import { sha256Of } from '../../shared/wire/sha256.ts'
 import type { GatewayConfig } from './config.ts'
 import { type Answer, type Exchange, isUnheard, JSON_TYPE, jsonAnswer, type Route } from './exchange.ts'
 import { readPairs } from './form.ts'
@@ -49,6 +48,7 @@ export function deletionRoutes({ bus, clock, random, config }: DeletionDeps): re
         methods,
         path: `${root}/api/v1/admin/${path}`,
         access: 'admin',
+        isOfTenants: true,
         errors: 'json',
         answer,
       }
@@ -92,7 +92,7 @@ export function deletionRoutes({ bus, clock, random, config }: DeletionDeps): re
     const id = single(pairs, 'id') ?? `${clock.now().toString(36)}${hex(random.bytes(8))}` // by age where they are listed
     const tenant = tenantOf(exchange, pairs)
     const { version: asOf } = await asked(exchange, deletes.list, { tenant, isBrief: true }) // D6
-    const request = { tenant, id, ...what, askedBy: askerOf(exchange), asOf }
+    const request = { tenant, id, ...what, askedBy: exchange.who, asOf }
     const { position } = await asked(exchange, deletes.remove, request)
     const at = position.length === 0 ? {} : { [POSITION_HEADER]: formatPosition(position) }
     return { status: 204, headers: { 'X-Carillon-Deletion': id, ...at } }
@@ -109,7 +109,7 @@ export function deletionRoutes({ bus, clock, random, config }: DeletionDeps): re
   }
 
   async function cleanTombstones(exchange: Exchange): Promise<Answer> {
-    const request = { tenant: tenantOf(exchange, await read(exchange)), askedBy: askerOf(exchange) }
+    const request = { tenant: tenantOf(exchange, await read(exchange)), askedBy: exchange.who }
     await asked(exchange, deletes.clean, request)
     return { status: 204 }
   }
@@ -122,7 +122,7 @@ export function deletionRoutes({ bus, clock, random, config }: DeletionDeps): re
 
   async function undoDeletion(exchange: Exchange): Promise<Answer> {
     const tenant = tenantOf(exchange, await read(exchange))
-    const request = { tenant, id: exchange.params['id']!, askedBy: askerOf(exchange) }
+    const request = { tenant, id: exchange.params['id']!, askedBy: exchange.who }
     await asked(exchange, deletes.undo, request)
     return { status: 204 }
   }
@@ -155,9 +155,10 @@ export function deletionRoutes({ bus, clock, random, config }: DeletionDeps): re
 
   function tenantOf(exchange: Exchange, pairs: Pairs): string {
     const named = namedTenant(exchange, pairs)
-    if (named !== undefined) return parseTenant(named)
-    if (!config.requireTenant) return ANONYMOUS
-    throw unnamed()
+    if (named === undefined && config.requireTenant) throw unnamed()
+    const tenant = named === undefined ? ANONYMOUS : parseTenant(named)
+    exchange.assertAdmin(tenant)
+    return tenant
   }
 }
 
@@ -203,13 +204,4 @@ function selectorsOf(pairs: Pairs): readonly (readonly Matcher[])[] {
   if (selectors.length === 0) throw new RefusedError('err-carillon-bad-request', 'no match[] parameter provided')
   if (selectors.every((matchers) => matchers.some((matcher) => !compileMatcher(matcher).matchesEmpty))) return selectors
   throw new RefusedError('err-carillon-bad-request', 'match[] must contain at least one non-empty matcher')
-}
-
-/** For the record: the credential, which was checked before, and where it came from. */
-function askerOf({ request, remoteAddress }: Exchange): string {
-  const [, scheme = '', value = ''] = /^(\S+) +(\S+)$/.exec(request.headers.authorization ?? '') ?? []
-  const user = Buffer.from(value, 'base64').toString().split(':')[0]!.slice(0, 100)
-  if (scheme.toLowerCase() === 'basic') return `user ${user} at ${remoteAddress}`
-  if (scheme.toLowerCase() !== 'bearer') return remoteAddress
-  return `token ${sha256Of(value).slice(0, 8)} at ${remoteAddress}`
 }

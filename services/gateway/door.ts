@@ -19,7 +19,8 @@ import type { GatewayConfig } from './config.ts'
 import { type Answer, type Exchange, errorBody, type Fault, faultOf, JSON_TYPE, type Route, TEXT } from './exchange.ts'
 import { notFound } from './not-found.ts'
 import { placeOf } from './failed-logins.ts'
-import type { OriginRules } from './origin.ts'
+import type { Caller } from './identity.ts'
+import { isSafe, type OriginRules } from './origin.ts'
 import type { Router } from './router.ts'
 
 const DRAIN_BYTES_MAX = 1024 * 1024
@@ -36,7 +37,7 @@ export interface DoorDeps {
   readonly metrics: Metrics
   readonly router: Router
   readonly origins: OriginRules
-  readonly identify: (request: IncomingMessage, route: Route) => Promise<string>
+  readonly identify: (request: IncomingMessage, route: Route) => Promise<Caller>
   /** Sent with 401. */
   readonly challenge: string | undefined
 }
@@ -117,7 +118,7 @@ export function createDoor(deps: DoorDeps): Door {
       if (found === undefined) throw notFound(path)
       if (route === undefined) answer = otherMethod(found.routes, method)
       else {
-        const tenant = await deps.identify(request, route)
+        const caller = await deps.identify(request, route)
         const remoteAddress = request.socket.remoteAddress ?? ''
         const { params } = found
         const exchange: Exchange = {
@@ -125,13 +126,14 @@ export function createDoor(deps: DoorDeps): Door {
           params,
           search,
           requestId,
-          tenant,
+          ...caller,
           remoteAddress,
           signal,
           continueBody,
           holdUntilAnswered,
         }
         answer = await route.answer(exchange)
+        noteOrder(exchange, route, answer.status)
       }
     } catch (error) {
       answer = failed(error, { requestId, route: route ?? found?.routes[0], path, isGone: signal.aborted })
@@ -143,6 +145,19 @@ export function createDoor(deps: DoorDeps): Door {
       for (const release of releases) release()
       meter.end(isSent ? String(answer.status) : 'gone', clock.monotonic() - startMs)
     }
+  }
+
+  /** What administrators did, by whom. Failures stand in the log as all do. */
+  function noteOrder(
+    { request: { method = '' }, who, requestId, search }: Exchange,
+    route: Route,
+    status: number,
+  ): void {
+    if (isSafe(method) || (route.access !== 'admin' && route.isOpenToAdmin !== true)) return
+    log.info(
+      { who, requestId, route: route.name, method, path: route.path, search: search.slice(0, 200), status },
+      'an order',
+    )
   }
 
   function requestIdOf({ headers }: IncomingMessage): string {

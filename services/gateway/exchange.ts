@@ -12,6 +12,10 @@ export interface Exchange {
   readonly requestId: string
   /** '' on routes that belong to no tenant. */
   readonly tenant: string
+  /** Who asks, for records: the credential and where it came from. */
+  readonly who: string
+  /** Throws RefusedError 403 where an administrator may not act on that tenant; undefined: on all. */
+  readonly assertAdmin: (tenant: string | undefined) => void
   readonly remoteAddress: string
   /** Aborts when the client hangs up. */
   readonly signal: AbortSignal
@@ -30,8 +34,8 @@ export interface Answer {
   readonly stream?: { readonly length?: number; readonly chunks: AsyncIterable<Uint8Array> }
 }
 
-/** Who may come in: anyone, or a credential with that right. Only `write` and `read` belong to a tenant. */
-export type Access = 'open' | 'admin' | 'write' | 'read'
+/** Who may come in: anyone, or a credential with that right. Only `write` and `read` belong to a tenant. `admin` has `metrics` as well. */
+export type Access = 'open' | 'admin' | 'metrics' | 'write' | 'read'
 
 export interface Route {
   /** Label `route` of the metrics. */
@@ -40,6 +44,8 @@ export interface Route {
   /** Segments; `{name}` takes any one. */
   readonly path: string
   readonly access: Access
+  /** An administrator of single tenants may ask; the route asserts whose. Without it `admin` means the system. */
+  readonly isOfTenants?: boolean
   /** The right `admin` does as well, for the tenant that `?tenant=` names. */
   readonly isOpenToAdmin?: boolean
   /** The shape of errors: plain text, or Prometheus' JSON. */

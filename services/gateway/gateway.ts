@@ -7,14 +7,11 @@
 //   H1 to H3  door.ts      one answer per request
 //   O1 to O3  origin.ts    what pages of other sites may do
 //   P1        durability.ts  what is known of the server
-import { readFileSync } from 'node:fs'
-import { RefusedError, textOf } from '../../shared/base/errors.ts'
 import { every } from '../../shared/bus/actor.ts'
 import type { ServiceDeps } from '../../shared/membership/deps.ts'
 import type { MemberActor } from '../../shared/membership/member-actor.ts'
-import { type Authenticator, createAuthenticator } from './auth.ts'
-import { readAuthFile } from './auth-file.ts'
 import type { GatewayConfig } from './config.ts'
+import { CurrentCredentials } from './credentials.ts'
 import { createDoor } from './door.ts'
 import { createDurabilityGate } from './durability.ts'
 import { createFailedLogins } from './failed-logins.ts'
@@ -25,6 +22,9 @@ import { createPasswords } from './passwords.ts'
 import { createReadiness } from './readiness.ts'
 import { createRouter } from './router.ts'
 import { gatewayRoutes } from './routes.ts'
+
+/** How often the auth file is looked at; another text counts at the second look. */
+const AUTH_LOOK_MS = 5_000
 
 export type GatewayDeps = ServiceDeps & { readonly config: GatewayConfig }
 
@@ -37,7 +37,7 @@ export function gateway(deps: GatewayDeps): Gateway {
   const readiness = createReadiness({ bus, membership, assertDurable: durability.assertDurable })
   const passwords = createPasswords()
   const failedLogins = createFailedLogins({ clock, failuresMax: config.failedLoginsMax })
-  let authenticator: Authenticator | undefined
+  let credentials: CurrentCredentials | undefined
   const door = createDoor({
     config,
     clock,
@@ -46,8 +46,8 @@ export function gateway(deps: GatewayDeps): Gateway {
     metrics,
     origins: createOriginRules(config),
     router: createRouter(gatewayRoutes({ ...deps, durability, readiness, version })),
-    identify: (request, { access, isOpenToAdmin = false }) =>
-      identify(request, access, { authenticator, requireTenant: config.requireTenant, isOpenToAdmin }),
+    identify: (request, route) =>
+      identify(request, route, { authenticator: credentials?.authenticator(), requireTenant: config.requireTenant }),
     challenge: config.authFile === '' ? undefined : 'Basic realm="carillon", charset="UTF-8"',
   })
 
@@ -55,7 +55,11 @@ export function gateway(deps: GatewayDeps): Gateway {
     name: 'gateway',
     serves: [],
     hears: [],
-    every: [every(config.durabilityCheckMs, 'ask the server how durable it is', durability.check)],
+    every: [
+      every(config.durabilityCheckMs, 'ask the server how durable it is', durability.check),
+      every(AUTH_LOOK_MS, 'look at the auth file', async () => lookAtCredentials({})),
+    ],
+    reload: () => lookAtCredentials({ isSettled: true }),
     start,
     lacks: async () =>
       (await readiness.lacks()).map(({ side, text }) => (side === undefined ? text : `${side}: ${text}`)),
@@ -67,26 +71,20 @@ export function gateway(deps: GatewayDeps): Gateway {
     address: door.address,
   }
 
+  function lookAtCredentials(how: { isSettled?: boolean }): void {
+    if (credentials?.look(how)) log.info({}, 'other credentials hold')
+  }
+
   async function start(): Promise<void> {
     const listen = parseListen(config.listen)
     assertMayListen(listen, config)
-    if (config.authFile !== '') {
-      const deps = { clock, random, passwords, failedLogins }
-      authenticator = createAuthenticator(readAuthFile(authText(config.authFile)), deps)
-    }
+    if (config.authFile !== '')
+      credentials = new CurrentCredentials(config.authFile, { clock, random, passwords, failedLogins })
     await durability.check()
     await door.open(listen.host, listen.port)
   }
 
   function version(): string {
     return membership.members().find((member) => member.id === id)?.version ?? ''
-  }
-}
-
-function authText(path: string): string {
-  try {
-    return readFileSync(path, 'utf8')
-  } catch (cause) {
-    throw new RefusedError('err-carillon-auth-file', `--auth-file ${path}: ${textOf(cause)}`, { cause })
   }
 }

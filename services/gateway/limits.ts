@@ -25,14 +25,21 @@ export interface LimitsDeps {
 const OTHERS: ReadonlySet<string> = new Set(['tenant', 'by'])
 
 export function limitsRoutes(deps: LimitsDeps): readonly Route[] {
-  const common = { name: 'limits', access: 'admin', errors: 'json', path: '/api/v1/admin/limits' } as const
+  const common = {
+    name: 'limits',
+    access: 'admin',
+    isOfTenants: true,
+    errors: 'json',
+    path: '/api/v1/admin/limits',
+  } as const
   return [
     { ...common, methods: ['GET'], answer: show },
     { ...common, methods: ['POST'], answer: change },
   ]
 
-  async function show({ search }: Exchange): Promise<Answer> {
+  async function show({ search, assertAdmin }: Exchange): Promise<Answer> {
     const tenant = tenantIn([...new URLSearchParams(search)])
+    assertAdmin(tenant)
     const record = await readLimits(deps.bus, tenant)
     const known = Object.entries(LIMITS).map(([name, { unit, doc }]) => ({ name, unit, doc }))
     return jsonAnswer({ tenant: tenant ?? null, ...shownRecord(record), known })
@@ -42,12 +49,14 @@ export function limitsRoutes(deps: LimitsDeps): readonly Route[] {
   async function change(exchange: Exchange): Promise<Answer> {
     const pairs = await readPairs(exchange, deps.config.formBytesMax)
     const tenant = tenantIn(pairs)
+    exchange.assertAdmin(tenant)
     const changes: Record<string, number | null> = {}
     for (const [name, text] of pairs) if (!OTHERS.has(name)) changes[name] = parseLimitChange(name, text)
     if (Object.keys(changes).length === 0) {
       throw new RefusedError('err-carillon-bad-limit', 'no limit is named, such as query_series_max=100000')
     }
-    const by = pairs.find(([name]) => name === 'by')?.[1] ?? exchange.remoteAddress
+    const said = pairs.find(([name]) => name === 'by')?.[1]
+    const by = said === undefined ? exchange.who : `${exchange.who}, who says: ${said}`
     const record = await setLimits(deps, tenant, changes, by.slice(0, 200))
     return jsonAnswer({ tenant: tenant ?? null, ...shownRecord(record) })
   }

@@ -20,7 +20,8 @@ export interface OriginRules {
   corsOf(request: IncomingMessage): Record<string, string>
 }
 
-const SAFE_METHODS: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS'])
+/** Whether a request of that method changes nothing. */
+export const isSafe = (method: string | undefined): boolean => ['GET', 'HEAD', 'OPTIONS'].includes(method ?? '')
 
 export type OriginConfig = Pick<GatewayConfig, 'listen' | 'authFile' | 'allowedHosts' | 'corsOrigin'>
 
@@ -32,7 +33,7 @@ export function createOriginRules(config: OriginConfig): OriginRules {
     assertWelcome(request, route) {
       const host = authorityOf(request)
       if (areHostsBound && host !== undefined && !isKnownHost(hostOf(host))) throw strangeHost(host)
-      if (SAFE_METHODS.has(request.method ?? '')) return
+      if (isSafe(request.method)) return
       const isReading = route?.hasCors === true && mayRead(request)
       if (!isReading && comesFromElsewhere(request, host)) throw crossSite(route)
     },

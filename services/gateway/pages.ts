@@ -40,7 +40,7 @@ export function pageRoutes(deps: PageDeps): readonly Route[] {
     page('ready', '/-/ready/writes', 'open', () => ready('writes')),
     page('ready', '/-/ready/reads', 'open', () => ready('reads')),
     page('healthy', '/-/healthy', 'open', () => textAnswer(200, 'Carillon is Healthy.\n')),
-    page('metrics', '/metrics', 'admin', allMetrics),
+    page('metrics', '/metrics', 'metrics', allMetrics),
     page('durability', '/api/v1/status/durability', 'admin', durabilityPage),
     page('partitions', '/api/v1/status/partitions', 'admin', partitionsPage),
     page('members', '/api/v1/status/members', 'admin', membersPage),

@@ -6,23 +6,26 @@ import { type CompactionDeps, tenantIn } from './compaction.ts'
 import { type Answer, type Exchange, jsonAnswer, type Route } from './exchange.ts'
 
 export function scrubRoutes({ bus, membership, config }: CompactionDeps): readonly Route[] {
-  const common = { name: 'scrub', access: 'admin', errors: 'json' } as const
+  const common = { name: 'scrub', access: 'admin', isOfTenants: true, errors: 'json' } as const
   return [
     { ...common, methods: ['GET'], path: '/api/v1/status/scrub', answer: statusOf },
     { ...common, methods: ['POST'], path: '/api/v1/admin/scrub', answer: now },
   ]
 
-  async function statusOf({ search, requestId, signal }: Exchange): Promise<Answer> {
+  async function statusOf(exchange: Exchange): Promise<Answer> {
+    const { requestId, signal } = exchange
     const options = { timeoutMs: config.membersTimeoutMs, requestId, signal }
+    const asked = tenantIn(exchange)
     const { replies, unanswered } = await askAll(membership.live('compactor'), (id) =>
-      ask(bus, scrubStatus, { id }, tenantIn(search), options),
+      ask(bus, scrubStatus, { id }, asked, options),
     )
     const compactors = replies.map(({ tenants: _, ...each }) => each)
     return jsonAnswer({ unanswered, compactors, tenants: newestRecords(replies) })
   }
 
-  async function now({ search, requestId, signal }: Exchange): Promise<Answer> {
-    return jsonAnswer(await ask(bus, scrubNow, {}, tenantIn(search), { requestId, signal }))
+  async function now(exchange: Exchange): Promise<Answer> {
+    const { requestId, signal } = exchange
+    return jsonAnswer(await ask(bus, scrubNow, {}, tenantIn(exchange), { requestId, signal }))
   }
 }
 

@@ -1,7 +1,8 @@
 // One actor in a process of its own: connects, joins the ring, runs, and stops when told.
 //
 // Invariants
-//   A1  SIGTERM, SIGINT and SIGHUP drain, then the process ends.
+//   A1  SIGTERM and SIGINT drain, then the process ends. SIGHUP has it read again what may change while it runs
+//       (hang-up.ts).
 //   A2  When whoever started us dies (the channel closes), the process ends: nothing here is worth keeping.
 //   A3  A bug (assertion, uncaught exception, unhandled rejection) is logged and ends the process with exit code 70.
 import fs from 'node:fs'
@@ -21,6 +22,7 @@ import { createLog, type Log } from '../../shared/telemetry/log.ts'
 import { createMetrics } from '../../shared/telemetry/metrics.ts'
 import { actorMetrics } from './actor-metrics.ts'
 import { connect } from './connect.ts'
+import { onHangUp } from './hang-up.ts'
 import { openObjects } from './open-objects.ts'
 import { sayAlive } from './pulse.ts'
 import { SetupError } from './setup-error.ts'
@@ -49,7 +51,8 @@ export async function runActorProcess({ role, common, make }: ActorProcessOption
   const log = createLog({ role, id, level: common.logLevel, onLost: () => void process.kill(process.pid, 'SIGTERM') })
   const stopping = new AbortController()
   endOnBugs(log)
-  listenForStop(stopping, log)
+  let reload: () => void = () => undefined
+  listenForStop(stopping, log, () => reload())
   process.title = `carillon ${role} ${id}`
   if (process.send !== undefined) sayAlive(systemClock, (message, onSent) => process.send?.(message, onSent))
 
@@ -91,6 +94,7 @@ export async function runActorProcess({ role, common, make }: ActorProcessOption
       onFailed: (error) => void failed.reject(error),
     })
     await Promise.race([running.ready, failed.promise])
+    reload = () => actor.reload?.()
     tell('started', { role, id, address: actor.address?.() }, log)
     await Promise.race([becomeAble(actor, { membership, log, signal: stopping.signal }), failed.promise])
     if (!stopping.signal.aborted) tell('ready', { role, id, address: actor.address?.() }, log)
@@ -145,18 +149,28 @@ function tell(
   process.send?.({ type, ...facts })
 }
 
-function listenForStop(stopping: AbortController, log: Log): void {
+function listenForStop(stopping: AbortController, log: Log, reload: () => void): void {
   const stop = (signal: string) => {
     if (stopping.signal.aborted) return
     log.info({ signal }, 'stopping')
     stopping.abort(new Error('told to stop'))
   }
-  for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal, stop) // A1
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, stop) // A1
+  onHangUp({ stop: () => stop('SIGHUP'), reload: () => reloadSafely(reload, log) })
   if (process.channel === undefined) return
   process.on('disconnect', () => {
     log.warn({}, 'the process that started this one is gone: ending')
     process.exit(1) // A2
   })
+}
+
+function reloadSafely(reload: () => void, log: Log): void {
+  try {
+    reload()
+    log.info({}, 'read again what may change')
+  } catch (error) {
+    log.error({ error }, 'what was read again is not sound: what held before holds on')
+  }
 }
 
 function endOnBugs(log: Log): void {

@@ -15,6 +15,7 @@ import { createLog, type Log } from '../../shared/telemetry/log.ts'
 import type { LauncherConfig } from './config.ts'
 import { type DataFolder, openDataFolder } from './data-folder.ts'
 import { type Guard, startGuard } from './guard.ts'
+import { onHangUp } from './hang-up.ts'
 import { isPortFree, noZone } from './nats-server.ts'
 import { type ReadyFacts, type ReadyProcess, readyLine, readyText } from './ready.ts'
 import { setUpLogs } from './set-up-logs.ts'
@@ -71,6 +72,10 @@ export async function start(options: StartOptions): Promise<number> {
   const guard = startGuard({ clock: systemClock, log })
   const children: Supervisor[] = []
   let nats: NatsServers | undefined
+  const reload = () => {
+    for (const child of children) child.reload()
+  }
+  onHangUp({ reload, stop: () => stopping.ask(0) })
   try {
     if (folder.wasKilled) say(`the last run on ${folder.path} was not stopped cleanly; going on from what it left`)
     nats = await startNats(options, folder, { log, guard, stopping })
@@ -306,7 +311,7 @@ function stopSignals(): Stopping {
     else if (now - firstAtMs > signalGapMs) hurry()
     ask(0)
   }
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, onSignal)
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, onSignal)
   return {
     signal: controller.signal,
     asked,

@@ -54,6 +54,8 @@ export interface Supervisor {
   /** From now on its end is its end. */
   retire(): void
   stop(waitMs: number): Promise<void>
+  /** Has it read again what may change while it runs. */
+  reload(): void
   /** Kills it at once, for good. */
   kill(): void
 }
@@ -84,6 +86,7 @@ export function supervise(spec: ChildSpec, deps: SupervisorDeps): Supervisor {
       await ended
       killing.cancel()
     },
+    reload: () => void child?.kill('SIGHUP'),
     kill() {
       retire()
       child?.kill('SIGKILL')

@@ -8,6 +8,8 @@ export type MemberActor = Actor & {
   partitions?(): readonly PartitionStatus[]
   /** What keeps it from its work now, in words, and whose turn it is. Answers within a second. One for whom there is nothing is ACTIVE. */
   lacks?(): readonly string[] | Promise<readonly string[]>
+  /** Reads again what may change while it runs. Throws what is wrong with it. */
+  reload?(): void
   /** Resolves when this actor may stop; it is LEAVING and serves on until then. */
   handOver?(): Promise<void>
 }

@@ -8,6 +8,7 @@ import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vit
 import { createAuthenticator } from '../../../services/gateway/auth.ts'
 import { readAuthFile } from '../../../services/gateway/auth-file.ts'
 import { paddingOf } from '../../../services/gateway/bcrypt-cost.ts'
+import { CurrentCredentials } from '../../../services/gateway/credentials.ts'
 import { createFailedLogins, placeOf } from '../../../services/gateway/failed-logins.ts'
 import { isLoopback, parseListen } from '../../../services/gateway/listen.ts'
 import { createPasswords, WAITING_MAX, WAITING_OF_ADDRESS_MAX } from '../../../services/gateway/passwords.ts'
@@ -24,6 +25,8 @@ users:
 tokens:
   - { token_sha256: ${sha256('t-write')}, tenant: acme, rights: [write] }
   - { token_sha256: ${sha256('t-admin').toUpperCase()}, rights: [admin] }
+  - { token_sha256: ${sha256('t-scrape')}, rights: [metrics] }
+  - { token_sha256: ${sha256('t-acme')}, tenants: [acme, second], rights: [read, admin] }
 `
 const basic = (name: string, password: string) => ({
   Authorization: `Basic ${Buffer.from(`${name}:${password}`).toString('base64')}`,
@@ -40,6 +43,7 @@ describe('with --auth-file', () => {
   afterAll(() => system.stop())
 
   const query = '/api/v1/query?query=up'
+  const limits = '/api/v1/admin/limits?query_series_max=9'
   const cases: [string, string, string, Record<string, string>, number, string?][] = [
     ['nothing', 'GET', query, {}, 401],
     ['a wrong password', 'GET', query, basic('alice', 'wonder'), 401],
@@ -71,6 +75,51 @@ describe('with --auth-file', () => {
     ['no right to see metrics', 'GET', '/metrics', basic('alice', 'wonder:land'), 403],
     ['nothing, for metrics', 'GET', '/metrics', {}, 401],
     ['the admin right', 'GET', '/metrics', bearer('t-admin'), 200],
+    ['the right to scrape', 'GET', '/metrics', bearer('t-scrape'), 200],
+    ['the right to scrape, for members', 'GET', '/api/v1/status/members', bearer('t-scrape'), 403],
+    ['the right to scrape, for a query', 'GET', query, bearer('t-scrape'), 403],
+    ['the right to scrape, for a deletion', 'POST', '/api/v1/admin/tenant/delete?tenant=acme', bearer('t-scrape'), 403],
+    ['admin of two tenants, for metrics of all', 'GET', '/metrics', bearer('t-acme'), 403],
+    ['admin of two tenants, for members', 'GET', '/api/v1/status/members', bearer('t-acme'), 403],
+    ['admin of two tenants, for all queries', 'GET', '/queries', bearer('t-acme'), 403],
+    ['admin of two tenants, for a flush of all', 'POST', '/api/v1/admin/flush', bearer('t-acme'), 403],
+    ['admin of two tenants, for limits of one', 'POST', `${limits}&tenant=second`, bearer('t-acme'), 200],
+    ['admin of two tenants, to see limits of one', 'GET', `${limits}&tenant=acme`, bearer('t-acme'), 200],
+    ['admin of two tenants, for limits of another', 'POST', `${limits}&tenant=other`, bearer('t-acme'), 403],
+    ['admin of two tenants, for limits of everybody', 'POST', limits, bearer('t-acme'), 403],
+    ['admin of two tenants, to see limits of everybody', 'GET', limits, bearer('t-acme'), 403],
+    ...[
+      'tsdb/delete_series?match[]=up',
+      'tsdb/clean_tombstones?x=1',
+      'tenant/delete?x=1',
+      'tsdb/deletions/d/undo?x=1',
+      'compact?x=1',
+      'scrub?x=1',
+    ].flatMap((path): [string, string, string, Record<string, string>, number][] => [
+      [
+        'admin of two tenants, for another',
+        'POST',
+        `/api/v1/admin/${path.replace('?x=1', '?')}&tenant=other`,
+        bearer('t-acme'),
+        403,
+      ],
+      [
+        'admin of two tenants, for no tenant',
+        'POST',
+        `/api/v1/admin/${path.replace('?x=1', '')}`,
+        bearer('t-acme'),
+        path.startsWith('tenant/') ? 400 : 403,
+      ],
+    ]),
+    ['admin of two tenants, blocks of another', 'GET', '/api/v1/blocks?tenant=other', bearer('t-acme'), 403],
+    ['read, to end a query', 'DELETE', '/api/v1/status/active_queries/1', basic('bob', 'builder'), 403],
+    [
+      'read and write, to end one, and no querier answers',
+      'DELETE',
+      '/api/v1/status/active_queries/1',
+      basic('alice', 'wonder:land'),
+      503,
+    ],
     ['the admin right, for members', 'GET', '/api/v1/status/members', bearer('t-admin'), 200],
     ['the admin right, for a query', 'GET', query, bearer('t-admin'), 403],
     ['nothing, for readiness', 'GET', '/-/healthy', {}, 200],
@@ -86,12 +135,8 @@ describe('with --auth-file', () => {
 /** The authenticator of a text, with a clock that stands until it is moved. */
 function authenticatorOf(text: string, { failuresMax = 1000 } = {}) {
   let now = 0
-  const clock = { ...systemClock, monotonic: () => now }
-  const passwords = createPasswords()
-  const failedLogins = createFailedLogins({ clock, failuresMax })
-  const deps = { clock, random: seededRandom(1), passwords, failedLogins }
+  const deps = authDeps({ clock: { ...systemClock, monotonic: () => now }, failuresMax })
   const authenticator = createAuthenticator(readAuthFile(text), deps)
-  onTestFinished(() => passwords.stop())
   return {
     login: (name: string, password: string, address = '192.0.2.1') =>
       authenticator.verify(basic(name, password).Authorization, address),
@@ -100,6 +145,12 @@ function authenticatorOf(text: string, { failuresMax = 1000 } = {}) {
       now += ms
     },
   }
+}
+
+function authDeps({ clock = systemClock, failuresMax = 1000 } = {}) {
+  const passwords = createPasswords()
+  onTestFinished(() => passwords.stop())
+  return { clock, random: seededRandom(1), passwords, failedLogins: createFailedLogins({ clock, failuresMax }) }
 }
 
 describe('passwords', () => {
@@ -174,6 +225,66 @@ describe('passwords', () => {
     expect(high / low).toBeLessThan(2) // the hashes themselves: 32
   })
 })
+
+describe('who changed something', () => {
+  const limits = '/api/v1/admin/limits?tenant=acme&query_series_max=9&by=alice%20from%20accounting'
+  const changedBy = async (system: System, headers: Record<string, string>) => {
+    const answer = await fetch(system.url + limits, { method: 'POST', headers })
+    return ((await answer.json()) as { data: { changedBy: string } }).data.changedBy
+  }
+
+  test('I1: is the credential, whatever the request says; without one the address', async () => {
+    const system = await startWith(authText)
+    expect(await changedBy(system, bearer('t-acme'))).toMatch(
+      /^token [0-9a-f]{8} at 127\.0\.0\.1, who says: alice from accounting$/,
+    )
+    await system.stop()
+    const open = await startSystem()
+    expect(await changedBy(open, basic('the-ceo', 'zzz'))).toMatch(/^127\.0\.0\.1, who says: /)
+    await open.stop()
+  })
+})
+
+describe('the auth file', () => {
+  const other = authText.replace(sha256('t-write'), sha256('t-new'))
+  const statusOf = async (system: System, token: string) =>
+    (await fetch(`${system.url}/api/v1/push`, { method: 'POST', headers: bearer(token) })).status
+
+  test('is read again when it has changed and stayed so, at once when told; a fault in it changes nothing', async () => {
+    const { system, authFile } = await startWithFile(authText)
+    expect([await statusOf(system, 't-write'), await statusOf(system, 't-new')]).toEqual([400, 401])
+    writeFileSync(authFile, other)
+    system.gateway.reload?.()
+    expect([await statusOf(system, 't-write'), await statusOf(system, 't-new')]).toEqual([401, 400])
+    writeFileSync(authFile, 'users: [')
+    expect(() => system.gateway.reload?.()).toThrow(/--auth-file/)
+    expect([await statusOf(system, 't-write'), await statusOf(system, 't-new')]).toEqual([401, 400])
+    writeFileSync(authFile, authText)
+    await expect.poll(() => statusOf(system, 't-write'), { timeout: 20_000, interval: 500 }).toBe(400)
+    await system.stop()
+  })
+})
+
+test('whoever writes the auth file may be half way: another text counts when two looks have found it', () => {
+  const other = authText.replace(sha256('t-write'), sha256('t-new'))
+  const file = join(mkdtempSync(join(tmpdir(), 'gateway-auth-')), 'auth.yaml')
+  writeFileSync(file, authText)
+  const current = new CurrentCredentials(file, authDeps())
+  writeFileSync(file, other)
+  expect(current.look()).toBe(false)
+  writeFileSync(file, authText)
+  expect([current.look(), current.look()]).toEqual([false, false])
+  writeFileSync(file, other)
+  expect([current.look(), current.look(), current.look()]).toEqual([false, true, false])
+})
+
+async function startWithFile(text: string) {
+  const authFile = join(mkdtempSync(join(tmpdir(), 'gateway-auth-')), 'auth.yaml')
+  writeFileSync(authFile, text)
+  return { authFile, system: await startSystem({ config: { authFile } }) }
+}
+
+const startWith = async (text: string): Promise<System> => (await startWithFile(text)).system
 
 describe('an address', () => {
   test.each([
