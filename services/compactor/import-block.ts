@@ -4,6 +4,7 @@
 //   I1  Nothing is written before the whole block was found sound.
 //   I2  Every sample comes out once, unless a tombstone of the block takes it; chunks go over as they are where they may.
 //   I3  Every output lies within one aligned range, so that compaction never has to cut one.
+//   I4  What comes out is bounded by what came: GROWTH_MAX times as much, and FREE_BYTES for each output.
 import { assert } from '../../shared/base/assert.ts'
 import { RefusedError } from '../../shared/base/errors.ts'
 import { checkLabels } from '../../shared/model/label-rules.ts'
@@ -32,6 +33,9 @@ const WIDE_MS = 28 * DAY_MS
 /** Outputs that are written at the same time: each holds a chunk file and an index in memory. */
 const OUTPUTS_MAX = 64
 const PROBLEMS_TOLD = 10
+/** Labels stand in every output: series with a sample an hour, cut into days, grow five times. */
+const GROWTH_MAX = 8
+const FREE_BYTES = 256 * 1024
 
 const NO_STONES: readonly Tombstone[] = []
 
@@ -49,7 +53,8 @@ export async function importBlock(job: ImportJob, io: ImportIo, signal: AbortSig
   const stones = job.hasTombstones ? await stonesOf(files) : new Map<number, Tombstone[]>()
   const reader = await BlockReader.open(files, meta, { signal })
   await assertLabels(reader, external, job, signal) // I1
-  const cut = new Cut(widthOf(meta), io)
+  const widthMs = widthOf(meta)
+  const cut = new Cut(widthMs, GROWTH_MAX * job.bytes + FREE_BYTES * rangesIn(meta, widthMs), io)
   const adder = LabelAdder.of<BlockSeries>(external, (series) => cut.add(series, stones.get(series.ref) ?? NO_STONES))
   for await (const batch of reader.allSeries({ signal })) {
     for (const series of batch) {
@@ -151,9 +156,12 @@ class Cut {
   private readonly decoded = new SampleColumns(1024)
   private readonly kept = new SampleColumns(1024)
   private samplesOut = 0
+  private readonly bytesMax: number
+  private bytesOut = 0
 
-  constructor(widthMs: number, io: ImportIo) {
+  constructor(widthMs: number, bytesMax: number, io: ImportIo) {
     this.widthMs = widthMs
+    this.bytesMax = bytesMax
     this.io = io
   }
 
@@ -210,10 +218,19 @@ class Cut {
   private writerOf(startMs: number): BlockWriter {
     let writer = this.writers.get(startMs)
     if (writer === undefined) {
-      writer = new BlockWriter({ onFile: (file, bytes) => this.io.write(String(startMs), file, bytes) })
+      writer = new BlockWriter({ onFile: (file, bytes) => this.write(startMs, file, bytes) })
       this.writers.set(startMs, writer)
     }
     return writer
+  }
+
+  private write(startMs: number, file: string, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
+    this.bytesOut += bytes.length
+    if (this.bytesOut > this.bytesMax) {
+      const text = `cut into days or weeks the block becomes more than ${this.bytesMax} bytes, which is too much for what came: upload blocks that span less`
+      throw new RefusedError('err-carillon-upload-grows', text) // I4
+    }
+    return this.io.write(String(startMs), file, bytes)
   }
 
   backlog(): Promise<unknown> | undefined {

@@ -7,6 +7,8 @@ export interface ImportJob {
   readonly ulid: string
   /** The files that came. */
   readonly hasTombstones: boolean
+  /** Of all of them. */
+  readonly bytes: number
   readonly limits: LabelLimits
   /** No sample may lie behind it. */
   readonly latestMs: number

@@ -33,6 +33,7 @@ import type { Importer, ImportIo, ImportJob } from './import-job.ts'
 import type { CompactorMeasures } from './measures.ts'
 import { StagedFiles } from './staged-files.ts'
 import { assertMayCome, describe, nameOf, withUploaded } from './upload-blocks.ts'
+import { nextInTurn } from './upload-turns.ts'
 
 const OBJECT_TIMEOUT_MS = 60_000
 const LIST_TIMEOUT_MS = 60_000
@@ -93,14 +94,14 @@ export class Uploads {
     await Promise.all(this.works)
   }
 
-  /** Begins to validate what waits. To be called often. */
+  /** Begins to validate what waits, tenants in turn (upload-turns.ts). To be called often. */
   async look(): Promise<void> {
-    for (const { key, kind, value: record, revision, since } of this.seen.rows()) {
-      if (kind !== 'value' || record === undefined) continue
-      if (this.isStopping || this.claims.size >= this.deps.config.uploadsValidatingMax) return
-      const isSilent = this.deps.clock.monotonic() - since >= this.deps.config.leaseMs
-      const isFree = record.state === 'waiting' || (record.state === 'validating' && isSilent) // V1
-      if (!isFree || this.claims.has(key)) continue
+    const passedOver = new Set<string>() // bounded by the records
+    while (!this.isStopping && this.claims.size < this.deps.config.uploadsValidatingMax) {
+      const next = nextInTurn([...this.candidates(passedOver)])
+      if (next === undefined) return
+      const { key, record, revision } = next
+      passedOver.add(key)
       const claim = await this.claim(record, revision)
       if (claim === undefined) continue
       this.claims.set(key, claim)
@@ -109,6 +110,17 @@ export class Uploads {
         this.works.delete(work)
       })
       this.works.add(work)
+    }
+  }
+
+  private *candidates(passedOver: ReadonlySet<string>) {
+    const { clock, config } = this.deps
+    for (const { key, kind, value, revision, since } of this.seen.rows()) {
+      if (kind !== 'value' || value === undefined) continue
+      const record = this.claims.get(key)?.record ?? value // the watch is late
+      const isSilent = clock.monotonic() - since >= config.leaseMs
+      const isOpen = record.state === 'waiting' || (record.state === 'validating' && isSilent) // V1
+      yield { key, record, revision, isFree: isOpen && !this.claims.has(key) && !passedOver.has(key) }
     }
   }
 
@@ -235,6 +247,7 @@ export class Uploads {
     const job: ImportJob = {
       ulid,
       hasTombstones: staged.has(TOMBSTONES_FILE),
+      bytes: record.bytes,
       limits: {
         labelNamesPerSeriesMax: config.labelNamesPerSeriesMax,
         labelNameBytesMax: config.labelNameBytesMax,

@@ -69,6 +69,9 @@ export const gatewaySettings = defineSettings({
   tenantInFlightMax: integer(384, 'pushes, and queries, of one tenant at the same time, then 503', { min: 1 }),
   uploadBytesMax: bytes('64GiB', 'largest block that may be uploaded, all of its files together', { min: '1KiB' }),
   uploadsOpenMax: integer(64, 'uploads of one tenant that are not finished; more get 429', { min: 1, max: 10_000 }),
+  uploadStagedBytesMax: bytes('128GiB', 'bytes of all uploads of one tenant that are not finished; more get 429', {
+    min: '1KiB',
+  }),
   uploadRequestsInFlightMax: integer(16, 'files of uploads being taken in at the same time, then 503', { min: 1 }),
   blockReadsInFlightMax: integer(16, 'files of blocks being handed out at the same time, then 503', { min: 1 }),
   membersTimeoutMs: duration('2s', 'time that members have to answer for /metrics and the status pages', {

@@ -108,13 +108,14 @@ export function uploadRoutes(deps: UploadDeps): readonly Route[] {
       await stage(known.record, files, meta, signal)
       return done(known.record) // goes on where it was
     }
-    if (known === undefined) await assertFew(bucket, tenant)
     const nowMs = clock.now()
     const record: UploadRecord = {
       ...{ v: 1, tenant, ulid, nonce: hex(random.bytes(NONCE_BYTES)), metaSha256, bytes, replaces, state: 'uploading' },
       ...{ beganAtMs: nowMs, changedAtMs: nowMs, incarnation: '', beat: 0, attempt: 0, blocks: [] },
     }
-    await put(bucket, record, known?.revision)
+    await assertFew(bucket, record)
+    const revision = await put(bucket, record, known?.revision)
+    await withdrawUnlessFew(bucket, record, revision)
     await stage(record, files, meta, signal)
     return done(record)
   }
@@ -243,13 +244,37 @@ export function uploadRoutes(deps: UploadDeps): readonly Route[] {
       .map((block) => block.ulid)
   }
 
-  async function assertFew(bucket: KvBucket, tenant: string): Promise<void> {
+  /** Looks again when the record stands, so that of many starts at once none is overlooked. Nothing is staged before. */
+  async function withdrawUnlessFew(bucket: KvBucket, record: UploadRecord, revision: number): Promise<void> {
+    try {
+      await assertFew(bucket, record)
+    } catch (refused) {
+      if (!(refused instanceof RefusedError)) throw refused
+      const error = { code: refused.code, text: refused.message }
+      const withdrawn = uploadRecord.format.encode({ ...record, state: 'failed', error })
+      await bucket.update(uploadKey(record.tenant, record.ulid), withdrawn, revision)
+      throw refused
+    }
+  }
+
+  /** Of the tenant's other uploads that are under way. */
+  async function assertFew(bucket: KvBucket, { tenant, ulid, bytes }: UploadRecord): Promise<void> {
     const reading = { bucket, clock, log, metrics, timeoutMs: BUCKET_TIMEOUT_MS }
-    const rows = await readRecords(reading, uploadRecord, { tenant })
-    const count = rows.filter(({ kind, value }) => kind === 'value' && isOpen(value!)).length
-    if (count < config.uploadsOpenMax) return
-    const text = `${count} uploads of this tenant are under way; finish them, or raise --uploads-open-max`
-    throw new RefusedError('err-carillon-upload-too-many', text, { status: 429 })
+    let openCount = 0
+    let stagedBytes = bytes
+    for (const { kind, value } of await readRecords(reading, uploadRecord, { tenant })) {
+      if (kind !== 'value' || value!.ulid === ulid || !isOpen(value!)) continue
+      openCount++
+      stagedBytes += value!.bytes
+    }
+    if (openCount >= config.uploadsOpenMax) {
+      const text = `${openCount} uploads of this tenant are under way; finish them, or raise --uploads-open-max`
+      throw new RefusedError('err-carillon-upload-too-many', text, { status: 429 })
+    }
+    if (stagedBytes > config.uploadStagedBytesMax) {
+      const text = `the uploads of this tenant that are under way would have ${stagedBytes} bytes; finish some, or raise --upload-staged-bytes-max`
+      throw new RefusedError('err-carillon-upload-too-many', text, { status: 429 })
+    }
   }
 
   async function read(bucket: KvBucket, tenant: string, ulid: string): Promise<Known | undefined> {
@@ -274,12 +299,11 @@ export function uploadRoutes(deps: UploadDeps): readonly Route[] {
     return plan
   }
 
-  async function put(bucket: KvBucket, record: UploadRecord, revision: number | undefined): Promise<void> {
+  async function put(bucket: KvBucket, record: UploadRecord, revision: number | undefined): Promise<number> {
     const key = uploadKey(record.tenant, record.ulid)
     try {
       const bytes = uploadRecord.format.encode(record)
-      if (revision === undefined) await bucket.create(key, bytes)
-      else await bucket.update(key, bytes, revision)
+      return revision === undefined ? await bucket.create(key, bytes) : await bucket.update(key, bytes, revision)
     } catch (cause) {
       if (!(cause instanceof ConflictError)) throw cause
       const text = `another upload of ${record.ulid} has just begun`

@@ -51,7 +51,7 @@ const objectCall = { timeoutMs: 5_000 }
 describe('an upload', () => {
   let ground: Ground
   beforeEach(async () => {
-    ground = await startGround({ uploadBytesMax: 64 * 1024 * 1024, uploadsOpenMax: 2 })
+    ground = await startGround({ uploadBytesMax: 64 * 1024 * 1024 })
   })
   afterEach(() => ground.stop())
 
@@ -231,18 +231,6 @@ describe('an upload', () => {
     await until('nothing is staged any more', async () => (await staged(sent.ulid)) === 0)
     await until('it is forgotten', async () => (await call(ground.url, `${uploadUrl(sent.ulid)}/check`)).status === 404)
     expect(await listedBlocks(ground.url)).toEqual([])
-  })
-
-  test('is bounded: more than --uploads-open-max at once get 429', async () => {
-    for (const name of ['a', 'b']) {
-      const { ulid, meta } = sendable(await someBlock([named(name)]))
-      expect(await call(ground.url, `${uploadUrl(ulid)}/start`, { method: 'POST', body: meta })).toMatchObject({
-        status: 200,
-      })
-    }
-    const { ulid, meta } = sendable(await someBlock([named('c')]))
-    const third = await call(ground.url, `${uploadUrl(ulid)}/start`, { method: 'POST', body: meta })
-    expect(third).toMatchObject({ status: 429, id: 'err-carillon-upload-too-many' })
   })
 
   test('V1, V3: whose validator falls silent is taken over, and listed once', async () => {

@@ -23,13 +23,14 @@ export class ChunkFiles {
   private readonly sizes = new Map<string, number>()
   private lastHeader = ''
   private isAhead = false
+  private readonly isThorough: boolean
+  /** Where the chunk that was read last ends, of a thorough reader. */
+  private lastEnd = 0
 
-  private readonly checksHeaders: boolean
-
-  /** `listed`: the files of meta.json, when it lists them. */
-  constructor(files: BlockFiles, listed: readonly BlockFile[], checksHeaders: boolean) {
+  /** `listed`: the files of meta.json, when it lists them. `isThorough`: all chunks will be read, in the order of series. */
+  constructor(files: BlockFiles, listed: readonly BlockFile[], isThorough: boolean) {
     this.files = files
-    this.checksHeaders = checksHeaders
+    this.isThorough = isThorough
     for (const { name, size } of listed) this.sizes.set(name, size)
   }
 
@@ -50,7 +51,20 @@ export class ChunkFiles {
       from = to
     }
     await Promise.all(reading)
+    if (this.isThorough) this.checkOrder(places, chunks)
     return chunks
+  }
+
+  /** Chunks stand in the order of series and times, and no two share a byte: else few bytes could say that they are many. */
+  private checkOrder(places: Places, chunks: readonly ReadChunk[]): void {
+    for (const [i, { start, end }] of chunks.entries()) {
+      const ref = places[PLACE * i]!
+      if (ref < this.lastEnd) {
+        const text = 'a chunk does not stand behind that of the series or time before'
+        throw corruptAt(chunkFileName(fileOfRef(ref)), ref % TWO_32, text)
+      }
+      this.lastEnd = ref + frameBytes(end - start)
+    }
   }
 
   /** Puts the chunks [from, to), which stand in one file. */
@@ -60,7 +74,7 @@ export class ChunkFiles {
     chunks: ReadChunk[],
     signal: AbortSignal | undefined,
   ): Promise<void> {
-    if (this.checksHeaders) await this.checkHeader(file, signal)
+    if (this.isThorough) await this.checkHeader(file, signal)
     const size = await this.sizeOf(file, signal)
     const starts: number[] = []
     for (let i = from; i < to; i++) starts.push(places[PLACE * i]! % TWO_32)
@@ -144,6 +158,13 @@ function frameAt(file: string, { base, bytes }: Piece, start: number): Frame {
     if (length > CHUNK_BYTES_MAX) reader.fail(`a chunk says that it has ${length} bytes`)
   }
   return { start, from, length, bytes: from - start + CHUNK_ENCODING_BYTES + length + CRC_BYTES }
+}
+
+/** Of a chunk with its length, encoding and checksum, as it is usually written. */
+function frameBytes(length: number): number {
+  let lengthBytes = 1
+  for (let left = length; left >= 128; left /= 128) lengthBytes++
+  return lengthBytes + CHUNK_ENCODING_BYTES + length + CRC_BYTES
 }
 
 function decodeChunk(

@@ -29,7 +29,7 @@ const anyLongBlock = fc.tuple(anyBlock, fc.constantFrom(1, 7, 40, 600)).map(([bl
 
 async function imported(
   { meta, files }: TestBlock,
-  change: { ulid?: string; latestMs?: number; earliestMs?: number } = {},
+  change: { ulid?: string; latestMs?: number; earliestMs?: number; bytes?: number } = {},
   thanos: object = {},
 ): Promise<{ report: ImportReport; results: TestBlock[] }> {
   const local = memoryFiles(new Map([...files, [META_FILE, metaBytes({ ...meta, thanos } as BlockMeta)]]))
@@ -42,7 +42,10 @@ async function imported(
       written.set(startMs, own.set(file, bytes))
     },
   }
+  const bytes = [...files.values()].reduce((sum, { length }) => sum + length, metaBytes(meta).length)
   const job = {
+    bytes,
+    ...{ ulid: meta.ulid, hasTombstones: files.has(TOMBSTONES_FILE), limits, latestMs: BASE * 2, ...change },
     ...{ ulid: meta.ulid, hasTombstones: files.has(TOMBSTONES_FILE), limits },
     ...{ latestMs: BASE * 2, earliestMs: Number.NEGATIVE_INFINITY, ...change },
   }
@@ -139,6 +142,22 @@ describe('an import', () => {
     const block = await writeBlock(new Map([['m', { labels, samples: [{ time, value: histogram }] }]]))
     const tried = imported(foreign(block), { latestMs: Number.MAX_SAFE_INTEGER })
     await expect(tried).rejects.toThrow(time === BASE ? 'beyond what can be kept' : 'are no dates')
+  })
+
+  test('I4: labels that stand in every output do not make much of little', async () => {
+    const DAYS = 60
+    const name = (which: number, label: number) => `${which}-${label}-`.padEnd(100, 'x')
+    const series: SeriesMap = new Map()
+    for (let which = 0; which < 250; which++) {
+      const own = Array.from({ length: 25 }, (_, label) => [`l${label}`, name(which, label)] as const)
+      const labels = labelsFrom([[METRIC_NAME, 'm'], ...own])
+      const samples = Array.from({ length: DAYS }, (_, day) => ({
+        ...{ time: BASE + day * 24 * HOUR_MS, value: { low: 0, high: 0 } },
+      }))
+      series.set(labelsKey(labels), { labels, samples })
+    }
+    const block = foreign(await writeBlock(series))
+    await expect(imported(block)).rejects.toMatchObject({ code: 'err-carillon-upload-grows' })
   })
 
   test.each([-(2 ** 51), 2 ** 51])('a block with samples at %i comes in', async (time) => {

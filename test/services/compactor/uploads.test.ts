@@ -5,6 +5,7 @@ import { compactorSettings } from '../../../services/compactor/config.ts'
 import { importBlock } from '../../../services/compactor/import-block.ts'
 import type { CompactorMeasures } from '../../../services/compactor/measures.ts'
 import { Sweep } from '../../../services/compactor/sweep.ts'
+import { nextInTurn } from '../../../services/compactor/upload-turns.ts'
 import { Uploads } from '../../../services/compactor/uploads.ts'
 import { systemClock } from '../../../shared/base/clock.ts'
 import { seededRandom } from '../../../shared/base/random.ts'
@@ -102,9 +103,9 @@ async function ground(hooks: Hooks = {}, keepMs = HOUR) {
   return { bucket, blocks, objects, uploads, sweepNow }
 }
 
-async function aBlock(): Promise<TestBlock> {
+async function aBlock(name = 'up'): Promise<TestBlock> {
   const startMs = Math.floor(Date.now() / HOUR - 30) * HOUR
-  const labels = labelsFrom({ __name__: 'up' })
+  const labels = labelsFrom({ __name__: name })
   const samples = Array.from({ length: 5 }, (_, i) => ({ time: startMs + i * 1_000, value: floatValue(i) }))
   const series: SeriesMap = new Map([[labelsKey(labels), { labels, samples }]])
   return writeBlock(series, 1)
@@ -231,4 +232,46 @@ test('U3: an old upload is forgotten with its files, unless it begins anew meanw
     expect(await recordOf(bucket, before)).toBeUndefined()
   }, WAIT)
   expect(await namesIn(objects, `${TENANT}/uploads/`)).toEqual([])
+})
+
+test('T1: tenants take turns, however many one has waiting; one that has some at work waits for those that have none', () => {
+  const of = (tenant: string, changedAtMs: number, rest: Partial<UploadRecord> = {}) => ({
+    record: { tenant, changedAtMs, state: 'waiting' as UploadRecord['state'], attempt: 0, ...rest },
+    isFree: true,
+  })
+  const many = [1, 2, 3].map((atMs) => of('many', atMs))
+  const few = of('few', 9)
+  expect(nextInTurn([...many, few])).toBe(many[0])
+  const done = { ...of('many', 4, { state: 'complete', attempt: 1 }), isFree: false }
+  expect(nextInTurn([done, ...many, few])).toBe(few)
+  const later = { ...of('few', 5, { state: 'failed', attempt: 2 }), isFree: false }
+  expect(nextInTurn([done, ...many, later, few])).toBe(many[0])
+  const atWork = { ...of('few', 2, { state: 'validating', attempt: 1 }), isFree: false }
+  expect(nextInTurn([atWork, few, done, ...many])).toBe(many[0])
+  expect(nextInTurn([atWork, few])).toBe(few)
+  const putBack = of('many', 6, { attempt: 1 })
+  expect(nextInTurn([putBack, few])).toBe(few)
+  expect(nextInTurn([atWork, done])).toBeUndefined()
+})
+
+test('T1: of one validator as well', async () => {
+  const order: string[] = []
+  const { uploads, bucket, objects } = await ground()
+  const blocks = await Promise.all(['a', 'b', 'c'].map((name) => aBlock(name)))
+  const records = blocks.map((block) => recordFor(block))
+  records.push({ ...recordFor(blocks[0]!), tenant: 'quiet', changedAtMs: systemClock.now() + 1_000 })
+  for (const [i, record] of records.entries()) {
+    await stage(objects, blocks[i % 3]!, record)
+    await put(bucket, record)
+  }
+  await vi.waitFor(async () => {
+    await uploads.look()
+    for (const { tenant, ulid } of records) {
+      const decoded = uploadRecord.format.decode((await bucket.get(uploadKey(tenant, ulid)))!.value!)
+      const isBegun = decoded.kind === 'value' && decoded.value.attempt > 0
+      if (isBegun && !order.includes(`${tenant} ${ulid}`)) order.push(`${tenant} ${ulid}`)
+    }
+    expect(order).toHaveLength(4)
+  }, WAIT)
+  expect(order.findIndex((each) => each.startsWith('quiet'))).toBe(1)
 })
