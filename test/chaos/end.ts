@@ -117,7 +117,7 @@ export async function judge(stage: Stage): Promise<void> {
   for (const tenant of TENANTS)
     if (!(await readsWhole(stage, tenant))) stage.fault(`${tenant} cannot be read when all is well`)
   const { url, ready } = stage.system
-  await withBus(ready.nats, async (bus) => {
+  await withBus(ready, async (bus) => {
     const { partitions, partitionCount } = await settled(url, bus)
     const disagreeing = partitions.filter(({ digestsAgree }) => digestsAgree === false)
     if (disagreeing.length > 0) stage.fault(`owners disagree: ${JSON.stringify(disagreeing)}`)
@@ -126,7 +126,7 @@ export async function judge(stage: Stage): Promise<void> {
       const { doubledBatches } = readLog(partition, soundOf(partition, messages) as typeof messages)
       if (doubledBatches.length > 0) stage.fault(`log ${partition} holds batches twice: ${doubledBatches.join(' ')}`)
     }
-    await withStored({ bus, nats: ready.nats }, async (blocks) => {
+    await withStored({ bus, nats: ready }, async (blocks) => {
       for (const tenant of TENANTS) {
         const stored = await readStored(blocks, { tenant, partitionCount, mayHaveGaps: stage.harm.isThere })
         stage.count('samples in blocks', stored.values.size)

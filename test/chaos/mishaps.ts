@@ -8,6 +8,7 @@ import type { Random } from '../../shared/base/random.ts'
 import { deleteSubject } from '../../shared/contracts/deletes.ts'
 import { batchSubject, logName, markSubject } from '../../shared/contracts/log.ts'
 import { withBus } from '../cluster/check.ts'
+import { natsFlags } from '../cluster/nats-place.ts'
 import { killEverything, signal } from '../cluster/processes.ts'
 import { type Actor, carillon, startActor } from '../cluster/ring.ts'
 import { pidOf } from '../cluster/system.ts'
@@ -174,7 +175,7 @@ export class Mishaps {
     const id = `ingester-joins-${++this.joinCount}`
     const { servers } = this.stage.options
     const zone = servers === 3 ? ['--zone=a'] : []
-    const actor = startActor('ingester', { nats: this.stage.system.ready.nats, id, args: [...ingesterArgs, ...zone] })
+    const actor = startActor('ingester', { nats: this.stage.system.ready, id, args: [...ingesterArgs, ...zone] })
     this.joined.set(id, actor)
     actor.process.stderr!.on('data', (text) => appendFileSync(join(this.stage.options.folder, 'processes.log'), text))
     actor.process.once('exit', (code, name) => {
@@ -218,7 +219,7 @@ export class Mishaps {
 
   private async addPartition(): Promise<void> {
     if (this.partitions >= PARTITIONS_MAX) return
-    const { code, err } = await carillon(['partitions', 'add', '1', '--nats', this.stage.system.ready.nats])
+    const { code, err } = await carillon(['partitions', 'add', '1', ...natsFlags(this.stage.system.ready)])
     this.stage.trace(`partitions add ended with ${code} ${err.slice(-300)}`)
     if (code === 0) this.partitions++
   }
@@ -239,10 +240,10 @@ export class Mishaps {
     const subject = subjects[random.below(subjects.length)]!
     const bytes = random.bytes(random.below(400))
     this.stage.harm.isThere = true // answers may warn, of nothing that is missing
-    const { nats } = this.stage.system.ready
+    const { ready } = this.stage.system
     try {
       const options = { timeoutMs: APPEND_MS_MAX }
-      const { seq } = await withBus(nats, (bus) => bus.logs.append(logName(partition), subject, bytes, options))
+      const { seq } = await withBus(ready, (bus) => bus.logs.append(logName(partition), subject, bytes, options))
       this.stage.trace(`junk at ${seq} of partition ${partition}, as ${subject}`)
     } catch (error) {
       this.stage.trace(`junk could not be published: ${textOf(error)}`)

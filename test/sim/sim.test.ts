@@ -2,7 +2,7 @@
 import { describe, expect, test } from 'vitest'
 import { type AskedMany, runMany } from './many.ts'
 
-const HISTORIES = 3000
+const HISTORIES = 600
 const WORKERS = 2
 /** Histories that are run without a part of the protocols, until one fails. */
 const COUNTER_PROOFS = 200
