@@ -19,6 +19,7 @@ export interface ChaosOutcome {
 const SENDERS_EACH = 2
 const PROGRESS_MS = 10_000
 const ORPHAN_MS_MAX = 10_000
+const UNDAMAGED = /of which nothing was damaged/
 const MIB = 1024 * 1024
 
 export async function runChaos(options: ChaosOptions): Promise<ChaosOutcome> {
@@ -107,10 +108,12 @@ function progressLine(stage: Stage): string {
 
 function summary(stage: Stage, memory: readonly Memory[]): string {
   const { counts, faults, ledger } = stage
+  const missing = faults.filter((text) => /misses|in place of/.test(text))
   const kind = (pattern: RegExp) => faults.filter((text) => pattern.test(text)).length
   const known = [
     ['samples acknowledged', ledger.acknowledgedCount],
-    ['acknowledged and missing without a warning', kind(/misses|in place of/)],
+    ['acknowledged and missing without a warning', missing.filter((text) => !UNDAMAGED.test(text)).length],
+    ['missing with a warning, though not damaged', kind(UNDAMAGED)],
     ['missing with a warning, once or always', ledger.excused.size],
     ['deleted and shown, or still stored', kind(/which was deleted|is removed, and stored/)],
     ['shown twice', kind(/twice/)],

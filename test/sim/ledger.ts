@@ -152,6 +152,7 @@ export class Ledger {
   /** What is wrong with counts of samples of floats, by series. */
   judgeCounts(answer: Omit<Answer, 'shown'>, counts: ReadonlyMap<string, number>, { isHarmed }: Excuses): string[] {
     const faults: string[] = []
+    const why = whyNot(answer, isHarmed)
     for (const [series, times] of this.byTenant.get(answer.tenant) ?? []) {
       if (!series.startsWith('m{')) continue
       let [least, most] = [0, 0]
@@ -163,7 +164,7 @@ export class Ledger {
         if (fates.some((fate) => fate !== 'hide')) most++
       }
       const count = counts.get(series) ?? 0
-      if (count < least) faults.push(`misses ${least - count} of ${least} samples of ${series}, counted`)
+      if (count < least) faults.push(`misses ${least - count} of ${least} counted samples of ${series}${why}`)
       if (count > most)
         faults.push(`counts ${count} samples of ${series}, there are ${most}: twice, or which was deleted`)
     }
@@ -189,13 +190,7 @@ export class Ledger {
     if (isMissing && isExcused(least!, answer, isHarmed)) this.excused.add(least!)
     else if (isMissing) {
       const what = `${source === undefined ? 'misses' : `shows ${shown} in place of`} ${textOf(least!)}`
-      const why =
-        isHarmed === undefined
-          ? ''
-          : answer.warnings.length === 0
-            ? ', and no warning says so'
-            : ', of which nothing was damaged'
-      return what + why
+      return what + whyNot(answer, isHarmed)
     }
     for (const send of sends) {
       const fault = isHarmed?.(send) === true ? undefined : this.checkSide(send, source, answer)
@@ -312,6 +307,12 @@ export function textOf({ kind, value }: Pick<Send, 'kind' | 'value'>): string {
 
 function isExcused(send: Send, { warnings }: Pick<Answer, 'warnings'>, isHarmed: Excuses['isHarmed']): boolean {
   return warnings.length > 0 && isHarmed?.(send) === true
+}
+
+/** Why what is missing is not excused. */
+function whyNot({ warnings }: Pick<Answer, 'warnings'>, isHarmed: Excuses['isHarmed']): string {
+  if (isHarmed === undefined) return ''
+  return warnings.length === 0 ? ', and no warning says so' : ', of which nothing was damaged'
 }
 
 function isWithin({ labels, time }: Send, { series, startMs, endMs }: Scope): boolean {
