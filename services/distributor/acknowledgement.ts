@@ -1,5 +1,8 @@
 // The acknowledgement rule (L5): a stored batch of epoch k counts only when it is shown to lie before M(k+2).
 //
+// A log may have lost its newest marks: owners, who applied them, skip what is written under those that are left. What such a log shows settles
+// nothing, until its leader has written the next (L8).
+//
 // One exact read settles all batches up to its `upToSeq`, so reads are shared: whoever comes while one is under way waits for it, and
 // a next one covers all that are left.
 import type { Clock } from '../../shared/base/clock.ts'
@@ -21,6 +24,8 @@ export interface AcknowledgerDeps {
   readonly partition: number
   readonly readTimeoutMs: number
   readonly onMark: (mark: Mark) => void
+  /** The number that the newest mark has at least; undefined while nobody knows. */
+  readonly atLeast: () => number | undefined
   /** Only in the simulation's counter-proof: every stored batch counts. */
   readonly isCredulous: boolean
 }
@@ -44,7 +49,10 @@ export class Acknowledger {
     while (this.deps.clock.monotonic() < deadlineMs) {
       try {
         const view = await this.sharedRead()
-        if (view && view.upToSeq >= seq) return verdict(view, epoch, seq)
+        const atLeast = this.deps.atLeast()
+        const isExact =
+          view !== undefined && view.upToSeq >= seq && atLeast !== undefined && view.mark.number >= atLeast
+        if (isExact) return verdict(view, epoch, seq)
       } catch (error) {
         if (!(error instanceof UnavailableError)) throw error
         failure = error

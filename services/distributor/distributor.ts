@@ -16,10 +16,12 @@ import { Lanes } from '../../shared/base/lanes.ts'
 import type { Subscription } from '../../shared/base/listeners.ts'
 import { every, type HandlerContext, hear, serve } from '../../shared/bus/actor.ts'
 import { ask } from '../../shared/bus/ask.ts'
+import type { KvBucket } from '../../shared/bus/port.ts'
 import { type ElectionNews, electionNews } from '../../shared/contracts/elections.ts'
-import { LOG_BUCKET, logName, markSubject } from '../../shared/contracts/log.ts'
+import { LOG_BUCKET, logName, markRecord, markSubject } from '../../shared/contracts/log.ts'
 import { known, ownerCounted } from '../../shared/contracts/read.ts'
 import { type LogPosition, type PushReply, type PushRequest, push, pushTo } from '../../shared/contracts/write.ts'
+import { readRecord } from '../../shared/kv/read-records.ts'
 import { watchKeep } from '../../shared/limits/keep.ts'
 import type { ServiceDeps } from '../../shared/membership/deps.ts'
 import type { MemberActor } from '../../shared/membership/member-actor.ts'
@@ -83,7 +85,9 @@ export function distributor(deps: DistributorDeps): MemberActor {
   let pie: Pie | undefined
   let writableCount = 0
   let highWater: HighWaterMarks
+  let bucket: KvBucket
   let marksHeard: Subscription | undefined
+  let connection: Subscription | undefined
 
   const counted = {
     samples: metrics.counter('carillon_distributor_samples_total', 'Samples acknowledged.', ['kind']),
@@ -119,9 +123,10 @@ export function distributor(deps: DistributorDeps): MemberActor {
       every(1_000, 'look for marks and partitions', findMarks),
     ],
     async start() {
-      const bucket = await bus.bucket(LOG_BUCKET)
+      bucket = await bus.bucket(LOG_BUCKET)
       highWater = new HighWaterMarks({ bucket, id, log, metrics, rewinds: counted.rewinds })
       marksHeard = bus.subscribe(markSubject('*'), {}, ({ subject }) => hearMark(subject))
+      connection = bus.onConnection(onConnection)
       await elections.start()
       await keep.start()
       await findLogs()
@@ -130,6 +135,7 @@ export function distributor(deps: DistributorDeps): MemberActor {
     async stop() {
       marksHeard?.stop()
       keep.stop()
+      connection?.stop()
       elections.stop() // D3: nothing else; what is at work in lanes ends by itself
     },
   }
@@ -392,14 +398,25 @@ export function distributor(deps: DistributorDeps): MemberActor {
       .catch((error: unknown) => log.debug({ partition, reason: textOf(error) }, 'mark not read'))
   }
 
+  async function remembered(partition: number): Promise<number> {
+    const found = await readRecord({ bucket, log, metrics }, markRecord, { partition })
+    return found.kind === 'value' ? found.value : 0
+  }
+
+  function onConnection(isConnected: boolean): void {
+    for (const writer of writers) writer.doubt()
+    if (isConnected) void findMarks()
+  }
+
   /** Opens writers for partitions that have been added, and reads the mark of those that know none. */
   async function findMarks(): Promise<void> {
     while (writers.length < membership.partitionCount()) {
       const without = deps.without ?? NOTHING
-      writers.push(new PartitionWriter(writers.length, { bus, clock, random, config, metrics: writerCounts, without }))
+      const shared = { bus, clock, random, config, metrics: writerCounts, remembered, without }
+      writers.push(new PartitionWriter(writers.length, shared))
     }
     for (const writer of writers) {
-      if (writer.mark === undefined) void lanes.begin(`find the mark of ${writer.partition}`, () => writer.refresh())
+      if (!writer.isMarked) void lanes.begin(`find the mark of ${writer.partition}`, () => writer.refresh())
     }
     openPartitions()
   }
@@ -408,7 +425,7 @@ export function distributor(deps: DistributorDeps): MemberActor {
   function openPartitions(): void {
     const count = membership.writableCount()
     if (count === writableCount || count > writers.length) return
-    if (writers.slice(0, count).some((writer) => writer.mark === undefined) && writableCount > 0) return
+    if (writers.slice(0, count).some((writer) => !writer.isMarked) && writableCount > 0) return
     log.info({ partitions: count, before: writableCount }, 'the partitions that take series')
     pie = pieOf(count)
     writableCount = count
@@ -419,7 +436,7 @@ export function distributor(deps: DistributorDeps): MemberActor {
    *  without a leader are waited for only where that is all of them (D7). */
   async function findLogs(): Promise<void> {
     const startedMs = clock.monotonic()
-    const isUnmarked = (writer: PartitionWriter) => writer.mark === undefined
+    const isUnmarked = (writer: PartitionWriter) => !writer.isMarked
     const hasAnswered = (writer: PartitionWriter) => writer.incarnation !== ''
     for (;;) {
       await findMarks()

@@ -4,6 +4,9 @@
 //   W1  A batch is acknowledged only by the acknowledgement rule (L5); one that lies too late is encoded again under the newest mark.
 //   W2  A repeated append carries the same message id as long as its epoch is the newest known (L4).
 //   W3  At most `batchesInFlightMax` batches are under way; what comes meanwhile is grouped, and `queuedBytesMax` bounds it.
+//   W4  Nothing is begun under a mark below the one that the bucket remembers, nor acknowledged by what a log shows that ends before the newest mark
+//       known: it has lost marks, and owners skip what stands under those that are left. What is remembered is read at first and after each
+//       interruption of the connection.
 
 import { assert } from '../../shared/base/assert.ts'
 import { backoffMs } from '../../shared/base/backoff.ts'
@@ -27,6 +30,8 @@ export interface PartitionWriterDeps {
   readonly random: Random
   readonly config: DistributorConfig
   readonly metrics: WriterMetrics
+  /** The newest mark that the bucket remembers of a partition; 0: none. */
+  readonly remembered: (partition: number) => Promise<number>
   /** Parts of the protocol left out, only for the simulation's counter-proofs. */
   readonly without: ReadonlySet<string>
 }
@@ -50,6 +55,8 @@ export class PartitionWriter {
   readonly partition: number
   /** The newest mark known; without one nothing can be written. */
   mark: Mark | undefined
+  /** W4; undefined: to be read. */
+  private remembered: number | undefined
   incarnation = ''
   readonly filled = new LogFill()
   private readonly deps: PartitionWriterDeps
@@ -71,6 +78,7 @@ export class PartitionWriter {
       partition,
       readTimeoutMs: MARK_READ_MS_MAX,
       onMark: (mark) => this.hearMark(mark),
+      atLeast: () => (this.remembered === undefined ? undefined : Math.max(this.remembered, this.mark?.number ?? 0)),
       isCredulous: deps.without.has('ack-rule'),
     })
   }
@@ -91,19 +99,29 @@ export class PartitionWriter {
     if (this.mark === undefined || mark.number > this.mark.number) this.mark = mark
   }
 
-  /** Reads the newest mark from the log. */
+  /** Whether anything can be begun, and acknowledged. */
+  get isMarked(): boolean {
+    return this.mark !== undefined && this.remembered !== undefined && this.mark.number >= this.remembered
+  }
+
+  /** What was known before the connection was interrupted may be old. */
+  doubt(): void {
+    this.remembered = undefined
+  }
+
+  /** Reads what the bucket remembers, where that is not known, and the newest mark from the log. */
   async refresh(): Promise<void> {
+    this.remembered ??= await this.deps.remembered(this.partition)
     await this.acknowledger.read()
   }
 
   /** Why nothing can be written now, or undefined. */
   refusal(): UnavailableError | undefined {
     const { partition, filled } = this
-    if (this.mark === undefined) {
-      return new UnavailableError(
-        'err-carillon-no-mark',
-        `partition ${partition} has no mark yet: no ingester leads it`,
-      )
+    const isBelow = this.mark !== undefined && this.mark.number < (this.remembered ?? 0)
+    if (this.mark === undefined || isBelow) {
+      const why = isBelow ? 'has lost its newest marks' : 'has no mark yet: no ingester leads it'
+      return new UnavailableError('err-carillon-no-mark', `partition ${partition} ${why}`)
     }
     const isFull = filled.bytesMax > 0 && filled.bytes >= filled.bytesMax * this.deps.config.logFullRatio
     return isFull ? this.full() : undefined

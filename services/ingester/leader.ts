@@ -5,6 +5,9 @@
 //       Looked at again behind each wait: another may lead as well, and its mark may have been applied meanwhile.
 //       Only what stands on the mark subject and is no mark is answered with a mark at once: nothing is acknowledged until then.
 //   E2  After a refusal or a timeout the newest mark is read back and its nonce compared: the winner may be this process.
+//   E3  Whenever the end of the log is read, its newest mark is compared with the one that was applied last. Where it is another, though all up to it
+//       was applied, the log has lost marks, or did not deliver one and never will: the next is written at once, above both.
+//   E4  What stands is remembered in the bucket before the next is written: the bucket is never more than one behind, and no writer goes by less.
 
 import type { Clock } from '../../shared/base/clock.ts'
 import { ConflictError, RefusedError, textOf, UnavailableError } from '../../shared/base/errors.ts'
@@ -47,6 +50,8 @@ export interface LeaderDeps {
 const APPEND_TIMEOUT_MS = 5_000
 /** Marks of different partitions are spread over this share of a segment. */
 const JITTER = 0.1
+/** Marks that a log loses, or does not deliver, again and again are written at least so far apart. */
+const AGAIN_MS = 10_000
 /** No segment grows beyond this share of its log: two of them stay when the rest is flushed and purged. */
 const SEGMENT_SHARE = 1 / 8
 /** A log that is this full is cut as often as it may be, so that it can be purged before it takes no more batches (L7). */
@@ -54,15 +59,44 @@ const FILLING_SHARE = 0.7
 
 /** Writes the next mark of a partition that this ingester leads, if one is due. */
 export async function leadPartition(owner: Owner, deps: LeaderDeps): Promise<void> {
-  if (!owner.isCaughtUp || !isDue(owner, deps)) return
-  const number = await nextNumber(owner, deps)
+  if (!owner.isCaughtUp) return
+  const { mark: applied } = owner.state
+  const other = await otherMark(owner, deps)
+  const isWanted = () => isDue(owner, deps) || (other !== undefined && owner.state.mark === applied)
+  if (!isWanted()) return
+  const number = await nextNumber(owner, deps, other)
   if (number === undefined || number <= owner.state.segment) return
-  if (!owner.isCaughtUp || !isDue(owner, deps)) return // another leader's mark may have come meanwhile
+  if (!owner.isCaughtUp || !isWanted()) return // another leader's mark may have come meanwhile
   const mark: Mark = { number, writer: deps.id, nonce: hex(deps.random.bytes(16)) }
   if (!(await append(owner, mark, deps))) return
+  if (other !== undefined) owner.markedAgainMs = deps.clock.monotonic()
   deps.metrics.marks.inc()
   deps.log.info({ partition: owner.partition, mark: mark.number }, 'segment opened')
   await remember(owner, mark.number, deps)
+}
+
+/** E3: the number of the newest mark of the log where it is another than was applied, 0 where there is none; undefined: it is the same, or is yet to
+ *  be applied. */
+async function otherMark(owner: Owner, { bus, clock, config, log }: LeaderDeps): Promise<number | undefined> {
+  const { end, state, appliedSeq, partition } = owner
+  const { mark } = state
+  if (mark === undefined || end === owner.comparedEnd) return undefined
+  owner.comparedEnd = end
+  if (clock.monotonic() - owner.markedAgainMs < Math.min(AGAIN_MS, config.segmentMinMs)) return undefined
+  const found = await bus.logs.lastPerSubject(logName(partition), [markSubject(partition)], APPEND_TIMEOUT_MS)
+  const [newest] = found.messages
+  const seq = newest?.seq ?? 0
+  if (owner.state !== state || state.mark !== mark) return undefined
+  const isBehind = newest !== undefined && found.upToSeq < appliedSeq // of no mark nobody says up to where; the compare-and-set does
+  if (isBehind || seq > appliedSeq) return undefined
+  const read = newest && readable(newest.payload)
+  if (read?.nonce === mark.nonce) return undefined
+  log.error(
+    { partition, applied: mark.number, newest: read?.number ?? 'none', seq },
+    'the newest mark of the log is not the one that was applied: the next is written at once',
+  )
+  state.markSubjectSeq = seq
+  return read?.number ?? 0
 }
 
 /** Never less than what stands there: another leader may have gone on while this process stood still. */
@@ -96,15 +130,17 @@ function hasEnough(owner: Owner, blocks: LeaderDeps['blocks']): boolean {
   return state.segment - firstUnflushed(owner, blocks) >= 2
 }
 
-/** One above the newest mark, also above one that only the bucket remembers: a log that lost its end would accept a number again. undefined:
- *  a newer version remembers it in a way that this one cannot read. */
-async function nextNumber(owner: Owner, deps: LeaderDeps): Promise<number | undefined> {
+/** One above the newest mark, also above one that only the bucket remembers (a log that lost its end would accept a number again), or only the log
+ *  shows. undefined: a newer version remembers it in a way that this one cannot read. */
+async function nextNumber(owner: Owner, deps: LeaderDeps, inLog = 0): Promise<number | undefined> {
   const { bucket, blocks, log, registry: metrics } = deps
   const found = await readRecord({ bucket, log, metrics }, markRecord, owner)
   if (found.kind === 'newer-version') return undefined
   const remembered = found.kind === 'value' ? found.value : 0
   const flushed = blocks?.flushedRecord(owner.partition)?.segment ?? 0
-  return Math.max(owner.state.segment, remembered, flushed) + 1
+  const newest = Math.max(owner.state.segment, remembered, flushed, inLog)
+  if (newest > remembered) await remember(owner, newest, deps) // E4
+  return newest + 1
 }
 
 /** True when the mark stands in the log (E2). */

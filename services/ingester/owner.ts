@@ -53,6 +53,9 @@ export class Owner {
   readonly marks = new Map<number, SeenMark>()
   /** What was told before this segment waits for room in the log to be stated again (L7), so it stays in memory; since when, monotonic. */
   unstated: { readonly before: number; readonly sinceMs: number } | undefined
+  /** The end of the log at which its newest mark was last compared with the one applied, and when a mark was last written because it was another. */
+  comparedEnd: LogState | undefined
+  markedAgainMs = Number.NEGATIVE_INFINITY
   /** The next segment is to be opened as soon as `segment-min` allows. */
   wantsMark = false
   private readonly deps: OwnerDeps

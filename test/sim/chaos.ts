@@ -65,7 +65,7 @@ export async function disturb(scene: Scene, cast: Cast): Promise<void> {
   }
 }
 
-/** The server dies once, and one log comes back without its end; or a stream is made anew. */
+/** The server dies once, and one log comes back without its end, or its newest marks; or a stream is made anew. */
 export async function damageLogs(scene: Scene, cast: Cast): Promise<void> {
   const chance = scene.plan.random('logs')
   await scene.sleep(700 + chance.below(scene.chaosMs - 1_000))
@@ -73,7 +73,8 @@ export async function damageLogs(scene: Scene, cast: Cast): Promise<void> {
   if (scene.plan.has('anew')) return scene.logs.makeAnew(chance.below(count))
   const cut = cast.all().filter(({ isDown }) => !isDown)
   for (const { id } of cut) scene.hub.disconnect(id)
-  scene.logs.cutTail(chance.below(count))
+  if (scene.plan.has('cut-tail')) scene.logs.cutTail(chance.below(count))
+  else scene.logs.loseMarks(chance.below(count))
   await scene.sleep(20 + chance.below(300))
   for (const victim of cut) if (!victim.isDown && cast.running.get(victim.id) === victim) scene.hub.reconnect(victim.id)
 }

@@ -73,11 +73,11 @@ export const SWITCHES = {
     unmended: UNWARNED,
   },
   anew: { chance: 0.04, doc: 'a stream is deleted and made anew', unmended: UNWARNED },
-  'damaged-marks': {
-    chance: 0.3,
-    doc: 'damage hits marks as well',
-    unmended: 'a leader that lacks a mark writes none',
+  'lost-marks': {
+    chance: 0.06,
+    doc: 'the server dies and a log comes back without its newest marks, though with its end',
   },
+  'damaged-marks': { chance: 0.3, doc: 'damage hits marks as well' },
   'damage-core': {
     chance: 0.5,
     doc: 'damage, while core messages are lost',
@@ -93,7 +93,7 @@ const NAMES = Object.keys(SWITCHES) as SwitchName[]
 const unmendedOf = (name: SwitchName): string | undefined => (SWITCHES[name] as Switch).unmended
 
 /** Damage of logs. */
-const DAMAGE: readonly SwitchName[] = ['hide-one', 'hide-all', 'bad-bytes', 'cut-tail', 'anew']
+const DAMAGE: readonly SwitchName[] = ['hide-one', 'hide-all', 'bad-bytes', 'cut-tail', 'anew', 'lost-marks']
 
 export interface Asked {
   /** Only these may happen; absent: all. */
@@ -165,6 +165,7 @@ export class Plan {
       if (!on.has('damage-core')) without('core', 'doubles')
       if (!on.has('damage-ring')) without('ring', 'growth', 'scaling')
     }
-    if (on.has('anew')) without('cut-tail') // what came back of an older stream and what of a newer could not be told apart
+    if (on.has('cut-tail')) without('lost-marks')
+    if (on.has('anew')) without('cut-tail', 'lost-marks') // what came back of an older stream and what of a newer could not be told apart
   }
 }

@@ -20,6 +20,7 @@ type Harm = (message: LogMessage, by: string) => LogMessage | undefined
 const DAMAGES_MAX = 3
 const DAMAGE_CHANCE = 0.04
 const CUT_MAX = 5
+const MARKS_LOST_MAX = 4
 /** What lies before says what the message is, and of which version. */
 const HEAD_BYTES = 8
 const INGESTERS_MAX = 3
@@ -121,6 +122,20 @@ export class LogWatch {
     for (const each of lost) each.isDamaged = true
     log.cutTail(to)
     this.note(`log ${partition} ends at ${to} again, ${lost.length} messages are lost`)
+  }
+
+  /** The log comes back without some of its newest marks, all else stands. */
+  loseMarks(partition: number): void {
+    const log = this.scene.hub.log(logName(partition))!
+    const marks = (this.kept.get(logName(partition)) ?? []).filter(
+      ({ message }) => message.subject === markSubject(partition) && log.get(message.seq) === message,
+    )
+    const lost = marks.slice(-1 - this.scene.plan.random('lost marks').below(MARKS_LOST_MAX))
+    for (const each of lost) {
+      each.isDamaged = true
+      log.lose(each.message.seq)
+    }
+    this.note(`log ${partition} comes back without ${lost.length} marks`)
   }
 
   makeAnew(partition: number): void {

@@ -118,7 +118,7 @@ export class World {
     if (plan.has('uploads')) clients.push(uploader(scene, ledger, this.objects))
     if (plan.has('growth')) clients.push(grow(scene, admin))
     if (plan.has('scaling')) clients.push(scale(scene, cast))
-    if (plan.has('cut-tail') || plan.has('anew')) clients.push(damageLogs(scene, cast))
+    if (plan.has('cut-tail') || plan.has('anew') || plan.has('lost-marks')) clients.push(damageLogs(scene, cast))
     const told = (error: unknown) => scene.fault(`a client failed: ${(error as Error).stack ?? String(error)}`)
     return clients.map((client) => client.catch(told))
   }

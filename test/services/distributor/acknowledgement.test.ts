@@ -22,6 +22,7 @@ async function ackAt(log: string, at: { epoch: number; seq: number }, staleRead 
   const acknowledger = new Acknowledger({
     ...{ bus, clock: systemClock, partition: 0, readTimeoutMs: 500, isCredulous: false },
     onMark: () => {},
+    atLeast: () => 0,
   })
   return acknowledger.confirm(at.epoch, at.seq, systemClock.monotonic() + 500)
 }
@@ -56,6 +57,7 @@ test('row 18: under a mark of a newer version nothing is acknowledged, and no se
   const acknowledger = new Acknowledger({
     ...{ bus, clock: systemClock, partition: 0, readTimeoutMs: 500, isCredulous: false },
     onMark: () => {},
+    atLeast: () => 0,
   })
   const refusal = { code: 'err-carillon-mark-unreadable', message: expect.stringContaining('mark of version 2') }
   await expect(acknowledger.read()).rejects.toMatchObject(refusal)

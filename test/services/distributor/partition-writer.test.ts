@@ -4,7 +4,7 @@ import { distributorSettings } from '../../../services/distributor/config.ts'
 import { Dictionary, NONE } from '../../../services/distributor/dictionary.ts'
 import { PartitionWriter } from '../../../services/distributor/partition-writer.ts'
 import { writerMetrics } from '../../../services/distributor/writer-metrics.ts'
-import { systemClock } from '../../../shared/base/clock.ts'
+import { sleep, systemClock } from '../../../shared/base/clock.ts'
 import { seededRandom } from '../../../shared/base/random.ts'
 import { createMemoryHub, type MemoryHub } from '../../../shared/bus/memory-bus.ts'
 import type { Bus } from '../../../shared/bus/port.ts'
@@ -45,7 +45,7 @@ const mark = async (number: number) => {
 }
 
 /** A writer whose appends are counted. */
-function writerOf(): PartitionWriter {
+function writerOf(remembered: () => number = () => 0): PartitionWriter {
   let underWay = 0
   const own = hub.connect('distributor')
   const append: Bus['logs']['append'] = async (...args) => {
@@ -63,6 +63,7 @@ function writerOf(): PartitionWriter {
   const metrics = writerMetrics(createMetrics())
   return new PartitionWriter(0, {
     ...{ bus: watched, clock: systemClock, random: seededRandom(2), config, metrics },
+    remembered: async () => remembered(),
     without: new Set<string>(),
   })
 }
@@ -88,8 +89,8 @@ async function standing(): Promise<{ seq: number; epoch: number; session: string
   const { lastSeq } = await bus.logs.state(logName(0))
   const batches: { seq: number; epoch: number; session: string }[] = []
   for (let seq = 1; seq <= lastSeq; seq++) {
-    const message = (await bus.logs.get(logName(0), seq, 1_000))!
-    if (message.subject === markSubject(0)) continue
+    const message = await bus.logs.get(logName(0), seq, 1_000)
+    if (message === undefined || message.subject === markSubject(0)) continue
     const { epoch, nonce, session } = decodeLogBatch(message.payload)
     expect(nonce).toBe(nameOf(epoch))
     batches.push({ seq, epoch, session: Buffer.from(session).toString('hex') })
@@ -116,6 +117,56 @@ describe('L5: when a batch counts', () => {
     await mark(1)
     await writer.refresh()
     expect(writer.refusal()).toBeUndefined()
+  })
+})
+
+describe('W4: a log that has lost its newest marks', () => {
+  const soonAcknowledged = (pushing: Promise<unknown>) =>
+    Promise.race([pushing.then(() => true), sleep(systemClock, 100)])
+  const loseMark = (number: number) => hub.log(logName(0))!.lose(number)
+
+  beforeEach(async () => {
+    for (const number of [1, 2, 3, 4, 5]) await mark(number)
+  })
+
+  it('is begun nothing in by who starts anew, before its leader has written the next', async () => {
+    for (const number of [3, 4, 5]) loseMark(number)
+    const writer = writerOf(() => 5)
+    await writer.refresh()
+    expect(writer.isMarked).toBe(false)
+    expect(writer.refusal()).toMatchObject({ kind: 'unavailable', code: 'err-carillon-no-mark' })
+    await mark(6)
+    await writer.refresh()
+    expect(writer.refusal()).toBeUndefined()
+    await push(writer)
+    expect((await standing()).at(-1)).toMatchObject({ epoch: 6 })
+  })
+
+  it('shows nothing to who knows a newer one', async () => {
+    const writer = writerOf()
+    await writer.refresh()
+    for (const number of [3, 4, 5]) loseMark(number)
+    const pushing = push(writer)
+    expect(await soonAcknowledged(pushing)).not.toBe(true)
+    await mark(6)
+    await pushing
+  })
+
+  it('shows nothing while nobody knows what the bucket remembers since the connection was interrupted', async () => {
+    let newest = 5
+    const writer = writerOf(() => newest)
+    await writer.refresh()
+    newest = 8 // that were written, and lost, while it was cut off
+    writer.doubt()
+    const pushing = push(writer)
+    expect(await soonAcknowledged(pushing)).not.toBe(true)
+    await writer.refresh()
+    expect(writer.refusal()).toMatchObject({ code: 'err-carillon-no-mark' })
+    expect(await soonAcknowledged(pushing)).not.toBe(true)
+    await mark(9)
+    await writer.refresh()
+    const seq = await pushing
+    expect((await standing()).at(-1)).toMatchObject({ seq, epoch: 9 })
   })
 })
 

@@ -10,11 +10,19 @@ import type { Bus, KvBucket } from '../../../shared/bus/port.ts'
 import { keyFor } from '../../../shared/bus/record.ts'
 import { defaultsOf } from '../../../shared/config/settings.ts'
 import type { Flushed } from '../../../shared/contracts/blocks.ts'
-import { decodeMark, fenceSubject, logConfig, logName, markRecord, markSubject } from '../../../shared/contracts/log.ts'
+import {
+  decodeMark,
+  encodeMark,
+  fenceSubject,
+  logConfig,
+  logName,
+  markRecord,
+  markSubject,
+} from '../../../shared/contracts/log.ts'
 import { silentLog } from '../../../shared/telemetry/log.ts'
 import { createMetrics } from '../../../shared/telemetry/metrics.ts'
 import { StringTable } from '../../../shared/tsdb/head/string-table.ts'
-import { withDelivery } from '../../altered-bus.ts'
+import { withDelivery, withLogs } from '../../altered-bus.ts'
 import { VirtualClock } from '../../sim/virtual-clock.ts'
 
 const config = defaultsOf(ingesterSettings, { segmentMinMs: 1_000, segmentMs: 5_000 })
@@ -88,8 +96,8 @@ async function marks(): Promise<number[]> {
   const { lastSeq } = await soon(bus.logs.state(logName(0)))
   const numbers: number[] = []
   for (let seq = 1; seq <= lastSeq; seq++) {
-    const message = (await soon(bus.logs.get(logName(0), seq, 1_000)))!
-    if (message.subject === markSubject(0)) numbers.push(decodeMark(message.payload).number)
+    const message = await soon(bus.logs.get(logName(0), seq, 1_000))
+    if (message?.subject === markSubject(0)) numbers.push(decodeMark(message.payload).number)
   }
   return numbers
 }
@@ -197,6 +205,103 @@ describe('E1, E2: of two leaders', () => {
     hub.faults.storeButLoseAck = 0
     expect(one.written()).toBe(1)
     expect(await marks()).toEqual([1])
+  })
+})
+
+describe('E3: a log whose newest mark is not the one that was applied', () => {
+  const look = async ({ lead, owner }: Leader) => {
+    await pass(100)
+    await soon(owner.readEnd())
+    await lead()
+    await pass(100)
+  }
+
+  /** Marks 1 to 3, the last of them a moment ago. */
+  async function withThree(alter?: (own: Bus) => Bus): Promise<Leader> {
+    const leading = await started('i1', alter && { alter })
+    for (let i = 0; i < 3; i++) {
+      if (i > 0) await pass(config.segmentMinMs)
+      leading.owner.wantsMark = true
+      await look(leading)
+    }
+    expect(await marks()).toEqual([1, 2, 3])
+    return leading
+  }
+
+  it.each([{ lost: [2, 3] }, { lost: [1, 2, 3] }])(
+    'because it lost $lost is given the next at once',
+    async ({ lost }) => {
+      const leading = await withThree()
+      for (const seq of lost) hub.log(logName(0))!.lose(seq)
+      for (let i = 0; i < 3; i++) await look(leading)
+      expect((await marks()).filter((number) => number > 1)).toEqual([4])
+      expect(leading.owner.state.segment).toBe(4)
+    },
+  )
+
+  it('is given one mark after the other, but not as fast as it loses them', async () => {
+    const leading = await withThree()
+    let count = 0
+    for (let i = 0; i < 25; i++) {
+      const { lastSeq } = await soon(bus.logs.state(logName(0)))
+      if (hub.log(logName(0))!.get(lastSeq) !== undefined) count++
+      hub.log(logName(0))!.lose(lastSeq)
+      await look(leading)
+    }
+    expect(count).toBeGreaterThan(2)
+    expect(count).toBeLessThan(8)
+  })
+
+  it('because it did not deliver one is given the next, above it', async () => {
+    let isHidden = false
+    const hides = (own: Bus) =>
+      withLogs(own, (logs) => ({
+        consume: (log, from, onMessage, onError) =>
+          logs.consume(log, from, async (message) => (isHidden ? undefined : onMessage(message)), onError),
+      }))
+    const leading = await withThree(hides)
+    isHidden = true
+    await pass(config.segmentMinMs)
+    const payload = encodeMark({ number: 4, writer: 'i2', nonce: 'of another' })
+    await soon(bus.logs.append(logName(0), markSubject(0), payload, { timeoutMs: 1_000 }))
+    await pass(100)
+    isHidden = false
+    await soon(bus.logs.append(logName(0), fenceSubject(0), new Uint8Array(1), { timeoutMs: 1_000 }))
+    await look(leading)
+    await look(leading)
+    expect(await marks()).toEqual([1, 2, 3, 4, 5])
+    expect(leading.owner.state.segment).toBe(5)
+  })
+
+  it('because a server is behind that is asked is as it is', async () => {
+    let isBehind = false
+    const behind = (own: Bus) =>
+      withLogs(own, (logs) => ({
+        lastPerSubject: async (name, subjects, timeoutMs) => {
+          if (!isBehind) return logs.lastPerSubject(name, subjects, timeoutMs)
+          return { messages: hub.log(name)!.lastPerSubject(subjects, 2), upToSeq: 2 }
+        },
+      }))
+    const leading = await withThree(behind)
+    isBehind = true
+    for (let i = 0; i < 3; i++) await look(leading)
+    expect(await marks()).toEqual([1, 2, 3])
+    expect(leading.owner.state.markSubjectSeq).toBe(3)
+  })
+})
+
+describe('E4: the bucket remembers', () => {
+  it('all marks but the newest, when the next is written, whoever wrote them', async () => {
+    const key = keyFor(markRecord, { partition: 0 })
+    const [one, two] = [await started('i1'), await started('i2')]
+    await one.lead()
+    await soon(bucket.delete(key)) // as if the one had died before
+    await pass(config.segmentMinMs)
+    await soon(two.owner.readEnd())
+    two.owner.wantsMark = true
+    hub.faults.onAppend = () => 'drop-before-store'
+    await two.lead().catch(() => {})
+    expect(Buffer.from((await soon(bucket.get(key)))!.value!).toString()).toBe('1')
   })
 })
 
