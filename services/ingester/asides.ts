@@ -4,13 +4,14 @@
 // Invariants
 //   S1  The flush of the others goes on only when every sample of the tenant's segment stands in objects that were read back, and a record
 //       names them: nothing acknowledged is lost.
-//   S2  Only what is the tenant's own fault is set aside: its samples make no block, or its manifest takes none. A bus or a store that does not
-//       answer is everybody's, and is waited for.
+//   S2  Only what is the tenant's own fault is set aside: its samples make no block, or its manifest takes none; also while a log does not tell
+//       where its deletions of an older version stand. A bus or a store that does not answer is everybody's else, and is waited for.
 //   S3  What is set aside is named: in the log, in a metric, in the status of the partition, in each answer to its tenant. It is tried again
 //       (aside-retries.ts), and gone when it is in blocks, or when a deletion of the tenant has taken it.
 import type { Clock } from '../../shared/base/clock.ts'
 import { ConflictError, CorruptError, RefusedError, textOf, UnavailableError } from '../../shared/base/errors.ts'
 import { hex, type Random } from '../../shared/base/random.ts'
+import { UNSETTLED } from '../../shared/blocks/first-format.ts'
 import type { Blocks } from '../../shared/blocks/port.ts'
 import {
   ASIDE_COPIES_MAX,
@@ -195,7 +196,7 @@ export class Asides {
 
 /** S2 */
 function isOwnFault(error: unknown): boolean {
-  if (error instanceof UnavailableError) return error.code === 'flush-build-failed'
+  if (error instanceof UnavailableError) return error.code === 'flush-build-failed' || error.code === UNSETTLED
   if (error instanceof RefusedError) return error.code === 'err-carillon-manifest-too-large'
   if (error instanceof CorruptError) return !error.code.startsWith('object-') && error.code !== 'block-damaged'
   return !(error instanceof ConflictError)

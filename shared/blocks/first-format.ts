@@ -3,11 +3,11 @@
 // Reading one is pure. Where deletions of it stand may have to be found out: until that was done and written nobody shows what heads hold of
 // the tenant (`isUnsettled`), and the first change of the manifest does it.
 import type { Clock } from '../base/clock.ts'
-import { UnavailableError } from '../base/errors.ts'
-import type { LogStore } from '../bus/port.ts'
+import { RefusedError, UnavailableError } from '../base/errors.ts'
+import type { LogMessage, LogStore } from '../bus/port.ts'
 import type { DeleteEntry, Flushed, Manifest } from '../contracts/blocks.ts'
 import { deleteSubject } from '../contracts/deletes.ts'
-import { decodeMark, logName, markSubject } from '../contracts/log.ts'
+import { batchSubject, decodeMark, logName, markSubject } from '../contracts/log.ts'
 import { laterOf, type Place } from '../model/place.ts'
 import type { Log } from '../telemetry/log.ts'
 
@@ -16,7 +16,11 @@ interface FirstEntry extends Omit<DeleteEntry, 'state' | 'positions'> {
   readonly positions: Readonly<Record<string, (Omit<Place, 'incarnation'> & Partial<Place>) | null>>
 }
 
+/** Where deletions of a manifest stand is not known: nobody changes it. */
+export const UNSETTLED = 'manifest-unsettled'
 const READ_TIMEOUT_MS = 5_000
+/** Marks in a row that cannot be read; beyond them the deletion is doubted. */
+const MARKS_READ_MAX = 8
 const NOWHERE: Place = { incarnation: '', segment: 0, seq: 0 }
 
 export function fromFirstFormat(manifest: Manifest): Manifest {
@@ -42,7 +46,7 @@ export interface SettleDeps {
   readonly flushed: (partition: number) => Flushed | undefined
 }
 
-/** The manifest with what is known of where its deletions stand. Throws UnavailableError while a log does not tell. */
+/** The manifest with what is known of where its deletions stand. UnavailableError `manifest-unsettled` while a log does not tell. */
 export async function settled(manifest: Manifest, deps: SettleDeps): Promise<Manifest> {
   const { isUnsettled: _, ...known } = manifest
   const deletes: DeleteEntry[] = []
@@ -66,7 +70,7 @@ async function settledEntry(tenant: string, entry: DeleteEntry, deps: SettleDeps
     const partition = Number(key)
     positions[key] = place === null ? null : inLife(place, deps.flushed(partition))
     if (place !== null || entry.state === 'placing') continue
-    const found = await positionIn(partition, entry.id, deps)
+    const found = await told(tenant, partition, entry.id, deps)
     positions[key] = found ?? NOWHERE
     if (found !== undefined) continue
     isDoubtful = true
@@ -79,6 +83,17 @@ async function settledEntry(tenant: string, entry: DeleteEntry, deps: SettleDeps
   return isOver ? { ...next, state: 'removing' } : next
 }
 
+/** A log that does not tell is this tenant's trouble alone: by this code it is set aside, if it takes long. */
+async function told(tenant: string, partition: number, id: string, deps: SettleDeps): Promise<Place | undefined> {
+  try {
+    return await positionIn(partition, id, deps)
+  } catch (cause) {
+    if (!(cause instanceof UnavailableError)) throw cause
+    const text = `tenant "${tenant}": ${logName(partition)} does not tell where deletion ${id} of an older version stands: ${cause.message}`
+    throw new UnavailableError(UNSETTLED, text, { cause })
+  }
+}
+
 /** What is not flushed yet stands in the life that the log has now. */
 function inLife(place: Place, flushed: Flushed | undefined): Place {
   if (place.incarnation !== '' || flushed === undefined || place.segment <= flushed.segment) return place
@@ -88,18 +103,32 @@ function inLife(place: Place, flushed: Flushed | undefined): Place {
 /** Where the record of a deletion stands in a log; undefined: nowhere. */
 async function positionIn(partition: number, id: string, { logs }: SettleDeps): Promise<Place | undefined> {
   const log = logName(partition)
-  const subjects = { mark: markSubject(partition), record: deleteSubject(partition, id) }
-  const { lastSeq, incarnation } = await logs.state(log)
-  const last = await logs.lastPerSubject(log, [subjects.mark, subjects.record], READ_TIMEOUT_MS)
-  const unknown = new UnavailableError(
-    'err-carillon-deletion-unknown',
-    `log ${log} does not tell of deletion ${id} yet`,
-  )
-  if (last.upToSeq < lastSeq) throw unknown
-  const record = last.messages.find(({ subject }) => subject === subjects.record)
-  if (record === undefined) return undefined
-  const before = await logs.lastPerSubject(log, [subjects.mark, subjects.record], READ_TIMEOUT_MS, record.seq)
-  if (before.upToSeq < record.seq) throw unknown
-  const mark = before.messages.find(({ subject }) => subject === subjects.mark)
-  return { incarnation, segment: mark === undefined ? 0 : decodeMark(mark.payload).number, seq: record.seq }
+  const record = deleteSubject(partition, id)
+  const subjects = [markSubject(partition), batchSubject(partition), record]
+  const newest = async (upTo?: number) => {
+    const { messages, upToSeq } = await logs.lastPerSubject(log, subjects, READ_TIMEOUT_MS, upTo)
+    if (upToSeq < (upTo ?? lastSeq)) throw new UnavailableError('log-unavailable', `${log} does not tell as much yet`)
+    return (subject: string) => messages.find((each) => each.subject === subject)
+  }
+  const { firstSeq, lastSeq, incarnation } = await logs.state(log)
+  const found = (await newest())(record)
+  if (found === undefined) return undefined
+  let before = found.seq
+  for (let i = 0; i < MARKS_READ_MAX && before >= firstSeq; i++) {
+    const mark = (await newest(before))(subjects[0]!)
+    if (mark === undefined) break
+    const number = numberOf(mark)
+    if (number !== undefined) return { incarnation, segment: number, seq: found.seq }
+    before = mark.seq - 1 // to owners it is damage, and no segment begins there
+  }
+  return before === found.seq ? { incarnation, segment: 0, seq: found.seq } : undefined
+}
+
+function numberOf({ payload }: LogMessage): number | undefined {
+  try {
+    return decodeMark(payload).number
+  } catch (error) {
+    if (error instanceof RefusedError) return undefined
+    throw error
+  }
 }

@@ -129,6 +129,26 @@ test('what is under way is settled by the first change: placed, found in the log
   blocks.close()
 })
 
+test('a record stands in the segment of the newest mark before it that can be read', async () => {
+  const junk = () => bus.logs.append(logName(0), markSubject(0), Buffer.from('junk'), APPEND)
+  for (let i = 0; i < 2; i++) await junk()
+  const { seq } = await bus.logs.append(logName(0), deleteSubject(0, 'behind'), Buffer.from('x'), APPEND)
+  for (let i = 0; i < 10; i++) await junk()
+  await bus.logs.append(logName(0), deleteSubject(0, 'lost'), Buffer.from('x'), APPEND)
+  const blocks = await opened([deletion('behind', 'active', { 0: null }), deletion('lost', 'active', { 0: null })])
+  const [behind, lost] = (await blocks.update(TENANT, () => undefined)).manifest.deletes
+  expect(behind!.positions).toEqual({ 0: { incarnation, segment: 2, seq } })
+  expect([lost!.positions, lost!.isDoubtful]).toEqual([{ 0: { incarnation: '', segment: 0, seq: 0 } }, true])
+  blocks.close()
+})
+
+test('where a log does not tell, it is told by a code of its own, and nothing is written', async () => {
+  const blocks = await opened([deletion('a', 'active', { 7: null })])
+  await expect(blocks.update(TENANT, (now) => ({ ...now }))).rejects.toMatchObject({ code: 'manifest-unsettled' })
+  expect(blocks.manifest(TENANT)!.manifest.version).toBe(3)
+  blocks.close()
+})
+
 test('the change that settles makes its own change as well', async () => {
   const blocks = await opened([deletion('a', 'active', { 0: null })])
   const { manifest } = await blocks.update(TENANT, (now) => ({ ...now, flushed: { 0: 7 } }))
