@@ -1,4 +1,5 @@
 // Time comes in by the door: actors are given a clock, and the simulation gives them one it controls.
+import { uptime } from 'node:os'
 
 export interface Timer {
   cancel(): void
@@ -7,8 +8,10 @@ export interface Timer {
 export interface Clock {
   /** Wall time in milliseconds since 1970. May jump. */
   now(): number
-  /** Milliseconds since some start; never jumps and never runs back. */
+  /** Milliseconds since some start; never jumps and never runs back. Stands still while the machine is suspended. */
   monotonic(): number
+  /** As `monotonic`, but goes on while the machine is suspended, in steps of 10 ms: for what others have counted meanwhile. Costs some 10 µs. */
+  uptime(): number
   /** Calls `fn` once after `delayMs`. */
   after(delayMs: number, fn: () => void): Timer
 }
@@ -33,6 +36,7 @@ export function sleep(clock: Clock, delayMs: number, signal?: AbortSignal): Prom
 export const systemClock: Clock = {
   now: () => Date.now(),
   monotonic: () => performance.now(),
+  uptime: () => uptime() * 1000,
   after(delayMs, fn) {
     const timer = setTimeout(fn, delayMs)
     return { cancel: () => clearTimeout(timer) }

@@ -32,6 +32,10 @@ export class PausableClock implements Clock {
     return this.#clock.monotonic()
   }
 
+  uptime(): number {
+    return this.#clock.uptime()
+  }
+
   after(delayMs: number, fn: () => void): Timer {
     let isCancelled = false
     const fire = () => {

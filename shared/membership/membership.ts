@@ -9,7 +9,8 @@
 //   M2  Silence of the whole bucket (NATS away, a leader change) means "unknown", not "all dead": time counts against others only while
 //       this actor's own heartbeats come back through the watch, and anew after a gap.
 //   M3  A view is confirmed as long as a heartbeat that was sent less than `unhealthyAfterMs` ago has come back. Nobody judges this actor
-//       dead before that, so whoever waits until all live members know something need not wait for one that is not confirmed (L19).
+//       dead before that, so whoever waits until all live members know something need not wait for one that is not confirmed (L19). While a machine
+//       is suspended that time passes: others go on without it.
 //   M4  Added partitions are opened in two steps (L19): readable when all their owners follow them, writable when every live member has
 //       heard that they are to be read.
 //   M5  A record that cannot be read is no news: its member grows silent, the partitions stay as they were (no step of M4 passes it). Whoever does
@@ -153,6 +154,7 @@ export async function joinRing({
   let beatCount = 0
   let isBeating: Promise<void> | undefined
   let nextBeat: Promise<void> | undefined
+  /** M3: by what goes on while the machine is suspended. */
   let confirmedAtMs = Number.NEGATIVE_INFINITY
   /** The number of the newest heartbeat that has come back. */
   let confirmedBeat = 0
@@ -296,7 +298,7 @@ export async function joinRing({
   }
 
   function isConfirmed(times = 1): boolean {
-    return !arePartitionsUnknown && clock.monotonic() - confirmedAtMs < times * options.unhealthyAfterMs
+    return !arePartitionsUnknown && clock.uptime() - confirmedAtMs < times * options.unhealthyAfterMs
   }
 
   /** M2: how long a record has been silent while it would have been heard. */
@@ -341,7 +343,7 @@ export async function joinRing({
   async function write(): Promise<void> {
     if (hasLeft) return
     const number = ++beatCount
-    sent.set(number, clock.monotonic())
+    sent.set(number, clock.uptime())
     if (sent.size > 100) sent.delete(sent.keys().next().value!)
     const record: MemberRecord = {
       ...{ v: 1, ...self, state, startedAtMs, holds, damageCount },

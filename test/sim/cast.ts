@@ -186,6 +186,7 @@ export class Cast {
         return Math.floor(clock.now()) + offMs // whole, as those of machines are
       },
       monotonic: () => clock.monotonic(),
+      uptime: () => clock.uptime(),
       after: (delayMs, fn) => clock.after(delayMs, fn),
     }
   }

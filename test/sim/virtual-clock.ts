@@ -24,6 +24,10 @@ export class VirtualClock implements Clock {
     return this.nowMs
   }
 
+  uptime(): number {
+    return this.nowMs
+  }
+
   after(delayMs: number, fn: () => void): Timer {
     const entry: Entry = { atMs: this.nowMs + Math.max(0, delayMs), order: this.order++, fn, isCancelled: false }
     this.push(entry)
@@ -104,6 +108,7 @@ export function jumping(clock: Clock, random: Random): Clock {
       return clock.now() + offsetMs
     },
     monotonic: () => clock.monotonic(),
+    uptime: () => clock.uptime(),
     after: (ms, fn) => clock.after(ms, fn),
   }
 }

@@ -65,6 +65,7 @@ async function witnessed(clock: VirtualClock, wall: { aheadMs: number }) {
   const own: Clock = {
     now: () => clock.now() + wall.aheadMs,
     monotonic: () => clock.monotonic(),
+    uptime: () => clock.uptime(),
     after: (ms, fn) => clock.after(ms, fn),
   }
   const soon = async <T>(promise: Promise<T>): Promise<T> => {

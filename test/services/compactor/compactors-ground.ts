@@ -339,6 +339,7 @@ function ahead(clock: Clock, byMs: number): Clock {
   return {
     now: () => clock.now() + byMs,
     monotonic: () => clock.monotonic(),
+    uptime: () => clock.uptime(),
     after: (ms, fn) => clock.after(ms, fn),
   }
 }

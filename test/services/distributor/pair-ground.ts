@@ -86,6 +86,7 @@ export class PairGround {
     const clock: Clock = {
       now: () => bus.clock.now() + skewMs,
       monotonic: () => bus.clock.monotonic(),
+      uptime: () => bus.clock.uptime(),
       after: (ms, fn) => bus.clock.after(ms, fn),
     }
     const self = { id, role, zone: '', incarnation: id, version: 'test', capacity: 0 }

@@ -23,6 +23,7 @@ function handClock(): Clock & { pass(ms: number): void; sleep(ms: number): void 
   return {
     now: () => nowMs,
     monotonic: () => nowMs,
+    uptime: () => nowMs,
     after(delayMs, fn) {
       const timer = { atMs: nowMs + delayMs, fn }
       timers.push(timer)

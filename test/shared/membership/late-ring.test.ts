@@ -1,6 +1,6 @@
 // Members whose watch over the ring is late, deaf for a while, or met by others in the middle of a change.
 import { expect, test } from 'vitest'
-import { sleep } from '../../../shared/base/clock.ts'
+import { type Clock, sleep } from '../../../shared/base/clock.ts'
 import { seededRandom } from '../../../shared/base/random.ts'
 import { createMemoryHub, type MemoryHub } from '../../../shared/bus/memory-bus.ts'
 import type { Bus } from '../../../shared/bus/port.ts'
@@ -16,7 +16,7 @@ const options = { heartbeatMs: 5_000, unhealthyAfterMs: 15_000, forgetAfterMs: 6
 interface Ground {
   readonly clock: VirtualClock
   readonly hub: MemoryHub
-  join(id: string, view?: (bus: Bus) => Bus): Promise<Membership>
+  join(id: string, view?: (bus: Bus) => Bus, through?: (clock: Clock) => Clock): Promise<Membership>
   wait(ms: number): Promise<void>
 }
 
@@ -24,10 +24,10 @@ interface Ground {
 async function story(partitions: number, tell: (ground: Ground) => Promise<void>): Promise<void> {
   const clock = new VirtualClock()
   const hub = createMemoryHub({ clock, random: seededRandom(1), faults: { delayMs: { minMs: 1, maxMs: 3 } } })
-  const join: Ground['join'] = (id, view = (bus) => bus) => {
+  const join: Ground['join'] = (id, view = (bus) => bus, through = (own) => own) => {
     const bus = view(hub.connect(id))
     const self = { id, role: 'ingester' as const, zone: '', incarnation: `${id}@1`, version: 'test', capacity: 0 }
-    return joinRing({ bus, clock: bus.clock, self, options, onError: () => {} })
+    return joinRing({ bus, clock: through(bus.clock), self, options, onError: () => {} })
   }
   let isOver = false
   const whole = (async () => {
@@ -110,6 +110,35 @@ test('M1: the record of a member that is back is not deleted by who has not hear
     await wait(options.forgetAfterMs + 60_000)
     expect(a.members().find(({ id }) => id === 'b')?.isHealthy).toBe(false)
     expect(goneCount).toBe(0)
+  })
+})
+
+test('M3: who wakes after its machine was suspended is not confirmed until a heartbeat has come back', async () => {
+  await story(1, async ({ clock, hub, join, wait }) => {
+    let stoodMs = 0
+    let sinceMs: number | undefined
+    const sleeper = (own: Clock): Clock => ({
+      ...{ now: () => own.now(), uptime: () => own.uptime(), after: (ms: number, fn: () => void) => own.after(ms, fn) },
+      monotonic: () => (sinceMs ?? own.monotonic()) - stoodMs,
+    })
+    const [a, b] = [await join('a'), await join('b', (bus) => bus, sleeper)]
+    a.setHolds([0])
+    b.setHolds([0])
+    await wait(6_000)
+    sinceMs = clock.monotonic()
+    hub.pause('b')
+    await wait(20_000)
+    await addPartitions(hub.connect('admin'), 7)
+    await wait(1_000)
+    a.setHolds([0, 1, 2, 3, 4, 5, 6, 7])
+    await wait(20_000)
+    expect([a.readableCount(), a.writableCount()], 'others write to them').toEqual([8, 8])
+    stoodMs = clock.monotonic() - sinceMs
+    sinceMs = undefined
+    hub.resume('b')
+    expect([b.readableCount(), b.isConfirmed()]).toEqual([1, false])
+    await wait(6_000)
+    expect([b.readableCount(), b.isConfirmed()]).toEqual([8, true])
   })
 })
 
