@@ -119,8 +119,12 @@ async function supplement(owner: Holder, segment: number, deps: AfterFlushDeps):
   for (const [tenant, head] of state.heads) {
     if (head.sampleCountOf(segment) === 0) continue
     assertHeld(owner, state) // U5
+    if (deps.asides.holds(owner, { tenant, segment })) continue
     try {
-      const since = deps.blocks.manifest(tenant)?.manifest.version ?? 0
+      const manifest = deps.blocks.manifest(tenant)?.manifest
+      const listed = manifest?.digests?.[owner.partition]
+      if (listed?.segment === segment && listed.digest === head.digest(segment)) continue // others make the difference
+      const since = manifest?.version ?? 0
       const lacks = async (entry: BlockEntry) => !(await isInBlocks(deps.blocks, tenant, entry))
       const built = await buildAndUpload(owner, { tenant, segment }, deps, lacks)
       const refused = await addSupplement(owner, { tenant, segment }, { built, since }, deps)

@@ -86,7 +86,7 @@ export class Asides {
   }
 
   /** Whether what this owner holds of it stands in a record already. */
-  #holds({ partition, state }: Holder, { tenant, segment }: TenantSegment): boolean {
+  holds({ partition, state }: Holder, { tenant, segment }: TenantSegment): boolean {
     const { value } = this.#table.row({ tenant, partition, segment: String(segment) }) ?? {}
     const digest = state.heads.get(tenant)?.digest(segment)
     return value?.copies.some((copy) => copy.digest === digest) ?? false
@@ -133,7 +133,7 @@ export class Asides {
       log.error({ partition, ...of, error }, 'a tenant could not be flushed')
       return false // S2
     }
-    if (this.#holds(holder, of)) return true
+    if (this.holds(holder, of)) return true
     const failing = this.#failing.get(key) ?? { sinceMs: nowMs, reason, nonce: hex(random.bytes(NONCE_BYTES)) }
     failing.reason = reason
     this.#failing.set(key, failing)

@@ -291,3 +291,21 @@ test('what another owner sets aside while the first copy comes in stays', async 
   expect(left).toMatchObject({ state: 'waiting', copies: [{}, { digest: 'another' }] })
   expect(await objectsAside()).toHaveLength(1)
 })
+
+test('D10: one tenant that is listed otherwise, or aside, makes nobody build what the others have', async () => {
+  ground.poisoned.add('bad')
+  for (const id of ['i1', 'i2']) await ground.start(id)
+  await ground.mark(1)
+  for (let i = 0; i < 20; i++) await ground.batch([['a', START_MS + i, i]], `good-${i}`)
+  await ground.batch([['a', START_MS, 1]], 'bad')
+  let badBuilds = 0
+  let builds = 0
+  ground.onBuild = async (tenant) => void (tenant === 'bad' ? badBuilds++ : builds++)
+  await ground.mark(2)
+  await ground.until(() => ground.blocks.flushed(0) === 1, 'the flush')
+  const [buildsOfFlush, badOfFlush] = [builds, badBuilds]
+  expect(buildsOfFlush).toBe(20)
+  await ground.until(() => ground.owners().every(({ state }) => state.droppedUpTo === 1), 'freed memory')
+  expect(builds - buildsOfFlush).toBe(0)
+  expect(badBuilds - badOfFlush, 'a try of the leader’s').toBeLessThanOrEqual(1)
+})

@@ -66,7 +66,7 @@ export class FlushGround {
   /** Tenants whose samples make no block. */
   readonly poisoned = new Set<string>()
   /** Called before anything is built. */
-  onBuild: (() => Promise<void>) | undefined
+  onBuild: ((tenant: string) => Promise<void>) | undefined
   /** Objects whose names hold this are out of reach; '': all. */
   downFor: string | undefined
   /** Called when an ingester has stored the last file of a block; it stands still until then. */
@@ -173,7 +173,7 @@ export class FlushGround {
     return {
       ...builder,
       build: async (asked, frames) => {
-        await this.onBuild?.()
+        await this.onBuild?.(asked.tenant)
         const built = await builder.build(asked, frames)
         if (this.poisoned.has(asked.tenant)) throw new RangeError('these samples make no block')
         return built
