@@ -1,10 +1,11 @@
-// What stands in the objects of asides: frames of an owner's answer, by the part of the segment that they are of.
+// What stands in the objects of asides: frames of an owner's answer.
 import { cbor } from '../../shared/bus/contract.ts'
+import type { BlockOrigin } from '../../shared/contracts/blocks.ts'
 import type { SelectFrame } from '../../shared/contracts/read.ts'
-import type { FlushOrigin } from './flush-build.ts'
+import type { SegmentRead } from './flush.ts'
 
 export interface AsidePart {
-  readonly origin: FlushOrigin
+  readonly origin: Extract<BlockOrigin, { kind: 'flush' }>
   readonly frames: SelectFrame[]
 }
 
@@ -13,27 +14,23 @@ export const ASIDE_TIMEOUT_MS = 60_000
 
 const OBJECT_BYTES_TARGET = 1024 * 1024
 
-/** Objects of about OBJECT_BYTES_TARGET each. */
-export async function* encodedParts(
-  read: AsyncIterable<{ readonly origin: FlushOrigin; readonly frames: AsyncIterable<SelectFrame> }>,
-): AsyncIterable<Uint8Array> {
-  let held: AsidePart[] = []
+/** Objects of about OBJECT_BYTES_TARGET each: what they hold leans on the strings of those before. */
+export async function* encodedParts({ origin, frames }: SegmentRead): AsyncIterable<Uint8Array> {
+  let held: SelectFrame[] = []
   let bytes = 0
-  for await (const { origin, frames } of read) {
-    held.push({ origin, frames: [] })
-    for await (const frame of frames) {
-      held.at(-1)!.frames.push(frame)
-      bytes += (frame.chunks?.length ?? 0) + frame.strings.length
-      if (bytes < OBJECT_BYTES_TARGET) continue
-      yield asideParts.encode(held)
-      held = [{ origin, frames: [] }]
-      bytes = 0
-    }
+  for await (const frame of frames) {
+    held.push(frame)
+    bytes += (frame.chunks?.length ?? 0) + frame.strings.length
+    if (bytes < OBJECT_BYTES_TARGET) continue
+    yield asideParts.encode([{ origin, frames: held }])
+    held = []
+    bytes = 0
   }
-  if (held.some(({ frames }) => frames.length > 0)) yield asideParts.encode(held)
+  if (held.length > 0) yield asideParts.encode([{ origin, frames: held }])
 }
 
-/** Frames of one part lean on the strings of those before: they belong together, whichever objects they came in. */
+/** Frames that lean on each other's strings belong together, whichever objects they came in. At first each part of a segment had strings of its own,
+ *  and said its `cut`. */
 export function joinedParts(found: readonly AsidePart[]): AsidePart[] {
   const joined = new Map<number | undefined, AsidePart>()
   for (const { origin, frames } of found) {

@@ -28,7 +28,7 @@ import type { Log } from '../../shared/telemetry/log.ts'
 import { sha256Of } from '../../shared/wire/sha256.ts'
 import { ASIDE_TIMEOUT_MS, encodedParts } from './aside-objects.ts'
 import type { FlushDeps, Holder } from './flush.ts'
-import { assertHeld, segmentParts } from './flush.ts'
+import { assertHeld, readSegment } from './flush.ts'
 
 export interface AsidesDeps extends Told {
   readonly log: Log
@@ -157,18 +157,20 @@ export class Asides {
     const { partition, state } = holder
     const { tenant, segment } = of
     const head = state.heads.get(tenant)
-    if (head === undefined || head.sampleCountOf(segment) === 0) return
+    const read = readSegment(holder, of, deps)
+    if (head === undefined || read === undefined) return
     const digest = head.digest(segment)
     const prefix = asidePrefix(encodeTenant(tenant), partition, segment)
     const objects: string[] = []
     let bytes = 0
-    for await (const encoded of encodedParts(segmentParts(holder, of, deps))) {
+    for await (const encoded of encodedParts(read)) {
       assertHeld(holder, state) // U5
       const name = `${digest}-${id.replaceAll(/[^A-Za-z0-9-]/g, '_')}-${nonce}-${sha256Of(encoded).slice(0, 16)}`
       await blocks.objects.create(prefix + name, encoded, { timeoutMs: ASIDE_TIMEOUT_MS, readBack: true, heals: true })
       objects.push(name)
       bytes += encoded.length
     }
+    read.assertSame()
     const sampleCount = head.sampleCountOf(segment)
     const copy: AsideCopy = { digest, sampleCount, bytes, objects, by: id, atMs: Math.floor(clock.now()), reason }
     await this.#update({ tenant, partition, segment: String(segment) }, (before) => {

@@ -47,7 +47,7 @@ function* sampleFrames(
   const builder = new FrameBuilder(head, strings, 'all')
   try {
     for (let ref = walk.next(); ref >= 0; ref = walk.next()) {
-      builder.add(ref, ALL_TIME, { segment })
+      builder.add(ref, ALL_TIME, segment)
       if (!builder.isFull) continue
       yield { tenant, frame: builder.take() }
       walk.checkHeld(segment - 1)

@@ -1,8 +1,9 @@
-// Builds the blocks of one tenant's part of one segment: a pure function of its samples (L13). No clock, host, version or setting enters,
+// Builds the blocks of one tenant's share of one segment: a pure function of its samples (L13). No clock, host, version or setting enters,
 // and neither does the order in which the samples came: two owners make the same bytes.
 //
 // Invariants
-//   F1  Every sample of the segment is in exactly one of its blocks, once, merged by L11.
+//   F1  Every sample of the segment is in exactly one of its blocks, once, merged by L11. Each part into which the segment is cut has blocks of its
+//       own (D7): the frames say of each chunk where its part begins, so that one walk over the head is enough for however many.
 //   F2  Every block lies within one aligned range of time, so that compaction never straddles one: 2 h; 24 h where that would make more than
 //       SHORT_RANGES_MAX blocks; 28 d where those would be more than LONG_RANGES_MAX; where even those are more, one block holds all.
 import { CorruptError } from '../../shared/base/errors.ts'
@@ -21,7 +22,8 @@ export type FlushOrigin = Extract<BlockOrigin, { kind: 'flush' }>
 
 export interface BuildAsk {
   readonly tenant: string
-  readonly origin: FlushOrigin
+  /** Of all parts: the `cut` of each comes with the frames. */
+  readonly origin: Omit<FlushOrigin, 'cut'>
 }
 
 /** A block on its way to the object store. */
@@ -39,17 +41,23 @@ const SHORT_RANGES_MAX = 24
 const LONG_RANGES_MAX = 400
 const LONGEST_RANGES_MAX = 400
 
-/** One series of the frames: its labels, and where its chunks stand. */
+/** One series of a part: its labels, and where its chunks stand in the frame. */
 interface FramedSeries {
   readonly labels: Labels
   readonly frame: SelectFrame
-  readonly firstChunk: number
-  readonly endChunk: number
+  readonly chunks: number[]
 }
 
-/** The blocks of these frames (mode `all`, one answer's string table), by time. */
-export async function buildBlocks(ask: BuildAsk, frames: readonly SelectFrame[]): Promise<BuiltBlock[]> {
-  const series = seriesIn(frames).sort((a, b) => compareLabels(a.labels, b.labels))
+/** The blocks of these frames (mode `all`, one answer's string table), by part, then by time. */
+export async function buildBlocks({ tenant, origin }: BuildAsk, frames: readonly SelectFrame[]): Promise<BuiltBlock[]> {
+  const built: BuiltBlock[] = []
+  for (const [cut, series] of [...partsIn(frames)].sort(([a], [b]) => a - b))
+    built.push(...(await buildPart(tenant, { ...origin, cut }, series)))
+  return built
+}
+
+async function buildPart(tenant: string, origin: FlushOrigin, series: FramedSeries[]): Promise<BuiltBlock[]> {
+  series.sort((a, b) => compareLabels(a.labels, b.labels))
   const reader = new SeriesReader()
   const widthMs = rangeWidth(series, reader)
   const ranges = new Map<number, RangeBlock>()
@@ -69,7 +77,7 @@ export async function buildBlocks(ask: BuildAsk, frames: readonly SelectFrame[])
   }
   const sorted = [...ranges].sort(([a], [b]) => a - b)
   const built: BuiltBlock[] = []
-  for (const [, block] of sorted) built.push(await block.finish(ask))
+  for (const [, block] of sorted) built.push(await block.finish(tenant, origin))
   return built
 }
 
@@ -81,7 +89,7 @@ class RangeBlock {
     },
   })
 
-  async finish({ tenant, origin }: BuildAsk): Promise<BuiltBlock> {
+  async finish(tenant: string, origin: FlushOrigin): Promise<BuiltBlock> {
     const stats = await this.writer.finish()
     const meta = blockMeta({ tenant, stats, origin: originText(origin), level: 1 })
     const bytes = metaBytes(meta)
@@ -124,9 +132,10 @@ function endOfRange({ times, end }: SampleRun, start: number, range: number, wid
   return at
 }
 
-function seriesIn(frames: readonly SelectFrame[]): FramedSeries[] {
+/** The series of each part, by where it begins. */
+function partsIn(frames: readonly SelectFrame[]): Map<number, FramedSeries[]> {
   const texts: string[] = []
-  const series: FramedSeries[] = []
+  const parts = new Map<number, FramedSeries[]>()
   for (const frame of frames) {
     let start = 0
     for (const end of frame.stringEnds) {
@@ -139,11 +148,23 @@ function seriesIn(frames: readonly SelectFrame[]): FramedSeries[] {
       const labels: string[] = []
       for (let end = label + 2 * count; label < end; label++) labels.push(texts[frame.labels[label]!]!)
       const endChunk = chunk + (frame.chunkCounts?.[i] ?? 0)
-      series.push({ labels, frame, firstChunk: chunk, endChunk })
-      chunk = endChunk
+      for (; chunk < endChunk; chunk++) addChunk(parts, { labels, frame, chunk })
     })
   }
-  return series
+  return parts
+}
+
+/** Chunks of one series come one after the other. */
+function addChunk(
+  parts: Map<number, FramedSeries[]>,
+  { labels, frame, chunk }: { labels: Labels; frame: SelectFrame; chunk: number },
+): void {
+  const cut = frame.chunkSeqs?.[chunk] ?? 0
+  const series = parts.get(cut) ?? []
+  parts.set(cut, series)
+  const last = series.at(-1)
+  if (last?.labels === labels) last.chunks.push(chunk)
+  else series.push({ labels, frame, chunks: [chunk] })
 }
 
 /** Reads series one after the other into columns that are used again. */
@@ -152,9 +173,9 @@ class SeriesReader {
   private readonly merged = new SampleColumns()
 
   /** The samples of a series, rising strictly: valid until the next read. */
-  read({ frame, firstChunk, endChunk }: FramedSeries): SampleRun {
+  read({ frame, chunks }: FramedSeries): SampleRun {
     const runs: SampleRun[] = []
-    for (let chunk = firstChunk; chunk < endChunk; chunk++) {
+    for (const chunk of chunks) {
       let columns = this.columns[runs.length]
       if (columns === undefined) this.columns[runs.length] = columns = new SampleColumns()
       columns.clear()

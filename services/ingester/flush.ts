@@ -24,12 +24,12 @@ import type { Head } from '../../shared/tsdb/head/head.ts'
 import type { StringTable } from '../../shared/tsdb/head/string-table.ts'
 import { sha256Of } from '../../shared/wire/sha256.ts'
 import { allRefs, Walk } from './answers.ts'
-import type { Asides } from './asides.ts'
+import type { Asides, TenantSegment } from './asides.ts'
 import type { BlockBuilder } from './block-builder.ts'
 import { describe } from './damage.ts'
-import type { BuiltBlock, FlushOrigin } from './flush-build.ts'
+import type { BuildAsk, BuiltBlock } from './flush-build.ts'
 import type { FlushMetrics } from './flush-metrics.ts'
-import { FrameBuilder, type StoredPart } from './frames.ts'
+import { FrameBuilder } from './frames.ts'
 import type { Owner } from './owner.ts'
 import type { PartitionState } from './partition-state.ts'
 import { type RestateDeps, restate } from './restate.ts'
@@ -192,7 +192,7 @@ async function flushTenants(owner: Owner, segment: number, deps: FlushDeps): Pro
 /** Builds, uploads and reads back the blocks of one tenant and segment; answers those that were `wanted`. */
 export async function buildAndUpload(
   owner: Holder,
-  of: { tenant: string; segment: number },
+  of: TenantSegment,
   deps: FlushDeps,
   wanted: (entry: BlockEntry) => Promise<boolean> = async () => true,
 ): Promise<BuiltBlock[]> {
@@ -210,45 +210,50 @@ export async function buildAndUpload(
 }
 
 /** The blocks of one tenant and segment: of each part into which it is cut its own (D7). */
-export async function buildSegment(
-  owner: Holder,
-  { tenant, segment }: { tenant: string; segment: number },
-  deps: FlushDeps,
-): Promise<BuiltBlock[]> {
-  const built: BuiltBlock[] = []
-  for await (const { origin, frames } of segmentParts(owner, { tenant, segment }, deps))
-    built.push(...(await deps.builder.build({ tenant, origin }, frames)))
+export async function buildSegment(owner: Holder, of: TenantSegment, deps: FlushDeps): Promise<BuiltBlock[]> {
+  const read = readSegment(owner, of, deps)
+  if (read === undefined) return []
+  const built = await deps.builder.build({ tenant: of.tenant, origin: read.origin }, read.frames)
+  read.assertSame()
   return built
 }
 
-/** The parts of a tenant's segment. Each is to be read before the next; whoever reads all of them knows that U3 holds. */
-export async function* segmentParts(
-  owner: Holder,
-  { tenant, segment }: { tenant: string; segment: number },
-  deps: Pick<FlushDeps, 'clock' | 'strings'>,
-): AsyncIterable<{ readonly origin: FlushOrigin; readonly frames: AsyncIterable<SelectFrame> }> {
-  const { state, partition } = owner
-  const head = state.heads.get(tenant)
-  if (head === undefined) return
-  state.use.assertNotOver() // U5
-  const before = head.digest(segment)
-  for (const { incarnation, seq: cut } of head.partsOf(segment)) {
-    const origin: FlushOrigin = { kind: 'flush', partition, segment, incarnation, cut }
-    yield { origin, frames: partFrames(owner, { head, part: { segment, seq: cut } }, deps) }
-  }
-  assertHeld(owner, state)
-  if (head.digest(segment) !== before || state.droppedUpTo >= segment) {
-    throw new UnavailableError(
-      'flush-changed',
-      `segment ${segment} of partition ${partition} changed while it was read`,
-    ) // U3
-  }
+/** What a segment holds of a tenant. */
+export interface SegmentRead {
+  readonly origin: BuildAsk['origin']
+  /** All parts in one walk: each chunk says which it is of. */
+  readonly frames: AsyncIterable<SelectFrame>
+  /** Behind the last frame: throws UnavailableError unless what was read is what the segment held at one moment (U3), and is held still (U5). */
+  assertSame(): void
 }
 
-/** The samples of a part of a segment, in short stretches: in between the head goes on taking in and answering. */
-async function* partFrames(
+/** Undefined where it holds nothing. */
+export function readSegment(
   owner: Holder,
-  { head, part }: { head: Head; part: StoredPart },
+  { tenant, segment }: TenantSegment,
+  deps: Pick<FlushDeps, 'clock' | 'strings'>,
+): SegmentRead | undefined {
+  const { state, partition } = owner
+  const head = state.heads.get(tenant)
+  const [part] = head?.partsOf(segment) ?? []
+  if (head === undefined || part === undefined) return undefined
+  state.use.assertNotOver() // U5
+  const before = head.digest(segment)
+  const assertSame = () => {
+    assertHeld(owner, state)
+    if (head.digest(segment) === before && state.droppedUpTo < segment) return
+    const text = `segment ${segment} of partition ${partition} changed while it was read`
+    throw new UnavailableError('flush-changed', text)
+  }
+  const origin = { kind: 'flush' as const, partition, segment, incarnation: part.incarnation }
+  return { origin, frames: segmentFrames(owner, head, segment, deps), assertSame }
+}
+
+/** In short stretches: in between the head goes on taking in and answering. */
+async function* segmentFrames(
+  owner: Holder,
+  head: Head,
+  segment: number,
   { clock, strings }: Pick<FlushDeps, 'clock' | 'strings'>,
 ): AsyncIterable<SelectFrame> {
   const builder = new FrameBuilder(head, strings, 'all')
@@ -256,12 +261,12 @@ async function* partFrames(
   let sinceMs = clock.monotonic()
   try {
     for (let ref = walk.next(), i = 1; ref >= 0; ref = walk.next(), i++) {
-      builder.add(ref, ALL_TIME, part)
+      builder.add(ref, ALL_TIME, segment)
       const isLate = i % STRIDE === 0 && clock.monotonic() - sinceMs >= SLICE_MS
       if (builder.isFull) yield builder.take()
       if (isLate) await sleep(clock, 0)
       if (isLate) sinceMs = clock.monotonic()
-      walk.checkHeld(part.segment - 1)
+      walk.checkHeld(segment - 1)
     }
     yield builder.take()
   } finally {

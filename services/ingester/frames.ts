@@ -14,12 +14,6 @@ import { LabelSets } from './label-sets.ts'
 /** What a frame says of each series. */
 export type FrameMode = 'all' | 'last' | 'labels'
 
-/** What is stored of a segment, or of the part of it that begins at a sequence of the log. */
-export interface StoredPart {
-  readonly segment: number
-  readonly seq?: number
-}
-
 /** As in SelectAsk. */
 export interface LabelsAsked {
   readonly watermark?: number
@@ -65,8 +59,6 @@ export class FrameBuilder {
   private readonly histograms = new Writer(1024)
   /** Chunks of segments up to this one are read from blocks. */
   private readonly watermark: number
-  /** The only chunks that are added; undefined: all that are not hidden. */
-  private only: StoredPart | undefined
   private chunkSeqs: number[] = []
   private readonly names: LabelSets | undefined
   private readonly wantsHashes: boolean
@@ -89,11 +81,11 @@ export class FrameBuilder {
     this.wantsHashes = wantsHashes
   }
 
-  /** Adds a series; one without samples in the range is left out. `only` keeps the chunks of one segment, or of a part of it, whole and with
-   *  what deletions hide. */
-  add(ref: number, range: Interval, only?: StoredPart): void {
+  /** Adds a series; one without samples in the range is left out. `stored` keeps the chunks of that segment, whole and with
+   *  what deletions hide, and says of each where its part begins. */
+  add(ref: number, range: Interval, stored?: number): void {
     if (this.mode === 'all') {
-      if (!this.addChunks(ref, range, only)) return
+      if (!this.addChunks(ref, range, stored)) return
     } else if (this.mode === 'last' && !this.addLast(ref, range)) return
     this.head.withLabelRefs(ref, this.addLabels)
     if (!this.wantsHashes) return
@@ -141,22 +133,22 @@ export class FrameBuilder {
     return frame
   }
 
-  private addChunks(ref: number, range: Interval, only: StoredPart | undefined): boolean {
+  private addChunks(ref: number, range: Interval, stored: number | undefined): boolean {
     const before = this.chunkEnds.length
-    this.only = only
-    if (only === undefined) this.head.chunksOf(ref, range, this.addChunk)
-    else this.head.storedChunksOf(ref, only.segment, this.addChunk)
+    if (stored === undefined) this.head.chunksOf(ref, range, this.addChunk)
+    else this.head.storedChunksOf(ref, stored, this.addStored)
     const count = this.chunkEnds.length - before
     if (count > 0) this.chunkCounts.push(count)
     return count > 0
   }
 
-  private readonly addChunk: ChunkVisitor = (encoding, bytes, _minTime, _maxTime, sampleCount, segment, seq) => {
+  private readonly addStored: ChunkVisitor = (encoding, bytes, minTime, maxTime, sampleCount, segment, seq) => {
+    this.chunkSeqs.push(seq)
+    this.addChunk(encoding, bytes, minTime, maxTime, sampleCount, segment, seq)
+  }
+
+  private readonly addChunk: ChunkVisitor = (encoding, bytes, _minTime, _maxTime, sampleCount, segment) => {
     if (segment <= this.watermark) return
-    if (this.only !== undefined) {
-      if (this.only.seq !== undefined && this.only.seq !== seq) return
-      this.chunkSeqs.push(seq)
-    }
     this.chunks.bytes(bytes)
     this.chunkEncodings.push(encoding)
     this.chunkSamples.push(sampleCount)

@@ -91,7 +91,7 @@ async function flushed(state: PartitionState): Promise<Map<string, string[]>> {
   const found = new Map<string, string[]>()
   if (head === undefined) return found
   const frames = new FrameBuilder(head, state['options'].strings, 'all')
-  for (let ref = 0; ref < head.seriesCount; ref++) frames.add(ref, ALL_TIME, { segment: 1 })
+  for (let ref = 0; ref < head.seriesCount; ref++) frames.add(ref, ALL_TIME, 1)
   const ask = { tenant: TENANT, origin: { kind: 'flush', partition: 0, segment: 1 } } as const
   for (const { files } of await buildBlocks(ask, [frames.take()])) {
     const bytes = new Map(files.map((file) => [file.name, file.bytes]))

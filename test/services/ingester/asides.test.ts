@@ -249,6 +249,24 @@ test('deleting the tenant helps: what was set aside before goes with it, and is 
   expect(samplesOf(BAD)).toBe(0)
 })
 
+test('D7: what stood before and behind a deletion comes into blocks apart, and only what stood before is deleted', async () => {
+  ground.poisoned.add(BAD)
+  await ground.start('i1')
+  await ground.mark(1)
+  for (let i = 0; i < 3; i++) await ground.batch([['a', START_MS + i, i]], BAD)
+  const asked = { tenant: BAD, id: 'd', kind: 'series' as const, startMs: 0, endMs: 9e15, askedBy: 'test', asOf: 0 }
+  const selectors = [[{ name: '__name__', operator: '=' as const, value: 'a' }]]
+  await ground.soon(ground.deletions().remove({ ...asked, selectors }))
+  await ground.batch([['a', START_MS, 0]], BAD)
+  await ground.mark(2)
+  await flushed(1)
+  ground.poisoned.clear()
+  await untilRetried()
+  const { blocks, deletes } = ground.manifest(BAD)!
+  expect(blocks.map(({ sampleCount }) => sampleCount)).toEqual([3, 1])
+  expect(deletes).toMatchObject([{ state: 'active', blocks: [blocks[0]!.ulid] }])
+})
+
 test('of any size: objects that follow each other are one answer again', async () => {
   ground.poisoned.add(BAD)
   await ground.start('i1')

@@ -2,7 +2,8 @@
 import type { Worker } from 'node:worker_threads'
 import { expect, test } from 'vitest'
 import { type BlockBuilder, inlineBuilder, threadBuilder } from '../../../services/ingester/block-builder.ts'
-import type { BuiltBlock } from '../../../services/ingester/flush-build.ts'
+import { readSegment } from '../../../services/ingester/flush.ts'
+import type { BuiltBlock, FlushOrigin } from '../../../services/ingester/flush-build.ts'
 import { FrameBuilder } from '../../../services/ingester/frames.ts'
 import { PartitionState } from '../../../services/ingester/partition-state.ts'
 import { systemClock } from '../../../shared/base/clock.ts'
@@ -40,7 +41,7 @@ async function* framesOf(state: PartitionState): AsyncIterable<SelectFrame> {
   const head = state.heads.get(TENANT)!
   const builder = new FrameBuilder(head, state['options'].strings, 'all')
   for (let ref = 0; ref < head.seriesCount; ref++) {
-    builder.add(ref, ALL_TIME, { segment: 1 })
+    builder.add(ref, ALL_TIME, 1)
     if (ref % 3 === 0) yield builder.take()
   }
   yield builder.take()
@@ -83,6 +84,42 @@ test('F1: owners that read a segment in other orders, or twice, build the same b
     expect(problems, entry.ulid).toEqual([])
     expect(Math.floor(entry.minTime / (2 * HOUR_MS))).toBe(Math.floor((entry.maxTime - 1) / (2 * HOUR_MS)))
   }
+})
+
+test('F1, D7: a segment is read in one walk, however often it is cut, and makes of each part the blocks that it makes alone', async () => {
+  const { mark, batches } = someBatches(60, (i) => START_MS + i * 60_000)
+  /** These batches at their places, and a cut before each fifth. */
+  const cutState = (isTaken: (i: number) => boolean) => {
+    const state = stateOf(mark, [])
+    for (const [i, batch] of batches.entries()) {
+      if (i % 5 === 0) state.cut(1, 2 + i, TENANT)
+      if (isTaken(i)) state.applyBatch(2 + i, batch)
+    }
+    return state
+  }
+  const readOf = (state: PartitionState) => {
+    const deps = { clock: systemClock, strings: state['options'].strings }
+    return readSegment({ partition: 0, state }, { tenant: TENANT, segment: 1 }, deps)!
+  }
+  const state = cutState(() => true)
+  const head = state.heads.get(TENANT)!
+  let visits = 0
+  const visit = head.storedChunksOf.bind(head)
+  head.storedChunksOf = (ref, segment, fn) => {
+    visits++
+    visit(ref, segment, fn)
+  }
+  const read = readOf(state)
+  const built = await inlineBuilder().build({ tenant: TENANT, origin: read.origin }, read.frames)
+  read.assertSame()
+  expect(visits, 'each series once').toBe(head.seriesCount)
+  const alone: BuiltBlock[] = []
+  for (let part = 0; part < 12; part++) {
+    const { origin, frames } = readOf(cutState((i) => Math.floor(i / 5) === part))
+    alone.push(...(await inlineBuilder().build({ tenant: TENANT, origin }, frames)))
+  }
+  expect(linesOf(built)).toEqual(linesOf(alone))
+  expect(new Set(built.map(({ entry }) => (entry.origin as FlushOrigin).cut)).size).toBe(12)
 })
 
 test('the start times of a segment are in its blocks, and samples without one stay so', async () => {
