@@ -18,6 +18,7 @@ import type { Bus, LogMessage } from '../../shared/bus/port.ts'
 import type { DeleteEntry, Manifest } from '../../shared/contracts/blocks.ts'
 import {
   type Looker,
+  standingFor,
   withDelete,
   withPositions,
   withUndone,
@@ -89,7 +90,7 @@ export class Deletions {
       withDelete(before, { entry, partitions: this.partitions(), asOf }, this.looker()),
     )
     log.info({ tenant, id, kind, askedBy, selectors, startMs, endMs }, 'a deletion was asked for')
-    return this.answer(tenant, entryOf(manifest, id))
+    return this.answer(tenant, standingIn(manifest, id))
   }
 
   async undo({ tenant, id, askedBy }: UndoAsk): Promise<DeleteReply> {
@@ -114,7 +115,7 @@ export class Deletions {
   }
 
   async list({ tenant, isBrief }: ListAsk): Promise<ListReply> {
-    if (!isBrief) await this.deps.blocks().refresh(REFRESH_MS)
+    await this.deps.blocks().refresh(REFRESH_MS) // what was answered before is known to who asks for the version, too (D6)
     const manifest = this.deps.blocks().manifest(tenant)?.manifest
     const version = manifest?.version ?? 0
     if (isBrief) return { version, deletes: [] }
@@ -192,7 +193,7 @@ export class Deletions {
         for (const [partition, { incarnation, seq }] of found) position.push({ partition, incarnation, seq })
         const nowMs = clock.now()
         const change = (before: Manifest) => withPositions(before, id, { found, nowMs, undoMs: config.undoMs })
-        entry = entryOf((await blocks().update(tenant, change)).manifest, id)
+        entry = standingIn((await blocks().update(tenant, change)).manifest, id)
       }
     } finally {
       this.underWay.delete(key)
@@ -269,8 +270,13 @@ function soundManifest(blocks: Blocks, tenant: string): Manifest | undefined {
   }
 }
 
-function entryOf(manifest: Manifest, id: string): DeleteEntry {
-  const entry = manifest.deletes.find((each) => each.id === id)
+/** What the ask for it is answered by. */
+function standingIn(manifest: Manifest, id: string): DeleteEntry {
+  return standingFor(manifest, id) ?? entryOf(manifest, id)
+}
+
+function entryOf({ deletes }: Manifest, id: string): DeleteEntry {
+  const entry = deletes.find((each) => each.id === id)
   if (entry !== undefined) return entry
   throw new RefusedError('err-carillon-not-found', `there is no deletion "${id.slice(0, 50)}"`, { status: 404 })
 }

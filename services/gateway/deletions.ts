@@ -3,8 +3,9 @@
 // times (an unset variable of a script) and other words for `preview` are refused.
 //
 // Answers 204 when the deletion is in force everywhere, with where it stands in X-Carillon-Log-Position: a read that waits for that position, or a
-// strong one, does not see what was deleted. 503 `err-carillon-delete-pending`: it is not yet, hides nothing, and goes on. To ask again with
-// the same `id` is to ask for the same deletion.
+// strong one, does not see what was deleted; X-Carillon-Deletion is the id that takes it back. 503 `err-carillon-delete-pending`: it is not yet, hides
+// nothing, and goes on; X-Carillon-Deletion names it as well. To ask again with that `id`, or without one for the same selectors and times, is to
+// ask for the same deletion.
 import type { Clock } from '../../shared/base/clock.ts'
 import { RefusedError, UnavailableError } from '../../shared/base/errors.ts'
 import { hex, type Random } from '../../shared/base/random.ts'
@@ -20,7 +21,15 @@ import { isFault, parseTime } from '../../shared/promql/go-values.ts'
 import { parseSelector } from '../../shared/promql/parse/parser.ts'
 import { compileMatcher } from '../../shared/tsdb/matcher-set.ts'
 import type { GatewayConfig } from './config.ts'
-import { type Answer, type Exchange, isUnheard, JSON_TYPE, jsonAnswer, type Route } from './exchange.ts'
+import {
+  type Answer,
+  type Exchange,
+  FailureWithHeaders,
+  isUnheard,
+  JSON_TYPE,
+  jsonAnswer,
+  type Route,
+} from './exchange.ts'
 import { readPairs } from './form.ts'
 import { ANONYMOUS } from './identity.ts'
 import { statusOf } from './query-body.ts'
@@ -33,6 +42,7 @@ export interface DeletionDeps {
 }
 
 const POSITION_HEADER = 'X-Carillon-Log-Position'
+const ID_HEADER = 'X-Carillon-Deletion'
 
 /** What a deletion may be asked with. */
 const SERIES_PARAMETERS = ['match[]', 'start', 'end', 'preview', 'tenant', 'id']
@@ -93,9 +103,11 @@ export function deletionRoutes({ bus, clock, random, config }: DeletionDeps): re
     const tenant = tenantOf(exchange, pairs)
     const { version: asOf } = await asked(exchange, deletes.list, { tenant, isBrief: true }) // D6
     const request = { tenant, id, ...what, askedBy: exchange.who, asOf }
-    const { position } = await asked(exchange, deletes.remove, request)
+    const { entry, position } = await asked(exchange, deletes.remove, request).catch((error: unknown) => {
+      throw new FailureWithHeaders(error, { [ID_HEADER]: id })
+    })
     const at = position.length === 0 ? {} : { [POSITION_HEADER]: formatPosition(position) }
-    return { status: 204, headers: { 'X-Carillon-Deletion': id, ...at } }
+    return { status: 204, headers: { [ID_HEADER]: entry.id, ...at } }
   }
 
   async function preview(exchange: Exchange, pairs: Pairs): Promise<Answer> {

@@ -180,6 +180,7 @@ export function createDoor(deps: DoorDeps): Door {
 
   function faultAnswer(fault: Fault, shape: 'text' | 'json'): Answer {
     const headers: Record<string, string> = {
+      ...fault.headers,
       'Content-Type': shape === 'json' ? JSON_TYPE : TEXT,
       'X-Carillon-Error-Id': fault.code,
     }

@@ -66,9 +66,21 @@ export interface Fault {
   readonly text: string
   /** Seconds; 0: the sender should wait, the door says how long. */
   readonly retryAfterS: number | undefined
+  readonly headers?: Readonly<Record<string, string>>
+}
+
+/** A failure that is answered with headers of its own. */
+export class FailureWithHeaders extends Error {
+  readonly headers: Readonly<Record<string, string>>
+
+  constructor(cause: unknown, headers: Readonly<Record<string, string>>) {
+    super('', { cause })
+    this.headers = headers
+  }
 }
 
 export function faultOf(error: unknown): Fault {
+  if (error instanceof FailureWithHeaders) return { ...faultOf(error.cause), headers: error.headers }
   if (error instanceof RefusedError) {
     const { status, code, message: text } = error
     const retryAfterS = error.retryAfterS ?? (status === 429 || status === 503 ? 0 : undefined)

@@ -173,6 +173,10 @@ export interface DeleteEntry {
   /** When it was taken back, and by whom; or when the last of it was removed. */
   readonly endedAtMs?: number
   readonly endedBy?: string
+  /** The id of what was asked for later with the same meaning and came into force first; this one is undone by it. */
+  readonly overtakenBy?: string
+  /** The version of the manifest that it came with; absent: an older Carillon made it. */
+  readonly madeAt?: number
   /** Where it stands in each partition; null: not known yet. Partitions that are not named came later and are not affected. */
   readonly positions: Readonly<Record<string, Place | null>>
   /** The blocks it affects, until they are rewritten. What lies before its position joins when it is listed. */

@@ -16,7 +16,10 @@
 //   D4   The first position counts, and only while nothing of its segment is listed: what is listed of it later must find it there. Once
 //        all are known the deletion is active, in one change, everywhere.
 //   D5   Whoever finds one that has been placing for long places it, by its own monotonic clock.
-//   D6   An id is made once. One that may have left the history since it was asked for is not made (`asOf`, `historyCut`).
+//   D6   An id is made once, and says what it was made for. One that may have left the history since it was asked for is not made (`asOf`,
+//        `historyCut`). Who is not answered may ask again with another id: what comes into force ends what was asked for before it with the
+//        same meaning and is still being placed, and an ask that one with the same meaning may have followed (`asOf`, `madeAt`) is not made.
+//        So nothing that was begun after the answer is taken by an earlier ask.
 //   D7   Owners cut at every fence, and where one may have been lost; they remember nothing else of it.
 //   D8   Heads hide by the manifest, by a version at least as new as the reader's.
 //   D9   What is listed joins, in the same change, every deletion that has no position there yet or that it lies before.
@@ -28,7 +31,7 @@
 //   D14  Blocks become one only if each deletion holds all of them or none.
 //   D15  A deleted tenant's metadata and exemplars are compared by where they were first stated; the place is kept for ever (`tomb`).
 //   D16  A strong read goes by a view that has passed a write of its own (shared/blocks).
-import { RefusedError } from '../base/errors.ts'
+import { RefusedError, UnavailableError } from '../base/errors.ts'
 import { isBefore, laterOf, type Place } from '../model/place.ts'
 import type { Hiding } from '../tsdb/head/hidden-samples.ts'
 import type { BlockEntry, DeleteEntry, Manifest } from './blocks.ts'
@@ -124,26 +127,37 @@ export interface Replaced {
 // --- asking and placing ---
 
 export interface NewDelete {
-  readonly entry: Omit<DeleteEntry, 'blocks' | 'state' | 'positions'>
+  readonly entry: Omit<DeleteEntry, 'blocks' | 'state' | 'positions' | 'madeAt'>
   readonly partitions: readonly number[]
   /** The version that the asker had seen when it asked (D6). */
   readonly asOf: number
 }
 
 /** The manifest with a new deletion, which holds all blocks that are listed and reach into its times (D1). The same id again changes
- *  nothing. Throws RefusedError `err-carillon-too-many-deletes` (429), `err-carillon-ask-again` (409). */
+ *  nothing. Throws RefusedError `err-carillon-too-many-deletes` (429), `err-carillon-ask-again`, `err-carillon-id-used` (409),
+ *  UnavailableError `err-carillon-asked-meanwhile`. */
 export function withDelete(manifest: Manifest, asked: NewDelete, looker: Looker): Manifest | undefined {
   const { entry, partitions, asOf } = asked
-  if (manifest.deletes.some(({ id }) => id === entry.id)) return undefined
+  const known = manifest.deletes.find(({ id }) => id === entry.id)
+  if (known !== undefined && meaningOf(known) !== meaningOf(entry)) {
+    const text = `deletion ${entry.id} was asked for with other selectors or times; nothing more is deleted: use another id`
+    throw new RefusedError('err-carillon-id-used', text, { status: 409 })
+  }
+  if (known !== undefined) return undefined
   if ((manifest.historyCut ?? 0) > asOf && !isLeftOut('as-of-version')) {
     const text = `deletions left the history since version ${asOf} was seen: it may have been made before; ask again`
     throw new RefusedError('err-carillon-ask-again', text, { status: 409 }) // D6
+  }
+  const other = manifest.deletes.find((each) => (each.madeAt ?? 0) > asOf && meaningOf(each) === meaningOf(entry))
+  if (other !== undefined && !isLeftOut('asked-since')) {
+    const text = `deletion ${other.id} of the same was asked for meanwhile, perhaps to repeat this one, which is not made: ask again`
+    throw new UnavailableError('err-carillon-asked-meanwhile', text)
   }
   const blocks = manifest.blocks
     .filter(({ minTime, maxTime }) => minTime <= entry.endMs && maxTime > entry.startMs)
     .map(({ ulid }) => ulid)
   const positions = Object.fromEntries(partitions.map((partition) => [String(partition), null]))
-  const added: DeleteEntry = { ...entry, state: 'placing', positions, blocks }
+  const added: DeleteEntry = { ...entry, state: 'placing', positions, blocks, madeAt: manifest.version + 1 }
   const deletedAt = entry.kind === 'tenant' ? { deletedAtMs: entry.askedAtMs } : {}
   let next: Manifest = { ...manifest, ...deletedAt, deletes: [...manifest.deletes, added] }
   while (isTooMuch(next.deletes)) {
@@ -157,11 +171,18 @@ export function withDelete(manifest: Manifest, asked: NewDelete, looker: Looker)
   return next
 }
 
+/** Two deletions with the same meaning take the same, apart from when they were asked for. */
+function meaningOf({ kind, selectors, startMs, endMs }: Pick<DeleteEntry, 'kind' | 'selectors' | 'startMs' | 'endMs'>) {
+  const named = selectors.map((matchers) => matchers.map(({ name, operator, value }) => [name, operator, value]))
+  return JSON.stringify([kind, startMs, endMs, named])
+}
+
 function isTooMuch(deletes: readonly DeleteEntry[]): boolean {
   return deletes.filter(isUnderWay).length > DELETES_MAX || JSON.stringify(deletes).length > DELETES_BYTES_MAX
 }
 
-/** The manifest with positions that were found, and with the deletion active once all are (D4); undefined when that changes nothing. */
+/** The manifest with positions that were found, and with the deletion active once all are (D4), in place of those that were asked for before it
+ *  with the same meaning (D6); undefined when that changes nothing. */
 export function withPositions(
   manifest: Manifest,
   id: string,
@@ -186,19 +207,42 @@ export function withPositions(
     ...{ ...entry, positions },
     ...(isNew ? { state: 'active' as const, undoUntilMs: nowMs + undoMs } : {}),
   }
-  return withEntry(manifest, entry, next)
+  const placed = withEntry(manifest, entry, next)
+  return isNew && !isLeftOut('overtakes') ? withOvertaken(placed, next, nowMs) : placed
+}
+
+function withOvertaken(manifest: Manifest, by: DeleteEntry, nowMs: number): Manifest {
+  const at = manifest.deletes.indexOf(by)
+  const deletes = manifest.deletes.map((each, i): DeleteEntry => {
+    const isOvertaken = i < at && each.state === 'placing' && meaningOf(each) === meaningOf(by)
+    const ended = { endedAtMs: nowMs, endedBy: by.askedBy, overtakenBy: by.id }
+    return isOvertaken ? { ...each, state: 'undone', blocks: [], ...ended } : each
+  })
+  return { ...manifest, deletes }
+}
+
+/** The deletion with this id, or the one that is in its place (D6). */
+export function standingFor({ deletes }: Manifest, id: string): DeleteEntry | undefined {
+  const entry = deletes.find((each) => each.id === id)
+  const { overtakenBy } = entry ?? {}
+  return overtakenBy === undefined ? entry : (deletes.find((each) => each.id === overtakenBy) ?? entry)
 }
 
 // --- taking back and removing ---
 
 /** The manifest with a deletion taken back (D12); undefined when it is already, or is not there. Throws RefusedError
- *  `err-carillon-undo-over` (409). */
+ *  `err-carillon-undo-over`, `err-carillon-overtaken` (409). */
 export function withUndone(
   manifest: Manifest,
   id: string,
   { by, nowMs }: { by: string; nowMs: number },
 ): Manifest | undefined {
   const entry = manifest.deletes.find((each) => each.id === id)
+  const standing = standingFor(manifest, id)
+  if (standing !== undefined && standing !== entry && standing.state !== 'undone') {
+    const text = `deletion ${standing.id} of the same is in the place of ${id}: take that one back`
+    throw new RefusedError('err-carillon-overtaken', text, { status: 409 })
+  }
   if (entry === undefined || entry.state === 'undone') return undefined
   const byClock = isLeftOut('removing') && entry.state !== 'removed' && entry.undoUntilMs >= nowMs
   if (entry.state !== 'placing' && entry.state !== 'active' && !byClock) {

@@ -11,6 +11,8 @@ export const DELETE_RULES = {
   abandoned: 'D5',
   'same-id': 'D6',
   'as-of-version': 'D6',
+  'asked-since': 'D6',
+  overtakes: 'D6',
   'hole-cut': 'D7',
   'view-rev': 'D8',
   'placing-joins': 'D9',

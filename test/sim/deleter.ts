@@ -26,7 +26,7 @@ export async function deleter(scene: Scene, ledger: Ledger): Promise<void> {
   const { plan } = scene
   const bus = scene.hub.connect('deleter')
   const chance = plan.random('deleter')
-  const client = new Client(scene, bus, chance)
+  const client = new Client(scene, bus, chance, ledger)
   await scene.sleep(200 + chance.below(700))
   if (!plan.has('deletion-growth')) await scene.until(() => allMarked(scene), scene.chaosMs)
   for (let number = 0; scene.isChaos(); number++) {
@@ -66,11 +66,13 @@ class Client {
   private readonly scene: Scene
   private readonly bus: Bus
   private readonly chance: Random
+  private readonly ledger: Ledger
 
-  constructor(scene: Scene, bus: Bus, chance: Random) {
+  constructor(scene: Scene, bus: Bus, chance: Random, ledger: Ledger) {
     this.scene = scene
     this.bus = bus
     this.chance = chance
+    this.ledger = ledger
   }
 
   /** What the asker has seen before it asks (D6). */
@@ -84,9 +86,9 @@ class Client {
   }
 
   /** Asked for until it is answered, and perhaps taken back; false when something is wrong. */
-  async remove(deletion: Deletion, request: deletes.RemoveAsk): Promise<boolean> {
+  async remove(first: Deletion, request: deletes.RemoveAsk): Promise<boolean> {
     const { scene, chance } = this
-    const { id } = deletion
+    const { id } = first
     const isForsaken = scene.plan.has('forsaken') && chance.next() < FORSAKEN_CHANCE
     const isHasty = !isForsaken && scene.plan.has('undo') && chance.next() < HASTY_CHANCE
     if (isForsaken || isHasty) {
@@ -94,14 +96,24 @@ class Client {
       await Promise.race([once, scene.sleep(chance.below(TIMEOUT_MS_MIN))])
       if (isForsaken) scene.trace(`whoever asked for ${id} is gone`)
       if (isForsaken) return true
-      if (await this.undo(deletion)) return true
+      if (await this.undo(first)) return true
     }
-    const outcome = await this.until((options) => ask(this.bus, deletes.remove, {}, request, options))
+    let deletion = first
+    const outcome = await this.until(async (options, tries) => {
+      if (tries > 0 && scene.plan.has('nameless')) {
+        deletion = this.ledger.delete({ ...first, id: `${id}t${tries}`, asked: scene.moment() })
+        scene.trace(`${id} is asked for as ${deletion.id}`)
+      }
+      const again =
+        tries > 0 && (await ask(this.bus, deletes.list, {}, { tenant: first.tenant, isBrief: true }, options))
+      const asOf = again ? again.version : request.asOf
+      await ask(this.bus, deletes.remove, {}, { ...request, asOf, id: deletion.id }, options)
+    })
     scene.trace(`deletion ${id} is answered: ${outcome}`)
     if (outcome === UNDONE && isHasty) return true // by a try that was answered otherwise
     if (outcome !== 'done') scene.fault(`deletion ${id} was never answered: ${outcome}`)
     if (outcome !== 'done') return false
-    deletion.answer(scene.moment())
+    this.ledger.answer(deletion, scene.moment())
     scene.count('deletions')
     if (!isHasty && scene.plan.has('undo') && chance.next() < UNDO_CHANCE) {
       await scene.sleep(chance.below(900))
@@ -138,11 +150,11 @@ class Client {
   }
 
   /** `done`, the code of a refusal, or why the last try failed. */
-  private async until(call: (options: { timeoutMs: number }) => Promise<unknown>): Promise<string> {
+  private async until(call: (options: { timeoutMs: number }, tries: number) => Promise<unknown>): Promise<string> {
     let last = ''
     for (let tries = 0; tries < TRIES_MAX; tries++) {
       try {
-        await call(this.patience())
+        await call(this.patience(), tries)
         return 'done'
       } catch (error) {
         if (!(error instanceof CarillonError)) throw error

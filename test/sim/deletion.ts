@@ -1,6 +1,7 @@
 // One deletion as its client saw it: asked for, answered, perhaps taken back; and what follows from that for each sample, by whatever protocol.
 //
-//   acknowledged before it was asked for → hidden · begun after it was answered → not touched · else either, and the same for ever
+//   acknowledged before it was asked for → hidden · begun after it was answered, or after another of the same that was asked for later was → not
+//   touched · else either, and the same for ever
 import { labelOf } from '../../shared/model/labels.ts'
 import type { Send } from './ledger.ts'
 
@@ -18,6 +19,7 @@ export class Deletion {
   private readonly times: Times | undefined
   private readonly asked: number
   private answered = Infinity
+  private overtaken = Infinity
   private undoAsked = Infinity
   private undoAnswered = Infinity
   private isUndone = false
@@ -44,6 +46,12 @@ export class Deletion {
     this.answered = moment
   }
 
+  /** Another that was asked for is answered: whatever becomes of this one, it takes nothing that is begun from here on. */
+  noteAnswered(other: Deletion, moment: number): void {
+    const isSame = other.tenant === this.tenant && other.series === this.series
+    if (isSame && this.asked < other.asked) this.overtaken = Math.min(this.overtaken, moment)
+  }
+
   askUndo(moment: number): void {
     this.undoAsked = moment
   }
@@ -61,7 +69,7 @@ export class Deletion {
 
   /** On what an answer shows that was begun and ended then. */
   effectOn(send: Send, begun: number, ended: number): 'none' | 'may hide' | 'hides' {
-    if (this.asked > ended || send.begun > this.answered || !this.takes(send)) return 'none'
+    if (this.asked > ended || send.begun > Math.min(this.answered, this.overtaken) || !this.takes(send)) return 'none'
     if (this.isUndone && this.undoAnswered < begun) return 'none'
     const mayBeUndone = this.undoAsked <= ended && !(this.undoAnswered < begun && !this.isUndone)
     const isSure = this.answered < begun && send.acknowledged < this.asked && send.isClean && !mayBeUndone

@@ -59,6 +59,10 @@ export const SWITCHES = {
   clean: { chance: 0.3, doc: 'windows are ended before their time' },
   'tenant-deletions': { chance: 0.3, doc: 'a whole tenant is deleted' },
   forsaken: { chance: 0.03, doc: 'whoever asked for a deletion is gone before it is answered: others complete it' },
+  nameless: {
+    chance: 0.3,
+    doc: 'who is not answered asks for another deletion of the same, as clients of Prometheus do',
+  },
   'deletion-growth': { chance: 0.5, doc: 'deletions, while partitions are added or have no mark yet' },
   'deletion-pauses': { chance: 0.5, doc: 'deletions, while compactors stand still' },
   'deletion-clocks': { chance: 0.5, doc: 'deletions, while clocks are wrong' },
@@ -153,7 +157,7 @@ export class Plan {
     const without = (...names: SwitchName[]) => {
       for (const name of names) on.delete(name)
     }
-    if (!on.has('deletions')) without('undo', 'clean', 'tenant-deletions', 'forsaken', 'deletion-growth')
+    if (!on.has('deletions')) without('undo', 'clean', 'tenant-deletions', 'forsaken', 'nameless', 'deletion-growth')
     if (!on.has('deletions')) without('deletion-pauses', 'deletion-clocks', 'deletion-damage')
     else {
       if (this.isDamaging && !on.has('deletion-damage')) without(...DAMAGE)

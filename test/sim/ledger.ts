@@ -124,6 +124,11 @@ export class Ledger {
     return deletion
   }
 
+  answer(deletion: Deletion, moment: number): void {
+    deletion.answer(moment)
+    for (const other of this.deletions) other.noteAnswered(deletion, moment)
+  }
+
   // ---- judging ----
 
   /** What is wrong with a strong answer, or with all that is stored. */

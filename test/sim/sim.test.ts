@@ -60,6 +60,7 @@ describe('simulation', () => {
     ['append', 'deletions'],
     ['all-placed', 'deletions'],
     ['same-id', 'deletions,undo'],
+    ['overtakes', 'deletions,nameless,deletion-pauses'],
     ['placing-joins', 'deletions'],
     ['compare', 'deletions'],
     ['drained', 'deletions'],

@@ -82,9 +82,17 @@ test('what was asked for a moment ago is taken back by a compactor that has not 
   await one.remove({ ...asked, id: 'd0' })
   await two.list({ tenant: 'acme' }) // from here on it has a manifest to go by
   isLate = true
-  await one.remove(asked)
+  await one.remove({ ...asked, asOf: 2 })
   const { entry } = await two.undo({ tenant: 'acme', id: 'd1', askedBy: 'test' })
   expect(entry).toMatchObject({ id: 'd1', state: 'undone' })
+})
+
+test('D6: whoever asks for the version has seen what was answered before, also where the watch is late', async () => {
+  const wait = () => new Promise<void>((resolve) => void systemClock.after(LATE_MS, resolve))
+  const [one, two] = [await compactor('one'), await compactor('two', (bus) => withLateWatches(bus, wait))]
+  await one.remove(asked)
+  const { version: asOf } = await two.list({ tenant: 'acme', isBrief: true })
+  expect((await two.remove({ ...asked, id: 'd2', asOf })).entry).toMatchObject({ id: 'd2', state: 'active' })
 })
 
 test('D6: a deletion is placed by a compactor whose watch has not shown what it has written itself', async () => {
@@ -94,6 +102,6 @@ test('D6: a deletion is placed by a compactor whose watch has not shown what it 
   await one.remove({ ...asked, id: 'd0' })
   await one.list({ tenant: 'acme' })
   isLate = true
-  expect((await one.remove(asked)).entry).toMatchObject({ id: 'd1', state: 'active' })
-  expect((await one.remove(asked)).entry).toMatchObject({ id: 'd1', state: 'active' })
+  for (const asOf of [2, 0])
+    expect((await one.remove({ ...asked, asOf })).entry).toMatchObject({ id: 'd1', state: 'active' })
 })

@@ -11,7 +11,7 @@ import type { Blocks } from '../../../shared/blocks/port.ts'
 import { createMemoryHub, type MemoryHub } from '../../../shared/bus/memory-bus.ts'
 import type { Bus } from '../../../shared/bus/port.ts'
 import type { BlockEntry, DeleteEntry } from '../../../shared/contracts/blocks.ts'
-import { DELETES_MAX, hidersOf } from '../../../shared/contracts/delete-rules.ts'
+import { DELETES_MAX, hidersOf, withPositions } from '../../../shared/contracts/delete-rules.ts'
 import { deleteSubject, type RemoveAsk } from '../../../shared/contracts/deletes.ts'
 import { leaveOut } from '../../../shared/contracts/left-out.ts'
 import { encodeMark, logConfig, logName, markSubject } from '../../../shared/contracts/log.ts'
@@ -254,6 +254,48 @@ describe('asking and placing', () => {
     expect((await ground.deletions().remove({ ...asked, asOf: version })).entry.state).toBe('active')
   })
 
+  test('D6: one that was not answered and is asked for again takes nothing that was begun after the answer', async () => {
+    ground = await new Ground().open({ hasMarks: false })
+    await expect(ground.deletions().remove(asked)).rejects.toMatchObject({ code: 'err-carillon-delete-pending' })
+    for (let partition = 0; partition < PARTITIONS; partition++) await ground.mark(partition, 1)
+    const { version: asOf } = await ground.deletions().list({ tenant: 'acme', isBrief: true })
+    await ground.deletions().remove({ ...asked, id: 'again', asOf })
+    const { seq } = await ground.bus.logs.append(logName(0), 'log.0.batch', Buffer.from('x'), APPEND)
+    await completed(ground)
+    await ground.blocks.refresh(5_000)
+    expect(ground.entry()).toMatchObject({ state: 'undone', overtakenBy: 'again' })
+    expect(ground.entry('again')!.positions[0]!.seq).toBeLessThan(seq)
+    expect(await ground.deletions().remove(asked), 'whoever asks with its id').toMatchObject({ entry: { id: 'again' } })
+    await ground.deletions().undo({ ...asked, id: 'again' })
+    await expect(ground.deletions().remove(asked)).rejects.toMatchObject({ code: 'err-carillon-undone' })
+  })
+
+  test('D6: one that is overtaken while it is being placed is answered as what is in its place', async () => {
+    ground = await new Ground().open({ hasMarks: false })
+    const first = ground.deletions().remove(asked)
+    await expect.poll(() => ground.entry()?.state).toBe('placing')
+    const { version: asOf } = await ground.deletions().list({ tenant: 'acme', isBrief: true })
+    const again = ground.deletions().remove({ ...asked, id: 'again', asOf })
+    await expect.poll(() => ground.entry('again')?.state).toBe('placing')
+    const place = { incarnation: 'x', segment: 1, seq: 1 }
+    const found = new Map(Array.from({ length: PARTITIONS }, (_, partition) => [partition, place]))
+    await ground.blocks.update('acme', (before) => withPositions(before, 'again', { found, nowMs: 1, undoMs: 1 }))
+    expect((await Promise.all([first, again])).map(({ entry }) => entry.id)).toEqual(['again', 'again'])
+  })
+
+  test('D6: an ask that comes late, after it was repeated and answered, is not made; nor is an id used twice', async () => {
+    ground = await new Ground().open()
+    const { version: asOf } = await ground.deletions().list({ tenant: 'acme', isBrief: true })
+    await ground.deletions().remove({ ...asked, asOf })
+    const late = ground.deletions().remove({ ...asked, id: 'late', asOf })
+    await expect(late).rejects.toMatchObject({ code: 'err-carillon-asked-meanwhile', kind: 'unavailable' })
+    const other = ground.deletions().remove({ ...asked, endMs: 7 })
+    await expect(other).rejects.toMatchObject({ code: 'err-carillon-id-used', status: 409 })
+    const { version } = await ground.deletions().list({ tenant: 'acme', isBrief: true })
+    expect((await ground.deletions().remove({ ...asked, id: 'late', asOf: version })).entry.state).toBe('active')
+    expect((await ground.deletions().list({ tenant: 'acme' })).deletes.map(({ id }) => id)).toEqual(['d1', 'late'])
+  })
+
   test('a manifest takes only so many deletions', async () => {
     ground = await new Ground().open()
     await ground.deletions().remove(asked)
@@ -262,7 +304,7 @@ describe('asking and placing', () => {
       return { ...before, deletes: Array.from({ length: DELETES_MAX }, (_, i) => ({ ...one!, id: `n${i}` })) }
     })
     const refused = { code: 'err-carillon-too-many-deletes', status: 429 }
-    await expect(ground.deletions().remove({ ...asked, id: 'more' })).rejects.toMatchObject(refused)
+    await expect(ground.deletions().remove({ ...asked, id: 'more', asOf: 2 })).rejects.toMatchObject(refused)
     expect((await ground.blocks.update('acme', () => undefined)).manifest.version).toBe(manifest.version)
   })
 })
@@ -308,7 +350,7 @@ describe('taking back and removing', () => {
   test('clean ends the windows of all that are in force', async () => {
     ground = await new Ground().open()
     await ground.deletions().remove(asked)
-    await ground.deletions().remove({ ...asked, id: 'd2' })
+    await ground.deletions().remove({ ...asked, id: 'd2', asOf: 2 })
     await ground.deletions().undo({ ...asked, id: 'd2' })
     expect(await ground.deletions().clean(asked)).toEqual({ endedCount: 1 })
     await expect(ground.deletions().undo(asked)).rejects.toMatchObject({ code: 'err-carillon-undo-over' })
@@ -347,7 +389,7 @@ describe('each part of the rules is needed: left out, what it prevents comes abo
     let areOld = false
     for (let i = 3; i < 13; i++) {
       for (let partition = 0; partition < PARTITIONS; partition++) await ground.mark(partition, i)
-      const { entry } = await ground.deletions().remove({ ...asked, id: `d${i}` })
+      const { entry } = await ground.deletions().remove({ ...asked, id: `d${i}`, endMs: i })
       areOld ||= Object.values(entry.positions).some((place) => place!.segment < i)
     }
     expect(areOld).toBe(true)
@@ -363,7 +405,7 @@ describe('each part of the rules is needed: left out, what it prevents comes abo
 
   test('D6 same-id: an ask that is repeated is a second deletion', async () => {
     ground = await new Ground().open()
-    leaveOut(['same-id'])
+    leaveOut(['same-id', 'asked-since'])
     await removeOne()
     await new Promise((resolve) => setTimeout(resolve, 5))
     await removeOne()

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, expect, test } from 'vitest'
 import { systemClock } from '../../../shared/base/clock.ts'
+import { UnavailableError } from '../../../shared/base/errors.ts'
 import { seededRandom } from '../../../shared/base/random.ts'
 import { runActor, serve } from '../../../shared/bus/actor.ts'
 import type { DeleteEntry } from '../../../shared/contracts/blocks.ts'
@@ -23,7 +24,7 @@ const entry: DeleteEntry = {
 const position = [{ partition: 0, incarnation: 'abc', seq: 7 }]
 
 /** A gateway, and what answers for compactors. */
-async function start(options: SystemOptions = {}): Promise<void> {
+async function start(options: SystemOptions = {}, afterRemove = async () => {}): Promise<void> {
   system = await startSystem(options)
   asked = []
   const noted =
@@ -35,7 +36,11 @@ async function start(options: SystemOptions = {}): Promise<void> {
   const actor = {
     ...{ name: 'compactor', hears: [], every: [], start: async () => {}, stop: async () => {} },
     serves: [
-      serve(deletes.remove, noted({ entry, position })),
+      serve(deletes.remove, async (request) => {
+        asked.push(request)
+        await afterRemove()
+        return { entry, position }
+      }),
       serve(deletes.undo, noted({ entry, position })),
       serve(deletes.clean, noted({ endedCount: 1 })),
       serve(deletes.list, async () => ({ version: 5, deletes: [entry] })),
@@ -55,6 +60,7 @@ test('a deletion is asked for as Prometheus is, by URL or form, and says where i
   const { response, text } = await call('tsdb/delete_series?match[]=up{a="b"}&start=1.5&end=1970-01-01T00:00:02Z')
   expect([response.status, text]).toEqual([204, ''])
   expect(response.headers.get('x-carillon-log-position')).toBe('0/abc:7')
+  expect(response.headers.get('x-carillon-deletion'), 'what is in force').toBe('d1')
   const body = new URLSearchParams([
     ['match[]', 'a'],
     ['match[]', '{b=~"c.*"}'],
@@ -74,6 +80,20 @@ test('a deletion is asked for as Prometheus is, by URL or form, and says where i
     ],
   ])
   expect((asked as deletes.RemoveAsk[])[1]!.selectors).toHaveLength(2)
+})
+
+test('a deletion that is not in force is named all the same: who asks again with its id asks for the same one', async () => {
+  const pending = new UnavailableError('err-carillon-delete-pending', 'it waits for partitions 1')
+  await start({}, () => Promise.reject(pending))
+  for (const path of ['tsdb/delete_series?match[]=up', 'tenant/delete?tenant=acme']) {
+    const { response } = await call(path)
+    expect([response.status, response.headers.get('x-carillon-error-id')]).toEqual([503, pending.code])
+    expect(response.headers.get('retry-after')).not.toBeNull()
+    const { id } = asked.pop() as deletes.RemoveAsk
+    expect(response.headers.get('x-carillon-deletion')).toBe(id)
+    await call(`${path}&id=${id}`)
+    expect(asked.pop()).toMatchObject({ id })
+  }
 })
 
 test('only administrators delete, for any tenant, and it is written down which of them', async () => {

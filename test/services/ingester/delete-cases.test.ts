@@ -285,7 +285,7 @@ describe('D15: metadata and exemplars of a tenant that is deleted', () => {
     expect(await told('i1'), 'what is stated again says where it was told').toEqual([])
     await ground.soon(ground.deletions().undo(tenantAsk))
     expect(await told('i1')).toEqual(['old', 'old'])
-    await ground.soon(ground.deletions().remove({ ...tenantAsk, id: 'e' }))
+    await ground.soon(ground.deletions().remove({ ...tenantAsk, id: 'e', asOf: manifest().version }))
     await ground.batch([['a', START_MS + 52, 1]])
     await ground.mark(4)
     await flushedTo(3)

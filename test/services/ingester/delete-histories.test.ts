@@ -116,7 +116,8 @@ class History {
       return true
     } catch (error) {
       if (!(error instanceof CarillonError)) throw error
-      if (!(error instanceof UnavailableError)) expect(error.code).toMatch(/^err-carillon-(not-found|undone)$/)
+      if (!(error instanceof UnavailableError))
+        expect(error.code).toMatch(/^err-carillon-(not-found|undone|overtaken)$/)
       return false
     } finally {
       Object.assign(faults, before)

@@ -127,7 +127,8 @@ class House {
     const asked = { askedAtMs: this.now, askedBy: 'test', undoUntilMs: 0 }
     const entry = { id, kind: 'series' as const, selectors, startMs, endMs, ...asked }
     const looker = { nowMs: this.now, flushed: () => 0 }
-    this.manifest = withDelete(this.manifest, { entry, partitions: PARTITIONS, asOf: 0 }, looker)!
+    const asOf = this.manifest.version + 1 // all are made by the first version here
+    this.manifest = withDelete(this.manifest, { entry, partitions: PARTITIONS, asOf }, looker)!
     const at = PARTITIONS.map(() => Number.NaN)
     this.deletions.push({ id, names, startMs, endMs, at, isUndone: false })
     const whole = encodeDelete({ id, tenant: TENANT, kind: 'series', selectors, startMs, endMs })

@@ -9,6 +9,7 @@ import {
   isHiding,
   mayMerge,
   PAST_DELETES_MAX,
+  standingFor,
   tenantPlaces,
   whyNotListed,
   withDelete,
@@ -121,6 +122,65 @@ describe('asking and placing', () => {
     }
     expect(made()).toBe('err-carillon-ask-again')
     isNeeded('as-of-version', made, 1)
+  })
+
+  test('D6: the same id with another meaning is refused, whatever became of the first', () => {
+    const others: Partial<DeleteEntry>[] = [
+      { kind: 'tenant' },
+      { startMs: 1 },
+      { endMs: 1000 },
+      { selectors: [[{ name: 'a', operator: '=', value: 'c' }]] },
+      { selectors: [...asked.selectors, ...asked.selectors] },
+    ]
+    for (const state of ['placing', 'active', 'removing', 'removed', 'undone'] as const) {
+      for (const other of others)
+        expect(() => add(withDeletes(entry(state, {}, other)), 'd')).toThrowError(
+          expect.objectContaining({ code: 'err-carillon-id-used', status: 409 }),
+        )
+    }
+  })
+
+  test('D6: what comes into force takes the place of what was asked for before it with the same meaning', () => {
+    const placing = (id: string, over: Partial<DeleteEntry> = {}) =>
+      entry('placing', { 0: null }, { id, blocks: ['b'], ...over })
+    const before = withDeletes(
+      placing('first'),
+      placing('other', { endMs: 1000 }),
+      entry('active', { 0: at(1, 1) }, { id: 'old' }),
+      placing('d'),
+      placing('later'),
+    )
+    const states = () => place(before, [[0, at(3, 30)]])!.deletes.map(({ id, state }) => `${id} ${state}`)
+    expect(states()).toEqual(['first undone', 'other placing', 'old active', 'd active', 'later placing'])
+    const after = place(before, [[0, at(3, 30)]])!
+    expect(after.deletes[0]).toMatchObject({ blocks: [], endedAtMs: NOW, endedBy: 'test', overtakenBy: 'd' })
+    expect(['first', 'd', 'later', 'none'].map((id) => standingFor(after, id)?.id)).toEqual([
+      'd',
+      'd',
+      'later',
+      undefined,
+    ])
+    expect(() => withUndone(after, 'first', { by: 'me', nowMs: NOW })).toThrowError(/deletion d of the same.*take that/)
+    const undone = withUndone(after, 'd', { by: 'me', nowMs: NOW })!
+    expect(withUndone(undone, 'first', { by: 'me', nowMs: NOW }), 'both are').toBeUndefined()
+    isNeeded('overtakes', () => states()[0], 'first placing')
+  })
+
+  test('D6: what may have been repeated since it was asked for is not made', () => {
+    const made = add(empty, 'd')!
+    expect(made.deletes).toMatchObject([{ id: 'd', madeAt: 8 }])
+    const standing = { ...made, version: 8 }
+    const late = (asOf: number, of: Manifest = standing) => {
+      try {
+        return add(of, 'late', asOf)!.deletes.length
+      } catch (error) {
+        return (error as { code: string }).code
+      }
+    }
+    expect(late(8)).toBe(2)
+    expect(late(7)).toBe('err-carillon-asked-meanwhile')
+    expect(late(7, { ...standing, deletes: [{ ...standing.deletes[0]!, endMs: 5 }] }), 'another meaning').toBe(2)
+    isNeeded('asked-since', () => late(7), 2)
   })
 })
 
