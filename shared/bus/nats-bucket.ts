@@ -2,12 +2,13 @@
 // the bucket, because it must find back after a reconnect without losing a key's newest value.
 import { JetStreamApiError, type JetStreamClient } from '@nats-io/jetstream'
 import { type KV, Kvm } from '@nats-io/kv'
+import type { Msg } from '@nats-io/transport-node'
 import { sleep } from '../base/clock.ts'
 import { ConflictError, textOf, UnavailableError } from '../base/errors.ts'
 import { patiently } from '../base/patience.ts'
 import { jsCode, type NatsLink } from './nats-api.ts'
 import { NatsFeed } from './nats-feed.ts'
-import { type Direct, lastOnSubjects } from './nats-last.ts'
+import { type Direct, lastOnSubjects, TooManySubjectsError } from './nats-last.ts'
 import type { KvBucket, KvEntry } from './port.ts'
 import { ShownEntries } from './shown-entries.ts'
 
@@ -26,6 +27,8 @@ const openMsMax = 15_000
 /** How long a server may be behind a fence, and how soon it is asked again. */
 const newestMsMax = 5_000
 const againMs = 2
+/** How long it takes at most to follow keys that are too many to be told at once. */
+const followedMsMax = 30_000
 /** Kept from whoever watches. */
 const fenceKey = '_fence'
 const fenceBytes = new Uint8Array(0)
@@ -79,7 +82,44 @@ export async function natsBucket(deps: NatsBucketDeps, name: string, replicas: n
   }
 
   async function newest(filters: readonly string[]): Promise<readonly KvEntry[]> {
-    return (await fenced(filters)).map(entryIn).filter(({ key }) => key !== fenceKey)
+    try {
+      return (await fenced(filters)).map(entryIn).filter(({ key }) => key !== fenceKey)
+    } catch (error) {
+      if (error instanceof TooManySubjectsError) return followed(filters)
+      throw error
+    }
+  }
+
+  /** However many there are: they are followed, in the order in which they were written, until a fence comes. */
+  async function followed(filters: readonly string[]): Promise<readonly KvEntry[]> {
+    const fence = await kv.put(fenceKey, fenceBytes)
+    const found = new Map<string, KvEntry>()
+    let feed: NatsFeed | undefined
+    const whole = new Promise<readonly KvEntry[]>((resolve) => {
+      feed = new NatsFeed(link, {
+        stream,
+        filter: (filters.includes('>') ? filters : [...filters, fenceKey]).map(subjectOf),
+        from: 'last-per-subject',
+        onMessage({ msg, seq }) {
+          const entry = entryOf(msg, seq)
+          if (entry.key !== fenceKey) found.set(entry.key, entry)
+          else if (seq >= fence) resolve([...found.values()])
+        },
+        onError: deps.onWatchError,
+      })
+      feeds.add(feed)
+    })
+    try {
+      return await inTime(whole, followedMsMax)
+    } finally {
+      feeds.delete(feed!)
+      await feed!.stop()
+    }
+  }
+
+  function entryOf({ subject, headers, data }: Msg, revision: number): KvEntry {
+    const isGone = headers !== undefined && isMarker(headers.get('KV-Operation'), headers.get('Nats-Marker-Reason'))
+    return { key: subject.slice(keyAt), value: isGone ? undefined : data, revision }
   }
 
   async function serverTimeMs(): Promise<number> {
@@ -157,10 +197,7 @@ export async function natsBucket(deps: NatsBucketDeps, name: string, replicas: n
           if (pendingCount === 0) await settled()
         },
         async onMessage({ msg, seq, storedAtMs, pendingCount }) {
-          const isGone =
-            msg.headers !== undefined &&
-            isMarker(msg.headers.get('KV-Operation'), msg.headers.get('Nats-Marker-Reason'))
-          const entry = { key: msg.subject.slice(keyAt), value: isGone ? undefined : msg.data, revision: seq }
+          const entry = entryOf(msg, seq)
           if (entry.key !== fenceKey && entries.isNews(entry, storing(seq, storedAtMs))) shown(entry)
           if (pendingCount === 0) await settled()
         },

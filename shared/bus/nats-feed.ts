@@ -33,8 +33,8 @@ export interface FeedMessage {
 
 export interface FeedOptions {
   readonly stream: string
-  /** The full subject to follow; all of the stream without one. */
-  readonly filter?: string
+  /** The full subject to follow, or several that do not overlap; all of the stream without one. */
+  readonly filter?: string | readonly string[]
   /** Where to begin: at a sequence, or with the last message of each subject. */
   readonly from: number | 'last-per-subject'
   readonly onMessage: (message: FeedMessage) => void | Promise<void>
@@ -158,14 +158,14 @@ export class NatsFeed {
     const config = {
       ...start,
       name: this.#consumer,
-      ...(filter !== undefined && { filter_subject: filter }),
+      ...(typeof filter === 'string' ? { filter_subject: filter } : filter && { filter_subjects: filter }),
       ack_policy: 'none',
       replay_policy: 'instant',
       mem_storage: true,
       num_replicas: 1,
       inactive_threshold: inactiveMsMax * nanosPerMs,
     }
-    const path = `CONSUMER.CREATE.${stream}.${this.#consumer}${filter === undefined ? '' : `.${filter}`}`
+    const path = `CONSUMER.CREATE.${stream}.${this.#consumer}${typeof filter === 'string' ? `.${filter}` : ''}`
     const request = { stream_name: stream, action: 'create', config }
     const info = await callApi<ConsumerInfo>(this.#link, path, request, apiTimeoutMs)
     return info.num_pending

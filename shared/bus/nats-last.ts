@@ -19,7 +19,10 @@ export interface WantedLast {
   readonly up_to_seq?: number | undefined
 }
 
-/** `upToSeq` 0: nothing was found, which proves nothing. */
+/** More subjects than a server tells at once (1,024). */
+export class TooManySubjectsError extends UnavailableError {}
+
+/** `upToSeq` 0: nothing was found, which proves nothing. Rejects with TooManySubjectsError. */
 export async function lastOnSubjects(
   link: NatsLink,
   stream: string,
@@ -43,8 +46,10 @@ export async function lastOnSubjects(
           return
         }
         if (status === 404) return done(0) // nothing there, and no position stated
+        const text = `${path}: ${status} ${headers[descriptionHeader] ?? ''}`
+        if (status === 413) throw new TooManySubjectsError('log-unavailable', text)
         if (status !== 204) {
-          throw new UnavailableError('log-unavailable', `${path}: ${status} ${headers[descriptionHeader] ?? ''}`)
+          throw new UnavailableError('log-unavailable', text)
         }
         // A core answer may lose messages on the way: what came must be as many as were announced, up to the last one.
         const lastSeq = found.at(-1)?.headers['Nats-Sequence']

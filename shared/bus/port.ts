@@ -180,7 +180,7 @@ export interface KvBucket {
   get(key: string): Promise<KvEntry | undefined>
   /** What the bucket held at one moment after this was called, under keys that match any of the filters: for decisions. Stores a fence, which
    *  most servers have to take, and reads up to it: costs an append more than `get` (p50 2 ms instead of 0.4). Keys that were deleted may
-   *  be among the entries, without a value. */
+   *  be among the entries, without a value. Where more than 1,024 keys match, each is as it was at that moment or later. */
   newest(filters: readonly string[]): Promise<readonly KvEntry[]>
   /** The time at the server that stores the bucket's changes, ms since 1970: that of a fence, stored for it. */
   serverTimeMs(): Promise<number>

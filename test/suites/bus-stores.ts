@@ -340,6 +340,24 @@ export function bucketTests(ground: Ground): void {
     expect(lines(seen).sort(), 'what the bucket wrote for itself is not shown').toEqual(['a.0=18', 'a.2=17', 'b=b'])
   })
 
+  test('what is newest is told of more keys than a server tells at once', async () => {
+    const bucket = await (await ground.connect()).bucket(ground.fresh('bucket'))
+    const keys = Array.from({ length: 1_100 }, (_, i) => `a.${i}`)
+    await Promise.all(keys.map((key) => bucket.put(key, bytes('old'))))
+    await bucket.put('b.1', bytes('b'))
+    await Promise.all([bucket.delete('a.7'), bucket.put('a.8', bytes('new'))])
+    const newest = async (...filters: string[]) => {
+      const found = await bucket.newest(filters)
+      const values = new Map(found.map((entry) => [entry.key, text(entry.value)]))
+      return [found.length, ...['a.7', 'a.8', 'a.1099', 'b.1'].map((key) => values.get(key))]
+    }
+    const wanted = [1_100, '', 'new', 'old']
+    expect(await newest('a.*')).toEqual([...wanted, undefined])
+    expect(await newest(...keys)).toEqual([...wanted, undefined])
+    for (const filters of [['>'], ['a.*', 'b.*']])
+      expect(await newest(...filters)).toEqual([1_101, ...wanted.slice(1), 'b'])
+  })
+
   test("a bucket tells its server's time", async () => {
     const bucket = await (await ground.connect()).bucket(ground.fresh('bucket'))
     expect(Math.abs((await bucket.serverTimeMs()) - Date.now())).toBeLessThan(60_000)
