@@ -18,6 +18,10 @@ export const ingesterSettings = defineSettings({
     '5m',
     'how long an ingester that was told to stop serves on while others catch up with its partitions',
   ),
+  releaseAfterMs: duration(
+    '5s',
+    'how long a partition is served on after all its new owners have said that they hold it: until queriers have heard of them',
+  ),
   flushMs: duration('1s', 'how often it is looked whether a closed segment is to be flushed, purged or dropped', {
     min: '10ms',
   }),

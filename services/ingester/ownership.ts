@@ -35,8 +35,6 @@ export interface Held {
   readonly filler: Filler
 }
 
-/** A partition is served this long after all its owners have said that they have caught up: queriers hear it at about the same time. */
-const RELEASE_AFTER_MS = 5_000
 const HAND_OVER_STEP_MS = 100
 
 export class Ownership {
@@ -172,13 +170,13 @@ export class Ownership {
   }
 
   private async release(partition: number): Promise<void> {
-    const { clock, log } = this.deps
+    const { clock, config, log } = this.deps
     const owner = this.of(partition)
     if (owner === undefined || this.isMine(partition)) return
     if (!this.isTakenOver(partition)) return void this.released.delete(partition)
     const sinceMs = this.released.get(partition) ?? clock.monotonic()
     this.released.set(partition, sinceMs)
-    if (clock.monotonic() - sinceMs < RELEASE_AFTER_MS) return
+    if (clock.monotonic() - sinceMs < config.releaseAfterMs) return
     await this.give(owner)
     log.info({ partition }, 'a partition went to its new owners')
   }

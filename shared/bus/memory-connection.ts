@@ -114,13 +114,14 @@ export class Connection implements Bus {
     timeoutMs: number,
     extraMs: DelayRange | undefined,
     operation: (answer: (outcome: () => T) => void) => void,
+    signal?: AbortSignal,
   ): Promise<T> {
     this.assertConnected()
     const { faults, random } = this.#hub
     const delayMs = () => drawDelay(faults.delayMs, random) + (extraMs === undefined ? 0 : drawDelay(extraMs, random))
     const down = this.#down
     const outcome = await this.#mux.collect<() => T>(
-      { subject: what, timeoutMs },
+      { subject: what, timeoutMs, ...(signal !== undefined && { signal }) },
       (inbox) => {
         const answer = (value: () => T) => down.send(delayMs(), () => this.#mux.deliver(answerOn(inbox, value), 0))
         this.#up.send(delayMs(), () => operation(answer))
@@ -128,6 +129,11 @@ export class Connection implements Bus {
       (message, _status, done) => done((message as Answer<T>).outcome),
     )
     return outcome()
+  }
+
+  /** The hub is told, and answers nothing. */
+  inform(told: () => void): void {
+    this.#up.send(0, told)
   }
 
   async bucket(name: string): Promise<KvBucket> {

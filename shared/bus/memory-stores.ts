@@ -87,12 +87,10 @@ export function memoryLogStore(hub: Hub, connection: Connection): LogStore {
           }
           const found = () => log.read(position, readCountMax).map((message) => ({ message, incarnation }))
           const now = found()
-          if (now.length > 0) return answer(() => now)
-          answerOnce(
-            hub,
-            (wake) => log.onAppend(wake),
-            () => answer(found),
-          )
+          const later = () => answer(found)
+          if (now.length === 0) return answerOnce(hub, (wake) => log.onAppend(wake), later)
+          answer(() => now)
+          return undefined
         },
         async onItem(item: { readonly message: LogMessage; readonly incarnation: string }) {
           const { onDeliver } = hub.faults
@@ -151,19 +149,21 @@ interface Feed<T> {
   readonly what: string
   readonly position: number
   readonly onError: (error: Error) => void
-  /** Runs at the hub; answers at once or after the next change. What is thrown then, too, is the reader's trouble. */
-  readonly read: (position: number, answer: (items: () => T[]) => void) => void
+  /** Runs at the hub; answers at once, or after the next change unless it is stopped before. What is thrown then, too, is the reader's trouble. */
+  readonly read: (position: number, answer: (items: () => T[]) => void) => Subscription | undefined
   /** Answers the position to go on from. */
   readonly onItem: (item: T) => number | Promise<number>
 }
 
-/** Follows something at the hub by asking again and again from the position it has reached. */
+/** Follows something at the hub by asking again and again from the position it has reached. When it is stopped nothing holds it. */
 export class MemoryConsumer<T> implements LogConsumer, BusSubscription {
   #isStopped = false
   #isHandling = false
   readonly #stopping = new AbortController()
   readonly #connection: Connection
   readonly #done: Promise<void>
+  /** At the hub. */
+  #waiting: Subscription | undefined
 
   constructor(connection: Connection, feed: Feed<T>) {
     this.#connection = connection
@@ -173,6 +173,7 @@ export class MemoryConsumer<T> implements LogConsumer, BusSubscription {
   stop(): Promise<void> {
     this.#isStopped = true
     this.#stopping.abort()
+    this.#connection.inform(() => this.#waiting?.stop())
     return this.#isHandling ? this.#done : Promise.resolve()
   }
 
@@ -206,15 +207,16 @@ export class MemoryConsumer<T> implements LogConsumer, BusSubscription {
   }
 
   #read(feed: Feed<T>, position: number): Promise<T[]> {
-    return this.#connection.callLater<T[]>(feed.what, pollTimeoutMs, undefined, (answer) => {
+    const read = (answer: (outcome: () => T[]) => void) => {
       try {
-        feed.read(position, answer)
+        this.#waiting = feed.read(position, answer)
       } catch (error) {
         answer(() => {
           throw error
         })
       }
-    })
+    }
+    return this.#connection.callLater<T[]>(feed.what, pollTimeoutMs, undefined, read, this.#stopping.signal)
   }
 }
 
@@ -282,9 +284,11 @@ function watchOf(hub: Hub, connection: Connection, watching: Watching): BusSubsc
     onError: () => undefined, // the port has no ear for it: a watch goes on by itself
     read: (position, answer) => {
       const read = () => answer(() => [changesFor(hub, bucket(), { position, filter, isLate: isLate(), life })])
-      if (!isReady || !isWhole || bucket().life !== life || bucket().changesSince(position, filter).length > 0)
-        return read()
-      answerOnce(hub, (wake) => bucket().onChange(filter, () => (isLate() ? late(hub, wake) : wake())), read)
+      const isNow = !isReady || !isWhole || bucket().life !== life || bucket().changesSince(position, filter).length > 0
+      if (!isNow)
+        return answerOnce(hub, (wake) => bucket().onChange(filter, () => (isLate() ? late(hub, wake) : wake())), read)
+      read()
+      return undefined
     },
     onItem({ entries, revision, isAll, life: livesIn }) {
       isWhole = isAll
@@ -339,7 +343,7 @@ function late(hub: Hub, wake: () => void): void {
 }
 
 /** Answers at the next change, or with nothing new after a while: whoever waits asks again. */
-function answerOnce(hub: Hub, onChange: (wake: () => void) => Subscription, answer: () => void): void {
+function answerOnce(hub: Hub, onChange: (wake: () => void) => Subscription, answer: () => void): Subscription {
   const timer = hub.clock.after(pollMs, () => {
     waiting.stop()
     answer()
@@ -348,6 +352,12 @@ function answerOnce(hub: Hub, onChange: (wake: () => void) => Subscription, answ
     timer.cancel()
     answer()
   })
+  return {
+    stop() {
+      timer.cancel()
+      waiting.stop()
+    },
+  }
 }
 
 function copied<T>(value: Uint8Array, then: (copy: Uint8Array) => T): T {

@@ -55,7 +55,7 @@ class CachedObjects implements ObjectStore {
   readonly #store: ObjectStore
   readonly #clock: Clock
   readonly #metrics: ReadCacheMetrics
-  readonly #infos = new LRUCache<string, ObjectInfo>({ max: INFOS_MAX })
+  readonly #infos = new LRUCache<string, ObjectInfo>({ maxSize: INFOS_MAX, sizeCalculation: () => 1 }) // grows as it fills
   readonly #pieces: LRUCache<string, Uint8Array>
   readonly #folder: FolderCache | undefined
   readonly #loads = new Map<string, Promise<unknown>>()

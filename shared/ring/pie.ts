@@ -14,8 +14,15 @@ export const PARTITIONS_MAX = 1024
 /** The partition of each token. */
 export type Pie = Uint16Array
 
-/** Some milliseconds for a thousand partitions: keep it as long as their number stays. */
+let newest: { readonly partitionCount: number; readonly pie: Pie } | undefined
+
+/** Some milliseconds for a thousand partitions: the newest is kept, for all who ask for the same number (T1). */
 export function pieOf(partitionCount: number): Pie {
+  if (newest?.partitionCount !== partitionCount) newest = { partitionCount, pie: cut(partitionCount) }
+  return newest.pie
+}
+
+function cut(partitionCount: number): Pie {
   assert(partitionCount >= 1 && partitionCount <= PARTITIONS_MAX, `1 to ${PARTITIONS_MAX} partitions`)
   const held: number[][] = [Array.from({ length: TOKENS }, (_, token) => token)]
   for (let count = 2; count <= partitionCount; count++) held.push(takeShare(held, Math.floor(TOKENS / count)))

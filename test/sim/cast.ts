@@ -37,6 +37,13 @@ interface Running {
   isDown: boolean
 }
 
+/** Something that an ingester had. */
+interface Seen {
+  readonly by: Running
+  readonly what: string
+  readonly ref: WeakRef<object>
+}
+
 /** How far a wall clock may be off. */
 const CLOCK_MS_MAX = 300_000
 /** That of a compactor: what five minutes are to the days that it measures; or more than a window lasts. */
@@ -57,8 +64,10 @@ const RETRY_MS = 100
 export class Cast {
   readonly running = new Map<string, Running>()
   readonly metrics: { readonly role: Part; readonly metrics: Metrics }[] = []
-  /** Owners that were given away, and by whom. */
-  private readonly given: { readonly by: Running; readonly owner: WeakRef<Owner> }[] = []
+  /** Owners, states and heads that were seen, of whom, and what they are. */
+  private readonly seen: Seen[] = []
+  private readonly isSeen = new WeakSet<object>()
+  private readonly kept: object[] = []
   private readonly scene: Scene
   private readonly objects: ObjectStore
   private readonly clockRandom: Random
@@ -256,15 +265,16 @@ export class Cast {
     await this.scene.sleep(REST_MS)
   }
 
-  /** Notes which owners were given away since it was last called. */
+  /** Notes what ingesters hold, and which owners were given away since it was last called. */
   look(): void {
     for (const by of this.all('ingester')) {
       const { id, isDown, owners } = by
       if (isDown) continue
       const now = new Set(owners())
+      for (const owner of now)
+        for (const [what, part] of partsOf(owner)) this.note({ by, what: `${id}'s ${what}` }, part)
       for (const owner of this.known.get(id) ?? []) {
         if (now.has(owner)) continue
-        this.given.push({ by, owner: new WeakRef(owner) })
         this.scene.count('released')
         this.scene.trace(`${id} gave partition ${owner.partition} away`)
       }
@@ -272,16 +282,36 @@ export class Cast {
     }
   }
 
-  /** Owners that were given away by ingesters that live on. Forgets those that are held, so that nothing here holds any. */
-  released(): WeakRef<Owner>[] {
-    this.known.clear()
-    return this.given.filter(({ by }) => this.running.get(by.id) === by && !by.isDown).map(({ owner }) => owner)
+  private note(seen: { by: Running; what: string }, part: object): void {
+    if (this.isSeen.has(part)) return
+    this.isSeen.add(part)
+    this.seen.push({ ...seen, ref: new WeakRef(part) })
+    if (this.scene.without.has('memory')) this.kept.push(part)
   }
+
+  /** What ingesters that live on have had and have no more. Forgets what is known, so that nothing here holds any. */
+  given(): readonly Seen[] {
+    this.known.clear()
+    const held = new Set(this.owners().flatMap(({ owner }) => partsOf(owner).map(([, part]) => part)))
+    return this.seen.filter(({ by, ref }) => {
+      if (this.running.get(by.id) !== by || by.isDown) return false
+      const part = ref.deref()
+      return part !== undefined && !held.has(part)
+    })
+  }
+}
+
+/** What an owner is made of that weighs something. */
+function partsOf(owner: Owner): (readonly [string, object])[] {
+  const { partition, state } = owner
+  const heads = [...state.heads].map(([tenant, head]) => [`head of ${tenant} in partition ${partition}`, head] as const)
+  return [[`owner of partition ${partition}`, owner], [`state of partition ${partition}`, state], ...heads]
 }
 
 function ingesterConfig(): ConfigOf<typeof ingesterSettings> {
   return defaultsOf(ingesterSettings, {
     ...{ segmentMinMs: 250, segmentMs: 400, endReadMs: 250, checkpointMs: 1_000, flushMs: 100, dropAfterMs: 300 },
+    releaseAfterMs: 300,
   })
 }
 

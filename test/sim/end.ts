@@ -9,6 +9,7 @@ import { SampleColumns } from '../../shared/tsdb/columns.ts'
 import { decodeChunk } from '../../shared/tsdb/decode.ts'
 import type { Cast } from './cast.ts'
 import { partitionsOf } from './chaos.ts'
+import { collectGarbage } from './garbage.ts'
 import type { Ledger } from './ledger.ts'
 import { readLog } from './log-model.ts'
 import { type Scene, TENANTS } from './scene.ts'
@@ -18,8 +19,8 @@ import { readStored, type StoredSamples } from './stored.ts'
 const PROGRESS_MS_MAX = 15_000
 /** A deletion that nobody asks for any more is completed after a minute. */
 const FORSAKEN_MS_MAX = 90_000
-/** Longer than a consumer of the memory bus waits for an answer that is lost. */
-const END_MS = 11_000
+/** Longer than anything waits for an answer that is lost. */
+const END_MS = 4_500
 const OWNERS = 2
 const ENDED: ReadonlySet<string> = new Set(['removed', 'undone'])
 const ALL_TIME = { startMs: Number.NEGATIVE_INFINITY, endMs: Number.POSITIVE_INFINITY }
@@ -78,12 +79,22 @@ function unfinishedPartition(scene: Scene, cast: Cast, partition: number, closed
     ...(held.length < Math.min(OWNERS, cast.all('ingester').length)
       ? [`partition ${partition} has ${held.length} owners`]
       : []),
+    ...foreign(cast, partition).map((id) => `partition ${partition} is held by ${id}, which is no owner of it`),
     ...(flushed < closed ? [`partition ${partition}: segment ${closed} is closed, ${flushed} is flushed`] : []),
     ...(open.length > 0 ? [`partition ${partition}: damage is open: ${open}`] : []),
     ...(behind.length > 0 && lastSeq > 0 && held.every(({ owner }) => owner.appliedSeq < lastSeq)
       ? [`partition ${partition} ends at ${lastSeq}, ${behind}`]
       : []),
   ]
+}
+
+/** Who holds a partition that the ring has given to others. */
+function foreign(cast: Cast, partition: number): string[] {
+  return cast
+    .all('ingester')
+    .filter(({ isDown, owners }) => !isDown && owners().some((owner) => owner.partition === partition))
+    .filter(({ id, membership }) => !membership.owners(partition).includes(id))
+    .map(({ id }) => id)
 }
 
 function manifestOf(scene: Scene, tenant: string): Manifest | undefined {
@@ -104,18 +115,16 @@ function unfinishedDeletions(scene: Scene): string[] {
 
 // ---- memory ----
 
-/** Nothing of an owner that was given away can be reached. Needs a collector that can be called (--expose-gc). */
+/** Nothing of what ingesters that live on gave up can be reached: owners, their states, heads. */
 export async function checkMemory(scene: Scene, cast: Cast): Promise<void> {
-  const { gc } = globalThis as { gc?: () => void }
   cast.look()
-  const released = cast.released()
-  if (gc === undefined || released.length === 0) return
-  await scene.sleep(END_MS) // what an owner began before it was stopped comes to its end
-  gc()
-  await new Promise((resolve) => setImmediate(resolve))
-  gc()
-  const held = released.filter((ref) => ref.deref() !== undefined).length
-  if (held > 0) scene.fault(`${held} of ${released.length} owners that were given away are still held`)
+  const given = cast.given()
+  if (given.length === 0) return
+  scene.count('checked for memory', given.length)
+  await scene.sleep(END_MS) // what was begun before comes to its end
+  collectGarbage()
+  const held = given.filter(({ ref }) => ref.deref() !== undefined).map(({ what }) => what)
+  if (held.length > 0) scene.fault(`given up and still held: ${held.join(', ')}`)
 }
 
 // ---- what is stored ----

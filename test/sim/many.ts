@@ -1,4 +1,5 @@
-// Many histories, in processes of their own: each takes the next few seeds when it is done with the last.
+// Many histories, in processes of their own: each takes the next few seeds when it is done with the last. A process is warm after some fifty
+// histories, twice as fast as at first: the same ones serve run after run.
 import { type ChildProcess, fork } from 'node:child_process'
 import type { Asked } from './faults.ts'
 import type { SimResult } from './world.ts'
@@ -11,7 +12,6 @@ export interface AskedMany extends Asked {
 export interface ManyOptions {
   readonly first: number
   readonly count: number
-  readonly workers: number
   readonly asked: AskedMany
   /** No more are begun when one has failed. */
   readonly stopsAtFirst?: boolean
@@ -45,53 +45,55 @@ const YOUNG_MIB = 64
 /** A history takes parts of a second: one that takes so long hangs. */
 const SILENT_MS_MAX = 60_000
 
-export async function runMany({
-  first,
-  count,
-  workers,
-  asked,
-  stopsAtFirst,
-  onFailure,
-}: ManyOptions): Promise<Summary> {
-  const startMs = Date.now()
-  const failures: Failure[] = []
-  const counts: Record<string, number> = {}
-  const digests = new Map<number, readonly string[]>()
-  const waiting = Array.from({ length: count }, (_, i) => first + i)
-  const note = (result: SimResult) => {
-    const { seed, faults } = result
-    for (const [name, some] of Object.entries(result.counts)) counts[name] = (counts[name] ?? 0) + some
-    digests.set(seed, result.digests)
-    if (faults.length === 0) return
-    const failure = { seed, faults, repeat: commandOf(seed, asked) }
-    failures.push(failure)
-    onFailure?.(failure)
+export class Workers {
+  private readonly children: (ChildProcess | undefined)[]
+
+  constructor(count: number) {
+    this.children = Array.from({ length: count }, () => undefined)
   }
-  const take = () => waiting.splice(0, stopsAtFirst === true ? (failures.length > 0 ? 0 : 1) : CHUNK)
-  const work = async () => {
-    let child: ChildProcess | undefined
-    for (let seeds = take(); seeds.length > 0; seeds = take()) {
-      child ??= started()
-      const { done, why } = await runBy(child, { seeds, asked }, note)
-      if (why === undefined) continue
-      note({ seed: seeds[done]!, faults: [why], counts: {}, digests: [] })
-      waiting.unshift(...seeds.slice(done + 1))
-      child.kill('SIGKILL')
-      child = undefined
+
+  async run({ first, count, asked, stopsAtFirst, onFailure }: ManyOptions): Promise<Summary> {
+    const startMs = Date.now()
+    const failures: Failure[] = []
+    const counts: Record<string, number> = {}
+    const digests = new Map<number, readonly string[]>()
+    const waiting = Array.from({ length: count }, (_, i) => first + i)
+    const note = (result: SimResult) => {
+      const { seed, faults } = result
+      for (const [name, some] of Object.entries(result.counts)) counts[name] = (counts[name] ?? 0) + some
+      digests.set(seed, result.digests)
+      if (faults.length === 0) return
+      const failure = { seed, faults, repeat: commandOf(seed, asked) }
+      failures.push(failure)
+      onFailure?.(failure)
     }
-    child?.disconnect()
+    const take = () => waiting.splice(0, stopsAtFirst === true ? (failures.length > 0 ? 0 : 1) : CHUNK)
+    const work = async (number: number) => {
+      for (let seeds = take(); seeds.length > 0; seeds = take()) {
+        const child = this.children[number] ?? started()
+        this.children[number] = child
+        const { done, why } = await runBy(child, { seeds, asked }, note)
+        if (why === undefined) continue
+        note({ seed: seeds[done]!, faults: [why], counts: {}, digests: [] })
+        waiting.unshift(...seeds.slice(done + 1))
+        child.kill('SIGKILL')
+        this.children[number] = undefined
+      }
+    }
+    await Promise.all(this.children.map((_, number) => work(number)))
+    return { failures: failures.sort((a, b) => a.seed - b.seed), counts, digests, tookMs: Date.now() - startMs }
   }
-  await Promise.all(Array.from({ length: workers }, work))
-  return { failures: failures.sort((a, b) => a.seed - b.seed), counts, digests, tookMs: Date.now() - startMs }
+
+  end(): void {
+    for (const child of this.children) child?.disconnect()
+  }
 }
 
 function started(): ChildProcess {
-  const child = fork(new URL('./worker.ts', import.meta.url), {
-    execArgv: ['--expose-gc', `--max-semi-space-size=${YOUNG_MIB}`],
+  return fork(new URL('./worker.ts', import.meta.url), {
+    execArgv: ['--single-threaded-gc', `--max-semi-space-size=${YOUNG_MIB}`],
     stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
   })
-  child.setMaxListeners(0)
-  return child
 }
 
 /** How many came to an end, and why the next one did not. */

@@ -25,7 +25,7 @@ export class Scene {
   readonly options: SceneOptions
   readonly seed: number
   readonly plan: Plan
-  readonly clock = new VirtualClock()
+  readonly clock = new VirtualClock({ isPure: true })
   /** Of the hub and of actors. */
   readonly random: Random
   readonly hub: MemoryHub

@@ -1,6 +1,6 @@
 // The simulation as a test: thousands of histories, and the proof that it notices what it is there to notice.
-import { describe, expect, test } from 'vitest'
-import { type AskedMany, runMany } from './many.ts'
+import { afterAll, describe, expect, test } from 'vitest'
+import { type AskedMany, Workers } from './many.ts'
 
 const HISTORIES = 600
 const WORKERS = 2
@@ -12,8 +12,11 @@ const CLOCK_PROOFS = 40
 const MEASURED = ['compaction', 'uploads', 'deletions']
 const HANG_MS = 1_200_000
 
+const workers = new Workers(WORKERS)
 const run = (count: number, asked: AskedMany = {}, stopsAtFirst = false) =>
-  runMany({ first: 1, count, workers: WORKERS, asked, stopsAtFirst })
+  workers.run({ first: 1, count, asked, stopsAtFirst })
+
+afterAll(() => workers.end())
 
 describe('simulation', () => {
   test(

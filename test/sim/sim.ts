@@ -2,7 +2,7 @@
 // Runs simulated histories; prints each that fails with the command that repeats it. Exit code 1 when one failed. README.md says more.
 import { parseArgs } from 'node:util'
 import { SWITCHES, type Switch } from './faults.ts'
-import { runMany } from './many.ts'
+import { Workers } from './many.ts'
 import { World } from './world.ts'
 
 const { values } = parseArgs({
@@ -52,8 +52,9 @@ async function one(): Promise<void> {
 }
 
 async function many(): Promise<void> {
-  const summary = await runMany({
-    ...{ first: seed, count: runs, asked, workers: Number(values.workers) },
+  const workers = new Workers(Number(values.workers))
+  const summary = await workers.run({
+    ...{ first: seed, count: runs, asked },
     onFailure: ({ repeat, faults }) => console.log(`${repeat}\n  ${faults.join('\n  ')}`),
   })
   const counts = Object.entries(summary.counts).sort(([a], [b]) => (a < b ? -1 : 1))

@@ -9,12 +9,28 @@ interface Entry {
   isCancelled: boolean
 }
 
+/** As many timers fire before the event loop turns, where nothing but promises is waited for. */
+const TURN = 1_000
+/** So few that were cancelled may stay. */
+const CANCELLED_MAX = 64
+
+export interface VirtualClockOptions {
+  /** What is tested waits for nothing but promises and this clock: no file, no socket, no other thread. */
+  readonly isPure?: boolean
+}
+
 export class VirtualClock implements Clock {
   private nowMs = 0
   private order = 0
+  private cancelledCount = 0
   private readonly heap: Entry[] = []
+  private readonly isPure: boolean
   /** 2023-11-14, so that sample times look like times. */
   readonly startMs = 1_700_000_000_000
+
+  constructor({ isPure = false }: VirtualClockOptions = {}) {
+    this.isPure = isPure
+  }
 
   now(): number {
     return this.startMs + this.nowMs
@@ -32,29 +48,47 @@ export class VirtualClock implements Clock {
     const entry: Entry = { atMs: this.nowMs + Math.max(0, delayMs), order: this.order++, fn, isCancelled: false }
     this.push(entry)
     return {
-      cancel() {
+      cancel: () => {
+        if (entry.isCancelled) return
         entry.isCancelled = true
         entry.fn = nothing // what it would have done is held no longer
+        this.cancelledCount++
+        if (this.cancelledCount > CANCELLED_MAX && this.cancelledCount > this.heap.length / 2) this.sweep()
       },
     }
   }
 
   /** Runs until `isDone` or until `untilMs` of virtual time; true when done. */
   async run(isDone: () => boolean, untilMs: number): Promise<boolean> {
-    for (;;) {
-      await settle()
+    for (let steps = 1; ; steps++) {
+      await (this.isPure && steps % TURN !== 0 ? settlePromises() : settle())
       if (isDone()) return true
-      const next = this.pop()
+      const next = this.next()
       if (next === undefined) return isDone()
       if (next.atMs > untilMs) {
         this.push(next) // another run may wait for it
         return isDone()
       }
-      if (next.isCancelled) continue
       this.nowMs = Math.max(this.nowMs, next.atMs)
+      next.isCancelled = true // it has left the heap, so nobody can cancel it any more
       next.fn()
-      while (this.heap[0] !== undefined && this.heap[0].atMs === this.nowMs && this.heap[0].isCancelled) this.pop()
     }
+  }
+
+  /** The first that was not cancelled. */
+  private next(): Entry | undefined {
+    for (let entry = this.pop(); entry !== undefined; entry = this.pop()) {
+      if (!entry.isCancelled) return entry
+      this.cancelledCount--
+    }
+    return undefined
+  }
+
+  /** Most timers are cancelled long before their time: they would fill the heap. */
+  private sweep(): void {
+    const left = this.heap.filter(({ isCancelled }) => !isCancelled).sort((a, b) => (isBefore(a, b) ? -1 : 1))
+    this.heap.splice(0, this.heap.length, ...left) // sorted, it is a heap
+    this.cancelledCount = 0
   }
 
   private push(entry: Entry): void {
@@ -94,9 +128,14 @@ function isBefore(a: Entry, b: Entry): boolean {
   return a.atMs < b.atMs || (a.atMs === b.atMs && a.order < b.order)
 }
 
-/** Lets every promise that can settle do so. */
+/** Lets everything that can settle do so. */
 function settle(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve))
+}
+
+/** Lets every promise that can settle do so: ticks come when no promise has anything left to do. */
+function settlePromises(): Promise<void> {
+  return new Promise((resolve) => process.nextTick(resolve))
 }
 
 /** Wall time that jumps by up to five minutes either way, now and then. */
