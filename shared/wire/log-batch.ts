@@ -2,6 +2,8 @@
 //
 //   "CB" | version 1 | flags 0 | CRC-32C of all that follows, little-endian | CBOR array of 15 fields
 //
+// Each version has a number of fields of its own, which vouches for the version: so no bit of a batch can flip unnoticed, nor make it look like a newer one.
+//
 // Version 2 has 17 fields: start times behind. It is written only where a sample has one. Version 3 has 19: behind them where what it states again
 // was first told; only owners write it.
 //
@@ -174,6 +176,21 @@ export function checksumOf(bytes: Uint8Array): number {
   return bytes.length < HEADER_BYTES ? 0 : new Reader(bytes, 4, 8).u32le()
 }
 
+/** As version and flags say. The checksum does not cover them, but the number of fields, which no two versions share: where that is a known one, they
+ *  are what belongs to it, or damaged. Only beside another number may they be of a newer version. */
+function fieldCountOf(bytes: Uint8Array): number {
+  const [version, flags] = [bytes[2]!, bytes[3]!]
+  const said = flags === 0 ? FIELD_COUNTS[version] : undefined
+  const count = Object.values(FIELD_COUNTS).find((each) => bytes[HEADER_BYTES] === ((ARRAY << 5) | each))
+  if (said === undefined && count === undefined) {
+    const text = `log batch of version ${version}, flags ${flags}; known are 1 to ${VERSION_PLACES}, none`
+    throw new CorruptError('newer-version', text)
+  }
+  if (said === undefined || said !== count)
+    throw new CorruptError('bad-batch', `log batch: version ${version}, flags ${flags}, but ${count ?? 'other'} fields`)
+  return said
+}
+
 /** Throws CorruptError: `bad-magic`, `newer-version`, `bad-checksum` or `bad-batch`. */
 export function decodeLogBatch(bytes: Uint8Array): LogBatch {
   if (bytes.length < HEADER_BYTES || bytes[0] !== 0x43 || bytes[1] !== 0x42) {
@@ -183,11 +200,7 @@ export function decodeLogBatch(bytes: Uint8Array): LogBatch {
   const actual = crc32c(bytes, HEADER_BYTES)
   // First of all: only what its checksum vouches for can be of a newer version, anything else is junk.
   if (stated !== actual) throw new CorruptError('bad-checksum', `log batch has CRC-32C ${actual}, states ${stated}`)
-  const version = bytes[2]!
-  const fieldCount = FIELD_COUNTS[version]
-  if (fieldCount === undefined)
-    throw new CorruptError('newer-version', `log batch version ${version}, known are 1 to ${VERSION_PLACES}`)
-  if (bytes[3] !== 0) throw new CorruptError('newer-version', `log batch has flags ${bytes[3]}, known are none`)
+  const fieldCount = fieldCountOf(bytes)
   let fields: unknown
   try {
     fields = cbor.decode(bytes.subarray(HEADER_BYTES))

@@ -21,7 +21,7 @@ const DAMAGES_MAX = 3
 const DAMAGE_CHANCE = 0.04
 const CUT_MAX = 5
 const MARKS_LOST_MAX = 4
-/** What lies before says what the message is, and of which version. */
+/** Of messages that have no checksum: what lies before says what the message is, and of which version. */
 const HEAD_BYTES = 8
 const INGESTERS_MAX = 3
 
@@ -175,7 +175,7 @@ export class LogWatch {
 
 function spoilt(message: LogMessage, at: number): LogMessage {
   const payload = Uint8Array.from(message.payload)
-  const head = Math.min(HEAD_BYTES, payload.length - 1)
+  const head = message.subject.endsWith('.batch') ? 0 : Math.min(HEAD_BYTES, payload.length - 1)
   const index = head + Math.floor(at * (payload.length - head))
   payload[index] = payload[index]! ^ 0x10
   return { ...message, payload }

@@ -2,6 +2,7 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { flushedKey, manifestKey } from '../../../shared/contracts/blocks.ts'
 import { batchSubject, markSubject } from '../../../shared/contracts/log.ts'
+import { newerBatch } from '../../shared/wire/newer-batch.ts'
 import { FlushGround } from './flush-ground.ts'
 import { TENANT } from './log-writer.ts'
 
@@ -16,16 +17,11 @@ beforeEach(async () => {
 })
 afterEach(() => ground.close())
 
-const batchOf2 = (): Uint8Array => {
-  const payload = Uint8Array.from(ground.writer.batch([['a', START_MS + 1, 2]]).seal())
-  payload[2] = 9
-  return payload
-}
 const markOf2 = () => Buffer.from(JSON.stringify({ v: 2, number: 2, writer: 'newer', nonce: 'x' }))
 
 describe('row 18', () => {
   test.each([
-    ['batch', batchSubject, batchOf2],
+    ['batch', batchSubject, () => newerBatch(9)],
     ['mark', markSubject, markOf2],
   ])(
     'a %s of a newer version: the owner stops answering, leading, flushing, purging and dropping',

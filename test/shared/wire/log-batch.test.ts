@@ -7,6 +7,7 @@ import { decodeMark, encodeMark } from '../../../shared/contracts/log.ts'
 import { checksumOf, decodeLogBatch, encodeLogBatch, type LogBatch } from '../../../shared/wire/log-batch.ts'
 import { StartsColumn, StartsReader } from '../../../shared/wire/starts-column.ts'
 import { Writer } from '../../../shared/wire/varint.ts'
+import { newerBatch } from './newer-batch.ts'
 
 const nonce = '00112233445566778899aabbccddeeff'
 
@@ -165,7 +166,7 @@ test.each([
   for (let bit = 0; bit < whole.length * 8; bit++) {
     const flipped = Buffer.from(whole)
     flipped[bit >> 3]! ^= 1 << (bit & 7)
-    expect(codeOf(flipped), `bit ${bit}`).toBeDefined()
+    expect(codeOf(flipped), `bit ${bit}`).toMatch(/^bad-/)
   }
 })
 
@@ -176,16 +177,21 @@ test('L10: a batch that was cut or continued is noticed', () => {
 })
 
 test.each([
-  ['a newer version', { at: 2, byte: 4 }, 'newer-version'],
+  ['a version that is not known, with the fields of one that is', { at: 2, byte: 4 }, 'bad-batch'],
   ['the version with start times, without them', { at: 2, byte: 2 }, 'bad-batch'],
   ['the version with places, without them', { at: 2, byte: 3 }, 'bad-batch'],
-  ['a flag that is not known', { at: 3, byte: 1 }, 'newer-version'],
+  ['a flag that is not known, with fields as if there were none', { at: 3, byte: 1 }, 'bad-batch'],
   ['something else', { at: 0, byte: 0x7b }, 'bad-magic'],
   ['a wrong checksum', { at: 4, byte: 0 }, 'bad-checksum'],
 ])('%s has a code of its own', (_, { at, byte }, code) => {
   const changed = Buffer.from(encodeLogBatch(small))
   changed[at] = byte
   expect(codeOf(changed)).toBe(code)
+})
+
+test.each([4, 9, 255])('version %i, which has another number of fields, is a newer one', (version) => {
+  expect(codeOf(newerBatch(version))).toBe('newer-version')
+  expect(codeOf(newerBatch(1)), 'unless it says that it is none').toBe('bad-batch')
 })
 
 test.each([
