@@ -19,7 +19,8 @@ export async function* fillFrames(owner: Owner, strings: StringTable, segment: n
   const stamp: OwnerStamp = { ...stampOf(owner), ...position, warnings: missing.map(describe) }
   const ends = [state.use.reading(), strings.reading()]
   try {
-    yield { stamp, held: state.segments(), tenant: '', frame: NOTHING }
+    const cuts = state.cutsTold()
+    yield { stamp, held: state.segments(), ...(cuts && { cuts }), tenant: '', frame: NOTHING }
     for (const [tenant, head] of state.heads) {
       yield* sampleFrames({ state, partition }, { tenant, head, strings }, segment)
     }

@@ -13,6 +13,7 @@
 //       died, or went over to others, is no longer among them.
 //   F4  It always becomes `filled` or `missing`, or goes with its segment, in the end: nobody is waited for without a bound that neither lives
 //       nor follows.
+//   F6  A gap that a whole owner has filled cuts the segment where that one is cut, and not at its end: both hold, and flush, the same parts.
 //   F5  Nothing is applied to an owner that was stopped or has begun again meanwhile.
 import type { Clock } from '../../shared/base/clock.ts'
 import { CarillonError, CorruptError, textOf, UnavailableError } from '../../shared/base/errors.ts'
@@ -22,6 +23,7 @@ import {
   type FillFrame,
   fill,
   type OwnerStamp,
+  type SegmentCut,
   type SelectFrame,
   type SessionPart,
 } from '../../shared/contracts/read.ts'
@@ -62,6 +64,18 @@ const SILENT_MS = 600_000
 /** Who says nothing for so long is asked again: flush and purge of the partition wait for the answer. */
 const SILENCE_MS_MAX = 5_000
 
+/** What another owner said of itself, beside what it gave. */
+interface Given {
+  readonly stamp: OwnerStamp
+  readonly held: readonly number[]
+  readonly cuts: readonly SegmentCut[] | undefined
+}
+
+interface Outcome {
+  readonly state: Damage['state']
+  readonly cuts?: Given['cuts']
+}
+
 /** Settles the damage of one owner. */
 export class Filler {
   private readonly owner: Owner
@@ -82,10 +96,12 @@ export class Filler {
     let leftCount = 0
     for (const segment of new Set(open.map((damage) => damage.segment))) {
       const damages = open.filter((damage) => damage.segment === segment)
-      const outcome = await this.fillSegment(segment, damages, deps)
+      const outcome: Outcome = await this.fillSegment(segment, damages, deps)
       if (owner.state !== state || owner.isStopped) break // F5: what was given went to another
-      if (outcome === 'open') leftCount += damages.length
-      else for (const damage of damages) settle(damage, outcome, owner, deps)
+      if (outcome.state === 'open') leftCount += damages.length
+      else for (const damage of damages) settle(damage, outcome.state, owner, deps)
+      const holes = outcome.cuts === undefined ? [] : damages.filter(({ kind }) => kind === 'gap')
+      for (const hole of holes) state.closeHole(hole, outcome.cuts!) // F6
     }
     if (leftCount === 0) return
     throw new UnavailableError(
@@ -94,36 +110,37 @@ export class Filler {
     )
   }
 
-  private async fillSegment(segment: number, damages: readonly Damage[], deps: FillDeps): Promise<Damage['state']> {
+  private async fillSegment(segment: number, damages: readonly Damage[], deps: FillDeps): Promise<Outcome> {
     const { owner } = this
     const isOpenEnded = damages.some(({ kind }) => kind === 'gap' || kind === 'rewind') // nobody knows how many marks lay in the hole
     const toSeq = Math.max(...damages.map((damage) => damage.toSeq))
     // What a log lost behind its end nobody reaches by reading; the end may have been read before the hole was met.
     const neededSeq = Math.min(toSeq, Math.max(owner.end?.lastSeq ?? 0, owner.appliedSeq))
     const firstNeeded = Math.max(segment, owner.state.droppedUpTo + 1) // up to there it is in blocks
-    let outcome: Damage['state'] = deps.isConfirmed ? 'missing' : 'open' // F3
+    let state: Damage['state'] = deps.isConfirmed ? 'missing' : 'open' // F3
     for (const other of deps.others) {
       const answer = await this.takeFrom(other, { segment, isOpenEnded }, deps)
-      if (answer === 'open') outcome = 'open'
+      if (answer === 'open') state = 'open'
       if (answer === 'open' || answer === 'nothing') continue
-      if (answer.appliedSeq < neededSeq || answer.firstSegment > firstNeeded) outcome = 'open'
-      else if (answer.warnings.length === 0) return 'filled'
+      const { stamp, cuts } = answer
+      if (stamp.appliedSeq < neededSeq || stamp.firstSegment > firstNeeded) state = 'open'
+      else if (stamp.warnings.length === 0) return { state: 'filled', cuts }
     }
-    return outcome
+    return { state }
   }
 
   private async takeFrom(
     other: Asked,
     { segment, isOpenEnded }: { segment: number; isOpenEnded: boolean },
     deps: FillDeps,
-  ): Promise<OwnerStamp | 'nothing' | 'open'> {
+  ): Promise<Given | 'nothing' | 'open'> {
     const { owner } = this
     try {
-      const { stamp, held } = await new Fill(owner, segment, deps.strings).take(other.id, deps.bus)
-      const later = isOpenEnded ? held.filter((number) => number > segment) : []
+      const given = await new Fill(owner, segment, deps.strings).take(other.id, deps.bus)
+      const later = isOpenEnded ? given.held.filter((number) => number > segment) : []
       for (const number of later) await new Fill(owner, number, deps.strings).take(other.id, deps.bus)
       this.idle.delete(other.id)
-      return stamp
+      return given
     } catch (error) {
       if (!(error instanceof CarillonError) || owner.isStopped) throw error
       deps.log.warn({ partition: owner.partition, other, reason: textOf(error) }, 'another owner could not fill')
@@ -166,10 +183,11 @@ class Fill {
     this.strings = strings
   }
 
-  async take(other: string, bus: Bus): Promise<{ stamp: OwnerStamp; held: readonly number[] }> {
+  async take(other: string, bus: Bus): Promise<Given> {
     const { partition, incarnation, state } = this.owner
     let stamp: OwnerStamp | undefined
     let held: readonly number[] = []
+    let cuts: Given['cuts']
     for await (const part of askStream(
       bus,
       fill,
@@ -185,11 +203,12 @@ class Fill {
       }
       stamp ??= part.stamp
       held = part.held ?? held
+      cuts = part.cuts ?? cuts
       if (part.session !== undefined) this.applySession(part, part.session)
       else if (part.tenant !== '') this.applySamples(part)
     }
     if (stamp === undefined) throw new CorruptError('bad-answer', `${other} answered without a stamp`)
-    return { stamp, held }
+    return { stamp, held, cuts }
   }
 
   private applySamples({ tenant, frame }: FillFrame): void {

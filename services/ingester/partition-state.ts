@@ -8,7 +8,8 @@
 //   P4  A series is held as long as samples or exemplars of it are, or a session of P2 names it; soon after that it is forgotten, and strings
 //       that no series uses with it.
 //   P5  Samples that stand on different sides of a mark, of a fence, of a message that may have been one, or of the end of a gap, stand in
-//       different parts (D7): wherever a deletion stands in the log, a part lies wholly before it or wholly behind it.
+//       different parts (D7): wherever a deletion stands in the log, a part lies wholly before it or wholly behind it. A gap that a whole owner has
+//       filled cuts where it says, and nowhere else: both hold the same parts then.
 //   P6  A state that was given back is freed once nobody reads it, and not before: its strings' numbers are used again. Nobody begins to read it,
 //       lists or writes what was read of it: whoever works on it over an await asks behind each (use.ts).
 import { CorruptError, RefusedError, textOf } from '../../shared/base/errors.ts'
@@ -16,6 +17,7 @@ import { hex } from '../../shared/base/random.ts'
 import { decodeDelete } from '../../shared/contracts/deletes.ts'
 import { isLeftOut } from '../../shared/contracts/left-out.ts'
 import { decodeMark, type Mark } from '../../shared/contracts/log.ts'
+import type { SegmentCut } from '../../shared/contracts/read.ts'
 import { isStorableHistogram } from '../../shared/model/histogram.ts'
 import { isStorableTime, SAMPLE_TIME_MS_MAX } from '../../shared/model/sample.ts'
 import { wordsOf } from '../../shared/tsdb/chunk/xor.ts'
@@ -25,7 +27,7 @@ import { decodeLogBatch, type LogBatch } from '../../shared/wire/log-batch.ts'
 import { PlacesReader } from '../../shared/wire/places-column.ts'
 import { StartsReader } from '../../shared/wire/starts-column.ts'
 import { Reader } from '../../shared/wire/varint.ts'
-import { Cuts } from './cuts.ts'
+import { Cuts, type Hole } from './cuts.ts'
 import { DAMAGES_MAX, type DamageKind } from './damage.ts'
 import { HeldMetadata, placeOf, type Told } from './held-metadata.ts'
 import type { PartitionStateOptions } from './partition-state-options.ts'
@@ -173,6 +175,7 @@ export class PartitionState {
     this.mark = { ...mark, seq }
     this.marks.push({ seq, number: mark.number })
     this.cut(mark.number, seq)
+    this.cuts.noteMark(mark.number)
     this.segmentBytes = 0
     for (const [session, dictionary] of this.sessions) {
       if (dictionary.epoch < mark.number - 1) this.sessions.delete(session) // P2
@@ -222,7 +225,17 @@ export class PartitionState {
 
   /** Something of the log is missing before this sequence, perhaps a fence (D7). */
   noteHole(seq: number): void {
-    if (!isLeftOut('hole-cut')) this.cut(this.segment, seq)
+    if (!isLeftOut('hole-cut')) this.cuts.add({ segment: this.segment, seq, isHole: true }, this.heads)
+  }
+
+  /** It was filled from an owner to which nothing is missing, and which is cut in these places. */
+  closeHole(hole: Hole, told: readonly SegmentCut[]): void {
+    this.cuts.closeHole(hole, told, this.heads)
+  }
+
+  /** For another owner's closeHole. */
+  cutsTold(): readonly SegmentCut[] | undefined {
+    return this.cuts.told()
   }
 
   /** From this sequence on the samples of a tenant, or of all, stand in another part of the segment. */

@@ -165,9 +165,18 @@ export interface FillFrame {
   readonly stamp?: OwnerStamp
   /** With the stamp: the segments that the answering owner holds. */
   readonly held?: readonly number[]
+  /** With the stamp: where its segments are cut. Absent where it cannot say for sure, and of older versions. */
+  readonly cuts?: readonly SegmentCut[]
   readonly tenant: string
   readonly frame: SelectFrame
   readonly session?: SessionPart
+}
+/** What of a segment lies before this sequence, and what behind it, stand in different parts (D7). */
+export interface SegmentCut {
+  readonly segment: number
+  readonly seq: number
+  /** Whose samples are cut; absent: all. */
+  readonly tenant?: string | undefined
 }
 /** Part of a session's dictionary, so that its later batches can be read. */
 export interface SessionPart {

@@ -40,8 +40,13 @@ export function tally(
   sums[1] = sums[1]! + (sign < 0 ? -b : b)
 }
 
+/** What stands for the value of a histogram, by its canonical bytes. */
+export function digestsOfHistogram(canonical: Uint8Array): [low: number, high: number] {
+  return [hashBytes(canonical, 0x811c9dc5), hashBytes(canonical, 0x9747b28c)]
+}
+
 /** One word of hash over bytes. */
-export function hashBytes(bytes: Uint8Array, seed: number): number {
+function hashBytes(bytes: Uint8Array, seed: number): number {
   let hash = seed ^ bytes.length
   for (let i = 0; i < bytes.length; i++) {
     hash = Math.imul(hash ^ bytes[i]!, 0x01000193)

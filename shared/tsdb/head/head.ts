@@ -19,6 +19,7 @@ import type { ChunkVisitor } from './chunk-reading.ts'
 import { digestText } from './digest.ts'
 import { type Exemplar, ExemplarRing, type StatedExemplar } from './exemplars.ts'
 import { HiddenSamples, type Hiding } from './hidden-samples.ts'
+import { joinedSums } from './joined-digest.ts'
 import { type Part, Parts } from './parts.ts'
 import { Postings } from './postings.ts'
 import { RefCursor } from './ref-cursor.ts'
@@ -48,6 +49,8 @@ export class Head {
   private readonly hidden: HiddenSamples
   private hiddenVersion = 0
   private readonly ring: ExemplarRing
+  /** By number of the first: the sums of parts that are one, and of what state of them. */
+  private readonly joined = new Map<number, { readonly state: string; readonly sums: Int32Array }>()
   /** Counts the compactions: what was remembered by ref of another generation is void. */
   generation = 0
   private readonly cursors = new Set<RefCursor>()
@@ -289,9 +292,10 @@ export class Head {
   /** 16 hex digits that depend on the set of samples applied in the segment and on where deletions cut it, not on order or repeats. */
   digest(segment: number): string {
     const sums = new Int32Array(2)
-    for (const part of this.heldParts(segment)) {
-      sums[0] = sums[0]! + part.sums[0]!
-      sums[1] = sums[1]! + part.sums[1]!
+    for (const parts of Map.groupBy(this.partsOf(segment), ({ seq }) => seq).values()) {
+      const [low, high] = this.sumsOf(parts)
+      sums[0] = sums[0]! + low!
+      sums[1] = sums[1]! + high!
     }
     return digestText(sums)
   }
@@ -301,7 +305,7 @@ export class Head {
     return this.heldParts(segment).reduce((sum, part) => sum + part.sampleCount, 0)
   }
 
-  /** The parts of a segment that hold samples, by where they begin. */
+  /** The parts of a segment that hold samples, by where they begin. Those of one place are one. */
   partsOf(segment: number): readonly Part[] {
     return this.parts
       .inSegment(segment)
@@ -315,12 +319,19 @@ export class Head {
 
   /** Frees the samples of all segments up to this one, it included. The series stay until `compact`. */
   dropSegments(upTo: number): void {
-    this.samples.drop(this.parts.drop(upTo))
+    const dropped = this.parts.drop(upTo)
+    for (const number of dropped) this.joined.delete(number)
+    this.samples.drop(dropped)
   }
 
   /** From this sequence on samples stand in another part of the segment: what lies before can be told from what lies behind. */
   cut(segment: number, seq: number): void {
     this.parts.cut(segment, seq)
+  }
+
+  /** There is no cut at this sequence after all. */
+  uncut(segment: number, seq: number): void {
+    this.parts.uncut(segment, seq)
   }
 
   /** What is applied from now on stands at this sequence of the log; infinite: at its end, as usual. */
@@ -394,6 +405,19 @@ export class Head {
       for (const ref of selectRefs(this.index, compileMatchers(matchers))) refs.add(ref)
     }
     return Uint32Array.from(refs).sort()
+  }
+
+  /** Of parts that are one. Those of several are remembered until something is applied to them. */
+  private sumsOf(parts: readonly Part[]): Int32Array {
+    const held = parts.map(({ number }) => this.samples.segments.get(number)!)
+    if (held.length === 1) return held[0]!.sums
+    const numbers = held.map(({ number }) => number)
+    const state = held.map(({ sums, sampleCount }) => `${sums} ${sampleCount}`).join()
+    const known = this.joined.get(numbers[0]!)
+    if (known?.state === state) return known.sums
+    const sums = joinedSums(this.samples, this.table.count, new Set(numbers))
+    this.joined.set(numbers[0]!, { state, sums })
+    return sums
   }
 
   private heldParts(segment: number): Segment[] {

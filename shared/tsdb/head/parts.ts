@@ -1,10 +1,12 @@
 // The parts of a head: what a segment holds, cut at its mark and wherever a deletion may stand (D7), so that each part lies wholly before
-// a place or wholly behind it. Parts are numbered in the order of their making; chunks carry that number.
+// a place or wholly behind it. Parts are numbered in the order of their making; chunks carry that number. Where a cut is taken back its part goes on
+// under its number, at the place of the part before: together they are one.
 import type { Place } from '../../model/place.ts'
 
-/** `seq`: where it begins; 0: nobody has said. */
+/** `seq`: its place, which is where it begins, or where one before it begins that it is one with; 0: nobody has said. */
 export interface Part extends Place {
   readonly number: number
+  readonly begin: number
 }
 
 export class Parts {
@@ -27,7 +29,7 @@ export class Parts {
   at(segment: number): number {
     if (segment === this.lastSegment) return this.lastPart
     const parts = this.bySegment.get(segment)
-    let found = parts?.findLast((part) => part.seq <= this.seq)
+    let found = parts?.findLast((part) => part.begin <= this.seq)
     found ??= this.make(segment, Number.isFinite(this.seq) ? this.seq : 0)
     this.lastSegment = segment
     this.lastPart = found.number
@@ -43,7 +45,17 @@ export class Parts {
   /** From this sequence on another part is filled. */
   cut(segment: number, seq: number): void {
     this.lastSegment = -1
-    if (!this.bySegment.get(segment)?.some((part) => part.seq === seq)) this.make(segment, seq)
+    const parts = this.bySegment.get(segment) ?? []
+    if (!parts.some((part) => part.begin === seq)) this.make(segment, seq)
+    for (const part of parts) if (part.begin >= seq && part.seq < seq) this.put({ ...part, seq })
+  }
+
+  /** There is no cut at this sequence after all: what begins there is one with the part before. */
+  uncut(segment: number, seq: number): void {
+    const parts = this.bySegment.get(segment) ?? []
+    const before = parts.findLast((part) => part.begin < seq)
+    if (before === undefined) return
+    for (const part of parts) if (part.seq === seq) this.put({ ...part, seq: before.seq })
   }
 
   of(number: number): Part {
@@ -74,10 +86,17 @@ export class Parts {
   }
 
   private make(segment: number, seq: number): Part {
-    const part = { number: this.made++, incarnation: this.incarnation, segment, seq }
-    this.parts.set(part.number, part)
-    const parts = [...(this.bySegment.get(segment) ?? []), part].sort((a, b) => a.seq - b.seq)
-    this.bySegment.set(segment, parts)
+    const part = { number: this.made++, incarnation: this.incarnation, segment, seq, begin: seq }
+    this.put(part)
     return part
+  }
+
+  private put(part: Part): void {
+    this.parts.set(part.number, part)
+    const others = (this.bySegment.get(part.segment) ?? []).filter(({ number }) => number !== part.number)
+    this.bySegment.set(
+      part.segment,
+      [...others, part].sort((a, b) => a.begin - b.begin),
+    )
   }
 }

@@ -47,7 +47,7 @@ import {
   showChunk,
 } from './chunk-reading.ts'
 import { ChunkTable, FINISHED_XOR, OPEN_HISTOGRAM, OPEN_XOR, OPEN_XOR2 } from './chunk-table.ts'
-import { hashBytes, kindOf, tally } from './digest.ts'
+import { digestsOfHistogram, kindOf, tally } from './digest.ts'
 import { HISTOGRAM_CHUNK_BYTES_MAX, putLateFloat, putLateHistogram } from './late-samples.ts'
 import { DEAD } from './series-table.ts'
 
@@ -617,9 +617,7 @@ export class SeriesChunks {
   ): void {
     const kind = kindOf(1, startTime)
     const w = ref * RECORD_WORDS
-    const bytes = canonicalBytes(histogram)
-    const a = hashBytes(bytes, 0x811c9dc5)
-    const b = hashBytes(bytes, 0x9747b28c)
+    const [a, b] = digestsOfHistogram(canonicalBytes(histogram))
     timeScratch[0] = time
     const { sums } = this.segmentOf(segment)
     tally(sums, sign, this.words[w + HASH_A]!, this.words[w + HASH_B]!, timeWords[0]!, timeWords[1]!, a, b, kind)

@@ -279,6 +279,67 @@ describe('H2: a segment is the set of its samples', () => {
     )
   })
 
+  test('a cut that is taken back leaves no trace, whatever stood on both its sides, or comes later', () => {
+    const placed = fc.array(fc.tuple(sample, fc.integer({ min: 1, max: 20 }), fc.boolean()), { maxLength: 60 })
+    fc.assert(
+      fc.property(placed, placed, fc.integer({ min: 2, max: 8 }), (before, after, samplesPerChunkMax) => {
+        const heads = [1, 2].map(() => {
+          const strings = new StringTable()
+          const head = new Head(strings, { samplesPerChunkMax })
+          head.cut(3, 1)
+          return { head, add: (one: Sample) => apply(head, strings, { ...one, segment: 3 }) }
+        })
+        const [whole, filled] = heads as [(typeof heads)[number], (typeof heads)[number]]
+        const addTo = ({ head, add }: typeof whole, samples: typeof before) => {
+          for (const [one, seq, isGivenToo] of samples) {
+            head.seek(seq)
+            add(one)
+            if (isGivenToo) head.seek(1)
+            if (isGivenToo) add(one)
+          }
+          head.seek(Number.POSITIVE_INFINITY)
+        }
+        filled.head.cut(3, 10)
+        addTo(filled, before)
+        filled.head.uncut(3, 10)
+        addTo(whole, before)
+        expect(filled.head.digest(3)).toBe(whole.head.digest(3))
+        for (const each of heads) addTo(each, after)
+        expect(filled.head.digest(3)).toBe(whole.head.digest(3))
+        const seqs = new Set(filled.head.partsOf(3).map(({ seq }) => seq))
+        for (const series of [0, 1]) {
+          const [ref, sink] = [refOf(filled.head, series), new SampleColumns(1)]
+          if (ref !== undefined) filled.head.readInto(ref, EVERYTHING, sink)
+          if (ref !== undefined) filled.head.storedChunksOf(ref, 3, (...[, , , , , , seq]) => void seqs.add(seq))
+          const samples = [...before, ...after].map(([one]) => one)
+          expect(textsOf(sink)).toEqual(model(samples, series, EVERYTHING.startMs, EVERYTHING.endMs))
+        }
+        expect([...seqs]).toEqual(before.length + after.length === 0 ? [] : [1])
+      }),
+      { numRuns: 300 },
+    )
+  })
+
+  test('a cut behind one that was taken back, and the same one again, cut as ever', () => {
+    const strings = new StringTable()
+    const head = new Head(strings)
+    for (const seq of [1, 10, 20]) head.cut(3, seq)
+    for (const seq of [1, 10, 20]) {
+      head.seek(seq)
+      apply(head, strings, { series: 0, segment: 3, time: seq, high: 0, low: 1 })
+    }
+    const seqs = () => head.partsOf(3).map((part) => part.seq)
+    head.uncut(3, 20)
+    head.uncut(3, 10)
+    expect(seqs()).toEqual([1, 1, 1])
+    head.cut(3, 15)
+    expect(seqs()).toEqual([1, 1, 15])
+    head.cut(3, 10)
+    expect(seqs()).toEqual([1, 10, 15])
+    head.uncut(3, 1)
+    expect(seqs(), 'there is none before it').toEqual([1, 10, 15])
+  })
+
   test('a resent batch changes neither memory nor digest', () => {
     const strings = new StringTable()
     const head = new Head(strings)
