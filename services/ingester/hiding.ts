@@ -31,6 +31,7 @@ export async function reachVersion(blocks: Blocks, { tenant, manifestVersion = 0
 /** Hides what the newest manifest says, in the head of the tenant; answers of the rest what is shown. To be called without an await between
  *  it and what it is for. CorruptError where the manifest cannot be read: nobody knows what is deleted, so nothing is shown to anybody. */
 export function hide({ state, partition }: Owner, blocks: Blocks, { tenant }: OwnerAsk): IsShown {
+  state.use.assertNotOver() // P6: given away while the question waited
   const manifest = blocks.manifest(tenant)?.manifest
   if (manifest === undefined) return ALL
   if (manifest.isUnsettled) {

@@ -62,6 +62,7 @@ export async function restate(owner: Owner, before: number, deps: RestateDeps): 
   if (lastSeq > 0) await owner.waitFor(lastSeq, APPLY_MS)
   if (isFull) owner.unstated = { before, sinceMs: deps.clock.monotonic() }
   if (isFull) return 'full'
+  state.use.assertNotOver() // P6
   return owner.state === state && batchesOf(owner, before, deps).next().done === true ? 'done' : 'again'
 }
 

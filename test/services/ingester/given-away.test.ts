@@ -6,11 +6,14 @@ import { Walk } from '../../../services/ingester/answers.ts'
 import { inlineBuilder } from '../../../services/ingester/block-builder.ts'
 import { fillFrames } from '../../../services/ingester/fill-frames.ts'
 import { buildSegment, type FlushDeps, type FlushStep } from '../../../services/ingester/flush.ts'
+import { hide } from '../../../services/ingester/hiding.ts'
 import type { Owner } from '../../../services/ingester/owner.ts'
 import { PartitionState } from '../../../services/ingester/partition-state.ts'
+import { restate } from '../../../services/ingester/restate.ts'
+import { seededRandom } from '../../../shared/base/random.ts'
 import { openBlock } from '../../../shared/blocks/stored-blocks.ts'
 import { batchSubject, logName, markSubject } from '../../../shared/contracts/log.ts'
-import type { FillFrame } from '../../../shared/contracts/read.ts'
+import type { FillFrame, OwnerAsk } from '../../../shared/contracts/read.ts'
 import { addPartitions } from '../../../shared/membership/bootstrap.ts'
 import { BlockReader } from '../../../shared/tsdb/block/reader.ts'
 import { StringTable } from '../../../shared/tsdb/head/string-table.ts'
@@ -272,4 +275,27 @@ test('G3: a stopped owner frees nothing more, and gives no string back twice', a
   const deps = { clock, blocks, config: { dropAfterMs: 0 } } as unknown as AfterFlushDeps
   await dropFlushed(stopped as unknown as Owner, new FlushedSeen(), deps)
   expect(dropped).toEqual([])
+})
+
+test('P6: a question that waited, and metadata stated again, read nothing of what was given away meanwhile', async () => {
+  const writer = new LogWriter()
+  const strings = new StringTable()
+  const state = new PartitionState({ strings, onDamage() {}, onSkipped() {}, isForgetful: false })
+  state.applyMark(1, writer.mark(1))
+  const batch = writer.batch([['a', T, 1]])
+  batch.addMetadata({ tenant: TENANT, metric: 'a', type: 'gauge', help: '', unit: '' })
+  state.applyBatch(2, batch.seal())
+  state.applyMark(3, writer.mark(2))
+  let stopped = false
+  const waitFor = async () => {
+    stopped = true
+    await state.use.end()
+  }
+  const owner = { state, partition: 0, waitFor } as unknown as Owner
+  const bus = ground.hub.connect('restater')
+  const deps = { bus, random: seededRandom(1), clock: ground.clock, blocks: ground.blocks }
+  await expect(ground.soon(restate(owner, 2, deps))).rejects.toMatchObject({ code: 'given-away' })
+  expect(stopped, 'it had stated something').toBe(true)
+  const asked = { tenant: TENANT, partition: 0 } as unknown as OwnerAsk
+  expect(() => hide(owner, ground.blocks, asked)).toThrow(/given away/)
 })
