@@ -6,6 +6,8 @@
 //   Z5  One compactor at a time reads a tenant, under a lease of its own: merging goes on meanwhile. Who takes over goes on where the one before
 //       had come to (`cursor`).
 //   Z6  What was found and stays damaged is known to every compactor, also after restarts: it is not merged until a scrub finds it sound.
+//   Z7  A damaged manifest does not wait for the blocks that are being read, which may take days: until it is right nothing of its tenant is
+//       flushed, merged or purged.
 import { AssertionError } from '../../shared/base/assert.ts'
 import type { Clock } from '../../shared/base/clock.ts'
 import { ConflictError, CorruptError, RefusedError, textOf, UnavailableError } from '../../shared/base/errors.ts'
@@ -17,7 +19,6 @@ import type { Bus } from '../../shared/bus/port.ts'
 import { keyFor } from '../../shared/bus/record.ts'
 import type { Manifest } from '../../shared/contracts/blocks.ts'
 import {
-  FINDINGS_MAX,
   rebuild,
   type ScrubAsk,
   type ScrubFinding,
@@ -40,6 +41,7 @@ import { type BlockScrubDeps, scrubBlock } from './scrub-block.ts'
 import { Pace } from './scrub-files.ts'
 import { scrubManifest } from './scrub-manifest.ts'
 import type { ScrubMeasures } from './scrub-measures.ts'
+import { BEFORE_ALL, damagedIn, type Editable, keptOf, outcomeOf, recordAfter } from './scrub-record.ts'
 import { Backup } from './second-store.ts'
 
 export interface ScrubberDeps {
@@ -58,8 +60,6 @@ export interface ScrubberDeps {
   readonly signal: AbortSignal
 }
 
-type Editable<T> = { -readonly [K in keyof T]: T[K] }
-
 /** How often a scrub under way is written down. */
 const SAVE_MS = 15_000
 /** A scrub that could not go on is tried again after this. */
@@ -77,7 +77,13 @@ export class Scrubber {
   private current: Editable<NonNullable<ScrubStatus['current']>> | undefined
   /** One tenant at a time. */
   private turns: Promise<unknown> = Promise.resolve()
+  /** The tenants whose turn it is, with what was found so far. Bound: one, and one whose manifest is damaged. */
+  private readonly underWay = new Map<string, Editable<ScrubRecord> | undefined>()
+  /** When a damaged manifest was looked at last, monotonic. Bound: forgotten when it is not any more. */
+  private readonly mendedAt = new Map<string, number>()
+  private mending: { readonly tenant: string; readonly done: Promise<unknown> } | undefined
   private isLooking = false
+  private isMending = false
   private isFilling = false
 
   constructor(deps: ScrubberDeps) {
@@ -111,6 +117,7 @@ export class Scrubber {
 
   async stop(): Promise<void> {
     await this.turns
+    await this.mending?.done
     this.records.stop()
     await this.leases.stop()
   }
@@ -179,11 +186,33 @@ export class Scrubber {
 
   /** Begins with what is due, unless that is under way. */
   look(): void {
-    if (this.isLooking || this.deps.config.scrubEveryMs === 0) return
+    if (this.deps.config.scrubEveryMs === 0) return
+    if (!this.isMending) {
+      this.isMending = true
+      void this.mendAll().finally(() => {
+        this.isMending = false
+      })
+    }
+    if (this.isLooking) return
     this.isLooking = true
     void this.lookAtAll().finally(() => {
       this.isLooking = false
     })
+  }
+
+  /** Z7 */
+  private async mendAll(): Promise<void> {
+    const { blocks, clock, signal } = this.deps
+    for (const tenant of blocks.tenants()) {
+      if (signal.aborted) return
+      if (!this.isManifestDamaged(tenant)) this.mendedAt.delete(tenant)
+      else if (clock.monotonic() - (this.mendedAt.get(tenant) ?? Number.NEGATIVE_INFINITY) >= RETRY_MS) {
+        this.mendedAt.set(tenant, clock.monotonic())
+        this.mending = { tenant, done: this.mend(tenant) }
+        await this.mending.done
+        this.mending = undefined
+      }
+    }
   }
 
   private async lookAtAll(): Promise<void> {
@@ -196,7 +225,7 @@ export class Scrubber {
   private isDue(tenant: string): boolean {
     const { clock, config } = this.deps
     if (clock.monotonic() - (this.triedAt.get(tenant) ?? Number.NEGATIVE_INFINITY) < RETRY_MS) return false
-    if (this.isManifestDamaged(tenant)) return true // until it is right, nothing of the tenant is flushed, merged or purged
+    if (this.isManifestDamaged(tenant)) return false // Z7
     const record = this.recordOf(tenant)
     if (record === undefined || record.endedAtMs === undefined) return true
     return Math.abs(clock.now() - record.endedAtMs) >= config.scrubEveryMs
@@ -251,24 +280,65 @@ export class Scrubber {
   }
 
   private async take(tenant: string, isAsked: boolean): Promise<ScrubRecord | undefined> {
-    const { clock, log, signal } = this.deps
-    if (signal.aborted || this.records.row({ tenant })?.kind === 'newer-version') return undefined // one of that version does it
-    this.triedAt.set(tenant, clock.monotonic())
+    while (this.mending?.tenant === tenant) await this.mending.done
+    if (this.deps.signal.aborted) return undefined
+    this.triedAt.set(tenant, this.deps.clock.monotonic())
+    return this.withRecord(tenant, isAsked, async (record, signal) => {
+      try {
+        await this.readAll(record, signal)
+      } finally {
+        this.current = undefined
+      }
+    })
+  }
+
+  /** As a finding of the scrub that is under way, or of one that then goes on with the blocks. */
+  private async mend(tenant: string): Promise<void> {
+    const read = async (record: Editable<ScrubRecord>) => {
+      await this.readManifest(record)
+      this.deps.blocks.manifest(tenant) // throws while it is damaged
+      if (record.cursor === '') record.cursor = BEFORE_ALL
+    }
+    if (!this.underWay.has(tenant)) return void (await this.withRecord(tenant, false, read))
+    const record = this.underWay.get(tenant)
+    if (record === undefined) return // its turn begins with the manifest
+    await read(record).catch((error: unknown) => this.told(tenant, error))
+  }
+
+  /** What is found is written down, however far it came. Undefined when another compactor is at it. */
+  private async withRecord(
+    tenant: string,
+    isAsked: boolean,
+    read: (record: Editable<ScrubRecord>, signal: AbortSignal) => Promise<void>,
+  ): Promise<ScrubRecord | undefined> {
+    this.underWay.set(tenant, undefined)
+    try {
+      return await this.underLease(tenant, isAsked, read)
+    } finally {
+      this.underWay.delete(tenant)
+    }
+  }
+
+  private async underLease(
+    tenant: string,
+    isAsked: boolean,
+    read: (record: Editable<ScrubRecord>, signal: AbortSignal) => Promise<void>,
+  ): Promise<ScrubRecord | undefined> {
+    const { clock, log, id, signal } = this.deps
+    if (this.records.row({ tenant })?.kind === 'newer-version') return undefined // one of that version does it
     let lease: Lease | undefined
     let record: Editable<ScrubRecord> | undefined
     try {
       lease = await this.leases.take(tenant, 0)
       if (lease === undefined) return undefined
-      record = this.recordFor(tenant, isAsked)
-      await this.readAll(record, AbortSignal.any([lease.signal, signal]))
+      record = recordAfter(this.recordOf(tenant), { tenant, by: id, nowMs: clock.now(), isAsked })
+      this.underWay.set(tenant, record)
+      await read(record, AbortSignal.any([lease.signal, signal]))
     } catch (error) {
-      if (error instanceof AssertionError) throw error
-      const reason = textOf(lease?.signal.aborted ? lease.signal.reason : error)
-      if (!signal.aborted) log.warn({ tenant, reason }, 'a scrub did not come to its end')
+      const reason = this.told(tenant, lease?.signal.aborted ? lease.signal.reason : error)
       if (record === undefined) return undefined
       record.error = reason
     } finally {
-      this.current = undefined
       if (lease !== undefined && !lease.signal.aborted) {
         if (record !== undefined) await this.save(record)
         await this.leases.release(lease).catch((error: unknown) => log.warn({ tenant, error }, 'a lease stays'))
@@ -277,25 +347,23 @@ export class Scrubber {
     return record
   }
 
-  private recordFor(tenant: string, isAsked: boolean): Editable<ScrubRecord> {
-    const { clock, id } = this.deps
-    const before = this.recordOf(tenant)
-    if (before !== undefined && before.endedAtMs === undefined && before.cursor !== '' && !isAsked) {
-      const { error: _, ...kept } = before
-      return { ...kept, by: id }
-    }
-    const lastEndedAtMs = before?.endedAtMs ?? before?.lastEndedAtMs
-    return {
-      ...{ v: 1, tenant, by: id, beganAtMs: clock.now(), cursor: '', blocks: 0, bytes: 0 },
-      ...{ findings: [], findingCount: 0 },
-      ...(lastEndedAtMs === undefined ? {} : { lastEndedAtMs }),
-    }
+  /** In words. */
+  private told(tenant: string, error: unknown): string {
+    if (error instanceof AssertionError) throw error
+    const reason = textOf(error)
+    if (!this.deps.signal.aborted) this.deps.log.warn({ tenant, reason }, 'a scrub did not come to its end')
+    return reason
+  }
+
+  private async readManifest(record: Editable<ScrubRecord>): Promise<void> {
+    const { blocks, second } = this.deps
+    this.note(record, await scrubManifest(record.tenant, { blocks, second }))
   }
 
   private async readAll(record: Editable<ScrubRecord>, signal: AbortSignal): Promise<void> {
-    const { blocks, second, clock, log } = this.deps
+    const { blocks, clock, log } = this.deps
     const { tenant } = record
-    if (record.cursor === '') this.note(record, await scrubManifest(tenant, { blocks, second }))
+    if (record.cursor === '') await this.readManifest(record)
     const manifest = blocks.manifest(tenant)?.manifest // throws while it is damaged: told above
     if (manifest === undefined) return
     const entries = manifest.blocks
@@ -334,9 +402,7 @@ export class Scrubber {
       if (state !== 'told') log.error({ tenant: record.tenant, what, state, ulid, file, offset }, `scrub: ${text}`)
     }
     record.findingCount += findings.length
-    record.findings = [...record.findings, ...findings]
-      .sort((a, b) => RANK[a.state] - RANK[b.state])
-      .slice(0, FINDINGS_MAX)
+    record.findings = keptOf([...record.findings, ...findings])
   }
 
   /** Old files that belong to no block: told; the compactor's sweep deletes those that nobody can list any more. */
@@ -363,19 +429,6 @@ export class Scrubber {
       this.deps.log.warn({ tenant: record.tenant, reason: error.message }, 'how far a scrub is was not written down')
     }
   }
-}
-
-/** Which findings are kept first. */
-const RANK = { damaged: 0, repaired: 1, told: 2 }
-
-function damagedIn(record: ScrubRecord | undefined): ScrubFinding[] {
-  return (record?.findings ?? []).filter(({ what, state }) => what === 'block' && state === 'damaged')
-}
-
-function outcomeOf(findings: readonly ScrubFinding[]): 'sound' | 'damaged' | 'repaired' {
-  const own = findings.filter(({ what }) => what === 'block')
-  if (own.length === 0) return 'sound'
-  return own.some(({ state }) => state === 'damaged') ? 'damaged' : 'repaired'
 }
 
 function quietly<T>(read: () => T): T | undefined {

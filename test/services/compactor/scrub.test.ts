@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest'
 import { seededRandom } from '../../../shared/base/random.ts'
 import { openBlocks } from '../../../shared/blocks/open.ts'
 import { keyFor } from '../../../shared/bus/record.ts'
-import { manifestKey } from '../../../shared/contracts/blocks.ts'
+import { BLOCKS_BUCKET, manifestKey } from '../../../shared/contracts/blocks.ts'
 import { type ScrubRecord, scrubRecord } from '../../../shared/contracts/scrubbing.ts'
 import { labelsFrom, labelsKey } from '../../../shared/model/labels.ts'
 import { memoryObjects } from '../../../shared/objects/memory-objects.ts'
@@ -276,6 +276,28 @@ describe('the schedule', () => {
     const second = (await ground.scrubStatus('two')).tenants[0]!
     expect(second.endedAtMs! - first.endedAtMs!).toBeGreaterThanOrEqual(2 * HOUR)
     for (const stop of stops) await stop()
+  })
+
+  it('Z7: a damaged manifest is made anew within a minute, while blocks are read for days, of others and its own', async () => {
+    const ground = await opened(20)
+    const deps = { clock: ground.clock, random: seededRandom(2), log: silentLog, objects: ground.objects }
+    const blocks = await ground.until(openBlocks({ ...deps, bus: ground.hub.connect('other') }))
+    await ground.until(blocks.update('zeta', (manifest) => ({ ...manifest, flushed: { 0: 1 } })))
+    const config = { ...still, scrubEveryMs: 7 * DAY, scrubBytesPerSecond: 10 }
+    const stop = await ground.start('one', { config })
+    await ground.pass(2 * MINUTE)
+    const bucket = await ground.until(ground.hub.connect('vandal').bucket(BLOCKS_BUCKET))
+    for (let times = 0; times < 2; times++) {
+      for (const tenant of ['zeta', TENANT]) {
+        await ground.until(bucket.put(manifestKey(tenant), Buffer.from('nonsense')))
+        await ground.pass(MINUTE)
+        expect(blocks.manifest(tenant)?.manifest.version, tenant).toBeGreaterThan(0)
+      }
+    }
+    const { current } = await ground.scrubStatus('one')
+    expect(current).toMatchObject({ tenant: TENANT, blocksLeft: expect.any(Number) })
+    blocks.close()
+    await stop()
   })
 
   it('Z5: who takes over goes on behind the block that was read last; the pace is kept', async () => {
