@@ -24,6 +24,8 @@ interface TenantMetadata {
   /** By metric; what was told last stands last, so the first is the one not told for longest. */
   readonly metrics: Map<string, readonly ToldMetadata[]>
   texts: number
+  /** The newest segment that a writer told any of it in. */
+  newest: number
 }
 
 export class HeldMetadata {
@@ -31,7 +33,8 @@ export class HeldMetadata {
 
   /** What is older than what is held changes nothing: it is stated again for those who did not hear it. */
   tell(tenant: string, row: MetricMetadata, segment: number, place: Place): void {
-    const told: TenantMetadata = this.tenants.get(tenant) ?? { metrics: new Map(), texts: 0 }
+    const told: TenantMetadata = this.tenants.get(tenant) ?? { metrics: new Map(), texts: 0, newest: 0 }
+    told.newest = Math.max(told.newest, place.segment)
     this.tenants.set(tenant, told)
     const before = told.metrics.get(row.metric) ?? []
     const same = before.find((each) => isSameText(each.row, row))
@@ -59,6 +62,11 @@ export class HeldMetadata {
       if (kept.length < texts.length) this.put(told, metric, kept)
     }
     if (told.texts === 0) this.tenants.delete(tenant)
+  }
+
+  /** The newest segment in which a writer told anything of the tenant. */
+  newestOf(tenant: string): number {
+    return this.tenants.get(tenant)?.newest ?? 0
   }
 
   tenantsHeld(): readonly string[] {

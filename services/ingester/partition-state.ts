@@ -38,6 +38,8 @@ import { Use } from './use.ts'
 /** A head is compacted when so many of its series are dead, and such a share of them. */
 const DEAD_MIN = 64
 const DEAD_SHARE = 1 / 4
+/** What was told of a tenant's metrics goes when it was silent for more segments than these: 12 h, as segments are. */
+const SEGMENTS_SILENT_MAX = 24
 
 export interface AppliedMark extends Mark {
   readonly seq: number
@@ -121,6 +123,13 @@ export class PartitionState {
     return head.sampleCount === 0 && !this.options.keepsSilent
   }
 
+  /** It is forgotten, and for long nothing was told of its metrics: that is not stated again for ever either. Senders tell each minute; one that tells
+   *  only once is not forgotten while it writes. */
+  private isLongSilent(tenant: string): boolean {
+    if (this.heads.has(tenant) || this.options.keepsSilent) return false
+    return this.segment - this.metadata.newestOf(tenant) > SEGMENTS_SILENT_MAX
+  }
+
   /** P4: drops series that hold nothing and that no session names, where they are many, and heads that have no other. Which series an
    *  answer names does not depend on it. */
   private forgetDead(): void {
@@ -140,6 +149,8 @@ export class PartitionState {
       if (deadCount < DEAD_MIN || deadCount < head.seriesCount * DEAD_SHARE) continue
       renamed.set(head, head.compact(marks))
     }
+    for (const tenant of this.metadata.tenantsHeld())
+      if (this.isLongSilent(tenant)) this.metadata.forget(tenant, () => true)
     if (renamed.size > 0) for (const session of this.sessions.values()) session.rename(renamed)
     strings.sweep()
   }

@@ -119,3 +119,28 @@ describe('G2: metadata and exemplars outlive the part of the log in which they w
     await expectHeldBy('i2')
   })
 })
+
+test('G2: what was told of a tenant that has fallen silent is not stated again for ever, and leaves memory', async () => {
+  await ground.mark(1)
+  await ground.start('i1')
+  const tell = async (tenant: string) => {
+    const batch = new Batch(ground.writer.session!)
+    batch.addMetadata({ tenant, metric: 'm', type: 'counter', help: 'what it counts', unit: '' })
+    await ground.append(batchSubject(0), batch.seal())
+  }
+  for (const tenant of ['gone', 'late', 'once']) await tell(tenant)
+  const held: string[][] = []
+  for (let segment = 1; segment <= 30; segment++) {
+    await ground.batch([['a', START_MS + segment, 1]], 'once') // tells once, and writes on
+    if (segment === 20) await tell('late')
+    await ground.mark(segment + 1)
+    await ground.until(() => ground.blocks.flushed(0) === segment, `flush of ${segment}`)
+    await ground.pass(2_000)
+    held.push([...ground.owner('i1').state.metadata.tenantsHeld()].sort())
+  }
+  expect(held[20]).toEqual(['gone', 'late', 'once'])
+  expect(held.at(-1)).toEqual(['late', 'once'])
+  await ground.start('i2')
+  await ground.until(() => ground.owner('i2').isCaughtUp, 'one that replays')
+  expect([...ground.owner('i2').state.metadata.tenantsHeld()].sort()).toEqual(['late', 'once'])
+})
