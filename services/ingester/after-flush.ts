@@ -91,6 +91,7 @@ export async function dropFlushed(owner: Owner, seen: FlushedSeen, deps: AfterFl
   const upTo = Math.min(due, state.segment - 1)
   if (upTo <= state.droppedUpTo || isOwing(owner, deps)) return
   const count = await addWhatLacks(owner, upTo, deps)
+  await deps.gaps.add(partition, owner.damages, upTo) // V1
   if (owner.state !== state || owner.isStopped) return
   owner.drop(upTo)
   metrics.dropped.inc(count)

@@ -75,13 +75,15 @@ export function allRefs(head: Head): Uint32Array {
 }
 
 /** Throws UnavailableError `err-carillon-not-owner` when the owner went while the question waited. */
-export function stampOf(owner: Owner, tenant?: string): OwnerStamp {
+export function stampOf(owner: Owner, asked?: Pick<OwnerAsk, 'tenant'> & { readonly startMs?: number }): OwnerStamp {
   if (owner.isStopped) {
     throw new UnavailableError('err-carillon-not-owner', `partition ${owner.partition} went to its new owners`)
   }
   const damages = owner.damages.filter(({ state }) => state !== 'filled').map(describe)
-  const aside = tenant === undefined ? [] : owner.asideOf(tenant)
-  const warnings = [...aside, ...damages].map((text) => `partition ${owner.partition}: ${text}`)
+  const aside = asked === undefined ? [] : owner.asideOf(asked.tenant)
+  const lost = asked?.startMs === undefined ? [] : owner.lostFrom(asked.startMs)
+  const texts = new Set([...aside, ...damages, ...lost])
+  const warnings = [...texts].map((text) => `partition ${owner.partition}: ${text}`)
   return {
     incarnation: owner.incarnation,
     appliedSeq: owner.appliedSeq,
@@ -96,7 +98,7 @@ export async function* selectFrames(
   asked: SelectAsk,
   signal: AbortSignal,
 ): AsyncIterable<SelectFrame> {
-  let stamp: OwnerStamp | undefined = stampOf(owner, asked.tenant)
+  let stamp: OwnerStamp | undefined = stampOf(owner, asked)
   const head = owner.state.heads.get(asked.tenant) ?? new Head(strings)
   const range = { startMs: asked.startMs, endMs: asked.endMs }
   const refs = head.select(asked.matchers, range)
@@ -133,7 +135,7 @@ function refsOf(head: Head, asked: SeriesAsk): Uint32Array {
 }
 
 export async function* seriesFrames(owner: Owner, strings: StringTable, asked: SeriesAsk): AsyncIterable<SelectFrame> {
-  let stamp: OwnerStamp | undefined = stampOf(owner, asked.tenant)
+  let stamp: OwnerStamp | undefined = stampOf(owner, asked)
   const head = owner.state.heads.get(asked.tenant) ?? new Head(strings)
   const builder = new FrameBuilder(head, strings, 'labels')
   const refs = refsOf(head, asked)
@@ -166,7 +168,7 @@ function stringsOf(
   asked: SeriesAsk,
   read: (head: Head, matchers: SeriesAsk['selectors'][number]) => string[],
 ): StringsReply {
-  const stamp = stampOf(owner, asked.tenant)
+  const stamp = stampOf(owner, asked)
   const head = owner.state.heads.get(asked.tenant)
   if (!head) return { stamp, values: [] }
   const selectors = asked.selectors.length > 0 ? asked.selectors : [[]]
@@ -178,11 +180,11 @@ function stringsOf(
 export function metadataOf(owner: Owner, asked: MetadataAsk, isShown: IsShown): MetadataReply {
   const { tenant, metric, limit } = asked
   const rows = owner.state.metadata.of(tenant, metric === '' ? undefined : metric, isShown)
-  return { stamp: stampOf(owner, asked.tenant), metadata: limit > 0 ? rows.slice(0, limit) : rows }
+  return { stamp: stampOf(owner, asked), metadata: limit > 0 ? rows.slice(0, limit) : rows }
 }
 
 export function exemplarsOf(owner: Owner, asked: SeriesAsk, isShown: IsShown): ExemplarsReply {
-  const stamp = stampOf(owner, asked.tenant)
+  const stamp = stampOf(owner, asked)
   const head = owner.state.heads.get(asked.tenant)
   if (!head) return { stamp, series: [] }
   const range = { startMs: asked.startMs, endMs: asked.endMs }
@@ -193,7 +195,7 @@ export function exemplarsOf(owner: Owner, asked: SeriesAsk, isShown: IsShown): E
 }
 
 export function headStatsOf(owner: Owner, asked: OwnerAsk): HeadStatsReply {
-  const stamp = stampOf(owner, asked.tenant)
+  const stamp = stampOf(owner, asked)
   const head = owner.state.heads.get(asked.tenant)
   if (!head) return { stamp, seriesCount: 0, chunkCount: 0 }
   return { stamp, seriesCount: head.seriesCount, ...head.chunkStats() }

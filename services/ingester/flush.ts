@@ -30,6 +30,7 @@ import { describe } from './damage.ts'
 import type { BuildAsk, BuiltBlock } from './flush-build.ts'
 import type { FlushMetrics } from './flush-metrics.ts'
 import { FrameBuilder } from './frames.ts'
+import type { Gaps } from './gaps.ts'
 import type { Owner } from './owner.ts'
 import type { PartitionState } from './partition-state.ts'
 import { type RestateDeps, restate } from './restate.ts'
@@ -45,6 +46,7 @@ export interface FlushDeps extends RestateDeps {
   readonly metrics: FlushMetrics
   readonly strings: StringTable
   readonly asides: Asides
+  readonly gaps: Pick<Gaps, 'add'>
   /** Parts of the protocol left out; only the simulation's counter-proofs set it. */
   readonly without?: ReadonlySet<string>
   /** Called when a step is done; what it throws ends the flush there. Only tests set it. */
@@ -83,6 +85,7 @@ export async function flushNext(owner: Owner, deps: FlushDeps): Promise<boolean>
     )
   const { sampleCount, digests } = await flushTenants(owner, segment, deps)
   deps.onStep?.('all-listed')
+  await deps.gaps.add(partition, owner.damages, segment) // V1
   assertHeld(owner, state) // U5
   const digest = isLeftOut('digest-listed') ? digestOf(state, segment) : joinedDigest(digests) // D10
   await deps.blocks.advanceFlushed(partition, { segment, mark, digests: { [segment]: digest } }) // U2

@@ -43,6 +43,7 @@ import { fillFrames } from './fill-frames.ts'
 import { type FlushStep, flushNext, unflushedAgeMs } from './flush.ts'
 import { flushMetrics } from './flush-metrics.ts'
 import { answerFlush } from './flush-now.ts'
+import { Gaps } from './gaps.ts'
 import { hide, type IsShown, reachVersion } from './hiding.ts'
 import { leadPartition } from './leader.ts'
 import { Owner } from './owner.ts'
@@ -77,6 +78,7 @@ export function ingester(deps: IngesterDeps): MemberActor & { owners(): readonly
   let bucket: KvBucket
   let blocks: Blocks
   let asides: Asides
+  let gaps: Gaps
   let retries: AsideRetries
   const lanes = new Lanes({
     clock,
@@ -157,7 +159,9 @@ export function ingester(deps: IngesterDeps): MemberActor & { owners(): readonly
       const add = (...[holder, of, added]: Parameters<AsideRetriesDeps['add']>) =>
         addSupplement(holder, of, added, afterFlush())
       retries = new AsideRetries({ blocks, clock, log, builder, asides, add })
+      gaps = new Gaps({ blocks, clock, log, metrics })
       await asides.start()
+      await gaps.start()
       await atMost(ownership.follow(), FIRST_TRY_MS_MAX)
       ownership.tell()
     },
@@ -169,6 +173,7 @@ export function ingester(deps: IngesterDeps): MemberActor & { owners(): readonly
       await ownership.stop()
       await atMost(lanes.idle(), LANES_MS_MAX)
       asides.stop()
+      gaps.stop()
       blocks.close()
       await builder.close()
     },
@@ -234,7 +239,7 @@ export function ingester(deps: IngesterDeps): MemberActor & { owners(): readonly
   }
 
   function makeOwner(partition: number): Owner {
-    const facts = { partition, id, bus, bucket, clock, log, config, strings, blocks, asides, metrics: counts }
+    const facts = { partition, id, bus, bucket, clock, log, config, strings, blocks, asides, gaps, metrics: counts }
     return new Owner({ ...facts, registry: metrics, without: deps.without ?? NOTHING })
   }
 
@@ -293,7 +298,7 @@ export function ingester(deps: IngesterDeps): MemberActor & { owners(): readonly
   function afterFlush(): AfterFlushDeps {
     const { onStep } = deps
     return {
-      ...{ bus, blocks, asides, builder, clock, random, config, log, strings, metrics: flushing },
+      ...{ bus, blocks, asides, gaps, builder, clock, random, config, log, strings, metrics: flushing },
       ...(onStep && { onStep }),
       ...(deps.without && { without: deps.without }),
     }

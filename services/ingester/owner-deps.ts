@@ -7,6 +7,7 @@ import type { Metrics } from '../../shared/telemetry/metrics.ts'
 import type { StringTable } from '../../shared/tsdb/head/string-table.ts'
 import type { Asides } from './asides.ts'
 import type { IngesterConfig } from './config.ts'
+import type { Gaps } from './gaps.ts'
 import type { OwnerMetrics } from './owner-metrics.ts'
 import type { PartitionState } from './partition-state.ts'
 
@@ -26,6 +27,7 @@ export interface OwnerDeps {
   /** What is in blocks by now; absent where nothing is ever flushed. */
   readonly blocks?: Pick<Blocks, 'flushedRecord' | 'refresh'>
   readonly asides?: Pick<Asides, 'named'>
+  readonly gaps?: Pick<Gaps, 'names' | 'told'>
 }
 
 /** What an owner held when it had to begin again: nothing more is applied to it. */

@@ -108,6 +108,11 @@ export class Owner {
     return this.deps.asides?.named(this.partition, tenant) ?? []
   }
 
+  /** What is missing for good and was forgotten here, of times from `startMs` on. */
+  lostFrom(startMs: number): string[] {
+    return this.deps.gaps?.told(this.partition, startMs) ?? []
+  }
+
   /** The first segment that it answers for. */
   get firstSegment(): number {
     const { droppedUpTo, segment } = this.state
@@ -162,12 +167,13 @@ export class Owner {
     this.state.dropSegments(upTo)
   }
 
-  /** Damage that nobody could fill stands beside its blocks; where there are none it stays here. */
+  /** Damage that nobody could fill stays here until the record of the partition names it. */
   private forget(upTo: number): void {
-    const held = this.state.segments()
+    const { gaps } = this.deps
     for (const number of [...this.marks.keys()]) if (number < upTo) this.marks.delete(number)
+    const isNamed = (damage: Damage) => gaps?.names(this.partition, damage) ?? false
     const kept = this.damages.filter(
-      ({ segment, state }) => segment > upTo || (state === 'missing' && !held.includes(segment)),
+      (damage) => damage.segment > upTo || (damage.state === 'missing' && !isNamed(damage)),
     )
     this.damages.splice(0, this.damages.length, ...kept)
   }

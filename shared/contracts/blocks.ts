@@ -11,7 +11,19 @@
 //
 // Objects of a block: {tenant}/{ulid}/meta.json, index, chunks/000001, …, tombstones. {tenant} is the token of shared/model/tenant.ts. Bound:
 // MANIFEST_BYTES_MAX a manifest.
-import { aCount, aName, anObject, aText, jsonRecord, listOf, oneOf, record, recordKey } from '../bus/record.ts'
+import {
+  aCount,
+  aFlag,
+  aName,
+  anObject,
+  aText,
+  ifThere,
+  jsonRecord,
+  listOf,
+  oneOf,
+  record,
+  recordKey,
+} from '../bus/record.ts'
 import type { Matcher } from '../model/matcher.ts'
 import type { Place } from '../model/place.ts'
 
@@ -88,6 +100,41 @@ export const asideRecord = record({
   unreadable: 'what it names stays where it is and is not tried again, until it is put right by hand',
   newer: 'the same',
   doc: 'samples of one tenant and segment that no block holds, and why; they are tried again',
+})
+
+/** Part of a partition's log that no owner has applied, and that is in no block. */
+export interface Gap {
+  readonly segment: number
+  /** Of the log; the places are its sequences. */
+  readonly incarnation: string
+  readonly fromSeq: number
+  readonly toSeq: number
+  /** What was lost lies at no later time, wall clock, ms. */
+  readonly untilMs: number
+  readonly text: string
+  /** All damage of this segment and earlier ones, which is not told apart any more. */
+  readonly isRest?: boolean
+}
+export interface PartitionGaps {
+  readonly gaps: readonly Gap[]
+}
+export const GAPS_KEPT_MAX = 64
+
+export const gapsRecord = record({
+  name: 'gaps',
+  bucket: BLOCKS_BUCKET,
+  key: 'gaps.{partition}',
+  format: jsonRecord<PartitionGaps>(1, {
+    gaps: listOf(
+      anObject<Gap>({
+        ...{ segment: aCount, incarnation: aText, fromSeq: aCount, toSeq: aCount, untilMs: aCount, text: aText },
+        isRest: ifThere(aFlag),
+      }),
+    ),
+  }),
+  unreadable: 'what it named is told by blocks alone; the next damage is written over it',
+  newer: 'no segment of that partition with new damage counts as flushed here',
+  doc: 'what a partition has lost for good: told to all tenants whose answers may lack it',
 })
 
 /** Each object: frames of an owner's answer, CBOR. */

@@ -1,9 +1,11 @@
 // L10: damage is settled in the end, whoever lives, dies or comes meanwhile; and it is never called missing while an owner that could fill it is
 // merely slow.
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { stampOf } from '../../../services/ingester/answers.ts'
 import { sleep } from '../../../shared/base/clock.ts'
 import { UnavailableError } from '../../../shared/base/errors.ts'
 import type { Bus, LogConsumer, LogMessage } from '../../../shared/bus/port.ts'
+import { withBuckets } from '../../altered-bus.ts'
 import { changed, FlushGround, HOUR_MS } from './flush-ground.ts'
 import { TENANT } from './log-writer.ts'
 
@@ -32,6 +34,9 @@ async function writeAll({ isAlone = false } = {}): Promise<void> {
 
 const lost = { hides: [LOST] }
 const statesOf = (id: string) => ground.owner(id).damages.map(({ kind, state }) => `${kind} ${state}`)
+const GAP = expect.stringMatching(/^partition 0: gap at 2 in segment 1: .*\(missing\)$/)
+const warningsFor = (tenant: string, startMs = START_MS, id = 'i1') =>
+  stampOf(ground.owner(id), { tenant, startMs }).warnings
 const settled = () => ground.until(() => ground.blocks.flushed(0) === 4, 'segment 4 is flushed')
 const gaps = () => ground.manifest(TENANT)!.blocks.flatMap((block) => block.gaps ?? [])
 
@@ -54,7 +59,72 @@ describe('what nobody has is missing, is told, and the log is flushed and purged
     await ground.start('i2', lost)
     await writeAll({ isAlone: true })
     await settled()
+    await ground.until(() => ground.owner('i1').state.droppedUpTo >= 1, 'the drop')
+    expect(warningsFor(TENANT)).toEqual([GAP])
+  })
+
+  test('also to a tenant that lost all it had of the segment, by owners that never saw it, where it may lie', async () => {
+    await ground.start('i1', lost)
+    await ground.start('i2', lost)
+    expect(await ground.batch([['a', START_MS, 1]], 'gone')).toBe(LOST)
+    await write(2)
+    for (const number of [2, 3, 4, 5]) {
+      await ground.mark(number)
+      await write(10 * number)
+    }
+    await settled()
+    await ground.until(() => ground.owner('i1').state.droppedUpTo >= 1, 'the drop')
+    expect([statesOf('i1'), warningsFor('gone')]).toEqual([[], [GAP]])
+    for (const id of ['i1', 'i2']) ground.kill(id)
+    await ground.start('i3')
+    await ground.until(() => ground.owners().some((owner) => owner.isCaughtUp), 'another owner')
+    expect(warningsFor('gone', ground.clock.now(), 'i3')).toEqual([GAP])
+    expect(warningsFor('gone', ground.clock.now() + 25 * HOUR_MS, 'i3'), 'whoever asks only for later times').toEqual(
+      [],
+    )
+  })
+
+  test('also when the leader dies before anybody has freed the segment', async () => {
+    await ground.start('i1', { ...lost, diesAt: { step: 'purged', times: 1 } })
+    await ground.batch([['a', START_MS, 1]], 'gone')
+    await write(2)
+    for (const number of [2, 3, 4, 5]) {
+      await ground.mark(number)
+      await write(10 * number)
+    }
+    await ground.until(() => ground.dead.has('i1'), 'the death')
+    expect(ground.firstSeq()).toBeGreaterThan(LOST)
+    await ground.start('i3')
+    await ground.until(() => ground.owners().some((owner) => owner.isCaughtUp), 'another owner')
+    expect(warningsFor('gone', START_MS, 'i3')).toEqual([GAP])
+  })
+
+  test('an owner forgets it only when the record names it', async () => {
+    const deaf = (bus: Bus) =>
+      withBuckets(bus, (bucket) => ({
+        watch: (filter, onEntry, ...rest) =>
+          bucket.watch(filter, (entry) => (entry.key === 'gaps.0' ? undefined : onEntry(entry)), ...rest),
+      }))
+    await ground.start('i1', { ...lost, view: deaf })
+    await writeAll()
+    await settled()
+    await ground.until(() => ground.owner('i1').state.droppedUpTo >= 1, 'the drop')
     expect(statesOf('i1')).toEqual(['gap missing'])
+  })
+
+  test('of more damage than a record takes the oldest is told as one', async () => {
+    const hides = Array.from({ length: 70 }, (_, i) => 2 + 3 * i)
+    await ground.start('i1', { hides })
+    for (let number = 2; number <= 71; number++) {
+      expect(hides).toContain(await ground.batch([['a', START_MS, 1]], 'gone'))
+      await write(number)
+      await ground.mark(number)
+      await ground.pass(500)
+    }
+    await ground.until(() => ground.blocks.flushed(0) === 70, 'the flush')
+    await ground.until(() => statesOf('i1').length === 0, 'the drop')
+    const told = ground.owner('i1').lostFrom(START_MS)
+    expect([told.length, told[0]]).toEqual([64, 'damage of segments up to 7 that nobody could fill'])
   })
 
   test('also when it lay behind the end of the log, which is not written to any more', async () => {
