@@ -134,8 +134,8 @@ export function distributor(deps: DistributorDeps): MemberActor {
     lacks,
     async stop() {
       marksHeard?.stop()
-      keep.stop()
       connection?.stop()
+      keep.stop()
       elections.stop() // D3: nothing else; what is at work in lanes ends by itself
     },
   }

@@ -7,6 +7,8 @@
 //   W4  Nothing is begun under a mark below the one that the bucket remembers, nor acknowledged by what a log shows that ends before the newest mark
 //       known: it has lost marks, and owners skip what stands under those that are left. What is remembered is read at first and after each
 //       interruption of the connection.
+//   W5  No session outlives the connection under which it began: a log that comes back without some of what it held may lack its definitions, and
+//       owners that begin anew could not read what goes on under it (L3).
 
 import { assert } from '../../shared/base/assert.ts'
 import { backoffMs } from '../../shared/base/backoff.ts'
@@ -104,9 +106,10 @@ export class PartitionWriter {
     return this.mark !== undefined && this.remembered !== undefined && this.mark.number >= this.remembered
   }
 
-  /** What was known before the connection was interrupted may be old. */
+  /** The connection was interrupted: what was known before may be old (W4, W5). */
   doubt(): void {
     this.remembered = undefined
+    if (this.session !== undefined) this.session.isOver = true
   }
 
   /** Reads what the bucket remembers, where that is not known, and the newest mark from the log. */
@@ -186,8 +189,8 @@ export class PartitionWriter {
     const { mark } = this
     assert(mark !== undefined, 'a partition without a mark refuses before it encodes')
     const { session } = this
-    if (session !== undefined && session.mark.number === mark.number && session.dictionary === dictionary)
-      return session
+    const isItsOwn = session?.mark.number === mark.number && session.dictionary === dictionary
+    if (session !== undefined && isItsOwn && !session.isOver) return session
     this.session = new Session(this.deps.random.bytes(SESSION_BYTES), mark, dictionary)
     return this.session
   }
@@ -248,7 +251,7 @@ export class PartitionWriter {
       if (seq === undefined) continue
       session.markStored(batch, seq)
       const verdict = await this.acknowledger.confirm(session.mark.number, seq, deadlineMs)
-      if (verdict === 'acknowledged') return seq
+      if (verdict === 'acknowledged' && !session.isOver) return seq
       this.deps.metrics.late.inc()
     }
   }
@@ -262,7 +265,7 @@ export class PartitionWriter {
     return highest
   }
 
-  /** The sequence; undefined when a newer mark is known before the batch was stored (L4). */
+  /** The sequence; undefined when a newer mark is known before the batch was stored (L4), or its session is over (W5). */
   private async append(batch: Batch, payload: Uint8Array, deadlineMs: number): Promise<number | undefined> {
     const { bus, clock, config, metrics, random } = this.deps
     const messageId = `${batch.under.idText}-${batch.counter}`
@@ -284,6 +287,7 @@ export class PartitionWriter {
         metrics.retries.inc()
         await sleep(clock, waitMs)
         if (this.mark !== undefined && this.mark.number > batch.under.mark.number) return undefined
+        if (batch.under.isOver) return undefined
       }
     }
   }

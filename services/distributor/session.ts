@@ -21,6 +21,8 @@ export class Session {
   readonly idText: string
   readonly mark: Mark
   readonly dictionary: Dictionary
+  /** Whether the log may lack what was stored under it: nothing more is written under it. */
+  isOver = false
   counter = 0
   lastCounter = 0
   lastSeq = 0

@@ -84,16 +84,29 @@ function push(writer: PartitionWriter, name = 'a', within = dictionary): Promise
   return writer.commit()
 }
 
+/** As when the connection is lost and back. */
+function interrupt(writer: PartitionWriter): Promise<void> {
+  writer.doubt()
+  return writer.refresh()
+}
+
+interface Standing {
+  readonly seq: number
+  readonly epoch: number
+  readonly session: string
+  readonly defines: boolean
+}
+
 /** What stands in the log: marks as `M1`, batches as epoch and session. */
-async function standing(): Promise<{ seq: number; epoch: number; session: string }[]> {
+async function standing(): Promise<Standing[]> {
   const { lastSeq } = await bus.logs.state(logName(0))
-  const batches: { seq: number; epoch: number; session: string }[] = []
+  const batches: Standing[] = []
   for (let seq = 1; seq <= lastSeq; seq++) {
     const message = await bus.logs.get(logName(0), seq, 1_000)
     if (message === undefined || message.subject === markSubject(0)) continue
-    const { epoch, nonce, session } = decodeLogBatch(message.payload)
+    const { epoch, nonce, session, definitions } = decodeLogBatch(message.payload)
     expect(nonce).toBe(nameOf(epoch))
-    batches.push({ seq, epoch, session: Buffer.from(session).toString('hex') })
+    batches.push({ seq, epoch, session: Buffer.from(session).toString('hex'), defines: definitions.length > 0 })
   }
   return batches
 }
@@ -220,6 +233,45 @@ describe('L1: a session', () => {
     await push(writer, 'b', new Dictionary())
     const sessions = (await standing()).map(({ session }) => session)
     expect(new Set(sessions).size).toBe(2)
+  })
+
+  it('W5: ends where the connection was interrupted: the log may be back without what the session defined', async () => {
+    const writer = writerOf()
+    await writer.refresh()
+    await push(writer)
+    await push(writer)
+    expect((await standing()).map(({ defines }) => defines)).toEqual([true, false])
+    hub.log(logName(0))!.cutTail(1)
+    await interrupt(writer)
+    await push(writer)
+    expect((await standing()).map(({ defines }) => defines)).toEqual([true])
+  })
+
+  it('W5: what was stored before the interruption and not yet acknowledged is written again with what it names', async () => {
+    const writer = writerOf()
+    await writer.refresh()
+    await push(writer)
+    hub.faults.onAppend = () => {
+      if (appendCount === 2) void interrupt(writer)
+      return undefined
+    }
+    const seq = await push(writer)
+    const batches = await standing()
+    expect(batches.map(({ defines }) => defines)).toEqual([true, false, true])
+    expect(seq).toBe(batches[2]!.seq)
+  })
+
+  it('W5: what had no answer before the interruption is not repeated as it was', async () => {
+    const writer = writerOf()
+    await writer.refresh()
+    await push(writer)
+    hub.faults.onAppend = () => {
+      if (appendCount > 3) return undefined
+      if (appendCount === 3) void interrupt(writer)
+      return 'drop-before-store'
+    }
+    await push(writer)
+    expect((await standing()).map(({ defines }) => defines)).toEqual([true, true])
   })
 
   it('an older mark that is heard later changes nothing', async () => {

@@ -17,6 +17,7 @@ import { type PushReply, push } from '../../../shared/contracts/write.ts'
 import { memoryObjects } from '../../../shared/objects/memory-objects.ts'
 import { silentLog } from '../../../shared/telemetry/log.ts'
 import { createMetrics } from '../../../shared/telemetry/metrics.ts'
+import { decodeLogBatch } from '../../../shared/wire/log-batch.ts'
 import { encodeWriteV1, type PlainSeries } from '../../../shared/wire/remote-write-encode.ts'
 import { compress } from '../../../shared/wire/snappy.ts'
 import { until } from '../../waiting.ts'
@@ -89,6 +90,18 @@ it('L6: an answer that asks for a repeat beats one that does not: a refused seri
   hub.faults.onAppend = ({ subject }) => (subject === batchSubject(1) ? 'drop-before-store' : undefined)
   await expect(send([...many(), '\u0000'])).rejects.toMatchObject({ kind: 'unavailable' })
   hub.faults.onAppend = undefined
+})
+
+it('W5: after an interruption of the connection a log is told anew what its series are', async () => {
+  const { hub, bus, push: send, lastSeqs } = await ground()
+  for (let i = 0; i < 2; i++) expect(await send(many())).not.toHaveProperty('refusal')
+  hub.disconnect('distributor-1')
+  hub.reconnect('distributor-1')
+  expect(await send(many())).not.toHaveProperty('refusal')
+  for (const [partition, lastSeq] of (await lastSeqs()).entries()) {
+    const { payload } = (await bus.logs.get(logName(partition), lastSeq, 1_000))!
+    expect(decodeLogBatch(payload).definitions.length).toBeGreaterThan(0)
+  }
 })
 
 it('L19: added partitions take nothing before the ring says that they may', async () => {
