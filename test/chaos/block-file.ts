@@ -52,6 +52,11 @@ function messagesIn(file: string): StoredMessage[] {
   return found
 }
 
+/** Its record as it stands in the file; nothing when the file is gone. */
+export function bytesOf({ file, at, end }: StoredMessage): Buffer {
+  return existsSync(file) ? readFileSync(file).subarray(at, end) : Buffer.alloc(0)
+}
+
 /** One bit of a byte; what the message says, its subject or its hash. */
 export function flipBit({ file, at, end }: StoredMessage, random: { below(below: number): number }): void {
   const place = at + HEAD_BYTES + random.below(end - at - HEAD_BYTES)

@@ -14,7 +14,7 @@ import { type Answer, type Excuses, type Scope, SERIES_NAMES, type Shipment } fr
 import { type Matrix, samplesIn } from '../sim/reader.ts'
 import { bodyOf } from '../sim/senders.ts'
 import { seriesOf } from '../sim/uploader.ts'
-import { BACK_MS, type Stage } from './stage.ts'
+import { BACK_MS, ERROR_ID_HEADER, type Stage } from './stage.ts'
 
 const ANSWER_MS_MAX = 60_000
 const RETRY_MS = 250
@@ -155,10 +155,10 @@ async function strongly<Row>(stage: Stage, { tenant, scope, query }: Asked): Pro
   const parameters = { query, time: String(scope.endMs / 1_000) }
   try {
     const options = { tenant, consistency: 'strong', timeoutMs: ANSWER_MS_MAX }
-    const { status, body } = await ask(stage.url(), '/api/v1/query', parameters, options)
+    const { status, headers, body } = await ask(stage.url(), '/api/v1/query', parameters, options)
     if (status === 200) return body
     if (status >= 400 && status < 500) stage.fault(`a read of ${tenant} is refused with ${status}: ${body.error}`)
-    stage.count(`reads answered ${/\((err-[a-z-]+)\)/.exec(body.error ?? '')?.[1] ?? status}`)
+    stage.count(`reads answered ${headers.get(ERROR_ID_HEADER) ?? status}`)
     stage.trace(`a read of ${tenant} is answered ${status}: ${body.error}`)
   } catch (error) {
     stage.count('reads without an answer')

@@ -5,7 +5,7 @@ import type { Random } from '../../shared/base/random.ts'
 import { ask } from '../cluster/client.ts'
 import type { Deletion, Times } from '../sim/deletion.ts'
 import { SERIES_NAMES } from '../sim/ledger.ts'
-import { BACK_MS, type Stage } from './stage.ts'
+import { BACK_MS, ERROR_ID_HEADER, type Stage } from './stage.ts'
 
 const ANSWER_MS_MAX = 60_000
 const ANSWERED_MS_MAX = 300_000
@@ -76,9 +76,9 @@ async function again(stage: Stage, { path, parameters }: Order): Promise<string>
   const endMs = performance.now() + ANSWERED_MS_MAX
   let last = ''
   while (performance.now() < endMs) {
-    const { status, text } = await orderOnce(stage, path, parameters)
+    const { status, text, code } = await orderOnce(stage, path, parameters)
     if (status === 204) return 'done'
-    last = /\((err-[a-z-]+)\)/.exec(text)?.[1] ?? text
+    last = code ?? text
     stage.trace(`${path} of ${parameters['id'] ?? ''} is answered ${status}: ${text.slice(0, 300)}`)
     if (status >= 400 && status < 500 && status !== 429) return last
     stage.count('orders to delete given again')
@@ -91,16 +91,16 @@ async function orderOnce(
   stage: Stage,
   path: string,
   parameters: Readonly<Record<string, string>>,
-): Promise<{ status: number; text: string }> {
+): Promise<{ status: number; text: string; code: string | null }> {
   try {
     const response = await fetch(`${stage.url()}${path}`, {
       method: 'POST',
       body: new URLSearchParams(parameters),
       signal: AbortSignal.timeout(ANSWER_MS_MAX),
     })
-    return { status: response.status, text: await response.text() }
+    return { status: response.status, text: await response.text(), code: response.headers.get(ERROR_ID_HEADER) }
   } catch (error) {
-    return { status: 0, text: textOf(error) }
+    return { status: 0, text: textOf(error), code: null }
   }
 }
 

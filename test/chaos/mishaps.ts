@@ -13,7 +13,7 @@ import { killEverything, signal } from '../cluster/processes.ts'
 import { type Actor, carillon, startActor } from '../cluster/ring.ts'
 import { pidOf } from '../cluster/system.ts'
 import { eventually, until } from '../waiting.ts'
-import { flipBit, storedMessages } from './block-file.ts'
+import { bytesOf, flipBit, type StoredMessage, storedMessages } from './block-file.ts'
 import { ingesterArgs, type Stage } from './stage.ts'
 
 const GAP_MS_MAX = 4_000
@@ -30,6 +30,8 @@ export class Mishaps {
   private readonly stage: Stage
   private readonly joined = new Map<string, Actor>()
   private readonly going = new Set<Promise<void>>()
+  /** Bits that a server has not met yet: one that was stopped in peace does not read its files anew. */
+  private readonly flipped: Flipped[] = []
   private readonly paused = new Map<number, NodeJS.Timeout>()
   private partitions = 2
   private joinCount = 0
@@ -116,6 +118,7 @@ export class Mishaps {
   private async kill(id: string): Promise<void> {
     this.stage.trace(`kill -9 of ${id}`)
     signal(await this.pid(id), 'SIGKILL')
+    if (id === 'nats' || id.startsWith('nats-')) this.isLost()
   }
 
   private async killIngesters(): Promise<void> {
@@ -148,6 +151,7 @@ export class Mishaps {
   private async killEverything(): Promise<void> {
     this.stage.look()
     await killEverything(this.stage.system)
+    this.isLost()
     await this.startAnew()
   }
 
@@ -155,9 +159,7 @@ export class Mishaps {
     for (const pid of this.paused.keys()) this.goOn(pid)
     this.stage.look()
     await this.stage.system.stop()
-    const left = this.stage
-      .orphans()
-      .filter((pid) => ![...this.joined.values()].some((each) => each.process.pid === pid))
+    const left = await this.stage.orphans([...this.joined.values()].map(({ process: { pid } }) => pid))
     if (left.length > 0) this.stage.fault(`stopped in peace, and processes ${left.join(' ')} are left`)
     await this.startAnew()
   }
@@ -257,32 +259,56 @@ export class Mishaps {
     const folder = join(this.stage.dataDir, 'nats', id === 'nats' ? '' : id.slice('nats-'.length))
     const config = join(folder, 'server.conf')
     const server = identityOf(await this.pid(id))
+    const isKilled = random.next() < 0.5
     renameSync(config, `${config}.off`)
     try {
       if (server !== undefined) {
         this.goOn(server.pid)
-        signal(server.pid, random.next() < 0.5 ? 'SIGKILL' : 'SIGTERM')
+        signal(server.pid, isKilled ? 'SIGKILL' : 'SIGTERM')
         await until(`${id} is gone`, () => !isRunning(server))
       }
-      this.flipIn(join(folder, 'nats-store'), partition, random)
+      const flipped = this.flipIn(join(folder, 'nats-store'), partition, random)
+      if (flipped !== undefined && !isKilled) this.flipped.push(flipped)
     } finally {
       if (existsSync(`${config}.off`)) renameSync(`${config}.off`, config)
     }
     await this.pid(id)
   }
 
-  private flipIn(store: string, partition: number, random: Random): void {
-    const messages = storedMessages(store, `cln-${logName(partition)}`).map((message) => {
-      return { ...message, subject: message.subject.replace('cln.', '') }
-    })
-    if (messages.length === 0) return this.stage.fault(`the files of log ${partition} hold no message, not even a mark`)
+  /** A server that was killed reads its files anew: what came since behind a flipped bit is lost with it. */
+  private isLost(): void {
+    const standing = this.flipped.splice(0).filter(({ hit, bytes }) => bytesOf(hit).equals(bytes))
+    for (const { store, partition, hit } of standing)
+      this.stage.harm.add(partition, messagesOf(store, partition), hit.seq)
+  }
+
+  private flipIn(store: string, partition: number, random: Random): Flipped | undefined {
+    const messages = messagesOf(store, partition)
+    if (messages.length === 0) {
+      this.stage.fault(`the files of log ${partition} hold no message, not even a mark`)
+      return undefined
+    }
     const hit = messages[random.below(messages.length)]!
     flipBit(hit, random)
     this.stage.harm.add(partition, messages, hit.seq)
     this.stage.trace(
       `a bit is flipped in ${hit.seq} of partition ${partition}, ${hit.subject}; it holds ${messages[0]!.seq} to ${messages.at(-1)!.seq}`,
     )
+    return { store, partition, hit, bytes: bytesOf(hit) }
   }
+}
+
+interface Flipped {
+  readonly store: string
+  readonly partition: number
+  readonly hit: StoredMessage
+  readonly bytes: Buffer
+}
+
+function messagesOf(store: string, partition: number): StoredMessage[] {
+  return storedMessages(store, `cln-${logName(partition)}`).map((message) => {
+    return { ...message, subject: message.subject.replace('cln.', '') }
+  })
 }
 
 function shuffled<T>(all: readonly T[], random: Random): T[] {

@@ -18,7 +18,6 @@ export interface ChaosOutcome {
 
 const SENDERS_EACH = 2
 const PROGRESS_MS = 10_000
-const ORPHAN_MS_MAX = 10_000
 const UNDAMAGED = /of which nothing was damaged/
 const MIB = 1024 * 1024
 
@@ -72,14 +71,14 @@ async function ends(stage: Stage): Promise<void> {
   try {
     stage.look()
     await stage.system.stop()
-    const endMs = performance.now() + ORPHAN_MS_MAX
-    while (stage.orphans().length > 0 && performance.now() < endMs) await sleep(100)
-    stage.counts['orphan processes'] = stage.orphans().length
-    if (stage.orphans().length > 0) stage.fault(`processes ${stage.orphans().join(' ')} run on`)
+    const orphans = await stage.orphans()
+    stage.counts['orphan processes'] = orphans.length
+    if (orphans.length === 0) return
+    stage.fault(`processes ${orphans.join(' ')} run on`)
   } catch (error) {
     stage.fault(`it did not end: ${textOf(error)}`)
   }
-  if (stage.orphans().length > 0) await killEverything(stage.system)
+  await killEverything(stage.system)
 }
 
 // ---- telling ----

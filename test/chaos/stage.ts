@@ -27,8 +27,10 @@ export interface ChaosOptions {
 
 /** They send the very same series and times. */
 export const TENANTS = ['alpha', 'beta', 'gamma'] as const
+export const ERROR_ID_HEADER = 'X-Carillon-Error-Id'
 /** Samples lie this far back, so that their ranges are over and may be merged. */
 export const BACK_MS = 7 * 3_600_000
+const ORPHAN_MS_MAX = 10_000
 const FAULTS_KEPT_MAX = 2_000
 const FAULTS_SAID_MAX = 20
 const SAME_LETTERS = 150
@@ -161,9 +163,15 @@ export class Stage {
     }
   }
 
-  /** Of all that ever ran: what runs still. */
-  orphans(): number[] {
-    return [...this.seen.values()].filter(isRunning).map(({ pid }) => pid)
+  /** Of all that ever ran: what runs still, a while after everything was told to end. */
+  async orphans(but: readonly (number | undefined)[] = []): Promise<number[]> {
+    const endMs = performance.now() + ORPHAN_MS_MAX
+    for (;;) {
+      const pids = [...this.seen.values()].filter(isRunning).map(({ pid }) => pid)
+      const left = pids.filter((pid) => !but.includes(pid))
+      if (left.length === 0 || performance.now() >= endMs) return left
+      await sleep(100)
+    }
   }
 
   private when(): string {
