@@ -19,11 +19,7 @@ export const SWITCHES = {
   doubles: { chance: 0.2, doc: 'core messages come twice' },
   appends: { chance: 0.7, doc: 'appends and their answers are lost or slow' },
   'duplicate-window': { chance: 0.2, doc: 'the duplicate window of the logs ends within the history' },
-  'full-logs': {
-    chance: 0.12,
-    doc: 'logs are so small that they fill',
-    unmended: 'a log that is full to the end never drains',
-  },
+  'full-logs': { chance: 0.12, doc: 'logs are so small that they fill' },
   // ---- reads of servers that are behind
   'stale-marks': { chance: 0.7, doc: 'exact reads of a log are answered by a copy that is behind, and say so' },
   'stale-gets': { chance: 0.3, doc: 'a get of a bucket is answered by a copy that is behind' },
@@ -41,18 +37,14 @@ export const SWITCHES = {
   // ---- the object store
   objects: { chance: 0.6, doc: 'the object store is slow, and now and then away' },
   'object-answers': { chance: 0.3, doc: 'an object stands and the answer is lost' },
-  'object-damage': { chance: 0.15, doc: 'an object is stored with a wrong byte', unmended: 'a flush stops for ever' },
+  'object-damage': { chance: 0.15, doc: 'an object is stored with a wrong byte' },
   'object-misread': { chance: 0.15, doc: 'a wrong byte of an object is read once' },
   // ---- what else clients do
   pair: { chance: 0.35, doc: 'an HA pair sends' },
   kinds: { chance: 0.25, doc: 'histograms, stale markers, NaN and start times are sent' },
   compaction: { chance: 0.4, doc: 'two compactors merge, sweep and retire' },
   uploads: { chance: 0.15, doc: 'blocks are uploaded (with compactors)' },
-  'compactor-views': {
-    chance: 0.5,
-    doc: 'watches and gets of compactors are behind, too',
-    unmended: 'a manifest that is behind is believed',
-  },
+  'compactor-views': { chance: 0.5, doc: 'watches and gets of compactors are behind, too' },
   // ---- deletions
   deletions: { chance: 0.35, doc: 'series are deleted (with compactors)' },
   undo: { chance: 0.6, doc: 'deletions are taken back, some too late' },
@@ -71,22 +63,14 @@ export const SWITCHES = {
   'hide-one': { chance: 0.2, doc: 'a message is delivered to all owners but one' },
   'hide-all': { chance: 0.1, doc: 'a log loses a message before anybody reads it', unmended: UNWARNED },
   'bad-bytes': { chance: 0.1, doc: 'a message has a wrong byte, for one owner or all', unmended: UNWARNED },
-  'cut-tail': {
-    chance: 0.06,
-    doc: 'the server dies and a log comes back without its newest messages',
-    unmended: UNWARNED,
-  },
-  anew: { chance: 0.04, doc: 'a stream is deleted and made anew', unmended: UNWARNED },
+  'cut-tail': { chance: 0.06, doc: 'the server dies and a log comes back without its newest messages' },
   'lost-marks': {
     chance: 0.06,
     doc: 'the server dies and a log comes back without its newest marks, though with its end',
   },
+  anew: { chance: 0.04, doc: 'a stream is deleted and made anew' },
   'damaged-marks': { chance: 0.3, doc: 'damage hits marks as well' },
-  'damage-core': {
-    chance: 0.5,
-    doc: 'damage, while core messages are lost',
-    unmended: 'a fill that is lost is waited for for two minutes',
-  },
+  'damage-core': { chance: 0.5, doc: 'damage, while core messages are lost' },
   'damage-ring': { chance: 0.5, doc: 'damage, while others than owners live and partitions move' },
   'damage-kills': { chance: 0.5, doc: 'damage, while ingesters die and stand still' },
 } as const satisfies Record<string, Switch>
