@@ -17,6 +17,8 @@ import { type DurabilityGate, SURVIVES } from './durability.ts'
 import { type Answer, type Exchange, jsonAnswer, type Route, textAnswer } from './exchange.ts'
 import { lacksText, type Readiness, type Side } from './readiness.ts'
 
+/** How long an answer of /metrics is that of others as well. */
+const SCRAPE_SHARED_MS = 1_000
 const EXPOSITION_TYPE = 'text/plain; version=0.0.4; charset=utf-8'
 
 export interface PageDeps {
@@ -30,7 +32,8 @@ export interface PageDeps {
 }
 
 export function pageRoutes(deps: PageDeps): readonly Route[] {
-  const { bus, log, membership, config, durability, readiness } = deps
+  const { bus, clock, log, membership, config, durability, readiness } = deps
+  let scrape: { readonly answer: Promise<Answer>; untilMs: number } | undefined
   const page = (name: string, path: string, access: Route['access'], answer: Route['answer']): Route => {
     return { name, methods: ['GET'], path, access, errors: path.startsWith('/api') ? 'json' : 'text', answer }
   }
@@ -40,7 +43,7 @@ export function pageRoutes(deps: PageDeps): readonly Route[] {
     page('ready', '/-/ready/writes', 'open', () => ready('writes')),
     page('ready', '/-/ready/reads', 'open', () => ready('reads')),
     page('healthy', '/-/healthy', 'open', () => textAnswer(200, 'Carillon is Healthy.\n')),
-    page('metrics', '/metrics', 'metrics', allMetrics),
+    page('metrics', '/metrics', 'metrics', sharedMetrics),
     page('durability', '/api/v1/status/durability', 'admin', durabilityPage),
     page('partitions', '/api/v1/status/partitions', 'admin', partitionsPage),
     page('members', '/api/v1/status/members', 'admin', membersPage),
@@ -70,8 +73,21 @@ export function pageRoutes(deps: PageDeps): readonly Route[] {
     )
   }
 
-  async function allMetrics({ requestId, signal }: Exchange): Promise<Answer> {
-    const options = { timeoutMs: config.membersTimeoutMs, requestId, signal }
+  /** All members are asked for it: whoever comes while they are, or within a second, has the same answer. */
+  async function sharedMetrics(): Promise<Answer> {
+    if (scrape === undefined || clock.monotonic() >= scrape.untilMs) {
+      const begun = { answer: allMetrics(), untilMs: Number.POSITIVE_INFINITY }
+      scrape = begun
+      const settle = () => {
+        begun.untilMs = clock.monotonic() + SCRAPE_SHARED_MS
+      }
+      begun.answer.then(settle, settle)
+    }
+    return await scrape.answer
+  }
+
+  async function allMetrics(): Promise<Answer> {
+    const options = { timeoutMs: config.membersTimeoutMs }
     const answers = await askEach(membership.members(), (id) => ask(bus, metricsOf, { id }, {}, options))
     const up = answers.map(
       ([{ id, role }, reply]) => `carillon_member_up{role="${escaped(role)}",id="${escaped(id)}"} ${reply ? 1 : 0}\n`,

@@ -33,18 +33,24 @@ export function statusOf(body: Uint8Array): number {
   return status === 499 ? 503 : (status ?? 500) // whoever reads this has not hung up: the querier gave up by itself
 }
 
-/** A failure with what HTTP adds to it: the stable id that its text ends in, when to come again. */
+/** A failure with what HTTP adds to it: the stable id that its text ends in, else that of its type, as where the text is Prometheus'; when to come
+ *  again. */
 export function failedAnswer(status: number, body: Uint8Array, shape: 'json' | 'text'): Answer {
   const failure = failureIn(body)
   const error = String(failure.error ?? '')
   const mayPass = status === 429 || failure.errorType === 'unavailable' // a query that took too long will again
-  const [, code] = /\((err-carillon-[a-z0-9-]+)\)$/.exec(error) ?? []
+  const [, code = codeOf(failure.errorType)] = /\((err-carillon-[a-z0-9-]+)\)$/.exec(error) ?? []
   const headers: Record<string, string> = {
     'Content-Type': shape === 'json' ? JSON_TYPE : TEXT,
-    ...(code !== undefined && { 'X-Carillon-Error-Id': code }),
+    'X-Carillon-Error-Id': code,
     ...(mayPass && { 'Retry-After': String(RETRY_AFTER_S) }),
   }
   return { status, headers, body: shape === 'json' ? body : `${error}\n` }
+}
+
+function codeOf(errorType: unknown): string {
+  const isKnown = typeof errorType === 'string' && STATUS_OF_ERROR_TYPE[errorType] !== undefined
+  return `err-carillon-${isKnown ? errorType.replaceAll('_', '-') : 'internal'}`
 }
 
 function failureIn(body: Uint8Array): { errorType?: unknown; error?: unknown } {

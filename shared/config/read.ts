@@ -17,6 +17,9 @@ export interface ReadOptions {
   readonly alsoKnown?: readonly SettingsTable[]
 }
 
+/** Of one setting of a file, all nested lists together. */
+const WORDS_MAX = 1000
+
 interface Given {
   readonly text: string
   readonly from: string
@@ -181,7 +184,7 @@ function readConfigFile(
     const name = keys.get(key)
     if (name === undefined) faults.push(`${path}:${line}: the key ${key} is unknown${suggestion(key, keys.keys(), '')}`)
     else if (known.has(name)) {
-      const value = valueText(pair.value, document)
+      const value = valueText(pair.value, { document, left: WORDS_MAX })
       if (value === undefined)
         faults.push(`${path}:${line}: ${key} holds no plain value, wants ${known.get(name)?.wants}`)
       else given.set(name, { text: value, from: `${path}:${line}: ${key}` })
@@ -190,13 +193,20 @@ function readConfigFile(
   return given
 }
 
-/** The value as it was written (so that 0x10 or 1_000 is not guessed at); a sequence becomes words with commas. */
-function valueText(node: unknown, document: Document): string | undefined {
-  const value = isAlias(node) ? node.resolve(document) : node
+/** The value as it was written (so that 0x10 or 1_000 is not guessed at); a sequence becomes words with commas. Aliases may name each other, or
+ *  themselves: what is not done within so many words is no plain value. */
+function valueText(node: unknown, budget: { readonly document: Document; left: number }): string | undefined {
+  if (budget.left-- <= 0) return undefined
+  const value = isAlias(node) ? node.resolve(budget.document) : node
   if (isScalar(value)) return value.value === null ? undefined : (value.source ?? String(value.value))
   if (!isSeq(value)) return undefined
-  const words = value.items.map((item) => valueText(item, document))
-  return words.includes(undefined) ? undefined : words.join(',')
+  const words: string[] = []
+  for (const item of value.items) {
+    const word = valueText(item, budget)
+    if (word === undefined) return undefined
+    words.push(word)
+  }
+  return words.join(',')
 }
 
 function suggestion(name: string, names: Iterable<string>, dashes: string): string {

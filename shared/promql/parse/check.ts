@@ -203,7 +203,7 @@ export function checkDepth(tokens: TokenStream, root: Expr): void {
   if (tokens.tokenCount <= depthMax) return
   let level: Expr[] = [root]
   for (let depth = 0; level.length > 0; depth++) {
-    if (depth > depthMax) tokens.tooDeep(level[0]!.position)
+    if (depth > depthMax) tokens.tooDeep(level[0]!.position, depthMax)
     level = level.flatMap(childrenOf)
   }
 }

@@ -4,7 +4,7 @@
 // Invariants
 //   S1  The first mistake found ends the parse. The next token is cut only when the grammar cannot decide without it,
 //       so that mistakes are found in Prometheus' order.
-//   S2  Nothing nests deeper than `depthMax`: the parse itself cannot overflow the stack.
+//   S2  Nothing nests deeper than `nestingMax`: the parse itself cannot overflow the stack, half of which is enough even before anything is compiled.
 import type { Position } from '../ast.ts'
 import { PromqlError } from '../errors.ts'
 import { isSpace } from './characters.ts'
@@ -20,7 +20,9 @@ export const FEATURES = {
   fill: 'promql-binop-fill-modifiers',
 } as const
 
-export const depthMax = 1000
+export const nestingMax = 250
+/** Of a tree, chains of operators included. */
+export const depthMax = 500
 
 /** What an unexpected token is reported with: ` in <place>, expected <what>`. */
 type Context = string
@@ -103,14 +105,14 @@ export class TokenStream {
   }
 
   nested<T>(parse: () => T): T {
-    if (++this.#depth > depthMax) this.tooDeep(this.peek())
+    if (++this.#depth > nestingMax) this.tooDeep(this.peek(), nestingMax)
     const result = parse()
     this.#depth--
     return result
   }
 
-  tooDeep(at: Position): never {
-    this.fail(`expression is nested more than ${depthMax} levels deep`, at)
+  tooDeep(at: Position, levelsMax: number): never {
+    this.fail(`expression is nested more than ${levelsMax} levels deep`, at)
   }
 
   /** Where a call ends whose `)` may no longer be the last one cut: the token of lookahead may be another `)`. */

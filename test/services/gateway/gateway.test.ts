@@ -334,6 +334,8 @@ describe('a query', () => {
     const answer = await fetch(`${system.url}/api/v1/query?query=(`)
     expect(answer.status).toBe(status)
     expect(await answer.text()).toBe(text)
+    const id = status === 500 ? 'internal' : errorType.replace('_', '-')
+    expect(answer.headers.get('x-carillon-error-id')).toBe(`err-carillon-${id}`)
   })
 
   test('that was refused by a limit carries its id, and when to come again', async () => {
@@ -430,6 +432,15 @@ describe('a page', () => {
     expect(text).toContain('carillon_member_up{role="querier",id="querier-1"} 0')
     expect(text.match(/# TYPE carillon_stub_total counter/g)).toHaveLength(1)
     expect(text).toMatch(/carillon_gateway_inflight_requests\{role="gateway",id="gateway-1",route="metrics"\} 1/)
+  })
+
+  test('/metrics asks all members once a second, however many scrape', async () => {
+    let asked = 0
+    await start({ onMetrics: () => void asked++ })
+    const scrape = async () => (await fetch(`${system.url}/metrics`)).status
+    expect(await Promise.all(Array.from({ length: 30 }, scrape))).toEqual(Array.from({ length: 30 }, () => 200))
+    expect(asked).toBe(3)
+    await expect.poll(async () => [await scrape(), asked]).toEqual([200, 6])
   })
 
   test('the status pages are JSON', async () => {

@@ -35,6 +35,8 @@ export interface SystemOptions {
   readonly onPush?: (request: PushRequest, tenant: string) => Promise<PushReply> | PushReply
   /** What a member says that it lacks; one that rejects is silent for as long. */
   readonly onReadiness?: (id: string) => Promise<readonly string[]> | readonly string[]
+  /** A member is asked for its metrics. */
+  readonly onMetrics?: () => void
   readonly onQuery?: (params: QueryParams, kind: string, tenant: string) => Promise<string> | string
   /** Ids by role; one each unless told otherwise. */
   readonly members?: Partial<Record<Exclude<Role, 'gateway' | 'compactor'>, readonly string[]>>
@@ -130,7 +132,14 @@ export async function startSystem(options: SystemOptions = {}): Promise<System> 
     const partitions: PartitionStatus[] =
       role === 'ingester' ? [0, 1].map((partition) => partitionStatus(partition)) : []
     const common = [
-      serve(metricsOf, async () => ({ text: await meters.text() }), { params: { id } }),
+      serve(
+        metricsOf,
+        async () => {
+          options.onMetrics?.()
+          return { text: await meters.text() }
+        },
+        { params: { id } },
+      ),
       serve(statusOf, async () => ({ id, role, incarnation, partitions }), {
         params: { id },
       }),

@@ -148,3 +148,13 @@ it('an actor is not taken for silent before it has missed three heartbeats, nor 
   expect(faultsOf(5_000, 14_999)[0]).toContain('--unhealthy-after is 14999 ms, less than 3 times --heartbeat (5000 ms)')
   expect(faultsOf(5_000, 15_000, 10_000)[0]).toContain('--forget-after is 10000 ms, less than --unhealthy-after')
 })
+
+it.each([
+  ['itself', 'listen: &a [*a]'],
+  [
+    'others, nine levels deep',
+    `enable_feature: &j [${[...'abcdefghi'].reduce((inner, name, i) => (i === 0 ? '&a [x,x,x,x,x,x,x,x,x]' : `&${name} [${inner}${`,*${'abcdefghi'[i - 1]}`.repeat(8)}]`), '')}]`,
+  ],
+])('an alias that names %s is no plain value, and costs nothing', (_, file) => {
+  expect(faultOf(['--config', 'x.yaml'], {}, file)).toContain('holds no plain value')
+})

@@ -1,5 +1,7 @@
+import { execFile } from 'node:child_process'
 import fs from 'node:fs'
 import path from 'node:path'
+import { promisify } from 'node:util'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { RefusedError } from '../../../../shared/base/errors.ts'
@@ -8,7 +10,7 @@ import { typeOf } from '../../../../shared/promql/parse/check.ts'
 import { parse, parseSelector, selectsEverything } from '../../../../shared/promql/parse/parser.ts'
 import { format, matcherText, prettify } from '../../../../shared/promql/parse/printer.ts'
 import { toJson } from '../../../../shared/promql/parse/to-json.ts'
-import { depthMax, FEATURES } from '../../../../shared/promql/parse/token-stream.ts'
+import { depthMax, FEATURES, nestingMax } from '../../../../shared/promql/parse/token-stream.ts'
 
 const testDirectory = path.join(import.meta.dirname, '../../..')
 const enabledFeatures = new Set<string>(Object.values(FEATURES))
@@ -122,14 +124,23 @@ describe('P2: no query overflows the stack', () => {
     'a chain of durations': (size) => `up[1m${' + 1m'.repeat(size)}]`,
     'open parentheses': (size) => '('.repeat(size),
   }
-  test.each(Object.entries(shapes))('%s, 20,000 deep, are refused in words', (_, shape) => {
-    expect(errorOf(() => parse(shape(20_000))).message).toContain(`nested more than ${depthMax} levels deep`)
+  const maxOf = (name: string) => (name.startsWith('a chain') ? depthMax : nestingMax)
+  const answered = Object.entries(shapes).slice(0, -1)
+
+  test.each(Object.entries(shapes))('%s, 20,000 deep, are refused in words', (name, shape) => {
+    expect(errorOf(() => parse(shape(20_000))).message).toContain(`nested more than ${maxOf(name)} levels deep`)
   })
 
-  test.each(Object.entries(shapes).slice(0, -1))('%s, nearly as deep as allowed, are answered', (_, shape) => {
-    const expr = parse(shape(depthMax - 10))
+  test.each(answered)('%s, nearly as deep as allowed, are answered', (name, shape) => {
+    const expr = parse(shape(maxOf(name) - 10))
     expect(format(expr)).not.toBe('')
     expect(toJson(expr)).toBeTypeOf('object')
+  })
+
+  test.each(answered)('S2: %s are, of a process that has just begun and has half a stack left', async (name, shape) => {
+    const parser = new URL('../../../../shared/promql/parse/parser.ts', import.meta.url)
+    const script = `import { parse } from '${parser}'; parse(${JSON.stringify(shape(maxOf(name) - 10))})`
+    await promisify(execFile)(process.execPath, ['--stack-size=492', '--input-type=module', '-e', script])
   })
 })
 
