@@ -5,7 +5,12 @@ import { defineConfig } from 'vitest/config'
 /** The bound of a test that hangs, not of what it asserts: several times what any takes where two cores do much else. */
 const hangMsMax = 240_000
 
-const systems = ['test/cluster/**/*.test.ts', 'test/soak/**/*.test.ts', 'test/chaos/**/*.test.ts']
+const systems = [
+  'test/cluster/**/*.test.ts',
+  'test/soak/**/*.test.ts',
+  'test/attack/**/*.test.ts',
+  'test/chaos/**/*.test.ts',
+]
 
 export default defineConfig({
   root: new URL('..', import.meta.url).pathname,
