@@ -11,6 +11,6 @@ export interface PartitionStateOptions {
   readonly onSkipped: (seq: number, text: string) => void
   /** Only in the simulation's counter-proof: repeated batches are stored as if they were new. */
   readonly isForgetful: boolean
-  /** Only in the simulation, where exemplars are counted: tenants that fall silent are not forgotten. */
+  /** Only in the simulation, whose segments are short: what was told of metrics is not forgotten. */
   readonly keepsSilent?: boolean
 }

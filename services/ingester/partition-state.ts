@@ -29,17 +29,12 @@ import { StartsReader } from '../../shared/wire/starts-column.ts'
 import { Reader } from '../../shared/wire/varint.ts'
 import { Cuts, type Hole } from './cuts.ts'
 import { DAMAGES_MAX, type DamageKind } from './damage.ts'
+import { forgetDead } from './forgetting.ts'
 import { HeldMetadata, placeOf, type Told } from './held-metadata.ts'
 import type { PartitionStateOptions } from './partition-state-options.ts'
 import { SessionDictionary } from './session-dictionary.ts'
 import { Unstorable } from './unstorable.ts'
 import { Use } from './use.ts'
-
-/** A head is compacted when so many of its series are dead, and such a share of them. */
-const DEAD_MIN = 64
-const DEAD_SHARE = 1 / 4
-/** What was told of a tenant's metrics goes when it was silent for more segments than these: 12 h, as segments are. */
-const SEGMENTS_SILENT_MAX = 24
 
 export interface AppliedMark extends Mark {
   readonly seq: number
@@ -115,44 +110,8 @@ export class PartitionState {
     for (const head of this.heads.values()) head.dropSegments(upTo)
     this.cuts.drop(upTo)
     this.marks = this.marks.filter(({ number }, i) => number > upTo || i === this.marks.length - 1)
-    this.forgetDead()
-  }
-
-  /** A tenant that has written nothing for so long that nothing of it is in memory: it is forgotten, not stated again for ever. */
-  isSilent(head: Head): boolean {
-    return head.sampleCount === 0 && !this.options.keepsSilent
-  }
-
-  /** It is forgotten, and for long nothing was told of its metrics: that is not stated again for ever either. Senders tell each minute; one that tells
-   *  only once is not forgotten while it writes. */
-  private isLongSilent(tenant: string): boolean {
-    if (this.heads.has(tenant) || this.options.keepsSilent) return false
-    return this.segment - this.metadata.newestOf(tenant) > SEGMENTS_SILENT_MAX
-  }
-
-  /** P4: drops series that hold nothing and that no session names, where they are many, and heads that have no other. Which series an
-   *  answer names does not depend on it. */
-  private forgetDead(): void {
-    const { strings } = this.options
-    const isNamed = new Map<Head, Uint8Array>()
-    for (const head of this.heads.values()) isNamed.set(head, new Uint8Array(head.seriesCount))
-    for (const session of this.sessions.values()) session.mark(isNamed)
-    const renamed = new Map<Head, Uint32Array>()
-    for (const [tenant, head] of this.heads) {
-      const marks = isNamed.get(head)!
-      if (this.isSilent(head) && !marks.includes(1)) {
-        head.dispose() // its exemplars go, too: nothing came for two epochs
-        this.heads.delete(tenant)
-        continue
-      }
-      const deadCount = head.deadCount(marks)
-      if (deadCount < DEAD_MIN || deadCount < head.seriesCount * DEAD_SHARE) continue
-      renamed.set(head, head.compact(marks))
-    }
-    for (const tenant of this.metadata.tenantsHeld())
-      if (this.isLongSilent(tenant)) this.metadata.forget(tenant, () => true)
-    if (renamed.size > 0) for (const session of this.sessions.values()) session.rename(renamed)
-    strings.sweep()
+    forgetDead(this, this.sessions.values(), this.options.keepsSilent === true)
+    this.options.strings.sweep()
   }
 
   /** What a segment holds of each tenant, as digests, by name. */

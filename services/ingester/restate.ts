@@ -10,10 +10,12 @@ import { tenantPlaces } from '../../shared/contracts/delete-rules.ts'
 import { batchSubject, fits, logName, MESSAGE_BYTES_EXTRA } from '../../shared/contracts/log.ts'
 import { isBefore, type Place } from '../../shared/model/place.ts'
 import { textsKey } from '../../shared/model/text-key.ts'
-import type { Exemplar } from '../../shared/tsdb/head/exemplars.ts'
+import type { Exemplar, StatedExemplar } from '../../shared/tsdb/head/exemplars.ts'
+import type { Head } from '../../shared/tsdb/head/head.ts'
 import { encodeLogBatch, SESSION_BYTES } from '../../shared/wire/log-batch.ts'
 import { PlacesWriter } from '../../shared/wire/places-column.ts'
 import { Writer } from '../../shared/wire/varint.ts'
+import { isSilent } from './forgetting.ts'
 import type { Owner } from './owner.ts'
 import type { AppliedMark } from './partition-state.ts'
 
@@ -22,6 +24,8 @@ const APPEND_TIMEOUT_MS = 5_000
 const APPLY_MS = 5_000
 /** Of each tenant in a partition only so many, the newest, outlive the part of the log that they came in. */
 const EXEMPLARS_MAX = 1_000
+/** Of all tenants of a partition that write no more: what they once told is stated again for ever. */
+const SILENT_EXEMPLARS_MAX = 10_000
 /** After the last try. */
 const UNSTATED_MS_MAX = 10 * 60_000
 const NO_BYTES = new Uint8Array(0)
@@ -92,17 +96,26 @@ function* batchesOf(owner: Owner, before: number, { blocks }: RestateDeps): Gene
     yield batch
     batch = new RestatedBatch()
   }
-  for (const [tenant, head] of state.heads) {
-    if (state.isSilent(head)) continue
-    for (const { ref, exemplar, place } of head.exemplarsStatedBefore(before, EXEMPLARS_MAX)) {
-      if (!isKept(tenant, place)) continue
-      batch.add(tenant, head.labelsOf(ref), exemplar, place)
-      if (!batch.isFull) continue
-      yield batch
-      batch = new RestatedBatch()
-    }
+  for (const { tenant, head, ref, exemplar, segment, place } of newestExemplars(state)) {
+    if (segment >= before || !isKept(tenant, place)) continue
+    batch.add(tenant, head.labelsOf(ref), exemplar, place)
+    if (!batch.isFull) continue
+    yield batch
+    batch = new RestatedBatch()
   }
   if (batch.metadata.length + batch.exemplars.length > 0) yield batch
+}
+
+/** Those that outlive the log: of tenants that write, and of those that are silent. */
+function* newestExemplars(state: Owner['state']): Generator<StatedExemplar & { tenant: string; head: Head }, void> {
+  const ofSilent: (StatedExemplar & { tenant: string; head: Head })[] = []
+  for (const [tenant, head] of state.heads) {
+    for (const stated of head.newestExemplars(EXEMPLARS_MAX)) {
+      if (isSilent(head)) ofSilent.push({ ...stated, tenant, head })
+      else yield { ...stated, tenant, head }
+    }
+  }
+  yield* ofSilent.sort((a, b) => b.exemplar.time - a.exemplar.time).slice(0, SILENT_EXEMPLARS_MAX)
 }
 
 /** Before which places all that was told of a tenant is gone for good (D15). None where that cannot be said: what is stated again says where it

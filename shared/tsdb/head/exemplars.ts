@@ -13,6 +13,8 @@ export interface Exemplar {
 export interface StatedExemplar {
   readonly ref: number
   readonly exemplar: Exemplar
+  /** In which segment it was told last, or stated again. */
+  readonly segment: number
   /** Where it was told: where a writer told it last, not where it was stated again. */
   readonly place: Place
 }
@@ -65,11 +67,16 @@ export class ExemplarRing {
       .sort((a, b) => a.time - b.time || a.value - b.value)
   }
 
-  /** Of the newest `countMax`, those that were last told before a segment. */
-  toldBefore(segment: number, countMax: number): StatedExemplar[] {
+  /** By arrival, the newest last. */
+  newest(countMax: number): readonly StatedExemplar[] {
     const byArrival = [...this.ring.slice(this.at), ...this.ring.slice(0, this.at)]
-    const newest = this.ring.length < this.capacity ? this.ring : byArrival
-    return newest.slice(-countMax).filter((held) => held.segment < segment)
+    const all = this.ring.length < this.capacity ? this.ring : byArrival
+    return all.slice(-countMax)
+  }
+
+  /** Whether any was told after a segment. */
+  isToldAfter(segment: number): boolean {
+    return this.ring.some((held) => held.segment > segment)
   }
 
   /** Whether any of a series are held. */

@@ -118,9 +118,13 @@ export class Head {
     this.ring.add(ref, exemplar, segment, place)
   }
 
-  /** Of the newest `countMax` exemplars those that were last told before a segment. */
-  exemplarsStatedBefore(segment: number, countMax: number): StatedExemplar[] {
-    return this.ring.toldBefore(segment, countMax)
+  newestExemplars(countMax: number): readonly StatedExemplar[] {
+    return this.ring.newest(countMax)
+  }
+
+  /** Whether any exemplar was told, or stated again, after a segment. */
+  hasExemplarsToldAfter(segment: number): boolean {
+    return this.ring.isToldAfter(segment)
   }
 
   /** The refs, rising, of the series that pass all matchers and have exemplars, whether or not samples of them are held. */

@@ -110,6 +110,29 @@ test('P4: owners that drop at different times answer alike, and as a model witho
   )
 })
 
+test('P4: exemplars of a tenant that is silent are held while they are stated again, and go with it when they are not', () => {
+  const strings = new StringTable()
+  const state = freshState(strings)
+  const log = new LogWriter()
+  const traced = () => {
+    const batch = log.batch([])
+    batch.addExemplar({ ref: log.refOf('a'), time: 5, value: Float64Array.of(1), labels: ['trace_id', 't'] })
+    return batch.seal()
+  }
+  state.applyMark(1, log.mark(1))
+  state.applyBatch(2, log.batch([['a', 5, 1]]).seal())
+  state.applyBatch(3, traced())
+  state.applyMark(4, log.mark(2))
+  state.applyBatch(5, traced())
+  for (let number = 3; number <= 5; number++) state.applyMark(3 + number, log.mark(number)) // no session goes on
+  state.dropSegments(1)
+  expect(state.heads.get(TENANT)!.sampleCount).toBe(0)
+  expect(state.heads.get(TENANT)!.newestExemplars(10)).toMatchObject([{ segment: 2, exemplar: { time: 5 } }])
+  state.dropSegments(4)
+  expect(state.heads.size).toBe(0)
+  expect(strings.find('trace_id')).toBeUndefined()
+})
+
 test('P4: memory stays level while series come and go', () => {
   const strings = new StringTable()
   const state = freshState(strings)

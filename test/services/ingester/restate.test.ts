@@ -49,10 +49,10 @@ describe('G2: metadata and exemplars outlive the part of the log in which they w
       metric: '',
       limit: 0,
     }
-    const reply = await ground.soon(ask(ground.hub.connect('asker'), metadata, { id }, asked, {}))
+    const reply = await ground.soon(ask(ground.hub.connect(`asker of ${id}`), metadata, { id }, asked, {}))
     expect(reply.metadata).toEqual([{ metric: 'm', type: 'counter', help: 'what it counts', unit: '' }])
     const ofSeries = { ...asked, selectors: [], startMs: 0, endMs: 9e15 }
-    const found = await ground.soon(ask(ground.hub.connect('asker-2'), exemplars, { id }, ofSeries, {}))
+    const found = await ground.soon(ask(ground.hub.connect(`second asker of ${id}`), exemplars, { id }, ofSeries, {}))
     expect(found.series).toEqual([
       { labels: ['__name__', 'a'], exemplars: [{ labels: ['trace_id', 'é1'], time: START_MS, value: -0.5 }] },
     ])
@@ -83,6 +83,18 @@ describe('G2: metadata and exemplars outlive the part of the log in which they w
     await ground.start('i2')
     await ground.until(() => ground.owner('i2').isCaughtUp, 'the new owner')
     await expectHeldBy('i2', ground.blocks.flushed(0))
+  })
+
+  test('also of a tenant that writes no more, as long as it is silent', async () => {
+    await ground.start('i1')
+    for (const number of [5, 6, 7, 8]) {
+      await ground.mark(number)
+      await ground.until(() => ground.owner('i1').state.droppedUpTo >= number - 1, `the drop of segment ${number - 1}`)
+    }
+    expect(ground.owner('i1').state.heads.get(TENANT)!.sampleCount).toBe(0)
+    await ground.start('i2')
+    await ground.until(() => ground.owner('i2').isCaughtUp, 'the new owner')
+    for (const id of ['i1', 'i2']) await expectHeldBy(id, ground.blocks.flushed(0))
   })
 
   test('each with its own series, whatever label texts hold', async () => {
