@@ -311,6 +311,7 @@ export class Elections {
       await working
     } finally {
       election.busy = undefined
+      this.forgetIdle(election) // H5: it may have been shown as gone meanwhile
     }
   }
 
