@@ -2,6 +2,7 @@
 import type { Owner } from '../../services/ingester/owner.ts'
 import { decodeManifest } from '../../shared/blocks/codec.ts'
 import type { Blocks } from '../../shared/blocks/port.ts'
+import { stallMsDefault } from '../../shared/bus/pipe.ts'
 import { BLOCKS_BUCKET, type Manifest, manifestKey } from '../../shared/contracts/blocks.ts'
 import { logName } from '../../shared/contracts/log.ts'
 import { encodeTenant } from '../../shared/model/tenant.ts'
@@ -21,6 +22,8 @@ const PROGRESS_MS_MAX = 15_000
 const FORSAKEN_MS_MAX = 90_000
 /** Longer than anything waits for an answer that is lost. */
 const END_MS = 4_500
+/** An answer to a question that came twice, or whose asker was not heard any more, holds what it reads until then (shared/bus/pipe.ts, P3). */
+const UNHEARD_MS = 1.5 * stallMsDefault
 const OWNERS = 2
 const ENDED: ReadonlySet<string> = new Set(['removed', 'undone'])
 const ALL_TIME = { startMs: Number.NEGATIVE_INFINITY, endMs: Number.POSITIVE_INFINITY }
@@ -121,10 +124,14 @@ export async function checkMemory(scene: Scene, cast: Cast): Promise<void> {
   const given = cast.given()
   if (given.length === 0) return
   scene.count('checked for memory', given.length)
-  await scene.sleep(END_MS) // what was begun before comes to its end
-  collectGarbage()
-  const held = given.filter(({ ref }) => ref.deref() !== undefined).map(({ what }) => what)
-  if (held.length > 0) scene.fault(`given up and still held: ${held.join(', ')}`)
+  let held: readonly string[] = []
+  for (const ms of [END_MS, UNHEARD_MS]) {
+    await scene.sleep(ms) // what was begun before comes to its end
+    collectGarbage()
+    held = given.filter(({ ref }) => ref.deref() !== undefined).map(({ what }) => what)
+    if (held.length === 0) return
+  }
+  scene.fault(`given up and still held: ${held.join(', ')}`)
 }
 
 // ---- what is stored ----
