@@ -8,7 +8,7 @@ import { RefusedError } from '../base/errors.ts'
 import { cbor, question } from '../bus/contract.ts'
 import type { Matcher } from '../model/matcher.ts'
 import type { DeleteEntry } from './blocks.ts'
-import { encodeJson, parseJson } from './json.ts'
+import { encodeSealed, parseSealed } from './json.ts'
 import type { LogPosition } from './write.ts'
 
 export const SELECTORS_MAX = 64
@@ -33,12 +33,12 @@ export interface DeleteRecord {
 }
 
 export function encodeDelete({ id, tenant, kind, selectors, startMs, endMs }: DeleteRecord): Uint8Array {
-  return encodeJson({ v: 1, id, tenant, kind, selectors, startMs, endMs })
+  return encodeSealed({ v: 1, id, tenant, kind, selectors, startMs, endMs })
 }
 
 /** Throws RefusedError `err-carillon-bad-record`. */
 export function decodeDelete(bytes: Uint8Array): DeleteRecord {
-  const record = parseJson(bytes, 'deletion')
+  const { value: record } = parseSealed(bytes, 'deletion')
   const { v, id, tenant, kind, selectors, startMs, endMs } = record
   const isSound =
     v === 1 &&

@@ -12,7 +12,7 @@
 import { RefusedError } from '../base/errors.ts'
 import type { LogConfig } from '../bus/port.ts'
 import { aCount, aName, aText, jsonRecord, numberRecord, record } from '../bus/record.ts'
-import { encodeJson, parseJson } from './json.ts'
+import { encodeJson, encodeSealed, parseSealed } from './json.ts'
 
 export const BATCH_BYTES_MAX = 512 * 1024
 /** Heads keep segment numbers in 32 bits; at one segment a second it lasts for 60 years. */
@@ -73,13 +73,14 @@ export interface Mark {
 }
 
 export function encodeMark(mark: Mark): Uint8Array {
-  return encodeJson({ v: 1, ...mark })
+  return encodeSealed({ v: 1, ...mark })
 }
 
+/** Throws RefusedError: `newer-version`, of one whose checksum vouches for it, or that it is none. */
 export function decodeMark(bytes: Uint8Array): Mark {
-  const value = parseJson(bytes, 'mark')
+  const { value, isSealed } = parseSealed(bytes, 'mark')
   const number = value['number']
-  if (Number.isSafeInteger(value['v']) && (value['v'] as number) > 1)
+  if (isSealed && Number.isSafeInteger(value['v']) && (value['v'] as number) > 1)
     throw new RefusedError('newer-version', `mark of version ${value['v']}, known is 1`)
   const isNumber = Number.isSafeInteger(number) && (number as number) > 0 && (number as number) <= MARK_NUMBER_MAX
   if (value['v'] !== 1 || !isNumber || typeof value['nonce'] !== 'string') {

@@ -4,6 +4,7 @@ import { Acknowledger } from '../../../services/distributor/acknowledgement.ts'
 import { systemClock } from '../../../shared/base/clock.ts'
 import { seededRandom } from '../../../shared/base/random.ts'
 import { createMemoryHub } from '../../../shared/bus/memory-bus.ts'
+import { encodeSealed } from '../../../shared/contracts/json.ts'
 import { batchSubject, encodeMark, logConfig, logName, markSubject } from '../../../shared/contracts/log.ts'
 
 /** `M` is the next mark, `b` a batch: the log of sequences 1, 2, 3, … */
@@ -52,7 +53,7 @@ test('row 18: under a mark of a newer version nothing is acknowledged, and no se
   const hub = createMemoryHub({ clock: systemClock, random: seededRandom(1) })
   const bus = hub.connect('test')
   await bus.logs.ensure(logConfig(0, { bytesMax: 1 << 20, replicas: 1 }))
-  const newer = Buffer.from(JSON.stringify({ v: 2, number: 1, writer: 'newer', nonce: 'n' }))
+  const newer = encodeSealed({ v: 2, number: 1, writer: 'newer', nonce: 'n' })
   await bus.logs.append(logName(0), markSubject(0), newer, { timeoutMs: 1000 })
   const acknowledger = new Acknowledger({
     ...{ bus, clock: systemClock, partition: 0, readTimeoutMs: 500, isCredulous: false },

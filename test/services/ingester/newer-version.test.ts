@@ -1,6 +1,7 @@
 // Row 18: what a newer version of Carillon has written is refused by name before anything is written, purged or freed.
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { flushedKey, manifestKey } from '../../../shared/contracts/blocks.ts'
+import { encodeSealed } from '../../../shared/contracts/json.ts'
 import { batchSubject, markSubject } from '../../../shared/contracts/log.ts'
 import { newerBatch } from '../../shared/wire/newer-batch.ts'
 import { FlushGround } from './flush-ground.ts'
@@ -17,7 +18,7 @@ beforeEach(async () => {
 })
 afterEach(() => ground.close())
 
-const markOf2 = () => Buffer.from(JSON.stringify({ v: 2, number: 2, writer: 'newer', nonce: 'x' }))
+const markOf2 = () => encodeSealed({ v: 2, number: 2, writer: 'newer', nonce: 'x' })
 
 describe('row 18', () => {
   test.each([

@@ -156,6 +156,8 @@ test('the bytes of a mark are the golden ones', () => {
   const mark = { number: 8, writer: 'ingester-1', nonce }
   expect(Buffer.from(encodeMark(mark)).toString('hex')).toBe(golden('mark').toString('hex'))
   expect(decodeMark(golden('mark'))).toEqual(mark)
+  const before = Buffer.from(JSON.stringify({ v: 1, ...mark })) // as it was written before it had a checksum
+  expect(decodeMark(before)).toEqual(mark)
 })
 
 test.each([
