@@ -4,12 +4,12 @@
 // A bucket keeps the newest of each key only. So a watch that is behind may show `flushed.3` and never the manifest version before it, because
 // a newer one, which is still to come, has taken its place. Changes are therefore put aside until the watch has settled, and taken over together.
 //
-// What the watch shows is what stands, also at a lower revision: the bucket lost its newest writes. A manifest or watermark that went back is
-// damage, until a newer one than any that was shown follows.
+// What the watch shows is what stands, also at a lower revision: the bucket lost its newest writes. A manifest that went back is damage, until a
+// newer one than any that was shown follows. A watermark that went back was true and stays so: it is kept here, and written again.
 //
 // What cannot be read here is damage: it is told to whoever wants that tenant or partition, and to nobody else. A key of none is passed over.
-import { type Clock, sleep } from '../base/clock.ts'
-import { CorruptError, textOf, UnavailableError } from '../base/errors.ts'
+import { type Clock, sleep, type Timer } from '../base/clock.ts'
+import { CarillonError, CorruptError, textOf, UnavailableError } from '../base/errors.ts'
 import { Listeners, type Subscription } from '../base/listeners.ts'
 import type { BusSubscription, KvBucket, KvEntry } from '../bus/port.ts'
 import { paramsOf, type RecordKey } from '../bus/record.ts'
@@ -19,11 +19,13 @@ import type { Log } from '../telemetry/log.ts'
 import { sha256Of } from '../wire/sha256.ts'
 import { decodeFlushed, decodeManifest, decodeRegistered, type Registered } from './codec.ts'
 import type { BlocksChange, StoredManifest } from './port.ts'
+import { restoreFlushed } from './watermarks.ts'
 
 type Seen<T> = { readonly revision: number } & ({ readonly value: T | undefined } | { readonly error: CorruptError })
 
 /** Every watch over the bucket hears of a write: one actor makes so many at most. */
 const FENCE_GAP_MS = 5
+const WRITE_AGAIN_MS = 1_000
 const NO_BYTES = new Uint8Array(0)
 
 export class BlocksView {
@@ -33,6 +35,10 @@ export class BlocksView {
   /** By tenant id the highest version that was shown, of its manifest or by the registry. */
   private readonly versions = new Map<string, number>()
   private readonly watermarks = new Map<number, Seen<Flushed>>()
+  /** By partition the highest that was shown. */
+  private readonly reached = new Map<number, Flushed>()
+  /** By partition: the next try to write it again. */
+  private readonly tries = new Map<number, Timer>()
   /** Shown by the watch, not taken over yet. Bound: one entry per key. */
   private readonly pending = new Map<string, KvEntry>()
   private readonly listeners = new Listeners<BlocksChange>()
@@ -75,6 +81,8 @@ export class BlocksView {
 
   stop(): void {
     this.watch?.stop()
+    this.watch = undefined
+    for (const timer of this.tries.values()) timer.cancel()
   }
 
   tenants(): string[] {
@@ -221,16 +229,32 @@ export class BlocksView {
   }
 
   private showFlushed(partition: number, entry: KvEntry): BlocksChange {
-    const before = this.watermarks.get(partition)
     const seen = this.read(flushedPlace, entry, (bytes) => decodeFlushed(bytes, entry.key))
-    const segmentBefore = before && 'value' in before ? (before.value?.segment ?? 0) : 0
-    const segment = 'value' in seen ? (seen.value?.segment ?? 0) : 0
-    if (segment < segmentBefore && 'value' in seen) {
-      const text = `${entry.key} went back from ${segmentBefore} to ${segment}: the bucket was changed from outside or lost its end`
+    const reached = this.reached.get(partition)
+    this.watermarks.set(partition, seen)
+    if ('error' in seen) return { kind: 'flushed', partition }
+    const segment = seen.value?.segment ?? 0
+    if (reached !== undefined && segment < reached.segment) {
+      const text = `${entry.key} went back from ${reached.segment} to ${segment}: the bucket was changed from outside or lost its end; it is written again`
       this.log.error({ partition }, text)
-      this.watermarks.set(partition, { revision: entry.revision, error: new CorruptError('flushed-back', text) })
-    } else this.watermarks.set(partition, seen)
+      this.watermarks.set(partition, { revision: entry.revision, value: reached })
+      void this.writeAgain(partition, reached)
+    } else if (seen.value !== undefined) this.reached.set(partition, seen.value)
     return { kind: 'flushed', partition }
+  }
+
+  /** Tries until it stands there, or this is stopped. */
+  private async writeAgain(partition: number, reached: Flushed): Promise<void> {
+    try {
+      await restoreFlushed(this.bucket, partition, reached)
+    } catch (error) {
+      if (!(error instanceof CarillonError)) throw error
+      this.log.warn({ partition, reason: textOf(error) }, 'a watermark that went back could not be written again')
+      if (error instanceof CorruptError || this.watch === undefined) return // what stands there is shown, and is damage
+      this.tries.get(partition)?.cancel()
+      const again = () => void this.writeAgain(partition, reached)
+      this.tries.set(partition, this.clock.after(WRITE_AGAIN_MS, again))
+    }
   }
 
   private read<T>(place: RecordKey<string>, entry: KvEntry, decode: (bytes: Uint8Array) => T): Seen<T> {

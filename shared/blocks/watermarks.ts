@@ -4,14 +4,16 @@ import type { KvBucket } from '../bus/port.ts'
 import { type Flushed, flushedKey } from '../contracts/blocks.ts'
 import { decodeFlushed, encodeFlushed } from './codec.ts'
 
+interface Standing {
+  readonly revision: number
+  readonly flushed: Flushed | undefined
+}
+
 /** Done when it stands at `next.segment` or beyond afterwards, whoever wrote it. */
 export async function advanceFlushed(bucket: KvBucket, partition: number, next: Flushed): Promise<void> {
   const key = flushedKey(partition)
-  const read = async () => {
-    const [entry] = await bucket.newest([key])
-    return { revision: entry?.revision ?? 0, flushed: entry?.value && decodeFlushed(entry.value, key) }
-  }
-  const { revision, flushed } = await read()
+  const standing = await read(bucket, key)
+  const { flushed } = standing
   const segment = flushed?.segment ?? 0
   if (segment >= next.segment) return
   // The first segment of a log that was made anew has whatever number the bucket remembered (L8).
@@ -19,12 +21,32 @@ export async function advanceFlushed(bucket: KvBucket, partition: number, next: 
     const text = `${key} stands at ${segment}, segment ${next.segment} cannot follow`
     throw new ConflictError('flushed-elsewhere', text)
   }
-  const value = encodeFlushed({ ...next, digests: { ...flushed?.digests, ...next.digests } })
+  await write(bucket, key, { standing, next: { ...next, digests: { ...flushed?.digests, ...next.digests } } })
+}
+
+/** Writes again what stood there once and the bucket has lost: all of it is in blocks, and may be purged. Done as `advanceFlushed` is. */
+export async function restoreFlushed(bucket: KvBucket, partition: number, known: Flushed): Promise<void> {
+  const key = flushedKey(partition)
+  const standing = await read(bucket, key)
+  if ((standing.flushed?.segment ?? 0) < known.segment) await write(bucket, key, { standing, next: known })
+}
+
+async function read(bucket: KvBucket, key: string): Promise<Standing> {
+  const [entry] = await bucket.newest([key])
+  return { revision: entry?.revision ?? 0, flushed: entry?.value && decodeFlushed(entry.value, key) }
+}
+
+async function write(
+  bucket: KvBucket,
+  key: string,
+  { standing, next }: { readonly standing: Standing; readonly next: Flushed },
+): Promise<void> {
+  const value = encodeFlushed(next)
   try {
-    await (flushed === undefined ? bucket.create(key, value) : bucket.update(key, value, revision))
+    await (standing.flushed === undefined ? bucket.create(key, value) : bucket.update(key, value, standing.revision))
   } catch (error) {
     if (!(error instanceof ConflictError) && !(error instanceof UnavailableError)) throw error
-    const after = await read() // the winner may be this process, or another that did the same
+    const after = await read(bucket, key) // the winner may be this process, or another that did the same
     if ((after.flushed?.segment ?? 0) < next.segment) throw error
   }
 }

@@ -333,7 +333,10 @@ for (const [name, make] of [
       const partition = 100 + count++
       await blocks.advanceFlushed(partition, flushedTo(5))
       await Promise.all([1, 2, 3].map(() => blocks.advanceFlushed(partition, flushedTo(6))))
+      const standing = () => bucket.newest([flushedKey(partition)])
+      const before = await standing()
       await blocks.advanceFlushed(partition, flushedTo(5))
+      expect(await standing(), 'and never goes back').toEqual(before)
       await expect(blocks.advanceFlushed(partition, flushedTo(8))).rejects.toMatchObject({ code: 'flushed-elsewhere' })
       await blocks.refresh(5_000)
       expect(blocks.flushed(partition)).toBe(6)
@@ -389,13 +392,27 @@ for (const [name, make] of [
       expect(await logs.state(name)).toMatchObject({ firstSeq: 21, lastSeq: 25 })
     })
 
-    test('a watermark that went back, because the bucket lost its end, is damage', async () => {
+    test('L15: a watermark that went back, because the bucket lost its end, is written again by who knows it', async () => {
       const partition = 100 + count++
-      await blocks.advanceFlushed(partition, flushedTo(5))
+      for (let segment = 1; segment <= 5; segment++) await blocks.advanceFlushed(partition, flushedTo(segment))
       await blocks.refresh(5_000)
+      const known = blocks.flushedRecord(partition)
+      expect(known?.segment).toBe(5)
+      const standing = async () => (await bucket.newest([flushedKey(partition)]))[0]?.value?.toString()
+      const whole = await standing()
+      const shown: (Flushed | undefined)[] = []
+      const hearing = blocks.onChange((change) => {
+        if (change.kind === 'flushed' && change.partition === partition) shown.push(blocks.flushedRecord(partition))
+      })
       await bucket.put(flushedKey(partition), encodeFlushed(flushedTo(3)))
-      await until(() => codeOf(() => blocks.flushed(partition)) === 'flushed-back', 'the damage')
-      expect(codeOf(() => blocks.watermark(fresh(), partition))).toBe('flushed-back')
+      await until(() => shown.length > 0, 'it was told')
+      expect(shown[0], 'it was true, and stays so').toEqual(known)
+      hearing.stop()
+      await expect.poll(standing, { timeout: 5_000 }).toBe(whole)
+      await bucket.delete(flushedKey(partition))
+      await expect.poll(standing, { timeout: 5_000 }).toBe(whole)
+      await blocks.advanceFlushed(partition, flushedTo(6))
+      await until(() => blocks.flushed(partition) === 6, 'the next')
     })
 
     test('L15: the larger of watermark and manifest counts, and a watermark is never seen before its manifest', async () => {

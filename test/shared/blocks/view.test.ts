@@ -1,6 +1,7 @@
 // What a view shows is what the bucket held at one moment, however its watch tells of changes (B1, L15); what is uploaded is read back (B4, L13).
 import { expect, test } from 'vitest'
 import { systemClock } from '../../../shared/base/clock.ts'
+import { UnavailableError } from '../../../shared/base/errors.ts'
 import { systemRandom } from '../../../shared/base/random.ts'
 import { openBlocks } from '../../../shared/blocks/open.ts'
 import type { Blocks } from '../../../shared/blocks/port.ts'
@@ -129,5 +130,31 @@ test('B3: a manifest that went back because the bucket lost its newest writes is
     await flush(each, 5)
     expect(await each.checkChain('acme')).toEqual([])
   }
+  for (const each of [blocks, later]) each.close()
+})
+
+test('L15: a watermark that the bucket lost with its end stands again as soon as one who lives on can write it', async () => {
+  const hub = createMemoryHub({ clock: systemClock, random: systemRandom })
+  const deps = { objects: memoryObjects(), clock: systemClock, random: systemRandom, log: silentLog }
+  let failCount = 0
+  const bus = withBuckets(hub.connect('lives on'), (bucket) => ({
+    newest: (keys) =>
+      failCount-- > 0 ? Promise.reject(new UnavailableError('kv-unavailable', 'away')) : bucket.newest(keys),
+  }))
+  const blocks = await openBlocks({ ...deps, bus })
+  const advance = (of: Blocks, segment: number) =>
+    of.advanceFlushed(0, { segment, mark: { seq: segment * 10, nonce: 'n', incarnation: 'i' }, digests: {} })
+  const bucket = hub.bucket(BLOCKS_BUCKET)!
+  await advance(blocks, 1)
+  const { revision } = bucket
+  for (const segment of [2, 3]) await advance(blocks, segment)
+  await blocks.refresh(5_000)
+  failCount = 1
+  bucket.cutTail(revision)
+  const later = await openBlocks({ ...deps, bus: hub.connect('came later') })
+  expect([blocks.flushed(0), later.flushed(0)]).toEqual([3, 1])
+  await until(() => later.flushed(0) === 3, 'what was flushed before')
+  await advance(later, 4)
+  await until(() => blocks.flushed(0) === 4, 'the next')
   for (const each of [blocks, later]) each.close()
 })
