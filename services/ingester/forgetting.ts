@@ -25,7 +25,8 @@ export function forgetDead(state: PartitionState, sessions: Iterable<SessionDict
   const renamed = new Map<Head, Uint32Array>()
   for (const [tenant, head] of heads) {
     const marks = isNamed.get(head)!
-    if (isSilent(head) && !head.hasExemplarsToldAfter(state.droppedUpTo) && !marks.includes(1)) {
+    // What was told in the newest flushed segment is stated again only with the next flush.
+    if (isSilent(head) && !head.hasExemplarsToldSince(state.droppedUpTo) && !marks.includes(1)) {
       head.dispose() // and the exemplars that nobody stated again
       heads.delete(tenant)
       continue

@@ -74,9 +74,9 @@ export class ExemplarRing {
     return all.slice(-countMax)
   }
 
-  /** Whether any was told after a segment. */
-  isToldAfter(segment: number): boolean {
-    return this.ring.some((held) => held.segment > segment)
+  /** Whether any was told in a segment or after it. */
+  isToldSince(segment: number): boolean {
+    return this.ring.some((held) => held.segment >= segment)
   }
 
   /** Whether any of a series are held. */

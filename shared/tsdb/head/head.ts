@@ -122,9 +122,9 @@ export class Head {
     return this.ring.newest(countMax)
   }
 
-  /** Whether any exemplar was told, or stated again, after a segment. */
-  hasExemplarsToldAfter(segment: number): boolean {
-    return this.ring.isToldAfter(segment)
+  /** Whether any exemplar was told, or stated again, in a segment or after it. */
+  hasExemplarsToldSince(segment: number): boolean {
+    return this.ring.isToldSince(segment)
   }
 
   /** The refs, rising, of the series that pass all matchers and have exemplars, whether or not samples of them are held. */
