@@ -5,10 +5,12 @@ import { type Claim, Election } from '../../../services/distributor/election.ts'
 import { Elections } from '../../../services/distributor/elections.ts'
 import { seededRandom } from '../../../shared/base/random.ts'
 import { createMemoryHub, type MemoryHub } from '../../../shared/bus/memory-bus.ts'
+import type { Bus } from '../../../shared/bus/port.ts'
 import { defaultsOf } from '../../../shared/config/settings.ts'
 import { type ElectionRecord, renewed, takenOver } from '../../../shared/contracts/elections.ts'
 import { silentLog } from '../../../shared/telemetry/log.ts'
 import { createMetrics } from '../../../shared/telemetry/metrics.ts'
+import { withLateWatches } from '../../altered-bus.ts'
 import { VirtualClock } from '../../sim/virtual-clock.ts'
 
 const config = defaultsOf(distributorSettings, {})
@@ -36,8 +38,7 @@ async function soon<T>(promise: Promise<T>): Promise<T> {
 }
 const pass = (ms: number) => soon(new Promise<void>((resolve) => void clock.after(ms, resolve)))
 
-async function distributor(id: string): Promise<Elections> {
-  const bus = hub.connect(id)
+async function distributor(id: string, bus: Bus = hub.connect(id)): Promise<Elections> {
   const deps = { bus, clock, random: seededRandom(id.length), config, log: silentLog, metrics: createMetrics() }
   const elections = new Elections(deps)
   await soon(elections.start())
@@ -129,6 +130,21 @@ describe('H4', () => {
     const [mine, theirs] = claims.map(({ election }) => election.record)
     expect(mine).toMatchObject({ takeovers: 1 })
     expect(theirs).toEqual(mine)
+  })
+
+  it('a takeover that was judged by what stood before another one comes to nothing', async () => {
+    let isShown = Promise.resolve()
+    const late = withLateWatches(hub.connect('d2'), () => isShown)
+    const [one, two] = [await distributor('d1'), await distributor('d2', late)]
+    await pushed(one, 'a')
+    await pass(config.haTakeoverMs + config.haKvGraceMs + 1_000)
+    const gate = Promise.withResolvers<void>()
+    isShown = gate.promise
+    const claims = [await pushed(one, 'b'), await pushed(two, 'c')]
+    expect(claims.map(({ verdict }) => verdict)).toEqual(['take', 'drop'])
+    gate.resolve()
+    await pass(1_000)
+    for (const { election } of claims) expect(election.record).toMatchObject({ replica: 'b', takeovers: 1 })
   })
 })
 
