@@ -9,9 +9,10 @@
 //
 // Subject templates are tokens joined by `.`; a token is literal or one `{parameter}`. A parameter's value must be one
 // legal subject token: whoever calls encodes what may be anything else (tenants: shared/model/tenant.ts).
-import { Encoder, setSizeLimits } from 'cbor-x'
 import { assert } from '../base/assert.ts'
 import { RefusedError, textOf } from '../base/errors.ts'
+import { decodeCbor, encodeCbor } from './cbor.ts'
+import { type Check, type Shape as Fields, faultOf, isObject } from './shape.ts'
 
 /** The names between braces in a subject template, as a union. */
 export type ParamNames<S extends string> = S extends `${string}{${infer Name}}${infer Rest}`
@@ -178,35 +179,36 @@ export interface Codec<T> {
 const badMessageCode = 'err-carillon-bad-message'
 
 const cborVersion = 1
-const elementsMax = 4_000_000
 
-setSizeLimits({ maxArraySize: elementsMax, maxMapSize: elementsMax, maxObjectSize: elementsMax })
-
-const encoder = new Encoder({ useRecords: false, tagUint8Array: false, variableMapSize: true })
-
-const cborCodec: Codec<unknown> = {
-  encode(value) {
-    const body = encoder.encode(value)
-    const bytes = Buffer.allocUnsafe(body.length + 1)
-    bytes[0] = cborVersion
-    bytes.set(body, 1)
-    return bytes
-  },
-  decode(bytes) {
-    if (bytes[0] !== cborVersion) {
-      const came = bytes.length === 0 ? 'an empty message' : `version byte ${bytes[0]}`
-      throw new RefusedError(badMessageCode, `${came} came where version ${cborVersion} was wanted`)
-    }
-    try {
-      return encoder.decode(bytes.subarray(1))
-    } catch (error) {
-      throw new RefusedError(badMessageCode, `message is not CBOR: ${textOf(error)}`, { cause: error })
-    }
-  },
+function cborCodec(shape: Readonly<Record<string, Check>> | undefined): Codec<unknown> {
+  return {
+    encode(value) {
+      const body = encodeCbor(value)
+      const bytes = Buffer.allocUnsafe(body.length + 1)
+      bytes[0] = cborVersion
+      bytes.set(body, 1)
+      return bytes
+    },
+    decode(bytes) {
+      if (bytes[0] !== cborVersion) {
+        const came = bytes.length === 0 ? 'an empty message' : `version byte ${bytes[0]}`
+        throw new RefusedError(badMessageCode, `${came} came where version ${cborVersion} was wanted`)
+      }
+      const value = decodeCbor(bytes.subarray(1), { hasTypedArrays: true })
+      if (shape === undefined) return value
+      const fault = isObject(value) ? faultOf(value, shape) : 'it is no object'
+      if (fault !== '') throw new RefusedError(badMessageCode, `message is not what was wanted: ${fault}`)
+      return value
+    },
+  }
 }
 
-/** CBOR with a version byte in front. Typed arrays keep their bits; a scalar -0 becomes 0. The shape is not checked. */
-export const cbor = <T>(): Codec<T> => cborCodec as Codec<T>
+const plainCbor = cborCodec(undefined)
+
+/** CBOR with a version byte in front. Typed arrays keep their bits; a scalar -0 becomes 0. What is asked names its `shape`: it may come from
+ *  anybody. That of an answer is not checked. */
+export const cbor = <T>(shape?: Fields<T>): Codec<T> =>
+  (shape === undefined ? plainCbor : cborCodec(shape as Readonly<Record<string, Check>>)) as Codec<T>
 
 /** The bytes themselves, not copied. */
 export const raw: Codec<Uint8Array> = { encode: (value) => value, decode: (bytes) => bytes }

@@ -10,6 +10,7 @@
 import { assert } from '../base/assert.ts'
 import { encodeTenant, tenantIn } from '../model/tenant.ts'
 import { isLegalToken, type ParamNames } from './contract.ts'
+import { faultOf, isObject, isWhole, type Shape } from './shape.ts'
 
 export type RecordParams<P extends string> = { readonly [K in P]: K extends 'partition' ? number : string }
 
@@ -144,35 +145,6 @@ export function decodeAt<P extends string, T>(
 
 // ---- formats ----
 
-/** What one field must be. */
-export interface Check {
-  readonly wants: string
-  isMet(value: unknown): boolean
-}
-
-const check = (wants: string, isMet: (value: unknown) => boolean): Check => ({ wants, isMet })
-const isWhole = (value: unknown): value is number => Number.isSafeInteger(value)
-
-export const aText = check('a text', (value) => typeof value === 'string')
-export const aName = check('a text that is not empty', (value) => typeof value === 'string' && value !== '')
-export const aWhole = check('a whole number', isWhole)
-export const aCount = check('a whole number from 0 on', (value) => isWhole(value) && value >= 0)
-export const aNumber = check('a number', (value) => Number.isFinite(value))
-export const aFlag = check('true or false', (value) => typeof value === 'boolean')
-export const oneOf = (...names: readonly string[]): Check =>
-  check(names.join(', '), (value) => typeof value === 'string' && names.includes(value))
-export const listOf = (each: Check): Check =>
-  check(`a list of: ${each.wants}`, (value) => Array.isArray(value) && value.every(each.isMet))
-export const mapOf = (each: Check): Check =>
-  check(`names with: ${each.wants}`, (value) => isObject(value) && Object.values(value).every(each.isMet))
-export const ifThere = (each: Check): Check =>
-  check(`nothing, or ${each.wants}`, (value) => value === undefined || each.isMet(value))
-export const anObject = <T extends object>(shape: Shape<T>): Check =>
-  check(`an object with ${Object.keys(shape).join(', ')}`, (value) => isObject(value) && faultOf(value, shape) === '')
-
-/** A check for every field; what is not named there is kept as it came. */
-export type Shape<T> = { readonly [K in keyof T]-?: Check }
-
 /** JSON `{"v":1,…}`, one object. One without `v` is of version 1. `older` fills in what former versions did not write. */
 export function jsonRecord<T extends object>(
   version: number,
@@ -224,15 +196,4 @@ function parsedJson(bytes: Uint8Array): unknown {
   } catch {
     return undefined // the caller says so
   }
-}
-
-function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
-}
-
-/** The first field that is not what it should be, in words; '' when all are. */
-function faultOf(fields: Readonly<Record<string, unknown>>, shape: Readonly<Record<string, Check>>): string {
-  for (const [name, { wants, isMet }] of Object.entries(shape))
-    if (!isMet(Object.hasOwn(fields, name) ? fields[name] : undefined)) return `${name} is not ${wants}`
-  return ''
 }

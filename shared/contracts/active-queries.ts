@@ -3,6 +3,7 @@
 // activeQueries   addressed   querier.{id}.active   of one tenant, or of all; only what waits for its turn or runs
 // cancelQuery     addressed   querier.{id}.cancel   ends one; isCancelled is false where that tenant has no such query here
 import { addressed, cbor } from '../bus/contract.ts'
+import { aText, ifThere } from '../bus/shape.ts'
 
 /** Characters of a query that are shown. */
 export const QUERY_SHOWN_MAX = 2_000
@@ -42,7 +43,7 @@ export const activeQueries = addressed({
   subject: 'querier.{id}.active',
   ...common,
   replyBytesMax: 16 * 1024 * 1024,
-  request: cbor<ActiveAsk>(),
+  request: cbor<ActiveAsk>({ tenant: ifThere(aText) }),
   reply: cbor<{ readonly queries: readonly ActiveQuery[] }>(),
   doc: 'the queries that one querier is answering',
 })
@@ -51,7 +52,7 @@ export const cancelQuery = addressed({
   subject: 'querier.{id}.cancel',
   ...common,
   replyBytesMax: 1024,
-  request: cbor<CancelAsk>(),
+  request: cbor<CancelAsk>({ query: aText, tenant: ifThere(aText) }),
   reply: cbor<{ readonly isCancelled: boolean }>(),
   doc: 'ends one query of a tenant',
 })

@@ -11,19 +11,8 @@
 //
 // Objects of a block: {tenant}/{ulid}/meta.json, index, chunks/000001, …, tombstones. {tenant} is the token of shared/model/tenant.ts. Bound:
 // MANIFEST_BYTES_MAX a manifest.
-import {
-  aCount,
-  aFlag,
-  aName,
-  anObject,
-  aText,
-  ifThere,
-  jsonRecord,
-  listOf,
-  oneOf,
-  record,
-  recordKey,
-} from '../bus/record.ts'
+import { jsonRecord, record, recordKey } from '../bus/record.ts'
+import { aCount, aFlag, aName, anObject, aText, ifThere, listOf, oneOf } from '../bus/shape.ts'
 import type { Matcher } from '../model/matcher.ts'
 import type { Place } from '../model/place.ts'
 

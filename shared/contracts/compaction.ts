@@ -6,6 +6,7 @@
 // Bucket `blocks`:  lease.{tenant}   JSON LeaseRecord; changed by compare-and-set only (shared/kv/leases.ts)
 import { addressed, cbor, question } from '../bus/contract.ts'
 import { record } from '../bus/record.ts'
+import { aTenant, ifThere } from '../bus/shape.ts'
 import { BLOCKS_BUCKET } from './blocks.ts'
 import { leaseFallback, leaseFormat } from './leases.ts'
 
@@ -84,7 +85,7 @@ export const compactionStatus = addressed({
   timeoutMs: 5_000,
   requestBytesMax: 1024,
   replyBytesMax: 16 * 1024 * 1024,
-  request: cbor<CompactionAsk>(),
+  request: cbor<CompactionAsk>({ tenant: ifThere(aTenant) }),
   reply: cbor<CompactionStatus>(),
   doc: 'what one compactor does and did',
 })
@@ -95,7 +96,7 @@ export const compactNow = question({
   timeoutMs: 60_000,
   requestBytesMax: 1024,
   replyBytesMax: 4 * 1024 * 1024,
-  request: cbor<CompactionAsk>(),
+  request: cbor<CompactionAsk>({ tenant: ifThere(aTenant) }),
   reply: cbor<CompactNowReply>(),
   doc: 'merge blocks now, whether their ranges are complete or not',
 })

@@ -6,6 +6,7 @@
 // remove, undo, clean, list  questions, answered by any compactor
 import { RefusedError } from '../base/errors.ts'
 import { cbor, question } from '../bus/contract.ts'
+import { aFlag, aLimit, aTenant, aText, aWhole, ifThere, someSelectors } from '../bus/shape.ts'
 import type { Matcher } from '../model/matcher.ts'
 import type { DeleteEntry } from './blocks.ts'
 import { encodeSealed, parseSealed } from './json.ts'
@@ -115,7 +116,16 @@ export const remove = question({
   name: 'remove',
   subject: 'deletes.remove',
   ...asked,
-  request: cbor<RemoveAsk>(),
+  request: cbor<RemoveAsk>({
+    tenant: aTenant,
+    id: aText,
+    kind: aText,
+    selectors: someSelectors,
+    startMs: aLimit,
+    endMs: aLimit,
+    askedBy: aText,
+    asOf: aWhole,
+  }),
   reply: cbor<DeleteReply>(),
   doc: 'delete series of a tenant, in memory and in blocks',
 })
@@ -123,7 +133,7 @@ export const undo = question({
   name: 'undo',
   subject: 'deletes.undo',
   ...asked,
-  request: cbor<UndoAsk>(),
+  request: cbor<UndoAsk>({ tenant: aTenant, id: aText, askedBy: aText }),
   reply: cbor<DeleteReply>(),
   doc: 'take a deletion back, before its samples are being removed',
 })
@@ -131,7 +141,7 @@ export const clean = question({
   name: 'clean',
   subject: 'deletes.clean',
   ...asked,
-  request: cbor<CleanAsk>(),
+  request: cbor<CleanAsk>({ tenant: aTenant, askedBy: aText }),
   reply: cbor<CleanReply>(),
   doc: 'end the undo windows of a tenant, so that what is hidden is removed',
 })
@@ -139,7 +149,7 @@ export const list = question({
   name: 'list',
   subject: 'deletes.list',
   ...asked,
-  request: cbor<ListAsk>(),
+  request: cbor<ListAsk>({ tenant: aTenant, isBrief: ifThere(aFlag) }),
   reply: cbor<ListReply>(),
   doc: 'the deletions of a tenant, past ones too',
 })

@@ -11,7 +11,8 @@
 //       or ours are slow: a challenger that has sent at the pace of time for as long as a takeover takes is not behind, so it is the former,
 //       and must not be kept out. One that sends an old backlog is.
 import { addressed, cbor } from '../bus/contract.ts'
-import { aFlag, aName, aWhole, ifThere, jsonRecord, keyFor, record } from '../bus/record.ts'
+import { jsonRecord, keyFor, record } from '../bus/record.ts'
+import { aFlag, aName, aTenant, aWhole, ifThere } from '../bus/shape.ts'
 import { encodeTenant } from '../model/tenant.ts'
 import { sha256Of } from '../wire/sha256.ts'
 
@@ -126,7 +127,7 @@ export interface ElectionNews {
 export const electionNews = addressed({
   name: 'electionNews',
   subject: 'distributor.{id}.elections',
-  request: cbor<ElectionNewsRequest>(),
+  request: cbor<ElectionNewsRequest>({ tenant: ifThere(aTenant) }),
   reply: cbor<ElectionNews>(),
   timeoutMs: 5_000,
   requestBytesMax: 4 * 1024,

@@ -7,6 +7,7 @@ import { textOf } from '../base/errors.ts'
 import { ask } from '../bus/ask.ts'
 import { addressed, cbor } from '../bus/contract.ts'
 import type { Bus } from '../bus/port.ts'
+import { aNumber, oneOf } from '../bus/shape.ts'
 
 export type FlushKind = 'mark' | 'flush'
 
@@ -39,7 +40,7 @@ export const flushNow = addressed({
   timeoutMs: 30_000,
   requestBytesMax: 1024,
   replyBytesMax: 1024 * 1024,
-  request: cbor<FlushAsk>(),
+  request: cbor<FlushAsk>({ kind: oneOf('mark', 'flush'), waitMs: aNumber }),
   reply: cbor<FlushReply>(),
   doc: 'open the next segments now, and bring the ones before into blocks',
 })

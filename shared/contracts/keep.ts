@@ -4,7 +4,8 @@
 //                                     distributors, read by gateways when an upload begins
 //                   keep.__default    the same, for tenants without one of their own
 // What stands there removes nothing: each compactor goes by its own settings and file, and the records say what those were last.
-import { aCount, aName, jsonRecord, record } from '../bus/record.ts'
+import { jsonRecord, record } from '../bus/record.ts'
+import { aCount, aName } from '../bus/shape.ts'
 import { tenantIn } from '../model/tenant.ts'
 import { DEFAULT_LIMITS_KEY, LIMITS_BUCKET } from './limits.ts'
 

@@ -1,5 +1,6 @@
 // leases: who may do something with a tenant's blocks (shared/kv/leases.ts). Which leases there are stands with what they allow.
-import { aCount, aNumber, aText, aWhole, jsonRecord } from '../bus/record.ts'
+import { jsonRecord } from '../bus/record.ts'
+import { aCount, aNumber, aText, aWhole } from '../bus/shape.ts'
 
 export interface LeaseRecord {
   readonly v: 1

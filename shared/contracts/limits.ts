@@ -6,7 +6,8 @@
 // Precedence: the tenant's record, then `__default`, then the actor's flags. A limit that is not known here is kept and means nothing, so
 // that records outlive an older version beside them.
 import { RefusedError } from '../base/errors.ts'
-import { aCount, aNumber, anObject, aText, jsonRecord, listOf, mapOf, record } from '../bus/record.ts'
+import { jsonRecord, record } from '../bus/record.ts'
+import { aCount, aNumber, anObject, aText, listOf, mapOf } from '../bus/shape.ts'
 import { parseBytes, parseDuration, showBytes, showDuration } from '../config/units.ts'
 import { encodeTenant, tenantIn } from '../model/tenant.ts'
 

@@ -11,7 +11,8 @@
 
 import { RefusedError } from '../base/errors.ts'
 import type { LogConfig } from '../bus/port.ts'
-import { aCount, aName, aText, jsonRecord, numberRecord, record } from '../bus/record.ts'
+import { jsonRecord, numberRecord, record } from '../bus/record.ts'
+import { aCount, aName, aText } from '../bus/shape.ts'
 import { encodeJson, encodeSealed, parseSealed } from './json.ts'
 
 export const BATCH_BYTES_MAX = 512 * 1024

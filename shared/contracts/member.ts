@@ -11,7 +11,8 @@
 //                 partitions    JSON PartitionsRecord; written by `carillon setup`, `carillon partitions add`, and by a member when added
 //                               partitions become writable
 import { addressed, cbor, question } from '../bus/contract.ts'
-import { aCount, aName, aNumber, aText, jsonRecord, listOf, record } from '../bus/record.ts'
+import { jsonRecord, record } from '../bus/record.ts'
+import { aCount, aName, aNumber, aText, listOf } from '../bus/shape.ts'
 import { PARTITIONS_MAX } from '../ring/pie.ts'
 
 export const RING_BUCKET = 'ring'
@@ -174,7 +175,7 @@ const small = {
   timeoutMs: 5_000,
   requestBytesMax: 1024,
   replyBytesMax: 16 * 1024 * 1024,
-  request: cbor<Record<string, never>>(),
+  request: cbor<Record<string, never>>({}),
 }
 
 export const metrics = addressed({

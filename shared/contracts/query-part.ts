@@ -4,6 +4,7 @@
 // The reply holds what the whole query has for these steps, bit by bit. Bound: `replyBytesMax`.
 // Errors: as of `query`, but thrown: RefusedError with the codes of PromQL and of limits, UnavailableError, CorruptError.
 import { cbor, question } from '../bus/contract.ts'
+import { aCount, aFlag, aNumber, anObject, aText, ifThere, listOf, orNull } from '../bus/shape.ts'
 import type { StepCounts } from '../promql/engine.ts'
 import type { Annotation } from '../promql/exec/annotations.ts'
 
@@ -57,7 +58,19 @@ export const queryPart = question({
   name: 'queryPart',
   subject: 'query_part.{tenant}',
   queue: 'querier',
-  request: cbor<QueryPartAsk>(),
+  request: cbor<QueryPartAsk>({
+    query: aText,
+    startMs: aNumber,
+    endMs: aNumber,
+    stepMs: aNumber,
+    partStartMs: aNumber,
+    partEndMs: aNumber,
+    lookbackMs: aNumber,
+    places: listOf(orNull(anObject({ minSeq: aCount, incarnation: aText }))),
+    allowsPartial: aFlag,
+    windowMaxMs: ifThere(aNumber),
+    countsSamples: ifThere(aFlag),
+  }),
   reply: cbor<QueryPartReply>(),
   timeoutMs: 130_000,
   requestBytesMax: 10 * 1024 * 1024,

@@ -11,6 +11,23 @@
 // Errors: UnavailableError `err-carillon-owner-behind` (not caught up, position not reached in time), `err-carillon-not-owner`;
 //         RefusedError `err-carillon-dropped` (the segment is in a block by now: read the watermark again, L18).
 import { addressed, cbor, streamed, topic } from '../bus/contract.ts'
+import {
+  aCount,
+  aFlag,
+  aLimit,
+  aName,
+  aNumber,
+  anObject,
+  aTenant,
+  aText,
+  aWhole,
+  ifThere,
+  listOf,
+  oneOf,
+  someMatchers,
+  someSelectors,
+  someWords,
+} from '../bus/shape.ts'
 import type { Labels } from '../model/labels.ts'
 import type { Matcher } from '../model/matcher.ts'
 
@@ -200,11 +217,31 @@ const framed = {
   frameBytesMax: FRAME_BYTES_MAX * 4,
 }
 
+const ownerShape = {
+  partition: aWhole,
+  tenant: aTenant,
+  watermark: aLimit,
+  manifestVersion: aLimit,
+  minSeq: aLimit,
+  incarnation: aText,
+  waitMs: aNumber,
+}
+const seriesShape = { ...ownerShape, selectors: someSelectors, startMs: aLimit, endMs: aLimit, limit: aLimit }
+
 export const select = streamed({
   name: 'select',
   subject: 'ingester.{id}.select',
   ...framed,
-  request: cbor<SelectAsk>(),
+  request: cbor<SelectAsk>({
+    ...ownerShape,
+    matchers: someMatchers,
+    startMs: aLimit,
+    endMs: aLimit,
+    mode: oneOf('all', 'last'),
+    seriesMax: aLimit,
+    names: ifThere(listOf(aText)),
+    wantsHashes: ifThere(aFlag),
+  }),
   frame: cbor<SelectFrame>(),
   doc: 'series and samples of one partition, as frames',
 })
@@ -212,7 +249,7 @@ export const series = streamed({
   name: 'series',
   subject: 'ingester.{id}.series',
   ...framed,
-  request: cbor<SeriesAsk>(),
+  request: cbor<SeriesAsk>(seriesShape),
   frame: cbor<SelectFrame>(),
   doc: 'label sets of one partition, as frames',
 })
@@ -220,7 +257,7 @@ export const labelNames = addressed({
   name: 'labelNames',
   subject: 'ingester.{id}.label_names',
   ...addressedTo,
-  request: cbor<LabelNamesAsk>(),
+  request: cbor<LabelNamesAsk>(seriesShape),
   reply: cbor<StringsReply>(),
   doc: 'label names of one partition',
 })
@@ -228,7 +265,7 @@ export const labelValues = addressed({
   name: 'labelValues',
   subject: 'ingester.{id}.label_values',
   ...addressedTo,
-  request: cbor<LabelValuesAsk>(),
+  request: cbor<LabelValuesAsk>({ ...seriesShape, name: aText }),
   reply: cbor<StringsReply>(),
   doc: 'values of one label in one partition',
 })
@@ -236,7 +273,7 @@ export const metadata = addressed({
   name: 'metadata',
   subject: 'ingester.{id}.metadata',
   ...addressedTo,
-  request: cbor<MetadataAsk>(),
+  request: cbor<MetadataAsk>({ ...ownerShape, metric: aText, limit: aLimit }),
   reply: cbor<MetadataReply>(),
   doc: 'type, help and unit of metrics in one partition',
 })
@@ -244,7 +281,7 @@ export const exemplars = addressed({
   name: 'exemplars',
   subject: 'ingester.{id}.exemplars',
   ...addressedTo,
-  request: cbor<SeriesAsk>(),
+  request: cbor<SeriesAsk>(seriesShape),
   reply: cbor<ExemplarsReply>(),
   doc: 'exemplars of one partition',
 })
@@ -252,7 +289,7 @@ export const headStats = addressed({
   name: 'headStats',
   subject: 'ingester.{id}.head_stats',
   ...addressedTo,
-  request: cbor<OwnerAsk>(),
+  request: cbor<OwnerAsk>(ownerShape),
   reply: cbor<HeadStatsReply>(),
   doc: 'how many series and chunks an owner holds of a tenant, and from when to when',
 })
@@ -260,7 +297,7 @@ export const fill = streamed({
   name: 'fill',
   subject: 'ingester.{id}.fill',
   ...framed,
-  request: cbor<FillAsk>(),
+  request: cbor<FillAsk>({ partition: aWhole, incarnation: aText, segment: aWhole }),
   frame: cbor<FillFrame>(),
   doc: 'all samples of one segment of one partition, for an owner that misses some',
 })
@@ -282,7 +319,7 @@ export const known = addressed({
   timeoutMs: 2_000,
   requestBytesMax: 1024 * 1024,
   replyBytesMax: 1024 * 1024,
-  request: cbor<KnownAsk>(),
+  request: cbor<KnownAsk>({ partition: aWhole, tenant: aTenant, hashes: someWords }),
   reply: cbor<KnownReply>(),
   doc: 'which series of a tenant an owner already holds',
 })
@@ -299,7 +336,13 @@ export interface OwnerCounted {
 export const ownerCounted = topic({
   name: 'ownerCounted',
   subject: 'ingester.counted',
-  value: cbor<OwnerCounted>(),
+  value: cbor<OwnerCounted>({
+    id: aName,
+    incarnation: aText,
+    bytes: aNumber,
+    bytesMax: aLimit,
+    series: listOf(anObject({ partition: aCount, tenant: aTenant, count: aCount })),
+  }),
   bytesMax: 512 * 1024,
   doc: 'how many series and bytes an owner holds',
 })

@@ -7,7 +7,8 @@
 // Bucket `blocks`:  scrub.{tenant}       JSON ScrubRecord: how far it is and what was found; written by who holds the lease
 //                   scrubbing.{tenant}   JSON LeaseRecord: who re-reads the tenant (shared/kv/leases.ts)
 import { addressed, cbor, question } from '../bus/contract.ts'
-import { aCount, aName, aNumber, anObject, aText, ifThere, jsonRecord, listOf, oneOf, record } from '../bus/record.ts'
+import { jsonRecord, record } from '../bus/record.ts'
+import { aCount, aName, aNumber, anObject, aTenant, aText, aWhole, ifThere, listOf, oneOf } from '../bus/shape.ts'
 import { BLOCKS_BUCKET } from './blocks.ts'
 import { leaseFallback, leaseFormat } from './leases.ts'
 
@@ -134,7 +135,7 @@ export const scrubStatus = addressed({
   timeoutMs: 5_000,
   requestBytesMax: 1024,
   replyBytesMax: 16 * 1024 * 1024,
-  request: cbor<ScrubAsk>(),
+  request: cbor<ScrubAsk>({ tenant: ifThere(aTenant) }),
   reply: cbor<ScrubStatus>(),
   doc: 'what one compactor re-reads, and what was found',
 })
@@ -145,7 +146,7 @@ export const scrubNow = question({
   timeoutMs: 60_000,
   requestBytesMax: 1024,
   replyBytesMax: 16 * 1024 * 1024,
-  request: cbor<ScrubAsk>(),
+  request: cbor<ScrubAsk>({ tenant: ifThere(aTenant) }),
   reply: cbor<ScrubNowReply>(),
   doc: 're-read everything that is stored, now',
 })
@@ -155,7 +156,14 @@ export const rebuild = addressed({
   timeoutMs: 120_000,
   requestBytesMax: 1024 * 1024,
   replyBytesMax: 1024,
-  request: cbor<RebuildAsk>(),
+  request: cbor<RebuildAsk>({
+    tenant: aTenant,
+    partition: aWhole,
+    segment: aWhole,
+    ulid: aText,
+    metaSha256: aText,
+    files: listOf(aText),
+  }),
   reply: cbor<RebuildReply>(),
   doc: 'store damaged files of a flushed block anew, from memory',
 })

@@ -16,20 +16,8 @@
 //       stand in the names of what they write: what a former one left half done is never taken for one's own.
 //   U3  Staged objects exist only as long as the record does, and for the minutes that a late writer of one part takes to notice.
 
-import {
-  aCount,
-  aFlag,
-  aName,
-  anObject,
-  aText,
-  aWhole,
-  ifThere,
-  jsonRecord,
-  keyFor,
-  listOf,
-  oneOf,
-  record,
-} from '../bus/record.ts'
+import { jsonRecord, keyFor, record } from '../bus/record.ts'
+import { aCount, aFlag, aName, anObject, aText, aWhole, ifThere, listOf, oneOf } from '../bus/shape.ts'
 import { encodeTenant } from '../model/tenant.ts'
 import { encodeJson, parseJson } from './json.ts'
 

@@ -30,11 +30,11 @@ export function encodeTenant(id: string): string {
   return token
 }
 
-/** The id of a token made by encodeTenant; every other token is refused. */
+/** The id of a token made by encodeTenant; every other token is refused, and every id that HTTP would refuse. */
 export function decodeTenant(token: string): string {
   const id = tenantIn(token)
   if (id === undefined) throw refused(`tenant token '${cut(token)}' is malformed`)
-  return id
+  return parseTenant(id)
 }
 
 /** The id of a token made by encodeTenant; undefined for every other token. */

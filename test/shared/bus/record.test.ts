@@ -2,8 +2,6 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import {
-  aCount,
-  aName,
   decodeAt,
   type Format,
   jsonRecord,
@@ -14,6 +12,7 @@ import {
   type RecordContract,
   record,
 } from '../../../shared/bus/record.ts'
+import { aCount, aName } from '../../../shared/bus/shape.ts'
 import { compactionLease } from '../../../shared/contracts/compaction.ts'
 import { clusterToken, electionRecord, firstElected } from '../../../shared/contracts/elections.ts'
 import { changedLimits, limitsRecord } from '../../../shared/contracts/limits.ts'
