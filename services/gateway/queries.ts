@@ -4,6 +4,7 @@ import { UnavailableError } from '../../shared/base/errors.ts'
 import { ask, askStream } from '../../shared/bus/ask.ts'
 import { windowBytesMax } from '../../shared/bus/pipe.ts'
 import type { Bus } from '../../shared/bus/port.ts'
+import { status as memberStatus } from '../../shared/contracts/member.ts'
 import {
   FEDERATE_ESCAPINGS,
   type FederateEscaping,
@@ -17,6 +18,7 @@ import {
   READ_CHUNKS,
   remoteRead,
 } from '../../shared/contracts/query.ts'
+import type { Membership } from '../../shared/membership/membership.ts'
 import { encodeTenant } from '../../shared/model/tenant.ts'
 import { readBody } from './body.ts'
 import type { GatewayConfig } from './config.ts'
@@ -64,12 +66,13 @@ const inUrl: ReadonlySet<string> = new Set(QUERY_TEXTS.filter((name) => name !==
 
 export interface QueryDeps {
   readonly bus: Bus
+  readonly membership: Pick<Membership, 'live'>
   readonly config: GatewayConfig
   readonly load: Load
   readonly version: () => string
 }
 
-export function queryRoutes({ bus, config, load, version }: QueryDeps): readonly Route[] {
+export function queryRoutes({ bus, membership, config, load, version }: QueryDeps): readonly Route[] {
   const route = (name: string, methods: readonly string[], path: string, answer: Route['answer']): Route[] =>
     API_ROOTS.map((root) => ({
       name,
@@ -107,7 +110,8 @@ export function queryRoutes({ bus, config, load, version }: QueryDeps): readonly
       exchange.holdUntilAnswered(() => void pieces.return())
       return readAnswer(pieces)
     }
-    const body = await askTwice(() => ask(bus, query, { tenant: encodeTenant(tenant), kind }, params, options))
+    const question = () => ask(bus, query, { tenant: encodeTenant(tenant), kind }, params, options)
+    const body = await askTwice(question, () => hasSilencedSome(options))
     lease.grow(body.length)
     const status = RAW_KINDS.has(kind) && !isError(body) ? 200 : statusOf(body)
     if (status !== 200) return failedAnswer(status, body, to.errors ?? 'json')
@@ -115,7 +119,23 @@ export function queryRoutes({ bus, config, load, version }: QueryDeps): readonly
     const headers = to.headers?.(params) ?? { 'Content-Type': JSON_TYPE }
     return await maybeCompressed({ status, headers, body }, exchange.request)
   }
+
+  /** Some querier is connected, or nobody would take a question to it, and says nothing. */
+  async function hasSilencedSome(options: { requestId: string | undefined; signal: AbortSignal }): Promise<boolean> {
+    const asked = membership.live('querier').map(async ({ id }) => {
+      try {
+        await ask(bus, memberStatus, { id }, {}, { ...options, timeoutMs: PROBE_MS })
+        return false
+      } catch (error) {
+        return !isUnheard(error)
+      }
+    })
+    return (await Promise.all(asked)).includes(true)
+  }
 }
+
+/** Within this a living querier says how it is. */
+const PROBE_MS = 2_000
 
 /** What a tenant was answered is nobody else's, and soon no longer true. */
 const NOT_KEPT = { 'Cache-Control': 'no-store' }
@@ -125,12 +145,21 @@ function sayNobody(error: unknown): never {
   throw new UnavailableError('err-carillon-no-querier', 'no querier answers at the moment', { cause: error })
 }
 
-/** A querier that has not said for long that it is at work is given up: it died, or hangs. A question changes nothing, so another querier may be asked the same; once, lest a question that ends queriers ends them all. */
-async function askTwice(question: () => Promise<Uint8Array>): Promise<Uint8Array> {
+/** A querier that has not said for long that it is at work is given up: it died, or hangs. A question changes nothing, so another querier may
+ *  be asked the same when the one that took it has died; once, lest a question that ends queriers ends them all, and not at all when it is
+ *  what keeps a living one from answering. */
+async function askTwice(
+  question: () => Promise<Uint8Array>,
+  hasSilencedSome: () => Promise<boolean>,
+): Promise<Uint8Array> {
   try {
     return await question()
   } catch (error) {
     if (!isSilence(error)) return sayNobody(error)
+    if (await hasSilencedSome()) {
+      const text = 'the querier that took this query lives, and answers nobody; another one is not asked'
+      throw new UnavailableError('err-carillon-querier-silent', text, { cause: error })
+    }
   }
   return question().catch((error: unknown) => {
     if (!isSilence(error)) return sayNobody(error)

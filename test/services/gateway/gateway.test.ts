@@ -379,6 +379,18 @@ describe('a query', () => {
     expect(system.queries).toHaveLength(4) // each question was asked twice, and no more
   })
 
+  test('which keeps a living querier from answering is not asked of another one', async () => {
+    const onQuery = () => {
+      system.hub.pause(system.queries.at(-1)!.by) // its connection stands, and not a word comes
+      return ''
+    }
+    await start({ members: { querier: ['querier-1', 'querier-2'] }, unhealthyAfterMs: 60_000, onQuery })
+    const answer = await fetch(`${system.url}/api/v1/query?query=up`)
+    expect([answer.status, answer.headers.get('x-carillon-error-id')]).toEqual([503, 'err-carillon-querier-silent'])
+    expect(system.queries).toHaveLength(1)
+    for (const { by } of system.queries) system.hub.resume(by) // so that it can be stopped
+  }, 30_000)
+
   test('with a large answer is compressed for who wants it', async () => {
     const large = `{"status":"success","data":"${'x'.repeat(3_000_000)}"}`
     await start({ onQuery: () => large })
