@@ -1,4 +1,5 @@
 // What a kind of query is given, and what it gives back.
+import type { Breath } from '../../shared/base/breathing.ts'
 import type { QueryParams } from '../../shared/contracts/query.ts'
 import type { QueryBounds } from './bounds.ts'
 import type { Budget } from './budget.ts'
@@ -10,6 +11,8 @@ export interface Asked {
   readonly params: QueryParams
   readonly budget: Budget
   readonly bounds: QueryBounds
+  /** For what is long before and after it runs; while it runs its scope has one. */
+  readonly breath: Breath
   /** Runs `work` when it is this query's turn, with what reading needs to know. Parameters are read before. */
   run<T>(timeoutMs: number | undefined, work: (scope: ReadScope) => Promise<T>): Promise<T>
   /** Where the answer may come in pieces: takes the next one, and resolves when more is wanted. */

@@ -1,5 +1,6 @@
 // The answer of one block: series with columns, in the shape that owners' answers have, so that both are united alike. Hot kernel.
 
+import type { Breath } from '../../shared/base/breathing.ts'
 import type { Interval } from '../../shared/model/interval.ts'
 import { type Labels, labelsKey } from '../../shared/model/labels.ts'
 import type { SeriesSamples } from '../../shared/promql/source.ts'
@@ -17,6 +18,9 @@ export interface BlockAnswerOptions {
   /** Told of memory for samples before it is taken. */
   readonly hold?: (bytes: number) => void
 }
+
+/** Of a series beside its samples, in units of work. */
+const SERIES_WORK = 500
 
 class SeriesChunkList implements ChunkList {
   chunks: readonly ReadChunk[] = []
@@ -63,17 +67,19 @@ export class BlockAnswer implements Answer {
     this.columns = new SeriesColumns(range, hold)
   }
 
-  add(one: ReadSeries): void {
+  async add(one: ReadSeries, breath: Breath): Promise<void> {
     const { list, columns } = this
     const hidden = this.hidden.of(one)
     list.chunks = one.chunks
     const count = one.chunks.length
     const labels = this.names === undefined ? one.labels : this.projected(one.labels, this.names)
-    const series =
+    const decoded =
       this.mode === 'last'
         ? columns.decodeLast(labels, list, 0, count, hidden)
-        : columns.decode(labels, list, 0, count, hidden)
+        : columns.decodeLong(labels, list, 0, count, hidden, breath)
+    const series = decoded instanceof Promise ? await decoded : decoded
     if (series !== undefined) this.keep(series, one)
+    if (breath.isDue(SERIES_WORK)) await breath.breathe()
   }
 
   /** A series without samples. */

@@ -16,23 +16,26 @@ export interface BlockSelect {
   readonly names?: readonly string[] | undefined
 }
 
+/** Of looking at a series or a text that was found, in units of work. */
+const SERIES_WORK = 500
+const TEXT_WORK = 100
+
 const NO_WARNINGS: readonly string[] = []
 
 /** The samples of one block. */
 export async function selectFrom(call: BlockCall, asked: BlockSelect, reading: Reading): Promise<Collected> {
-  const { block, hidden, signal } = call
+  const { block, hidden, signal, breath } = call
   const { matchers, range, mode, names } = asked
   const { account } = reading
   const hold = (bytes: number) => account.hold(bytes)
   const answer = new BlockAnswer({ range, mode, hidden, names, hold })
   let seriesCount = 0
-  for await (const batch of block.reader.select(matchers, range, { signal })) {
+  for await (const batch of block.reader.select(matchers, range, { signal, breath })) {
     seriesCount += batch.length
     const passingBytes = spend(reading, seriesCount, batch)
     account.hold(passingBytes + batch.reduce((sum, { labels }) => sum + setBytes(labels), 0))
-    for (const series of batch) answer.add(series)
+    for (const series of batch) await answer.add(series, breath)
     account.free(passingBytes)
-    await call.breathe()
   }
   return { answer, warnings: NO_WARNINGS }
 }
@@ -43,21 +46,21 @@ export async function seriesFrom(
   asked: { selectors: readonly (readonly Matcher[])[]; range: Interval; limit: number },
   reading: Reading,
 ): Promise<Collected> {
-  const { block, hidden, signal } = call
+  const { block, hidden, signal, breath } = call
   const answer = new BlockAnswer({ range: asked.range, mode: 'all', hidden })
   const seen = new Set<number>()
   for (const matchers of asked.selectors) {
     let count = 0
-    for await (const batch of block.reader.series(matchers, asked.range, { signal })) {
+    for await (const batch of block.reader.series(matchers, asked.range, { signal, breath })) {
       for (const series of batch) {
         if (seen.has(series.ref) || isAllHidden(series, call, asked.range)) continue
         seen.add(series.ref)
         reading.account.hold(setBytes(series.labels))
         answer.addBare(series)
         count++
+        if (breath.isDue(SERIES_WORK)) await breath.breathe()
       }
       spend(reading, seen.size, [])
-      await call.breathe()
       if (count >= asked.limit) break
     }
   }
@@ -70,18 +73,20 @@ export async function stringsFrom(
   asked: Deletion,
   name: string | undefined,
 ): Promise<readonly string[]> {
-  const { block, hidden, signal } = call
+  const { block, hidden, signal, breath } = call
   const found = new Set<string>()
   for (const matchers of asked.selectors.length > 0 ? asked.selectors : [[]]) {
     if (hidden.isEmpty) {
       const { reader } = block
       const listed =
         name === undefined
-          ? await reader.labelNames(matchers, asked, { signal })
-          : await reader.labelValues(name, matchers, asked, { signal })
-      for (const text of listed) found.add(text)
+          ? await reader.labelNames(matchers, asked, { signal, breath })
+          : await reader.labelValues(name, matchers, asked, { signal, breath })
+      for (const text of listed) {
+        found.add(text)
+        if (breath.isDue(TEXT_WORK)) await breath.breathe()
+      }
     } else await addShown(call, matchers, asked, name, found)
-    await call.breathe()
   }
   return [...found]
 }
@@ -94,7 +99,7 @@ async function addShown(
   name: string | undefined,
   found: Set<string>,
 ): Promise<void> {
-  for await (const batch of call.block.reader.series(matchers, range, { signal: call.signal })) {
+  for await (const batch of call.block.reader.series(matchers, range, call)) {
     for (const series of batch) {
       if (isAllHidden(series, call, range)) continue
       const { labels } = series
@@ -102,8 +107,8 @@ async function addShown(
         if (name === undefined) found.add(labels[i]!)
         else if (labels[i] === name) found.add(labels[i + 1]!)
       }
+      if (call.breath.isDue(SERIES_WORK)) await call.breath.breathe()
     }
-    await call.breathe()
   }
 }
 

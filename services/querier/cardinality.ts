@@ -2,15 +2,18 @@
 // owners hold in memory, which is what a tenant writes now; blocks are not read.
 //
 // All series are named once per question: it costs what `series` without a limit does, and counts against the same limits.
+import { type Breath, forEach } from '../../shared/base/breathing.ts'
 import type { Clock } from '../../shared/base/clock.ts'
 import { RefusedError } from '../../shared/base/errors.ts'
+import { sortLong } from '../../shared/base/long-sort.ts'
 import { ask, askStream } from '../../shared/bus/ask.ts'
 import type { Bus } from '../../shared/bus/port.ts'
 import type { QueryParams } from '../../shared/contracts/query.ts'
 import * as read from '../../shared/contracts/read.ts'
 import { ALL_TIME, type Interval } from '../../shared/model/interval.ts'
-import { compareBytes, compareLabels, type Labels, METRIC_NAME } from '../../shared/model/labels.ts'
+import { compareBytes, type Labels, METRIC_NAME } from '../../shared/model/labels.ts'
 import type { Matcher } from '../../shared/model/matcher.ts'
+import { sortedByLabels } from '../../shared/promql/exec/labels.ts'
 import { badData, isFault, parseInteger } from '../../shared/promql/go-values.ts'
 import { parseSelector } from '../../shared/promql/parse/parser.ts'
 import type { Answer, AnswerKind, Asked } from './asked.ts'
@@ -42,6 +45,20 @@ type CardinalityKind = 'tsdb' | 'cardinality_label_names' | 'cardinality_label_v
 /** Label name → value → series. */
 type Counts = Map<string, Map<string, number>>
 
+/** A name and a count. */
+type Row = readonly [string, number]
+
+/** Of counting a series' labels, and one text, in units of work. */
+const SERIES_WORK = 1_000
+const TEXT_WORK = 100
+
+interface LabelCardinality {
+  readonly label_name: string
+  readonly label_values_count: number
+  readonly series_count: number
+  readonly cardinality: readonly { readonly label_value: string; readonly series_count: number }[]
+}
+
 interface Stat {
   readonly name: string
   readonly value: number
@@ -60,7 +77,8 @@ export function cardinalityQueries(deps: CardinalityDeps): Readonly<Record<Cardi
     const limit = tsdbLimit(asked.params)
     return asked.run(undefined, async (scope) => {
       const [series, stats] = await Promise.all([namedSeries(asked, scope, [], ALL_TIME), headStats(asked, scope)])
-      const counts = countsOf(series)
+      const { breath } = scope
+      const counts = await countsOf(series, breath)
       let pairCount = 0
       for (const values of counts.values()) pairCount += values.size
       const times = stats.flatMap((stat) => (stat.times === undefined ? [] : [stat.times]))
@@ -70,16 +88,14 @@ export function cardinalityQueries(deps: CardinalityDeps): Readonly<Record<Cardi
       const timesText = times.length === 0 ? NO_TIMES : `"minTime":${minMs},"maxTime":${maxMs}`
       const head = `{"numSeries":${series.length},"numLabelPairs":${pairCount},"chunkCount":${chunkCount},${timesText}}`
       const lists = JSON.stringify({
-        seriesCountByMetricName: top(limit, [...(counts.get(METRIC_NAME) ?? [])]),
-        labelValueCountByLabelName: top(
+        seriesCountByMetricName: await top(limit, [...(counts.get(METRIC_NAME) ?? [])], breath),
+        labelValueCountByLabelName: await top(
           limit,
           [...counts].map(([name, values]) => [name, values.size]),
+          breath,
         ),
-        memoryInBytesByLabelName: top(
-          limit,
-          [...counts].map(([name, values]) => [name, labelBytes(name, values)]),
-        ),
-        seriesCountByLabelValuePair: top(limit, pairsOf(counts)),
+        memoryInBytesByLabelName: await top(limit, await labelBytesOf(counts, breath), breath),
+        seriesCountByLabelValuePair: await top(limit, await pairsOf(counts, breath), breath),
       })
       return { data: [`{"headStats":${head},${lists.slice(1)}`] }
     })
@@ -88,8 +104,12 @@ export function cardinalityQueries(deps: CardinalityDeps): Readonly<Record<Cardi
   async function labelNames(asked: Asked): Promise<Answer> {
     const { selector, range, limit } = cardinalityParams(asked.params)
     return asked.run(undefined, async (scope) => {
-      const counts = countsOf(await namedSeries(asked, scope, selector, range))
-      const names = ordered([...counts].map(([name, values]) => [name, values.size]))
+      const { breath } = scope
+      const counts = await countsOf(await namedSeries(asked, scope, selector, range), breath)
+      const names = await ordered(
+        [...counts].map(([name, values]) => [name, values.size]),
+        breath,
+      )
       return json({
         label_values_count_total: names.reduce((sum, { value }) => sum + value, 0),
         label_names_count: names.length,
@@ -107,16 +127,18 @@ export function cardinalityQueries(deps: CardinalityDeps): Readonly<Record<Cardi
       if (name === '' || !name.isWellFormed()) throw badData(`invalid label_names param '${name}'`)
     return asked.run(undefined, async (scope) => {
       const series = await namedSeries(asked, scope, selector, range)
-      const counts = countsOf(series)
-      const labels = names.map((name) => {
-        const values = ordered([...(counts.get(name) ?? [])])
-        return {
+      const { breath } = scope
+      const counts = await countsOf(series, breath)
+      const labels: LabelCardinality[] = []
+      for (const name of names) {
+        const values = await ordered([...(counts.get(name) ?? [])], breath)
+        labels.push({
           label_name: name,
           label_values_count: values.length,
           series_count: values.reduce((sum, { value }) => sum + value, 0),
           cardinality: values.slice(0, limit).map((each) => ({ label_value: each.name, series_count: each.value })),
-        }
-      })
+        })
+      }
       const byCount = labels.sort(
         (a, b) => b.label_values_count - a.label_values_count || compareBytes(a.label_name, b.label_name),
       )
@@ -129,7 +151,8 @@ export function cardinalityQueries(deps: CardinalityDeps): Readonly<Record<Cardi
     if (selector.length === 0) throw badData("'selector' param is required")
     const range = { startMs: clock.now() - ACTIVE_MS, endMs: Number.POSITIVE_INFINITY }
     return asked.run(undefined, async (scope) => {
-      const parts = ['{"data":', ...seriesBody(await namedSeries(asked, scope, selector, range)), '}']
+      const series = await namedSeries(asked, scope, selector, range)
+      const parts = ['{"data":', ...(await seriesBody(series, scope.breath)), '}']
       return { data: undefined, raw: parts.map((part) => (typeof part === 'string' ? Buffer.from(part) : part)) }
     })
   }
@@ -145,13 +168,17 @@ export function cardinalityQueries(deps: CardinalityDeps): Readonly<Record<Cardi
       owner(call, { account, sourceCount }) {
         const request = { ...call.ask, selectors: [selector], ...range, limit: account.seriesLeft + 1 }
         const frames = askStream(bus, read.series, { id: call.owner }, request, call)
-        const collected = { range, isHashed: sourceCount > 1, budget: account, onFirst: call.onFirst }
-        return collect(frames, collected)
+        const { breath } = scope
+        return collect(frames, { range, isHashed: sourceCount > 1, budget: account, breath, onFirst: call.onFirst })
       },
     })
     for (const { warnings } of answers) for (const text of warnings) scope.warn(text)
-    const labelSets = unite(answers.map(({ answer }) => answer)).series.map(({ labels }) => labels)
-    return labelSets.sort(compareLabels)
+    const { breath } = scope
+    const united = await unite(
+      answers.map(({ answer }) => answer),
+      breath,
+    )
+    return (await sortedByLabels(united.series, breath)).map(({ labels }) => labels)
   }
 
   function headStats({ budget }: Asked, scope: ReadScope): Promise<read.HeadStatsReply[]> {
@@ -192,9 +219,9 @@ function tsdbLimit({ limit: text = '' }: QueryParams): number {
   return limit
 }
 
-function countsOf(series: readonly Labels[]): Counts {
+async function countsOf(series: readonly Labels[], breath: Breath): Promise<Counts> {
   const counts: Counts = new Map()
-  for (const labels of series) {
+  await forEach(series, SERIES_WORK, breath, (labels) => {
     for (let i = 0; i < labels.length; i += 2) {
       let values = counts.get(labels[i]!)
       if (values === undefined) {
@@ -203,33 +230,40 @@ function countsOf(series: readonly Labels[]): Counts {
       }
       values.set(labels[i + 1]!, (values.get(labels[i + 1]!) ?? 0) + 1)
     }
-  }
+  })
   return counts
 }
 
-/** What a label would take if each series had its own copy of name and value, two lengths included. */
-function labelBytes(name: string, values: ReadonlyMap<string, number>): number {
-  const nameBytes = Buffer.byteLength(name) + 2
-  let bytes = 0
-  for (const [value, count] of values) bytes += (nameBytes + Buffer.byteLength(value)) * count
-  return bytes
+/** What labels would take if each series had its own copy of name and value, two lengths included. */
+async function labelBytesOf(counts: Counts, breath: Breath): Promise<Row[]> {
+  const rows: Row[] = []
+  for (const [name, values] of counts) {
+    const nameBytes = Buffer.byteLength(name) + 2
+    let bytes = 0
+    await forEach(values, TEXT_WORK, breath, ([value, count]) => {
+      bytes += (nameBytes + Buffer.byteLength(value)) * count
+    })
+    rows.push([name, bytes])
+  }
+  return rows
 }
 
-function pairsOf(counts: Counts): readonly (readonly [string, number])[] {
-  const pairs: (readonly [string, number])[] = []
-  for (const [name, values] of counts) for (const [value, count] of values) pairs.push([`${name}=${value}`, count])
+async function pairsOf(counts: Counts, breath: Breath): Promise<Row[]> {
+  const pairs: Row[] = []
+  for (const [name, values] of counts) {
+    await forEach(values, TEXT_WORK, breath, ([value, count]) => void pairs.push([`${name}=${value}`, count]))
+  }
   return pairs
 }
 
 /** Largest first; equal ones by name. */
-function ordered(rows: readonly (readonly [string, number])[]): Stat[] {
-  return rows
-    .map(([name, value]) => ({ name, value }))
-    .sort((a, b) => b.value - a.value || compareBytes(a.name, b.name))
+async function ordered(rows: readonly Row[], breath: Breath): Promise<Stat[]> {
+  const stats = rows.map(([name, value]) => ({ name, value }))
+  return sortLong(stats, (a, b) => b.value - a.value || compareBytes(a.name, b.name), breath)
 }
 
-function top(limit: number, rows: readonly (readonly [string, number])[]): Stat[] {
-  return ordered(rows).slice(0, limit)
+async function top(limit: number, rows: readonly Row[], breath: Breath): Promise<Stat[]> {
+  return (await ordered(rows, breath)).slice(0, limit)
 }
 
 function json(value: unknown): Answer {

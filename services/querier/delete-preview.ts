@@ -12,10 +12,13 @@ export interface DeletePreviewDeps {
   readonly bounds: SelectorBounds
 }
 
+/** Of a series, in units of work. */
+const SERIES_WORK = 500
+
 /** Data: {"series":…,"samples":…}. Refused like any query that reads too much. */
 export function deletePreview({ bus, reader, bounds }: DeletePreviewDeps): AnswerKind {
-  return ({ params, budget, run }) => {
-    const { selectors, startMs, endMs } = seriesParams(params, bounds)
+  return async ({ params, budget, breath, run }) => {
+    const { selectors, startMs, endMs } = await seriesParams(params, bounds, breath)
     return run(undefined, async (scope) => {
       const source = wholeSource({ bus, reader, scope, budget, isOfAllTime: true })
       const seen = new Set<string>()
@@ -25,6 +28,7 @@ export function deletePreview({ bus, reader, bounds }: DeletePreviewDeps): Answe
           const key = labelsKey(labels)
           if (!seen.has(key)) sampleCount += times.length // several selectors may take one series
           seen.add(key)
+          if (scope.breath.isDue(SERIES_WORK)) await scope.breath.breathe()
         }
       }
       return { data: [JSON.stringify({ series: seen.size, samples: sampleCount })] }

@@ -2,19 +2,22 @@
 //
 // As there: series that have gone stale are left out, each sample carries its own time, a series without a label `instance` gets an
 // empty one; native histograms are left out of text, but for those with custom buckets, which become classic ones in both.
+import { type Breath, forEach } from '../../shared/base/breathing.ts'
 import type { Clock } from '../../shared/base/clock.ts'
+import { sortLong } from '../../shared/base/long-sort.ts'
 import type { Bus } from '../../shared/bus/port.ts'
 import { FEDERATE_ESCAPINGS, FEDERATE_FORMATS } from '../../shared/contracts/query.ts'
 import { CUSTOM_BUCKETS_SCHEMA, type Histogram } from '../../shared/model/histogram.ts'
-import { compareBytes, compareLabels, type Labels, labelOf, labelsKey, METRIC_NAME } from '../../shared/model/labels.ts'
+import { compareBytes, type Labels, labelOf, labelsKey, METRIC_NAME } from '../../shared/model/labels.ts'
 import { isStale, isStaleAt } from '../../shared/model/sample.ts'
+import { sortedByLabels } from '../../shared/promql/exec/labels.ts'
 import { formatShort } from '../../shared/promql/format-float.ts'
 import { badData } from '../../shared/promql/go-values.ts'
 import type { SeriesSamples } from '../../shared/promql/source.ts'
 import { wordsOf } from '../../shared/tsdb/chunk/xor.ts'
 import type { Answer, AnswerKind, Asked } from './asked.ts'
 import { escapeName, isPlainName } from './escape-name.ts'
-import { encodeFamily, type FamilyType } from './metric-family.ts'
+import { encodeFamily, type FamilyMetric, type FamilyType } from './metric-family.ts'
 import { anySelectors, type SelectorBounds } from './params.ts'
 import type { WholeReader } from './whole-reader.ts'
 import { wholeSource } from './whole-source.ts'
@@ -27,14 +30,16 @@ export interface FederateDeps {
   readonly bounds: SelectorBounds
 }
 
-const PART_LENGTH = 1024 * 1024
+const PART_LENGTH = 64 * 1024
+/** Of a series, in units of work. */
+const SERIES_WORK = 1_000
 
 export function federateQueries(deps: FederateDeps): Readonly<Record<'federate', AnswerKind>> {
   const { bus, clock, reader, lookbackMs, bounds } = deps
   return { federate }
 
-  async function federate({ params, budget, run }: Asked): Promise<Answer> {
-    const selectors = anySelectors(params, bounds)
+  async function federate({ params, budget, breath, run }: Asked): Promise<Answer> {
+    const selectors = await anySelectors(params, bounds, breath)
     const escaping = FEDERATE_ESCAPINGS.find((known) => known === (params.escaping ?? 'underscores'))
     if (escaping === undefined) throw badData(`there is no escaping "${params.escaping}"`)
     const format = FEDERATE_FORMATS.find((known) => known === (params.format ?? 'text'))
@@ -46,13 +51,14 @@ export function federateQueries(deps: FederateDeps): Readonly<Record<'federate',
       const hints = { startMs: endMs - lookbackMs, endMs, mode: 'last' } as const
       const byLabels = new Map<string, SeriesSamples>()
       for (const matchers of selectors) {
-        for (const series of await source.select(matchers, hints, scope)) byLabels.set(labelsKey(series.labels), series)
+        const found = await source.select(matchers, hints, scope)
+        await forEach(found, SERIES_WORK, scope.breath, (series) => byLabels.set(labelsKey(series.labels), series))
       }
-      const all = [...byLabels.values()].sort((a, b) => compareLabels(a.labels, b.labels))
+      const ordered = [...(await sortedByLabels([...byLabels.values()], scope.breath))]
       const nameOf = ({ labels }: SeriesSamples) => labelOf(labels, METRIC_NAME)
-      all.sort((a, b) => compareBytes(nameOf(a), nameOf(b)))
+      const all = await sortLong(ordered, (a, b) => compareBytes(nameOf(a), nameOf(b)), scope.breath)
       const page = format === 'text' ? textPage : protobufPage
-      return { data: undefined, raw: page(all, (name) => escapeName(name, escaping)) }
+      return { data: undefined, raw: await page(all, (name) => escapeName(name, escaping), scope.breath) }
     })
   }
 }
@@ -93,7 +99,11 @@ function* familiesOf(all: readonly SeriesSamples[], hasNative: boolean): Generat
   if (family !== undefined) yield family
 }
 
-function textPage(all: readonly SeriesSamples[], escaped: Escape): readonly Uint8Array[] {
+async function textPage(
+  all: readonly SeriesSamples[],
+  escaped: Escape,
+  breath: Breath,
+): Promise<readonly Uint8Array[]> {
   const parts: Uint8Array[] = []
   let text = ''
   for (const { name, type, rows } of familiesOf(all, false)) {
@@ -105,6 +115,7 @@ function textPage(all: readonly SeriesSamples[], escaped: Escape): readonly Uint
       for (const [suffix, more, number] of lines) {
         text += `${sampleName(shown + suffix, pairs + more)} ${textOf(number)} ${timeMs}\n`
       }
+      if (breath.isDue(2 * SERIES_WORK)) await breath.breathe()
       if (text.length < PART_LENGTH) continue
       parts.push(Buffer.from(text))
       text = ''
@@ -114,18 +125,23 @@ function textPage(all: readonly SeriesSamples[], escaped: Escape): readonly Uint
   return parts
 }
 
-function protobufPage(all: readonly SeriesSamples[], escaped: Escape): readonly Uint8Array[] {
+async function protobufPage(
+  all: readonly SeriesSamples[],
+  escaped: Escape,
+  breath: Breath,
+): Promise<readonly Uint8Array[]> {
   const parts: Uint8Array[] = []
   for (const { name, type, rows } of familiesOf(all, true)) {
-    const metrics = rows.map(({ labels, ...row }) => {
+    const metrics: FamilyMetric[] = []
+    await forEach(rows, 5 * SERIES_WORK, breath, ({ labels, ...row }) => {
       const isClassic = row.histogram?.schema === CUSTOM_BUCKETS_SCHEMA
-      return {
+      metrics.push({
         ...row,
         labels: pairsOf(labels).map((text, i) => (i % 2 === 0 ? escaped(text) : text)),
         cumulative: isClassic ? cumulativeCounts(row.histogram!) : [],
-      }
+      })
     })
-    parts.push(encodeFamily(escaped(name), type, metrics))
+    parts.push(await encodeFamily(escaped(name), type, metrics, breath))
   }
   return parts
 }

@@ -1,5 +1,6 @@
 // Takes in the frames of one owner: counts them against the query's budget, decodes them, remembers what the owner warned of.
 
+import type { Breath } from '../../shared/base/breathing.ts'
 import type { SelectFrame } from '../../shared/contracts/read.ts'
 import type { Interval } from '../../shared/model/interval.ts'
 import type { Account } from './budget.ts'
@@ -16,12 +17,16 @@ export interface CollectOptions {
   readonly isHashed: boolean
   readonly isProjected?: boolean
   readonly budget: Account
+  readonly breath: Breath
   onFirst(): void
 }
 
+/** Of taking in a frame, in units of work: after each the time is looked at. */
+const FRAME_WORK = 100_000
+
 /** Rejects with what the frames reject with; then nothing was spent. */
 export async function collect(frames: AsyncIterable<SelectFrame>, options: CollectOptions): Promise<Collected> {
-  const { range, isHashed, isProjected = false, budget } = options
+  const { range, isHashed, isProjected = false, budget, breath } = options
   let heldBytes = 0
   const hold = (bytes: number) => {
     budget.hold(bytes)
@@ -44,6 +49,7 @@ export async function collect(frames: AsyncIterable<SelectFrame>, options: Colle
       answer.add(frame)
       budget.free(passingBytes)
       heldBytes -= passingBytes
+      if (breath.isDue(FRAME_WORK)) await breath.breathe()
     }
   } catch (error) {
     budget.refund(spent)

@@ -1,17 +1,19 @@
 // Questions about what exists rather than about samples: series, labels, label values, metadata, exemplars. Each is asked of all
 // partitions, the first three of blocks as well, united and cut to its limit.
-
+import { type Breath, forEach } from '../../shared/base/breathing.ts'
+import { sortLong } from '../../shared/base/long-sort.ts'
 import { ask, askStream } from '../../shared/bus/ask.ts'
 import type { Bus } from '../../shared/bus/port.ts'
 import * as read from '../../shared/contracts/read.ts'
 import { ALL_TIME } from '../../shared/model/interval.ts'
-import { compareBytes, compareLabels, type Labels, labelsKey } from '../../shared/model/labels.ts'
+import { compareBytes, type Labels, labelsKey } from '../../shared/model/labels.ts'
+import { sortedByLabels } from '../../shared/promql/exec/labels.ts'
 import { type ParseOptions, parse } from '../../shared/promql/parse/parser.ts'
 import type { Answer, AnswerKind, Asked } from './asked.ts'
 import { seriesFrom, stringsFrom } from './block-reading.ts'
 import type { Account, Budget } from './budget.ts'
 import { type Collected, collect } from './frames.ts'
-import { exemplarsBody, metadataBody, seriesBody } from './label-bodies.ts'
+import { exemplarsBody, metadataBody, seriesBody, textsBody } from './label-bodies.ts'
 import {
   exemplarsRange,
   labelNameParam,
@@ -40,16 +42,16 @@ export function labelQueries(deps: LabelQueryDeps): Readonly<Record<LabelKind, A
   const { bus, reader, bounds, parsing } = deps
   return { series, labels, label_values, metadata, exemplars }
 
-  async function series({ params, budget, run }: Asked): Promise<Answer> {
-    const asked = seriesParams(params, bounds)
+  async function series({ params, budget, breath, run }: Asked): Promise<Answer> {
+    const asked = await seriesParams(params, bounds, breath)
     return run(undefined, async (scope) => {
       const labelSets = await labelSetsOf({ bus, reader }, asked, scope, budget)
-      return { data: seriesBody(cut(labelSets, asked.limit, scope)) }
+      return { data: await seriesBody(cut(labelSets, asked.limit, scope), scope.breath) }
     })
   }
 
-  function labels({ params, budget, run }: Asked): Promise<Answer> {
-    const asked = labelsParams(params, bounds)
+  async function labels({ params, budget, breath, run }: Asked): Promise<Answer> {
+    const asked = await labelsParams(params, bounds, breath)
     return run(undefined, (scope) =>
       strings(asked, scope, budget, {
         ofOwner: (call, account) =>
@@ -58,9 +60,9 @@ export function labelQueries(deps: LabelQueryDeps): Readonly<Record<LabelKind, A
     )
   }
 
-  function label_values({ params, budget, run }: Asked): Promise<Answer> {
+  async function label_values({ params, budget, breath, run }: Asked): Promise<Answer> {
     const name = labelNameParam(params)
-    const asked = labelsParams(params, bounds)
+    const asked = await labelsParams(params, bounds, breath)
     return run(undefined, (scope) =>
       strings(asked, scope, budget, {
         ofOwner: (call, account) =>
@@ -82,8 +84,11 @@ export function labelQueries(deps: LabelQueryDeps): Readonly<Record<LabelKind, A
         return spent(account, await stringsFrom(call, asked, of.name))
       },
     })
-    const sorted = [...new Set(lists.flat())].sort(compareBytes)
-    return { data: [JSON.stringify(cut(sorted, asked.limit, scope))] }
+    const { breath } = scope
+    const all = new Set<string>()
+    for (const list of lists) await forEach(list, TEXT_WORK, breath, (text) => all.add(text))
+    const sorted = await sortLong([...all], compareBytes, breath)
+    return { data: await textsBody(cut(sorted, asked.limit, scope), breath) }
   }
 
   async function metadata({ params, budget, run }: Asked): Promise<Answer> {
@@ -99,9 +104,11 @@ export function labelQueries(deps: LabelQueryDeps): Readonly<Record<LabelKind, A
       })
       warnStamps(scope, answers)
       const byMetric = new Map<string, read.MetricMetadata[]>()
-      for (const entry of answers.flatMap((answer) => answer.metadata)) addMetadata(byMetric, entry, limitPerMetric)
-      const sorted = [...byMetric].sort(([a], [b]) => compareBytes(a, b))
-      return { data: metadataBody(limit >= 0 ? sorted.slice(0, limit) : sorted) }
+      const { breath } = scope
+      for (const { metadata } of answers)
+        await forEach(metadata, TEXT_WORK, breath, (entry) => addMetadata(byMetric, entry, limitPerMetric))
+      const sorted = await sortLong([...byMetric], ([a], [b]) => compareBytes(a, b), breath)
+      return { data: await metadataBody(limit >= 0 ? sorted.slice(0, limit) : sorted, breath) }
     })
   }
 
@@ -119,7 +126,9 @@ export function labelQueries(deps: LabelQueryDeps): Readonly<Record<LabelKind, A
         },
       })
       warnStamps(scope, answers)
-      return { data: exemplarsBody(unitedExemplars(answers.flatMap((answer) => answer.series))) }
+      const { breath } = scope
+      const all = answers.map((answer) => answer.series)
+      return { data: await exemplarsBody(await unitedExemplars(all, breath), breath) }
     })
   }
 }
@@ -136,7 +145,8 @@ export async function labelSetsOf(
     owner(call, { account, sourceCount }) {
       const request = { ...call.ask, selectors, startMs, endMs, limit: ownerLimit(limit, account.seriesLeft) }
       const frames = askStream(bus, read.series, { id: call.owner }, request, call)
-      return collect(frames, { range, isHashed: sourceCount > 1, budget: account, onFirst: call.onFirst })
+      const { breath } = scope
+      return collect(frames, { range, isHashed: sourceCount > 1, budget: account, breath, onFirst: call.onFirst })
     },
     block(call, reading) {
       const asked = { selectors, range, limit: ownerLimit(limit, reading.account.seriesLeft) }
@@ -144,11 +154,13 @@ export async function labelSetsOf(
     },
   })
   warnAll(scope, answers)
-  const united = unite(
+  const { breath } = scope
+  const united = await unite(
     answers.map((each) => each.answer),
+    breath,
     (bytes) => budget.hold(bytes),
   )
-  return united.series.map((each) => each.labels).sort(compareLabels)
+  return (await sortedByLabels(united.series, breath)).map((each) => each.labels)
 }
 
 function selectorAsk(
@@ -170,6 +182,10 @@ interface StringsOf {
 function ownerLimit(limit: number, left: number): number {
   return limit === 0 ? left + 1 : Math.min(limit, left) + 1
 }
+
+/** Of a text in a list, and of a series with exemplars, in units of work. */
+const TEXT_WORK = 200
+const EXEMPLARS_WORK = 10_000
 
 /** A text in a list, about. */
 const ENTRY_BYTES = 200
@@ -215,15 +231,21 @@ function addMetadata(
 type ExemplarSeries = read.ExemplarsReply['series'][number]
 
 /** Each label set once, sorted; its exemplars by time, equal ones once. */
-function unitedExemplars(all: readonly ExemplarSeries[]): readonly ExemplarSeries[] {
+async function unitedExemplars(
+  lists: readonly (readonly ExemplarSeries[])[],
+  breath: Breath,
+): Promise<readonly ExemplarSeries[]> {
   const byLabels = new Map<string, { labels: Labels; exemplars: Map<string, read.ExemplarRow> }>()
-  for (const { labels, exemplars } of all) {
+  const take = ({ labels, exemplars }: ExemplarSeries) => {
     const key = labelsKey(labels)
     const united = byLabels.get(key) ?? { labels, exemplars: new Map() }
     byLabels.set(key, united)
     for (const row of exemplars) united.exemplars.set(`${row.time} ${row.value} ${labelsKey(row.labels)}`, row)
   }
-  return [...byLabels.values()]
-    .map(({ labels, exemplars }) => ({ labels, exemplars: [...exemplars.values()].sort((a, b) => a.time - b.time) }))
-    .sort((a, b) => compareLabels(a.labels, b.labels))
+  for (const list of lists) await forEach(list, EXEMPLARS_WORK, breath, take)
+  const united: ExemplarSeries[] = []
+  await forEach(byLabels.values(), EXEMPLARS_WORK, breath, ({ labels, exemplars }) => {
+    united.push({ labels, exemplars: [...exemplars.values()].sort((a, b) => a.time - b.time) })
+  })
+  return sortedByLabels(united, breath)
 }

@@ -1,9 +1,13 @@
 // One family of metrics in the protobuf that Prometheus scrapes: io.prometheus.client.MetricFamily, behind its length.
 //
 // Rules: client_model's metrics.proto. Native histograms travel as float histograms, those with custom buckets as classic ones.
+import { type Breath, forEach } from '../../shared/base/breathing.ts'
 import { CUSTOM_BUCKETS_SCHEMA, type Histogram, type Span } from '../../shared/model/histogram.ts'
 import { putDouble, putInt, putMessage, putSint, putText } from '../../shared/wire/protobuf-encode.ts'
 import { Writer } from '../../shared/wire/varint.ts'
+
+/** Of encoding one, in units of work. */
+const METRIC_WORK = 5_000
 
 export const FAMILY_TYPES = { untyped: 3, histogram: 4, gaugeHistogram: 5 } as const
 export type FamilyType = keyof typeof FAMILY_TYPES
@@ -18,11 +22,16 @@ export interface FamilyMetric {
   readonly cumulative: readonly number[]
 }
 
-export function encodeFamily(name: string, type: FamilyType, metrics: readonly FamilyMetric[]): Uint8Array {
+export async function encodeFamily(
+  name: string,
+  type: FamilyType,
+  metrics: readonly FamilyMetric[],
+  breath: Breath,
+): Promise<Uint8Array> {
   const family = new Writer(1024)
   putText(family, 1, name)
   putInt(family, 3, FAMILY_TYPES[type])
-  for (const metric of metrics) putMessage(family, 4, encodeMetric(metric))
+  await forEach(metrics, METRIC_WORK, breath, (metric) => putMessage(family, 4, encodeMetric(metric)))
   const out = new Writer(family.length + 8)
   out.uvarint(family.length)
   out.bytes(family.view())

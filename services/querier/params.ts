@@ -1,4 +1,5 @@
 // From the parameters of a request to what is asked: each parameter read and refused in the order that Prometheus' HTTP API does it.
+import type { Breath } from '../../shared/base/breathing.ts'
 import { RefusedError } from '../../shared/base/errors.ts'
 import { QUERY_TEXTS, type QueryParams } from '../../shared/contracts/query.ts'
 import { type LogPosition, parsePosition } from '../../shared/contracts/write.ts'
@@ -103,21 +104,29 @@ export interface SelectorParams extends Interval {
   readonly limit: number
 }
 
-export function seriesParams(params: QueryParams, bounds: SelectorBounds): SelectorParams {
+export async function seriesParams(
+  params: QueryParams,
+  bounds: SelectorBounds,
+  breath: Breath,
+): Promise<SelectorParams> {
   if ((params.match ?? []).length === 0) throw badData('no match[] parameter provided')
   const limit = limitParam(params)
   const range = optionalRange(params)
   try {
-    return { ...range, limit, selectors: selectorsOf(params, bounds) }
+    return { ...range, limit, selectors: await selectorsOf(params, bounds, breath) }
   } catch (error) {
     if (error instanceof RefusedError && error.status === 400) throw invalidParameter('match[]', error.message)
     throw error
   }
 }
 
-export function labelsParams(params: QueryParams, bounds: SelectorBounds): SelectorParams {
+export async function labelsParams(
+  params: QueryParams,
+  bounds: SelectorBounds,
+  breath: Breath,
+): Promise<SelectorParams> {
   const limit = limitParam(params)
-  return { ...optionalRange(params), limit, selectors: selectorsOf(params, bounds) }
+  return { ...optionalRange(params), limit, selectors: await selectorsOf(params, bounds, breath) }
 }
 
 /** The label that label_values asks for, as it is (the gateway has undone the escaping of paths). */
@@ -172,13 +181,23 @@ export interface SelectorBounds {
 }
 
 /** The selectors of `match[]` as the parser takes them: there may be none, and one may select everything. */
-export function anySelectors(
+export async function anySelectors(
   { match = [] }: QueryParams,
-  { selectorsMax, patternSizeMax }: SelectorBounds,
-): readonly (readonly Matcher[])[] {
+  bounds: SelectorBounds,
+  breath: Breath,
+): Promise<readonly (readonly Matcher[])[]> {
+  const { selectorsMax, patternSizeMax } = bounds
   if (match.length > selectorsMax) throw tooManySelectors(match.length, selectorsMax)
-  return match.map((text) => parseSelector(text, { patternSizeMax }))
+  const selectors: (readonly Matcher[])[] = []
+  for (const text of match) {
+    selectors.push(parseSelector(text, { patternSizeMax }))
+    if (breath.isDue(PARSE_WORK * (100 + text.length))) await breath.breathe()
+  }
+  return selectors
 }
+
+/** Of parsing a character, in units of work. */
+const PARSE_WORK = 100
 
 function limitParam(params: QueryParams): number {
   if (params.limit === undefined || params.limit === '') return 0
@@ -225,12 +244,17 @@ function lookbackParam({ lookback_delta: text }: QueryParams): number | undefine
   return ns > 0 ? Math.trunc(ns / 1e6) : undefined
 }
 
-function selectorsOf(params: QueryParams, bounds: SelectorBounds): readonly (readonly Matcher[])[] {
-  const selectors = anySelectors(params, bounds)
+async function selectorsOf(
+  params: QueryParams,
+  bounds: SelectorBounds,
+  breath: Breath,
+): Promise<readonly (readonly Matcher[])[]> {
+  const selectors = await anySelectors(params, bounds, breath)
   for (const selector of selectors) {
     if (selector.every((matcher) => compileMatcher(matcher).matchesEmpty)) {
       throw badData('match[] must contain at least one non-empty matcher')
     }
+    if (breath.isDue(PARSE_WORK * 100 * selector.length)) await breath.breathe()
   }
   return selectors
 }

@@ -9,14 +9,14 @@ import { isHiding } from '../../shared/contracts/delete-rules.ts'
 import type { QueryPartReply } from '../../shared/contracts/query-part.ts'
 import type { Interval } from '../../shared/model/interval.ts'
 import { sha256Of } from '../../shared/wire/sha256.ts'
-import { sizeOfPart } from './part-result.ts'
 import type { Part } from './split.ts'
 import type { View } from './views.ts'
 import { overlaps } from './whole-reader.ts'
 
 export interface PartCache {
   get(key: string, query: string): QueryPartReply | undefined
-  set(key: string, query: string, reply: QueryPartReply): void
+  /** `bytes`: of the reply (sizeOfPart). */
+  set(key: string, query: string, reply: QueryPartReply, bytes: number): void
   readonly count: number
   readonly bytes: number
 }
@@ -29,18 +29,15 @@ interface Kept {
 
 /** @param bytesMax 0: nothing is kept */
 export function createPartCache(bytesMax: number): PartCache {
-  const kept = new LRUCache<string, Kept>({
-    maxSize: Math.max(1, bytesMax),
-    sizeCalculation: ({ reply, query }, key) => sizeOfPart(reply) + 2 * (query.length + key.length),
-  })
+  const kept = new LRUCache<string, Kept>({ maxSize: Math.max(1, bytesMax) })
   return {
     get(key, query) {
       const found = kept.get(key)
       if (found === undefined) return undefined
       return found.reply.annotations.length > 0 && found.query !== query ? undefined : found.reply
     },
-    set(key, query, reply) {
-      kept.set(key, { reply, query })
+    set(key, query, reply, bytes) {
+      kept.set(key, { reply, query }, { size: bytes + 2 * (query.length + key.length) })
     },
     get count() {
       return kept.size

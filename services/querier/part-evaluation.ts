@@ -47,6 +47,7 @@ export async function evaluatePart(
       part,
       lookbackMs,
       signal: scope.signal,
+      breath: scope.breath,
       memory,
       countsSamples,
     }
@@ -57,7 +58,7 @@ export async function evaluatePart(
     const isOfBlocks = trace.ownerSeries === 0 && trace.views.size > 0 && reach !== undefined
     const states = isOfBlocks ? new Set([...trace.views].map((each) => stateOf(each, reach))) : new Set<string>()
     return {
-      series: packed(result, { ...part, stepMs }),
+      series: await packed(result, { ...part, stepMs }, scope.breath),
       annotations: result.annotations,
       ...(result.counts !== undefined && { counts: result.counts }),
       warnings: [...new Set([...result.sourceWarnings, ...warnings])],

@@ -1,9 +1,11 @@
 // Results of parts: as they travel and are kept, and as one answer again.
+import type { Breath } from '../../shared/base/breathing.ts'
 import type { PartSeries, QueryPartReply } from '../../shared/contracts/query-part.ts'
 import type { Histogram } from '../../shared/model/histogram.ts'
-import { compareLabels, labelsKey } from '../../shared/model/labels.ts'
+import { labelsKey } from '../../shared/model/labels.ts'
 import type { EvaluatedResult, MatrixSeries, QueryResult, StepCounts } from '../../shared/promql/engine.ts'
 import { annotationTexts, uniteAnnotations } from '../../shared/promql/exec/annotations.ts'
+import { sortedByLabels } from '../../shared/promql/exec/labels.ts'
 import { decodeCanonical, encodeCanonical } from '../../shared/wire/histogram.ts'
 import { Writer } from '../../shared/wire/varint.ts'
 
@@ -16,15 +18,29 @@ interface Steps {
 const countOf = ({ startMs, endMs, stepMs }: Steps) => Math.floor((endMs - startMs) / stepMs) + 1
 
 /** The series of a part's matrix. */
-export function packed({ value }: EvaluatedResult, steps: Steps): readonly PartSeries[] {
+export async function packed({ value }: EvaluatedResult, steps: Steps, breath: Breath): Promise<readonly PartSeries[]> {
   if (value.type !== 'matrix') throw new TypeError(`a part of a range query is no ${value.type}`)
-  return value.series.map(({ labels, times, values, histograms }) => ({
-    labels,
-    ...(times.length !== countOf(steps) && { times: times.slice() }),
-    values: values.slice(),
-    ...(histograms !== undefined && packedHistograms(histograms)),
-  }))
+  const series: PartSeries[] = []
+  for (const { labels, times, values, histograms } of value.series) {
+    series.push({
+      labels,
+      ...(times.length !== countOf(steps) && { times: times.slice() }),
+      values: values.slice(),
+      ...(histograms !== undefined && packedHistograms(histograms)),
+    })
+    if (breath.isDue(workOf(values.length, histograms))) await breath.breathe()
+  }
+  return series
 }
+
+/** Of a series' samples, in units of work. */
+function workOf(count: number, histograms: unknown): number {
+  return SERIES_WORK + count * (histograms === undefined ? SAMPLE_WORK : HISTOGRAM_WORK)
+}
+
+const SERIES_WORK = 500
+const SAMPLE_WORK = 2
+const HISTOGRAM_WORK = 500
 
 function packedHistograms(histograms: readonly (Histogram | undefined)[]) {
   const writer = new Writer(1024)
@@ -48,9 +64,10 @@ function unpacked(series: PartSeries, times: Float64Array): MatrixSeries {
 }
 
 /** Bytes that a part takes in memory, about. */
-export function sizeOfPart({ series, annotations, counts }: QueryPartReply): number {
+export async function sizeOfPart({ series, annotations, counts }: QueryPartReply, breath: Breath): Promise<number> {
   let bytes = 1_000 + annotations.length * 500 + 2 * (counts?.seen.byteLength ?? 0)
   for (const { labels, times, values, histograms, histogramEnds } of series) {
+    if (breath.isDue(SERIES_WORK)) await breath.breathe()
     bytes += 300 + values.byteLength + (times?.byteLength ?? 0) + (histograms?.length ?? 0)
     bytes += histogramEnds?.byteLength ?? 0
     for (const text of labels) bytes += 16 + 2 * text.length
@@ -59,10 +76,11 @@ export function sizeOfPart({ series, annotations, counts }: QueryPartReply): num
 }
 
 /** The parts, in order of time, as the answer to the whole query. */
-export function united(
+export async function united(
   parts: readonly { readonly steps: Steps; readonly reply: QueryPartReply }[],
   query: string,
-): QueryResult {
+  breath: Breath,
+): Promise<QueryResult> {
   const byLabels = new Map<string, MatrixSeries[]>()
   for (const { steps, reply } of parts) {
     const times = new Float64Array(countOf(steps))
@@ -72,9 +90,20 @@ export function united(
       const pieces = byLabels.get(key)
       if (pieces === undefined) byLabels.set(key, [unpacked(one, times)])
       else pieces.push(unpacked(one, times))
+      if (
+        breath.isDue(workOf(0, undefined) + one.values.length * (one.histograms === undefined ? 0 : HISTOGRAM_WORK))
+      ) {
+        await breath.breathe()
+      }
     }
   }
-  const series = [...byLabels.values()].map(joined).sort((a, b) => compareLabels(a.labels, b.labels))
+  const whole: MatrixSeries[] = []
+  for (const pieces of byLabels.values()) {
+    const one = joined(pieces)
+    whole.push(one)
+    if (breath.isDue(workOf(one.values.length, undefined))) await breath.breathe()
+  }
+  const series = await sortedByLabels(whole, breath)
   const annotations = uniteAnnotations(parts.map(({ reply }) => reply.annotations))
   const texts = annotationTexts(annotations, query)
   const warnings = new Set(parts.flatMap(({ reply }) => reply.warnings))

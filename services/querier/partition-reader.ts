@@ -6,6 +6,7 @@
 //        Nor does anybody answer who may not know of a partition: a view of the ring that is not confirmed is an error (L19).
 //        After a cut the next heartbeat confirms it, and that is waited for.
 //   Q5  No owner is waited for longer than the query lives.
+import type { Breath } from '../../shared/base/breathing.ts'
 import type { Clock } from '../../shared/base/clock.ts'
 import { UnavailableError } from '../../shared/base/errors.ts'
 import { patiently } from '../../shared/base/patience.ts'
@@ -27,6 +28,8 @@ export interface ReadScope {
   readonly tenant: string
   readonly requestId: string | undefined
   readonly signal: AbortSignal
+  /** Taken wherever work is long. */
+  readonly breath: Breath
   /** On the monotonic clock. */
   readonly deadlineMs: number
   /** Until when owners may wait for `places`; on the monotonic clock. */

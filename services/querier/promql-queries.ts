@@ -1,4 +1,5 @@
 // PromQL at one time, over a range, and its formatting.
+import type { Breath } from '../../shared/base/breathing.ts'
 import type { Clock } from '../../shared/base/clock.ts'
 import { RefusedError } from '../../shared/base/errors.ts'
 import type { Bus } from '../../shared/bus/port.ts'
@@ -10,7 +11,7 @@ import { typeOf } from '../../shared/promql/parse/check.ts'
 import { type ParseOptions, parse } from '../../shared/promql/parse/parser.ts'
 import { prettify } from '../../shared/promql/parse/printer.ts'
 import { toJson } from '../../shared/promql/parse/to-json.ts'
-import { renderText, renderTo } from '../../shared/promql/render.ts'
+import { renderParts, renderText } from '../../shared/promql/render.ts'
 import type { SeriesSource } from '../../shared/promql/source.ts'
 import type { Answer, AnswerKind, Asked } from './asked.ts'
 import { type Account, Share } from './budget.ts'
@@ -90,7 +91,8 @@ export function promqlQueries(
       const read = timed(clock, wholeSource({ bus, reader, scope, budget: reading, windowFor }))
       const memory = budget.memory === undefined ? {} : { memory: budget.memory }
       const countsSamples = params.stats !== ''
-      const request = { text: params.query, ...times, signal: scope.signal, lookbackMs, countsSamples, ...memory }
+      const { signal, breath } = scope
+      const request = { text: params.query, ...times, signal, breath, lookbackMs, countsSamples, ...memory }
       const answer = () => {
         if (split === undefined) return engine.query(request, read.source)
         const mayKeep = config.partCacheBytesMax > 0 && asked.params.no_store !== 'true'
@@ -107,7 +109,7 @@ export function promqlQueries(
       }
       const stats = params.stats === '' ? undefined : statsText(timings, samplesOf(result.counts, times, params.stats))
       const warnings = warning === undefined ? result.warnings : [...result.warnings, warning]
-      return { data: resultBody(result, stats, budget), notes: { warnings, infos: result.infos } }
+      return { data: await resultBody(result, stats, budget, breath), notes: { warnings, infos: result.infos } }
     })
   }
 }
@@ -140,16 +142,25 @@ function cut(result: QueryResult, limit: number): QueryResult {
   return { ...result, warnings, value: { ...value, series: value.series.slice(0, limit) } }
 }
 
+/** Of rendering a character, in units of work. */
+const RENDER_WORK = 10
+
 /** In parts, each charged before it is made. */
-function resultBody(result: QueryResult, stats: string | undefined, account: Account): readonly BodyPart[] {
+async function resultBody(
+  result: QueryResult,
+  stats: string | undefined,
+  account: Account,
+  breath: Breath,
+): Promise<readonly BodyPart[]> {
   const parts: BodyPart[] = []
   let bytes = 0
-  renderTo(result, (text) => {
+  for (const text of renderParts(result)) {
     bytes += text.length
     if (bytes > query.replyBytesMax) throw tooLarge()
     account.hold(text.length)
     parts.push(Buffer.from(text))
-  })
+    if (breath.isDue(RENDER_WORK * text.length)) await breath.breathe()
+  }
   if (stats === undefined) return parts
   const last = parts.pop() as Buffer
   return [...parts, last.subarray(0, -1), `,"stats":${stats}}`]

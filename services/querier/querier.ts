@@ -7,6 +7,7 @@
 //   Q7  The querier keeps nothing that could not be read again: its death costs the queries that it was answering.
 import path from 'node:path'
 import { AssertionError } from '../../shared/base/assert.ts'
+import { Breathing, UNHURRIED } from '../../shared/base/breathing.ts'
 import { textOf } from '../../shared/base/errors.ts'
 import { openBlocks } from '../../shared/blocks/open.ts'
 import { type HandlerContext, serve, serveStream } from '../../shared/bus/actor.ts'
@@ -70,6 +71,7 @@ export function querier(deps: QuerierDeps): MemberActor {
   const active = new ActiveQueries(deps)
   const admission = createAdmission({ concurrentMax: config.concurrentQueriesMax, queuedMax: config.queuedQueriesMax })
   const measured: Measures = measures(deps.metrics, admission, clock)
+  const breathing = new Breathing(clock)
   const partitions = createPartitionReader({
     clock,
     membership,
@@ -87,7 +89,6 @@ export function querier(deps: QuerierDeps): MemberActor {
   const kept = keepOpen(views, { countMax: config.openBlocksMax, bytesMax: config.openBlocksBytesMax })
   measured.blocksKept(kept)
   const reader = createWholeReader({
-    clock,
     partitions,
     views,
     openBlocks: kept,
@@ -170,14 +171,16 @@ export function querier(deps: QuerierDeps): MemberActor {
     const form = formOf(context.headers)
     const measuring = measured.begin(isKind(kind) ? kind : 'unknown')
     const account = memory.open()
+    const breath = breathing.open(context.params.tenant, context.signal)
     let budget = new Budget(config, account)
     try {
       const tenant = decodeTenant(context.params.tenant)
       const bounds = boundsOf(config, limits.of(tenant))
       budget = new Budget(bounds, account)
-      const body = await answer(kind, readParams(question, form), context, { tenant, bounds, budget })
+      const given = { tenant, bounds, budget, breath }
+      const body = await answer(kind, readParams(question, form), context, given)
       if (form === 'cbor') account.charge(CBOR_WEIGHT * body.length)
-      const reply = bodyIn(form, body)
+      const reply = await bodyIn(form, body, breath)
       measuring.end('success', budget)
       return reply
     } catch (error) {
@@ -185,8 +188,9 @@ export function querier(deps: QuerierDeps): MemberActor {
       const failure = failureOf(error)
       if (failure.isUnexpected) log.error({ kind, requestId: context.requestId, error }, 'a query failed unexpectedly')
       measuring.end(failure.errorType, budget)
-      return bodyIn(form, errorBody(failure))
+      return bodyIn(form, errorBody(failure), UNHURRIED)
     } finally {
+      breath.close()
       account.close()
     }
   }
@@ -195,6 +199,7 @@ export function querier(deps: QuerierDeps): MemberActor {
   async function* onRead(params: QueryParams, context: HandlerContext<'tenant'>): AsyncGenerator<Uint8Array> {
     const measuring = measured.begin('read')
     const account = memory.open()
+    const breath = breathing.open(context.params.tenant, context.signal)
     let budget = new Budget(config, account)
     let outcome = 'canceled'
     let isBegun = false
@@ -203,7 +208,7 @@ export function querier(deps: QuerierDeps): MemberActor {
       const bounds = boundsOf(config, limits.of(tenant))
       budget = new Budget(bounds, account)
       const handover = new Handover()
-      const making = answer('read', params, context, { tenant, bounds, budget, give: handover.give })
+      const making = answer('read', params, context, { tenant, bounds, budget, breath, give: handover.give })
       for await (const piece of handover.pieces(making)) {
         isBegun = true
         yield piece
@@ -219,6 +224,7 @@ export function querier(deps: QuerierDeps): MemberActor {
       yield errorBody(failure)
     } finally {
       measuring.end(outcome, budget)
+      breath.close()
       account.close()
     }
   }
@@ -227,8 +233,10 @@ export function querier(deps: QuerierDeps): MemberActor {
   async function onPart(asked: QueryPartAsk, context: HandlerContext<'tenant'>): Promise<QueryPartReply> {
     const leftMs = Math.min(config.queryTimeoutMs, context.deadline - clock.monotonic())
     const life = lifetime(clock, context.signal, Math.max(0, leftMs))
+    const breath = breathing.open(context.params.tenant, life.signal)
     const scope = {
       tenant: decodeTenant(context.params.tenant),
+      breath,
       requestId: context.requestId,
       signal: life.signal,
       deadlineMs: life.deadlineMs,
@@ -244,18 +252,20 @@ export function querier(deps: QuerierDeps): MemberActor {
     } catch (error) {
       throw life.signal.aborted && !(error instanceof AssertionError) ? life.signal.reason : error
     } finally {
+      breath.close()
       life.end()
     }
   }
 
   async function answer(
     kind: string,
-    given: unknown,
+    paramsGiven: unknown,
     context: HandlerContext<'tenant'>,
-    { tenant, bounds, budget, give }: Pick<Asked, 'bounds' | 'budget' | 'give'> & { readonly tenant: string },
+    given: Pick<Asked, 'bounds' | 'budget' | 'breath' | 'give'> & { readonly tenant: string },
   ): Promise<Uint8Array> {
     if (!isKind(kind)) throw badData(`there is no query of the kind "${kind}"; there are ${QUERY_KINDS.join(', ')}`)
-    const params = checkedParams(given)
+    const { tenant, bounds, budget, breath, give } = given
+    const params = checkedParams(paramsGiven)
     const warnings = new Warnings()
     const run: Asked['run'] = async (timeoutMs, work) => {
       const consistency = consistencyOf(params)
@@ -263,6 +273,7 @@ export function querier(deps: QuerierDeps): MemberActor {
       const { requestId } = context
       const entry = active.begin({ tenant, kind, params, requestId, timeoutMs: Math.max(0, leftMs), budget })
       const life = lifetime(clock, AbortSignal.any([context.signal, entry.cancelled]), Math.max(0, leftMs))
+      const within = breathing.open(context.params.tenant, life.signal)
       try {
         return await admission.run({ tenant, ...bounds }, life.signal, async () => {
           entry.runs()
@@ -273,6 +284,7 @@ export function querier(deps: QuerierDeps): MemberActor {
             tenant,
             requestId,
             signal: life.signal,
+            breath: within,
             deadlineMs: life.deadlineMs,
             waitUntilMs,
             places,
@@ -285,22 +297,21 @@ export function querier(deps: QuerierDeps): MemberActor {
         if (entry.cancelled.aborted && !(error instanceof AssertionError)) throw entry.cancelled.reason
         throw life.signal.aborted && !(error instanceof AssertionError) ? life.signal.reason : error
       } finally {
+        within.close()
         life.end()
         entry.end()
       }
     }
-    const { data, notes, raw } = await kinds[kind]({ params, budget, bounds, run, give })
+    const { data, notes, raw } = await kinds[kind]({ params, budget, bounds, breath, run, give })
     budget.hold(sizeOfParts(raw ?? data ?? []))
-    if (raw !== undefined) return rawBody(raw)
-    return successBody(data, {
-      warnings: [...new Set([...(notes?.warnings ?? []), ...warnings.list()])],
-      infos: notes?.infos ?? [],
-    })
+    if (raw !== undefined) return rawBody(raw, breath)
+    const said = [...new Set([...(notes?.warnings ?? []), ...warnings.list()])]
+    return successBody(data, { warnings: said, infos: notes?.infos ?? [] }, breath)
   }
 }
 
-/** A JSON body as objects, for each of its bytes. */
-const CBOR_WEIGHT = 10
+/** A body in the other form, in pieces and whole, for each of its bytes. */
+const CBOR_WEIGHT = 2
 
 /** A querier takes no more than three quarters of the machine, and caches no more than a share of that. */
 function withinMemory(config: QuerierConfig, machineBytes = Number.POSITIVE_INFINITY): QuerierConfig {

@@ -1,4 +1,5 @@
 // The body of an answer, in the shape of Prometheus' HTTP API. Large results come as few large parts and are joined once.
+import type { Breath } from '../../shared/base/breathing.ts'
 import { CarillonError, RefusedError, textOf } from '../../shared/base/errors.ts'
 import { query } from '../../shared/contracts/query.ts'
 
@@ -21,22 +22,25 @@ export function sizeOfParts(parts: readonly BodyPart[]): number {
 }
 
 /** `data`: JSON; undefined leaves it out. */
-export function successBody(data: readonly BodyPart[] | undefined, { warnings, infos = [] }: Notes): Uint8Array {
+export async function successBody(
+  data: readonly BodyPart[] | undefined,
+  { warnings, infos = [] }: Notes,
+  breath: Breath,
+): Promise<Uint8Array> {
   const parts: BodyPart[] = ['{"status":"success"']
-  if (data !== undefined) parts.push(',"data":', ...data)
+  if (data !== undefined) {
+    parts.push(',"data":')
+    for (const part of data) parts.push(part)
+  }
   if (warnings.length > 0) parts.push(`,"warnings":${JSON.stringify(shown(warnings, 'warning'))}`)
   if (infos.length > 0) parts.push(`,"infos":${JSON.stringify(shown(infos, 'info'))}`)
   parts.push('}')
-  const body = joined(parts)
-  if (body.length > query.replyBytesMax) throw tooLarge()
-  return body
+  return joined(parts, breath)
 }
 
 /** A body that has its own shape. */
-export function rawBody(parts: readonly Uint8Array[]): Uint8Array {
-  const body = parts.length === 1 ? parts[0]! : Buffer.concat(parts)
-  if (body.length > query.replyBytesMax) throw tooLarge()
-  return body
+export function rawBody(parts: readonly Uint8Array[], breath: Breath): Promise<Uint8Array> {
+  return joined(parts, breath)
 }
 
 function shown(texts: readonly string[], kind: 'warning' | 'info'): readonly string[] {
@@ -44,10 +48,33 @@ function shown(texts: readonly string[], kind: 'warning' | 'info'): readonly str
   return [...texts.slice(0, annotationsMax), `${texts.length - annotationsMax} more ${kind} annotations omitted`]
 }
 
-function joined(parts: readonly BodyPart[]): Uint8Array {
-  if (parts.every((part) => typeof part === 'string')) return Buffer.from(parts.join(''))
-  return Buffer.concat(parts.map((part) => (typeof part === 'string' ? Buffer.from(part) : part)))
+/** Texts are short or one of many. */
+async function joined(parts: readonly BodyPart[], breath: Breath): Promise<Uint8Array> {
+  const pieces: Uint8Array[] = []
+  let bytes = 0
+  for (const part of parts) {
+    const piece = typeof part === 'string' ? Buffer.from(part) : part
+    bytes += piece.length
+    if (bytes > query.replyBytesMax) throw tooLarge()
+    pieces.push(piece)
+    if (breath.isDue(part.length)) await breath.breathe()
+  }
+  if (pieces.length === 1) return pieces[0]!
+  const body = Buffer.allocUnsafeSlow(bytes)
+  let at = 0
+  for (const piece of pieces) {
+    for (let from = 0; from < piece.length; from += COPIED_BYTES) {
+      const some = piece.subarray(from, from + COPIED_BYTES)
+      body.set(some, at + from)
+      if (breath.isDue(some.length)) await breath.breathe()
+    }
+    at += piece.length
+  }
+  return body
 }
+
+/** Copied at once. */
+const COPIED_BYTES = 1024 * 1024
 
 /** An answer that does not fit one reply. */
 export function tooLarge(options: ErrorOptions = {}): RefusedError {

@@ -4,6 +4,7 @@
 // Invariants
 //   A2  Value bits reach the columns as they stand in the chunk.
 //   A3  Chunks that overlap in time are merged by the total order (L11); what comes out lies within the asked range and rises strictly.
+import type { Breath } from '../../shared/base/breathing.ts'
 import { CorruptError } from '../../shared/base/errors.ts'
 import type { Histogram } from '../../shared/model/histogram.ts'
 import type { Interval } from '../../shared/model/interval.ts'
@@ -19,6 +20,13 @@ import { mergeRuns } from '../../shared/tsdb/merge.ts'
 /** The first of an answer, and the largest: each is twice the one before, unless one series needs more. */
 const ARENA_SAMPLES_FIRST = 2 * 1024
 const ARENA_SAMPLES = 64 * 1024
+/** Samples of one series that are decoded at once: floats alone, and others. */
+const SHORT_XOR = 8_192
+const SHORT_MIXED = 512
+/** Of one of them, in units of work. */
+const XOR_WORK = 10
+const MIXED_WORK = 500
+
 export const NO_TIMES = new Float64Array(0)
 
 /** Chunks by number, wherever their bytes stand. */
@@ -87,17 +95,78 @@ export class SeriesColumns {
       sampleCount += chunks.countAt(c)
     }
     this.reserve(sampleCount)
-    const { times, words, filled } = this
-    let end = filled
+    const { filled } = this
+    let end: number | undefined = filled
     for (let c = from; c < to; c++) {
-      const before = end
-      checkCount(chunks, c)
-      end = decodeXorWords(chunks.bytesAt(c), chunks.startAt(c), chunks.endAt(c), times, words, end)
-      if (before > filled && end > before && times[before]! <= times[before - 1]!) {
-        return this.decodeMixed(labels, chunks, from, to, hidden)
-      }
+      end = this.decodeXor(chunks, c, end)
+      if (end === undefined) return this.decodeMixed(labels, chunks, from, to, hidden)
     }
     return this.keep(labels, filled, end, hidden)
+  }
+
+  /** `decode`, which breathes where there is much of it: then it must be waited for before anything else is decoded. */
+  decodeLong(
+    labels: Labels,
+    chunks: ChunkList,
+    from: number,
+    to: number,
+    hidden: readonly Interval[],
+    breath: Breath,
+  ): SeriesSamples | undefined | Promise<SeriesSamples | undefined> {
+    let sampleCount = 0
+    let isXor = true
+    for (let c = from; c < to; c++) {
+      isXor &&= chunks.encodingAt(c) === ENCODING_XOR
+      sampleCount += chunks.countAt(c)
+    }
+    if (sampleCount <= (isXor ? SHORT_XOR : SHORT_MIXED)) return this.decode(labels, chunks, from, to, hidden)
+    if (isXor) return this.decodeLongXor(labels, chunks, from, to, hidden, sampleCount, breath)
+    return this.decodeLongMixed(labels, chunks, from, to, hidden, breath)
+  }
+
+  private async decodeLongXor(
+    labels: Labels,
+    chunks: ChunkList,
+    from: number,
+    to: number,
+    hidden: readonly Interval[],
+    sampleCount: number,
+    breath: Breath,
+  ): Promise<SeriesSamples | undefined> {
+    this.reserve(sampleCount)
+    const { filled } = this
+    let end: number | undefined = filled
+    for (let c = from; c < to; c++) {
+      end = this.decodeXor(chunks, c, end)
+      if (end === undefined) return this.decodeLongMixed(labels, chunks, from, to, hidden, breath)
+      if (breath.isDue(XOR_WORK * chunks.countAt(c))) await breath.breathe()
+    }
+    return this.keep(labels, filled, end, hidden)
+  }
+
+  private async decodeLongMixed(
+    labels: Labels,
+    chunks: ChunkList,
+    from: number,
+    to: number,
+    hidden: readonly Interval[],
+    breath: Breath,
+  ): Promise<SeriesSamples | undefined> {
+    const runs: SampleRun[] = []
+    for (let c = from; c < to; c++) {
+      checkCount(chunks, c)
+      runs.push(decodeRun(chunks, c))
+      if (breath.isDue(MIXED_WORK * chunks.countAt(c))) await breath.breathe()
+    }
+    return this.merged(labels, runs, hidden)
+  }
+
+  /** Decodes a chunk to the end of what is there; where that ends then, or undefined: it begins before. */
+  private decodeXor(chunks: ChunkList, c: number, before: number): number | undefined {
+    const { times, words, filled } = this
+    checkCount(chunks, c)
+    const end = decodeXorWords(chunks.bytesAt(c), chunks.startAt(c), chunks.endAt(c), times, words, before)
+    return before > filled && end > before && times[before]! <= times[before - 1]! ? undefined : end
   }
 
   /** The newest sample of chunks [from, to), which rise in time and do not overlap, as `decode` would leave it. */
@@ -178,6 +247,10 @@ export class SeriesColumns {
       checkCount(chunks, c)
       runs.push(decodeRun(chunks, c))
     }
+    return this.merged(labels, runs, hidden)
+  }
+
+  private merged(labels: Labels, runs: readonly SampleRun[], hidden: readonly Interval[]): SeriesSamples | undefined {
     const { scratch, range } = this
     scratch.clear()
     mergeRuns(runs, scratch)

@@ -71,7 +71,7 @@ export function splitRange(deps: SplitRangeDeps): AnswerInParts {
         deps.onPart(known.has(part) ? 'cache' : 'evaluation')
         const fresh = Math.max(0, reply.read.series - seriesPeak)
         seriesPeak += fresh
-        budget.hold(2 * sizeOfPart(reply)) // with its copy in the answer
+        budget.hold(2 * (await sizeOfPart(reply, scope.breath))) // with its copy in the answer
         budget.spend({ ...reply.read, series: fresh }) // also of what was kept: a limit does not depend on it
         replies[at] = reply
       }
@@ -85,6 +85,7 @@ export function splitRange(deps: SplitRangeDeps): AnswerInParts {
     return united(
       parts.map((part, i) => ({ steps: { ...part, stepMs }, reply: replies[i]! })),
       asked.query,
+      scope.breath,
     )
   }
 
@@ -104,7 +105,7 @@ export function splitRange(deps: SplitRangeDeps): AnswerInParts {
       ? elsewhere(question, scope)
       : deps.evaluate(question, scope, whole))
     if (asked.mayKeep && reply.state !== '' && reply.warnings.length === 0 && isOld(part.reach)) {
-      cache.set(keyOf(asked, scope, part, reply.state), query, reply)
+      cache.set(keyOf(asked, scope, part, reply.state), query, reply, await sizeOfPart(reply, scope.breath))
     }
     return reply
   }
@@ -157,7 +158,8 @@ export function splitRange(deps: SplitRangeDeps): AnswerInParts {
       async owner(call, { account, view }) {
         const request = { ...call.ask, selectors, ...range, limit: 1 }
         const frames = askStream(bus, series, { id: call.owner }, request, call)
-        const how = { range, isHashed: false, budget: account, onFirst: call.onFirst }
+        const { breath } = scope
+        const how = { range, isHashed: false, budget: account, breath, onFirst: call.onFirst }
         const { answer, warnings } = await collect(frames, how)
         return { isHeld: answer.series.length > 0, view, warnings }
       },

@@ -1,10 +1,16 @@
 // The answers of several partitions and blocks as one list, each label set once. What one source holds of a series is merged with what the
 // others do (L11).
+import type { Breath } from '../../shared/base/breathing.ts'
+import { sortLong, sortLongFloats } from '../../shared/base/long-sort.ts'
 import type { Labels } from '../../shared/model/labels.ts'
 import { SAMPLE_BYTES, SERIES_BYTES } from '../../shared/promql/memory.ts'
 import type { SeriesSamples } from '../../shared/promql/source.ts'
 import { SampleColumns, type SampleRun } from '../../shared/tsdb/columns.ts'
 import { mergeRuns } from '../../shared/tsdb/merge.ts'
+
+/** Of looking a series up, and of merging a sample, in units of work. */
+const SERIES_WORK = 200
+const SAMPLE_WORK = 5
 
 export interface Answer {
   readonly series: SeriesSamples[]
@@ -16,7 +22,11 @@ export interface Answer {
 
 /** Answers made with `isHashed` (or only one).
  *  @param hold told of memory before it is taken */
-export function unite(answers: readonly Answer[], hold: (bytes: number) => void = () => {}): Answer {
+export async function unite(
+  answers: readonly Answer[],
+  breath: Breath,
+  hold: (bytes: number) => void = () => {},
+): Promise<Answer> {
   const filled = answers.filter((answer) => answer.series.length > 0)
   if (filled.length <= 1) return filled[0] ?? { series: [], hashes: [], otherHashes: [] }
   const total = filled.reduce((sum, answer) => sum + answer.series.length, 0)
@@ -32,6 +42,7 @@ export function unite(answers: readonly Answer[], hold: (bytes: number) => void 
       const series = answer.series[s]!
       const hash = answer.hashes[s]!
       const otherHash = answer.otherHashes[s]
+      if (breath.isDue(SERIES_WORK)) await breath.breathe()
       let slot = (hash ^ (hash >>> 15)) & mask
       while (slots[slot] !== 0 && !isSame(slots[slot]! - 1, hash, otherHash, series.labels)) slot = (slot + 1) & mask
       if (slots[slot] === 0) {
@@ -48,8 +59,10 @@ export function unite(answers: readonly Answer[], hold: (bytes: number) => void 
   }
   for (const [index, others] of again) {
     const parts = [united[index]!, ...others]
-    hold(SERIES_BYTES + SAMPLE_BYTES * parts.reduce((sum, { times }) => sum + times.length, 0))
+    const sampleCount = parts.reduce((sum, { times }) => sum + times.length, 0)
+    hold(SERIES_BYTES + SAMPLE_BYTES * sampleCount)
     united[index] = merged(parts)
+    if (breath.isDue(SERIES_WORK + SAMPLE_WORK * sampleCount)) await breath.breathe()
   }
   return { series: united, hashes, otherHashes }
 
@@ -114,16 +127,22 @@ function joinedInOrder(parts: readonly SeriesSamples[]): SeriesSamples | undefin
 const INDEX_MAX = 2 ** 21
 
 /** In the order of the hashes of their full label sets: what orders series whose labels were left behind. */
-export function sortedByHashes({ series, hashes, otherHashes }: Answer): SeriesSamples[] {
+export async function sortedByHashes(
+  { series, hashes, otherHashes }: Answer,
+  breath: Breath,
+): Promise<SeriesSamples[]> {
   const isBefore = (a: number, b: number) => hashes[a]! - hashes[b]! || otherHashes[a]! - otherHashes[b]!
-  if (series.length > INDEX_MAX)
-    return series
-      .map((_, i) => i)
-      .sort(isBefore)
-      .map((i) => series[i]!)
-  const keys = new Float64Array(series.length)
-  for (let i = 0; i < keys.length; i++) keys[i] = hashes[i]! * INDEX_MAX + i
-  keys.sort()
+  if (series.length > INDEX_MAX) {
+    const order = await sortLong(
+      series.map((_, i) => i),
+      isBefore,
+      breath,
+    )
+    return order.map((i) => series[i]!)
+  }
+  const unsorted = new Float64Array(series.length)
+  for (let i = 0; i < unsorted.length; i++) unsorted[i] = hashes[i]! * INDEX_MAX + i
+  const keys = await sortLongFloats(unsorted, breath)
   const order = new Uint32Array(keys.length)
   for (let i = 0; i < keys.length; i++) {
     const index = keys[i]! % INDEX_MAX

@@ -6,7 +6,7 @@
 //   Q9   A block that cannot be read is an error, or with `partial_response` a warning; never a silently shorter answer.
 //   Q10  A range that ends before a block begins, or begins after it ends, does not touch it.
 
-import type { Clock } from '../../shared/base/clock.ts'
+import type { Breath } from '../../shared/base/breathing.ts'
 import { CarillonError, CorruptError, RefusedError, textOf, UnavailableError } from '../../shared/base/errors.ts'
 import type { BlockEntry } from '../../shared/contracts/blocks.ts'
 import { isLeftOut } from '../../shared/contracts/left-out.ts'
@@ -25,8 +25,7 @@ export interface BlockCall {
   readonly block: OpenBlock
   readonly hidden: HiddenParts
   readonly signal: AbortSignal
-  /** To be called between batches: lets others have their turn. */
-  breathe(): Promise<void>
+  readonly breath: Breath
 }
 
 /** What one attempt at reading counts, and how much there is to unite. */
@@ -63,7 +62,6 @@ export interface WholeReader {
 }
 
 export interface WholeReaderDeps {
-  readonly clock: Clock
   readonly partitions: PartitionReader
   readonly views: Views
   readonly openBlocks: OpenBlocks
@@ -74,7 +72,6 @@ export interface WholeReaderDeps {
 
 /** Views tried for one read: each later one is newer. */
 const ATTEMPTS_MAX = 5
-const BREATHE_MS = 10
 
 /** Made once: an error of its own for every read would cost more than the rest of ending it. */
 const ENDED = new Error('the read is over')
@@ -83,7 +80,7 @@ const ENDED = new Error('the read is over')
 class OutdatedError extends UnavailableError {}
 
 export function createWholeReader(deps: WholeReaderDeps): WholeReader {
-  const { clock, partitions, views, blockReadsMax } = deps
+  const { partitions, views, blockReadsMax } = deps
   return {
     readAll,
     view: (scope) => viewFor(scope, false),
@@ -182,10 +179,10 @@ export function createWholeReader(deps: WholeReaderDeps): WholeReader {
     read: NonNullable<HowToRead<T>['block']>,
     reading: Reading,
   ): Promise<T | undefined> {
-    const { signal } = scope
+    const { signal, breath } = scope
     try {
       const block = await untilAborted(deps.openBlocks.open(scope.tenant, entry), signal)
-      const call = { entry, block, hidden: hiddenOf(block, deletes, range), signal, breathe: breathing() }
+      const call = { entry, block, hidden: hiddenOf(block, deletes, range), signal, breath }
       const answer = await read(call, reading)
       call.signal.throwIfAborted()
       for (const gap of entry.gaps ?? []) scope.warn(`block ${entry.ulid}: ${gap}`)
@@ -213,15 +210,6 @@ export function createWholeReader(deps: WholeReaderDeps): WholeReader {
         .manifest(tenant)
         ?.manifest.blocks.some((entry) => entry.ulid === ulid) === true
     )
-  }
-
-  function breathing(): () => Promise<void> {
-    let pausedMs = clock.monotonic()
-    return async () => {
-      if (clock.monotonic() - pausedMs < BREATHE_MS) return
-      await new Promise<void>((resolve) => clock.after(0, resolve))
-      pausedMs = clock.monotonic()
-    }
   }
 }
 

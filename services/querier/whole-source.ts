@@ -68,7 +68,8 @@ export function wholeSource({
           }
           const frames = askStream(bus, select, { id: call.owner }, request, call)
           const isProjected = names !== undefined
-          const how = { range, isHashed, isProjected, budget: account, onFirst: call.onFirst }
+          const { breath } = scope
+          const how = { range, isHashed, isProjected, budget: account, breath, onFirst: call.onFirst }
           const collected = await collect(frames, how)
           trace?.views.add(view)
           if (trace !== undefined) trace.ownerSeries += collected.answer.series.length
@@ -93,12 +94,13 @@ export function wholeSource({
       const hold = (bytes: number) => budget.hold(bytes)
       const united =
         windows === undefined || picked === undefined
-          ? unite(
+          ? await unite(
               answers.map((each) => each.answer),
+              scope.breath,
               hold,
             )
-          : uniteWindows(sorted(answers, windows.use), windows.use, picked.spans, hold)
-      const series = projection?.isOrdered ? sortedByHashes(united) : united.series
+          : await uniteWindows(sorted(answers, windows.use), windows.use, picked.spans, scope.breath, hold)
+      const series = projection?.isOrdered ? await sortedByHashes(united, scope.breath) : united.series
       const all = mode === 'last' && answers.length > 1 ? series.map(newestOnly) : series
       return windows?.use === 'last' && picked !== undefined ? withSpans(all, picked.spans) : all
     },

@@ -2,6 +2,7 @@
 //
 // Within a day of windows the counter only grows. Between two days, and between windows and samples, the last real value before tells of a
 // reset. What is lost there is added to all that follows; a series without resets keeps every bit.
+import type { Breath } from '../../shared/base/breathing.ts'
 import { type Histogram, isStaleHistogram } from '../../shared/model/histogram.ts'
 import { add, isHistogramReset, subtract } from '../../shared/promql/functions/histogram-math.ts'
 import type { SeriesSamples, WindowSpan, WindowsWanted } from '../../shared/promql/source.ts'
@@ -14,21 +15,30 @@ export interface WindowAnswers {
   readonly beside: readonly Answer[]
 }
 
+/** Of a series, a sample and a histogram, in units of work. */
+const SERIES_WORK = 500
+const SAMPLE_WORK = 10
+const HISTOGRAM_WORK = 1_000
+
 /** One list of series, as the use wants them. `hold` is told of memory before it is taken. */
-export function uniteWindows(
+export async function uniteWindows(
   { main, beside }: WindowAnswers,
   use: WindowsWanted['use'],
   spans: readonly WindowSpan[],
+  breath: Breath,
   hold: (bytes: number) => void,
-): Answer {
-  const united = unite(main, hold)
+): Promise<Answer> {
+  const united = await unite(main, breath, hold)
   if (spans.length === 0 || (use !== 'count' && use !== 'avg' && use !== 'counter')) return united
-  const find = lookup(unite(beside, hold))
-  const series = united.series.map((each, i) => {
+  const find = await lookup(await unite(beside, breath, hold), breath)
+  const series: SeriesSamples[] = []
+  for (const [i, each] of united.series.entries()) {
     const other = find(united, i)
     hold(2 * each.times.byteLength)
-    return use === 'counter' ? runningThrough(each, other, spans) : withCounts(each, other)
-  })
+    series.push(use === 'counter' ? runningThrough(each, other, spans) : withCounts(each, other))
+    const weight = each.histograms === undefined ? SAMPLE_WORK : HISTOGRAM_WORK
+    if (breath.isDue(SERIES_WORK + weight * each.times.length)) await breath.breathe()
+  }
   return { ...united, series }
 }
 
@@ -43,12 +53,16 @@ function partsOf({ labels, times, values, histograms }: SeriesSamples): SeriesSa
 }
 
 /** Finds the series with the same full label set. */
-function lookup(answer: Answer): (of: Answer, index: number) => SeriesSamples | undefined {
+async function lookup(
+  answer: Answer,
+  breath: Breath,
+): Promise<(of: Answer, index: number) => SeriesSamples | undefined> {
   const byHash = new Map<number, number[]>()
   for (const [i, hash] of answer.hashes.entries()) {
     const same = byHash.get(hash)
     if (same === undefined) byHash.set(hash, [i])
     else same.push(i)
+    if (breath.isDue(SERIES_WORK)) await breath.breathe()
   }
   return (of, index) => {
     const { labels } = of.series[index]!

@@ -5,6 +5,7 @@
 //   E2  Wherever the order of series shows they are looked at in an order that their labels decide, so two queriers give the same bits
 //       for the same data.
 //   E3  A query ends within its time limit and holds no more samples than its maximum, or is refused.
+import { type Breath, Breathing, inPieces } from '../base/breathing.ts'
 import type { Clock } from '../base/clock.ts'
 import type { Histogram } from '../model/histogram.ts'
 import type { Labels } from '../model/labels.ts'
@@ -13,7 +14,7 @@ import { PATTERN_SIZE_MAX } from '../model/pattern.ts'
 import type { Expr } from './ast.ts'
 import { PromqlError } from './errors.ts'
 import { type Annotation, annotationTexts, newAnnotations } from './exec/annotations.ts'
-import { ABSENT, type Column, type Grid, gridOf, HISTOGRAM, mergeSameLabels } from './exec/column.ts'
+import { ABSENT, COLUMN_WORK, type Column, type Grid, gridOf, HISTOGRAM, mergeSameLabels } from './exec/column.ts'
 import { ExecutionError, QueryCancelledError, QueryTimeoutError } from './exec/errors.ts'
 import { newEvaluation } from './exec/evaluate.ts'
 import { dropMetadata, sortedByLabels, stayDistinct } from './exec/labels.ts'
@@ -39,6 +40,8 @@ export interface EngineOptions {
   readonly enabledFeatures: ReadonlySet<string>
   /** Instructions that one regular expression may compile to. */
   readonly patternSizeMax?: number
+  /** Steps of a subquery that are evaluated at once; more are evaluated so many at a time. */
+  readonly stretchSteps?: number
 }
 
 export const ENGINE_DEFAULTS = {
@@ -46,6 +49,7 @@ export const ENGINE_DEFAULTS = {
   samplesMax: 50_000_000,
   timeoutMs: 120_000,
   defaultStepMs: 60_000,
+  stretchSteps: 32_768,
 } as const
 
 export interface QueryRequest {
@@ -60,6 +64,8 @@ export interface QueryRequest {
   readonly lookbackMs?: number
   readonly timeoutMs?: number
   readonly signal: AbortSignal
+  /** Of the query, where it began before; absent: it stands in line with the others of this engine. */
+  readonly breath?: Breath
   /** Told what evaluation takes before it takes it, the source's own aside. What the answer takes stays charged: the caller settles that.
    *  Without it memory has no bound. */
   readonly memory?: QueryMemory
@@ -135,10 +141,21 @@ export interface Engine {
 }
 
 export function createEngine(options: EngineOptions): Engine {
-  return { query: (request, source) => runQuery(options, request, source) }
+  const breathing = new Breathing(options.clock)
+  return {
+    async query(request, source) {
+      if (request.breath !== undefined) return runQuery(options, { ...request, breath: request.breath }, source)
+      const breath = breathing.open('', request.signal)
+      return runQuery(options, { ...request, breath }, source).finally(breath.close)
+    },
+  }
 }
 
-async function runQuery(options: EngineOptions, request: QueryRequest, source: SeriesSource): Promise<EvaluatedResult> {
+async function runQuery(
+  options: EngineOptions,
+  request: QueryRequest & { readonly breath: Breath },
+  source: SeriesSource,
+): Promise<EvaluatedResult> {
   const { clock } = options
   const expr = parse(request.text, options)
   const lookbackMs = request.lookbackMs ?? options.lookbackMs
@@ -146,12 +163,23 @@ async function runQuery(options: EngineOptions, request: QueryRequest, source: S
   if (stepMs !== 0) refuseAsRange(expr)
   const steps = part === undefined ? {} : { part }
   const { windowFor } = source
+  const { stretchSteps = ENGINE_DEFAULTS.stretchSteps } = options
   const windowed = windowFor === undefined ? {} : { windowFor }
-  const times = { startMs, endMs, stepMs, lookbackMs, defaultStepMs: options.defaultStepMs, ...steps, ...windowed }
+  const times = {
+    startMs,
+    endMs,
+    stepMs,
+    lookbackMs,
+    defaultStepMs: options.defaultStepMs,
+    stretchSteps,
+    ...steps,
+    ...windowed,
+  }
   let plan = buildPlan(expr, { ...times, projects: source.projects === true })
   const timeoutMs = Math.min(request.timeoutMs ?? options.timeoutMs, options.timeoutMs)
   const deadlineMs = clock.monotonic() + timeoutMs
   const limit = withDeadline(request.signal, clock, timeoutMs)
+  const breath = until(request, clock, deadlineMs)
   const annotations = newAnnotations()
   const warnings: string[] = []
   const context = { signal: limit.signal, warn: (text: string) => void warnings.push(text) }
@@ -161,10 +189,10 @@ async function runQuery(options: EngineOptions, request: QueryRequest, source: S
   }
   try {
     refuseWhenOver(request.signal, clock, deadlineMs)
-    let series = await fetchAll(plan, select, limit.signal)
-    if (needsAllLabels(plan, series)) {
+    let series = await fetchAll(plan, select, limit.signal, breath)
+    if (await needsAllLabels(plan, series, breath)) {
       plan = buildPlan(expr, { ...times, projects: false })
-      series = await fetchAll(plan, select, limit.signal)
+      series = await fetchAll(plan, select, limit.signal, breath)
     }
     const memory = new HeldMemory(request.memory)
     const grid = gridFor(request)
@@ -172,9 +200,8 @@ async function runQuery(options: EngineOptions, request: QueryRequest, source: S
       const isWhole = part === undefined || part.startMs === startMs
       const counts = request.countsSamples ? new SampleCounts(grid, isWhole) : undefined
       const state = newQueryState({
-        clock,
-        signal: request.signal,
-        deadlineMs,
+        breath,
+        stretchSteps,
         lookbackMs,
         samplesMax: options.samplesMax,
         enabledFeatures: options.enabledFeatures,
@@ -183,15 +210,17 @@ async function runQuery(options: EngineOptions, request: QueryRequest, source: S
         series: over,
         annotations,
         counts,
-        select: async (matchers, hints) => sortedByLabels(await select(matchers, hints)),
+        select: async (matchers, hints) => sortedByLabels(await select(matchers, hints), breath),
       })
       const value = await evaluate(plan, grid, request.stepMs === 0, newEvaluation(state))
       return { value, ...(counts !== undefined && { counts: { ...perStep(counts), heldMax: state.heldMax() } }) }
     }
-    const evaluated = await evaluateOver(series).catch((error: unknown) => {
+    const evaluated = await evaluateOver(series).catch(async (error: unknown) => {
       if (!(error instanceof ExecutionError) || plan.selects.every(({ isOrdered }) => isOrdered)) throw error
       memory.settle(0)
-      return evaluateOver(series.map(sortedByLabels)) // E2: which series an error names
+      const ordered: (readonly SeriesSamples[])[] = []
+      for (const list of series) ordered.push(await sortedByLabels(list, breath))
+      return evaluateOver(ordered) // E2: which series an error names
     })
     const said = annotations.list()
     const texts = annotationTexts(said, request.text)
@@ -219,6 +248,21 @@ function refuseAsRange(expr: Expr): void {
   )
 }
 
+/** The breath, until the query was cancelled or is out of time. */
+function until({ breath, signal }: { breath: Breath; signal: AbortSignal }, clock: Clock, deadlineMs: number): Breath {
+  return {
+    isDue: breath.isDue,
+    async breathe() {
+      refuseWhenOver(signal, clock, deadlineMs)
+      try {
+        await breath.breathe()
+      } finally {
+        refuseWhenOver(signal, clock, deadlineMs)
+      }
+    },
+  }
+}
+
 /** The caller's signal, which also fires when the time is up. */
 function withDeadline(signal: AbortSignal, clock: Clock, timeoutMs: number): { signal: AbortSignal; end(): void } {
   const own = new AbortController()
@@ -239,12 +283,17 @@ function withDeadline(signal: AbortSignal, clock: Clock, timeoutMs: number): { s
 type Select = (matchers: readonly Matcher[], hints: SelectHints) => Promise<readonly SeriesSamples[]>
 
 /** E1. A source that gives up because the query is over is answered with why it was over. */
-async function fetchAll(plan: Plan, select: Select, limit: AbortSignal): Promise<(readonly SeriesSamples[])[]> {
+async function fetchAll(
+  plan: Plan,
+  select: Select,
+  limit: AbortSignal,
+  breath: Breath,
+): Promise<(readonly SeriesSamples[])[]> {
   try {
     return await Promise.all(
       plan.selects.map(async ({ matchers, hints, isOrdered }) => {
         const series = await select(matchers, hints)
-        return isOrdered && hints.projection === undefined ? sortedByLabels(series) : series // E2
+        return isOrdered && hints.projection === undefined ? sortedByLabels(series, breath) : series // E2
       }),
     )
   } catch (error) {
@@ -253,8 +302,15 @@ async function fetchAll(plan: Plan, select: Select, limit: AbortSignal): Promise
 }
 
 /** Some series has what its select forbids. */
-function needsAllLabels({ selects }: Plan, series: readonly (readonly SeriesSamples[])[]): boolean {
-  return selects.some(({ forbidsMetadata }, i) => forbidsMetadata && !stayDistinct(series[i]!))
+async function needsAllLabels(
+  { selects }: Plan,
+  series: readonly (readonly SeriesSamples[])[],
+  breath: Breath,
+): Promise<boolean> {
+  for (const [i, { forbidsMetadata }] of selects.entries()) {
+    if (forbidsMetadata && !(await stayDistinct(series[i]!, breath))) return true
+  }
+  return false
 }
 
 function gridFor({ startMs, endMs, stepMs, part }: QueryRequest): Grid {
@@ -273,72 +329,99 @@ async function evaluate(
   const { endMs } = grid
   const inner = root.kind === 'invariant' ? root.expr : root
   if (inner.kind === 'string') return { type: 'string', timeMs: grid.startMs, value: inner.value }
-  if (inner.kind === 'matrix') return matrixOf(await rawRange(inner, grid, evaluation), gridTimes(grid), evaluation)
+  if (inner.kind === 'matrix') return matrixOf(await rawRange(inner, grid, evaluation), NO_TIMES, evaluation)
   if (inner.kind === 'subquery') {
     const subquery = await evaluation.subquery(inner, grid)
-    if (subquery.counts !== undefined) evaluation.counts?.addSubquery(subquery.counts)
-    return matrixOf(settleNames(subquery.columns, evaluation), gridTimes(subquery.grid), evaluation)
+    if (subquery.counts !== undefined) await evaluation.counts?.addSubquery(subquery.counts, evaluation)
+    const columns = await settleNames(subquery.columns, evaluation)
+    return matrixOf(columns, await gridTimes(subquery.grid, evaluation), evaluation)
   }
   if (root.type === 'scalar') {
     const values = await evaluation.scalar(root, grid)
     if (isInstant) return { type: 'scalar', timeMs: endMs, value: values[0]! }
-    return { type: 'matrix', series: values.length === 0 ? [] : [{ labels: [], times: gridTimes(grid), values }] }
+    const times = await gridTimes(grid, evaluation)
+    return { type: 'matrix', series: values.length === 0 ? [] : [{ labels: [], times, values }] }
   }
-  const columns = settleNames(await evaluation.vector(root, grid), evaluation)
-  if (!isInstant) return matrixOf(columns, gridTimes(grid), evaluation)
+  const columns = await settleNames(await evaluation.vector(root, grid), evaluation)
+  if (!isInstant) return matrixOf(columns, await gridTimes(grid, evaluation), evaluation)
   const samples: VectorSample[] = []
   for (const { labels, values, kinds, histograms } of columns) {
     if (kinds[0] === ABSENT) continue
     const histogram = kinds[0] === HISTOGRAM ? histograms![0] : undefined
     samples.push(histogram === undefined ? { labels, value: values[0]! } : { labels, value: 0, histogram })
+    if (evaluation.isDue(20)) await evaluation.breathe()
   }
   return { type: 'vector', timeMs: endMs, samples }
 }
 
-function gridTimes(grid: Grid): Float64Array {
+const NO_TIMES = new Float64Array(0)
+
+async function gridTimes(grid: Grid, breath: Breath): Promise<Float64Array> {
   const times = new Float64Array(grid.steps)
-  for (let i = 0; i < times.length; i++) times[i] = grid.startMs + i * grid.stepMs
+  await inPieces(times.length, 2, breath, (from, to) => {
+    for (let i = from; i < to; i++) times[i] = grid.startMs + i * grid.stepMs
+  })
   return times
 }
 
 /** With delayed name removal the names that operations dropped go now. */
-function settleNames(columns: Column[], { delaysNameRemoval }: Evaluation): Column[] {
-  if (!delaysNameRemoval) return columns
-  for (const column of columns) if (column.dropsName) column.labels = dropMetadata(column.labels)
-  return mergeSameLabels(columns)
+async function settleNames(columns: Column[], state: Evaluation): Promise<Column[]> {
+  if (!state.delaysNameRemoval) return columns
+  for (const column of columns) {
+    if (column.dropsName) column.labels = dropMetadata(column.labels)
+    if (state.isDue(COLUMN_WORK)) await state.breathe()
+  }
+  return mergeSameLabels(columns, state)
 }
 
-function matrixOf(
+async function matrixOf(
   columns: readonly (Column | MatrixSeries)[],
   times: Float64Array,
-  { memory }: Evaluation,
-): MatrixResult {
+  state: Evaluation,
+): Promise<MatrixResult> {
   const series: MatrixSeries[] = []
   for (const column of columns) {
-    const one = 'kinds' in column ? seriesOf(column, times, memory) : column
+    const made = 'kinds' in column ? seriesOf(column, times, state) : column
+    const one = made instanceof Promise ? await made : made
     if (one.times.length > 0) series.push(one)
+    if (state.isDue(COLUMN_WORK + times.length)) await state.breathe()
   }
-  return { type: 'matrix', series: sortedByLabels(series) }
+  return { type: 'matrix', series: await sortedByLabels(series, state) }
 }
 
-function seriesOf(
+/** At once where the column is short. */
+function seriesOf(column: Column, times: Float64Array, state: Evaluation): MatrixSeries | Promise<MatrixSeries> {
+  const { kinds } = column
+  let count = 0
+  const counting = inPieces(kinds.length, 1, state, (from, to) => {
+    for (let i = from; i < to; i++) if (kinds[i] !== ABSENT) count++
+  })
+  if (counting === undefined) return seriesOfPresent(column, times, count, state)
+  return counting.then(() => seriesOfPresent(column, times, count, state))
+}
+
+function seriesOfPresent(
   { labels, values, kinds, histograms }: Column,
   times: Float64Array,
-  memory: HeldMemory,
-): MatrixSeries {
-  let count = 0
-  for (let i = 0; i < kinds.length; i++) if (kinds[i] !== ABSENT) count++
+  count: number,
+  state: Evaluation,
+): MatrixSeries | Promise<MatrixSeries> {
   if (count === kinds.length && histograms === undefined) return { labels, times, values }
+  const { memory } = state
   memory.charge(SERIES_BYTES + (histograms === undefined ? 0 : 8 * count))
   const keptTimes = memory.floats(count)
   const keptValues = memory.floats(count)
   const keptHistograms: (Histogram | undefined)[] = []
-  for (let i = 0, to = 0; i < kinds.length; i++) {
-    if (kinds[i] === ABSENT) continue
-    keptTimes[to] = times[i]!
-    keptValues[to++] = values[i]!
-    if (histograms !== undefined) keptHistograms.push(kinds[i] === HISTOGRAM ? histograms[i] : undefined)
-  }
+  let at = 0
+  const keeping = inPieces(kinds.length, 3, state, (from, to) => {
+    for (let i = from; i < to; i++) {
+      if (kinds[i] === ABSENT) continue
+      keptTimes[at] = times[i]!
+      keptValues[at++] = values[i]!
+      if (histograms !== undefined) keptHistograms.push(kinds[i] === HISTOGRAM ? histograms[i] : undefined)
+    }
+  })
   const plain = { labels, times: keptTimes, values: keptValues }
-  return histograms === undefined ? plain : { ...plain, histograms: keptHistograms }
+  const kept = histograms === undefined ? plain : { ...plain, histograms: keptHistograms }
+  return keeping === undefined ? kept : keeping.then(() => kept)
 }

@@ -26,9 +26,9 @@ export function histogramListBytes(list: readonly (Histogram | undefined)[] | un
   return bytes
 }
 
-/** A text that a query made, and the keys that it becomes part of. */
-export function textBytes(text: string): number {
-  return 4 * text.length
+/** A text of so many characters that a query made, and the keys that it becomes part of. */
+export function textBytes(length: number): number {
+  return 4 * length
 }
 
 /** Drawn from the account at once: evaluation counts by the column, the account is asked seldom. */
@@ -68,6 +68,11 @@ export class HeldMemory {
   keep(bytes: number): void {
     this.keptBytes += bytes
     if (this.heldBytes + this.keptBytes > this.drawnBytes) this.draw()
+  }
+
+  /** Lets go of what was charged. */
+  release(bytes: number): void {
+    this.heldBytes -= bytes
   }
 
   /** From now on so much is held, beside what is kept: the rest has been let go. */

@@ -11,58 +11,103 @@ const PART_LENGTH = 64 * 1024
 /** `{"resultType":…,"result":…}` */
 export function renderJson(result: Pick<QueryResult, 'value'>): string {
   let whole = ''
-  renderTo(result, (text) => {
-    whole += text
-  })
+  for (const text of renderParts(result)) whole += text
   return whole
 }
 
-/** The same, in parts of moderate length that end anywhere; the last one with the closing brace. */
-export function renderTo({ value }: Pick<QueryResult, 'value'>, emit: (text: string) => void): void {
+/** The same, in parts of moderate length that end anywhere; the last one with the closing brace. Each is made when it is asked for. */
+export function* renderParts({ value }: Pick<QueryResult, 'value'>): Generator<string, void, undefined> {
   switch (value.type) {
     case 'scalar':
-      return emit(`{"resultType":"scalar","result":[${renderTime(value.timeMs)},"${formatJsonFloat(value.value)}"]}`)
+      yield `{"resultType":"scalar","result":[${renderTime(value.timeMs)},"${formatJsonFloat(value.value)}"]}`
+      return
     case 'string':
-      return emit(`{"resultType":"string","result":[${renderTime(value.timeMs)},${renderText(value.value)}]}`)
+      yield `{"resultType":"string","result":[${renderTime(value.timeMs)},${renderText(value.value)}]}`
+      return
     case 'vector': {
       const time = renderTime(value.timeMs)
       const texts = new LabelTexts()
-      return renderList('vector', value.samples, (sample) => renderSample(sample, time, texts), emit)
+      return yield* renderList('vector', value.samples, (sample) => renderSample(sample, time, texts))
     }
     case 'matrix':
-      return renderMatrix(value.series, emit)
+      return yield* renderMatrix(value.series)
   }
 }
 
-function renderList<T>(
-  type: string,
-  list: readonly T[],
-  render: (one: T) => string,
-  emit: (text: string) => void,
-): void {
+type Render<T> = (one: T) => string | Generator<string, void, undefined>
+
+function* renderList<T>(type: string, list: readonly T[], render: Render<T>): Generator<string, void, undefined> {
   let text = `{"resultType":"${type}","result":[`
   for (let i = 0; i < list.length; i++) {
     if (i > 0) text += ','
-    text += render(list[i]!)
+    const one = render(list[i]!)
+    if (typeof one === 'string') text += one
+    else {
+      yield text
+      text = ''
+      yield* one
+    }
     if (text.length < PART_LENGTH) continue
-    emit(text)
+    yield text
     text = ''
   }
-  emit(`${text}]}`)
+  yield `${text}]}`
 }
 
-function renderMatrix(list: readonly MatrixSeries[], emit: (text: string) => void): void {
+function* renderMatrix(list: readonly MatrixSeries[]): Generator<string, void, undefined> {
   const texts = new LabelTexts()
   let shared: Float64Array | undefined // complete series of one query share their times
   let openings: readonly string[] = []
   const render = (one: MatrixSeries) => {
+    if (one.times.length > SHORT_SERIES) return renderLongSeries(one, texts)
     if (one.times !== shared) {
       shared = one.times
       openings = Array.from(shared, (timeMs) => `,[${renderTime(timeMs)},"`)
     }
     return renderSeries(one, openings, texts)
   }
-  renderList('matrix', list, render, emit)
+  yield* renderList('matrix', list, render)
+}
+
+/** Samples of a series that become one piece of text. */
+const SHORT_SERIES = 16_384
+/** Samples, and histograms, of a longer one that become a piece. */
+const PIECE_SAMPLES = 1_024
+const PIECE_HISTOGRAMS = 32
+
+function* renderLongSeries(one: MatrixSeries, texts: LabelTexts): Generator<string, void, undefined> {
+  const { labels, times, values, histograms } = one
+  yield `{"metric":${texts.render(labels)}`
+  const isHistogram = (i: number) => histograms?.[i] !== undefined
+  yield* renderLongList('values', times.length, PIECE_SAMPLES, (i) =>
+    isHistogram(i) ? undefined : `[${renderTime(times[i]!)},"${formatJsonFloat(values[i]!)}"]`,
+  )
+  if (histograms !== undefined) {
+    yield* renderLongList('histograms', times.length, PIECE_HISTOGRAMS, (i) =>
+      isHistogram(i) ? `[${renderTime(times[i]!)},${renderHistogram(histograms[i]!)}]` : undefined,
+    )
+  }
+  yield '}'
+}
+
+function* renderLongList(
+  name: string,
+  count: number,
+  size: number,
+  render: (i: number) => string | undefined,
+): Generator<string, void, undefined> {
+  let isBegun = false
+  for (let from = 0; from < count; from += size) {
+    let text = ''
+    for (let i = from; i < Math.min(count, from + size); i++) {
+      const one = render(i)
+      if (one === undefined) continue
+      text += isBegun ? `,${one}` : `,"${name}":[${one}`
+      isBegun = true
+    }
+    yield text
+  }
+  if (isBegun) yield ']'
 }
 
 /** Seconds with up to three decimals: 0.1, 1435781451.781. Fractions keep their trailing zeros (12.500). */

@@ -61,15 +61,21 @@ const OPERATORS: readonly MatchOperator[] = ['=', '!=', '=~', '!~']
 const SHAPES: readonly ReadShape[] = ['samples', 'chunks']
 
 /** Refuses what is not a ReadRequest with `err-carillon-protobuf`, and one whose shapes are all unknown. */
-export function decodeReadRequest(bytes: Uint8Array, { queriesMax }: { queriesMax: number }): ReadRequest {
+export function decodeReadRequest(
+  bytes: Uint8Array,
+  { queriesMax, matchersMax }: { queriesMax: number; matchersMax: number },
+): ReadRequest {
   const queries: ReadQuery[] = []
   const accepted: number[] = []
+  let matcherCount = 0
   eachField(bytes, 0, bytes.length, (field, type, start, end) => {
     if (field === 1 && type === LENGTH) {
       if (queries.length === queriesMax) {
         throw new RefusedError('err-carillon-read-queries', `a remote read has at most ${queriesMax} queries`)
       }
-      queries.push(decodeQuery(bytes, start, end))
+      const query = decodeQuery(bytes, start, end, matchersMax - matcherCount)
+      matcherCount += query.matchers.length
+      queries.push(query)
     } else if (field === 2 && type === VARINT) accepted.push(readUvarint(bytes, start, end))
     else if (field === 2 && type === LENGTH) {
       for (let at = start; at < end; at = cursor.at) accepted.push(readUvarint(bytes, at, end))
@@ -81,14 +87,19 @@ export function decodeReadRequest(bytes: Uint8Array, { queriesMax }: { queriesMa
   throw new RefusedError('err-carillon-read-shape', text)
 }
 
-function decodeQuery(bytes: Uint8Array, start: number, end: number): ReadQuery {
+function decodeQuery(bytes: Uint8Array, start: number, end: number, matchersMax: number): ReadQuery {
   const matchers: Matcher[] = []
   let startMs = 0
   let endMs = 0
   eachField(bytes, start, end, (field, type, from, to) => {
     if (field === 1 && type === VARINT) startMs = readInt64(bytes, from, to)
     else if (field === 2 && type === VARINT) endMs = readInt64(bytes, from, to)
-    else if (field === 3 && type === LENGTH) matchers.push(decodeMatcher(bytes, from, to))
+    else if (field === 3 && type === LENGTH) {
+      if (matchers.length === matchersMax) {
+        throw new RefusedError('err-carillon-read-queries', 'the queries of a remote read have too many matchers')
+      }
+      matchers.push(decodeMatcher(bytes, from, to))
+    }
   })
   return { matchers, startMs, endMs }
 }
@@ -127,21 +138,32 @@ function eachField(bytes: Uint8Array, start: number, end: number, onField: OnFie
   }
 }
 
-/** Puts one QueryResult into a ReadResponse. */
-export function putResult(out: Writer, series: readonly ReadSeries[]): void {
-  const result = new Writer(64 * 1024)
-  const part = new Writer(4096)
-  for (const each of series) {
-    part.reset()
-    putLabels(part, each.labels)
-    putSamples(part, each)
-    putMessage(result, 1, part)
+/** Of a series, samples that become one piece. */
+const PIECE_SAMPLES = 1_024
+
+/** The fields of one TimeSeries, in pieces of moderate length, each made when it is asked for. */
+export function* timeSeriesPieces(series: ReadSeries): Generator<Uint8Array> {
+  const head = new Writer(256)
+  putLabels(head, series.labels)
+  yield head.finish()
+  const size = series.histograms === undefined ? PIECE_SAMPLES : PIECE_SAMPLES / 16
+  for (let from = 0; from < series.times.length; from += size) {
+    const piece = new Writer(20 * size)
+    putSamples(piece, series, from, Math.min(series.times.length, from + size))
+    yield piece.finish()
   }
-  putMessage(out, 1, result)
 }
 
-function putSamples(out: Writer, { times, values, histograms }: ReadSeries): void {
-  for (let i = 0; i < times.length; i++) {
+/** What stands before so many bytes of a message: a TimeSeries in a QueryResult, or a QueryResult in a ReadResponse. */
+export function messageHead(length: number): Uint8Array {
+  const head = new Writer(16)
+  head.u8(0x0a) // both are field 1
+  head.uvarint(length)
+  return head.finish()
+}
+
+function putSamples(out: Writer, { times, values, histograms }: ReadSeries, from: number, to: number): void {
+  for (let i = from; i < to; i++) {
     const time = times[i]!
     const histogram = histograms?.[i]
     if (histogram !== undefined) {

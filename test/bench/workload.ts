@@ -23,6 +23,8 @@ export interface WorkloadOptions {
   readonly replica?: string
   /** Between two samples of a series; SCRAPE_MS unless told. */
   readonly scrapeMs?: number
+  /** Series of these names alone. */
+  readonly names?: ReadonlySet<string>
 }
 
 export interface Body {
@@ -78,9 +80,10 @@ const JOBS = 20
 
 /** Writes the bodies to a file in `folder`. */
 export function makeWorkload(folder: string, options: WorkloadOptions): Workload {
-  const { seriesCount, scrapeCount, connectionCount, replica, scrapeMs = SCRAPE_MS } = options
+  const { seriesCount, scrapeCount, connectionCount, replica, scrapeMs = SCRAPE_MS, names } = options
   const random = seededRandom(SEED)
-  const fleet = makeFleet(seriesCount, random, replica === undefined ? {} : { __replica__: replica })
+  const common = replica === undefined ? {} : { __replica__: replica }
+  const fleet = makeFleet(seriesCount, random, common, names)
   const values = fleet.map(({ motion, pace }) =>
     motion === 'constant' ? pace : Math.floor(random.next() * pace * 100),
   )
@@ -160,9 +163,18 @@ function moved(value: number, { motion, pace }: Series, random: Random): number 
   return Math.max(0, Math.round(value + (random.next() - 0.5) * pace * 10))
 }
 
-function makeFleet(seriesCount: number, random: Random, common: Readonly<Record<string, string>>): Series[] {
+function makeFleet(
+  seriesCount: number,
+  random: Random,
+  common: Readonly<Record<string, string>>,
+  names: ReadonlySet<string> | undefined,
+): Series[] {
   const fleet: Series[] = []
-  for (let pod = 0; fleet.length < seriesCount; pod++) addPod(fleet, pod, random, common)
+  for (let pod = 0; fleet.length < seriesCount; pod++) {
+    const series: Series[] = []
+    addPod(series, pod, random, common)
+    fleet.push(...series.filter(({ name }) => names === undefined || names.has(name)))
+  }
   fleet.length = seriesCount
   return fleet
 }

@@ -1,11 +1,12 @@
 // topk, bottomk, limitk and limit_ratio: aggregations that keep some of their series, step by step.
-
+import type { Breath } from '../../base/breathing.ts'
+import { sortLong } from '../../base/long-sort.ts'
 import { formatShort } from '../format-float.ts'
 import { labelsHash } from '../functions/labels-hash.ts'
 import type { PlanAggregation } from '../plan/plan.ts'
 import type { Group } from './aggregate.ts'
 import { TEXTS } from './annotations.ts'
-import { ABSENT, type Column, chargedColumn, FLOAT, type Grid, HISTOGRAM, isEmpty, setHistogram } from './column.ts'
+import { ABSENT, type Column, chargedColumn, FLOAT, filledOf, type Grid, HISTOGRAM, setHistogram } from './column.ts'
 import { ExecutionError } from './errors.ts'
 import type { Evaluation } from './query-state.ts'
 
@@ -14,16 +15,16 @@ export function isSelection(op: string): boolean {
 }
 
 /** Chooses among the columns of a group at one step: indexes into the group, in the order of the answer. */
-type Choose = (group: Group, step: number) => readonly number[]
+type Choose = (group: Group, step: number) => Promise<readonly number[]>
 
-export function evaluateSelection(
+export async function evaluateSelection(
   node: PlanAggregation,
   groups: readonly Group[],
   columns: readonly Column[],
   param: Float64Array,
   grid: Grid,
   state: Evaluation,
-): Column[] {
+): Promise<Column[]> {
   const isRatio = node.op === 'limit_ratio'
   if (isRatio ? isAllZero(param) : isBelowOne(param)) return []
   checkParam(param, node, state)
@@ -31,12 +32,14 @@ export function evaluateSelection(
   const kept = new Map<Column, Column>()
   for (const group of groups) {
     for (let step = 0; step < grid.steps; step++) {
-      for (const index of choose(group, step)) {
+      if (state.isDue(LOOK_WORK * group.columns.length)) await state.breathe()
+      for (const index of await choose(group, step)) {
         const from = group.columns[index]!
         let to = kept.get(from)
         if (to === undefined) {
           to = chargedColumn(state.memory, from.labels, grid.steps, from.dropsName)
           kept.set(from, to)
+          if (state.isDue(grid.steps)) await state.breathe()
         }
         if (from.kinds[step] === HISTOGRAM) setHistogram(to, step, from.histograms![step]!)
         else {
@@ -46,7 +49,7 @@ export function evaluateSelection(
       }
     }
   }
-  return [...kept.values()].filter((column) => !isEmpty(column))
+  return filledOf([...kept.values()], state)
 }
 
 function isBelowOne(param: Float64Array): boolean {
@@ -84,36 +87,41 @@ function chooser(node: PlanAggregation, param: Float64Array, seriesCount: number
   const kAt = (step: number) => Math.min(Math.trunc(param[step]!), seriesCount)
   switch (node.op) {
     case 'limitk':
-      return ({ columns }, step) => firstPresent(columns, step, kAt(step))
+      return ({ columns }, step) => firstPresent(columns, step, kAt(step), state)
     case 'limit_ratio':
-      return ratioChooser(param)
+      return ratioChooser(param, state)
     default: {
       const isTop = node.op === 'topk'
       const onHistogram = () => state.annotations.inform(TEXTS.ignoredInAggregation(node.op), node.position)
-      return ({ columns }, step) => best(columns, step, { k: kAt(step), isTop, onHistogram })
+      return ({ columns }, step) => best(columns, step, { k: kAt(step), isTop, onHistogram }, state)
     }
   }
 }
 
-function firstPresent(columns: readonly Column[], step: number, k: number): number[] {
+async function firstPresent(columns: readonly Column[], step: number, k: number, breath: Breath): Promise<number[]> {
   const chosen: number[] = []
   for (let i = 0; i < columns.length && chosen.length < k; i++) {
     if (columns[i]!.kinds[step] !== ABSENT) chosen.push(i)
+    if ((i & LOOKS) === LOOKS && breath.isDue(LOOK_WORK * LOOKS)) await breath.breathe()
   }
   return chosen
 }
 
 /** Each label set has a fixed place in [0, 1]; a ratio takes those below it, a negative one takes the others. */
-function ratioChooser(param: Float64Array): Choose {
+function ratioChooser(param: Float64Array, breath: Breath): Choose {
   const places = new Map<Column, number>()
-  return ({ columns }, step) => {
+  return async ({ columns }, step) => {
     const ratio = Math.max(-1, Math.min(1, param[step]!))
     const chosen: number[] = []
     for (let i = 0; i < columns.length; i++) {
       const column = columns[i]!
       if (column.kinds[step] === ABSENT || ratio === 0) continue
-      const place = places.get(column) ?? labelsHash(column.labels)
-      places.set(column, place)
+      let place = places.get(column)
+      if (breath.isDue(place === undefined ? HASH_WORK : 10 * LOOK_WORK)) await breath.breathe()
+      if (place === undefined) {
+        place = labelsHash(column.labels)
+        places.set(column, place)
+      }
       if (ratio > 0 ? place < ratio : place >= 1 + ratio) chosen.push(i)
     }
     return chosen
@@ -128,7 +136,12 @@ interface Ranking {
 
 /** The k best by value, best first, NaN last. The heap of the best so far has the worst of them on top, and a candidate must beat
  *  it: among equals the earlier series stays. */
-function best(columns: readonly Column[], step: number, { k, isTop, onHistogram }: Ranking): number[] {
+async function best(
+  columns: readonly Column[],
+  step: number,
+  { k, isTop, onHistogram }: Ranking,
+  breath: Breath,
+): Promise<number[]> {
   if (k < 1) return []
   const heap: number[] = []
   const valueAt = (index: number) => columns[index]!.values[step]!
@@ -139,11 +152,13 @@ function best(columns: readonly Column[], step: number, { k, isTop, onHistogram 
   }
   for (let i = 0; i < columns.length; i++) {
     const kind = columns[i]!.kinds[step]
+    if ((i & LOOKS) === LOOKS && breath.isDue(LOOK_WORK * LOOKS)) await breath.breathe()
     if (kind === ABSENT) continue
     if (kind === HISTOGRAM) onHistogram()
     else if (heap.length < k) {
       heap.push(i)
       siftUp(heap, isWorse)
+      if (breath.isDue(SIFT_WORK)) await breath.breathe()
     } else {
       const value = valueAt(i)
       const worst = valueAt(heap[0]!)
@@ -151,15 +166,24 @@ function best(columns: readonly Column[], step: number, { k, isTop, onHistogram 
       if (!isBetter && !(Number.isNaN(worst) && !Number.isNaN(value))) continue
       heap[0] = i
       siftDown(heap, isWorse)
+      if (breath.isDue(SIFT_WORK)) await breath.breathe()
     }
   }
-  return heap.sort((a, b) => {
+  const compare = (a: number, b: number) => {
     const x = valueAt(a)
     const y = valueAt(b)
     if (Number.isNaN(x) || Number.isNaN(y)) return Number(Number.isNaN(x)) - Number(Number.isNaN(y))
     return isTop ? y - x || 0 : x - y || 0
-  })
+  }
+  return sortLong(heap, compare, breath)
 }
+
+/** Of looking at one series at one step, of a place in the heap, of hashing labels: in units of work. */
+const LOOK_WORK = 5
+/** Series looked at between two looks at the time, less one. */
+const LOOKS = 255
+const SIFT_WORK = 100
+const HASH_WORK = 20_000
 
 type IsWorse = (a: number, b: number) => boolean
 

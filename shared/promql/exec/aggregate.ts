@@ -1,20 +1,23 @@
 // Aggregations: groups of columns become one column each. Sums are compensated (Neumaier) in the order of the series, as in
 // Prometheus. Hot kernels: a plain loop over steps per series, with the state of a group in typed arrays.
+import { type Breath, inPieces } from '../../base/breathing.ts'
 import { compareBytes, type Labels, labelsKey } from '../../model/labels.ts'
 import { formatPlain } from '../format-float.ts'
 import { aggregateHistograms } from '../functions/aggregate-histograms.ts'
 import { describeHistogram } from '../functions/histogram-buckets.ts'
-import { quantileOf } from '../functions/quantile.ts'
+import { quantileOfMany } from '../functions/quantile.ts'
 import { textBytes } from '../memory.ts'
 import type { PlanAggregation } from '../plan/plan.ts'
 import { evaluateSelection, isSelection } from './aggregate-k.ts'
 import { TEXTS } from './annotations.ts'
 import {
   ABSENT,
+  COLUMN_WORK,
   type Column,
   chargedColumn,
   columnBytes,
   FLOAT,
+  filledOf,
   type Grid,
   HISTOGRAM,
   isEmpty,
@@ -36,23 +39,24 @@ export async function evaluateAggregation(node: PlanAggregation, grid: Grid, sta
   if (streamed !== undefined) {
     state.release(state.held() - heldBefore)
     state.hold(streamed.length * grid.steps)
-    return [...sortedByLabels(streamed)]
+    return [...(await sortedByLabels(streamed, state))]
   }
   const param = node.param === undefined ? undefined : await state.scalar(node.param, grid)
   const columns = await state.vector(node.expr, grid)
-  if (isSelection(node.op)) return evaluateSelection(node, groupBy(columns, node), columns, param!, grid, state)
+  const groups = await groupBy(columns, node, state)
+  if (isSelection(node.op)) return evaluateSelection(node, groups, columns, param!, grid, state)
   if (node.op === 'quantile') warnOfQuantiles(param!, node, state)
   const results: Column[] = []
-  for (const group of groupBy(columns, node)) {
-    await state.breathe()
+  for (const group of groups) {
     const result = chargedColumn(state.memory, group.labels, grid.steps)
     result.dropsName = group.columns.some((column) => column.dropsName)
-    aggregate(node, group, result, param, state)
+    await aggregate(node, group, result, param, state)
     if (!isEmpty(result)) results.push(result)
+    if (state.isDue(COLUMN_WORK + grid.steps)) await state.breathe()
   }
   state.release(state.held() - heldBefore)
   state.hold(results.length * grid.steps)
-  return [...sortedByLabels(results)]
+  return [...(await sortedByLabels(results, state))]
 }
 
 /** Adds each column to its group as it comes; undefined when the operand's columns must stand side by side. */
@@ -73,8 +77,11 @@ async function aggregateStream(node: PlanAggregation, grid: Grid, state: Evaluat
     groups[group]!.add(column)
   })
   if (!isDone) return undefined
-  for (const group of groups) group.end()
-  return results.filter((result) => !isEmpty(result))
+  for (const group of groups) {
+    group.end()
+    if (state.isDue(COLUMN_WORK + 3 * grid.steps)) await state.breathe()
+  }
+  return filledOf(results, state)
 }
 
 /** Numbers the groups of label sets; `newGroup` is told the labels of each new one and gives it its number. */
@@ -97,10 +104,13 @@ function groupNumbers({ grouping, isWithout }: PlanAggregation, newGroup: (label
   }
 }
 
-export function groupBy(columns: readonly Column[], node: PlanAggregation): Group[] {
+async function groupBy(columns: readonly Column[], node: PlanAggregation, breath: Breath): Promise<Group[]> {
   const groups: Group[] = []
   const numberOf = groupNumbers(node, (labels) => groups.push({ labels, columns: [] }) - 1)
-  for (const column of columns) groups[numberOf(column.labels)]!.columns.push(column)
+  for (const column of columns) {
+    groups[numberOf(column.labels)]!.columns.push(column)
+    if (breath.isDue(COLUMN_WORK)) await breath.breathe()
+  }
   return groups
 }
 
@@ -109,30 +119,38 @@ function groupLabels(labels: Labels, names: ReadonlySet<string>, isWithout: bool
   return names.size === 0 ? NO_LABELS : onlyLabels(labels, names)
 }
 
-function aggregate(
+async function aggregate(
   node: PlanAggregation,
   group: Group,
   result: Column,
   param: Float64Array | undefined,
   state: Evaluation,
-): void {
+): Promise<void> {
   const hasHistograms = group.columns.some((column) => column.histograms !== undefined)
   switch (node.op) {
     case 'sum':
       if (!hasHistograms) break
-      return aggregateHistograms(node, group, result, state, (floats) => accumulate(group, sum(floats)))
+      return aggregateHistograms(node, group, result, state, (floats) => accumulate(group, sum(floats), state))
     case 'avg':
       if (!hasHistograms) break
-      return aggregateHistograms(node, group, result, state, (floats) => accumulate(group, average(floats)))
+      return aggregateHistograms(node, group, result, state, (floats) => accumulate(group, average(floats), state))
   }
   if (hasHistograms && node.op !== 'count' && node.op !== 'group') {
-    const isIgnored = group.columns.some((column) => column.kinds.includes(HISTOGRAM))
+    const isIgnored = await holdsHistogram(group.columns, state)
     if (isIgnored) state.annotations.inform(TEXTS.ignoredInAggregation(node.op), node.expr.position)
   }
-  if (node.op === 'quantile') return quantile(group, result, param!)
+  if (node.op === 'quantile') return quantile(group, result, param!, state)
   const newAccumulator = ACCUMULATORS[node.op]
   if (newAccumulator === undefined) throw new ExecutionError(`unknown aggregation ${node.op}`)
-  accumulate(group, newAccumulator(result))
+  return accumulate(group, newAccumulator(result), state)
+}
+
+async function holdsHistogram(columns: readonly Column[], breath: Breath): Promise<boolean> {
+  for (const { kinds } of columns) {
+    if (kinds.includes(HISTOGRAM)) return true
+    if (breath.isDue(20 + kinds.length)) await breath.breathe()
+  }
+  return false
 }
 
 /** Takes the float columns of a group one after the other; `result` is right once `end` was called. */
@@ -154,8 +172,11 @@ const ACCUMULATORS: Readonly<Record<string, NewAccumulator>> = {
   stddev: (result) => deviation(result, true),
 }
 
-function accumulate({ columns }: Group, accumulator: Accumulator): void {
-  for (const column of columns) accumulator.add(column)
+async function accumulate({ columns }: Group, accumulator: Accumulator, breath: Breath): Promise<void> {
+  for (const column of columns) {
+    accumulator.add(column)
+    if (breath.isDue(20 + 3 * column.kinds.length)) await breath.breathe()
+  }
   accumulator.end()
 }
 
@@ -283,14 +304,26 @@ function deviation({ values: squares, kinds: seen }: Column, isRoot: boolean): A
   return { add, end }
 }
 
-function quantile({ columns }: Group, { values: results, kinds: seen }: Column, param: Float64Array): void {
+async function quantile(
+  { columns }: Group,
+  { values: results, kinds: seen }: Column,
+  param: Float64Array,
+  state: Evaluation,
+): Promise<void> {
+  state.memory.charge(8 * columns.length)
   const buffer = new Float64Array(columns.length)
   for (let i = 0; i < results.length; i++) {
     let size = 0
-    for (const { values, kinds } of columns) if (kinds[i] === FLOAT) buffer[size++] = values[i]!
+    const gathering = inPieces(columns.length, 5, state, (from, to) => {
+      for (let c = from; c < to; c++) {
+        const { values, kinds } = columns[c]!
+        if (kinds[i] === FLOAT) buffer[size++] = values[i]!
+      }
+    })
+    if (gathering !== undefined) await gathering
     if (size === 0) continue
     seen[i] = FLOAT
-    results[i] = quantileOf(param[i]!, buffer.subarray(0, size))
+    results[i] = await quantileOfMany(param[i]!, buffer.subarray(0, size), state)
   }
 }
 
@@ -307,6 +340,9 @@ function warnOfQuantiles(param: Float64Array, node: PlanAggregation, state: Eval
   if (min < 0) state.annotations.warn(TEXTS.invalidQuantile(min), position)
 }
 
+/** Of writing a value as text and looking it up, in units of work. */
+const TEXT_WORK = 400
+
 async function countValues(node: PlanAggregation, grid: Grid, state: Evaluation): Promise<Column[]> {
   if (node.param?.kind !== 'string') throw new ExecutionError('count_values wants the name of a label')
   const name = node.param.value
@@ -316,19 +352,21 @@ async function countValues(node: PlanAggregation, grid: Grid, state: Evaluation)
   const names = node.isWithout ? new Set([...grouping, '__name__']) : new Set(grouping)
   const byKey = new Map<string, Column>()
   for (const column of columns) {
-    await state.breathe()
+    if (state.isDue(COLUMN_WORK)) await state.breathe()
     const texts = new Map<string, Column>() // of this series: one lookup by its whole labels per distinct value
     for (let i = 0; i < grid.steps; i++) {
       if (column.kinds[i] === ABSENT) continue
+      if (state.isDue(TEXT_WORK)) await state.breathe()
       const isHistogram = column.kinds[i] === HISTOGRAM
       const text = isHistogram ? describeHistogram(column.histograms![i]!) : formatPlain(column.values[i]!)
       let counts = texts.get(text)
       if (counts === undefined) {
+        state.memory.charge(2 * textBytes(text.length)) // while it is looked up
         const labels = groupLabels(withLabel(column.labels, name, text), names, node.isWithout)
         const key = labelsKey(labels)
         counts = byKey.get(key)
         if (counts === undefined) {
-          if (isHistogram) state.memory.keep(textBytes(text))
+          state.memory.keep(textBytes(text.length))
           counts = chargedColumn(state.memory, labels, grid.steps)
           byKey.set(key, counts)
         }
@@ -338,5 +376,5 @@ async function countValues(node: PlanAggregation, grid: Grid, state: Evaluation)
       counts.values[i]!++
     }
   }
-  return mergeSameLabels([...sortedByLabels([...byKey.values()])])
+  return mergeSameLabels([...(await sortedByLabels([...byKey.values()], state))], state)
 }

@@ -1,16 +1,19 @@
 // Binary operators. Two vectors are joined by signature once, for all steps: every pair of series that share a signature becomes a
 // column operation. What Prometheus refuses at a step (two matches where one is allowed) is looked for only where a signature has
 // several series.
+import type { Breath } from '../../base/breathing.ts'
 import { type Labels, labelOf, labelsKey } from '../../model/labels.ts'
 import type { VectorMatching } from '../ast.ts'
 import { histogramListBytes } from '../memory.ts'
 import type { PlanBinary } from '../plan/plan.ts'
 import {
   ABSENT,
+  COLUMN_WORK,
   type Column,
   chargedColumn,
   columnBytes,
   FLOAT,
+  filledOf,
   type Grid,
   isEmpty,
   mergeSameLabels,
@@ -49,22 +52,22 @@ export async function evaluateBinary(node: PlanBinary, grid: Grid, state: Evalua
   const rightColumns = await state.vector(right, grid)
   const matching = node.matching!
   if (isSetOperator(node.op)) {
-    return combineSets(node.op, leftColumns, rightColumns, signatureOf(matching), grid.steps)
+    return combineSets(node.op, leftColumns, rightColumns, signatureOf(matching), grid.steps, state)
   }
   return join(node, matching, leftColumns, rightColumns, grid, state)
 }
 
-function withScalar(
+async function withScalar(
   node: PlanBinary,
   columns: Column[],
   scalars: Float64Array,
   isSwapped: boolean,
   state: Evaluation,
-): Column[] {
+): Promise<Column[]> {
   const changesMetric = CHANGES_METRIC.has(node.op) || node.returnBool
   const notes = new LastNotes()
   const operate = elementOperation(node, notes, { keepsVector: isSwapped && COMPARISONS.has(node.op) })
-  const mayMeet = changesMetric && !state.delaysNameRemoval && !stayDistinct(columns)
+  const mayMeet = changesMetric && !state.delaysNameRemoval && !(await stayDistinct(columns, state))
   const dropName = metadataDropper()
   const results: Column[] = []
   const operands: Operands = { a: columns[0]!, b: columns[0]!, scalarA: undefined, scalarB: undefined }
@@ -73,15 +76,17 @@ function withScalar(
   for (const column of columns) {
     operands.a = column
     operands.b = column
-    operate(operands, column, undefined)
+    const slow = operate(operands, column, undefined, state)
+    if (slow !== undefined) await slow
     if (changesMetric) {
       if (!state.delaysNameRemoval) column.labels = dropName(column.labels)
       column.dropsName = true
     }
     if (!isEmpty(column)) results.push(column)
+    if (state.isDue(COLUMN_WORK + 3 * column.kinds.length)) await state.breathe()
   }
   notes.tell(state.annotations, node.position)
-  return mayMeet ? mergeSameLabels(results) : results
+  return mayMeet ? mergeSameLabels(results, state) : results
 }
 
 /** What two series must share to be matched. */
@@ -111,56 +116,67 @@ interface Pair {
   readonly met: Uint8Array
 }
 
-function join(
+async function join(
   node: PlanBinary,
   matching: VectorMatching,
   left: readonly Column[],
   right: readonly Column[],
   grid: Grid,
   state: Evaluation,
-): Column[] {
+): Promise<Column[]> {
   const isSwapped = matching.cardinality === 'one-to-many'
   const many = isSwapped ? right : left
   const one = isSwapped ? left : right
-  const groups = matchGroups(many, one, signatureOf(matching))
-  refuseDuplicates(groups, { many, one }, matching, isSwapped, grid.steps)
+  const groups = await matchGroups(many, one, signatureOf(matching), state)
+  await refuseDuplicates(groups, { many, one }, matching, isSwapped, grid.steps, state)
   const notes = new LastNotes()
   const operate = elementOperation(node, notes, { keepsVector: false })
   const labelsFor = resultLabels(node, matching, state)
   const results: Column[] = []
-  const pair = (group: MatchGroup, a: Column, b: Column) => {
+  const pair = async (group: MatchGroup, a: Column, b: Column) => {
     state.memory.charge(grid.steps) // where the two met
     const result = chargedColumn(state.memory, labelsFor(a.labels, b.labels), grid.steps, node.returnBool)
     const met = new Uint8Array(grid.steps)
-    operate({ a: isSwapped ? b : a, b: isSwapped ? a : b, scalarA: undefined, scalarB: undefined }, result, met)
+    const operands = { a: isSwapped ? b : a, b: isSwapped ? a : b, scalarA: undefined, scalarB: undefined }
+    const slow = operate(operands, result, met, state)
+    if (slow !== undefined) await slow
     if (result.histograms !== undefined) state.memory.charge(histogramListBytes(result.histograms))
     group.pairs.push({ result, met })
     results.push(result)
+    if (state.isDue(COLUMN_WORK + 4 * grid.steps)) await state.breathe()
   }
   const groupOf = new Map<Column, MatchGroup>()
-  for (const group of groups) for (const column of group.many) groupOf.set(column, group)
+  for (const group of groups) {
+    for (const column of group.many) groupOf.set(column, group)
+    if (state.isDue(COLUMN_WORK * (1 + group.many.length))) await state.breathe()
+  }
   for (const column of many) {
     const group = groupOf.get(column)!
-    for (const other of group.one) pair(group, column, other)
+    for (const other of group.one) await pair(group, column, other)
     if (matching.fillRight !== undefined) {
       state.memory.charge(columnBytes(grid.steps))
-      pair(group, column, filling(column, group.one, matching.fillRight, matching, grid.steps))
+      await pair(group, column, await filling(column, group.one, matching.fillRight, matching, state))
     }
   }
   if (matching.fillLeft !== undefined) {
     const fill = matching.fillLeft
     state.memory.charge(one.length * columnBytes(grid.steps))
     for (const group of groups) {
-      const unmatched = unmatchedSteps(group, grid.steps)
-      for (const column of group.one) pair(group, fillingAt(column, unmatched, fill, matching), column)
+      const unmatched = await unmatchedSteps(group, grid.steps, state)
+      for (const column of group.one) await pair(group, fillingAt(column, unmatched, fill, matching), column)
     }
   }
-  for (const group of groups) refuseSeveralMatches(group, matching, grid.steps)
+  for (const group of groups) await refuseSeveralMatches(group, matching, grid.steps, state)
   notes.tell(state.annotations, node.position)
-  return mergeSameLabels(results.filter((column) => !isEmpty(column)))
+  return mergeSameLabels(await filledOf(results, state), state)
 }
 
-function matchGroups(many: readonly Column[], one: readonly Column[], keyOf: (labels: Labels) => string): MatchGroup[] {
+async function matchGroups(
+  many: readonly Column[],
+  one: readonly Column[],
+  keyOf: (labels: Labels) => string,
+  breath: Breath,
+): Promise<MatchGroup[]> {
   const byKey = new Map<string, MatchGroup>()
   const groupFor = (labels: Labels) => {
     const key = keyOf(labels)
@@ -171,30 +187,48 @@ function matchGroups(many: readonly Column[], one: readonly Column[], keyOf: (la
     }
     return group
   }
-  for (const column of many) groupFor(column.labels).many.push(column)
-  for (const column of one) groupFor(column.labels).one.push(column)
+  for (const column of many) {
+    groupFor(column.labels).many.push(column)
+    if (breath.isDue(COLUMN_WORK)) await breath.breathe()
+  }
+  for (const column of one) {
+    groupFor(column.labels).one.push(column)
+    if (breath.isDue(COLUMN_WORK)) await breath.breathe()
+  }
   return [...byKey.values()]
 }
 
 /** Two series of one signature on the "one" side, at a step where the other side has anything at all. */
-function refuseDuplicates(
+async function refuseDuplicates(
   groups: readonly MatchGroup[],
   { many, one }: { readonly many: readonly Column[]; readonly one: readonly Column[] },
   matching: VectorMatching,
   isSwapped: boolean,
   steps: number,
-): void {
+  breath: Breath,
+): Promise<void> {
   const several = groups.filter((group) => group.one.length > 1)
   if (several.length === 0) return
   const isFilled = matching.fillLeft !== undefined || matching.fillRight !== undefined
   for (let step = 0; step < steps; step++) {
-    if (!isFilled && !many.some((column) => column.kinds[step] !== ABSENT)) continue
+    if (!isFilled && !(await hasSome(many, step, breath))) continue
     for (const group of several) {
       let count = 0
-      for (const { kinds } of group.one) if (kinds[step] !== ABSENT) count++
+      for (const { kinds } of group.one) {
+        if (kinds[step] !== ABSENT) count++
+        if (breath.isDue(5)) await breath.breathe()
+      }
       if (count > 1) throw firstDuplicate(several, one, matching, isSwapped, step)
     }
   }
+}
+
+async function hasSome(columns: readonly Column[], step: number, breath: Breath): Promise<boolean> {
+  for (const { kinds } of columns) {
+    if (kinds[step] !== ABSENT) return true
+    if (breath.isDue(5)) await breath.breathe()
+  }
+  return false
 }
 
 /** Of several, the pair that is met first in the order of the series. */
@@ -241,12 +275,18 @@ function resultLabels(node: PlanBinary, matching: VectorMatching, state: Evaluat
 }
 
 /** Two pairs of one signature that meet at one step: too many matches, unless their results differ and grouping was asked for. */
-function refuseSeveralMatches({ pairs }: MatchGroup, matching: VectorMatching, steps: number): void {
+async function refuseSeveralMatches(
+  { pairs }: MatchGroup,
+  matching: VectorMatching,
+  steps: number,
+  breath: Breath,
+): Promise<void> {
   if (pairs.length < 2) return
   const isOneToOne = matching.cardinality === 'one-to-one'
   const metBy = new Map<string, Uint8Array>()
   for (const { result, met } of pairs) {
     const key = isOneToOne ? '' : labelsKey(result.labels)
+    if (breath.isDue(COLUMN_WORK + 2 * steps)) await breath.breathe()
     const before = metBy.get(key)
     if (before === undefined) {
       metBy.set(key, met.slice())
@@ -267,15 +307,17 @@ function refuseSeveralMatches({ pairs }: MatchGroup, matching: VectorMatching, s
 }
 
 /** Stands in on the "one" side wherever `column` has a value and no partner. */
-function filling(
+async function filling(
   column: Column,
   partners: readonly Column[],
   fill: number,
   matching: VectorMatching,
-  steps: number,
-): Column {
+  breath: Breath,
+): Promise<Column> {
+  const steps = column.kinds.length
   const filled = newColumn(matchedLabels(column.labels, matching), steps)
   for (let step = 0; step < steps; step++) {
+    if (breath.isDue(5 * (1 + partners.length))) await breath.breathe()
     if (column.kinds[step] === ABSENT || partners.some((partner) => partner.kinds[step] !== ABSENT)) continue
     filled.kinds[step] = FLOAT
     filled.values[step] = fill
@@ -283,9 +325,12 @@ function filling(
   return filled
 }
 
-function unmatchedSteps({ pairs }: MatchGroup, steps: number): Uint8Array {
+async function unmatchedSteps({ pairs }: MatchGroup, steps: number, breath: Breath): Promise<Uint8Array> {
   const unmatched = new Uint8Array(steps).fill(1)
-  for (const { met } of pairs) for (let step = 0; step < steps; step++) if (met[step] === 1) unmatched[step] = 0
+  for (const { met } of pairs) {
+    for (let step = 0; step < steps; step++) if (met[step] === 1) unmatched[step] = 0
+    if (breath.isDue(steps)) await breath.breathe()
+  }
   return unmatched
 }
 

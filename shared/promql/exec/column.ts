@@ -5,6 +5,7 @@
 //   C2  An operator owns the columns it was given and may overwrite them; nobody else looks at them again.
 //   C3  Between operators no two columns hold a value for one step under one label set; below an aggregation whose selectors are
 //       projected, under one full label set, of which the columns show a part.
+import type { Breath } from '../../base/breathing.ts'
 import type { Histogram } from '../../model/histogram.ts'
 import { type Labels, labelsKey } from '../../model/labels.ts'
 import { type HeldMemory, histogramListBytes, SERIES_BYTES, STEP_BYTES } from '../memory.ts'
@@ -58,14 +59,22 @@ export interface ColumnSink {
   take(column: Column): void
 }
 
+/** Of looking at a column beside its steps, and at its label set, in units of work (base/breathing.ts). */
+export const COLUMN_WORK = 200
+/** Of making something of a native histogram. */
+export const HISTOGRAM_WORK = 1_000
+
 /** What a column takes that holds no histogram. */
 export function columnBytes(steps: number): number {
   return SERIES_BYTES + STEP_BYTES * steps
 }
 
-export function bytesOfColumns(columns: readonly Column[]): number {
+export async function bytesOfColumns(columns: readonly Column[], breath: Breath): Promise<number> {
   let bytes = 0
-  for (const { values, histograms } of columns) bytes += columnBytes(values.length) + histogramListBytes(histograms)
+  for (const { values, histograms } of columns) {
+    bytes += columnBytes(values.length) + histogramListBytes(histograms)
+    if (breath.isDue(10 + 20 * (histograms?.length ?? 0))) await breath.breathe()
+  }
   return bytes
 }
 
@@ -134,14 +143,25 @@ export function isEmpty(column: Column): boolean {
   return true
 }
 
+/** The columns that have some value. */
+export async function filledOf(columns: readonly Column[], breath: Breath): Promise<Column[]> {
+  const filled: Column[] = []
+  for (const column of columns) {
+    if (!isEmpty(column)) filled.push(column)
+    if (breath.isDue(10 + column.kinds.length)) await breath.breathe()
+  }
+  return filled
+}
+
 /** Joins columns of one label set that hold values at different steps; refuses when they meet at a step (C3). */
-export function mergeSameLabels(columns: Column[]): Column[] {
+export async function mergeSameLabels(columns: Column[], breath: Breath): Promise<Column[]> {
   if (columns.length < 2) return columns
   const byKey = new Map<string, Column>()
   let merged: Column[] | undefined
   for (let i = 0; i < columns.length; i++) {
     const column = columns[i]!
     const key = labelsKey(column.labels)
+    if (breath.isDue(COLUMN_WORK + key.length)) await breath.breathe()
     const first = byKey.get(key)
     if (first === undefined) {
       byKey.set(key, column)
@@ -150,6 +170,7 @@ export function mergeSameLabels(columns: Column[]): Column[] {
     }
     merged ??= columns.slice(0, i)
     overlay(first, column)
+    if (breath.isDue(column.kinds.length)) await breath.breathe()
   }
   return merged ?? columns
 }
@@ -168,10 +189,14 @@ function overlay(into: Column, from: Column): void {
 }
 
 /** Refuses two columns of one label set, whether they meet or not. */
-export function refuseSameLabels(columns: readonly Column[]): void {
+export async function refuseSameLabels(columns: readonly Column[], breath: Breath): Promise<void> {
   if (columns.length < 2) return
   const keys = new Set<string>()
-  for (const { labels } of columns) keys.add(labelsKey(labels))
+  for (const { labels } of columns) {
+    const key = labelsKey(labels)
+    keys.add(key)
+    if (breath.isDue(COLUMN_WORK + key.length)) await breath.breathe()
+  }
   if (keys.size !== columns.length) throw sameLabelset()
 }
 

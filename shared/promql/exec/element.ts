@@ -1,5 +1,6 @@
 // One operator over two columns (or a column and a scalar), step by step. Hot kernel: floats take a plain loop; histograms, where
 // there are any, take the slow one.
+import type { Breath } from '../../base/breathing.ts'
 import type { Histogram } from '../../model/histogram.ts'
 import type { Position } from '../ast.ts'
 import { add, compact, equals, scale, scaleDown, subtract, trim } from '../functions/histogram-math.ts'
@@ -7,7 +8,7 @@ import { type HistogramNotes, IncompatibleSchemas } from '../functions/histogram
 import type { PlanBinary } from '../plan/plan.ts'
 import { type Annotations, TEXTS } from './annotations.ts'
 import { arithmetic } from './arithmetic.ts'
-import { ABSENT, type Column, FLOAT, HISTOGRAM, setHistogram } from './column.ts'
+import { ABSENT, type Column, FLOAT, HISTOGRAM, HISTOGRAM_WORK, setHistogram } from './column.ts'
 
 export interface Operands {
   a: Column
@@ -17,8 +18,14 @@ export interface Operands {
   scalarB: Float64Array | undefined
 }
 
-/** Writes into `result` (which may be one of the operands) and, where given, marks in `met` the steps where both had a value. */
-export type ElementOperation = (operands: Operands, result: Column, met: Uint8Array | undefined) => void
+/** Writes into `result` (which may be one of the operands) and, where given, marks in `met` the steps where both had a value. Floats are
+ *  done at once; what is answered must be waited for. */
+export type ElementOperation = (
+  operands: Operands,
+  result: Column,
+  met: Uint8Array | undefined,
+  breath: Breath,
+) => Promise<void> | undefined
 
 /** What was odd about the pairs of one operator: of each step only the last one is told. Rule: Prometheus keeps one per evaluation. */
 export class LastNotes {
@@ -49,15 +56,18 @@ export function elementOperation(node: PlanBinary, notes: LastNotes, { keepsVect
   const compare = comparison(node.op)
   const compute = compare === undefined && !isTrim(node.op) ? arithmetic(node.op) : undefined
   const slow = mixedOperation(node, notes, keepsVector)
-  return (operands, result, met) => {
+  return (operands, result, met, breath) => {
     const { a, b, scalarA, scalarB } = operands
-    if (a.histograms !== undefined || b.histograms !== undefined || isTrim(node.op)) return slow(operands, result, met)
+    if (a.histograms !== undefined || b.histograms !== undefined || isTrim(node.op)) {
+      return slow(operands, result, met, breath)
+    }
     const x = scalarA ?? a.values
     const y = scalarB ?? b.values
     const kindsX = scalarA === undefined ? a.kinds : b.kinds
     const kindsY = scalarB === undefined ? b.kinds : a.kinds
-    if (compute !== undefined) return computeFloats(compute, { x, y, kindsX, kindsY }, result, met)
-    compareFloats(compare!, { x, y, kindsX, kindsY }, result, met, { returnBool: node.returnBool, keepsVector })
+    if (compute !== undefined) computeFloats(compute, { x, y, kindsX, kindsY }, result, met)
+    else compareFloats(compare!, { x, y, kindsX, kindsY }, result, met, { returnBool: node.returnBool, keepsVector })
+    return undefined
   }
 }
 
@@ -136,8 +146,9 @@ type Outcome =
 
 function mixedOperation(node: PlanBinary, notes: LastNotes, keepsVector: boolean): ElementOperation {
   const compute = mixedElement(node, notes)
-  return ({ a, b, scalarA, scalarB }, result, met) => {
+  return async ({ a, b, scalarA, scalarB }, result, met, breath) => {
     for (let i = 0; i < result.values.length; i++) {
+      if (breath.isDue(HISTOGRAM_WORK)) await breath.breathe()
       const kindX = scalarA === undefined ? a.kinds[i]! : FLOAT
       const kindY = scalarB === undefined ? b.kinds[i]! : FLOAT
       const isThere = kindX !== ABSENT && kindY !== ABSENT

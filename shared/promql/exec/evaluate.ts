@@ -1,7 +1,9 @@
 // Evaluates a plan: one function per kind of node, each giving the columns (or the numbers) of all steps at once.
 
+import { labelsKey } from '../../model/labels.ts'
 import { callScalar, callVector, streamCall } from '../functions/call.ts'
 import { scale } from '../functions/histogram-math.ts'
+import { histogramListBytes } from '../memory.ts'
 import { subqueryStartMs } from '../plan/build.ts'
 import type { PlanInvariant, PlanNode, PlanSubquery, PlanUnary } from '../plan/plan.ts'
 import { evaluateAggregation } from './aggregate.ts'
@@ -10,16 +12,20 @@ import { evaluateBinary } from './binary.ts'
 import {
   broadcast,
   bytesOfColumns,
+  COLUMN_WORK,
   type Column,
   ColumnStream,
+  chargedColumn,
   type Grid,
   gridOf,
   HISTOGRAM,
+  HISTOGRAM_WORK,
   mergeSameLabels,
+  setHistogram,
 } from './column.ts'
 import { ExecutionError, TooManySamplesError } from './errors.ts'
-import { metadataDropper, stayDistinct } from './labels.ts'
-import type { EvaluatedSubquery, Evaluation, QueryState } from './query-state.ts'
+import { metadataDropper, sortedByLabels, stayDistinct } from './labels.ts'
+import type { EvaluatedSubquery, Evaluation, Invariant, QueryState } from './query-state.ts'
 import { SampleCounts } from './sample-counts.ts'
 import { evaluateSelector, holdsHistograms, lookUp, samplesOf } from './selector.ts'
 import { evaluateSmoothed } from './smoothed.ts'
@@ -43,7 +49,7 @@ async function evaluateVector(node: PlanNode, grid: Grid, state: Evaluation): Pr
   const { memory } = state
   const heldBefore = memory.bytes
   const columns = await columnsOf(node, grid, state)
-  memory.settle(heldBefore + bytesOfColumns(columns))
+  memory.settle(heldBefore + (await bytesOfColumns(columns, state)))
   return columns
 }
 
@@ -76,8 +82,14 @@ async function streamVector(
   await state.breathe()
   if (grid.steps === 0) return true
   if (node.kind === 'call') return streamCall(node, grid, state, new ColumnStream(grid.steps, visit))
-  if (node.kind !== 'selector' || node.modifier === 'smoothed' || holdsHistograms(node, state)) return false
-  await lookUp(samplesOf(node, state), { ...node, take: 'value' }, grid, state, new ColumnStream(grid.steps, visit))
+  if (node.kind !== 'selector' || node.modifier === 'smoothed' || (await holdsHistograms(node, state))) return false
+  await lookUp(
+    await samplesOf(node, state),
+    { ...node, take: 'value' },
+    grid,
+    state,
+    new ColumnStream(grid.steps, visit),
+  )
   return true
 }
 
@@ -114,6 +126,22 @@ function firstStep(grid: Grid): Grid {
   return { startMs: grid.startMs, endMs: grid.startMs, stepMs: grid.stepMs, steps: 1 }
 }
 
+/** What was the same at every step of the stretches before is the same at these. */
+async function invariantColumns(node: PlanInvariant, grid: Grid, state: Evaluation): Promise<readonly Column[]> {
+  const known = state.invariants?.get(node)
+  if (known !== undefined) {
+    if (known.counts !== undefined) state.counts?.addInvariant(known.counts)
+    return known.columns
+  }
+  let counts: SampleCounts | undefined
+  const columns = await once(grid, state, (first, inner) => {
+    counts = inner.counts
+    return evaluateVector(node.expr, first, newEvaluation({ ...inner, invariants: undefined }))
+  })
+  state.invariants?.set(node, { columns, counts: state.counts === undefined ? undefined : counts })
+  return columns
+}
+
 /** Evaluates the first step for all. */
 async function once<T>(
   grid: Grid,
@@ -129,39 +157,80 @@ async function once<T>(
 }
 
 async function evaluateInvariant(node: PlanInvariant, grid: Grid, state: Evaluation): Promise<Column[]> {
-  const columns = await once(grid, state, (first, inner) => evaluateVector(node.expr, first, inner))
-  if (grid.steps === 1) return columns
+  const columns = await invariantColumns(node, grid, state)
+  if (grid.steps === 1 && state.invariants === undefined) return [...columns]
   state.hold(columns.length * (grid.steps - 1))
-  return columns.map((column) => broadcast(column, grid.steps, state.memory))
+  const wide: Column[] = []
+  for (const column of columns) {
+    wide.push(broadcast(column, grid.steps, state.memory))
+    if (state.isDue(COLUMN_WORK + grid.steps)) await state.breathe()
+  }
+  return wide
 }
 
 async function evaluateUnary(node: PlanUnary, grid: Grid, state: Evaluation): Promise<Column[]> {
   const columns = await evaluateVector(node.expr, grid, state)
   if (!node.isNegation) return columns
-  const cannotMeet = stayDistinct(columns)
+  const cannotMeet = await stayDistinct(columns, state)
   const dropName = metadataDropper()
   for (const column of columns) {
     const { values, kinds } = column
     for (let i = 0; i < values.length; i++) {
       values[i] = -values[i]!
-      if (kinds[i] === HISTOGRAM) column.histograms![i] = scale(column.histograms![i]!, -1)
+      if (kinds[i] !== HISTOGRAM) continue
+      column.histograms![i] = scale(column.histograms![i]!, -1)
+      if (state.isDue(HISTOGRAM_WORK)) await state.breathe()
     }
+    if (state.isDue(COLUMN_WORK + grid.steps)) await state.breathe()
     column.dropsName = true
     if (!state.delaysNameRemoval) column.labels = dropName(column.labels)
   }
-  return state.delaysNameRemoval || cannotMeet ? columns : mergeSameLabels(columns)
+  return state.delaysNameRemoval || cannotMeet ? columns : mergeSameLabels(columns, state)
 }
 
-/** What is made per step is made before anybody knows whether there is a sample. As many as samples that a query may hold by default. */
-const SUBQUERY_STEPS_MAX = 50_000_000
+/** What is made per step is made before anybody knows whether there is a sample. */
+const SUBQUERY_STEPS_MAX = 10_000_000
 
 async function evaluateSubquery(node: PlanSubquery, grid: Grid, state: Evaluation): Promise<EvaluatedSubquery> {
   const lastMs = grid.startMs + (grid.steps - 1) * grid.stepMs
   const inner = gridOf(subqueryStartMs(node, grid.startMs), (node.atMs ?? lastMs) - node.offsetMs, node.stepMs)
   if (inner.steps > SUBQUERY_STEPS_MAX) throw new TooManySamplesError()
-  if (state.counts === undefined) {
-    return { columns: await evaluateVector(node.expr, inner, state), grid: inner, counts: undefined }
+  const counts = state.counts === undefined ? undefined : new SampleCounts(inner, true)
+  const within = counts === undefined ? state : newEvaluation({ ...state, counts })
+  if (inner.steps <= state.stretchSteps)
+    return { columns: await evaluateVector(node.expr, inner, within), grid: inner, counts }
+  return { columns: await inStretches(node.expr, inner, within), grid: inner, counts }
+}
+
+/** Some steps at a time, so that no operator has more of them before it. */
+async function inStretches(node: PlanNode, whole: Grid, state: Evaluation): Promise<Column[]> {
+  const { memory, counts, stretchSteps } = state
+  const byLabels = new Map<string, Column>()
+  const invariants = new Map<PlanInvariant, Invariant>()
+  for (let from = 0; from < whole.steps; from += stretchSteps) {
+    const steps = Math.min(stretchSteps, whole.steps - from)
+    const startMs = whole.startMs + from * whole.stepMs
+    const grid = { startMs, endMs: startMs + (steps - 1) * whole.stepMs, stepMs: whole.stepMs, steps }
+    const counted = counts === undefined ? undefined : new SampleCounts(grid, from === 0)
+    const columns = await evaluateVector(node, grid, newEvaluation({ ...state, counts: counted, invariants }))
+    if (counted !== undefined) counts!.put(counted, from)
+    for (const column of columns) {
+      const key = labelsKey(column.labels)
+      const long = byLabels.get(key) ?? chargedColumn(memory, column.labels, whole.steps, column.dropsName)
+      byLabels.set(key, long)
+      copyInto(long, column, from)
+      if (column.histograms !== undefined) memory.charge(histogramListBytes(column.histograms))
+      if (state.isDue(COLUMN_WORK + 3 * steps)) await state.breathe()
+    }
+    memory.release(await bytesOfColumns(columns, state))
   }
-  const counts = new SampleCounts(inner, true)
-  return { columns: await evaluateVector(node.expr, inner, newEvaluation({ ...state, counts })), grid: inner, counts }
+  return [...(await sortedByLabels([...byLabels.values()], state))]
+}
+
+function copyInto(long: Column, { values, kinds, histograms, dropsName }: Column, from: number): void {
+  long.values.set(values, from)
+  long.kinds.set(kinds, from)
+  long.dropsName ||= dropsName
+  if (histograms === undefined) return
+  for (let i = 0; i < kinds.length; i++) if (kinds[i] === HISTOGRAM) setHistogram(long, from + i, histograms[i]!)
 }

@@ -1,4 +1,6 @@
 // Edits of label sets, as operators need them: always a new list, always sorted by name.
+import type { Breath } from '../../base/breathing.ts'
+import { sortLong } from '../../base/long-sort.ts'
 import { compareBytes, compareLabels, type Labels, labelOf, METRIC_NAME } from '../../model/labels.ts'
 import { keyPart } from '../../model/text-key.ts'
 
@@ -37,11 +39,12 @@ export function metadataDropper(): (labels: Labels) => Labels {
 }
 
 /** Distinct label sets stay distinct without their metadata: all have one name and neither type nor unit. */
-export function stayDistinct(sets: Iterable<{ readonly labels: Labels }>): boolean {
+export async function stayDistinct(sets: Iterable<{ readonly labels: Labels }>, breath: Breath): Promise<boolean> {
   let shared: string | undefined
   let before: Labels | undefined
   for (const { labels } of sets) {
     if (labels === before) continue
+    if (breath.isDue(2 * labels.length)) await breath.breathe()
     before = labels
     const name = labels[0] === METRIC_NAME ? labels[1]! : labelOf(labels, METRIC_NAME)
     shared ??= name
@@ -57,14 +60,81 @@ const UNSAFE_TO_COMPARE = /[\ud800-\uffff]/
 const PARTED_MIN = 8
 
 /** In the order of the labels. The list itself when it is in order already. */
-export function sortedByLabels<T extends { readonly labels: Labels }>(list: readonly T[]): readonly T[] {
+export async function sortedByLabels<T extends { readonly labels: Labels }>(
+  list: readonly T[],
+  breath: Breath,
+): Promise<readonly T[]> {
   let ordered = 1
-  while (ordered < list.length && compareLabels(list[ordered - 1]!.labels, list[ordered]!.labels) <= 0) ordered++
+  for (; ordered < list.length; ordered++) {
+    if (compareLabels(list[ordered - 1]!.labels, list[ordered]!.labels) > 0) break
+    if (breath.isDue(LABELS_WORK)) await breath.breathe()
+  }
   if (ordered >= list.length) return list
   const sorted: T[] = []
-  sortInto(sorted, list, 0)
+  await sortLongInto(sorted, list, 0, breath)
   return sorted
 }
+
+/** Of comparing two label sets, in units of work. */
+const LABELS_WORK = 50
+/** Fewer are sorted at once. */
+const LONG_MIN = 512
+
+/** `sortInto` for any number. */
+async function sortLongInto<T extends { readonly labels: Labels }>(
+  sorted: T[],
+  list: readonly T[],
+  from: number,
+  breath: Breath,
+): Promise<void> {
+  if (list.length < LONG_MIN) {
+    sortInto(sorted, list, from)
+    if (breath.isDue(LABELS_WORK * list.length)) await breath.breathe()
+    return
+  }
+  const first = list[0]!.labels
+  let at = from
+  while (at < first.length && (await areAlikeAt(list, at, breath))) at++
+  const { ended, parts } = newParting<T>()
+  for (const item of list) {
+    part(item, at, ended, parts)
+    if (breath.isDue(LABELS_WORK)) await breath.breathe()
+  }
+  for (const item of ended) sorted.push(item)
+  const texts = [...parts.keys()]
+  let isUnsafe = false
+  for (const text of texts) {
+    isUnsafe ||= UNSAFE_TO_COMPARE.test(text)
+    if (breath.isDue(text.length)) await breath.breathe()
+  }
+  for (const text of await sortLong(texts, isUnsafe ? compareBytes : compareUnits, breath)) {
+    const list = parts.get(text)!
+    if (list.length === 1) sorted.push(list[0]!)
+    else await sortLongInto(sorted, list, at + 1, breath)
+    if (breath.isDue(LABELS_WORK)) await breath.breathe()
+  }
+}
+
+async function areAlikeAt(list: readonly { readonly labels: Labels }[], at: number, breath: Breath): Promise<boolean> {
+  const text = list[0]!.labels[at]
+  for (const { labels } of list) {
+    if (labels[at] !== text) return false
+    if (breath.isDue(5)) await breath.breathe()
+  }
+  return true
+}
+
+const newParting = <T>() => ({ ended: [] as T[], parts: new Map<string, T[]>() })
+
+/** Puts an item to those with its text at `at`, or to those whose labels end before. */
+function part<T extends { readonly labels: Labels }>(item: T, at: number, ended: T[], parts: Map<string, T[]>): void {
+  const text = item.labels[at]
+  const others = text === undefined ? ended : parts.get(text)
+  if (others === undefined) parts.set(text!, [item])
+  else others.push(item)
+}
+
+const compareUnits = (a: string, b: string) => (a < b ? -1 : a > b ? 1 : 0)
 
 /** Appends a list in order; before `from` all label sets are alike. Series share most of their labels, so each text is compared
  *  once for many of them. */
@@ -76,14 +146,8 @@ function sortInto<T extends { readonly labels: Labels }>(sorted: T[], list: read
   const first = list[0]!.labels
   let at = from
   while (at < first.length && list.every(({ labels }) => labels[at] === first[at])) at++
-  const ended: T[] = []
-  const parts = new Map<string, T[]>()
-  for (const item of list) {
-    const text = item.labels[at]
-    const part = text === undefined ? ended : parts.get(text)
-    if (part === undefined) parts.set(text!, [item])
-    else part.push(item)
-  }
+  const { ended, parts } = newParting<T>()
+  for (const item of list) part(item, at, ended, parts)
   for (const item of ended) sorted.push(item)
   const texts = [...parts.keys()]
   if (texts.some((text) => UNSAFE_TO_COMPARE.test(text))) texts.sort(compareBytes)

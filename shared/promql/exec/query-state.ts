@@ -1,18 +1,19 @@
 // What one running query carries along: its samples, its limits, its annotations, and the pauses that let others run.
+import type { Breath } from '../../base/breathing.ts'
 import type { Clock } from '../../base/clock.ts'
 import type { Matcher } from '../../model/matcher.ts'
 import type { HeldMemory } from '../memory.ts'
-import type { PlanNode, PlanSubquery } from '../plan/plan.ts'
+import type { PlanInvariant, PlanNode, PlanSubquery } from '../plan/plan.ts'
 import type { SelectHints, SeriesSamples } from '../source.ts'
 import type { Annotations, newAnnotations } from './annotations.ts'
 import type { Column, Grid } from './column.ts'
 import { QueryCancelledError, QueryTimeoutError, TooManySamplesError } from './errors.ts'
 import type { SampleCounts } from './sample-counts.ts'
 
-/** How long evaluation may keep the event loop for itself. */
-const PAUSE_EVERY_MS = 20
-
-export interface QueryState {
+/** Its breath: throws when the query was cancelled or is out of time. */
+export interface QueryState extends Breath {
+  /** Steps of a subquery that are evaluated at once. */
+  readonly stretchSteps: number
   readonly lookbackMs: number
   readonly delaysNameRemoval: boolean
   readonly usesStartTimestamps: boolean
@@ -22,6 +23,8 @@ export interface QueryState {
   readonly memory: HeldMemory
   /** Of the grid that is evaluated; absent: nobody wants to know. */
   readonly counts: SampleCounts | undefined
+  /** Where the steps are evaluated a stretch at a time: what was found out with the stretches before. */
+  readonly invariants: Map<PlanInvariant, Invariant> | undefined
   /** Series of planned select number `index`, sorted by labels. */
   series(index: number): readonly SeriesSamples[]
   /** A select that only evaluation can ask (info). Sorted by labels. */
@@ -32,8 +35,12 @@ export interface QueryState {
   held(): number
   /** The most that was held at a time. */
   heldMax(): number
-  /** Throws when the query was cancelled or is out of time; now and then gives way to other work. */
-  breathe(): Promise<void>
+}
+
+/** What an expression gives that is the same at every step. */
+export interface Invariant {
+  readonly columns: readonly Column[]
+  readonly counts: SampleCounts | undefined
 }
 
 /** The state, with the way back to the evaluator: what an operator is given to evaluate its operands. */
@@ -56,9 +63,8 @@ export interface EvaluatedSubquery {
 
 export interface QueryStateDeps {
   readonly counts: SampleCounts | undefined
-  readonly clock: Clock
-  readonly signal: AbortSignal
-  readonly deadlineMs: number
+  readonly breath: Breath
+  readonly stretchSteps: number
   readonly lookbackMs: number
   readonly samplesMax: number
   readonly enabledFeatures: ReadonlySet<string>
@@ -70,12 +76,12 @@ export interface QueryStateDeps {
 }
 
 export function newQueryState(deps: QueryStateDeps): QueryState {
-  const { clock, signal, deadlineMs, lookbackMs, samplesMax, enabledFeatures, series, select } = deps
+  const { breath, stretchSteps, lookbackMs, samplesMax, enabledFeatures, series, select } = deps
   const { annotations, counts, memory } = deps
   let heldCount = 0
   let heldMax = 0
-  let pausedMs = clock.monotonic()
   return {
+    stretchSteps,
     lookbackMs,
     delaysNameRemoval: enabledFeatures.has('promql-delayed-name-removal'),
     usesStartTimestamps: enabledFeatures.has('use-start-timestamps'),
@@ -83,6 +89,7 @@ export function newQueryState(deps: QueryStateDeps): QueryState {
     patternSizeMax: deps.patternSizeMax,
     annotations,
     counts,
+    invariants: undefined,
     memory,
     select,
     series: (index) => series[index]!,
@@ -96,13 +103,8 @@ export function newQueryState(deps: QueryStateDeps): QueryState {
     },
     held: () => heldCount,
     heldMax: () => heldMax,
-    async breathe() {
-      refuseWhenOver(signal, clock, deadlineMs)
-      if (clock.monotonic() - pausedMs < PAUSE_EVERY_MS) return
-      await new Promise<void>((resolve) => clock.after(0, resolve))
-      pausedMs = clock.monotonic()
-      refuseWhenOver(signal, clock, deadlineMs)
-    },
+    isDue: breath.isDue,
+    breathe: breath.breathe,
   }
 }
 

@@ -2,19 +2,22 @@
 //
 // Invariants
 //   W1  A window holds the samples in (start, end], without stale markers, floats and histograms apart.
-//   W2  Windows of one series only move forward, so a kernel may keep positions from step to step.
+//   W2, W3 stand in slide.ts.
+import { type Breath, inPieces } from '../../base/breathing.ts'
 import type { Histogram } from '../../model/histogram.ts'
 import { type Labels, labelOf, METRIC_NAME } from '../../model/labels.ts'
 import { isStaleAt } from '../../model/sample.ts'
 import type { Position } from '../ast.ts'
+import type { HeldMemory } from '../memory.ts'
 import type { PlanCall, PlanMatrix, PlanSubquery } from '../plan/plan.ts'
 import type { SeriesSamples } from '../source.ts'
 import type { Annotations } from './annotations.ts'
 import { TEXTS } from './annotations.ts'
-import { ABSENT, type Column, type ColumnSink, FLOAT, type Grid, HISTOGRAM, setHistogram } from './column.ts'
+import { ABSENT, COLUMN_WORK, type Column, type ColumnSink, FLOAT, type Grid, HISTOGRAM } from './column.ts'
 import { metadataDropper, stayDistinct } from './labels.ts'
 import type { Evaluation, QueryState } from './query-state.ts'
 import { isStaleHistogram, samplesOf, wordsOf } from './selector.ts'
+import { type Kernel, newWindow, Slide, type Windows } from './slide.ts'
 
 /** The samples of one series, ready for windows (W1). */
 export interface RangeSeries {
@@ -32,27 +35,12 @@ export interface RangeSeries {
   readonly histogramCounts?: Float64Array | undefined
 }
 
-/** Floats at [lo, hi) and histograms at [histogramLo, histogramHi). The kernel leaves its result in `value` or `histogram`. */
-export interface Window {
-  lo: number
-  hi: number
-  histogramLo: number
-  histogramHi: number
-  /** Bounds of the range as asked for: exclusive, inclusive. */
-  startMs: number
-  endMs: number
-  /** The evaluation time. */
-  nowMs: number
-  value: number
-  histogram: Histogram | undefined
-}
-
-/** Says what it left in the window: ABSENT, FLOAT or HISTOGRAM. */
-export type Kernel = (window: Window, step: number) => 0 | 1 | 2
-
 export interface RangeCall {
   readonly name: string
   readonly rangeMs: number
+  /** Windows to come, and from one to the next. */
+  readonly steps: number
+  readonly stepMs: number
   readonly modifier: 'anchored' | 'smoothed' | undefined
   readonly lookbackMs: number
   /** Where the range stands in the query, and where the first argument and all of them do. */
@@ -62,6 +50,40 @@ export interface RangeCall {
   /** The other arguments, one number per step each. */
   readonly args: readonly Float64Array[]
   readonly annotations: Annotations
+  readonly working: Working
+  readonly breath: Breath
+}
+
+/** What the kernels of one call work with, one after the other. */
+export class Working {
+  private readonly memory: HeldMemory
+  private bytes = 0
+  private held = new Int32Array(0)
+
+  constructor(memory: HeldMemory) {
+    this.memory = memory
+  }
+
+  /** Charges what one kernel keeps. */
+  charge(bytes: number): void {
+    this.memory.charge(bytes)
+    this.bytes += bytes
+  }
+
+  /** The kernel is no longer needed. */
+  end(): void {
+    this.memory.release(this.bytes)
+    this.bytes = 0
+  }
+
+  /** So many integers, of any values; the next kernel gets the same ones. */
+  integers(count: number): Int32Array {
+    if (this.held.length >= count) return this.held
+    const wanted = Math.max(count, 2 * this.held.length)
+    this.memory.charge(4 * (wanted - this.held.length))
+    this.held = new Int32Array(wanted)
+    return this.held
+  }
 }
 
 /** Start timestamps count only where they are asked for, and only for these functions. */
@@ -72,34 +94,54 @@ export type KernelFactory = (series: RangeSeries, call: RangeCall) => Kernel
 const NO_TIMES = new Float64Array(0)
 const NO_HISTOGRAMS: readonly Histogram[] = []
 
-/** How many of the values are stale markers. Only NaNs can be, so bits are looked at only where there is one. */
-function countStale(values: Float64Array): number {
-  let first = 0
-  while (first < values.length && !Number.isNaN(values[first]!)) first++
-  if (first === values.length) return 0
+/** How many of the values [from, to) are stale markers. Only NaNs can be, so bits are looked at only where there is one. */
+function countStale(values: Float64Array, from: number, to: number): number {
+  let at = from
+  while (at < to && !Number.isNaN(values[at]!)) at++
+  if (at === to) return 0
   const words = wordsOf(values)
   let count = 0
-  for (let i = first; i < values.length; i++) if (isStaleAt(words, i)) count++
+  for (; at < to; at++) if (isStaleAt(words, at)) count++
   return count
 }
 
-export function rangeSeriesOf(samples: SeriesSamples): RangeSeries {
+/** Looked through at once. */
+const SHORT_LENGTH = 16_384
+
+/** At once where the series is short and has neither histograms nor stale markers. */
+export function rangeSeriesOf(samples: SeriesSamples, breath: Breath): RangeSeries | Promise<RangeSeries> {
   const { labels, times, values, histograms, startTimes, counts } = samples
-  if (histograms !== undefined) return { labels, dropsName: false, ...splitSamples(samples, histograms) }
-  const staleCount = countStale(values)
+  if (histograms !== undefined) return splitSamples(samples, histograms, breath)
+  if (values.length <= SHORT_LENGTH && countStale(values, 0, values.length) === 0) {
+    return floatsOnly(labels, times, values, startTimes, counts)
+  }
+  return withoutStale(samples, breath)
+}
+
+async function withoutStale(
+  { labels, times, values, startTimes, counts }: SeriesSamples,
+  breath: Breath,
+): Promise<RangeSeries> {
+  let staleCount = 0
+  await inPieces(values.length, 1, breath, (from, to) => {
+    staleCount += countStale(values, from, to)
+  })
   if (staleCount === 0) return floatsOnly(labels, times, values, startTimes, counts)
   const words = wordsOf(values)
   const keptTimes = new Float64Array(times.length - staleCount)
-  const keptValues = new Float64Array(times.length - staleCount)
+  const keptValues = new Float64Array(keptTimes.length)
   const keptStarts = startTimes === undefined ? undefined : new Float64Array(keptTimes.length)
   const keptCounts = counts === undefined ? undefined : new Float64Array(keptTimes.length)
-  for (let i = 0, to = 0; i < times.length; i++) {
-    if (isStaleAt(words, i)) continue
-    keptTimes[to] = times[i]!
-    if (keptStarts !== undefined) keptStarts[to] = startTimes![i]!
-    if (keptCounts !== undefined) keptCounts[to] = counts![i]!
-    keptValues[to++] = values[i]!
-  }
+  let at = 0
+  await inPieces(times.length, 4, breath, (from, to) => {
+    for (let i = from; i < to; i++) {
+      if (isStaleAt(words, i)) continue
+      keptTimes[at] = times[i]!
+      if (keptStarts !== undefined) keptStarts[at] = startTimes![i]!
+      if (keptCounts !== undefined) keptCounts[at] = counts![i]!
+      keptValues[at++] = values[i]!
+    }
+  })
   return floatsOnly(labels, keptTimes, keptValues, keptStarts, keptCounts)
 }
 
@@ -123,64 +165,89 @@ function floatsOnly(
   }
 }
 
-function splitSamples({ times, values, startTimes, counts }: SeriesSamples, mixed: readonly (Histogram | undefined)[]) {
+async function splitSamples(
+  { labels, times, values, startTimes, counts }: SeriesSamples,
+  mixed: readonly (Histogram | undefined)[],
+  breath: Breath,
+): Promise<RangeSeries> {
   const words = wordsOf(values)
   const floats: number[] = []
   const natives: number[] = []
-  for (let i = 0; i < times.length; i++) {
-    const histogram = mixed[i]
-    if (histogram === undefined) {
-      if (!isStaleAt(words, i)) floats.push(i)
-    } else if (!isStaleHistogram(histogram)) natives.push(i)
+  const histograms: Histogram[] = []
+  await inPieces(times.length, 20, breath, (from, to) => {
+    for (let i = from; i < to; i++) {
+      const histogram = mixed[i]
+      if (histogram === undefined) {
+        if (!isStaleAt(words, i)) floats.push(i)
+      } else if (!isStaleHistogram(histogram)) {
+        natives.push(i)
+        histograms.push(histogram)
+      }
+    }
+  })
+  const picked = async (column: Float64Array, indexes: readonly number[]) => {
+    const kept = new Float64Array(indexes.length)
+    await inPieces(kept.length, 2, breath, (from, to) => {
+      for (let i = from; i < to; i++) kept[i] = column[indexes[i]!]!
+    })
+    return kept
   }
-  const picked = (column: Float64Array, indexes: readonly number[]) => Float64Array.from(indexes, (i) => column[i]!)
   return {
-    times: picked(times, floats),
-    values: picked(values, floats),
-    startTimes: startTimes && picked(startTimes, floats),
-    histogramTimes: picked(times, natives),
-    histograms: natives.map((i) => mixed[i]!),
-    histogramStartTimes: startTimes && picked(startTimes, natives),
-    counts: counts && picked(counts, floats),
-    histogramCounts: counts && picked(counts, natives),
+    labels,
+    dropsName: false,
+    times: await picked(times, floats),
+    values: await picked(values, floats),
+    startTimes: startTimes && (await picked(startTimes, floats)),
+    histogramTimes: await picked(times, natives),
+    histograms,
+    histogramStartTimes: startTimes && (await picked(startTimes, natives)),
+    counts: counts && (await picked(counts, floats)),
+    histogramCounts: counts && (await picked(counts, natives)),
   }
 }
 
 /** A subquery's column as samples. Reset hints no longer say anything about what lies between two of its steps. */
-function rangeSeriesOfColumn(column: Column, grid: Grid, gridTimes: Float64Array): RangeSeries {
+async function rangeSeriesOfColumn(column: Column, gridTimes: Float64Array, breath: Breath): Promise<RangeSeries> {
   const { labels, dropsName, values, kinds } = column
-  const plain = { labels, dropsName, startTimes: undefined, histogramStartTimes: undefined }
-  const none = { histogramTimes: NO_TIMES, histograms: NO_HISTOGRAMS }
+  let staleCount = 0
   let isFull = true
-  for (let i = 0; i < kinds.length && isFull; i++) isFull = kinds[i] === FLOAT
-  if (isFull && countStale(values) === 0) return { ...plain, ...none, times: gridTimes, values }
-  const samples: SeriesSamples = compact(column, grid, gridTimes)
-  return { ...rangeSeriesOf(samples), dropsName }
+  await inPieces(kinds.length, 3, breath, (from, to) => {
+    for (let i = from; i < to && isFull; i++) isFull = kinds[i] === FLOAT
+    if (isFull) staleCount += countStale(values, from, to)
+  })
+  if (isFull && staleCount === 0) return { ...floatsOnly(labels, gridTimes, values), dropsName }
+  return { ...(await rangeSeriesOf(await compact(column, gridTimes, breath), breath)), dropsName }
 }
 
-function compact({ labels, values, kinds, histograms }: Column, grid: Grid, gridTimes: Float64Array): SeriesSamples {
+async function compact(column: Column, gridTimes: Float64Array, breath: Breath): Promise<SeriesSamples> {
+  const { labels, values, kinds, histograms } = column
   let count = 0
-  for (let i = 0; i < grid.steps; i++) if (kinds[i] !== ABSENT) count++
+  await inPieces(kinds.length, 1, breath, (from, to) => {
+    for (let i = from; i < to; i++) if (kinds[i] !== ABSENT) count++
+  })
   const times = new Float64Array(count)
   const kept = new Float64Array(count)
   const keptHistograms: (Histogram | undefined)[] = []
-  for (let i = 0, to = 0; i < grid.steps; i++) {
-    if (kinds[i] === ABSENT) continue
-    times[to] = gridTimes[i]!
-    kept[to++] = values[i]!
-    if (histograms === undefined) continue
-    const histogram = kinds[i] === HISTOGRAM ? histograms[i] : undefined
-    const isHinted = histogram?.resetHint === 'reset' || histogram?.resetHint === 'no-reset'
-    keptHistograms.push(isHinted ? { ...histogram, resetHint: 'unknown' } : histogram)
-  }
+  let at = 0
+  await inPieces(kinds.length, histograms === undefined ? 2 : 50, breath, (from, to) => {
+    for (let i = from; i < to; i++) {
+      if (kinds[i] === ABSENT) continue
+      times[at] = gridTimes[i]!
+      kept[at++] = values[i]!
+      if (histograms === undefined) continue
+      const histogram = kinds[i] === HISTOGRAM ? histograms[i] : undefined
+      const isHinted = histogram?.resetHint === 'reset' || histogram?.resetHint === 'no-reset'
+      keptHistograms.push(isHinted ? { ...histogram, resetHint: 'unknown' } : histogram)
+    }
+  })
   return { labels, times, values: kept, ...(histograms === undefined ? {} : { histograms: keptHistograms }) }
 }
 
 export interface RangeInput {
   /** The label sets of the series, in order. */
   readonly sets: readonly { readonly labels: Labels }[]
-  /** One of the series; asked for once. */
-  seriesAt(index: number): RangeSeries
+  /** One of the series; asked for once. At once, or to be waited for. */
+  seriesAt(index: number): RangeSeries | Promise<RangeSeries>
   readonly atMs: number | undefined
   readonly offsetMs: number
   readonly rangeMs: number
@@ -193,8 +260,8 @@ export interface RangeInput {
 export async function rangeInput(node: PlanMatrix | PlanSubquery, grid: Grid, state: Evaluation): Promise<RangeInput> {
   if (node.kind === 'matrix') {
     const { selector, rangeMs, position } = node
-    const samples = samplesOf(selector, state)
-    const series = { sets: samples, seriesAt: (i: number) => rangeSeriesOf(samples[i]!) }
+    const samples = await samplesOf(selector, state)
+    const series = { sets: samples, seriesAt: (i: number) => rangeSeriesOf(samples[i]!, state) }
     return {
       ...series,
       atMs: selector.atMs,
@@ -205,12 +272,15 @@ export async function rangeInput(node: PlanMatrix | PlanSubquery, grid: Grid, st
     }
   }
   const inner = await state.subquery(node, grid)
-  if (inner.counts !== undefined) state.counts?.readSubquery(inner.counts, node)
+  if (inner.counts !== undefined) await state.counts?.readSubquery(inner.counts, node, state)
+  state.memory.charge(8 * inner.grid.steps)
   const times = new Float64Array(inner.grid.steps)
-  for (let i = 0; i < times.length; i++) times[i] = inner.grid.startMs + i * inner.grid.stepMs
+  await inPieces(times.length, 2, state, (from, to) => {
+    for (let i = from; i < to; i++) times[i] = inner.grid.startMs + i * inner.grid.stepMs
+  })
   return {
     sets: inner.columns,
-    seriesAt: (i) => rangeSeriesOfColumn(inner.columns[i]!, inner.grid, times),
+    seriesAt: (i) => rangeSeriesOfColumn(inner.columns[i]!, times, state),
     atMs: node.atMs,
     offsetMs: node.offsetMs,
     rangeMs: node.rangeMs,
@@ -219,9 +289,6 @@ export async function rangeInput(node: PlanMatrix | PlanSubquery, grid: Grid, st
     position: { start: 0, end: node.position.end }, // as Prometheus has it: a subquery's result has no place of its own
   }
 }
-
-/** With more steps than these one series alone may take long. */
-const LONG_STEPS = 256
 
 export async function evaluateRangeCall(
   node: PlanCall,
@@ -232,30 +299,50 @@ export async function evaluateRangeCall(
   state: Evaluation,
   sink: ColumnSink,
 ): Promise<void> {
-  const call = rangeCallOf(node, input, args, state)
+  const call = rangeCallOf(node, input, args, grid, state)
+  const windows = windowsOf(input, state)
   const keepsName = node.name === 'last_over_time' || node.name === 'first_over_time'
   const isRate = node.name === 'rate' || node.name === 'increase'
   const usesStarts = state.usesStartTimestamps && START_FUNCTIONS.has(node.name)
   const dropName = metadataDropper()
   const window = newWindow()
   for (let i = 0; i < input.sets.length; i++) {
-    if ((i & 15) === 0 || grid.steps > LONG_STEPS) await state.breathe()
-    const series = usesStarts ? input.seriesAt(i) : withoutStarts(input.seriesAt(i))
+    const made = input.seriesAt(i)
+    const given = made instanceof Promise ? await made : made
+    const series = usesStarts ? given : withoutStarts(given)
     const dropsName = !keepsName || series.dropsName
     const labels = dropsName && !state.delaysNameRemoval ? dropName(series.labels) : series.labels
     const column = sink.make(labels, grid.steps, dropsName)
-    if (state.counts !== undefined) state.counts.addWindows(series, countedWindows(input, state))
-    const seen = slide(column, series, factory(series, call), window, input, grid, state)
-    if (seen.count === 0) continue
-    if (isRate && seen.hasFloats) informOfNonCounter(series.labels, call, state)
-    state.hold(seen.count)
+    if (state.counts !== undefined) await state.counts.addWindows(series, countedWindows(input, state), state)
+    const kernel = factory(series, call)
+    const preparing = kernel.prepare?.()
+    if (preparing !== undefined) await preparing
+    const slide = new Slide({ column, series, kernel, window, windows, grid, state })
+    while (!slide.isDone) {
+      const kind = slide.run()
+      if (kind !== undefined) slide.settle(await kind)
+      if (state.isDue(slide.work + COLUMN_WORK)) await state.breathe()
+    }
+    slide.end()
+    call.working.end()
+    if (slide.count === 0) continue
+    if (isRate && slide.hasFloats) informOfNonCounter(series.labels, call, state)
+    state.hold(slide.count)
     sink.take(column)
   }
 }
 
+function windowsOf({ atMs, offsetMs, rangeMs, modifier }: RangeInput, { lookbackMs }: QueryState): Windows {
+  return {
+    ...{ atMs, offsetMs, rangeMs, isExtended: modifier !== undefined },
+    beforeMs: modifier === undefined ? 0 : lookbackMs,
+    afterMs: modifier === 'smoothed' ? lookbackMs : 0,
+  }
+}
+
 /** Without their names some series of the input could be alike. */
-export function mayMeet(input: RangeInput, { delaysNameRemoval }: QueryState): boolean {
-  return !delaysNameRemoval && !stayDistinct(input.sets)
+export async function mayMeet(input: RangeInput, state: QueryState): Promise<boolean> {
+  return !state.delaysNameRemoval && !(await stayDistinct(input.sets, state))
 }
 
 function countedWindows({ atMs, offsetMs, rangeMs, modifier, isMade = false }: RangeInput, { lookbackMs }: QueryState) {
@@ -268,7 +355,13 @@ function withoutStarts(series: RangeSeries): RangeSeries {
   return { ...series, startTimes: undefined, histogramStartTimes: undefined }
 }
 
-function rangeCallOf(node: PlanCall, input: RangeInput, args: readonly Float64Array[], state: QueryState): RangeCall {
+function rangeCallOf(
+  node: PlanCall,
+  input: RangeInput,
+  args: readonly Float64Array[],
+  { steps, stepMs }: Grid,
+  state: QueryState,
+): RangeCall {
   const first = node.args[0]!
   const isRange = (arg: { kind: string }) => arg.kind === 'matrix' || arg.kind === 'subquery'
   const last = node.args[node.args.length - 1]!
@@ -276,6 +369,10 @@ function rangeCallOf(node: PlanCall, input: RangeInput, args: readonly Float64Ar
   return {
     name: node.name,
     rangeMs: input.rangeMs,
+    steps,
+    stepMs,
+    working: new Working(state.memory),
+    breath: state,
     modifier: input.modifier,
     lookbackMs: state.lookbackMs,
     rangePosition: input.position,
@@ -284,115 +381,6 @@ function rangeCallOf(node: PlanCall, input: RangeInput, args: readonly Float64Ar
     args,
     annotations: state.annotations,
   }
-}
-
-function newWindow(): Window {
-  return {
-    lo: 0,
-    hi: 0,
-    histogramLo: 0,
-    histogramHi: 0,
-    startMs: 0,
-    endMs: 0,
-    nowMs: 0,
-    value: 0,
-    histogram: undefined,
-  }
-}
-
-function slide(
-  column: Column,
-  series: RangeSeries,
-  kernel: Kernel,
-  window: Window,
-  input: RangeInput,
-  grid: Grid,
-  state: QueryState,
-): { count: number; hasFloats: boolean } {
-  const { times, histogramTimes } = series
-  if (histogramTimes.length === 0 && input.modifier === undefined) {
-    return slideFloats(column, times, kernel, window, input, grid, state)
-  }
-  const beforeMs = input.modifier === undefined ? 0 : state.lookbackMs
-  const afterMs = input.modifier === 'smoothed' ? state.lookbackMs : 0
-  window.lo = 0
-  window.hi = 0
-  window.histogramLo = 0
-  window.histogramHi = 0
-  let count = 0
-  let hasFloats = false
-  let heldMax = 0
-  for (let step = 0; step < grid.steps; step++) {
-    window.nowMs = grid.startMs + step * grid.stepMs
-    window.endMs = (input.atMs ?? window.nowMs) - input.offsetMs
-    window.startMs = window.endMs - input.rangeMs
-    const fromMs = window.startMs - beforeMs
-    const toMs = window.endMs + afterMs
-    while (window.hi < times.length && times[window.hi]! <= toMs) window.hi++
-    while (window.lo < window.hi && times[window.lo]! <= fromMs) window.lo++
-    while (window.histogramHi < histogramTimes.length && histogramTimes[window.histogramHi]! <= toMs)
-      window.histogramHi++
-    while (window.histogramLo < window.histogramHi && histogramTimes[window.histogramLo]! <= fromMs)
-      window.histogramLo++
-    const size = window.hi - window.lo + (window.histogramHi - window.histogramLo)
-    if (size === 0) continue
-    if (size > heldMax) {
-      state.hold(size - heldMax)
-      heldMax = size
-    }
-    const kind = kernel(window, step)
-    if (kind === ABSENT) continue
-    count++
-    if (kind === FLOAT) {
-      hasFloats = true
-      column.values[step] = window.value
-      column.kinds[step] = FLOAT
-    } else setHistogram(column, step, window.histogram!)
-  }
-  state.release(heldMax)
-  return { count, hasFloats }
-}
-
-/** `slide` over floats alone. */
-function slideFloats(
-  column: Column,
-  times: Float64Array,
-  kernel: Kernel,
-  window: Window,
-  { atMs, offsetMs, rangeMs }: RangeInput,
-  { startMs: gridStartMs, stepMs, steps }: Grid,
-  state: QueryState,
-): { count: number; hasFloats: boolean } {
-  const { values, kinds } = column
-  window.histogramLo = 0
-  window.histogramHi = 0
-  let count = 0
-  let heldMax = 0
-  let lo = 0
-  let hi = 0
-  for (let step = 0; step < steps; step++) {
-    const nowMs = gridStartMs + step * stepMs
-    const endMs = (atMs ?? nowMs) - offsetMs
-    const startMs = endMs - rangeMs
-    while (hi < times.length && times[hi]! <= endMs) hi++
-    while (lo < hi && times[lo]! <= startMs) lo++
-    if (hi === lo) continue
-    if (hi - lo > heldMax) {
-      state.hold(hi - lo - heldMax)
-      heldMax = hi - lo
-    }
-    window.nowMs = nowMs
-    window.endMs = endMs
-    window.startMs = startMs
-    window.lo = lo
-    window.hi = hi
-    if (kernel(window, step) === ABSENT) continue
-    count++
-    values[step] = window.value
-    kinds[step] = FLOAT
-  }
-  state.release(heldMax)
-  return { count, hasFloats: count > 0 }
 }
 
 const COUNTER_NAME = /(_total|_sum|_count|_bucket)$/

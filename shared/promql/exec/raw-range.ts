@@ -4,10 +4,11 @@ import type { Labels } from '../../model/labels.ts'
 import { boundedFloats } from '../functions/extended-range.ts'
 import { type HeldMemory, histogramListBytes, SERIES_BYTES } from '../memory.ts'
 import type { PlanMatrix } from '../plan/plan.ts'
-import type { Grid } from './column.ts'
+import { COLUMN_WORK, type Grid } from './column.ts'
 import { ExecutionError } from './errors.ts'
 import type { QueryState } from './query-state.ts'
 import { type RangeSeries, rangeSeriesOf } from './range.ts'
+import { firstAfter } from './seek.ts'
 import { samplesOf } from './selector.ts'
 
 interface RawSeries {
@@ -22,9 +23,8 @@ export async function rawRange(node: PlanMatrix, grid: Grid, state: QueryState):
   const endMs = (selector.atMs ?? grid.startMs) - selector.offsetMs
   const startMs = endMs - rangeMs
   const raw: RawSeries[] = []
-  for (const samples of samplesOf(selector, state)) {
-    await state.breathe()
-    const series = rangeSeriesOf(samples)
+  for (const samples of await samplesOf(selector, state)) {
+    const series = await rangeSeriesOf(samples, state)
     if (selector.modifier !== undefined && series.histograms.length > 0) {
       throw new ExecutionError(`${selector.modifier} modifier is not supported with histograms`)
     }
@@ -38,6 +38,7 @@ export async function rawRange(node: PlanMatrix, grid: Grid, state: QueryState):
     if (cut.times.length === 0) continue
     if (cut.histograms !== undefined) state.memory.charge(histogramListBytes(cut.histograms))
     raw.push(cut)
+    if (state.isDue(COLUMN_WORK + 4 * cut.times.length)) await state.breathe()
   }
   return raw
 }
@@ -68,11 +69,8 @@ interface Bounds {
 }
 
 function bounds(times: Float64Array, startMs: number, endMs: number): Bounds {
-  let lo = 0
-  while (lo < times.length && times[lo]! <= startMs) lo++
-  let hi = lo
-  while (hi < times.length && times[hi]! <= endMs) hi++
-  return { lo, hi }
+  const lo = firstAfter(times, 0, startMs)
+  return { lo, hi: firstAfter(times, lo, endMs) }
 }
 
 function merged(series: RangeSeries, floats: Bounds, at: Bounds): RawSeries {

@@ -1,7 +1,9 @@
 // How many samples each step looked at, as Prometheus counts them (`stats=all`): a native histogram counts as its bytes in sixteens, and a range
 // counts again at every step whose window it is in, but is read once.
+import { type Breath, inPieces } from '../../base/breathing.ts'
 import type { Histogram } from '../../model/histogram.ts'
-import { ABSENT, type Column, type Grid, HISTOGRAM } from './column.ts'
+import { ABSENT, COLUMN_WORK, type Column, type Grid, HISTOGRAM } from './column.ts'
+import { firstAfter } from './seek.ts'
 
 /** Of a histogram as Prometheus lays it out, bytes. */
 const HISTOGRAM_BYTES = 168
@@ -67,11 +69,18 @@ export class SampleCounts {
   }
 
   /** The windows of one series. */
-  addWindows({ times, histogramTimes, histograms }: CountedRange, windows: CountedWindows): void {
+  async addWindows(
+    { times, histogramTimes, histograms }: CountedRange,
+    windows: CountedWindows,
+    breath: Breath,
+  ): Promise<void> {
     if (times.length > 0) this.slide(times, undefined, windows)
+    if (breath.isDue(COLUMN_WORK + 10 * this.grid.steps)) await breath.breathe()
     if (histogramTimes.length === 0) return
     const sums = new Float64Array(histograms.length + 1)
-    for (let i = 0; i < histograms.length; i++) sums[i + 1] = sums[i]! + weightOf(histograms[i]!)
+    await inPieces(histograms.length, 20, breath, (from, to) => {
+      for (let i = from; i < to; i++) sums[i + 1] = sums[i]! + weightOf(histograms[i]!)
+    })
     this.slide(histogramTimes, sums, windows)
   }
 
@@ -83,16 +92,22 @@ export class SampleCounts {
     let fresh = 0 // the first sample that no step before reached
     for (let step = 0; step < steps; step++) {
       const nowMs = (atMs ?? startMs + step * stepMs) - offsetMs
-      while (hi < times.length && times[hi]! <= nowMs + afterMs) hi++
-      while (lo < hi && times[lo]! <= nowMs - beforeMs) lo++
+      hi = firstAfter(times, hi, nowMs + afterMs)
+      lo = Math.min(hi, firstAfter(times, lo, nowMs - beforeMs))
       this.seen[step]! += sums === undefined ? hi - lo : sums[hi]! - sums[lo]!
       if (isMade || (atMs !== undefined && (step > 0 || !this.isWhole))) continue
       if (step > 0 || !this.isWhole) {
-        while (fresh < hi && times[fresh]! <= nowMs + afterMs - stepMs) fresh++
+        fresh = Math.min(hi, firstAfter(times, fresh, nowMs + afterMs - stepMs))
       }
       const from = Math.max(lo, fresh)
       this.read[step]! += sums === undefined ? hi - from : sums[hi]! - sums[from]!
     }
+  }
+
+  /** The counts of a stretch of the steps, which begins at step `from`. */
+  put({ seen, read }: SampleCounts, from: number): void {
+    this.seen.set(seen, from)
+    this.read.set(read, from)
   }
 
   /** What is the same at every step was looked at by each, and read by the first. */
@@ -102,16 +117,33 @@ export class SampleCounts {
   }
 
   /** A subquery that is the whole query. */
-  addSubquery(inner: SampleCounts): void {
-    for (const count of inner.seen) this.seen[0]! += count
-    for (const count of inner.read) this.read[0]! += count
+  async addSubquery(inner: SampleCounts, breath: Breath): Promise<void> {
+    await inPieces(inner.seen.length, 3, breath, (from, to) => {
+      for (let k = from; k < to; k++) {
+        this.seen[0]! += inner.seen[k]!
+        this.read[0]! += inner.read[k]!
+      }
+    })
   }
 
   /** What a subquery read goes to the first step that looks at it.
    *  @param windows.rangeMs of each step's window; what lies between windows does not count */
-  readSubquery(inner: SampleCounts, windows: { readonly offsetMs: number; readonly rangeMs: number }): void {
+  async readSubquery(
+    inner: SampleCounts,
+    windows: { readonly offsetMs: number; readonly rangeMs: number },
+    breath: Breath,
+  ): Promise<void> {
+    await inPieces(inner.read.length, 10, breath, (from, to) => this.readSome(inner, windows, from, to))
+  }
+
+  private readSome(
+    inner: SampleCounts,
+    windows: { readonly offsetMs: number; readonly rangeMs: number },
+    from: number,
+    to: number,
+  ): void {
     const { startMs, stepMs, steps } = this.grid
-    for (let k = 0; k < inner.read.length; k++) {
+    for (let k = from; k < to; k++) {
       const timeMs = inner.grid.startMs + k * inner.grid.stepMs + windows.offsetMs
       if (steps <= 1 && this.isWhole) {
         this.read[0]! += inner.read[k]!

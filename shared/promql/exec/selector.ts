@@ -1,11 +1,22 @@
 // Instant selectors: for each step the newest sample that is younger than the lookback and not stale.
+import type { Breath } from '../../base/breathing.ts'
 import type { Histogram } from '../../model/histogram.ts'
 import { isStale, isStaleAt } from '../../model/sample.ts'
 import { isHistogramReset } from '../functions/histogram-math.ts'
 import type { PlanSelector } from '../plan/plan.ts'
 import type { SeriesSamples, WindowSpan } from '../source.ts'
-import { type Column, ColumnList, type ColumnSink, FLOAT, type Grid, setHistogram } from './column.ts'
+import {
+  COLUMN_WORK,
+  type Column,
+  ColumnList,
+  type ColumnSink,
+  FLOAT,
+  type Grid,
+  HISTOGRAM_WORK,
+  setHistogram,
+} from './column.ts'
 import type { QueryState } from './query-state.ts'
+import { firstAfter } from './seek.ts'
 
 /** What a step is given of the sample found for it: its value, or the moment it was taken or started. */
 export type Take = 'value' | 'seconds' | 'millis' | 'start-seconds'
@@ -17,14 +28,17 @@ export async function evaluateSelector(
   take: Take = 'value',
 ): Promise<Column[]> {
   const list = new ColumnList(state.memory)
-  await lookUp(samplesOf(node, state), { ...node, take }, grid, state, list)
+  await lookUp(await samplesOf(node, state), { ...node, take }, grid, state, list)
   return list.columns
 }
 
 /** The series of a selector. */
-export function samplesOf(node: PlanSelector, state: QueryState): readonly SeriesSamples[] {
+export async function samplesOf(node: PlanSelector, state: QueryState): Promise<readonly SeriesSamples[]> {
   const series = state.series(node.select)
-  return node.readsTotals ? series.map(withFoundResets) : series
+  if (!node.readsTotals) return series
+  const found: SeriesSamples[] = []
+  for (const one of series) found.push(await withFoundResets(one, state))
+  return found
 }
 
 const NO_BUCKETS = {
@@ -38,16 +52,21 @@ const NO_BUCKETS = {
 }
 
 /** Native histograms without their buckets. Those that say nothing of resets are compared with the one before. */
-function withFoundResets(samples: SeriesSamples): SeriesSamples {
+async function withFoundResets(samples: SeriesSamples, breath: Breath): Promise<SeriesSamples> {
   if (samples.histograms === undefined) return samples
   let before: Histogram | undefined
-  const histograms = samples.histograms.map((histogram) => {
+  const reset = (histogram: Histogram | undefined): Histogram | undefined => {
     if (histogram === undefined || isStaleHistogram(histogram)) return histogram
     const isUnknown = histogram.resetHint === 'unknown' && before !== undefined
     const resetHint = isUnknown ? (isHistogramReset(histogram, before!) ? 'reset' : 'no-reset') : histogram.resetHint
     before = histogram
     return { ...histogram, ...NO_BUCKETS, resetHint }
-  })
+  }
+  const histograms: (Histogram | undefined)[] = []
+  for (const histogram of samples.histograms) {
+    histograms.push(reset(histogram))
+    if (breath.isDue(HISTOGRAM_WORK)) await breath.breathe()
+  }
   return { ...samples, histograms }
 }
 
@@ -60,9 +79,9 @@ export async function lookUp(
 ): Promise<void> {
   const look = { offsetMs, atMs, lookbackMs: state.lookbackMs, take }
   for (let i = 0; i < series.length; i++) {
-    if ((i & 63) === 0) await state.breathe()
     const column = sink.make(series[i]!.labels, grid.steps)
     const count = fill(column, series[i]!, grid, look)
+    if (state.isDue(COLUMN_WORK + 5 * grid.steps)) await state.breathe()
     if (count === 0) continue
     state.hold(count)
     state.counts?.addColumn(column)
@@ -71,8 +90,12 @@ export async function lookUp(
 }
 
 /** Some series of the selector has native histograms. */
-export function holdsHistograms(node: PlanSelector, state: QueryState): boolean {
-  return state.series(node.select).some(({ histograms }) => histograms !== undefined)
+export async function holdsHistograms(node: PlanSelector, state: QueryState): Promise<boolean> {
+  for (const { histograms } of state.series(node.select)) {
+    if (histograms !== undefined) return true
+    if (state.isDue(5)) await state.breathe()
+  }
+  return false
 }
 
 /** The bits of a column of values. */
@@ -97,7 +120,7 @@ function fill(
   let stepMs = atMs === undefined ? grid.startMs - offsetMs : atMs - offsetMs
   const strideMs = atMs === undefined ? grid.stepMs : 0
   for (let step = 0; step < grid.steps; step++, stepMs += strideMs) {
-    while (next < times.length && times[next]! <= stepMs) next++
+    next = firstAfter(times, next, stepMs)
     const at = next - 1
     if (at < 0 || times[at]! <= stepMs - lookbackMs) {
       if (at < 0 || windows === undefined || times[at]! <= stepMs - lookbackMs - lengthAt(windows, times[at]!)) continue

@@ -1,34 +1,43 @@
 // and, or, unless: the right side's presence per signature and step decides.
+import type { Breath } from '../../base/breathing.ts'
 import type { Labels } from '../../model/labels.ts'
-import { ABSENT, type Column, isEmpty, mergeSameLabels } from './column.ts'
+import { ABSENT, COLUMN_WORK, type Column, filledOf, mergeSameLabels } from './column.ts'
 
 export function isSetOperator(op: string): boolean {
   return op === 'and' || op === 'or' || op === 'unless'
 }
 
-export function combineSets(
+export async function combineSets(
   op: string,
   left: Column[],
   right: Column[],
   keyOf: (labels: Labels) => string,
   steps: number,
-): Column[] {
+  breath: Breath,
+): Promise<Column[]> {
   if (op === 'or') {
-    const taken = presence(left, keyOf, steps)
-    for (const column of right) mask(column, taken.get(keyOf(column.labels)), false)
-    return mergeSameLabels([...left, ...right].filter((column) => !isEmpty(column)))
+    const taken = await presence(left, keyOf, steps, breath)
+    for (const column of right) {
+      mask(column, taken.get(keyOf(column.labels)), false)
+      if (breath.isDue(COLUMN_WORK + steps)) await breath.breathe()
+    }
+    return mergeSameLabels(await filledOf([...left, ...right], breath), breath)
   }
-  const there = presence(right, keyOf, steps)
-  for (const column of left) mask(column, there.get(keyOf(column.labels)), op === 'and')
-  return left.filter((column) => !isEmpty(column))
+  const there = await presence(right, keyOf, steps, breath)
+  for (const column of left) {
+    mask(column, there.get(keyOf(column.labels)), op === 'and')
+    if (breath.isDue(COLUMN_WORK + steps)) await breath.breathe()
+  }
+  return filledOf(left, breath)
 }
 
 /** Per signature, 1 at each step where some series of it has a value. */
-function presence(
+async function presence(
   columns: readonly Column[],
   keyOf: (labels: Labels) => string,
   steps: number,
-): Map<string, Uint8Array> {
+  breath: Breath,
+): Promise<Map<string, Uint8Array>> {
   const byKey = new Map<string, Uint8Array>()
   for (const { labels, kinds } of columns) {
     const key = keyOf(labels)
@@ -38,6 +47,7 @@ function presence(
       byKey.set(key, there)
     }
     for (let i = 0; i < steps; i++) if (kinds[i] !== ABSENT) there[i] = 1
+    if (breath.isDue(COLUMN_WORK + steps)) await breath.breathe()
   }
   return byKey
 }

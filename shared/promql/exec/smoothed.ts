@@ -6,18 +6,28 @@ import { usesCustomBuckets } from '../functions/histogram-buckets.ts'
 import { IncompatibleSchemas } from '../functions/histogram-shape.ts'
 import type { PlanSelector } from '../plan/plan.ts'
 import { TEXTS } from './annotations.ts'
-import { type Column, chargedColumn, FLOAT, type Grid, isEmpty, setHistogram } from './column.ts'
+import {
+  COLUMN_WORK,
+  type Column,
+  chargedColumn,
+  FLOAT,
+  type Grid,
+  HISTOGRAM_WORK,
+  isEmpty,
+  setHistogram,
+} from './column.ts'
 import type { QueryState } from './query-state.ts'
 import { type RangeSeries, rangeSeriesOf } from './range.ts'
+import { firstAfter } from './seek.ts'
 import { samplesOf } from './selector.ts'
 
 export async function evaluateSmoothed(node: PlanSelector, grid: Grid, state: QueryState): Promise<Column[]> {
   const columns: Column[] = []
-  for (const samples of samplesOf(node, state)) {
-    await state.breathe()
-    const series = rangeSeriesOf(samples)
+  for (const samples of await samplesOf(node, state)) {
+    const series = await rangeSeriesOf(samples, state)
     const column = chargedColumn(state.memory, series.labels, grid.steps)
     for (let step = 0; step < grid.steps; step++) {
+      if (state.isDue(series.histograms.length > 0 ? 3 * HISTOGRAM_WORK : COLUMN_WORK)) await state.breathe()
       const atMs = (node.atMs ?? grid.startMs + step * grid.stepMs) - node.offsetMs
       const floats = around(series.times, atMs, state.lookbackMs)
       const histograms = around(series.histogramTimes, atMs, state.lookbackMs)
@@ -42,12 +52,10 @@ interface Around {
 
 /** undefined when no sample lies within the lookback on either side. */
 function around(times: Float64Array, atMs: number, lookbackMs: number): Around | undefined {
-  let lo = 0
-  while (lo < times.length && times[lo]! <= atMs - lookbackMs) lo++
-  let at = lo
-  while (at < times.length && times[at]! < atMs) at++
-  let hi = at
-  while (hi < times.length && times[hi]! <= atMs + lookbackMs) hi++
+  const lo = firstAfter(times, 0, atMs - lookbackMs)
+  const past = firstAfter(times, lo, atMs)
+  const at = past > lo && times[past - 1] === atMs ? past - 1 : past
+  const hi = firstAfter(times, at, atMs + lookbackMs)
   return lo === hi ? undefined : { at, lo, hi }
 }
 

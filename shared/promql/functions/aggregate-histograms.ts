@@ -1,4 +1,5 @@
 // sum and avg of groups in which histograms stand: step by step, as floats and histograms must not mix.
+import type { Breath } from '../../base/breathing.ts'
 import type { Histogram } from '../../model/histogram.ts'
 import { type Labels, labelOf, METRIC_NAME } from '../../model/labels.ts'
 import { type Annotations, TEXTS } from '../exec/annotations.ts'
@@ -13,13 +14,14 @@ interface Members {
 }
 
 /** `floats` aggregates the steps where only floats stand; the others are done here. */
-export function aggregateHistograms(
+export async function aggregateHistograms(
   node: PlanAggregation,
   { columns }: Members,
   result: Column,
-  { annotations }: { readonly annotations: Annotations },
-  floats: (result: Column) => void,
-): void {
+  state: Breath & { readonly annotations: Annotations },
+  floats: (result: Column) => Promise<void>,
+): Promise<void> {
+  const { annotations } = state
   const { position } = node.expr
   const mixed = new Uint8Array(result.kinds.length)
   for (let step = 0; step < mixed.length; step++) {
@@ -28,6 +30,7 @@ export function aggregateHistograms(
     let lastLabels: Labels = []
     for (const column of columns) {
       if (column.kinds[step] === FLOAT) floatCount++
+      if (state.isDue(10)) await state.breathe()
       if (column.kinds[step] !== HISTOGRAM) continue
       histograms.push(column.histograms![step]!)
       lastLabels = column.labels
@@ -35,23 +38,25 @@ export function aggregateHistograms(
     if (histograms.length === 0) continue
     mixed[step] = 1
     if (floatCount > 0) annotations.warn(TEXTS.mixedInAggregation, position)
-    else reduceStep(node, { histograms, lastLabels, step }, result, annotations)
+    else await reduceStep(node, { histograms, lastLabels, step }, result, state)
   }
   const plain = { ...result, kinds: new Uint8Array(mixed.length) }
-  floats(plain)
+  await floats(plain)
   for (let step = 0; step < mixed.length; step++) if (mixed[step] === 0) result.kinds[step] = plain.kinds[step]!
 }
 
-function reduceStep(
+async function reduceStep(
   node: PlanAggregation,
   { histograms, lastLabels, step }: { histograms: Histogram[]; lastLabels: Labels; step: number },
   result: Column,
-  annotations: Annotations,
-): void {
+  state: Breath & { readonly annotations: Annotations },
+): Promise<void> {
+  const { annotations } = state
   const { position } = node.expr
   const notes: HistogramNotes = { collided: false, reconciled: false }
   try {
-    setHistogram(result, step, (node.op === 'sum' ? sumHistogram : averageHistogram)(histograms, notes))
+    const reduce = node.op === 'sum' ? sumHistogram : averageHistogram
+    setHistogram(result, step, await reduce(histograms, notes, state))
   } catch (error) {
     if (!(error instanceof IncompatibleSchemas)) throw error
     result.kinds[step] = ABSENT

@@ -1,11 +1,14 @@
 // Calls: finds the function and gives it what it wants: scalars, columns, or a range.
+import type { Breath } from '../../base/breathing.ts'
 import type { Matcher } from '../../model/matcher.ts'
 import {
   ABSENT,
+  COLUMN_WORK,
   type Column,
   ColumnList,
   type ColumnSink,
   FLOAT,
+  filledOf,
   type Grid,
   isEmpty,
   mergeSameLabels,
@@ -92,14 +95,14 @@ export async function callScalar(node: PlanCall, grid: Grid, state: Evaluation):
       return values
     }
     case 'scalar':
-      return onlyValue(await state.vector(node.args[0]!, grid), values)
+      return onlyValue(await state.vector(node.args[0]!, grid), values, state)
     default:
       throw new ExecutionError(`unknown function with name "${node.name}"`)
   }
 }
 
 /** The value of the only float at each step, NaN where there is none or more than one. */
-function onlyValue(columns: readonly Column[], values: Float64Array): Float64Array {
+async function onlyValue(columns: readonly Column[], values: Float64Array, breath: Breath): Promise<Float64Array> {
   const counts = new Uint8Array(values.length)
   for (const column of columns) {
     for (let i = 0; i < values.length; i++) {
@@ -107,33 +110,44 @@ function onlyValue(columns: readonly Column[], values: Float64Array): Float64Arr
       if (counts[i] === 0) values[i] = column.values[i]!
       if (counts[i]! < 2) counts[i]!++
     }
+    if (breath.isDue(COLUMN_WORK + 2 * values.length)) await breath.breathe()
   }
   for (let i = 0; i < values.length; i++) if (counts[i] !== 1) values[i] = Number.NaN
   return values
 }
 
-function dropNames(columns: Column[], state: Evaluation): Column[] {
-  const cannotMeet = stayDistinct(columns)
+async function dropNames(columns: Column[], state: Evaluation): Promise<Column[]> {
+  const cannotMeet = await stayDistinct(columns, state)
   const dropName = metadataDropper()
   for (const column of columns) {
     column.dropsName = true
     if (!state.delaysNameRemoval) column.labels = dropName(column.labels)
+    if (state.isDue(COLUMN_WORK)) await state.breathe()
   }
-  return state.delaysNameRemoval || cannotMeet ? columns : mergeSameLabels(columns)
+  return state.delaysNameRemoval || cannotMeet ? columns : mergeSameLabels(columns, state)
 }
 
-function mapFloats(columns: Column[], compute: (value: number) => number, state: Evaluation): Column[] {
+/** Of the slowest of the functions of one float. */
+const MAP_WORK = 40
+
+async function mapFloats(columns: Column[], compute: (value: number) => number, state: Evaluation): Promise<Column[]> {
   for (const { values, kinds } of columns) {
     for (let i = 0; i < values.length; i++) {
       if (kinds[i] === FLOAT) values[i] = compute(values[i]!)
       else kinds[i] = ABSENT
     }
+    if (state.isDue(COLUMN_WORK + MAP_WORK * values.length)) await state.breathe()
   }
-  return dropNames(withoutHistograms(columns), state)
+  return dropNames(await withoutHistograms(columns, state), state)
 }
 
-function withoutHistograms(columns: Column[]): Column[] {
-  return columns.filter((column) => column.histograms === undefined || !isEmpty(column))
+async function withoutHistograms(columns: Column[], breath: Breath): Promise<Column[]> {
+  const kept: Column[] = []
+  for (const column of columns) {
+    if (column.histograms === undefined || !isEmpty(column)) kept.push(column)
+    if (breath.isDue(column.histograms === undefined ? 2 : column.kinds.length)) await breath.breathe()
+  }
+  return kept
 }
 
 async function callRange(node: PlanCall, kernel: KernelFactory, grid: Grid, state: Evaluation): Promise<Column[]> {
@@ -141,18 +155,19 @@ async function callRange(node: PlanCall, kernel: KernelFactory, grid: Grid, stat
   const list = new ColumnList(state.memory)
   await evaluateRangeCall(node, input, args, kernel, grid, state, list)
   state.release(heldByInput)
-  if (node.name === 'absent_over_time') return absentOverTime(list.columns, range, grid)
-  if (mayMeet(input, state)) refuseSameLabels(list.columns)
+  if (node.name === 'absent_over_time') return absentOverTime(list.columns, range, grid, state)
+  if (await mayMeet(input, state)) await refuseSameLabels(list.columns, state)
   return list.columns
 }
 
 /** Shows the columns of a call one after the other. False when they must stand side by side: then nothing was shown. */
 export async function streamCall(node: PlanCall, grid: Grid, state: Evaluation, sink: ColumnSink): Promise<boolean> {
   const kernel = RANGE_FUNCTIONS[node.name]
-  const isOverSeries = node.args.some((arg) => arg.kind === 'matrix' && !holdsHistograms(arg.selector, state))
-  if (kernel === undefined || !isOverSeries || node.name === 'absent_over_time') return false
+  const over = node.args.find((arg) => arg.kind === 'matrix')
+  if (kernel === undefined || over === undefined || node.name === 'absent_over_time') return false
+  if (await holdsHistograms(over.selector, state)) return false
   const { input, args, heldByInput } = await rangeOperands(node, grid, state)
-  if (mayMeet(input, state)) return false
+  if (await mayMeet(input, state)) return false
   await evaluateRangeCall(node, input, args, kernel, grid, state, sink)
   state.release(heldByInput)
   return true
@@ -170,24 +185,36 @@ async function rangeOperands(node: PlanCall, grid: Grid, state: Evaluation) {
   return { range, input, args, heldByInput: state.held() - heldBefore }
 }
 
-function absentOverTime(columns: readonly Column[], range: PlanNode, grid: Grid): Column[] {
-  const column = whereAbsent(columns, absentLabels(range), grid)
+async function absentOverTime(
+  columns: readonly Column[],
+  range: PlanNode,
+  grid: Grid,
+  breath: Breath,
+): Promise<Column[]> {
+  const column = await whereAbsent(columns, absentLabels(range), grid, breath)
   column.dropsName = true
   return isEmpty(column) ? [] : [column]
 }
 
-function whereAbsent(columns: readonly Column[], labels: readonly string[], grid: Grid): Column {
+async function whereAbsent(
+  columns: readonly Column[],
+  labels: readonly string[],
+  grid: Grid,
+  breath: Breath,
+): Promise<Column> {
   const column = newColumn(labels, grid.steps)
   column.kinds.fill(FLOAT)
   column.values.fill(1)
   for (const { kinds } of columns) {
     for (let i = 0; i < grid.steps; i++) if (kinds[i] !== ABSENT) column.kinds[i] = ABSENT
+    if (breath.isDue(COLUMN_WORK + grid.steps)) await breath.breathe()
   }
   return column
 }
 
 async function absent(node: PlanCall, grid: Grid, state: Evaluation): Promise<Column[]> {
-  const column = whereAbsent(await state.vector(node.args[0]!, grid), absentLabels(node.args[0]!), grid)
+  const columns = await state.vector(node.args[0]!, grid)
+  const column = await whereAbsent(columns, absentLabels(node.args[0]!), grid, state)
   return isEmpty(column) ? [] : [column]
 }
 
@@ -223,11 +250,9 @@ async function clamp(
       if (kinds[i] !== FLOAT || maxes[i]! < mins[i]!) kinds[i] = ABSENT
       else values[i] = maxOf(mins[i]!, minOf(maxes[i]!, values[i]!))
     }
+    if (state.isDue(COLUMN_WORK + MAP_WORK * values.length)) await state.breathe()
   }
-  return dropNames(
-    columns.filter((column) => !isEmpty(column)),
-    state,
-  )
+  return dropNames(await filledOf(columns, state), state)
 }
 
 async function round(node: PlanCall, grid: Grid, state: Evaluation): Promise<Column[]> {
@@ -242,8 +267,9 @@ async function round(node: PlanCall, grid: Grid, state: Evaluation): Promise<Col
       const inverse = 1 / (nearest === undefined ? 1 : nearest[i]!)
       values[i] = Math.floor(values[i]! * inverse + 0.5) / inverse
     }
+    if (state.isDue(COLUMN_WORK + MAP_WORK * values.length)) await state.breathe()
   }
-  return dropNames(withoutHistograms(columns), state)
+  return dropNames(await withoutHistograms(columns, state), state)
 }
 
 async function vector(node: PlanCall, grid: Grid, state: Evaluation): Promise<Column[]> {
@@ -266,6 +292,7 @@ async function timestamp(node: PlanCall, grid: Grid, state: Evaluation): Promise
       column.values[i] = (grid.startMs + i * grid.stepMs) / 1000
     }
     column.histograms = undefined
+    if (state.isDue(COLUMN_WORK + 3 * grid.steps)) await state.breathe()
   }
   return dropNames(columns, state)
 }

@@ -1,10 +1,12 @@
 // `anchored` and `smoothed` over native histograms.
+import type { Breath } from '../../base/breathing.ts'
 import type { Histogram } from '../../model/histogram.ts'
 import { labelOf, METRIC_NAME } from '../../model/labels.ts'
 import type { Position } from '../ast.ts'
 import { type Annotations, TEXTS } from '../exec/annotations.ts'
-import { ABSENT, HISTOGRAM } from '../exec/column.ts'
-import type { RangeCall, RangeSeries, Window } from '../exec/range.ts'
+import { ABSENT, HISTOGRAM, HISTOGRAM_WORK } from '../exec/column.ts'
+import type { RangeCall, RangeSeries } from '../exec/range.ts'
+import type { Window } from '../exec/slide.ts'
 import { usesCustomBuckets } from './histogram-buckets.ts'
 import { add, compact, isHistogramReset, scale, scaleDown, subtract } from './histogram-math.ts'
 import { type HistogramNotes, IncompatibleSchemas } from './histogram-shape.ts'
@@ -50,14 +52,19 @@ interface RateKind {
   readonly isRate: boolean
 }
 
-export function extendedHistogramRate(window: Window, series: RangeSeries, call: RangeCall, kind: RateKind): 0 | 2 {
+export async function extendedHistogramRate(
+  window: Window,
+  series: RangeSeries,
+  call: RangeCall,
+  kind: RateKind,
+): Promise<0 | 2> {
   const { histogramTimes: times } = series
   const isSmoothed = call.modifier === 'smoothed'
   const ends = endsOf(times, { lo: window.histogramLo, hi: window.histogramHi }, window, isSmoothed)
   if (ends === undefined || (isSmoothed && times[ends.first]! > window.endMs)) return ABSENT
   const name = labelOf(series.labels, METRIC_NAME)
   try {
-    window.histogram = increaseBetween(ends, window, series, call, kind)
+    window.histogram = await increaseBetween(ends, window, series, call, kind)
   } catch (error) {
     if (!(error instanceof IncompatibleSchemas)) throw error
     call.annotations.warn(TEXTS.mixedSchemas(name), call.firstPosition)
@@ -66,13 +73,13 @@ export function extendedHistogramRate(window: Window, series: RangeSeries, call:
   return HISTOGRAM
 }
 
-function increaseBetween(
+async function increaseBetween(
   ends: Ends,
   window: Window,
   series: RangeSeries,
   call: RangeCall,
   { isCounter, isRate }: RateKind,
-): Histogram {
+): Promise<Histogram> {
   const { histograms, histogramTimes: times, labels } = series
   const { first, last } = ends
   const told: Told = { annotations: call.annotations, position: call.firstPosition }
@@ -95,7 +102,7 @@ function increaseBetween(
   let result = combined(subtract, 'subtraction', told)(right, left)
   if (isCounter) {
     const startsLate = isSmoothed && times[first]! < window.startMs
-    const correction = resetCorrection(histograms, ends, { left, right, startsLate }, told)
+    const correction = await resetCorrection(histograms, ends, { left, right, startsLate }, told, call.breath)
     if (correction !== undefined) result = combined(add, 'addition', told)(result, correction)
   }
   if (isRate) result = scaleDown(result, call.rangeMs / 1000)
@@ -103,12 +110,13 @@ function increaseBetween(
 }
 
 /** What resets between the ends took away; undefined when there was none. */
-function resetCorrection(
+async function resetCorrection(
   histograms: readonly Histogram[],
   { first, last }: Ends,
   { left, right, startsLate }: { left: Histogram; right: Histogram; startsLate: boolean },
   told: Told,
-): Histogram | undefined {
+  breath: Breath,
+): Promise<Histogram | undefined> {
   let from = first + 1
   let before = left
   if (startsLate && isHistogramReset(histograms[from]!, histograms[first]!)) {
@@ -122,6 +130,7 @@ function resetCorrection(
   for (const histogram of [...histograms.slice(from, last), right]) {
     if (isHistogramReset(histogram, before)) correction = correction === undefined ? before : plus(correction, before)
     before = histogram
+    if (breath.isDue(HISTOGRAM_WORK)) await breath.breathe()
   }
   return correction
 }

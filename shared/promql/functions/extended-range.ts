@@ -7,7 +7,9 @@ import { labelOf, METRIC_NAME } from '../../model/labels.ts'
 import { TEXTS } from '../exec/annotations.ts'
 import { ABSENT, FLOAT } from '../exec/column.ts'
 import { ExecutionError } from '../exec/errors.ts'
-import type { Kernel, RangeCall, RangeSeries, Window } from '../exec/range.ts'
+import type { RangeCall, RangeSeries } from '../exec/range.ts'
+import { firstAfter } from '../exec/seek.ts'
+import type { Kernel, Kind, Window } from '../exec/slide.ts'
 import { extendedHistogramRate } from './extended-histograms.ts'
 import { endsOf } from './range-ends.ts'
 
@@ -40,7 +42,7 @@ interface RateKind {
 
 export function extendedRate(series: RangeSeries, call: RangeCall, kind: RateKind): Kernel {
   const name = labelOf(series.labels, METRIC_NAME)
-  return (window) => {
+  const value = (window: Window): Kind | Promise<Kind> => {
     const hasHistograms = window.histogramHi > window.histogramLo
     if (hasHistograms && window.hi > window.lo) {
       call.annotations.warn(TEXTS.mixedFloatsHistograms(name), call.firstPosition)
@@ -49,6 +51,7 @@ export function extendedRate(series: RangeSeries, call: RangeCall, kind: RateKin
     if (hasHistograms) return extendedHistogramRate(window, series, call, kind)
     return rateOfFloats(window, series, call, kind)
   }
+  return { value }
 }
 
 function rateOfFloats(window: Window, series: RangeSeries, call: RangeCall, { isCounter, isRate }: RateKind): 0 | 1 {
@@ -66,6 +69,7 @@ function rateOfFloats(window: Window, series: RangeSeries, call: RangeCall, { is
     if (times[last]! >= endMs) last--
     let correction = 0
     let before = left
+    window.work += 2 * Math.max(0, last - first)
     for (let i = first; i <= last; i++) {
       if (values[i]! < before) correction += before
       before = values[i]!
@@ -103,10 +107,8 @@ function rightValue(
  *  False when no sample follows the start. */
 export function anchoredCounts(window: Window, { times, histogramTimes }: RangeSeries): boolean {
   const { lo, hi, histogramLo, histogramHi, startMs } = window
-  let float = lo
-  while (float < hi && times[float]! <= startMs) float++
-  let histogram = histogramLo
-  while (histogram < histogramHi && histogramTimes[histogram]! <= startMs) histogram++
+  const float = Math.min(hi, firstAfter(times, lo, startMs))
+  const histogram = Math.min(histogramHi, firstAfter(histogramTimes, histogramLo, startMs))
   if (float >= hi && histogram >= histogramHi) return false
   const floatMs = float > lo ? times[float - 1]! : -Infinity
   const histogramMs = histogram > histogramLo ? histogramTimes[histogram - 1]! : -Infinity
@@ -125,10 +127,8 @@ export function boundedFloats(
   const { times, values } = series
   const { startMs, endMs } = range
   const isSmoothed = modifier === 'smoothed'
-  let lo = 0
-  while (lo < times.length && times[lo]! <= startMs - lookbackMs) lo++
-  let hi = lo
-  while (hi < times.length && times[hi]! <= (isSmoothed ? endMs + lookbackMs : endMs)) hi++
+  const lo = firstAfter(times, 0, startMs - lookbackMs)
+  const hi = firstAfter(times, lo, isSmoothed ? endMs + lookbackMs : endMs)
   const none = { times: new Float64Array(0), values: new Float64Array(0) }
   const ends = lo === hi ? undefined : endsOf(times, { lo, hi }, range, isSmoothed)
   if (ends === undefined) return none

@@ -1,21 +1,35 @@
 // Compensated sums and averages of many native histograms, in the order they come.
+import type { Breath } from '../../base/breathing.ts'
 import type { Histogram } from '../../model/histogram.ts'
+import { HISTOGRAM_WORK } from '../exec/column.ts'
 import type { HistogramNotes } from './histogram-shape.ts'
 import { HistogramSum } from './histogram-sum.ts'
 
 /** Throws IncompatibleSchemas. */
-export function sumHistogram(histograms: readonly Histogram[], notes: HistogramNotes): Histogram {
+export async function sumHistogram(
+  histograms: readonly Histogram[],
+  notes: HistogramNotes,
+  breath: Breath,
+): Promise<Histogram> {
   const sum = new HistogramSum(histograms[0]!)
-  for (let i = 1; i < histograms.length; i++) sum.add(histograms[i]!, notes, 1, true)
+  for (let i = 1; i < histograms.length; i++) {
+    sum.add(histograms[i]!, notes, 1, true)
+    if (breath.isDue(HISTOGRAM_WORK)) await breath.breathe()
+  }
   return sum.compensated()
 }
 
 /** By the sum, as long as that fits into floats, and as a moving mean from where it no longer does. Throws IncompatibleSchemas. */
-export function averageHistogram(histograms: readonly Histogram[], notes: HistogramNotes): Histogram {
+export async function averageHistogram(
+  histograms: readonly Histogram[],
+  notes: HistogramNotes,
+  breath: Breath,
+): Promise<Histogram> {
   let total = new HistogramSum(histograms[0]!)
   let isMean = false
   for (let i = 1; i < histograms.length; i++) {
     const count = i + 1
+    if (breath.isDue(3 * HISTOGRAM_WORK)) await breath.breathe()
     if (!isMean) {
       const next = total.clone()
       next.add(histograms[i]!, notes, 1, true)

@@ -5,11 +5,13 @@ import type { Position } from '../ast.ts'
 import { TEXTS } from '../exec/annotations.ts'
 import {
   ABSENT,
+  COLUMN_WORK,
   type Column,
   chargedColumn,
   FLOAT,
   type Grid,
   HISTOGRAM,
+  HISTOGRAM_WORK,
   isEmpty,
   mergeSameLabels,
 } from '../exec/column.ts'
@@ -44,15 +46,17 @@ export function nativeFunction(name: string): VectorFunction | undefined {
         if (kinds[i] === HISTOGRAM) {
           values[i] = compute(histograms![i]!)
           kinds[i] = FLOAT
+          if (state.isDue(HISTOGRAM_WORK)) await state.breathe()
         } else kinds[i] = ABSENT
       }
       column.histograms = undefined
+      if (state.isDue(COLUMN_WORK + grid.steps)) await state.breathe()
       if (isEmpty(column)) continue
       column.dropsName = true
       if (!state.delaysNameRemoval) column.labels = withoutLabels(column.labels, new Set([METRIC_NAME]))
       results.push(column)
     }
-    return mergeSameLabels(results)
+    return mergeSameLabels(results, state)
   }
 }
 
@@ -92,11 +96,12 @@ interface Sorted {
 const LE = new Set(['le'])
 
 /** Tells classic from native histograms. Where both stand under the same labels at a step, neither is looked at. */
-function sortOut(columns: readonly Column[], position: Position, grid: Grid, state: Evaluation): Sorted {
+async function sortOut(columns: readonly Column[], position: Position, grid: Grid, state: Evaluation): Promise<Sorted> {
   const classics = new Map<string, Classic>()
   const natives: Column[] = []
   for (const column of columns) {
     if (column.histograms !== undefined) natives.push(column)
+    if (state.isDue(2 * COLUMN_WORK + column.kinds.length)) await state.breathe()
     if (!column.kinds.includes(FLOAT)) continue
     const bound = labelOf(column.labels, 'le')
     const upper = parseBound(bound)
@@ -116,13 +121,20 @@ function sortOut(columns: readonly Column[], position: Position, grid: Grid, sta
   }
   for (const native of natives) {
     const classic = classics.get(labelsKey(native.labels))
-    if (classic !== undefined) blankConflicts(native, classic, position, grid, state)
+    if (classic !== undefined) await blankConflicts(native, classic, position, grid, state)
   }
   return { natives, classics: [...classics.values()] }
 }
 
-function blankConflicts(native: Column, classic: Classic, position: Position, grid: Grid, state: Evaluation): void {
+async function blankConflicts(
+  native: Column,
+  classic: Classic,
+  position: Position,
+  grid: Grid,
+  state: Evaluation,
+): Promise<void> {
   for (let i = 0; i < grid.steps; i++) {
+    if (state.isDue(10 * (1 + classic.bounds.length))) await state.breathe()
     if (native.kinds[i] !== HISTOGRAM) continue
     if (!classic.bounds.some(({ column }) => column.kinds[i] === FLOAT)) continue
     const name = state.delaysNameRemoval ? labelOf(native.labels, METRIC_NAME) : ''
@@ -145,7 +157,12 @@ interface Reader {
   classic(buckets: Bucket[], step: number, labels: Labels): number
 }
 
-function readHistograms({ natives, classics }: Sorted, reader: Reader, grid: Grid, state: Evaluation): Column[] {
+async function readHistograms(
+  { natives, classics }: Sorted,
+  reader: Reader,
+  grid: Grid,
+  state: Evaluation,
+): Promise<Column[]> {
   const results: Column[] = []
   const bare = (labels: Labels) => (state.delaysNameRemoval ? labels : dropMetadata(labels))
   for (const { labels, kinds, histograms } of natives) {
@@ -155,6 +172,7 @@ function readHistograms({ natives, classics }: Sorted, reader: Reader, grid: Gri
       if (kinds[i] !== HISTOGRAM) continue
       result.values[i] = reader.native(histograms![i]!, i, name)
       result.kinds[i] = FLOAT
+      if (state.isDue(HISTOGRAM_WORK)) await state.breathe()
     }
     if (!isEmpty(result)) results.push(result)
   }
@@ -162,6 +180,7 @@ function readHistograms({ natives, classics }: Sorted, reader: Reader, grid: Gri
     const result = chargedColumn(state.memory, bare(labels), grid.steps, true)
     for (let i = 0; i < grid.steps; i++) {
       const buckets: Bucket[] = []
+      if (state.isDue(COLUMN_WORK + 50 * bounds.length)) await state.breathe()
       for (const { upper, column } of bounds) {
         if (column.kinds[i] === FLOAT) buckets.push({ upper, count: column.values[i]! })
       }
@@ -198,8 +217,8 @@ export const histogramQuantile: VectorFunction = async (node, grid, state) => {
   const columns = await state.vector(node.args[1]!, grid)
   checkQuantiles(qs, node.args[0]!.position, state)
   const { position } = node.args[1]!
-  const sorted = sortOut(columns, position, grid, state)
-  return merged(readHistograms(sorted, quantileReader(qs, position, grid, state), grid, state), state)
+  const sorted = await sortOut(columns, position, grid, state)
+  return merged(await readHistograms(sorted, quantileReader(qs, position, grid, state), grid, state), state)
 }
 
 /** Several quantiles at once, told apart by a label. */
@@ -207,13 +226,14 @@ export const histogramQuantiles: VectorFunction = async (node, grid, state) => {
   const columns = await state.vector(node.args[0]!, grid)
   const label = node.args[1]?.kind === 'string' ? node.args[1].value : ''
   const { position } = node.args[0]!
-  const sorted = sortOut(columns, position, grid, state)
+  const sorted = await sortOut(columns, position, grid, state)
   const results: Column[] = []
   for (const arg of node.args.slice(2)) {
     const qs = await state.scalar(arg, grid)
     checkQuantiles(qs, arg.position, state)
-    for (const column of readHistograms(sorted, quantileReader(qs, position, grid, state), grid, state)) {
+    for (const column of await readHistograms(sorted, quantileReader(qs, position, grid, state), grid, state)) {
       results.push(...splitByQuantile(column, qs, label, state))
+      if (state.isDue(COLUMN_WORK * grid.steps)) await state.breathe()
     }
   }
   return merged(results, state)
@@ -247,9 +267,10 @@ export const histogramFraction: VectorFunction = async (node, grid, state) => {
       fractionOf({ lower: lowers[step]!, upper: uppers[step]! }, histogram, { name, position, annotations }),
     classic: (buckets, step) => bucketFraction(lowers[step]!, uppers[step]!, buckets),
   }
-  return merged(readHistograms(sortOut(columns, position, grid, state), reader, grid, state), state)
+  const sorted = await sortOut(columns, position, grid, state)
+  return merged(await readHistograms(sorted, reader, grid, state), state)
 }
 
-function merged(columns: Column[], state: Evaluation): Column[] {
-  return state.delaysNameRemoval ? columns : mergeSameLabels(columns)
+async function merged(columns: Column[], state: Evaluation): Promise<Column[]> {
+  return state.delaysNameRemoval ? columns : mergeSameLabels(columns, state)
 }

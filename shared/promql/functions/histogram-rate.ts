@@ -2,8 +2,9 @@
 import type { Histogram } from '../../model/histogram.ts'
 import { labelOf, METRIC_NAME } from '../../model/labels.ts'
 import { TEXTS } from '../exec/annotations.ts'
-import { ABSENT, HISTOGRAM } from '../exec/column.ts'
-import type { RangeCall, RangeSeries, Window } from '../exec/range.ts'
+import { ABSENT, HISTOGRAM, HISTOGRAM_WORK } from '../exec/column.ts'
+import type { RangeCall, RangeSeries } from '../exec/range.ts'
+import type { Window } from '../exec/slide.ts'
 import { sideOf, spansOf, usesCustomBuckets } from './histogram-buckets.ts'
 import { add, compact, isHistogramReset, scaleDown, subtract } from './histogram-math.ts'
 import { atSchema, type HistogramNotes, IncompatibleSchemas } from './histogram-shape.ts'
@@ -12,17 +13,17 @@ import { isStartReset, startsOverlap } from './start-times.ts'
 const newNotes = (): HistogramNotes => ({ collided: false, reconciled: false })
 
 /** The increase over a window of two histograms or more, resets added back; undefined when they do not go together. */
-export function histogramRate(
+export async function histogramRate(
   window: Window,
   series: RangeSeries,
   call: RangeCall,
   isCounter: boolean,
-): Histogram | undefined {
+): Promise<Histogram | undefined> {
   const name = labelOf(series.labels, METRIC_NAME)
   const points = series.histograms.slice(window.histogramLo, window.histogramHi)
   try {
     return isCounter
-      ? counterIncrease(points, series, window, call, name)
+      ? await counterIncrease(points, series, window, call, name)
       : gaugeIncrease(points[0]!, points[points.length - 1]!, call, name)
   } catch (error) {
     if (!(error instanceof IncompatibleSchemas)) throw error
@@ -41,13 +42,14 @@ function gaugeIncrease(first: Histogram, last: Histogram, call: RangeCall, name:
   return { ...result, resetHint: 'gauge' }
 }
 
-function counterIncrease(
+async function counterIncrease(
   points: readonly Histogram[],
   series: RangeSeries,
   window: Window,
   call: RangeCall,
   name: string,
-): Histogram {
+): Promise<Histogram> {
+  const { breath } = call
   const last = points[points.length - 1]!
   const isReset = resetTest(points, series, window, call, name)
   // A first sample that is reset away need not have the layout of the others.
@@ -61,6 +63,7 @@ function counterIncrease(
   for (const point of points.slice(1, -1)) {
     if (point.resetHint === 'gauge') call.annotations.warn(TEXTS.notCounter(name), call.firstPosition)
     schema = Math.min(schema, point.schema)
+    if (breath.isDue(20)) await breath.breathe()
     if (usesCustomBuckets(point) !== isCustom) throw new IncompatibleSchemas()
   }
   const notes = newNotes()
@@ -74,6 +77,7 @@ function counterIncrease(
       if (addNotes.reconciled) call.annotations.inform(TEXTS.boundsReconciled('addition'), call.firstPosition)
     }
     before = points[i]!
+    if (breath.isDue(HISTOGRAM_WORK)) await breath.breathe()
   }
   return compact({ ...result, resetHint: 'gauge' })
 }

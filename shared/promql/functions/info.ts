@@ -1,11 +1,13 @@
 // info(): adds the labels of info series (target_info unless told otherwise) to the series of the same instance and job.
 import { RE2JS } from 're2js'
+import type { Breath } from '../../base/breathing.ts'
 import { type Labels, labelOf, labelsKey, METRIC_NAME } from '../../model/labels.ts'
 import type { Matcher } from '../../model/matcher.ts'
 import { valuePattern } from '../../model/pattern.ts'
 import { keyPart } from '../../model/text-key.ts'
 import {
   ABSENT,
+  COLUMN_WORK,
   type Column,
   ColumnList,
   chargedColumn,
@@ -31,10 +33,50 @@ export async function evaluateInfo(node: PlanCall, grid: Grid, state: Evaluation
   const nameMatchers = effectiveNames(asked.filter((matcher) => matcher.name === METRIC_NAME))
   const dataMatchers = asked.filter((matcher) => matcher.name !== METRIC_NAME)
   const isInfo = allMatch(nameMatchers)
-  const ignored = new Set(base.filter(({ labels }) => isInfo(labelOf(labels, METRIC_NAME))))
-  const plain = base.filter((column) => !ignored.has(column))
+  const ignored: Column[] = []
+  const plain: Column[] = []
+  for (const column of base) {
+    const isIgnored = isInfo(labelOf(column.labels, METRIC_NAME))
+    ;(isIgnored ? ignored : plain).push(column)
+    if (state.isDue(5 * COLUMN_WORK)) await state.breathe()
+  }
   const infos = await infoColumns(node.args[0]!, plain, [...dataMatchers, ...nameMatchers], grid, state)
-  return mergeSameLabels([...ignored, ...plain.flatMap((column) => enrich(column, infos, dataMatchers, grid, state))])
+  const results = ignored
+  const wanted = {
+    dataNames: new Set(dataMatchers.map(({ name }) => name)),
+    survivesAlone: dataMatchers.every((matcher) => allMatch([matcher])('')),
+  }
+  const known = await infosBySignature(infos, state)
+  for (const column of plain) {
+    for (const enriched of await enrich(column, known, wanted, grid, state)) results.push(enriched)
+  }
+  return mergeSameLabels(results, state)
+}
+
+interface Wanted {
+  /** Only these labels are added; empty: all. */
+  readonly dataNames: ReadonlySet<string>
+  /** A series without info series stays. */
+  readonly survivesAlone: boolean
+}
+
+/** The info series, by what they share with those that they belong to. */
+interface Infos {
+  readonly names: ReadonlySet<string>
+  readonly bySignature: ReadonlyMap<string, readonly InfoColumn[]>
+}
+
+async function infosBySignature(infos: readonly InfoColumn[], breath: Breath): Promise<Infos> {
+  const names = new Set<string>()
+  const bySignature = new Map<string, InfoColumn[]>()
+  for (const info of infos) {
+    names.add(labelOf(info.labels, METRIC_NAME))
+    const alike = bySignature.get(info.signature)
+    if (alike === undefined) bySignature.set(info.signature, [info])
+    else alike.push(info)
+    if (breath.isDue(COLUMN_WORK)) await breath.breathe()
+  }
+  return { names, bySignature }
 }
 
 function effectiveNames(matchers: readonly Matcher[]): Matcher[] {
@@ -89,6 +131,7 @@ function firstMoment(nodes: readonly PlanNode[]) {
 }
 
 interface InfoColumn {
+  readonly number: number
   readonly labels: Labels
   /** Shared with the series that it belongs to. */
   readonly signature: string
@@ -105,7 +148,12 @@ async function infoColumns(
 ): Promise<InfoColumn[]> {
   const wanted: Matcher[] = []
   for (const name of IDENTIFYING) {
-    const values = new Set(base.map(({ labels }) => labelOf(labels, name)).filter((value) => value !== ''))
+    const values = new Set<string>()
+    for (const { labels } of base) {
+      values.add(labelOf(labels, name))
+      if (state.isDue(COLUMN_WORK)) await state.breathe()
+    }
+    values.delete('')
     if (values.size === 0) continue
     wanted.push({ name, operator: '=~', value: [...values].map((value) => RE2JS.quote(value)).join('|') })
   }
@@ -119,9 +167,9 @@ async function infoColumns(
   const series = await state.select([...wanted, ...matchers], hints)
   const list = new ColumnList(state.memory)
   await lookUp(series, { atMs, offsetMs, take: 'millis' }, grid, state, list)
-  return list.columns.map((times) => {
+  return list.columns.map((times, number) => {
     const { labels } = times
-    return { labels, times, signature: signatureOf(labels, labelOf(labels, METRIC_NAME)) }
+    return { number, labels, times, signature: signatureOf(labels, labelOf(labels, METRIC_NAME)) }
   })
 }
 
@@ -130,30 +178,30 @@ function signatureOf(labels: Labels, infoName: string): string {
 }
 
 /** One series may take different labels at different steps: one column per label set that comes out. */
-function enrich(
+async function enrich(
   column: Column,
-  infos: readonly InfoColumn[],
-  dataMatchers: readonly Matcher[],
+  { names, bySignature }: Infos,
+  { dataNames, survivesAlone }: Wanted,
   grid: Grid,
-  { memory }: Evaluation,
-): Column[] {
-  const names = new Set(infos.map(({ labels }) => labelOf(labels, METRIC_NAME)))
-  const bySignature = new Map<string, InfoColumn[]>()
-  for (const name of names) bySignature.set(signatureOf(column.labels, name), [])
-  for (const info of infos) bySignature.get(info.signature)?.push(info)
-  const dataNames = new Set(dataMatchers.map(({ name }) => name))
-  const survivesAlone = dataMatchers.every((matcher) => allMatch([matcher])(''))
+  state: Evaluation,
+): Promise<Column[]> {
+  const candidateLists: (readonly InfoColumn[])[] = []
+  for (const name of names) {
+    const alike = bySignature.get(signatureOf(column.labels, name))
+    if (alike !== undefined) candidateLists.push(alike)
+  }
   const results = new Map<string, Column>()
   const combinations = new Map<string, Labels>()
   for (let step = 0; step < grid.steps; step++) {
     if (column.kinds[step] === ABSENT) continue
     const matched: InfoColumn[] = []
-    for (const candidates of bySignature.values()) {
+    for (const candidates of candidateLists) {
       const newest = newestAt(candidates, step)
       if (newest !== undefined) matched.push(newest)
+      if (state.isDue(COLUMN_WORK + 10 * candidates.length)) await state.breathe()
     }
     if (matched.length === 0 && !survivesAlone) continue
-    const key = matched.map((info) => infos.indexOf(info)).join(',')
+    const key = matched.map(({ number }) => number).join(',')
     let labels = combinations.get(key)
     if (labels === undefined) {
       labels = combine(column.labels, matched, dataNames)
@@ -162,7 +210,7 @@ function enrich(
     const resultKey = labelsKey(labels)
     let result = results.get(resultKey)
     if (result === undefined) {
-      result = chargedColumn(memory, labels, grid.steps, column.dropsName)
+      result = chargedColumn(state.memory, labels, grid.steps, column.dropsName)
       results.set(resultKey, result)
     }
     if (column.kinds[step] === HISTOGRAM) setHistogram(result, step, column.histograms![step]!)

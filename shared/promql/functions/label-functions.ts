@@ -3,7 +3,7 @@ import { type RE2JS, RE2JSSyntaxException } from 're2js'
 import { type NamedGroups, namedGroups } from '../../model/group-names.ts'
 import { labelOf, METRIC_NAME } from '../../model/labels.ts'
 import { compilePattern } from '../../model/pattern.ts'
-import { type Column, type Grid, mergeSameLabels } from '../exec/column.ts'
+import { COLUMN_WORK, type Column, type Grid, mergeSameLabels } from '../exec/column.ts'
 import { ExecutionError } from '../exec/errors.ts'
 import { withLabel } from '../exec/labels.ts'
 import type { Evaluation } from '../exec/query-state.ts'
@@ -20,8 +20,20 @@ function isLabelName(name: string): boolean {
   return name !== '' && name.isWellFormed()
 }
 
-function setLabel(column: Column, name: string, value: string, { memory }: Evaluation): void {
-  memory.keep(textBytes(value))
+/** Characters of a label that a function makes: a few doublings of a text would else take all there is. */
+export const MADE_LABEL_LENGTH_MAX = 64 * 1024
+/** Of trying a pattern on a character, in units of work. */
+const MATCH_WORK = 50
+
+/** Charged before it is made. */
+function checkLength(node: PlanCall, length: number, { memory }: Evaluation): void {
+  if (length > MADE_LABEL_LENGTH_MAX) {
+    throw new ExecutionError(`${node.name} makes a label of more than ${MADE_LABEL_LENGTH_MAX} characters`)
+  }
+  memory.keep(textBytes(length))
+}
+
+function setLabel(column: Column, name: string, value: string): void {
   column.labels = withLabel(column.labels, name, value)
   if (name === METRIC_NAME) column.dropsName = false
 }
@@ -35,9 +47,13 @@ export async function labelReplace(node: PlanCall, grid: Grid, state: Evaluation
     throw new ExecutionError(`invalid destination label name in label_replace(): ${target}`)
   }
   const columns = await state.vector(node.args[0]!, grid)
+  const parts = templateOf(replacement)
   for (const column of columns) {
-    const matcher = pattern.matcher(labelOf(column.labels, source))
-    if (!matcher.matches()) continue
+    const text = labelOf(column.labels, source)
+    const matcher = pattern.matcher(text)
+    const isMatch = matcher.matches()
+    if (state.isDue(COLUMN_WORK + MATCH_WORK * text.length + replacement.length)) await state.breathe()
+    if (!isMatch) continue
     const groupOf = (name: string): string => {
       const numbers = numbersOf.get(name) ?? (/^\d+$/.test(name) ? [Number(name)] : [])
       for (const at of numbers) {
@@ -46,9 +62,15 @@ export async function labelReplace(node: PlanCall, grid: Grid, state: Evaluation
       }
       return ''
     }
-    setLabel(column, target, expand(replacement, groupOf), state)
+    const texts = parts.map((part) => (typeof part === 'string' ? part : groupOf(part.group)))
+    checkLength(node, lengthOf(texts), state)
+    setLabel(column, target, texts.join(''))
   }
-  return mergeSameLabels(columns)
+  return mergeSameLabels(columns, state)
+}
+
+function lengthOf(texts: readonly string[]): number {
+  return texts.reduce((sum, { length }) => sum + length, 0)
 }
 
 function compile(text: string, sizeMax: number): { pattern: RE2JS } & Pick<NamedGroups, 'numbersOf'> {
@@ -61,12 +83,18 @@ function compile(text: string, sizeMax: number): { pattern: RE2JS } & Pick<Named
   }
 }
 
-/** `$1`, `${1}`, `$name`, `${name}` and `$$`. A dollar that begins none of these stands for itself. */
-function expand(template: string, groupOf: (name: string) => string): string {
-  return template.replace(/\$(\$|\{[\p{L}\p{Nd}_]+\}|[\p{L}\p{Nd}_]+)/gu, (_, name: string) => {
-    if (name === '$') return '$'
-    return groupOf(name.startsWith('{') ? name.slice(1, -1) : name)
-  })
+/** The texts and groups of a replacement: `$1`, `${1}`, `$name`, `${name}` and `$$`. A dollar that begins none of these stands for itself. */
+function templateOf(replacement: string): readonly (string | { readonly group: string })[] {
+  const parts: (string | { readonly group: string })[] = []
+  let at = 0
+  for (const found of replacement.matchAll(/\$(\$|\{[\p{L}\p{Nd}_]+\}|[\p{L}\p{Nd}_]+)/gu)) {
+    const name = found[1]!
+    parts.push(replacement.slice(at, found.index))
+    parts.push(name === '$' ? '$' : { group: name.startsWith('{') ? name.slice(1, -1) : name })
+    at = found.index + found[0].length
+  }
+  parts.push(replacement.slice(at))
+  return parts
 }
 
 export async function labelJoin(node: PlanCall, grid: Grid, state: Evaluation): Promise<Column[]> {
@@ -81,7 +109,10 @@ export async function labelJoin(node: PlanCall, grid: Grid, state: Evaluation): 
   if (!isLabelName(target)) throw new ExecutionError(`invalid destination label name in label_join(): ${target}`)
   const columns = await state.vector(node.args[0]!, grid)
   for (const column of columns) {
-    setLabel(column, target, sources.map((source) => labelOf(column.labels, source)).join(separator), state)
+    const texts = sources.map((source) => labelOf(column.labels, source))
+    checkLength(node, lengthOf(texts) + separator.length * Math.max(0, texts.length - 1), state)
+    setLabel(column, target, texts.join(separator))
+    if (state.isDue(COLUMN_WORK * (1 + texts.length))) await state.breathe()
   }
-  return mergeSameLabels(columns)
+  return mergeSameLabels(columns, state)
 }

@@ -1,22 +1,24 @@
 // Functions over ranges that know native histograms: sums, averages, and counts of changes and resets among mixed samples.
+import type { Breath } from '../../base/breathing.ts'
 import type { Histogram } from '../../model/histogram.ts'
 import { labelOf, METRIC_NAME } from '../../model/labels.ts'
 import { TEXTS } from '../exec/annotations.ts'
-import { ABSENT, HISTOGRAM } from '../exec/column.ts'
-import type { RangeCall, RangeSeries, Window } from '../exec/range.ts'
+import { ABSENT, HISTOGRAM, HISTOGRAM_WORK } from '../exec/column.ts'
+import type { RangeCall, RangeSeries } from '../exec/range.ts'
+import type { Window } from '../exec/slide.ts'
 import { averageHistogram, sumHistogram } from './histogram-average.ts'
 import { equals, isHistogramReset, scaleDown } from './histogram-math.ts'
 import { type HistogramNotes, IncompatibleSchemas } from './histogram-shape.ts'
 import { isStartReset } from './start-times.ts'
 
-type Reduce = (histograms: readonly Histogram[], notes: HistogramNotes) => Histogram
+type Reduce = (histograms: readonly Histogram[], notes: HistogramNotes, breath: Breath) => Promise<Histogram>
 
-function reduced(window: Window, series: RangeSeries, call: RangeCall, reduce: Reduce): 0 | 2 {
+async function reduced(window: Window, series: RangeSeries, call: RangeCall, reduce: Reduce): Promise<0 | 2> {
   const histograms = series.histograms.slice(window.histogramLo, window.histogramHi)
   const notes: HistogramNotes = { collided: false, reconciled: false }
   const { annotations, firstPosition } = call
   try {
-    window.histogram = reduce(histograms, notes)
+    window.histogram = await reduce(histograms, notes, call.breath)
   } catch (error) {
     if (!(error instanceof IncompatibleSchemas)) throw error
     annotations.warn(TEXTS.mixedSchemas(labelOf(series.labels, METRIC_NAME)), firstPosition)
@@ -32,14 +34,14 @@ export function haveBothHints(histograms: readonly Histogram[]): boolean {
   return histograms.some((one) => one.resetHint === 'reset') && histograms.some((one) => one.resetHint === 'no-reset')
 }
 
-export function sumOfHistograms(window: Window, series: RangeSeries, call: RangeCall): 0 | 2 {
+export function sumOfHistograms(window: Window, series: RangeSeries, call: RangeCall): Promise<0 | 2> {
   return reduced(window, series, call, sumHistogram)
 }
 
-export function averageOfHistograms(window: Window, series: RangeSeries, call: RangeCall): 0 | 2 {
+export async function averageOfHistograms(window: Window, series: RangeSeries, call: RangeCall): Promise<0 | 2> {
   const { histogramCounts: counts } = series
   if (counts === undefined) return reduced(window, series, call, averageHistogram)
-  const kind = reduced(window, series, call, sumHistogram)
+  const kind = await reduced(window, series, call, sumHistogram)
   if (kind === ABSENT) return kind
   let count = 0
   for (let i = window.histogramLo; i < window.histogramHi; i++) count += counts[i]!
@@ -55,11 +57,12 @@ interface Sample {
 }
 
 /** Counts neighbours, floats and histograms in the order of their times, for which `counts` holds. */
-function countNeighbours(
+async function countNeighbours(
   window: Window,
   series: RangeSeries,
+  { breath }: RangeCall,
   counts: (before: Sample, now: Sample) => boolean,
-): number {
+): Promise<number> {
   let f = window.lo
   let h = window.histogramLo
   let before: Sample | undefined
@@ -69,6 +72,7 @@ function countNeighbours(
     const now = takesFloat ? floatAt(series, f++) : histogramAt(series, h++)
     if (before !== undefined && counts(before, now)) count++
     before = now
+    if (breath.isDue(HISTOGRAM_WORK / 4)) await breath.breathe()
   }
   return count
 }
@@ -81,16 +85,16 @@ function histogramAt({ histogramTimes, histograms, histogramStartTimes }: RangeS
   return { timeMs: histogramTimes[at]!, startMs: histogramStartTimes?.[at] ?? 0, value: 0, histogram: histograms[at] }
 }
 
-export function changesOfMixed(window: Window, series: RangeSeries): number {
-  return countNeighbours(window, series, (before, now) => {
+export function changesOfMixed(window: Window, series: RangeSeries, call: RangeCall): Promise<number> {
+  return countNeighbours(window, series, call, (before, now) => {
     if ((before.histogram === undefined) !== (now.histogram === undefined)) return true
     if (now.histogram !== undefined) return !equals(now.histogram, before.histogram!)
     return now.value !== before.value && !(Number.isNaN(now.value) && Number.isNaN(before.value))
   })
 }
 
-export function resetsOfMixed(window: Window, series: RangeSeries): number {
-  return countNeighbours(window, series, (before, now) => {
+export function resetsOfMixed(window: Window, series: RangeSeries, call: RangeCall): Promise<number> {
+  return countNeighbours(window, series, call, (before, now) => {
     if ((before.histogram === undefined) !== (now.histogram === undefined)) return true
     if (isStartReset(before.startMs, before.timeMs, now.startMs, now.timeMs)) return true
     return now.histogram === undefined ? now.value < before.value : isHistogramReset(now.histogram, before.histogram!)

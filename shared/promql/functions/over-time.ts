@@ -1,56 +1,72 @@
 // The *_over_time family and its neighbours (changes, resets, deriv, predict_linear), over floats; where a window also holds
 // histograms, over-time-histograms.ts takes over. Hot kernels: counting ones use prefix sums, sums of whole numbers too (exact, as
-// compensated addition of whole numbers loses nothing below 2^53); everything else rescans the window in Prometheus' order.
+// compensated addition of whole numbers loses nothing below 2^53), extremes keep the candidates of the moving window, quantiles its order
+// (order-over-time.ts); everything else rescans the window in Prometheus' order, a piece at a time.
+import { inPieces } from '../../base/breathing.ts'
 import { labelOf, METRIC_NAME } from '../../model/labels.ts'
 import { TEXTS } from '../exec/annotations.ts'
 import { ABSENT, FLOAT, HISTOGRAM } from '../exec/column.ts'
 import { ExecutionError } from '../exec/errors.ts'
-import type { KernelFactory, RangeCall, RangeSeries, Window } from '../exec/range.ts'
+import type { KernelFactory, RangeCall, RangeSeries } from '../exec/range.ts'
+import type { Fold, Kind, Window } from '../exec/slide.ts'
 import { anchoredCounts } from './extended-range.ts'
+import { madOverTime, quantileOverTime } from './order-over-time.ts'
 import { averageOfHistograms, changesOfMixed, resetsOfMixed, sumOfHistograms } from './over-time-histograms.ts'
-import { quantileOf } from './quantile.ts'
 import { isStartReset } from './start-times.ts'
+import { averageFold, type FloatKernel, Regression, smoothingFold, sumFold, varianceFold } from './window-folds.ts'
 
 const nameOf = (series: RangeSeries) => labelOf(series.labels, METRIC_NAME)
 const hasFloats = (window: Window) => window.hi > window.lo
 const hasHistograms = (window: Window) => window.histogramHi > window.histogramLo
 
-/** A function that only looks at floats, and says so when histograms stand among them. */
-function floatsOnly(
-  make: (series: RangeSeries, call: RangeCall) => (window: Window, step: number) => number,
-): KernelFactory {
+type MakeFloatKernel = (series: RangeSeries, call: RangeCall) => FloatKernel
+
+/** A function that only looks at floats, and says so when histograms stand among them; `least`: of floats that it needs. */
+function floatsOnly(make: MakeFloatKernel, least = 1): KernelFactory {
   return (series, call) => {
-    const compute = make(series, call)
-    return (window, step) => {
-      if (!hasFloats(window)) return ABSENT
-      if (hasHistograms(window)) call.annotations.inform(TEXTS.ignoredInRange(nameOf(series)), call.firstPosition)
-      window.value = compute(window, step)
-      return FLOAT
+    const { prepare, fold, of } = make(series, call)
+    return {
+      prepare,
+      fold,
+      value(window, step) {
+        if (!hasFloats(window)) return ABSENT
+        if (hasHistograms(window)) call.annotations.inform(TEXTS.ignoredInRange(nameOf(series)), call.firstPosition)
+        if (window.hi - window.lo < least) return ABSENT
+        window.value = of(window, step)
+        return FLOAT
+      },
     }
   }
 }
 
 /** A function of floats or of histograms, which refuses a mix. */
 function eitherKind(
-  floats: (series: RangeSeries) => (window: Window) => number,
-  histograms: (window: Window, series: RangeSeries, call: RangeCall) => 0 | 2,
+  floats: MakeFloatKernel,
+  histograms: (window: Window, series: RangeSeries, call: RangeCall) => Kind | Promise<Kind>,
 ): KernelFactory {
   return (series, call) => {
-    const compute = floats(series)
-    return (window) => {
-      if (hasHistograms(window)) {
-        if (!hasFloats(window)) return histograms(window, series, call)
-        call.annotations.warn(TEXTS.mixedFloatsHistograms(nameOf(series)), call.firstPosition)
-        return ABSENT
-      }
-      window.value = compute(window)
-      return FLOAT
+    const { prepare, fold, of } = floats(series, call)
+    return {
+      prepare,
+      fold,
+      value(window, step) {
+        if (hasHistograms(window)) {
+          if (!hasFloats(window)) return histograms(window, series, call)
+          call.annotations.warn(TEXTS.mixedFloatsHistograms(nameOf(series)), call.firstPosition)
+          return ABSENT
+        }
+        window.value = of(window, step)
+        return FLOAT
+      },
     }
   }
 }
 
-/** Prefix sums, when all values are whole and no sum of them can lose a bit. */
-function wholePrefix({ values }: RangeSeries): Float64Array | undefined {
+/** Sums over windows of whole numbers, no sum of which can lose a bit: by prefix sums. Undefined: some value is not whole, or too large.
+ *  For one window a sum is cheaper. */
+function wholePrefix({ values }: RangeSeries, { steps, working }: RangeCall): Float64Array | undefined {
+  if (steps === 1 || values.length > PREFIX_LENGTH_MAX || !Number.isInteger(values[0])) return undefined
+  working.charge(8 * values.length)
   const prefix = new Float64Array(values.length + 1)
   let size = 0
   for (let i = 0; i < values.length; i++) {
@@ -62,253 +78,155 @@ function wholePrefix({ values }: RangeSeries): Float64Array | undefined {
   return prefix
 }
 
-/** From the second window of a series on: for one window a sum is cheaper than its prefix sums. */
-function lateWholePrefix(series: RangeSeries): () => Float64Array | undefined {
-  let windowCount = 0
-  let prefix: Float64Array | undefined
-  return () => {
-    if (windowCount < 2 && ++windowCount === 2) prefix = wholePrefix(series)
-    return prefix
-  }
-}
+/** Made at once. */
+const PREFIX_LENGTH_MAX = 4_000_000
 
 /** The samples in a window, or that those in it stand for. */
-function countIn({ lo, hi, histogramLo, histogramHi }: Window, { counts, histogramCounts }: RangeSeries): number {
+function countIn(window: Window, { counts, histogramCounts }: RangeSeries): number {
+  const { lo, hi, histogramLo, histogramHi } = window
   if (counts === undefined && histogramCounts === undefined) return hi - lo + (histogramHi - histogramLo)
+  window.work += hi - lo + (histogramHi - histogramLo)
   let count = 0
   for (let i = lo; i < hi; i++) count += counts?.[i] ?? 1
   for (let i = histogramLo; i < histogramHi; i++) count += histogramCounts?.[i] ?? 1
   return count
 }
 
-function sumOfFloats(series: RangeSeries) {
-  const prefixOf = lateWholePrefix(series)
-  const { values } = series
-  return ({ lo, hi }: Window): number => {
-    const prefix = prefixOf()
-    if (prefix !== undefined) return prefix[hi]! - prefix[lo]!
-    let sum = 0
-    let lost = 0
-    for (let i = lo; i < hi; i++) {
-      const value = values[i]!
-      const next = sum + value
-      if (next === Infinity || next === -Infinity) lost = 0
-      else if (Math.abs(sum) >= Math.abs(value)) lost += sum - next + value
-      else lost += value - next + sum
-      sum = next
-    }
-    return sum === Infinity || sum === -Infinity ? sum : sum + lost
-  }
+/** By prefix sums where there are some, else by `fold`. */
+function byPrefix(prefix: Float64Array | undefined, fold: Fold, ofFold: FloatKernel['of']) {
+  if (prefix === undefined) return { fold, sumIn: ofFold }
+  return { fold: undefined, sumIn: ({ lo, hi }: Window) => prefix[hi]! - prefix[lo]! }
 }
 
-function averageOfFloats(series: RangeSeries) {
+function sumOfFloats(series: RangeSeries, call: RangeCall): FloatKernel {
+  const { fold, of } = sumFold(series)
+  const by = byPrefix(wholePrefix(series, call), fold, of)
+  return { fold: by.fold, of: by.sumIn }
+}
+
+function averageOfFloats(series: RangeSeries, call: RangeCall): FloatKernel {
   if (series.counts !== undefined) {
-    const sumIn = sumOfFloats(series)
-    return (window: Window): number => sumIn(window) / countIn(window, series)
+    const { fold, of } = sumOfFloats(series, call)
+    return { fold, of: (window, step) => of(window, step) / countIn(window, series) }
   }
-  const prefixOf = lateWholePrefix(series)
-  const { values } = series
-  return ({ lo, hi }: Window): number => {
-    const prefix = prefixOf()
-    if (prefix !== undefined) return (prefix[hi]! - prefix[lo]!) / (hi - lo)
-    let sum = values[lo]!
-    let lost = 0
-    for (let i = lo + 1; i < hi; i++) {
-      const value = values[i]!
-      const next = sum + value
-      if (next === Infinity || next === -Infinity) return incrementalAverage(values, { lo, at: i, hi }, sum, lost)
-      if (Math.abs(sum) >= Math.abs(value)) lost += sum - next + value
-      else lost += value - next + sum
-      sum = next
-    }
-    return sum / (hi - lo) + lost / (hi - lo)
-  }
+  const prefix = wholePrefix(series, call)
+  if (prefix !== undefined) return { of: ({ lo, hi }) => (prefix[hi]! - prefix[lo]!) / (hi - lo) }
+  return averageFold(series)
 }
 
-/** The average from `at` on as a moving mean, because the sum would no longer fit. */
-function incrementalAverage(
-  values: Float64Array,
-  { lo, at, hi }: { lo: number; at: number; hi: number },
-  sum: number,
-  sumLost: number,
-): number {
-  let count = at - lo
-  let mean = sum / count
-  let lost = sumLost / count
-  for (let i = at; i < hi; i++) {
-    count++
-    const keep = (count - 1) / count
-    const step = values[i]! / count
-    mean *= keep
-    lost *= keep
-    const next = mean + step
-    if (next === Infinity || next === -Infinity) lost = 0
-    else if (Math.abs(mean) >= Math.abs(step)) lost += mean - next + step
-    else lost += step - next + mean
-    mean = next
-  }
-  return mean + lost
+interface Extreme {
+  readonly isMax: boolean
+  /** When it was, the last time of several; else the value, the first of equal ones. */
+  readonly takesTime: boolean
 }
 
-/** The extreme value and when it was: `isBetter(candidate, best)` decides, and any number is better than NaN. */
-function extreme(isBetter: (a: number, b: number) => boolean, takesTime: boolean): KernelFactory {
-  return floatsOnly(({ values, times }) => ({ lo, hi }) => {
-    let best = values[lo]!
-    let at = lo
-    for (let i = lo; i < hi; i++) {
-      const value = values[i]!
-      if (!(isBetter(value, best) || Number.isNaN(best))) continue
-      best = value
-      at = i
-    }
-    return takesTime ? times[at]! / 1000 : best
-  })
+/** Any number is better than NaN. */
+function extreme(what: Extreme): KernelFactory {
+  return floatsOnly((series, call) =>
+    hasFewInWindow(series, call) ? scannedExtreme(series, what) : movingExtreme(series, call, what),
+  )
 }
 
-function variance(values: Float64Array, { lo, hi }: Window): number {
-  let count = 0
-  let mean = 0
-  let meanLost = 0
-  let squares = 0
-  let squaresLost = 0
-  for (let i = lo; i < hi; i++) {
-    count++
-    const value = values[i]!
-    const delta = value - (mean + meanLost)
-    let addend = delta / count
-    let next = mean + addend
-    if (next === Infinity || next === -Infinity) meanLost = 0
-    else if (Math.abs(mean) >= Math.abs(addend)) meanLost += mean - next + addend
-    else meanLost += addend - next + mean
-    mean = next
-    addend = delta * (value - (mean + meanLost))
-    next = squares + addend
-    if (next === Infinity || next === -Infinity) squaresLost = 0
-    else if (Math.abs(squares) >= Math.abs(addend)) squaresLost += squares - next + addend
-    else squaresLost += addend - next + squares
-    squares = next
-  }
-  return (squares + squaresLost) / count
+/** Windows of so few samples are cheaper to scan than to follow. */
+const SCANNED_MAX = 32
+const SCANNED_LENGTH_MAX = 4_096
+
+function hasFewInWindow({ times }: RangeSeries, { rangeMs }: RangeCall): boolean {
+  const { length } = times
+  if (length < 2 || length > SCANNED_LENGTH_MAX) return length < 2
+  return (rangeMs / (times[length - 1]! - times[0]!)) * length < SCANNED_MAX
 }
 
-function medianDeviation(values: Float64Array, { lo, hi }: Window): number {
-  const window = values.slice(lo, hi)
-  for (let i = 0; i < window.length; i++) if (Number.isNaN(window[i]!)) return Number.NaN
-  const median = quantileOf(0.5, window)
-  for (let i = 0; i < window.length; i++) window[i] = Math.abs(window[i]! - median)
-  return quantileOf(0.5, window)
-}
-
-/** Compensated addition for the sums below, which are few enough not to be written out. */
-class Sum {
-  total = 0
-  lost = 0
-  add(value: number): void {
-    const next = this.total + value
-    if (next === Infinity || next === -Infinity) this.lost = 0
-    else if (Math.abs(this.total) >= Math.abs(value)) this.lost += this.total - next + value
-    else this.lost += value - next + this.total
-    this.total = next
-  }
-  get value(): number {
-    return this.total + this.lost
-  }
-}
-
-/** Least squares over the window: the slope per second, and the value at `interceptMs`. */
-function regression({ values, times }: RangeSeries, { lo, hi }: Window, interceptMs: number) {
-  const first = values[lo]!
-  let isConstant = true
-  const x = new Sum()
-  const y = new Sum()
-  const xy = new Sum()
-  const x2 = new Sum()
-  for (let i = lo; i < hi; i++) {
-    const value = values[i]!
-    if (isConstant && i > lo && value !== first) isConstant = false
-    const seconds = (times[i]! - interceptMs) / 1000
-    x.add(seconds)
-    y.add(value)
-    xy.add(seconds * value)
-    x2.add(seconds * seconds)
-  }
-  if (isConstant) {
-    const isInfinite = first === Infinity || first === -Infinity
-    return isInfinite ? { slope: Number.NaN, intercept: Number.NaN } : { slope: 0, intercept: first }
-  }
-  const n = hi - lo
-  const covariance = xy.value - (x.value * y.value) / n
-  const spread = x2.value - (x.value * x.value) / n
-  const slope = covariance / spread
-  return { slope, intercept: y.value / n - (slope * x.value) / n }
-}
-
-/** A function that needs two floats; one alone beside histograms is worth an info. */
-function twoFloats(
-  make: (series: RangeSeries, call: RangeCall) => (window: Window, step: number) => number,
-): KernelFactory {
-  return (series, call) => {
-    const compute = make(series, call)
-    return (window, step) => {
-      const count = window.hi - window.lo
-      if (count > 0 && hasHistograms(window)) {
-        call.annotations.inform(TEXTS.ignoredInRange(nameOf(series)), call.firstPosition)
+function scannedExtreme({ values, times }: RangeSeries, { isMax, takesTime }: Extreme): FloatKernel {
+  return {
+    of({ lo, hi }) {
+      let at = lo
+      let best = values[lo]!
+      for (let i = lo + 1; i < hi; i++) {
+        const value = values[i]!
+        const isBetter = (isMax ? value > best : value < best) || (takesTime && value === best)
+        if (!isBetter && !Number.isNaN(best)) continue
+        best = value
+        at = i
       }
-      if (count < 2) return ABSENT
-      window.value = compute(window, step)
-      return FLOAT
-    }
+      return takesTime ? times[at]! / 1000 : best
+    },
   }
 }
 
-function smoothing({ values }: RangeSeries, call: RangeCall) {
-  const [factors, trends] = call.args
-  return ({ lo, hi }: Window, step: number): number => {
-    const factor = factors![step]!
-    const trend = trends![step]!
-    let before = 0
-    let smoothed = values[lo]!
-    let slope = values[lo + 1]! - values[lo]!
-    for (let i = lo + 1; i < hi; i++) {
-      const level = factor * values[i]!
-      if (i > lo + 1) slope = trend * (smoothed - before) + (1 - trend) * slope
-      const carried = (1 - factor) * (smoothed + slope)
-      before = smoothed
-      smoothed = level + carried
+/** The samples of the moving window that could still become the best one stand in a row, the best first. */
+function movingExtreme({ values, times }: RangeSeries, { working }: RangeCall, what: Extreme): FloatKernel {
+  const { isMax, takesTime } = what
+  const row = working.integers(values.length)
+  let head = 0
+  let tail = 0
+  const take = (from: number, to: number) => {
+    let end = tail
+    for (let i = from; i < to; i++) {
+      const value = values[i]!
+      if (Number.isNaN(value)) continue
+      while (end > head) {
+        const last = values[row[end - 1]!]!
+        if (isMax ? value < last : value > last) break
+        if (value === last && !takesTime) break
+        end--
+      }
+      row[end++] = i
     }
-    return smoothed
+    tail = end
+  }
+  return {
+    fold: { isSliding: true, weight: 5, take },
+    of({ lo, hi }) {
+      while (head < tail && row[head]! < lo) head++
+      const at = head < tail ? row[head]! : hi - 1
+      return takesTime ? times[at]! / 1000 : values[at]!
+    },
   }
 }
 
-function checkedSmoothing(): KernelFactory {
-  const kernel = twoFloats(smoothing)
-  return (series, call) => {
-    const inner = kernel(series, call)
-    return (window, step) => {
+const smoothed = floatsOnly(smoothingFold, 2)
+
+const checkedSmoothing: KernelFactory = (series, call) => {
+  const { fold, value } = smoothed(series, call)
+  return {
+    fold,
+    value(window, step) {
       const factor = call.args[0]![step]!
       const trend = call.args[1]![step]!
       const wrong = (what: string, bound: string, got: number) =>
         new ExecutionError(`invalid ${what} factor. Expected: 0 < ${bound} < 1, got: ${got.toFixed(6)}`)
       if (factor <= 0 || factor >= 1) throw wrong('smoothing', 'sf', factor)
       if (trend <= 0 || trend >= 1) throw wrong('trend', 'tf', trend)
-      return inner(window, step)
-    }
+      return value(window, step)
+    },
   }
 }
 
 /** Counts pairs of neighbours for which `counts` holds, by prefix sums; mixed windows are walked. */
 function countPairs(
   counts: (series: RangeSeries, at: number) => boolean,
-  mixed: (window: Window, series: RangeSeries) => number,
+  mixed: (window: Window, series: RangeSeries, call: RangeCall) => Promise<number>,
 ): KernelFactory {
   return (series, call) => {
-    const prefix = new Int32Array(series.values.length + 1)
-    for (let i = 1; i < series.values.length; i++) prefix[i + 1] = prefix[i]! + (counts(series, i) ? 1 : 0)
-    return (window) => {
-      if (call.modifier !== undefined && !anchoredCounts(window, series)) return ABSENT
-      if (hasHistograms(window)) window.value = mixed(window, series)
-      else window.value = prefix[window.hi]! - prefix[window.lo + 1]!
+    const { length } = series.values
+    call.working.charge(4 * length)
+    const prefix = new Int32Array(length + 1)
+    const count = (from: number, to: number) => {
+      for (let i = Math.max(1, from); i < to; i++) prefix[i + 1] = prefix[i]! + (counts(series, i) ? 1 : 0)
+    }
+    const ofMixed = async (window: Window): Promise<Kind> => {
+      window.value = await mixed(window, series, call)
       return FLOAT
+    }
+    return {
+      prepare: () => inPieces(length, 5, call.breath, count),
+      value(window) {
+        if (call.modifier !== undefined && !anchoredCounts(window, series)) return ABSENT
+        if (hasHistograms(window)) return ofMixed(window)
+        window.value = prefix[window.hi]! - prefix[window.lo + 1]!
+        return FLOAT
+      },
     }
   }
 }
@@ -326,8 +244,8 @@ function isChange({ values }: RangeSeries, at: number): boolean {
 }
 
 function firstOrLast(isFirst: boolean): KernelFactory {
-  return ({ times, values, histogramTimes, histograms }) =>
-    (window) => {
+  return ({ times, values, histogramTimes, histograms }) => ({
+    value(window) {
       const at = isFirst ? window.lo : window.hi - 1
       const histogramAt = isFirst ? window.histogramLo : window.histogramHi - 1
       const takesFloat =
@@ -340,12 +258,13 @@ function firstOrLast(isFirst: boolean): KernelFactory {
       }
       window.histogram = histograms[histogramAt]!
       return HISTOGRAM
-    }
+    },
+  })
 }
 
 function timeOf(isFirst: boolean): KernelFactory {
-  return ({ times, histogramTimes }) =>
-    (window) => {
+  return ({ times, histogramTimes }) => ({
+    value(window) {
       const timeMs = hasFloats(window) ? times[isFirst ? window.lo : window.hi - 1]! : undefined
       const other = hasHistograms(window)
         ? histogramTimes[isFirst ? window.histogramLo : window.histogramHi - 1]!
@@ -353,46 +272,36 @@ function timeOf(isFirst: boolean): KernelFactory {
       const pick = isFirst ? Math.min : Math.max
       window.value = pick(timeMs ?? other!, other ?? timeMs!) / 1000
       return FLOAT
-    }
+    },
+  })
 }
 
-const present: KernelFactory = () => (window) => {
-  window.value = 1
-  return FLOAT
-}
-
-const quantileOverTime: KernelFactory = floatsOnly(({ values }, call) => ({ lo, hi }, step) => {
-  const q = call.args[0]![step]!
-  if (!(q >= 0 && q <= 1)) call.annotations.warn(TEXTS.invalidQuantile(q), call.firstPosition)
-  return quantileOf(q, values.slice(lo, hi))
+const present: KernelFactory = () => ({
+  value(window) {
+    window.value = 1
+    return FLOAT
+  },
 })
 
 export const OVER_TIME: Readonly<Record<string, KernelFactory>> = {
   sum_over_time: eitherKind(sumOfFloats, sumOfHistograms),
   avg_over_time: eitherKind(averageOfFloats, averageOfHistograms),
-  count_over_time: (series) => (window) => {
-    window.value = countIn(window, series)
-    return FLOAT
-  },
-  min_over_time: extreme((a, b) => a < b, false),
-  max_over_time: extreme((a, b) => a > b, false),
-  ts_of_min_over_time: extreme((a, b) => a <= b, true),
-  ts_of_max_over_time: extreme((a, b) => a >= b, true),
-  stdvar_over_time: floatsOnly(
-    ({ values }) =>
-      (window) =>
-        variance(values, window),
-  ),
-  stddev_over_time: floatsOnly(
-    ({ values }) =>
-      (window) =>
-        Math.sqrt(variance(values, window)),
-  ),
-  mad_over_time: floatsOnly(
-    ({ values }) =>
-      (window) =>
-        medianDeviation(values, window),
-  ),
+  count_over_time: (series) => ({
+    value(window) {
+      window.value = countIn(window, series)
+      return FLOAT
+    },
+  }),
+  min_over_time: extreme({ isMax: false, takesTime: false }),
+  max_over_time: extreme({ isMax: true, takesTime: false }),
+  ts_of_min_over_time: extreme({ isMax: false, takesTime: true }),
+  ts_of_max_over_time: extreme({ isMax: true, takesTime: true }),
+  stdvar_over_time: floatsOnly(varianceFold),
+  stddev_over_time: floatsOnly((series) => {
+    const { fold, of } = varianceFold(series)
+    return { fold, of: () => Math.sqrt(of()) }
+  }),
+  mad_over_time: madOverTime,
   quantile_over_time: quantileOverTime,
   first_over_time: firstOrLast(true),
   last_over_time: firstOrLast(false),
@@ -402,10 +311,19 @@ export const OVER_TIME: Readonly<Record<string, KernelFactory>> = {
   absent_over_time: present,
   changes: countPairs(isChange, changesOfMixed),
   resets: countPairs(isReset, resetsOfMixed),
-  deriv: twoFloats((series) => (window) => regression(series, window, series.times[window.lo]!).slope),
-  predict_linear: twoFloats((series, call) => (window, step) => {
-    const { slope, intercept } = regression(series, window, window.nowMs)
-    return slope * call.args[0]![step]! + intercept
-  }),
-  double_exponential_smoothing: checkedSmoothing(),
+  deriv: floatsOnly((series) => {
+    const fold = new Regression(series, { countsFromNow: false })
+    return { fold, of: (window) => fold.lineOf(window).slope }
+  }, 2),
+  predict_linear: floatsOnly((series, call) => {
+    const fold = new Regression(series, { countsFromNow: true })
+    return {
+      fold,
+      of(window, step) {
+        const { slope, intercept } = fold.lineOf(window)
+        return slope * call.args[0]![step]! + intercept
+      },
+    }
+  }, 2),
+  double_exponential_smoothing: checkedSmoothing,
 }

@@ -1,4 +1,6 @@
 // Quantiles: of plain values, and of classic histograms made of cumulative buckets.
+import type { Breath } from '../../base/breathing.ts'
+import { sortLongFloats } from '../../base/long-sort.ts'
 
 /** Sorts `values` ascending, NaNs first. */
 function sortNaNFirst(values: Float64Array): void {
@@ -10,18 +12,44 @@ function sortNaNFirst(values: Float64Array): void {
   values.fill(Number.NaN, 0, nanCount)
 }
 
+/** Between which of so many sorted values the `q` quantile lies, and how near to the upper one. */
+export function placesOf(q: number, count: number): { lower: number; upper: number; weight: number } {
+  const rank = q * (count - 1)
+  const lower = Math.max(0, Math.floor(rank))
+  return { lower, upper: Math.min(count - 1, lower + 1), weight: rank - Math.floor(rank) }
+}
+
 /** The `q` quantile, interpolated between neighbours. Reorders `values`. */
 export function quantileOf(q: number, values: Float64Array): number {
   if (values.length === 0 || Number.isNaN(q)) return Number.NaN
   if (q < 0) return -Infinity
   if (q > 1) return Infinity
   sortNaNFirst(values)
-  const rank = q * (values.length - 1)
-  const lower = Math.max(0, Math.floor(rank))
-  const upper = Math.min(values.length - 1, lower + 1)
-  const weight = rank - Math.floor(rank)
+  const { lower, upper, weight } = placesOf(q, values.length)
   return values[lower]! * (1 - weight) + values[upper]! * weight
 }
+
+/** `quantileOf` for any number of values, breathing. */
+export async function quantileOfMany(q: number, values: Float64Array, breath: Breath): Promise<number> {
+  if (values.length <= SORTED_LENGTH_MAX) {
+    if (breath.isDue(SORT_WORK * values.length)) await breath.breathe()
+    return quantileOf(q, values)
+  }
+  if (Number.isNaN(q)) return Number.NaN
+  if (q < 0) return -Infinity
+  if (q > 1) return Infinity
+  let numberCount = 0
+  for (let i = 0; i < values.length; i++) if (!Number.isNaN(values[i]!)) values[numberCount++] = values[i]!
+  const sorted = await sortLongFloats(values.subarray(0, numberCount), breath)
+  const nanCount = values.length - numberCount
+  const at = (place: number) => (place < nanCount ? Number.NaN : sorted[place - nanCount]!)
+  const { lower, upper, weight } = placesOf(q, values.length)
+  return at(lower) * (1 - weight) + at(upper) * weight
+}
+
+/** Sorted at once, and what that takes of each, in units of work. */
+const SORTED_LENGTH_MAX = 16_384
+const SORT_WORK = 30
 
 export interface Bucket {
   readonly upper: number

@@ -1,5 +1,7 @@
 // Where a range with a modifier begins and ends among the samples of its window.
 
+import { firstAfter } from '../exec/seek.ts'
+
 export interface Ends {
   /** The last sample at or before the start of the range, or the first one after it. */
   first: number
@@ -16,12 +18,11 @@ export function endsOf(
 ): Ends | undefined {
   let last = hi - 1
   let first = lo
-  while (first < last && times[first]! <= startMs) first++
+  first = Math.min(last, firstAfter(times, first, startMs))
   first = Math.max(lo, first - 1)
   if (isSmoothed) {
-    let at = lo
-    while (at < last && times[at]! < endMs) at++
-    last = at
+    const past = firstAfter(times, lo, endMs)
+    last = Math.min(last, past > lo && times[past - 1] === endMs ? past - 1 : past)
   }
   if (times[last]! <= startMs) return undefined
   return { first, last }

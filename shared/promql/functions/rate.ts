@@ -1,9 +1,11 @@
 // rate, increase, delta, irate, idelta over floats. Extrapolation towards the ends of the range is Prometheus', float operation by
 // float operation. Hot kernels: a window without counter resets costs the same however many samples it holds.
+import { inPieces } from '../../base/breathing.ts'
 import { labelOf, METRIC_NAME } from '../../model/labels.ts'
 import { TEXTS } from '../exec/annotations.ts'
 import { ABSENT, FLOAT, HISTOGRAM } from '../exec/column.ts'
-import type { Kernel, KernelFactory, RangeCall, RangeSeries, Window } from '../exec/range.ts'
+import type { KernelFactory, RangeCall, RangeSeries } from '../exec/range.ts'
+import type { Kernel, Kind, Window } from '../exec/slide.ts'
 import { extendedRate } from './extended-range.ts'
 import { add, scale } from './histogram-math.ts'
 import { histogramRate, instantHistogram } from './histogram-rate.ts'
@@ -18,10 +20,12 @@ export interface RateKind {
 export function rateKernel(kind: RateKind): KernelFactory {
   return (series, call) => {
     if (call.modifier !== undefined) return extendedRate(series, call, kind)
-    const resets = kind.isCounter ? resetIndexes(series) : NO_RESETS
+    const resets: number[] = []
     const name = labelOf(series.labels, METRIC_NAME)
     let firstReset = 0
-    return (window) => {
+    const prepare = () =>
+      inPieces(series.values.length, 4, call.breath, (from, to) => findResets(series, Math.max(1, from), to, resets))
+    const value = (window: Window): Kind | Promise<Kind> => {
       const hasHistograms = window.histogramHi > window.histogramLo
       const hasFloats = window.hi > window.lo
       if (hasHistograms && hasFloats) {
@@ -37,28 +41,25 @@ export function rateKernel(kind: RateKind): KernelFactory {
       }
       return rateOfFloats(window, series, call, kind, resets, firstReset)
     }
+    return kind.isCounter ? { prepare, value } : { value }
   }
 }
 
-const NO_RESETS: readonly number[] = []
-
 /** Where a counter falls below the sample before it, or its start timestamp says that it began anew. */
-function resetIndexes({ times, values, startTimes }: RangeSeries): readonly number[] {
-  let indexes: number[] | undefined
-  for (let i = 1; i < values.length; i++) {
+function findResets({ times, values, startTimes }: RangeSeries, from: number, to: number, resets: number[]): void {
+  for (let i = from; i < to; i++) {
     const isReset =
       values[i]! < values[i - 1]! ||
       (startTimes !== undefined && isStartReset(startTimes[i - 1]!, times[i - 1]!, startTimes[i]!, times[i]!))
-    if (!isReset) continue
-    indexes ??= []
-    indexes.push(i)
+    if (isReset) resets.push(i)
   }
-  return indexes ?? NO_RESETS
 }
 
-function warnOfOverlap({ lo, hi }: Window, series: RangeSeries, call: RangeCall): void {
+function warnOfOverlap(window: Window, series: RangeSeries, call: RangeCall): void {
+  const { lo, hi } = window
   const { times, startTimes } = series
   if (startTimes === undefined) return
+  window.work += 3 * (hi - lo)
   for (let i = lo + 1; i < hi; i++) {
     if (!startsOverlap(startTimes[i - 1]!, times[i - 1]!, startTimes[i]!)) continue
     call.annotations.startOverlap(labelOf(series.labels, METRIC_NAME), call.firstPosition)
@@ -79,7 +80,9 @@ function rateOfFloats(
   let increase = values[hi - 1]! - values[lo]!
   if (kind.isCounter) {
     warnOfOverlap(window, series, call)
-    for (let r = firstReset; r < resets.length && resets[r]! < hi; r++) increase += values[resets[r]! - 1]!
+    let r = firstReset
+    for (; r < resets.length && resets[r]! < hi; r++) increase += values[resets[r]! - 1]!
+    if (r > firstReset) window.work += 2 * (r - firstReset)
   }
   const span = {
     firstMs: times[lo]!,
@@ -100,16 +103,19 @@ function rateOfFloats(
 
 /** `rateOfFloats` where no start timestamps are known: the same operations, without an object per window. */
 function rateOfPlainFloats(
-  { lo, hi, startMs, endMs }: Window,
+  window: Window,
   { times, values }: RangeSeries,
   rangeMs: number,
   { isCounter, isRate }: RateKind,
   resets: readonly number[],
   firstReset: number,
 ): number {
+  const { lo, hi, startMs, endMs } = window
   const first = values[lo]!
   let increase = values[hi - 1]! - first
-  for (let r = firstReset; r < resets.length && resets[r]! < hi; r++) increase += values[resets[r]! - 1]!
+  let r = firstReset
+  for (; r < resets.length && resets[r]! < hi; r++) increase += values[resets[r]! - 1]!
+  if (r > firstReset) window.work += 2 * (r - firstReset)
   const firstMs = times[lo]!
   const lastMs = times[hi - 1]!
   const sampled = (lastMs - firstMs) / 1000
@@ -167,12 +173,12 @@ function stretch(span: Span, window: Window, startsInside: boolean, slope: numbe
   return sampled === 0 ? 1 : (sampled + toStart + toEnd) / sampled
 }
 
-function rateOfHistograms(window: Window, series: RangeSeries, call: RangeCall, kind: RateKind): 0 | 2 {
+async function rateOfHistograms(window: Window, series: RangeSeries, call: RangeCall, kind: RateKind): Promise<0 | 2> {
   const { histogramTimes: times, histograms, histogramStartTimes: startTimes } = series
   const { histogramLo: lo, histogramHi: hi } = window
   const name = labelOf(series.labels, METRIC_NAME)
   const first = histograms[lo]!
-  let result = hi - lo > 1 ? histogramRate(window, series, call, kind.isCounter) : undefined
+  let result = hi - lo > 1 ? await histogramRate(window, series, call, kind.isCounter) : undefined
   if (hi - lo > 1 && result === undefined) return ABSENT
   const span = {
     firstMs: times[lo]!,
@@ -209,7 +215,7 @@ function rateOfHistograms(window: Window, series: RangeSeries, call: RangeCall, 
 export function instantKernel(isRate: boolean): KernelFactory {
   return (series, call): Kernel => {
     const name = labelOf(series.labels, METRIC_NAME)
-    return (window) => {
+    const value = (window: Window): Kind => {
       const { lo, hi, histogramLo, histogramHi } = window
       const { times, values, startTimes } = series
       const floats = hi - lo
@@ -229,6 +235,7 @@ export function instantKernel(isRate: boolean): KernelFactory {
       window.value = isRate ? change / (intervalMs / 1000) : change
       return FLOAT
     }
+    return { value }
   }
 }
 

@@ -1,7 +1,8 @@
 // sort and its kin. Only the answer to an instant query has an order; a range is always answered in the order of the labels.
+import { sortLong } from '../../base/long-sort.ts'
 import { compareLabels, labelOf } from '../../model/labels.ts'
 import { TEXTS } from '../exec/annotations.ts'
-import { ABSENT, type Column, FLOAT, type Grid, HISTOGRAM, isEmpty } from '../exec/column.ts'
+import { ABSENT, type Column, FLOAT, filledOf, type Grid, HISTOGRAM } from '../exec/column.ts'
 import type { Evaluation } from '../exec/query-state.ts'
 import type { PlanCall } from '../plan/plan.ts'
 
@@ -19,16 +20,18 @@ export function sortByValue(isDescending: boolean): VectorFunction {
     for (const { kinds, histograms } of columns) {
       if (histograms === undefined) continue
       for (let i = 0; i < kinds.length; i++) if (kinds[i] === HISTOGRAM) kinds[i] = ABSENT
+      if (state.isDue(kinds.length)) await state.breathe()
     }
-    const floats = columns.filter((column) => !isEmpty(column))
+    const floats = await filledOf(columns, state)
     if (grid.steps !== 1) return floats
-    return floats.sort((a, b) => {
+    const compare = (a: Column, b: Column) => {
       const x = a.kinds[0] === FLOAT ? a.values[0]! : Number.NaN
       const y = b.kinds[0] === FLOAT ? b.values[0]! : Number.NaN
       if (Number.isNaN(x) || Number.isNaN(y)) return Number(Number.isNaN(x)) - Number(Number.isNaN(y))
       if (x === y) return 0
       return x < y === isDescending ? 1 : -1
-    })
+    }
+    return sortLong(floats, compare, state)
   }
 }
 
@@ -38,14 +41,15 @@ export function sortByLabel(isDescending: boolean): VectorFunction {
     const columns = await state.vector(node.args[0]!, grid)
     warnInRange(node, grid, state) // of nested sorts the outer one is named
     const names = node.args.slice(1).map((arg) => (arg.kind === 'string' ? arg.value : ''))
-    return columns.sort((a, b) => {
+    const compare = (a: Column, b: Column) => {
       for (const name of names) {
         const x = labelOf(a.labels, name)
         const y = labelOf(b.labels, name)
         if (x !== y) return isBeforeNaturally(x, y) ? -direction : direction
       }
       return direction * compareLabels(a.labels, b.labels)
-    })
+    }
+    return sortLong(columns, compare, state)
   }
 }
 

@@ -3,7 +3,7 @@
 import type { DurationCall, DurationValue, NumberLiteral } from '../ast.ts'
 import { numberFrom, secondsFrom } from './literals.ts'
 import { DURATION, NUMBER, type Token, textOf } from './token.ts'
-import type { TokenStream } from './token-stream.ts'
+import { depthMax, type TokenStream } from './token-stream.ts'
 
 type Duration = NumberLiteral | DurationCall
 type Operator = '+' | '-' | '*' | '/' | '%' | '^'
@@ -101,10 +101,11 @@ function parseDuration(tokens: TokenStream, precedenceMin: number): Duration {
 
 function climb(tokens: TokenStream, first: Duration, precedenceMin: number): Duration {
   let left = first
-  for (;;) {
+  for (let depth = 1; ; depth++) {
     const operator = tokens.peek()
     const precedence = PRECEDENCE.get(operator.kind)
     if (precedence === undefined || precedence < precedenceMin) return left
+    if (depth > depthMax) tokens.tooDeep(operator)
     tokens.next()
     const right = parseDuration(tokens, precedence === POWER ? POWER : precedence + 1)
     if (right.kind === 'number' && right.value === 0) {

@@ -60,10 +60,8 @@ export function encodeBytes(text: string): string {
 
 /** The other way round; T1 for what is not UTF-8. */
 export function decodeBytes(bytes: string): string {
-  for (let i = 0; i < bytes.length; i++) {
-    if (bytes.charCodeAt(i) >= 0x80) return decodeFrom(bytes, i)
-  }
-  return bytes
+  const firstHigh = bytes.search(/[\x80-\xff]/)
+  return firstHigh < 0 ? bytes : decodeFrom(bytes, firstHigh)
 }
 
 function decodeFrom(bytes: string, firstHigh: number): string {

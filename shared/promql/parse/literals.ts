@@ -6,6 +6,8 @@ import { decodeBytes, quote } from './go-text.ts'
 export class LiteralError extends Error {}
 
 const INT64_MAX = 2n ** 63n - 1n
+/** In whatever base. */
+const INT64_DIGITS_MAX = 22
 
 /** A number as written: decimal, `0x…`, octal with a leading 0, underscores between digits, Inf, NaN. */
 export function numberFrom(text: string): number {
@@ -28,6 +30,7 @@ export function numberFrom(text: string): number {
 function wholeFrom(text: string): number | undefined {
   if (!hasGoodUnderscores(text)) return undefined
   const digits = text.replaceAll('_', '').toLowerCase()
+  if (digits.replace(/^0x0*|^0+/, '').length > INT64_DIGITS_MAX) return undefined
   let value: bigint
   if (/^0x[\da-f]+$/.test(digits)) value = BigInt(digits)
   else if (/^0[0-7]+$/.test(digits)) value = BigInt(`0o${digits.slice(1)}`)
@@ -62,6 +65,7 @@ export function secondsFrom(text: string): number {
   let lastRank = 0
   for (const part of text.match(/\d+\D+/g) ?? []) {
     const [, digits, unit] = /^(\d+)(\D+)$/.exec(part)!
+    if (digits!.replace(/^0+/, '').length > INT64_DIGITS_MAX) throw wrong()
     const count = BigInt(digits!)
     if (count >= 2n ** 64n) throw wrong()
     const known = UNITS.get(unit!)
@@ -80,10 +84,14 @@ export function secondsFrom(text: string): number {
 const ESCAPES = new Map(Object.entries({ a: '\x07', b: '\b', f: '\f', n: '\n', r: '\r', t: '\t', v: '\v' }))
 const ESCAPE = /\\(?:x([\da-fA-F]{2})|u([\da-fA-F]{4})|U([\da-fA-F]{8})|([0-7]{3})|(.))/g
 
+/** The escapes of long patterns: `10\\\\.1`. */
+const ONLY_BACKSLASHES = /^[^\\]*(?:\\\\[^\\]*)*$/
+
 /** The value of a string literal that the lexer let through; `bytes` has its quotes and one character a byte. */
 export function stringFrom(bytes: string): string {
   const inner = bytes.slice(1, -1)
   if (bytes[0] === '`' || !inner.includes('\\')) return decodeBytes(inner)
+  if (ONLY_BACKSLASHES.test(inner)) return decodeBytes(inner.replaceAll('\\\\', '\\'))
   return decodeBytes(
     inner.replace(ESCAPE, (_, byte?: string, short?: string, long?: string, octal?: string, letter?: string) => {
       if (byte !== undefined) return String.fromCharCode(Number.parseInt(byte, 16))

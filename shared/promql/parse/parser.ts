@@ -29,7 +29,7 @@ import {
   type Token,
   textOf,
 } from './token.ts'
-import { FEATURES, TokenStream } from './token-stream.ts'
+import { depthMax, FEATURES, TokenStream } from './token-stream.ts'
 
 export interface ParseOptions {
   /** Names from FEATURES. */
@@ -84,10 +84,11 @@ const POWER = 6
 function parseExpr(tokens: TokenStream, precedenceMin: number): Expr {
   return tokens.nested(() => {
     let left = parseUnary(tokens)
-    for (;;) {
+    for (let depth = 1; ; depth++) {
       const operator = tokens.peek().kind
       const precedence = PRECEDENCE.get(operator)
       if (precedence === undefined || precedence < precedenceMin) return left
+      if (depth > depthMax) tokens.tooDeep(tokens.peek())
       tokens.next()
       left = parseRight(tokens, left, operator, precedence)
     }

@@ -23,6 +23,9 @@ export const FEATURES = {
 export const nestingMax = 250
 /** Of a tree, chains of operators included. */
 export const depthMax = 500
+/** A text is parsed in one go, so it has a bound: of characters, and of tokens. */
+export const textLengthMax = 640 * 1024
+const tokensMax = 50_000
 
 /** What an unexpected token is reported with: ` in <place>, expected <what>`. */
 type Context = string
@@ -47,6 +50,9 @@ export class TokenStream {
     this.text = text
     this.patternSizeMax = patternSizeMax
     this.features = features
+    if (text.length > textLengthMax) {
+      throw new PromqlError(`parse error: expression is longer than ${textLengthMax} characters`, { start: 0, end: 0 })
+    }
     this.#lexer = new Lexer(text, (message, start, end) => this.fail(message, { start, end }))
     this.bytes = this.#lexer.bytes
   }
@@ -60,7 +66,7 @@ export class TokenStream {
     }
     const token = this.#lexer.next()
     this.#ahead = token
-    this.tokenCount++
+    if (++this.tokenCount > tokensMax) this.fail(`expression has more than ${tokensMax} tokens`, token)
     if (CLOSING.has(token.kind)) this.lastClosing = token.end
     return token
   }
@@ -111,8 +117,8 @@ export class TokenStream {
     return result
   }
 
-  tooDeep(at: Position, levelsMax: number): never {
-    this.fail(`expression is nested more than ${levelsMax} levels deep`, at)
+  tooDeep(at: Position, levels = depthMax): never {
+    this.fail(`expression is nested more than ${levels} levels deep`, at)
   }
 
   /** Where a call ends whose `)` may no longer be the last one cut: the token of lookahead may be another `)`. */

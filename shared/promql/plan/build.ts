@@ -302,7 +302,10 @@ function planSelects(node: PlanNode, around: Surroundings, times: PlanTimes, sel
       return { ...node, selector: withSelect(node.selector, node.rangeMs, around, times, selects) }
     case 'subquery': {
       const inner = { startMs: subqueryStartMs(node, span.startMs), endMs: (node.atMs ?? span.endMs) - node.offsetMs }
-      return { ...node, expr: visit(node.expr, { span: inner, needsBuckets: true, stepMs: node.stepMs }) }
+      // Columns of one stretch are told from those of another by their labels alone.
+      const isLong = (inner.endMs - inner.startMs) / node.stepMs >= (times.stretchSteps ?? Number.POSITIVE_INFINITY)
+      const wanted = isLong ? undefined : around.wanted
+      return { ...node, expr: visit(node.expr, { span: inner, needsBuckets: true, stepMs: node.stepMs, wanted }) }
     }
     case 'invariant':
       return { ...node, expr: visit(node.expr, { span: { startMs: span.startMs, endMs: span.startMs } }) }

@@ -121,6 +121,8 @@ export interface PlanTimes {
   readonly part?: { readonly startMs: number; readonly endMs: number }
   readonly lookbackMs: number
   readonly defaultStepMs: number
+  /** Subqueries of more steps are evaluated so many at a time: their series must show all labels. Absent: they never are. */
+  readonly stretchSteps?: number
   /** Whether the source is asked for no more labels than matter. */
   readonly projects: boolean
   /** Of a source with windows. */

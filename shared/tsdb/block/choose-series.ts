@@ -7,6 +7,7 @@ import type { BlockFiles } from './files.ts'
 import type { Toc } from './layout.ts'
 import { intersection, readUnion } from './posting-lists.ts'
 import type { ListPlace, PostingsTable } from './postings-table.ts'
+import type { ReadCall } from './series.ts'
 
 /** Bytes of a list that are worth reading to be spared the look at one candidate. */
 const BYTES_PER_CANDIDATE = 256
@@ -35,8 +36,9 @@ export interface ChoiceIndex {
 export async function chooseSeries(
   index: ChoiceIndex,
   matchers: readonly CompiledMatcher[],
-  signal?: AbortSignal,
+  call: ReadCall = {},
 ): Promise<Choice> {
+  const { signal } = call
   const narrowing = matchers.filter((matcher) => !matcher.matchesEmpty)
   const left = matchers.filter((matcher) => matcher.matchesEmpty)
   const known: Lists[] = []
@@ -51,7 +53,7 @@ export async function chooseSeries(
       left.push(...patterns)
     } else {
       const found: Lists[] = []
-      for (const pattern of patterns) found.push(await matchingLists(index, pattern, signal))
+      for (const pattern of patterns) found.push(await matchingLists(index, pattern, call))
       refs = await narrow(index, refs, found, left, signal)
     }
   }
@@ -77,16 +79,12 @@ async function narrow(
   return refs
 }
 
-async function matchingLists(
-  { table }: ChoiceIndex,
-  matcher: CompiledMatcher,
-  signal: AbortSignal | undefined,
-): Promise<Lists> {
+async function matchingLists({ table }: ChoiceIndex, matcher: CompiledMatcher, call: ReadCall): Promise<Lists> {
   const places: ListPlace[] = []
   const take = (value: string, place: () => ListPlace): void => {
     if (matcher.matches(value)) places.push(place())
   }
-  await table.eachValue(matcher.name, take, signal)
+  await table.eachValue(matcher.name, take, call)
   return listsOf(matcher, places)
 }
 

@@ -1,6 +1,7 @@
 // The postings offset table: where the list of series of each label name and value stands. In memory: all names, and of every name
 // each 32nd value. Entries are sorted by name and value, those of all series (empty name) first.
 import { LRUCache } from 'lru-cache'
+import { UNHURRIED } from '../../base/breathing.ts'
 import { compareBytes } from '../../model/labels.ts'
 import { ByteReader, u32At } from './bytes.ts'
 import { type BlockFiles, corruptAt, INDEX_FILE, readExactly } from './files.ts'
@@ -14,6 +15,8 @@ import type { ReadCall } from './series.ts'
 const GROUPS_CACHED_MAX = 128
 /** Groups of a name that are read together when all its values are looked through. */
 const GROUPS_AT_ONCE = 512
+/** Of trying something on a character of a value, in units of work (base/breathing.ts). */
+const VALUE_WORK = 20
 /** Bytes that most entries fit in. */
 const ENTRY_BYTES = 4096
 
@@ -112,7 +115,7 @@ export class PostingsTable {
   async eachValue(
     name: string,
     fn: (value: string, place: () => ListPlace) => void,
-    signal?: AbortSignal,
+    { signal, breath = UNHURRIED }: ReadCall = {},
   ): Promise<void> {
     const groups = this.names.get(name)
     if (groups === undefined) return
@@ -120,11 +123,13 @@ export class PostingsTable {
     for (let from = groups.first; from < end; from += GROUPS_AT_ONCE) {
       const numbers = Array.from({ length: Math.min(GROUPS_AT_ONCE, end - from) }, (_, i) => from + i)
       const loaded = await this.load(numbers, signal)
-      loaded.forEach((group, i) => {
+      for (const [i, group] of loaded.entries()) {
         for (let at = 0; at < group.values.length; at++) {
-          fn(group.values[at]!, () => this.placeOf(from + i, group, at))
+          const value = group.values[at]!
+          fn(value, () => this.placeOf(from + i, group, at))
+          if (breath.isDue(VALUE_WORK * (1 + value.length))) await breath.breathe()
         }
-      })
+      }
     }
   }
 

@@ -5,6 +5,9 @@
 //       found, where the caller keeps it (KeptSeries): no checksum is looked at again for that.
 //   B4  Whatever is used was checked by a checksum that covers it, at every read. Damage is a CorruptError that names file and byte;
 //       it never makes an answer smaller.
+
+import { UNHURRIED } from '../../base/breathing.ts'
+import { sortLong } from '../../base/long-sort.ts'
 import { ALL_TIME, type Interval } from '../../model/interval.ts'
 import { compareBytes } from '../../model/labels.ts'
 import type { Matcher } from '../../model/matcher.ts'
@@ -33,6 +36,8 @@ import { type SymbolGroup, Symbols } from './symbols.ts'
 
 /** Series that are looked at together. */
 const BATCH_SERIES_MAX = 512
+/** Of giving a series its labels, and of trying a matcher on it, in units of work (base/breathing.ts). */
+const SERIES_WORK = 1_000
 /** Chunk bytes of a batch, about: one series may have more. As much is read ahead of the batch that is used, in so many batches. */
 const BATCH_BYTES_MAX = 2 * 1024 * 1024
 const BATCHES_AHEAD_MAX = 4
@@ -128,7 +133,7 @@ export class BlockReader {
     let count = 0
     for await (const entries of oneAhead(this.entries.walk(BATCH_SERIES_MAX, call.signal))) {
       count += entries.length
-      const found = await this.resolve(entries, [], ALL_TIME, call.signal)
+      const found = await this.resolve(entries, [], ALL_TIME, call)
       for (const batch of batchesOf(found, ALL_TIME)) yield await this.readChunks(batch, call)
     }
     const { numSeries } = this.meta.stats
@@ -143,7 +148,7 @@ export class BlockReader {
     for await (const batch of this.series(matchers, range, call)) {
       for (const { labels } of batch) for (let i = 0; i < labels.length; i += 2) names.add(labels[i]!)
     }
-    return [...names].sort(compareBytes)
+    return sortLong([...names], compareBytes, call.breath ?? UNHURRIED)
   }
 
   /** Sorted by bytes. Without matchers the range is that of the block. */
@@ -156,7 +161,7 @@ export class BlockReader {
     const values = new Set<string>()
     if (matchers.length === 0) {
       if (name === '' || !this.overlaps(range)) return []
-      await this.table.eachValue(name, (value) => values.add(value), call.signal)
+      await this.table.eachValue(name, (value) => values.add(value), call)
       return [...values]
     }
     const isThere: Matcher = { name, operator: '!=', value: '' }
@@ -164,7 +169,7 @@ export class BlockReader {
       for (const { labels } of batch)
         for (let i = 0; i < labels.length; i += 2) if (labels[i] === name) values.add(labels[i + 1]!)
     }
-    return [...values].sort(compareBytes)
+    return sortLong([...values], compareBytes, call.breath ?? UNHURRIED)
   }
 
   /** What stays in memory between reads, about. */
@@ -179,13 +184,14 @@ export class BlockReader {
   private async *find(
     matchers: readonly Matcher[],
     range: Interval,
-    { signal }: ReadCall,
+    call: ReadCall,
   ): AsyncGenerator<readonly FoundSeries[]> {
+    const { signal } = call
     const compiled = compileForSelect(matchers)
     if (!this.overlaps(range)) return
     const { kept } = this
     if (kept === undefined) {
-      yield* this.look(compiled, range, signal)
+      yield* this.look(compiled, range, call)
       return
     }
     const key = keyOf(matchers)
@@ -200,7 +206,7 @@ export class BlockReader {
     }
     const all: FoundSeries[] = []
     let bytes = 0
-    for await (const batch of this.look(compiled, ALL_TIME, signal)) {
+    for await (const batch of this.look(compiled, ALL_TIME, call)) {
       for (const one of batch) bytes += weightOf(one)
       if (bytes <= kept.bytesMax) all.push(...batch)
       const found = within(batch, range)
@@ -212,13 +218,14 @@ export class BlockReader {
   private async *look(
     compiled: readonly CompiledMatcher[],
     range: Interval,
-    signal: AbortSignal | undefined,
+    call: ReadCall,
   ): AsyncGenerator<readonly FoundSeries[]> {
-    const { refs, left } = await chooseSeries({ files: this.files, toc: this.toc, table: this.table }, compiled, signal)
+    const { signal } = call
+    const { refs, left } = await chooseSeries({ files: this.files, toc: this.toc, table: this.table }, compiled, call)
     for (let from = 0; from < refs.length; from += BATCH_SERIES_MAX) {
       signal?.throwIfAborted()
       const entries = await this.entries.read(refs.subarray(from, from + BATCH_SERIES_MAX), signal)
-      const found = await this.resolve(entries, left, range, signal)
+      const found = await this.resolve(entries, left, range, call)
       if (found.length > 0) yield found
     }
   }
@@ -228,7 +235,7 @@ export class BlockReader {
     entries: readonly SeriesEntry[],
     matchers: readonly CompiledMatcher[],
     range: Interval,
-    signal: AbortSignal | undefined,
+    { signal, breath = UNHURRIED }: ReadCall,
   ): Promise<FoundSeries[]> {
     const inRange = entries.filter(({ places }) => reaches(places, range))
     const numbers = new Set<number>()
@@ -238,6 +245,7 @@ export class BlockReader {
     for (const entry of inRange) {
       const head = labelsOf(entry, groups)
       if (passes(head, matchers)) found.push({ head, places: entry.places })
+      if (breath.isDue(SERIES_WORK * (1 + matchers.length))) await breath.breathe()
     }
     return found
   }

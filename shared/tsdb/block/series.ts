@@ -1,4 +1,5 @@
 // What goes into and comes out of blocks.
+import type { Breath } from '../../base/breathing.ts'
 import type { Labels } from '../../model/labels.ts'
 
 export interface BlockChunk {
@@ -70,4 +71,6 @@ export interface BlockSeriesLabels {
 
 export interface ReadCall {
   readonly signal?: AbortSignal
+  /** Of who reads; absent: nobody waits behind. */
+  readonly breath?: Breath
 }

@@ -28,6 +28,8 @@ export interface Harness {
   readonly id: string
   /** `tenant`: as one subject token, `anonymous` unless told. */
   ask(kind: QueryKind, params: QueryParams, signal?: AbortSignal, tenant?: string): Promise<Body>
+  /** The body as it came. */
+  body(kind: QueryKind, params: QueryParams, signal?: AbortSignal): Promise<Uint8Array>
   /** A remote read: the pieces of the answer as they come. */
   read(params: QueryParams): AsyncGenerator<Uint8Array, void, undefined>
   /** Handlers at work. */
@@ -71,6 +73,7 @@ export async function startQuerier(
     id,
     metrics,
     ask: askBody,
+    body: (kind, params, signal) => ask(asker, query, { tenant: 'anonymous', kind }, params, { signal }),
     read: (params) => askStream(asker, remoteRead, { tenant: 'anonymous' }, params),
     inFlight: () => running.inFlight(),
     async instant(params) {

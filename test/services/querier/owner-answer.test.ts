@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { OwnerAnswer } from '../../../services/querier/owner-answer.ts'
 import { sortedByHashes, unite } from '../../../services/querier/union.ts'
+import { UNHURRIED } from '../../../shared/base/breathing.ts'
 import { CorruptError } from '../../../shared/base/errors.ts'
 import { cbor } from '../../../shared/bus/contract.ts'
 import type { SelectFrame } from '../../../shared/contracts/read.ts'
@@ -102,7 +103,7 @@ describe('OwnerAnswer', () => {
     ])
   })
 
-  it('A2: the stale marker keeps its bits, from chunks, as last sample and through merging', () => {
+  it('A2: the stale marker keeps its bits, from chunks, as last sample and through merging', async () => {
     const times = Float64Array.of(110, 120)
     const out = new Uint8Array(xorBytesMax(2))
     const values = new Float64Array(2)
@@ -119,7 +120,7 @@ describe('OwnerAnswer', () => {
     })
     const last: SelectFrame = { ...bare('c'), times: times.slice(1), values: values.slice(1) }
     const answers = [answerOf(chunked('a', 1)), answerOf(chunked('b', 2)), answerOf(last), answerOf(chunked('a', 1))]
-    const united = unite(answers).series
+    const united = (await unite(answers, UNHURRIED)).series
     expect(united).toHaveLength(3)
     for (const { values } of united) expect([...wordsOf(values.slice(-1))]).toEqual([2, 0x7ff00000])
   })
@@ -167,7 +168,7 @@ describe('OwnerAnswer', () => {
     expect(answer.series[1]!.histograms).toEqual([histogram(3)])
   })
 
-  it('L11: start times come with last samples and chunks; of equal samples the later start time stays', () => {
+  it('L11: start times come with last samples and chunks; of equal samples the later start time stays', async () => {
     const encoder = new FrameEncoder()
     const last: SelectFrame = {
       ...encoder.encode([series('a'), series('b')], 'bare'),
@@ -184,7 +185,7 @@ describe('OwnerAnswer', () => {
       chunkEnds: Uint32Array.of(bytes.length),
       chunks: bytes,
     }
-    const [a, b] = unite([answerOf(last), answerOf(chunked)]).series
+    const [a, b] = (await unite([answerOf(last), answerOf(chunked)], UNHURRIED)).series
     expect(a!.startTimes).toBeUndefined()
     expect([...b!.times]).toEqual([110, 160])
     expect([...b!.startTimes!]).toEqual([0, 150])
@@ -210,7 +211,7 @@ describe('OwnerAnswer', () => {
   })
 })
 
-it('numbered label sets are shared, and what their hashes tell apart is ordered by them', () => {
+it('numbered label sets are shared, and what their hashes tell apart is ordered by them', async () => {
   const encoder = new FrameEncoder(['job'])
   const rows = ['1', '2', '3', '4'].map((pod) => ({
     labels: { job: pod === '4' ? 'b' : 'a', pod },
@@ -225,8 +226,11 @@ it('numbered label sets are shared, and what their hashes tell apart is ordered 
   const whole = answerOf(0, 1, 2, 3)
   expect(whole.series[0]!.labels).toBe(whole.series[1]!.labels)
   expect(whole.series[3]!.labels).toEqual(['job', 'b'])
-  const valuesOf = (...answers: OwnerAnswer[]) => sortedByHashes(unite(answers)).map(({ values }) => values[0])
-  expect(valuesOf(answerOf(3, 1), answerOf(0, 2, 1))).toEqual(valuesOf(whole))
+  const valuesOf = async (...answers: OwnerAnswer[]) => {
+    const sorted = await sortedByHashes(await unite(answers, UNHURRIED), UNHURRIED)
+    return sorted.map(({ values }) => values[0])
+  }
+  expect(await valuesOf(answerOf(3, 1), answerOf(0, 2, 1))).toEqual(await valuesOf(whole))
   expect(() => whole.add(new FrameEncoder().encode(rows, 'all'))).toThrow('not numbered')
   expect(() => whole.add({ ...encoder.encode(rows, 'all'), sets: Uint32Array.of(0, 1, 2, 9) })).toThrow(
     'beyond those told',

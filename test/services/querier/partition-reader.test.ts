@@ -1,10 +1,12 @@
 // A querier that was cut off does not know yet what it missed: it waits for its next heartbeat, and says so when none comes.
+
 import { expect, test } from 'vitest'
 import {
   createPartitionReader,
   type PartitionReaderDeps,
   type ReadScope,
 } from '../../../services/querier/partition-reader.ts'
+import { UNHURRIED } from '../../../shared/base/breathing.ts'
 import { systemClock } from '../../../shared/base/clock.ts'
 
 const BACK_AFTER_MS = 300
@@ -29,7 +31,7 @@ function readWhen(isConfirmed: () => boolean, signal = new AbortController().sig
   const untilMs = systemClock.monotonic() + WAIT_MS
   const scope: ReadScope = {
     ...{ tenant: 'acme', requestId: undefined, places: [], allowsPartial: true, warn: () => {} },
-    ...{ signal, deadlineMs: untilMs, waitUntilMs: untilMs },
+    ...{ signal, breath: UNHURRIED, deadlineMs: untilMs, waitUntilMs: untilMs },
   }
   return reader.readAll(scope, async ({ ask, owner }) => `${owner} ${ask.partition}`)
 }

@@ -97,6 +97,11 @@ describe('remote read', () => {
     expect([...(await gathered(narrow.read(chunksOf(none))))]).toEqual([READ_CHUNKS])
   })
 
+  it('more matchers than are taken are refused before they are made', async () => {
+    const many = { matchers: Array.from({ length: 10_001 }, () => all), ...range }
+    expect((await gathered(narrow.read(chunksOf(many)))).toString()).toContain('too many matchers')
+  })
+
   it('whoever leaves ends the work, at once and everywhere', async () => {
     const pieces = narrow.read(chunksOf({ matchers: [all], ...range }))
     expect((await pieces.next()).done).toBe(false)

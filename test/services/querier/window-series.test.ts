@@ -1,9 +1,11 @@
 // How far functions over windows are from the same over the samples, through the engine (docs/formats/downsampled.md).
+
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { windowsOf } from '../../../services/compactor/downsample.ts'
 import { uniteWindows, withSpans } from '../../../services/querier/window-series.ts'
 import { aggregateOf, besideOf } from '../../../services/querier/windows.ts'
+import { UNHURRIED } from '../../../shared/base/breathing.ts'
 import { systemClock } from '../../../shared/base/clock.ts'
 import type { Aggregate } from '../../../shared/contracts/blocks.ts'
 import { createEngine, ENGINE_DEFAULTS } from '../../../shared/promql/engine.ts'
@@ -31,7 +33,11 @@ function seriesOf({ times, values, start, end }: SampleRun): SeriesSamples {
 const answerOf = (series: SeriesSamples) => ({ series: [series], hashes: [1], otherHashes: [] })
 
 /** A series of which the days in `windowed` are windows, the others samples. */
-function asked(points: readonly Point[], use: WindowsWanted['use'], windowed: readonly number[]): SeriesSamples[] {
+async function asked(
+  points: readonly Point[],
+  use: WindowsWanted['use'],
+  windowed: readonly number[],
+): Promise<SeriesSamples[]> {
   const main = []
   const beside = []
   for (const day of [0, 1, 2]) {
@@ -50,7 +56,7 @@ function asked(points: readonly Point[], use: WindowsWanted['use'], windowed: re
     beside.push(...of(besideOf(use)))
   }
   const spans = windowed.map((day) => ({ startMs: day0 + day * DAY, endMs: day0 + (day + 1) * DAY, lengthMs: R }))
-  const { series } = uniteWindows({ main, beside }, use, spans, () => {})
+  const { series } = await uniteWindows({ main, beside }, use, spans, UNHURRIED, () => {})
   return use === 'last' ? withSpans(series, spans) : series
 }
 

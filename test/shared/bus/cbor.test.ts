@@ -48,7 +48,7 @@ describe('what is refused', () => {
     ['C1: records', new Encoder({ useRecords: true, structuredClone: true }).encode([{ a: 1 }, { a: 2 }])],
     ['C1: a tag of a tag', bytes('d8 40 d8 40 41 00')],
     ['C1: a typed array of no bytes', bytes('d8 40 80')],
-    ['C2: what is nested too deep', Buffer.alloc(100, 0x81)],
+    ['C2: what is nested too deep', Buffer.concat([Buffer.alloc(100, 0x81), Buffer.of(1)])],
     ['C2: more items than there are bytes', bytes('9a 7fffffff 01')],
     ['C2: a text longer than the message', bytes('7a 7fffffff 61')],
     ['C2: a message that ends early', bytes('82 01')],

@@ -1,8 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { crc32c } from '../../../shared/wire/crc32c.ts'
 import { cursor, readTag, readUvarint, skipField } from '../../../shared/wire/protobuf.ts'
-import { chunkFrames, decodeReadRequest, putResult } from '../../../shared/wire/remote-read.ts'
-import { Writer } from '../../../shared/wire/varint.ts'
+import { chunkFrames, decodeReadRequest, timeSeriesPieces } from '../../../shared/wire/remote-read.ts'
 import { readRequest } from '../../cluster/read-request.ts'
 
 const matchers = [
@@ -21,7 +20,10 @@ describe('a request of a remote reader', () => {
       { matchers, startMs: 1_700_000_000_000, endMs: 1_700_000_060_000 },
       { matchers: [], startMs: 0, endMs: 1 },
     ]
-    expect(decodeReadRequest(readRequest(queries, shapes), { queriesMax: 2 })).toEqual({ queries, shape })
+    expect(decodeReadRequest(readRequest(queries, shapes), { queriesMax: 2, matchersMax: 9 })).toEqual({
+      queries,
+      shape,
+    })
   })
 
   it('is refused when it is broken, takes nothing that exists, or asks too much', () => {
@@ -35,7 +37,17 @@ describe('a request of a remote reader', () => {
       [good, 0, 'err-carillon-read-queries'],
     ]
     for (const [bytes, queriesMax, code] of refusals)
-      expect(() => decodeReadRequest(bytes, { queriesMax })).toThrow(expect.objectContaining({ code, status: 400 }))
+      expect(() => decodeReadRequest(bytes, { queriesMax, matchersMax: 9 })).toThrow(
+        expect.objectContaining({ code, status: 400 }),
+      )
+  })
+
+  it('has no more matchers than are taken, over all queries', () => {
+    const queries = [matchers, matchers].map((each) => ({ matchers: each, startMs: 1, endMs: 2 }))
+    const bytes = readRequest(queries, [0])
+    const count = 2 * matchers.length
+    expect(decodeReadRequest(bytes, { queriesMax: 9, matchersMax: count }).queries).toHaveLength(2)
+    expect(() => decodeReadRequest(bytes, { queriesMax: 9, matchersMax: count - 1 })).toThrow('too many matchers')
   })
 
   it('any bytes are read or refused, and nothing else happens', () => {
@@ -48,7 +60,7 @@ describe('a request of a remote reader', () => {
         const bytes = Uint8Array.from(good)
         bytes[at] = byte
         try {
-          decodeReadRequest(bytes, { queriesMax: 10 })
+          decodeReadRequest(bytes, { queriesMax: 10, matchersMax: 9 })
         } catch (error) {
           expect(error).toMatchObject({ status: 400 })
         }
@@ -86,9 +98,8 @@ describe('frames of chunks', () => {
   )
 
   it('samples before 1970 are written as protobuf has it', () => {
-    const out = new Writer()
-    putResult(out, [{ labels: ['a', 'b'], times: Float64Array.of(-1), values: Float64Array.of(1) }])
-    const [sample] = fieldsOf(out.view(), [1, 1, 2])
+    const series = { labels: ['a', 'b'], times: Float64Array.of(-1), values: Float64Array.of(1) }
+    const [sample] = fieldsOf(Buffer.concat([...timeSeriesPieces(series)]), [2])
     expect(Buffer.from(sample!).toString('hex')).toBe(`09000000000000f03f10${'ff'.repeat(9)}01`)
   })
 })

@@ -10,7 +10,7 @@ import { typeOf } from '../../../../shared/promql/parse/check.ts'
 import { parse, parseSelector, selectsEverything } from '../../../../shared/promql/parse/parser.ts'
 import { format, matcherText, prettify } from '../../../../shared/promql/parse/printer.ts'
 import { toJson } from '../../../../shared/promql/parse/to-json.ts'
-import { depthMax, FEATURES, nestingMax } from '../../../../shared/promql/parse/token-stream.ts'
+import { depthMax, FEATURES, nestingMax, textLengthMax } from '../../../../shared/promql/parse/token-stream.ts'
 
 const testDirectory = path.join(import.meta.dirname, '../../..')
 const enabledFeatures = new Set<string>(Object.values(FEATURES))
@@ -113,35 +113,51 @@ test('bytes that are not UTF-8 survive the way from text to text', () => {
 })
 
 describe('P2: no query overflows the stack', () => {
-  const shapes: Record<string, (size: number) => string> = {
+  const nested: Record<string, (size: number) => string> = {
     parentheses: (size) => `${'('.repeat(size)}1${')'.repeat(size)}`,
     signs: (size) => `${'-'.repeat(size)}up`,
     powers: (size) => `${'1 ^ '.repeat(size)}1`,
-    'a chain of operators': (size) => `up${' or up'.repeat(size)}`,
     calls: (size) => `${'abs('.repeat(size)}up${')'.repeat(size)}`,
     aggregations: (size) => `${'sum('.repeat(size)}up${')'.repeat(size)}`,
     'parentheses in a range': (size) => `up[${'('.repeat(size)}1m${')'.repeat(size)}]`,
-    'a chain of durations': (size) => `up[1m${' + 1m'.repeat(size)}]`,
     'open parentheses': (size) => '('.repeat(size),
   }
-  const maxOf = (name: string) => (name.startsWith('a chain') ? depthMax : nestingMax)
-  const answered = Object.entries(shapes).slice(0, -1)
-
-  test.each(Object.entries(shapes))('%s, 20,000 deep, are refused in words', (name, shape) => {
-    expect(errorOf(() => parse(shape(20_000))).message).toContain(`nested more than ${maxOf(name)} levels deep`)
+  const chained: Record<string, (size: number) => string> = {
+    'a chain of operators': (size) => `up${' or up'.repeat(size)}`,
+    'a chain of durations': (size) => `up[1m${' + 1m'.repeat(size)}]`,
+  }
+  const shapes = [
+    ...Object.entries(nested).map(([name, shape]) => [name, shape, nestingMax] as const),
+    ...Object.entries(chained).map(([name, shape]) => [name, shape, depthMax] as const),
+  ]
+  test('a text has a bound of characters, and a bound of tokens', () => {
+    const long = `up{a="${'b'.repeat(textLengthMax - 9)}"}`
+    expect(parse(long).kind).toBe('selector')
+    expect(errorOf(() => parse(` ${long} `)).message).toContain(`longer than ${textLengthMax} characters`)
+    expect(errorOf(() => parse(`sum by (${'a,'.repeat(60_000)}b) (up)`)).message).toContain('tokens')
   })
 
-  test.each(answered)('%s, nearly as deep as allowed, are answered', (name, shape) => {
-    const expr = parse(shape(maxOf(name) - 10))
-    expect(format(expr)).not.toBe('')
-    expect(toJson(expr)).toBeTypeOf('object')
+  test.each(shapes)('%s, 20,000 deep, are refused in words', (_, shape, levels) => {
+    expect(errorOf(() => parse(shape(20_000))).message).toContain(`nested more than ${levels} levels deep`)
   })
 
-  test.each(answered)('S2: %s are, of a process that has just begun and has half a stack left', async (name, shape) => {
-    const parser = new URL('../../../../shared/promql/parse/parser.ts', import.meta.url)
-    const script = `import { parse } from '${parser}'; parse(${JSON.stringify(shape(maxOf(name) - 10))})`
-    await promisify(execFile)(process.execPath, ['--stack-size=492', '--input-type=module', '-e', script])
-  })
+  test.each(shapes.filter(([name]) => name !== 'open parentheses'))(
+    '%s, nearly as deep as allowed, are answered',
+    (_, shape, levels) => {
+      const expr = parse(shape(levels - 10))
+      expect(format(expr)).not.toBe('')
+      expect(toJson(expr)).toBeTypeOf('object')
+    },
+  )
+
+  test.each(shapes.filter(([name]) => name !== 'open parentheses'))(
+    'S2: %s are, of a process that has just begun and has half a stack left',
+    async (_, shape, levels) => {
+      const parser = new URL('../../../../shared/promql/parse/parser.ts', import.meta.url)
+      const script = `import { parse } from '${parser}'; parse(${JSON.stringify(shape(levels - 10))})`
+      await promisify(execFile)(process.execPath, ['--stack-size=492', '--input-type=module', '-e', script])
+    },
+  )
 })
 
 test('whatever is not PromQL is refused with a PromqlError', () => {
