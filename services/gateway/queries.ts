@@ -111,7 +111,8 @@ export function queryRoutes({ bus, membership, config, load, version }: QueryDep
       return readAnswer(pieces)
     }
     const question = () => ask(bus, query, { tenant: encodeTenant(tenant), kind }, params, options)
-    const body = await askTwice(question, () => hasSilencedSome(options))
+    const queriers = membership.live('querier') // as it is asked: the one that hangs is not listed for long
+    const body = await askTwice(question, () => hasSilenced(queriers, options))
     lease.grow(body.length)
     const status = RAW_KINDS.has(kind) && !isError(body) ? 200 : statusOf(body)
     if (status !== 200) return failedAnswer(status, body, to.errors ?? 'json')
@@ -120,9 +121,12 @@ export function queryRoutes({ bus, membership, config, load, version }: QueryDep
     return await maybeCompressed({ status, headers, body }, exchange.request)
   }
 
-  /** Some querier is connected, or nobody would take a question to it, and says nothing. */
-  async function hasSilencedSome(options: { requestId: string | undefined; signal: AbortSignal }): Promise<boolean> {
-    const asked = membership.live('querier').map(async ({ id }) => {
+  /** Some of them is connected, or nobody would take a question to it, and says nothing. */
+  async function hasSilenced(
+    queriers: readonly { readonly id: string }[],
+    options: { requestId: string | undefined; signal: AbortSignal },
+  ): Promise<boolean> {
+    const asked = queriers.map(async ({ id }) => {
       try {
         await ask(bus, memberStatus, { id }, {}, { ...options, timeoutMs: PROBE_MS })
         return false

@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { connect, headers } from '@nats-io/transport-node'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { ask } from './client.ts'
+import { reachOf } from './nats-place.ts'
 import { findNatsServer } from './nats-server.ts'
 import { type System, startSystem } from './system.ts'
 
@@ -110,7 +111,8 @@ describe.skipIf(missing !== undefined && !mustRun)('a query of one tenant', () =
   }, 60_000)
 
   it('that is a bignum of a megabyte is refused before it is made', async () => {
-    const connection = await connect({ servers: system.ready.nats })
+    const { servers, user = '', password = '' } = reachOf(system.ready)
+    const connection = await connect({ servers, user, pass: password })
     try {
       const size = 900_000
       const head = Buffer.from([0xc2, 0x5a, 0, 0, 0, 0]) // tag 2, a byte string
