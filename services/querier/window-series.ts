@@ -123,7 +123,12 @@ function runningThrough(
     if (histograms !== undefined) keptHistograms.push(histogram)
     count++
   }
-  const running = { labels, times: kept.times.subarray(0, count), values: kept.values.subarray(0, count) }
+  const running = {
+    labels,
+    times: kept.times.subarray(0, count),
+    values: kept.values.subarray(0, count),
+    windows: spans,
+  }
   return histograms === undefined ? running : { ...running, histograms: keptHistograms }
 }
 

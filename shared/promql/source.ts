@@ -51,7 +51,8 @@ export interface SeriesSamples {
   readonly startTimes?: Float64Array
   /** Only with windows of use count or avg: how many samples each one stands for. */
   readonly counts?: Float64Array
-  /** Only with windows of use last: where they are, in order of time. Instant selectors look back for them by their length more. */
+  /** Only with windows of use last or counter: where they are, in order of time. Instant selectors look back for them by their length more;
+   *  rates take it for the distance of samples. */
   readonly windows?: readonly WindowSpan[]
 }
 

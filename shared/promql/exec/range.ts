@@ -10,7 +10,7 @@ import { isStaleAt } from '../../model/sample.ts'
 import type { Position } from '../ast.ts'
 import type { HeldMemory } from '../memory.ts'
 import type { PlanCall, PlanMatrix, PlanSubquery } from '../plan/plan.ts'
-import type { SeriesSamples } from '../source.ts'
+import type { SeriesSamples, WindowSpan } from '../source.ts'
 import type { Annotations } from './annotations.ts'
 import { TEXTS } from './annotations.ts'
 import { ABSENT, COLUMN_WORK, type Column, type ColumnSink, FLOAT, type Grid, HISTOGRAM } from './column.ts'
@@ -33,6 +33,8 @@ export interface RangeSeries {
   /** How many samples each one stands for; absent: one. */
   readonly counts?: Float64Array | undefined
   readonly histogramCounts?: Float64Array | undefined
+  /** Where samples stand for windows, whose length is their distance; in order of time. */
+  readonly windows?: readonly WindowSpan[] | undefined
 }
 
 export interface RangeCall {
@@ -110,23 +112,19 @@ const SHORT_LENGTH = 16_384
 
 /** At once where the series is short and has neither histograms nor stale markers. */
 export function rangeSeriesOf(samples: SeriesSamples, breath: Breath): RangeSeries | Promise<RangeSeries> {
-  const { labels, times, values, histograms, startTimes, counts } = samples
+  const { values, histograms } = samples
   if (histograms !== undefined) return splitSamples(samples, histograms, breath)
-  if (values.length <= SHORT_LENGTH && countStale(values, 0, values.length) === 0) {
-    return floatsOnly(labels, times, values, startTimes, counts)
-  }
+  if (values.length <= SHORT_LENGTH && countStale(values, 0, values.length) === 0) return floatsOnly(samples)
   return withoutStale(samples, breath)
 }
 
-async function withoutStale(
-  { labels, times, values, startTimes, counts }: SeriesSamples,
-  breath: Breath,
-): Promise<RangeSeries> {
+async function withoutStale(samples: SeriesSamples, breath: Breath): Promise<RangeSeries> {
+  const { labels, times, values, startTimes, counts, windows } = samples
   let staleCount = 0
   await inPieces(values.length, 1, breath, (from, to) => {
     staleCount += countStale(values, from, to)
   })
-  if (staleCount === 0) return floatsOnly(labels, times, values, startTimes, counts)
+  if (staleCount === 0) return floatsOnly(samples)
   const words = wordsOf(values)
   const keptTimes = new Float64Array(times.length - staleCount)
   const keptValues = new Float64Array(keptTimes.length)
@@ -142,16 +140,14 @@ async function withoutStale(
       keptValues[at++] = values[i]!
     }
   })
-  return floatsOnly(labels, keptTimes, keptValues, keptStarts, keptCounts)
+  const kept = { startTimes: keptStarts, counts: keptCounts, windows }
+  return floatsOnly({ labels, times: keptTimes, values: keptValues, ...kept })
 }
 
-function floatsOnly(
-  labels: Labels,
-  times: Float64Array,
-  values: Float64Array,
-  startTimes?: Float64Array,
-  counts?: Float64Array,
-): RangeSeries {
+type Floats = Omit<RangeSeries, 'dropsName' | 'histogramTimes' | 'histograms' | 'histogramStartTimes' | 'startTimes'> &
+  Pick<Partial<RangeSeries>, 'startTimes'>
+
+function floatsOnly({ labels, times, values, startTimes, counts, windows }: Floats): RangeSeries {
   return {
     labels,
     dropsName: false,
@@ -162,11 +158,12 @@ function floatsOnly(
     startTimes,
     histogramStartTimes: undefined,
     counts,
+    windows,
   }
 }
 
 async function splitSamples(
-  { labels, times, values, startTimes, counts }: SeriesSamples,
+  { labels, times, values, startTimes, counts, windows }: SeriesSamples,
   mixed: readonly (Histogram | undefined)[],
   breath: Breath,
 ): Promise<RangeSeries> {
@@ -203,6 +200,7 @@ async function splitSamples(
     histogramStartTimes: startTimes && (await picked(startTimes, natives)),
     counts: counts && (await picked(counts, floats)),
     histogramCounts: counts && (await picked(counts, natives)),
+    windows,
   }
 }
 
@@ -215,7 +213,7 @@ async function rangeSeriesOfColumn(column: Column, gridTimes: Float64Array, brea
     for (let i = from; i < to && isFull; i++) isFull = kinds[i] === FLOAT
     if (isFull) staleCount += countStale(values, from, to)
   })
-  if (isFull && staleCount === 0) return { ...floatsOnly(labels, gridTimes, values), dropsName }
+  if (isFull && staleCount === 0) return { ...floatsOnly({ labels, times: gridTimes, values }), dropsName }
   return { ...(await rangeSeriesOf(await compact(column, gridTimes, breath), breath)), dropsName }
 }
 

@@ -11,6 +11,7 @@ import { add, scale } from './histogram-math.ts'
 import { histogramRate, instantHistogram } from './histogram-rate.ts'
 import { type HistogramNotes, IncompatibleSchemas } from './histogram-shape.ts'
 import { isStartReset, startsOverlap } from './start-times.ts'
+import { distancesAt } from './window-distances.ts'
 
 export interface RateKind {
   readonly isCounter: boolean
@@ -34,7 +35,7 @@ export function rateKernel(kind: RateKind): KernelFactory {
       }
       if (hasHistograms) return rateOfHistograms(window, series, call, kind)
       while (firstReset < resets.length && resets[firstReset]! <= window.lo) firstReset++
-      if (series.startTimes === undefined) {
+      if (series.startTimes === undefined && series.windows === undefined) {
         if (window.hi - window.lo < 2) return ABSENT
         window.value = rateOfPlainFloats(window, series, call.rangeMs, kind, resets, firstReset)
         return FLOAT
@@ -91,6 +92,7 @@ function rateOfFloats(
     startMs: startTimes?.[lo],
     first: values[lo]!,
     isCounter: kind.isCounter,
+    ...distancesAt(times, lo, hi, series.windows),
   }
   const startsInside = startsInRange(span, window)
   if (!startsInside && span.gaps === 0) return ABSENT
@@ -143,6 +145,9 @@ interface Span {
   /** The first sample: its value, or its count of observations. */
   readonly first: number
   readonly isCounter: boolean
+  /** How far samples lie apart where the range begins and ends, s; absent: the average of all. */
+  readonly atStart?: number | undefined
+  readonly atEnd?: number | undefined
 }
 
 /** The counter began inside the range: there was a zero at its start timestamp. */
@@ -158,18 +163,18 @@ function stretch(span: Span, window: Window, startsInside: boolean, slope: numbe
   let toEnd = (window.endMs - lastMs) / 1000
   let sampled = (lastMs - firstMs) / 1000
   const average = gaps > 0 ? sampled / gaps : 0
-  const threshold = average * 1.1
+  const { atStart = average, atEnd = average } = span
   if (startsInside) {
     toStart = 0
     sampled = (lastMs - span.startMs!) / 1000
   } else {
-    if (toStart >= threshold) toStart = average / 2
+    if (toStart >= atStart * 1.1) toStart = atStart / 2
     if (isCounter && slope !== undefined) {
       const toZero = sampled * (first / slope)
       if (toZero < toStart) toStart = toZero
     }
   }
-  if (toEnd >= threshold) toEnd = average / 2
+  if (toEnd >= atEnd * 1.1) toEnd = atEnd / 2
   return sampled === 0 ? 1 : (sampled + toStart + toEnd) / sampled
 }
 
@@ -187,6 +192,7 @@ async function rateOfHistograms(window: Window, series: RangeSeries, call: Range
     startMs: startTimes?.[lo],
     first: first.count,
     isCounter: kind.isCounter,
+    ...distancesAt(times, lo, hi, series.windows),
   }
   const startsInside = startsInRange(span, window)
   if (!startsInside && span.gaps === 0) return ABSENT
