@@ -101,7 +101,7 @@ export class Breathing {
     if (this.isTurnTimed) return this.clock.monotonic() - this.turnStartedMs >= SLICE_MS
     this.isTurnTimed = true
     this.turnStartedMs = this.clock.monotonic()
-    setImmediate(() => {
+    this.clock.turn(() => {
       this.isTurnTimed = false
     })
     return false
@@ -132,7 +132,7 @@ export class Breathing {
   private grantLater(): void {
     if (this.isGranting) return
     this.isGranting = true
-    setImmediate(() => {
+    this.clock.turn(() => {
       this.isGranting = false
       const next = this.next()
       if (next === undefined) return
@@ -141,7 +141,7 @@ export class Breathing {
       owner.floorMs = Math.max(owner.floorMs, piece.usedMs)
       this.isTurnTimed = true
       this.turnStartedMs = this.clock.monotonic()
-      setImmediate(() => {
+      this.clock.turn(() => {
         this.isTurnTimed = false
       })
       go()

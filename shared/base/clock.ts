@@ -14,6 +14,8 @@ export interface Clock {
   uptime(): number
   /** Calls `fn` once after `delayMs`. */
   after(delayMs: number, fn: () => void): Timer
+  /** Calls `fn` once what came in meanwhile was looked at, and timers were that are due. */
+  turn(fn: () => void): void
 }
 
 /** Resolves after `delayMs`; rejects with the signal's reason as soon as that aborts. */
@@ -41,4 +43,5 @@ export const systemClock: Clock = {
     const timer = setTimeout(fn, delayMs)
     return { cancel: () => clearTimeout(timer) }
   },
+  turn: (fn) => void setImmediate(fn),
 }

@@ -52,6 +52,15 @@ export class PausableClock implements Clock {
     }
   }
 
+  turn(fn: () => void): void {
+    const take = () => {
+      if (this.#isDead) return
+      if (this.#isPaused) this.#due.push(take)
+      else fn()
+    }
+    this.#clock.turn(take)
+  }
+
   pause(): void {
     this.#isPaused = true
   }

@@ -197,6 +197,7 @@ export class Cast {
       monotonic: () => clock.monotonic(),
       uptime: () => clock.uptime(),
       after: (delayMs, fn) => clock.after(delayMs, fn),
+      turn: (fn) => clock.turn(fn),
     }
   }
 

@@ -10,9 +10,6 @@ export interface Switch {
   readonly unmended?: string
 }
 
-/** Of damage that takes a message from all owners. */
-const UNWARNED = 'a tenant that lost all it had in a segment is not warned'
-
 export const SWITCHES = {
   // ---- messages and appends
   core: { chance: 0.7, doc: 'core messages are lost, late, and overtake each other' },
@@ -61,8 +58,8 @@ export const SWITCHES = {
   'deletion-damage': { chance: 0.5, doc: 'deletions, while logs are damaged' },
   // ---- damage of logs
   'hide-one': { chance: 0.2, doc: 'a message is delivered to all owners but one' },
-  'hide-all': { chance: 0.1, doc: 'a log loses a message before anybody reads it', unmended: UNWARNED },
-  'bad-bytes': { chance: 0.1, doc: 'a message has a wrong byte, for one owner or all', unmended: UNWARNED },
+  'hide-all': { chance: 0.1, doc: 'a log loses a message before anybody reads it' },
+  'bad-bytes': { chance: 0.1, doc: 'a message has a wrong byte, for one owner or all' },
   'cut-tail': { chance: 0.06, doc: 'the server dies and a log comes back without its newest messages' },
   'lost-marks': {
     chance: 0.06,

@@ -3,7 +3,7 @@
 import { afterAll, describe, expect, test } from 'vitest'
 import { type AskedMany, Workers } from './many.ts'
 
-const HISTORIES = 600
+const HISTORIES = 1200
 const WORKERS = 2
 /** Histories that are run without a part of the protocols, until one fails. */
 const COUNTER_PROOFS = 200

@@ -58,6 +58,11 @@ export class VirtualClock implements Clock {
     }
   }
 
+  turn(fn: () => void): void {
+    if (this.isPure) this.after(0, fn)
+    else setImmediate(fn)
+  }
+
   /** Runs until `isDone` or until `untilMs` of virtual time; true when done. */
   async run(isDone: () => boolean, untilMs: number): Promise<boolean> {
     for (let steps = 1; ; steps++) {
@@ -149,5 +154,6 @@ export function jumping(clock: Clock, random: Random): Clock {
     monotonic: () => clock.monotonic(),
     uptime: () => clock.uptime(),
     after: (ms, fn) => clock.after(ms, fn),
+    turn: (fn) => clock.turn(fn),
   }
 }

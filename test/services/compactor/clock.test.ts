@@ -67,6 +67,7 @@ async function witnessed(clock: VirtualClock, wall: { aheadMs: number }) {
     monotonic: () => clock.monotonic(),
     uptime: () => clock.uptime(),
     after: (ms, fn) => clock.after(ms, fn),
+    turn: (fn) => clock.turn(fn),
   }
   const soon = async <T>(promise: Promise<T>): Promise<T> => {
     let isOver = false

@@ -341,6 +341,7 @@ function ahead(clock: Clock, byMs: number): Clock {
     monotonic: () => clock.monotonic(),
     uptime: () => clock.uptime(),
     after: (ms, fn) => clock.after(ms, fn),
+    turn: (fn) => clock.turn(fn),
   }
 }
 

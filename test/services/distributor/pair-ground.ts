@@ -88,6 +88,7 @@ export class PairGround {
       monotonic: () => bus.clock.monotonic(),
       uptime: () => bus.clock.uptime(),
       after: (ms, fn) => bus.clock.after(ms, fn),
+      turn: (fn) => bus.clock.turn(fn),
     }
     const self = { id, role, zone: '', incarnation: id, version: 'test', capacity: 0 }
     const options = { heartbeatMs: 20_000, unhealthyAfterMs: NEVER_MS, forgetAfterMs: NEVER_MS }

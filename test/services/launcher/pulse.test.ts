@@ -29,6 +29,7 @@ function handClock(): Clock & { pass(ms: number): void; sleep(ms: number): void 
       timers.push(timer)
       return { cancel: () => void (timers.includes(timer) && timers.splice(timers.indexOf(timer), 1)) }
     },
+    turn: (fn) => void setImmediate(fn),
     pass(ms) {
       for (let i = 0; i < ms; i += 100) {
         nowMs += 100

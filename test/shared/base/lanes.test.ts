@@ -6,7 +6,13 @@ import { Lanes } from '../../../shared/base/lanes.ts'
 function lanesAt(): { lanes: Lanes; failures: string[]; pass: (ms: number) => void } {
   let nowMs = 0
   const failures: string[] = []
-  const clock = { now: () => nowMs, monotonic: () => nowMs, uptime: () => nowMs, after: () => ({ cancel() {} }) }
+  const clock = {
+    now: () => nowMs,
+    monotonic: () => nowMs,
+    uptime: () => nowMs,
+    after: () => ({ cancel() {} }),
+    turn: setImmediate,
+  }
   const lanes = new Lanes({ clock, onFailure: (lane, { code }) => failures.push(`${lane} ${code}`) })
   const pass = (ms: number) => {
     nowMs += ms

@@ -118,7 +118,9 @@ test('M3: who wakes after its machine was suspended is not confirmed until a hea
     let stoodMs = 0
     let sinceMs: number | undefined
     const sleeper = (own: Clock): Clock => ({
-      ...{ now: () => own.now(), uptime: () => own.uptime(), after: (ms: number, fn: () => void) => own.after(ms, fn) },
+      ...{ now: () => own.now(), uptime: () => own.uptime() },
+      after: (ms, fn) => own.after(ms, fn),
+      turn: (fn) => own.turn(fn),
       monotonic: () => (sinceMs ?? own.monotonic()) - stoodMs,
     })
     const [a, b] = [await join('a'), await join('b', (bus) => bus, sleeper)]

@@ -20,13 +20,13 @@ describe('regular expressions cannot blow up', () => {
     ['millions of characters', 'ab.'.repeat(1_000_000)],
     ['20,000 alternatives that are no texts', many.map((text) => `${text}.`).join('|')],
   ])('%s are refused soon', (_, source) => {
-    const beganMs = performance.now()
+    const began = process.threadCpuUsage()
     expect(() => compilePattern(source)).toThrow()
     expect(() => parse(`up{a=~${JSON.stringify(source)}}`, { enabledFeatures: new Set() })).toThrow()
     expect(() => checkPatterns([{ name: 'a', operator: '=~', value: source }])).toThrow(
       expect.objectContaining({ status: 400 }),
     )
-    expect(performance.now() - beganMs).toBeLessThan(2_000)
+    expect(process.threadCpuUsage(began).user / 1_000).toBeLessThan(5_000)
   })
 
   it('texts between bars are a set, however many, also with escaped punctuation', () => {
