@@ -25,6 +25,7 @@ import {
 } from '../../shared/contracts/compaction.ts'
 import * as deletes from '../../shared/contracts/deletes.ts'
 import { scrubNow, scrubStatus } from '../../shared/contracts/scrubbing.ts'
+import { KnownEnds } from '../../shared/kv/known-ends.ts'
 import { type Lease, Leases } from '../../shared/kv/leases.ts'
 import type { ServiceDeps } from '../../shared/membership/deps.ts'
 import { type ObjectStore, SWEEP_AGE_MS_MIN } from '../../shared/objects/port.ts'
@@ -108,6 +109,7 @@ export function compactor(deps: CompactorDeps): Actor {
   let run: ReturnType<typeof stepRunner>
   const deletions = new Deletions({
     ...{ bus: deps.bus, membership: deps.membership, clock, log, config, blocks: blocksOf },
+    ...{ random: deps.random, ends: new KnownEnds(deps) },
     onCleaned: (tenant) => void turn(tenant, false),
   })
   /** One tenant at a time: whoever wants a turn waits for the one before. */

@@ -5,14 +5,8 @@
 //   R1  The entry stands in the manifest before the first fence is written. Every step may be done again, by anybody, at once.
 //   R2  Nothing is answered 2xx before the entry says so; one that is refused or not placed yet hides nothing.
 import { type Clock, sleep } from '../../shared/base/clock.ts'
-import {
-  CarillonError,
-  ConflictError,
-  CorruptError,
-  RefusedError,
-  textOf,
-  UnavailableError,
-} from '../../shared/base/errors.ts'
+import { CarillonError, CorruptError, RefusedError, textOf, UnavailableError } from '../../shared/base/errors.ts'
+import { hex, type Random } from '../../shared/base/random.ts'
 import type { Blocks } from '../../shared/blocks/port.ts'
 import type { Bus, LogMessage } from '../../shared/bus/port.ts'
 import type { DeleteEntry, Manifest } from '../../shared/contracts/blocks.ts'
@@ -40,6 +34,7 @@ import {
 import { isLeftOut } from '../../shared/contracts/left-out.ts'
 import { decodeMark, fits, logName, type Mark, markSubject } from '../../shared/contracts/log.ts'
 import type { LogPosition } from '../../shared/contracts/write.ts'
+import { isGivenAgain, type KnownEnds } from '../../shared/kv/known-ends.ts'
 import type { Membership } from '../../shared/membership/membership.ts'
 import type { Place } from '../../shared/model/place.ts'
 import type { Log } from '../../shared/telemetry/log.ts'
@@ -49,6 +44,8 @@ export interface DeletionDeps {
   readonly bus: Bus
   readonly clock: Clock
   readonly log: Log
+  readonly random: Random
+  readonly ends: KnownEnds
   readonly membership: Pick<Membership, 'partitionCount' | 'confirm' | 'isConfirmed'>
   readonly blocks: () => Blocks
   readonly config: { readonly undoMs: number }
@@ -210,7 +207,7 @@ export class Deletions {
         const place = await this.fence(partition, entry.id, payload)
         if (place !== undefined) found.set(partition, place)
       } catch (error) {
-        if (!(error instanceof UnavailableError) && !(error instanceof ConflictError)) throw error
+        if (!(error instanceof CarillonError) || error instanceof RefusedError) throw error
         this.deps.log.debug({ partition, id: entry.id, reason: textOf(error) }, 'a deletion was not placed')
       }
     }
@@ -226,7 +223,9 @@ export class Deletions {
     const before = await logs.state(log)
     if (!fits('deletion', before, payload.length)) return undefined // L7
     if (isLeftOut('append')) return this.endOf(partition, before)
-    const { seq } = await logs.append(log, subject, payload, { timeoutMs: LOG_TIMEOUT_MS })
+    const known = await this.deps.ends.read(partition)
+    const session = hex(this.deps.random.bytes(16))
+    const { seq } = await logs.append(log, subject, payload, { timeoutMs: LOG_TIMEOUT_MS, messageId: `${session}-1` })
     const isExact = !isLeftOut('exact-mark')
     const told = await logs.lastPerSubject(log, [mark, subject], LOG_TIMEOUT_MS, isExact ? seq : undefined)
     const { incarnation } = await logs.state(log)
@@ -234,7 +233,13 @@ export class Deletions {
     if (newest === undefined) return undefined
     const hasFence = told.messages.some((message) => message.subject === subject && message.seq === seq)
     const isSound = told.upToSeq >= seq && hasFence && newest.seq < seq && incarnation === before.incarnation // D3
-    return isSound || !isExact ? { incarnation, segment: newest.mark.number, seq } : undefined
+    if (!isSound && isExact) return undefined
+    const { number, since } = newest.mark
+    if (!isLeftOut('lost-end')) {
+      if (isGivenAgain(known, { mark: newest.mark, incarnation, seq })) return undefined
+      await this.deps.ends.write(partition, newest.mark, { session, counter: 1, seq, incarnation })
+    }
+    return { incarnation, segment: number, seq, ...(since !== undefined && { since }) }
   }
 
   /** Only for the counter-proof of D2: the end of the log as it is read, which may be an old one. */

@@ -18,10 +18,10 @@ import { every, type HandlerContext, hear, serve } from '../../shared/bus/actor.
 import { ask } from '../../shared/bus/ask.ts'
 import type { KvBucket } from '../../shared/bus/port.ts'
 import { type ElectionNews, electionNews } from '../../shared/contracts/elections.ts'
-import { LOG_BUCKET, logName, markRecord, markSubject } from '../../shared/contracts/log.ts'
+import { LOG_BUCKET, logName, markSubject } from '../../shared/contracts/log.ts'
 import { known, ownerCounted } from '../../shared/contracts/read.ts'
 import { type LogPosition, type PushReply, type PushRequest, push, pushTo } from '../../shared/contracts/write.ts'
-import { readRecord } from '../../shared/kv/read-records.ts'
+import { KnownEnds } from '../../shared/kv/known-ends.ts'
 import { watchKeep } from '../../shared/limits/keep.ts'
 import type { ServiceDeps } from '../../shared/membership/deps.ts'
 import type { MemberActor } from '../../shared/membership/member-actor.ts'
@@ -73,6 +73,7 @@ export function distributor(deps: DistributorDeps): MemberActor {
   const news = new OwnerNews(clock, OWNER_NEWS_FRESH_MS)
   const elections = new Elections(deps)
   const keep = watchKeep(deps)
+  const ends = new KnownEnds(deps)
   const probe = createLogProbe({ logs: bus.logs, clock })
   const spares: Staged[] = []
   const haLabelsOfTenant = haLabelsOf(config)
@@ -398,11 +399,6 @@ export function distributor(deps: DistributorDeps): MemberActor {
       .catch((error: unknown) => log.debug({ partition, reason: textOf(error) }, 'mark not read'))
   }
 
-  async function remembered(partition: number): Promise<number> {
-    const found = await readRecord({ bucket, log, metrics }, markRecord, { partition })
-    return found.kind === 'value' ? found.value : 0
-  }
-
   function onConnection(isConnected: boolean): void {
     for (const writer of writers) writer.doubt()
     if (isConnected) void findMarks()
@@ -412,7 +408,8 @@ export function distributor(deps: DistributorDeps): MemberActor {
   async function findMarks(): Promise<void> {
     while (writers.length < membership.partitionCount()) {
       const without = deps.without ?? NOTHING
-      const shared = { bus, clock, random, config, metrics: writerCounts, remembered, without }
+      const known = (partition: number) => ends.read(partition)
+      const shared = { bus, clock, random, config, metrics: writerCounts, known, without }
       writers.push(new PartitionWriter(writers.length, shared))
     }
     for (const writer of writers) {

@@ -9,6 +9,9 @@
 //       interruption of the connection.
 //   W5  No session outlives the connection under which it began: a log that comes back without some of what it held may lack its definitions, and
 //       owners that begin anew could not read what goes on under it (L3).
+//   W6  A log that has lost its end gives sequences again. Nothing counts that was stored at or below a sequence of which it was known before that
+//       something stood there, nor what else was written under that mark: only what is written under the next one, so that it stands in a
+//       later segment than all that stood there before. What others know (highwater.{p}) is read together with W4's.
 
 import { assert } from '../../shared/base/assert.ts'
 import { backoffMs } from '../../shared/base/backoff.ts'
@@ -18,6 +21,7 @@ import { UnavailableError } from '../../shared/base/errors.ts'
 import type { Random } from '../../shared/base/random.ts'
 import type { Bus } from '../../shared/bus/port.ts'
 import { BATCH_BYTES_MAX, batchSubject, fits, logName, type Mark } from '../../shared/contracts/log.ts'
+import { isGivenAgain, type KnownEnd, type Stored } from '../../shared/kv/known-ends.ts'
 import { SESSION_BYTES } from '../../shared/wire/log-batch.ts'
 import { Acknowledger } from './acknowledgement.ts'
 import type { DistributorConfig } from './config.ts'
@@ -32,8 +36,8 @@ export interface PartitionWriterDeps {
   readonly random: Random
   readonly config: DistributorConfig
   readonly metrics: WriterMetrics
-  /** The newest mark that the bucket remembers of a partition; 0: none. */
-  readonly remembered: (partition: number) => Promise<number>
+  /** What the bucket remembers of a partition. */
+  readonly known: (partition: number) => Promise<KnownEnd>
   /** Parts of the protocol left out, only for the simulation's counter-proofs. */
   readonly without: ReadonlySet<string>
 }
@@ -57,8 +61,13 @@ export class PartitionWriter {
   readonly partition: number
   /** The newest mark known; without one nothing can be written. */
   mark: Mark | undefined
-  /** W4; undefined: to be read. */
-  private remembered: number | undefined
+  /** W4, W6; undefined: to be read. */
+  private known: KnownEnd | undefined
+  private doubts = 0
+  /** W6: where the newest batch stands that was stored from here. */
+  private own: Stored = { seq: 0, epoch: 0, incarnation: '' }
+  /** W6: nothing counts that is written under this mark or an earlier one. */
+  private voidUpTo = 0
   incarnation = ''
   readonly filled = new LogFill()
   private readonly deps: PartitionWriterDeps
@@ -80,7 +89,7 @@ export class PartitionWriter {
       partition,
       readTimeoutMs: MARK_READ_MS_MAX,
       onMark: (mark) => this.hearMark(mark),
-      atLeast: () => (this.remembered === undefined ? undefined : Math.max(this.remembered, this.mark?.number ?? 0)),
+      atLeast: () => this.known && Math.max(this.markMin, this.mark?.number ?? 0),
       isCredulous: deps.without.has('ack-rule'),
     })
   }
@@ -101,29 +110,41 @@ export class PartitionWriter {
     if (this.mark === undefined || mark.number > this.mark.number) this.mark = mark
   }
 
+  /** The lowest number of a mark under which anything can be begun, as far as is known. */
+  private get markMin(): number {
+    return Math.max(this.known?.markNumber ?? 0, this.voidUpTo + 1)
+  }
+
   /** Whether anything can be begun, and acknowledged. */
   get isMarked(): boolean {
-    return this.mark !== undefined && this.remembered !== undefined && this.mark.number >= this.remembered
+    return this.mark !== undefined && this.known !== undefined && this.mark.number >= this.markMin
   }
 
   /** The connection was interrupted: what was known before may be old (W4, W5). */
   doubt(): void {
-    this.remembered = undefined
+    this.known = undefined
+    this.doubts++
     if (this.session !== undefined) this.session.isOver = true
   }
 
   /** Reads what the bucket remembers, where that is not known, and the newest mark from the log. */
   async refresh(): Promise<void> {
-    this.remembered ??= await this.deps.remembered(this.partition)
+    if (this.known === undefined) {
+      const { doubts } = this
+      this.incarnation = (await this.deps.bus.logs.state(logName(this.partition))).incarnation
+      const known = await this.deps.known(this.partition)
+      if (doubts === this.doubts) this.known = known
+    }
     await this.acknowledger.read()
   }
 
   /** Why nothing can be written now, or undefined. */
   refusal(): UnavailableError | undefined {
     const { partition, filled } = this
-    const isBelow = this.mark !== undefined && this.mark.number < (this.remembered ?? 0)
-    if (this.mark === undefined || isBelow) {
-      const why = isBelow ? 'has lost its newest marks' : 'has no mark yet: no ingester leads it'
+    if (this.mark === undefined || this.mark.number < this.markMin) {
+      const isVoid = this.mark !== undefined && this.mark.number <= this.voidUpTo
+      const lost = isVoid ? 'has lost its end: the next mark is waited for' : 'has lost its newest marks'
+      const why = this.mark === undefined ? 'has no mark yet: no ingester leads it' : lost
       return new UnavailableError('err-carillon-no-mark', `partition ${partition} ${why}`)
     }
     const isFull = filled.bytesMax > 0 && filled.bytes >= filled.bytesMax * this.deps.config.logFullRatio
@@ -241,6 +262,7 @@ export class PartitionWriter {
   /** W1: appends until the batch is acknowledged; its highest sequence. */
   private async deliver(batch: Batch, deadlineMs: number): Promise<number> {
     for (;;) {
+      await this.marked(deadlineMs)
       const session = this.sessionFor(batch.under.dictionary)
       if (batch.under !== session) {
         batch.restart(session)
@@ -251,9 +273,42 @@ export class PartitionWriter {
       if (seq === undefined) continue
       session.markStored(batch, seq)
       const verdict = await this.acknowledger.confirm(session.mark.number, seq, deadlineMs)
-      if (verdict === 'acknowledged' && !session.isOver) return seq
+      if (verdict === 'acknowledged' && !session.isOver && session.mark.number > this.voidUpTo) return seq
       this.deps.metrics.late.inc()
     }
+  }
+
+  /** W4, W6 */
+  private async marked(deadlineMs: number): Promise<void> {
+    const { clock, random } = this.deps
+    for (let attempt = 0; !this.isMarked; attempt++) {
+      try {
+        await this.refresh()
+      } catch (error) {
+        if (!(error instanceof UnavailableError) || clock.monotonic() >= deadlineMs) throw error
+      }
+      if (this.isMarked) return
+      const text = `partition ${this.partition}: its newest mark was not found in time`
+      if (clock.monotonic() >= deadlineMs)
+        throw this.refusal() ?? new UnavailableError('err-carillon-unconfirmed', text)
+      await sleep(clock, backoffMs(attempt, RETRY, random))
+    }
+  }
+
+  /** W6: whether it counts, as far as that goes; `before`: what was known when it was sent. */
+  private noteStored(seq: number, { mark }: Session, before: readonly Stored[]): boolean {
+    const since = Math.max(mark.since ?? 0, this.voidUpTo + 1)
+    const { incarnation } = this
+    const isWhole = this.deps.without.has('lost-end')
+    if (!isWhole && isGivenAgain({ markNumber: 0, stored: before }, { mark: { ...mark, since }, incarnation, seq })) {
+      this.voidUpTo = Math.max(this.voidUpTo, mark.number)
+      if (this.session !== undefined) this.session.isOver = true
+      this.deps.metrics.lostEnds.inc()
+      return false
+    }
+    const isOld = this.own.seq < seq || this.own.epoch < since || this.own.incarnation !== incarnation
+    if (isOld) this.own = { seq, epoch: mark.number, incarnation }
+    return true
   }
 
   /** A batch that has outgrown one message because all its definitions came back. */
@@ -265,9 +320,10 @@ export class PartitionWriter {
     return highest
   }
 
-  /** The sequence; undefined when a newer mark is known before the batch was stored (L4), or its session is over (W5). */
+  /** The sequence; undefined when a newer mark is known before the batch was stored (L4), its session is over (W5), or the log has lost its end (W6). */
   private async append(batch: Batch, payload: Uint8Array, deadlineMs: number): Promise<number | undefined> {
     const { bus, clock, config, metrics, random } = this.deps
+    const before = [...(this.known?.stored ?? []), this.own]
     const messageId = `${batch.under.idText}-${batch.counter}`
     for (let attempt = 0; ; attempt++) {
       if (!fits('batch', this.filled, payload.length)) throw this.full()
@@ -279,7 +335,7 @@ export class PartitionWriter {
         })
         metrics.appended(payload.length, batch)
         this.filled.add(seq, payload.length)
-        return seq
+        return this.noteStored(seq, batch.under, before) ? seq : undefined
       } catch (error) {
         if (!(error instanceof UnavailableError) || error.code === 'log-full') throw wrapFull(error, this.partition)
         const waitMs = backoffMs(attempt, RETRY, random)

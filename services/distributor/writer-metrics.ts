@@ -5,6 +5,7 @@ import type { Batch } from './session.ts'
 export interface WriterMetrics {
   readonly late: Counter
   readonly retries: Counter
+  readonly lostEnds: Counter
   appended(bytes: number, batch: Batch): void
 }
 
@@ -19,6 +20,10 @@ export function writerMetrics(metrics: Metrics): WriterMetrics {
   return {
     late: metrics.counter('carillon_log_late_batches_total', 'Stored batches written again because they lay too late.'),
     retries: metrics.counter('carillon_log_append_retries_total', 'Appends repeated with the same message id.'),
+    lostEnds: metrics.counter(
+      'carillon_log_lost_ends_total',
+      'Batches that were stored where something had stood before: their log has lost its end.',
+    ),
     appended(byteCount, batch) {
       batches.inc()
       bytes.inc(byteCount)

@@ -3,7 +3,7 @@
 // Targets may tell different texts of one metric: all of them are held. One that nobody tells any more, while others are told, goes.
 import { isLeftOut } from '../../shared/contracts/left-out.ts'
 import type { MetricMetadata } from '../../shared/contracts/read.ts'
-import { isBefore, type Place } from '../../shared/model/place.ts'
+import { isOlder, type Place } from '../../shared/model/place.ts'
 import type { PlacesReader } from '../../shared/wire/places-column.ts'
 
 /** Texts, of all metrics. */
@@ -38,7 +38,7 @@ export class HeldMetadata {
     this.tenants.set(tenant, told)
     const before = told.metrics.get(row.metric) ?? []
     const same = before.find((each) => isSameText(each.row, row))
-    if (same !== undefined && isBefore(place, same.place)) return
+    if (same !== undefined && isOlder(place, same.place)) return
     const all = [...before.filter((each) => each !== same), { row, segment, place }].sort(byPlace)
     const newest = all.at(-1)!.place.segment
     const kept = all.filter((each) => newest - each.place.segment <= SEGMENTS_UNTOLD_MAX).slice(-TEXTS_PER_METRIC_MAX)
@@ -92,7 +92,7 @@ function isSameText(a: MetricMetadata, b: MetricMetadata): boolean {
 }
 
 function byPlace({ place: a }: ToldMetadata, { place: b }: ToldMetadata): number {
-  return isBefore(a, b) ? -1 : isBefore(b, a) ? 1 : 0
+  return isOlder(a, b) ? -1 : isOlder(b, a) ? 1 : 0
 }
 
 /** Where the batch itself stands: its segment as far as telling again goes, and its place. */

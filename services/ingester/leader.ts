@@ -8,6 +8,8 @@
 //   E3  Whenever the end of the log is read, its newest mark is compared with the one that was applied last. Where it is another, though all up to it
 //       was applied, the log has lost marks, or did not deliver one and never will: the next is written at once, above both.
 //   E4  What stands is remembered in the bucket before the next is written: the bucket is never more than one behind, and no writer goes by less.
+//   E5  Where the log has lost its end it gives sequences again: the next mark is written at once, and says that it is the first behind the loss, and so
+//       do all behind it (`since`). What stands in segments below was written before.
 
 import type { Clock } from '../../shared/base/clock.ts'
 import { ConflictError, RefusedError, textOf, UnavailableError } from '../../shared/base/errors.ts'
@@ -62,27 +64,39 @@ export async function leadPartition(owner: Owner, deps: LeaderDeps): Promise<voi
   if (!owner.isCaughtUp) return
   const { mark: applied } = owner.state
   const other = await otherMark(owner, deps)
-  const isWanted = () => isDue(owner, deps) || (other !== undefined && owner.state.mark === applied)
+  const isLost = () => owner.lostEnd.upTo !== undefined && !isAgain(owner, deps)
+  const isWanted = () => isDue(owner, deps) || isLost() || (other !== undefined && owner.state.mark === applied)
   if (!isWanted()) return
   const number = await nextNumber(owner, deps, other)
   if (number === undefined || number <= owner.state.segment) return
   if (!owner.isCaughtUp || !isWanted()) return // another leader's mark may have come meanwhile
-  const mark: Mark = { number, writer: deps.id, nonce: hex(deps.random.bytes(16)) }
+  const { mark: before } = owner.state
+  const isLostNow = owner.lostEnd.upTo !== undefined
+  const isFirst = isLostNow || (before === undefined && number > 1)
+  const since = isFirst ? number : before?.since // E5
+  const nonce = hex(deps.random.bytes(16))
+  const mark: Mark = { number, writer: deps.id, nonce, ...(since !== undefined && { since }) }
   if (!(await append(owner, mark, deps))) return
-  if (other !== undefined) owner.markedAgainMs = deps.clock.monotonic()
+  if (other !== undefined || isLostNow) owner.markedAgainMs = deps.clock.monotonic()
   deps.metrics.marks.inc()
   deps.log.info({ partition: owner.partition, mark: mark.number }, 'segment opened')
   await remember(owner, mark.number, deps)
 }
 
+/** One that may have to be written again was written a moment ago. */
+function isAgain({ markedAgainMs }: Owner, { clock, config }: LeaderDeps): boolean {
+  return clock.monotonic() - markedAgainMs < Math.min(AGAIN_MS, config.segmentMinMs)
+}
+
 /** E3: the number of the newest mark of the log where it is another than was applied, 0 where there is none; undefined: it is the same, or is yet to
  *  be applied. */
-async function otherMark(owner: Owner, { bus, clock, config, log }: LeaderDeps): Promise<number | undefined> {
+async function otherMark(owner: Owner, deps: LeaderDeps): Promise<number | undefined> {
+  const { bus, log } = deps
   const { end, state, appliedSeq, partition } = owner
   const { mark } = state
   if (mark === undefined || end === owner.comparedEnd) return undefined
   owner.comparedEnd = end
-  if (clock.monotonic() - owner.markedAgainMs < Math.min(AGAIN_MS, config.segmentMinMs)) return undefined
+  if (isAgain(owner, deps)) return undefined
   const found = await bus.logs.lastPerSubject(logName(partition), [markSubject(partition)], APPEND_TIMEOUT_MS)
   const [newest] = found.messages
   const seq = newest?.seq ?? 0

@@ -22,6 +22,7 @@ import { readRecord } from '../../shared/kv/read-records.ts'
 import { AppliedMessages } from './applied-messages.ts'
 import { DAMAGES_MAX, type Damage, type DamageKind } from './damage.ts'
 import { APPLIED_BY, checkOf, isMark, kindOf, type SeenMark } from './log-checks.ts'
+import { LostEnd } from './lost-end.ts'
 import type { LeftBehind, OwnerDeps } from './owner-deps.ts'
 import { type Following, type Phase, type Replaying, readingOf } from './owner-phase.ts'
 import { PartitionState } from './partition-state.ts'
@@ -56,6 +57,7 @@ export class Owner {
   /** The end of the log at which its newest mark was last compared with the one applied, and when a mark was last written because it was another. */
   comparedEnd: LogState | undefined
   markedAgainMs = Number.NEGATIVE_INFINITY
+  readonly lostEnd = new LostEnd()
   /** The next segment is to be opened as soon as `segment-min` allows. */
   wantsMark = false
   private readonly deps: OwnerDeps
@@ -378,6 +380,7 @@ export class Owner {
   private applyNext(message: LogMessage, crc: number): void {
     const { seq, payload } = message
     const kind = kindOf(message, this.partition)
+    this.lostEnd.hear(seq, crc, this.state.mark)
     if (kind !== undefined && kind !== 'fence') this.state[APPLIED_BY[kind]](seq, payload)
     else if (kind === undefined)
       this.report('bad-checksum', { fromSeq: seq, toSeq: seq }, `message on unknown subject ${message.subject}`)
@@ -395,6 +398,7 @@ export class Owner {
     this.markSeenMs = this.deps.clock.monotonic()
     this.wantsMark = false
     if (mark?.seq !== seq) return // unreadable
+    this.lostEnd.hearMark(mark)
     this.marks.set(mark.number, { seq, nonce: mark.nonce, seenMs: this.markSeenMs })
     if (this.marks.size > MARKS_MAX) this.marks.delete(this.marks.keys().next().value!)
   }
@@ -418,10 +422,11 @@ export class Owner {
   private checkHighWater(): void {
     const stored = this.storedBefore.get(this.incarnation)
     if (stored === undefined || stored.seq <= Math.max(this.end?.lastSeq ?? 0, this.appliedSeq)) return
-    this.reportLostTail(stored.seq, `${stored.writer} had stored`)
+    this.reportLostTail(stored.seq, `${stored.writer} had stored`, stored.epoch)
   }
 
-  private reportLostTail(seq: number, who: string): void {
+  private reportLostTail(seq: number, who: string, epoch?: number): void {
+    this.lostEnd.note(this.state.mark, epoch)
     const fromSeq = (this.end?.lastSeq ?? 0) + 1
     const isOfThisLife = ({ incarnation }: Damage) => incarnation === this.incarnation
     if (this.damages.some((each) => each.kind === 'rewind' && each.toSeq >= seq && isOfThisLife(each))) return
@@ -431,11 +436,13 @@ export class Owner {
   /** Where a writer had stored a batch, or this owner had applied a message, that very message must stand. */
   private checkKnown(message: LogMessage, crc: number, { checkpoint }: Replaying): void {
     const range = { fromSeq: message.seq, toSeq: message.seq }
-    for (const { writer } of this.stored.replacedBy(message, this.incarnation)) {
+    for (const { writer, epoch } of this.stored.replacedBy(message, this.incarnation)) {
+      this.lostEnd.note(this.state.mark, epoch)
       const text = `sequence ${message.seq} is another message than the one that ${writer} had stored there`
       this.report('rewind', range, text)
     }
     if (checkpoint?.seq !== message.seq || checkpoint.incarnation !== this.incarnation || checkpoint.crc === crc) return
+    this.lostEnd.note(this.state.mark)
     this.report('rewind', range, `sequence ${message.seq} is another message than the one applied before`)
   }
 
@@ -458,8 +465,10 @@ export class Owner {
       const agreedSeq = await this.applied.lastAgreed(end, trustedMax)
       if (this.isStopped) return
       const text = `the log (its end is ${end.lastSeq}) agrees up to ${agreedSeq}, ${this.appliedSeq} was applied; what it lost is held in memory`
-      if (agreedSeq < this.appliedSeq)
+      if (agreedSeq < this.appliedSeq) {
+        this.lostEnd.meet(end, { seq: this.appliedSeq, crc: this.applied.crcOf(this.appliedSeq) }, this.state.mark)
         this.report('rewind', { fromSeq: agreedSeq + 1, toSeq: this.appliedSeq }, text, 'filled')
+      }
       this.applied.forgetAbove(agreedSeq)
       this.appliedSeq = agreedSeq
       this.phase = { ...was, reading: this.read(agreedSeq + 1) }
@@ -479,6 +488,7 @@ export class Owner {
     this.leaveBehind()
     this.state.dropSegments(this.deps.blocks?.flushedRecord(this.partition)?.segment ?? 0)
     this.marks.clear()
+    this.lostEnd.forget()
     this.applied.forgetAbove(0)
     this.appliedSeq = end.originSeq - 1
     this.appliedMax = this.appliedSeq // what it says to others is of this life, too

@@ -248,8 +248,8 @@ export class PartitionState {
 
   /** A batch of epoch k lies behind M(k): marks up to it were lost, and every segment that they opened misses something. */
   private adoptMark(seq: number, { epoch, nonce }: LogBatch): void {
-    const known = this.mark?.number
-    this.mark = { number: epoch, nonce, writer: 'lost', seq: 0 }
+    const { number: known, since } = this.mark ?? {}
+    this.mark = { number: epoch, nonce, writer: 'lost', seq: 0, ...(since !== undefined && { since }) }
     this.cut(epoch, seq)
     const text = `batch of epoch ${epoch}, newest mark is ${known ?? 'none'}`
     this.damagedFrom(known === undefined ? epoch : known + 1, epoch, { kind: 'unknown-epoch', seq, text })

@@ -11,6 +11,7 @@ export interface StoredBatch {
   readonly seq: number
   readonly messageId: string
   readonly incarnation: string
+  readonly epoch: number
 }
 
 /** The newest stored batch of each life of the log, by incarnation. */
@@ -60,6 +61,6 @@ export class StoredBatches {
   }
 }
 
-function storedBatch(writer: string, { session, counter, seq, incarnation }: HighWater): StoredBatch {
-  return { writer, seq, messageId: `${session}-${counter}`, incarnation }
+function storedBatch(writer: string, { session, counter, seq, incarnation, epoch }: HighWater): StoredBatch {
+  return { writer, seq, messageId: `${session}-${counter}`, incarnation, epoch }
 }

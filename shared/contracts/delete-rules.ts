@@ -12,7 +12,9 @@
 // Invariants
 //   D1   The entry comes first: with all partitions of a ring that was confirmed after the ask came, and all blocks that are listed.
 //   D2   In each partition a fence is appended, without any condition: a second one does no harm, it is only a cut.
-//   D3   Its position is the fence as it is read back, with the newest mark before it, of one life of the log; else it is appended again.
+//   D3   Its position is the fence as it is read back, with the newest mark before it, of one life of the log; else it is appended again. So it is
+//        where something is known to have stood at its sequence or behind, and no mark says yet that the log has lost its end. What is
+//        known so to have stood there is written down with it.
 //   D4   The first position counts, and only while nothing of its segment is listed: what is listed of it later must find it there. Once
 //        all are known the deletion is active, in one change, everywhere.
 //   D5   Whoever finds one that has been placing for long places it, by its own monotonic clock.

@@ -5,6 +5,7 @@ export const DELETE_RULES = {
   ring: 'D1',
   append: 'D2',
   'exact-mark': 'D3',
+  'lost-end': 'D3',
   floor: 'D4',
   'first-wins': 'D4',
   'all-placed': 'D4',

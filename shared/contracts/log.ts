@@ -71,6 +71,9 @@ export interface Mark {
   readonly writer: string
   /** 32 hex digits of chance: tells this mark from any other with its number. */
   readonly nonce: string
+  /** The number of the mark that was written when the log had last lost its end: what stands in segments below it was written before, whatever its
+   *  sequence. Each mark behind it says so, too. Absent: the log has not lost its end. */
+  readonly since?: number
 }
 
 export function encodeMark(mark: Mark): Uint8Array {
@@ -90,7 +93,12 @@ export function decodeMark(bytes: Uint8Array): Mark {
       `a mark holds v 1, a number up to ${MARK_NUMBER_MAX}, a writer and a nonce`,
     )
   }
-  return { number: number as number, writer: String(value['writer']), nonce: value['nonce'] }
+  const { since } = value
+  const isSince = Number.isSafeInteger(since) && (since as number) > 0 && (since as number) <= (number as number)
+  return {
+    ...{ number: number as number, writer: String(value['writer']), nonce: value['nonce'] },
+    ...(isSince && { since: since as number }),
+  }
 }
 
 /** Bytes that no other message of the log has: whoever compares what stands at a sequence with what stood there must not take one for another. */

@@ -2,7 +2,7 @@
 import type { Interval } from '../../model/interval.ts'
 import type { Labels } from '../../model/labels.ts'
 import { labelsKey } from '../../model/labels.ts'
-import { isBefore, type Place } from '../../model/place.ts'
+import { laterOf, type Place } from '../../model/place.ts'
 
 export interface Exemplar {
   readonly time: number
@@ -45,7 +45,7 @@ export class ExemplarRing {
     const known = this.keys.get(key)
     if (known !== undefined) {
       known.segment = segment
-      if (isBefore(known.place, place)) known.place = place
+      known.place = laterOf(place, known.place)
     }
     if (this.capacity === 0 || known !== undefined) return
     this.evict(this.ring[this.at])

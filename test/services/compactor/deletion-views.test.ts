@@ -9,6 +9,7 @@ import { createMemoryHub, type MemoryHub } from '../../../shared/bus/memory-bus.
 import type { Bus } from '../../../shared/bus/port.ts'
 import type { RemoveAsk } from '../../../shared/contracts/deletes.ts'
 import { encodeMark, logConfig, logName, markSubject } from '../../../shared/contracts/log.ts'
+import { KnownEnds } from '../../../shared/kv/known-ends.ts'
 import { type MemoryObjects, memoryObjects } from '../../../shared/objects/memory-objects.ts'
 import { silentLog } from '../../../shared/telemetry/log.ts'
 import { withLateWatches, withLogs } from '../../altered-bus.ts'
@@ -46,6 +47,8 @@ async function compactor(id: string, view: (bus: Bus) => Bus = (bus) => bus): Pr
   opened.push(blocks)
   return new Deletions({
     ...{ ...world, blocks: () => blocks, config: { undoMs: 3_600_000 }, onCleaned: () => {} },
+    random: seededRandom(3),
+    ends: new KnownEnds({ ...world, bus: hub.connect(`${id}-ends`), id }),
     membership: { partitionCount: () => 1, confirm: async () => {}, isConfirmed: () => true },
   })
 }

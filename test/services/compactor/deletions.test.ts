@@ -14,7 +14,10 @@ import type { BlockEntry, DeleteEntry } from '../../../shared/contracts/blocks.t
 import { DELETES_MAX, hidersOf, withPositions } from '../../../shared/contracts/delete-rules.ts'
 import { deleteSubject, type RemoveAsk } from '../../../shared/contracts/deletes.ts'
 import { leaveOut } from '../../../shared/contracts/left-out.ts'
-import { encodeMark, logConfig, logName, markSubject } from '../../../shared/contracts/log.ts'
+import { encodeMark, LOG_BUCKET, logConfig, logName, markRecord, markSubject } from '../../../shared/contracts/log.ts'
+import { KnownEnds } from '../../../shared/kv/known-ends.ts'
+import { readRecord } from '../../../shared/kv/read-records.ts'
+import { isBefore } from '../../../shared/model/place.ts'
 import { memoryObjects } from '../../../shared/objects/memory-objects.ts'
 import { silentLog } from '../../../shared/telemetry/log.ts'
 
@@ -41,6 +44,7 @@ interface Compactor {
 }
 
 class Ground {
+  private deleterCount = 0
   hub!: MemoryHub
   blocks!: Blocks
   bus!: Bus
@@ -57,8 +61,8 @@ class Ground {
     return this
   }
 
-  async mark(partition: number, number: number): Promise<void> {
-    const mark = encodeMark({ number, writer: 'test', nonce: `n${number}` })
+  async mark(partition: number, number: number, since?: number): Promise<void> {
+    const mark = encodeMark({ number, writer: 'test', nonce: `n${number}`, ...(since !== undefined && { since }) })
     await this.bus.logs.append(logName(partition), markSubject(partition), mark, APPEND)
   }
 
@@ -93,6 +97,8 @@ class Ground {
     }
     return new Deletions({
       ...{ bus, clock, log: silentLog, blocks: () => blocks, config: { undoMs: UNDO_MS } },
+      random: seededRandom(++this.deleterCount),
+      ends: new KnownEnds({ bus: this.bus, clock, log: silentLog, id: `deleter-${this.deleterCount}` }),
       membership: { partitionCount: partitions ?? (() => PARTITIONS), confirm, isConfirmed },
       onCleaned: () => {},
     })
@@ -209,6 +215,40 @@ describe('asking and placing', () => {
       expect(subjects[entry.positions[partition]!.seq - 1]).toBe(deleteSubject(partition, 'd1'))
     }
   }, 60_000)
+
+  describe('D3: in a log that has lost its end and gives its sequences again', () => {
+    const cut = async () => {
+      ground = await new Ground().open()
+      for (let i = 0; i < 30; i++) await ground.bus.logs.append(logName(0), 'log.0.batch', Buffer.from('x'), APPEND)
+      await ground.deletions().remove(asked)
+      ground.hub.log(logName(0))!.cutTail(2)
+    }
+    const again = async () => {
+      const { version: asOf } = await ground.deletions().list({ tenant: 'acme', isBrief: true })
+      return ground.deletions().remove({ ...asked, id: 'd2', asOf })
+    }
+
+    test('no deletion is placed before the next mark says so; then what stood there before is taken', async () => {
+      await cut()
+      await expect(again()).rejects.toMatchObject({ code: 'err-carillon-delete-pending' })
+      await ground.mark(0, 2, 2)
+      const { entry } = await again()
+      expect(entry.positions[0]).toMatchObject({ segment: 2, since: 2 })
+      const before = ground.entry()!.positions[0]!
+      expect(before.seq).toBeGreaterThan(entry.positions[0]!.seq)
+      expect([isBefore(before, entry.positions[0]!), isBefore(entry.positions[0]!, before)]).toEqual([true, false])
+    })
+
+    test('the number of the mark before a fence is remembered: none below it is given again', async () => {
+      await cut()
+      const bucket = await ground.bus.bucket(LOG_BUCKET)
+      const kept = await readRecord({ bucket }, markRecord, { partition: 0 })
+      expect(kept).toMatchObject({ kind: 'value', value: 1 })
+      await bucket.put('mark.0', markRecord.format.encode(3))
+      await ground.mark(0, 2, 2)
+      await expect(again()).rejects.toMatchObject({ code: 'err-carillon-delete-pending' })
+    })
+  })
 
   test('D4: a position in a segment that is listed already is not taken', async () => {
     ground = await new Ground().open()

@@ -14,8 +14,8 @@ import { seededRandom } from '../../../shared/base/random.ts'
 import { connectNats } from '../../../shared/bus/nats-bus.ts'
 import type { Bus, KvBucket } from '../../../shared/bus/port.ts'
 import { defaultsOf } from '../../../shared/config/settings.ts'
-import { fenceSubject, LOG_BUCKET, logConfig, logName, markRecord, markSubject } from '../../../shared/contracts/log.ts'
-import { readRecord } from '../../../shared/kv/read-records.ts'
+import { fenceSubject, LOG_BUCKET, logConfig, logName, markSubject } from '../../../shared/contracts/log.ts'
+import { KnownEnds } from '../../../shared/kv/known-ends.ts'
 import { silentLog } from '../../../shared/telemetry/log.ts'
 import { createMetrics } from '../../../shared/telemetry/metrics.ts'
 import { StringTable } from '../../../shared/tsdb/head/string-table.ts'
@@ -56,12 +56,10 @@ describe.skipIf('reason' in found)('on a real nats-server', () => {
   }
 
   function writer(): PartitionWriter {
-    const remembered = async () => {
-      const read = await readRecord({ bucket, log: silentLog }, markRecord, { partition: 0 })
-      return read.kind === 'value' ? read.value : 0
-    }
+    const ends = new KnownEnds({ bus, clock: systemClock, log: silentLog, id: 'test' })
     return new PartitionWriter(0, {
-      ...{ bus, clock: systemClock, random: seededRandom(2), metrics: writerMetrics(createMetrics()), remembered },
+      ...{ bus, clock: systemClock, random: seededRandom(2), metrics: writerMetrics(createMetrics()) },
+      known: (partition) => ends.read(partition),
       config: defaultsOf(distributorSettings, { lingerMs: 1 }),
       without: new Set<string>(),
     })

@@ -17,6 +17,7 @@ import {
   logName,
   markSubject,
 } from '../../../shared/contracts/log.ts'
+import type { Stored } from '../../../shared/kv/known-ends.ts'
 import { createMetrics } from '../../../shared/telemetry/metrics.ts'
 import { decodeLogBatch } from '../../../shared/wire/log-batch.ts'
 
@@ -26,6 +27,8 @@ let hub: MemoryHub
 let bus: Bus
 let dictionary: Dictionary
 let appendCount: number
+/** How long the answer of each append is on its way. */
+let answerMs: (count: number) => number
 /** The most appends that were under way at once. */
 let atOnceMax: number
 
@@ -34,6 +37,7 @@ beforeEach(async () => {
   bus = hub.connect('test')
   dictionary = new Dictionary()
   appendCount = 0
+  answerMs = () => 0
   atOnceMax = 0
   await bus.logs.ensure(logConfig(0, { bytesMax: 1 << 24, replicas: 1 }))
 })
@@ -45,14 +49,16 @@ const mark = async (number: number) => {
 }
 
 /** A writer whose appends are counted. */
-function writerOf(remembered: () => number = () => 0): PartitionWriter {
+function writerOf(remembered: () => number = () => 0, stored: () => Stored[] = () => []): PartitionWriter {
   let underWay = 0
   const own = hub.connect('distributor')
   const append: Bus['logs']['append'] = async (...args) => {
-    appendCount++
+    const waitMs = answerMs(++appendCount)
     atOnceMax = Math.max(atOnceMax, ++underWay)
     try {
-      return await own.logs.append(...args)
+      const stored = await own.logs.append(...args)
+      if (waitMs > 0) await sleep(systemClock, waitMs)
+      return stored
     } finally {
       underWay--
     }
@@ -63,7 +69,7 @@ function writerOf(remembered: () => number = () => 0): PartitionWriter {
   const metrics = writerMetrics(createMetrics())
   return new PartitionWriter(0, {
     ...{ bus: watched, clock: systemClock, random: seededRandom(2), config, metrics },
-    remembered: async () => remembered(),
+    known: async () => ({ markNumber: remembered(), stored: stored() }),
     without: new Set<string>(),
   })
 }
@@ -210,6 +216,68 @@ describe('L4: an append without an answer', () => {
   })
 })
 
+describe('W6: a log that has lost its end and gives its sequences again', () => {
+  const isDone = (pushing: Promise<unknown>) => Promise.race([pushing.then(() => true), sleep(systemClock, 100)])
+  const known = (...seqs: number[]): Stored[] =>
+    seqs.map((seq) => ({ seq, epoch: 1, incarnation: hub.log(logName(0))!.incarnation }))
+
+  it('takes nothing that counts before the next mark: what is stored below what was stored from here is written again behind it', async () => {
+    await mark(1)
+    const writer = writerOf()
+    await writer.refresh()
+    for (let i = 0; i < 3; i++) await push(writer)
+    hub.log(logName(0))!.cutTail(2) // unnoticed: no connection is interrupted
+    const pushing = push(writer)
+    expect(await isDone(pushing)).toBeUndefined()
+    expect(writer.refusal()).toMatchObject({ code: 'err-carillon-no-mark' })
+    expect(writer.refusal()?.message).toContain('has lost its end')
+    const markSeq = await mark(2)
+    expect(await pushing).toBeGreaterThan(markSeq)
+    expect(writer.refusal()).toBeUndefined()
+    expect(await push(writer)).toBeGreaterThan(markSeq)
+    expect((await standing()).map(({ epoch }) => epoch)).toEqual([1, 1, 2, 2])
+  })
+
+  it('so is what is stored below what others knew to be stored', async () => {
+    await mark(1)
+    const writer = writerOf(undefined, () => known(7))
+    await writer.refresh()
+    const pushing = push(writer)
+    expect(await isDone(pushing)).toBeUndefined()
+    await mark(2)
+    await pushing
+    expect((await standing()).map(({ epoch }) => epoch)).toEqual([1, 2])
+  })
+
+  it('what stood there in another life is nothing', async () => {
+    await mark(1)
+    const writer = writerOf(undefined, () => [{ seq: 9, epoch: 1, incarnation: 'another' }])
+    await writer.refresh()
+    await push(writer)
+    expect((await standing()).map(({ epoch }) => epoch)).toEqual([1])
+  })
+
+  it('what stood there before the mark that says that the end was lost is nothing', async () => {
+    const since = encodeMark({ number: 2, writer: 'test', nonce: nameOf(2), since: 2 })
+    await bus.logs.append(logName(0), markSubject(0), since, { timeoutMs: 1_000 })
+    const behind = writerOf(undefined, () => known(9))
+    await behind.refresh()
+    await push(behind)
+    expect((await standing()).map(({ epoch }) => epoch)).toEqual([2])
+  })
+
+  it('batches that overtake each other have lost nothing', async () => {
+    await mark(1)
+    const writer = writerOf()
+    await writer.refresh()
+    answerMs = (count) => 300 / count
+    await Promise.all([0, 50].map((ms) => sleep(systemClock, ms).then(() => push(writer))))
+    expect(atOnceMax).toBe(2)
+    expect(writer.refusal()).toBeUndefined()
+    expect(new Set((await standing()).map(({ epoch }) => epoch))).toEqual(new Set([1]))
+  })
+})
+
 describe('L1: a session', () => {
   beforeEach(() => mark(1))
 
@@ -243,8 +311,11 @@ describe('L1: a session', () => {
     expect((await standing()).map(({ defines }) => defines)).toEqual([true, false])
     hub.log(logName(0))!.cutTail(1)
     await interrupt(writer)
-    await push(writer)
-    expect((await standing()).map(({ defines }) => defines)).toEqual([true])
+    const pushing = push(writer)
+    await sleep(systemClock, 20)
+    await mark(2) // W6
+    await pushing
+    expect((await standing()).map(({ defines }) => defines)).toEqual([true, true])
   })
 
   it('W5: what was stored before the interruption and not yet acknowledged is written again with what it names', async () => {

@@ -17,6 +17,7 @@ import { defaultsOf } from '../../../shared/config/settings.ts'
 import type { Manifest } from '../../../shared/contracts/blocks.ts'
 import { batchSubject, logName, markSubject } from '../../../shared/contracts/log.ts'
 import type { PartitionStatus } from '../../../shared/contracts/member.ts'
+import { KnownEnds } from '../../../shared/kv/known-ends.ts'
 import { bootstrap } from '../../../shared/membership/bootstrap.ts'
 import { asMember } from '../../../shared/membership/member-actor.ts'
 import { joinRing } from '../../../shared/membership/membership.ts'
@@ -216,6 +217,8 @@ export class FlushGround {
     const bus = this.hub.connect(`deleter-${++this.incarnationCount}`)
     return new Deletions({
       ...{ bus, clock: this.clock, log: silentLog, blocks: () => this.blocks, config: { undoMs } },
+      random: seededRandom(this.incarnationCount),
+      ends: new KnownEnds({ bus, clock: this.clock, log: silentLog, id: `deleter-${this.incarnationCount}` }),
       membership: { partitionCount: () => 1, confirm: async () => {}, isConfirmed: () => true },
       onCleaned: () => {},
     })

@@ -12,8 +12,10 @@ import { defaultsOf } from '../../../shared/config/settings.ts'
 import type { Flushed } from '../../../shared/contracts/blocks.ts'
 import {
   decodeMark,
+  encodeFence,
   encodeMark,
   fenceSubject,
+  highWaterRecord,
   logConfig,
   logName,
   markRecord,
@@ -205,6 +207,77 @@ describe('E1, E2: of two leaders', () => {
     hub.faults.storeButLoseAck = 0
     expect(one.written()).toBe(1)
     expect(await marks()).toEqual([1])
+  })
+})
+
+describe('E5: a log that has lost its end and gives its sequences again', () => {
+  const fence = (writer: string) =>
+    soon(bus.logs.append(logName(0), fenceSubject(0), encodeFence({ writer, nonce: 'n' }), { timeoutMs: 1_000 }))
+  const look = async ({ lead, owner }: Leader) => {
+    await soon(owner.readEnd())
+    await pass(100)
+    await lead()
+    await pass(100)
+  }
+  /** What each mark in the log says of it. */
+  const told = async () => {
+    const { lastSeq } = await soon(bus.logs.state(logName(0)))
+    const messages = await soon(
+      Promise.all(Array.from({ length: lastSeq }, (_, i) => bus.logs.get(logName(0), i + 1, 1_000))),
+    )
+    const found = messages.filter((message) => message?.subject === markSubject(0))
+    return found.map((message) => decodeMark(message!.payload)).map(({ number, since }) => [number, since])
+  }
+  /** Mark 1 and three messages behind it. */
+  async function withThree(): Promise<Leader> {
+    const leading = await started('i1')
+    await look(leading)
+    for (const writer of ['a', 'b', 'c']) await fence(writer)
+    await look(leading)
+    return leading
+  }
+
+  it('is given the next mark at once, though it has kept its newest one, and all marks say so from then on', async () => {
+    const leading = await withThree()
+    hub.log(logName(0))!.cutTail(2)
+    for (let i = 0; i < 3; i++) await look(leading)
+    expect(await told()).toEqual([
+      [1, undefined],
+      [2, 2],
+    ])
+    leading.owner.wantsMark = true
+    await pass(config.segmentMinMs)
+    await look(leading)
+    expect((await told()).at(-1)).toEqual([3, 2])
+  })
+
+  it('so it is where its place was filled with as many other messages by then', async () => {
+    const leading = await withThree()
+    hub.log(logName(0))!.cutTail(2)
+    for (const writer of ['d', 'e', 'f']) await fence(writer)
+    for (let i = 0; i < 3; i++) await look(leading)
+    expect((await told()).at(-1)).toEqual([2, 2])
+  })
+
+  it('so it is by whoever begins to lead it then, when others knew what stood there; once', async () => {
+    const before = await withThree()
+    const { incarnation } = before.owner
+    await soon(before.owner.stop())
+    const row = { session: 's', counter: 1, seq: 4, epoch: 1, incarnation }
+    await soon(
+      bucket.put(keyFor(highWaterRecord, { partition: 0, distributor: 'd1' }), highWaterRecord.format.encode(row)),
+    )
+    hub.log(logName(0))!.cutTail(2)
+    for (const id of ['i2', 'i3']) {
+      const leading = await started(id)
+      for (let i = 0; i < 3; i++) await look(leading)
+      await soon(leading.owner.stop())
+      await pass(config.segmentMinMs)
+    }
+    expect(await told()).toEqual([
+      [1, undefined],
+      [2, 2],
+    ])
   })
 })
 
