@@ -61,6 +61,7 @@ export const SWITCHES = {
   'hide-all': { chance: 0.1, doc: 'a log loses a message before anybody reads it' },
   'bad-bytes': { chance: 0.1, doc: 'a message has a wrong byte, for one owner or all' },
   'cut-tail': { chance: 0.06, doc: 'the server dies and a log comes back without its newest messages' },
+  'cut-far': { chance: 0.4, doc: 'a log comes back without many of them, of which somebody who lives on has read all' },
   'lost-marks': {
     chance: 0.06,
     doc: 'the server dies and a log comes back without its newest marks, though with its end',
@@ -152,5 +153,7 @@ export class Plan {
     }
     if (on.has('cut-tail')) without('lost-marks')
     if (on.has('anew')) without('cut-tail', 'lost-marks') // what came back of an older stream and what of a newer could not be told apart
+    if (!on.has('cut-tail')) without('cut-far')
+    else if (on.has('cut-far')) without('damage-kills', 'damage-ring', 'ring', 'growth', 'scaling')
   }
 }

@@ -20,6 +20,7 @@ type Harm = (message: LogMessage, by: string) => LogMessage | undefined
 const DAMAGES_MAX = 3
 const DAMAGE_CHANCE = 0.04
 const CUT_MAX = 5
+const CUT_FAR_MAX = 60
 const MARKS_LOST_MAX = 4
 /** Of messages that have no checksum: what lies before says what the message is, and of which version. */
 const HEAD_BYTES = 8
@@ -111,7 +112,7 @@ export class LogWatch {
   // ---- damage ----
 
   /** The log comes back without some of its newest messages. */
-  cutTail(partition: number, most = CUT_MAX): void {
+  cutTail(partition: number, most = this.scene.plan.has('cut-far') ? CUT_FAR_MAX : CUT_MAX): void {
     const log = this.scene.hub.log(logName(partition))!
     const { firstSeq, lastSeq } = log.state()
     const to = Math.max(firstSeq, lastSeq - 1 - this.scene.plan.random('cut').below(most))

@@ -63,6 +63,7 @@ describe('simulation', () => {
     { part: 'replay-bound', from: 15 },
     { part: 'append', always: ['deletions'] },
     { part: 'all-placed', always: ['deletions'] },
+    { part: 'lost-end', always: ['deletions', 'deletion-damage', 'cut-tail', 'cut-far'], from: 30 },
     { part: 'same-id', always: ['deletions', 'undo'] },
     { part: 'placing-joins', always: ['deletions'], from: 10 },
     { part: 'compare', always: ['deletions'] },
