@@ -28,6 +28,8 @@ const WITNESSES = [BLOCKS_BUCKET, LOG_BUCKET, RING_BUCKET, UPLOADS_BUCKET, LIMIT
 /** Clocks that somebody keeps are seconds apart; ages that are looked at are hours and days. */
 const APART_MS_MAX = 10 * 60_000
 const ASKED_MS = 60_000
+/** A server that could not be asked may answer soon, and all that goes waits for it; not each of many tenants, for nothing. */
+const UNANSWERED_MS = 5_000
 
 interface Verdict {
   /** Undefined: sound. */
@@ -35,6 +37,8 @@ interface Verdict {
   readonly wallMs: number
   /** Monotonic. */
   readonly atMs: number
+  /** How long it counts. */
+  readonly forMs: number
 }
 
 export class ClockWitness {
@@ -51,7 +55,7 @@ export class ClockWitness {
   /** T1: undefined, or why nothing may go, in words. */
   async fault(): Promise<string | undefined> {
     const { verdict } = this
-    if (verdict !== undefined && this.deps.clock.monotonic() - verdict.atMs < ASKED_MS) return verdict.fault
+    if (verdict !== undefined && this.deps.clock.monotonic() - verdict.atMs < verdict.forMs) return verdict.fault
     this.asking ??= this.ask().finally(() => {
       this.asking = undefined
     })
@@ -69,13 +73,14 @@ export class ClockWitness {
   private async ask(): Promise<Verdict> {
     const { clock, log } = this.deps
     const answers = await Promise.allSettled(WITNESSES.map((name) => this.apartFrom(name)))
-    const at = { wallMs: clock.now(), atMs: clock.monotonic() }
+    const at = { wallMs: clock.now(), atMs: clock.monotonic(), forMs: ASKED_MS }
     const bug = answers.find((each) => each.status === 'rejected' && each.reason instanceof AssertionError)
     if (bug?.status === 'rejected') throw bug.reason
     const [first] = answers
     if (first!.status === 'rejected') {
       return {
         ...at,
+        forMs: UNANSWERED_MS,
         fault: `the time of the servers is not known, so nothing goes by its age: ${textOf(first!.reason)}`,
       }
     }

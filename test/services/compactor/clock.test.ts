@@ -98,6 +98,20 @@ test('T1: one server of several that is wrong is enough, and so is one that cann
   expect(await soon(witness().fault())).toContain('not known')
 })
 
+test('T1: what could not be asked is asked again soon, not for each tenant', async () => {
+  const clock = new VirtualClock()
+  const { hub, soon, witness } = await witnessed(clock, { aheadMs: 0 })
+  const asked = witness()
+  hub.faults.bucketsDown = true
+  expect(await soon(asked.fault())).toContain('not known')
+  hub.faults.bucketsDown = false
+  const beganMs = clock.monotonic()
+  expect(await soon(asked.fault())).toContain('not known')
+  expect(clock.monotonic()).toBe(beganMs)
+  await soon(new Promise<void>((resolve) => clock.after(10_000, resolve)))
+  expect(await soon(asked.fault())).toBeUndefined()
+})
+
 test('T2: a wall clock that is set between two asks changes nothing', async () => {
   const clock = new VirtualClock()
   const wall = { aheadMs: 0 }
