@@ -192,15 +192,14 @@ export async function natsBucket(deps: NatsBucketDeps, name: string, replicas: n
         stream,
         filter: subjectOf(filter),
         from: 'last-per-subject',
-        async onStart(pendingCount, isWhole) {
+        onStart(isWhole) {
           if (isWhole) entries.begin()
-          if (pendingCount === 0) await settled()
         },
-        async onMessage({ msg, seq, storedAtMs, pendingCount }) {
+        onMessage({ msg, seq, storedAtMs }) {
           const entry = entryOf(msg, seq)
           if (entry.key !== fenceKey && entries.isNews(entry, storing(seq, storedAtMs))) shown(entry)
-          if (pendingCount === 0) await settled()
         },
+        onEnd: settled,
         onError: deps.onWatchError,
       })
       feeds.add(feed)

@@ -2,6 +2,9 @@
 // next expected sequence after anything unusual: a reconnect, silence, a gap in what the consumer delivered, a consumer
 // that is gone. Whoever follows the last message of each subject is told all of them again where it cannot be said that none
 // was lost. A window of messages never weighs more than `windowBytesMax`, since the server cuts off slow readers.
+//
+// Whoever wants to know is told when nothing more was there. A message says how many follow it; where one is replaced just before it would
+// have been delivered, the server has counted it still and delivers nothing for it. So the server is asked when what it announced does not come.
 import type { Msg, Subscription } from '@nats-io/transport-node'
 import type { Timer } from '../base/clock.ts'
 import { CorruptError, UnavailableError } from '../base/errors.ts'
@@ -16,6 +19,8 @@ const silenceMsMax = 3 * heartbeatMs
 const pullExpiresMs = 30_000
 /** Short, because a question asked while there is no leader is never answered, and the next one may be. */
 const apiTimeoutMs = 2_000
+/** How long nothing of what was announced may come before the server is asked whether there is anything. Short: queries wait for it. */
+const announcedMsMax = 20
 /** How long the server keeps a consumer that nobody asks. */
 const inactiveMsMax = 30_000
 /** The first pause before a message is handed over again that its handler threw at, and before a failed start; each is twice the one before. */
@@ -27,7 +32,12 @@ export interface FeedMessage {
   readonly msg: Msg
   readonly seq: number
   readonly storedAtMs: number
-  /** Messages the consumer still had to deliver when it sent this one. */
+}
+
+interface Delivered extends FeedMessage {
+  /** Counted from 1 by the consumer. */
+  readonly deliveredSeq: number
+  /** Messages the consumer still had to deliver when it sent this one; at times more than there are. */
   readonly pendingCount: number
 }
 
@@ -38,13 +48,16 @@ export interface FeedOptions {
   /** Where to begin: at a sequence, or with the last message of each subject. */
   readonly from: number | 'last-per-subject'
   readonly onMessage: (message: FeedMessage) => void | Promise<void>
-  /** After each start: how many messages were there to deliver, and whether they are the last of all subjects. */
-  readonly onStart?: (pendingCount: number, isWhole: boolean) => void | Promise<void>
+  /** After each start: whether what comes are the last messages of all subjects. */
+  readonly onStart?: (isWhole: boolean) => void
+  /** When all that was there has been handled; never while a message is. */
+  readonly onEnd?: () => void | Promise<void>
   readonly onError: (error: Error) => void
 }
 
 interface ConsumerInfo {
   readonly num_pending: number
+  readonly delivered: { readonly consumer_seq: number }
 }
 
 interface StreamEnd {
@@ -64,7 +77,7 @@ export class NatsFeed {
   /** When the message before `#from` was stored; undefined until one was delivered. */
   #deliveredAtMs: number | undefined
   #subscription: Subscription | undefined
-  #queue: FeedMessage[] = []
+  #queue: Delivered[] = []
   #wantedCount = 0
   #deliveredSeq = 0
   #lastHeardMs = 0
@@ -74,6 +87,8 @@ export class NatsFeed {
   #thrownCount = 0
   #isFollowing = false
   #watchdog: Timer | undefined
+  /** Runs while more is announced. */
+  #announced: Timer | undefined
   #retry: Timer | undefined
   /** A flag of its own: a handler that throws at once ends the loop before its promise is kept in `#handling`. */
   #isHandling = false
@@ -112,8 +127,11 @@ export class NatsFeed {
       const pendingCount = await this.#createConsumer()
       if (this.#round !== round || this.#isStopped) return
       this.#hasStarted = true
-      await this.#options.onStart?.(pendingCount, isWhole)
-      if (this.#round === round && !this.#isStopped) this.#follow(round)
+      this.#options.onStart?.(isWhole)
+      if (pendingCount === 0) await this.#options.onEnd?.()
+      if (this.#round !== round || this.#isStopped) return
+      this.#follow(round)
+      if (pendingCount > 0) this.#awaitAnnounced()
     } catch (error) {
       if (this.#round === round && !this.#isStopped) this.#startOver(error as Error, this.#retryMs())
     }
@@ -229,6 +247,7 @@ export class NatsFeed {
       this.#deliveredAtMs = message.storedAtMs
       try {
         await this.#options.onMessage(message)
+        if (message.pendingCount === 0) await this.#options.onEnd?.()
       } catch (error) {
         this.#from = before === 'last-per-subject' ? before : message.seq
         this.#deliveredAtMs = message.seq === before ? deliveredBeforeMs : undefined
@@ -236,6 +255,42 @@ export class NatsFeed {
         break
       }
       this.#pull()
+      if (message.pendingCount > 0) this.#awaitAnnounced()
+      else this.#announced?.cancel()
+    }
+    this.#isHandling = false
+    if (this.#queue.length > 0 && !this.#isStopped) await this.#handle()
+  }
+
+  #awaitAnnounced(): void {
+    this.#announced?.cancel()
+    if (this.#options.onEnd === undefined) return
+    this.#announced = this.#link.clock.after(announcedMsMax, () => {
+      if (!this.#isHandling && this.#isFollowing) void this.#askForEnd() // what is being handled is looked at after that
+    })
+  }
+
+  async #askForEnd(): Promise<void> {
+    const round = this.#round
+    const deliveredSeq = this.#deliveredSeq
+    const isAsOf = () => this.#round === round && this.#deliveredSeq === deliveredSeq
+    try {
+      const path = `CONSUMER.INFO.${this.#options.stream}.${this.#consumer}`
+      const { num_pending, delivered } = await callApi<ConsumerInfo>(this.#link, path, undefined, apiTimeoutMs)
+      if (!isAsOf()) return // the message that came meanwhile says what follows it
+      if (num_pending === 0 && delivered.consumer_seq === deliveredSeq) this.#handling = this.#handleEnd(round)
+      else this.#awaitAnnounced()
+    } catch (error) {
+      if (isAsOf()) this.#startOver(error as Error, this.#retryMs())
+    }
+  }
+
+  async #handleEnd(round: number): Promise<void> {
+    this.#isHandling = true
+    try {
+      await this.#options.onEnd?.()
+    } catch (error) {
+      if (this.#round === round) this.#startOver(error as Error, this.#retryMs())
     }
     this.#isHandling = false
     if (this.#queue.length > 0 && !this.#isStopped) await this.#handle()
@@ -284,6 +339,7 @@ export class NatsFeed {
     this.#isFollowing = false
     this.#queue = []
     this.#watchdog?.cancel()
+    this.#announced?.cancel()
     this.#retry?.cancel()
     this.#subscription?.unsubscribe()
     this.#subscription = undefined
@@ -294,7 +350,7 @@ export class NatsFeed {
 }
 
 /** Position and time stand in the reply subject: `$JS.ACK.[domain.account.]stream.consumer.tries.seq.delivered.nanos.pending`. */
-function parsed(msg: Msg): (FeedMessage & { deliveredSeq: number }) | undefined {
+function parsed(msg: Msg): Delivered | undefined {
   const tokens = (msg.reply ?? '').split('.')
   const at = tokens.length >= 11 ? 7 : 5
   const seq = Number(tokens[at])

@@ -148,6 +148,28 @@ describe.skipIf('reason' in found)('on a real nats-server', () => {
     },
   )
 
+  test('a watch is told that all was shown, also where keys are replaced while they are on their way', async () => {
+    const server = await startNatsServer()
+    const names = ['a', 'b', 'c', 'd']
+    const connect = (name: string) => connectNats({ servers: server.url, name, clock: systemClock })
+    const buses = await Promise.all(names.map(connect))
+    const buckets = await Promise.all(buses.map((bus) => bus.bucket('k')))
+    let [shown, settled] = [0, 0]
+    const onEntry = ({ revision }: { revision: number }) => {
+      shown = revision
+    }
+    const onSettled = () => {
+      settled = shown
+    }
+    buckets[0]!.watch('>', onEntry, onSettled, onSettled)
+    for (let round = 0; round < 2_000; round++) {
+      const written = Math.max(...(await Promise.all(buckets.map((each) => each.put('key', bytes('x'))))))
+      if (settled < written) await until(() => settled >= written, `revision ${written} of round ${round}`, 1_500)
+    }
+    await Promise.all(buses.map((bus) => bus.close()))
+    await server.stop()
+  })
+
   test('while servers elect a leader a bucket is not open; it is as soon as they have one', async () => {
     const ports = await Promise.all([freePort(), freePort(), freePort()])
     const start = (own: number) =>
