@@ -58,11 +58,16 @@ export async function startLinkedServers(): Promise<LinkedServers> {
     },
     async lead(stream, server) {
       const wanted = `nats-${ports[server]}`
+      let looks = 0 // a change that was asked for a second time may still come after the first
       await until(`${wanted} leads ${stream}`, async () => {
-        if ((await leaderOf(stream)) === wanted) return true
+        if ((await leaderOf(stream)) === wanted) {
+          await sleep(500)
+          return ++looks >= 4
+        }
+        looks = 0
         const asked = JSON.stringify({ placement: { preferred: wanted } })
         await plain.request(`$JS.API.STREAM.LEADER.STEPDOWN.${stream}`, asked)
-        await sleep(500)
+        await sleep(1_000)
         return false
       })
     },

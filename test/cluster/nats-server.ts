@@ -109,7 +109,8 @@ function configText(options: NatsServerOptions, { port, storeDir }: { port: numb
 function clusterText({ clusterPorts: [own, ...others] = [], routes }: NatsServerOptions): string[] {
   if (own === undefined) return []
   const dialled = (routes ?? others.map((port) => `nats://127.0.0.1:${port}`)).map((url) => `"${url}"`).join(', ')
-  const more = routes === undefined ? '' : 'no_advertise: true, '
+  // Servers tell each other of third ones, and would go there past the links: what they tell leads nowhere.
+  const more = routes === undefined ? '' : 'no_advertise: true, advertise: "127.0.0.1:1", '
   return [
     `server_name: "nats-${own}"`,
     `cluster { name: test, listen: "127.0.0.1:${own}", ${more}routes: [${dialled}] }`,
