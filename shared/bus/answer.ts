@@ -157,7 +157,8 @@ class Answering {
     }
     if (call.isAborted) onAbort()
     else call.signal.addEventListener('abort', onAbort, { once: true })
-    bus.publish(message.replyTo, noBytes, { headers: { [flowHeader]: 'open' }, replyTo: pipe.inbox })
+    call.sign = { headers: { [flowHeader]: 'open' }, replyTo: pipe.inbox } // R5
+    bus.publish(message.replyTo, noBytes, call.sign)
     return pipe
   }
 }

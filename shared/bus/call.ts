@@ -1,6 +1,13 @@
 // One question at work in an actor: its context, its deadline, and the ways in which it may end early.
 import type { HandlerContext } from './actor.ts'
-import type { BusHeaders } from './port.ts'
+import { type BusHeaders, signHeader } from './port.ts'
+
+export interface Sign {
+  readonly headers: BusHeaders
+  readonly replyTo?: string
+}
+
+const AT_WORK: Sign = { headers: { [signHeader]: 'at work' } }
 
 export class Call implements HandlerContext {
   readonly name: string
@@ -12,6 +19,8 @@ export class Call implements HandlerContext {
   readonly cancelToken: string | undefined
   /** Where the asker wants to hear that this is at work, how often, and when it last did. */
   readonly signs: { readonly to: string; readonly everyMs: number; lastMs: number } | undefined
+  /** What a sign says: that this is at work, or where the asker is waited for: it may not have heard that. */
+  sign: Sign = AT_WORK
   #aborting: AbortController | undefined
   #reason: Error | undefined
 

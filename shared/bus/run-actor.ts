@@ -10,6 +10,7 @@
 //       handler has finished, or after `drainMs`.
 //   R4  A failed assertion ends the actor: it is a bug, and going on would be guessing.
 //   R5  Whoever asked for signs of life gets one as often as it wants, to a quarter of a second, until its question is answered.
+//       Once the answer waits for its asker in a pipe, the sign says where: what said so first may be lost.
 
 import { AssertionError } from '../base/assert.ts'
 import { sleep, type Timer } from '../base/clock.ts'
@@ -21,7 +22,7 @@ import { Call } from './call.ts'
 import { paramsIn, subjectFilter } from './contract.ts'
 import { failureHeaders } from './failure.ts'
 import { cancelledCode, tooLarge } from './pipe.ts'
-import { type BusMessage, type BusSubscription, signHeader } from './port.ts'
+import type { BusMessage, BusSubscription } from './port.ts'
 
 const inFlightMaxDefault = 1_000
 const drainMsDefault = 10_000
@@ -246,10 +247,10 @@ export class Run {
     if (this.calls.size > 0) this.#sweep = this.#options.clock.after(sweepMs, () => this.#abortOverdue())
   }
 
-  #giveSign({ signs }: Call, nowMs: number): void {
+  #giveSign({ signs, sign }: Call, nowMs: number): void {
     if (signs === undefined || nowMs - signs.lastMs < signs.everyMs) return
     signs.lastMs = nowMs
-    this.#options.bus.publish(signs.to, new Uint8Array(0), { headers: { [signHeader]: 'at work' } })
+    this.#options.bus.publish(signs.to, new Uint8Array(0), sign)
   }
 
   #overloaded(name: string, message: BusMessage): void {

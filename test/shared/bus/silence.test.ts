@@ -93,3 +93,11 @@ test.each([
     expect(await soon(asked(5_000))).toBe(5_000)
   },
 )
+
+test('R5: a pipe of which the asker has not heard is offered again', async () => {
+  clock.after(40, () => Object.assign(hub.faults, { drop: 1 }))
+  clock.after(60, () => Object.assign(hub.faults, { drop: 0 })) // the offer comes after 50 ms
+  const startedMs = clock.monotonic()
+  expect(await soon(frames(100))).toBe(100)
+  expect(clock.monotonic() - startedMs).toBeLessThan(3_000)
+})
