@@ -4,6 +4,7 @@ import type { Bus } from '../../shared/bus/port.ts'
 import { addPartitions, readPartitions } from '../../shared/membership/bootstrap.ts'
 import type { Cast } from './cast.ts'
 import type { SwitchName } from './faults.ts'
+import type { Reached } from './log-watch.ts'
 import type { Scene } from './scene.ts'
 
 const PAUSE_MS_MAX = 1_500
@@ -73,10 +74,20 @@ export async function damageLogs(scene: Scene, cast: Cast): Promise<void> {
   if (scene.plan.has('anew')) return scene.logs.makeAnew(chance.below(count))
   const cut = cast.all().filter(({ isDown }) => !isDown)
   for (const { id } of cut) scene.hub.disconnect(id)
-  if (scene.plan.has('cut-tail')) scene.logs.cutTail(chance.below(count))
-  else scene.logs.loseMarks(chance.below(count))
+  if (scene.plan.has('cut-tail')) {
+    const partition = chance.below(count)
+    scene.logs.cutTail(partition, reachedIn(cast, partition))
+  } else scene.logs.loseMarks(chance.below(count))
   await scene.sleep(20 + chance.below(300))
   for (const victim of cut) if (!victim.isDown && cast.running.get(victim.id) === victim) scene.hub.reconnect(victim.id)
+}
+
+function reachedIn(cast: Cast, partition: number): Reached {
+  const owners = () => cast.owners().flatMap(({ owner }) => (owner.partition === partition ? [owner] : []))
+  return (seq) => {
+    const readers = new Set(owners().filter((owner) => owner.appliedSeq >= seq))
+    return () => owners().some((owner) => readers.has(owner))
+  }
 }
 
 /** Logs that exist. */

@@ -51,6 +51,8 @@ export interface Scope {
 export interface Excuses {
   /** Whether a send was in a message that something happened to; undefined: nothing happened to any. */
   readonly isHarmed: ((send: Send) => boolean) | undefined
+  /** Whether one that was harmed may be missing without a warning. */
+  readonly isUntold?: (send: Send) => boolean
 }
 
 const SERIES_COUNT = 8
@@ -132,14 +134,14 @@ export class Ledger {
   // ---- judging ----
 
   /** What is wrong with a strong answer, or with all that is stored. */
-  judge(answer: Answer, { isHarmed }: Excuses): string[] {
+  judge(answer: Answer, excuses: Excuses): string[] {
     const faults: string[] = []
     const { tenant, shown, scope } = answer
     for (const [series, times] of this.byTenant.get(tenant) ?? []) {
       const got = shown.get(series)
       for (const [time, sends] of times) {
         if (scope !== undefined && !isWithin(sends[0]!, scope)) continue
-        const fault = this.judgeOne(sends, got?.get(time), answer, isHarmed)
+        const fault = this.judgeOne(sends, got?.get(time), answer, excuses)
         if (fault === undefined) continue
         faults.push(`${fault}: ${this.describe(sends[0]!)}`)
         if (faults.length >= FAULTS_MAX) return faults
@@ -155,16 +157,16 @@ export class Ledger {
   }
 
   /** What is wrong with counts of samples of floats, by series. */
-  judgeCounts(answer: Omit<Answer, 'shown'>, counts: ReadonlyMap<string, number>, { isHarmed }: Excuses): string[] {
+  judgeCounts(answer: Omit<Answer, 'shown'>, counts: ReadonlyMap<string, number>, excuses: Excuses): string[] {
     const faults: string[] = []
-    const why = whyNot(answer, isHarmed)
+    const why = whyNot(answer, excuses)
     for (const [series, times] of this.byTenant.get(answer.tenant) ?? []) {
       if (!series.startsWith('m{')) continue
       let [least, most] = [0, 0]
       for (const sends of times.values()) {
         if (answer.scope !== undefined && !isWithin(sends[0]!, answer.scope)) continue
         const fates = sends.map((send) => this.fateOf(send, answer))
-        const mayMiss = sends.some((send) => isExcused(send, answer, isHarmed))
+        const mayMiss = sends.some((send) => isExcused(send, answer, excuses))
         if (fates.includes('show') && !mayMiss) least++
         if (fates.some((fate) => fate !== 'hide')) most++
       }
@@ -180,7 +182,7 @@ export class Ledger {
     sends: readonly Send[],
     shown: string | undefined,
     answer: Answer,
-    isHarmed: Excuses['isHarmed'],
+    excuses: Excuses,
   ): string | undefined {
     let least: Send | undefined
     let source: Send | undefined
@@ -192,13 +194,13 @@ export class Ledger {
     if (shown !== undefined && source === undefined) return `shows ${shown}, which nobody sent`
     if (source !== undefined && this.fateOf(source, answer) === 'hide') return `shows ${shown}, which was deleted`
     const isMissing = least !== undefined && (source === undefined || source.value < least.value)
-    if (isMissing && isExcused(least!, answer, isHarmed)) this.excused.add(least!)
+    if (isMissing && isExcused(least!, answer, excuses)) this.excused.add(least!)
     else if (isMissing) {
       const what = `${source === undefined ? 'misses' : `shows ${shown} in place of`} ${textOf(least!)}`
-      return what + whyNot(answer, isHarmed)
+      return what + whyNot(answer, excuses)
     }
     for (const send of sends) {
-      const fault = isHarmed?.(send) === true ? undefined : this.checkSide(send, source, answer)
+      const fault = excuses.isHarmed?.(send) === true ? undefined : this.checkSide(send, source, answer)
       if (fault !== undefined) return fault
     }
     return undefined
@@ -310,12 +312,12 @@ export function textOf({ kind, value }: Pick<Send, 'kind' | 'value'>): string {
   return kind === 'nan' ? 'NaN' : kind === 'stale' ? 'a stale marker' : String(value)
 }
 
-function isExcused(send: Send, { warnings }: Pick<Answer, 'warnings'>, isHarmed: Excuses['isHarmed']): boolean {
-  return warnings.length > 0 && isHarmed?.(send) === true
+function isExcused(send: Send, { warnings }: Pick<Answer, 'warnings'>, { isHarmed, isUntold }: Excuses): boolean {
+  return isHarmed?.(send) === true && (warnings.length > 0 || isUntold?.(send) === true)
 }
 
 /** Why what is missing is not excused. */
-function whyNot({ warnings }: Pick<Answer, 'warnings'>, isHarmed: Excuses['isHarmed']): string {
+function whyNot({ warnings }: Pick<Answer, 'warnings'>, { isHarmed }: Excuses): string {
   if (isHarmed === undefined) return ''
   return warnings.length === 0 ? ', and no warning says so' : ', of which nothing was damaged'
 }

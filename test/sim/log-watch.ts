@@ -2,8 +2,9 @@
 
 import { decodeFlushed } from '../../shared/blocks/codec.ts'
 import type { LogMessage } from '../../shared/bus/port.ts'
+import { keysFor } from '../../shared/bus/record.ts'
 import { BLOCKS_BUCKET, type Flushed, flushedKey } from '../../shared/contracts/blocks.ts'
-import { batchSubject, logName, markSubject } from '../../shared/contracts/log.ts'
+import { batchSubject, highWaterRecord, LOG_BUCKET, logName, markSubject } from '../../shared/contracts/log.ts'
 import type { SwitchName } from './faults.ts'
 import { readLog } from './log-model.ts'
 import type { Scene } from './scene.ts'
@@ -14,6 +15,16 @@ interface Kept {
   /** Some owner, or all, may never have had it. */
   isDamaged: boolean
 }
+
+/** What a log has lost, that may be missing without a warning. */
+interface Untold {
+  readonly values: ReadonlySet<number>
+  /** Whether somebody lives on, or something stands, that must tell of it. */
+  readonly isKnown: () => boolean
+}
+
+/** Whether any owner lives on that had read the log up to this sequence when it was asked. */
+export type Reached = (seq: number) => () => boolean
 
 type Harm = (message: LogMessage, by: string) => LogMessage | undefined
 
@@ -31,6 +42,7 @@ export class LogWatch {
   private readonly kept = new Map<string, Kept[]>()
   private readonly harms = new Map<LogMessage, Harm>()
   private damageCount = 0
+  private untold: readonly Untold[] = []
   purgedCount = 0
   private safe: { readonly storedCount: number; readonly damageCount: number; readonly values: Set<number> } | undefined
   private storedCount = 0
@@ -69,6 +81,13 @@ export class LogWatch {
     }
     this.safe = { storedCount, damageCount, values }
     return values
+  }
+
+  /** Whether a sample may be missing without a warning (decision 7): no row of high water tells any more that its log has lost it, nobody lives on who could know. */
+  isUntold({ kind, value }: { readonly kind: string; readonly value: number }): boolean {
+    return this.untold.some(
+      ({ values, isKnown }) => (kind === 'float' ? values.has(value) : values.size > 0) && !isKnown(),
+    )
   }
 
   // ---- what happens at the hub ----
@@ -112,14 +131,16 @@ export class LogWatch {
   // ---- damage ----
 
   /** The log comes back without some of its newest messages. */
-  cutTail(partition: number, most = this.scene.plan.has('cut-far') ? CUT_FAR_MAX : CUT_MAX): void {
+  cutTail(partition: number, reached: Reached): void {
     const log = this.scene.hub.log(logName(partition))!
     const { firstSeq, lastSeq } = log.state()
+    const most = this.scene.plan.has('cut-far') ? CUT_FAR_MAX : CUT_MAX
     const to = Math.max(firstSeq, lastSeq - 1 - this.scene.plan.random('cut').below(most))
     const lost = (this.kept.get(logName(partition)) ?? []).filter(
       ({ message, incarnation }) =>
         incarnation === log.incarnation && message.seq > to && log.get(message.seq) === message,
     )
+    this.untold = this.untoldOf(partition, to, reached)
     for (const each of lost) each.isDamaged = true
     log.cutTail(to)
     this.note(`log ${partition} ends at ${to} again, ${lost.length} messages are lost`)
@@ -137,6 +158,30 @@ export class LogWatch {
       log.lose(each.message.seq)
     }
     this.note(`log ${partition} comes back without ${lost.length} marks`)
+  }
+
+  /** Beyond what rows tell, those could know who had read it; up to there all who were there, and whoever meets a row that stands as it did. */
+  private untoldOf(partition: number, to: number, reached: Reached): Untold[] {
+    const { incarnation } = this.scene.hub.log(logName(partition))!
+    const bucket = this.scene.hub.bucket(LOG_BUCKET)!
+    const rows = bucket.changesSince(0, keysFor(highWaterRecord, { partition })).flatMap((entry) => {
+      const row = entry.value && highWaterRecord.format.decode(entry.value)
+      return row?.kind === 'value' && row.value.incarnation === incarnation ? [{ ...entry, seq: row.value.seq }] : []
+    })
+    const toldSeq = Math.max(to, ...rows.map(({ seq }) => seq))
+    const all = this.all(partition)
+    const upTo = (last: number) => {
+      const messages = all.filter(({ seq }) => seq <= last)
+      return readLog(partition, messages).values
+    }
+    const told = upTo(toldSeq)
+    const [were, hadRead] = [reached(0), reached(toldSeq + 1)]
+    const telling = rows.filter(({ seq }) => seq > to)
+    const stands = () => telling.some(({ key, revision }) => bucket.get(key)?.revision === revision)
+    return [
+      { values: upTo(Number.POSITIVE_INFINITY).difference(told), isKnown: hadRead },
+      { values: told.difference(upTo(to)), isKnown: () => were() || stands() },
+    ]
   }
 
   makeAnew(partition: number): void {

@@ -54,7 +54,8 @@ export async function readOnce(
   const { shown, warnings } = answer
   const unharmed = scene.logs.hasDamage ? scene.logs.unharmed() : undefined
   const isHarmed = unharmed && (({ kind, value }: Send) => kind !== 'float' || !unharmed.has(value))
-  for (const text of ledger.judge({ tenant, begun, ended, shown, warnings }, { isHarmed }))
+  const isUntold = scene.logs.isUntold.bind(scene.logs)
+  for (const text of ledger.judge({ tenant, begun, ended, shown, warnings }, { isHarmed, isUntold }))
     scene.fault(`strong read of ${begun.toFixed(0)} ms ${text}`)
   if (warnings.length > 0 && unharmed === undefined) scene.fault(`a strong read warns of no cause: ${warnings[0]}`)
   return shown
