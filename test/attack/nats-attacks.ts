@@ -21,7 +21,10 @@ const bodies: Readonly<Record<string, Uint8Array>> = {
   'a kilobyte of 0xff': Buffer.alloc(1024, 0xff),
   'CBOR: an array of 2^32': Uint8Array.of(0x9a, 0xff, 0xff, 0xff, 0xff),
   'CBOR: 10,000 arrays in each other': Buffer.alloc(10_000, 0x81),
-  'CBOR: a bignum of 16 KiB': Buffer.concat([Uint8Array.of(0xc2, 0x59, 0x40, 0x00), Buffer.alloc(16_384, 0xff)]),
+  'CBOR: a bignum of 900 KB': Buffer.concat([
+    Uint8Array.of(0xc2, 0x5a, 0, 0x0d, 0xbb, 0xa0),
+    Buffer.alloc(900_000, 0xff),
+  ]),
 }
 
 function junk(name: string, bytes: Uint8Array, types: readonly string[]): Attack {
