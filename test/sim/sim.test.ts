@@ -30,7 +30,7 @@ describe('simulation', () => {
       atLeast('reads', 3)
       atLeast('messages purged', 5)
       atLeast('late batches', 0.1)
-      atLeast('takeovers', 0.1)
+      atLeast('takeovers', 0.05)
       atLeast('merged blocks', 0.1)
       atLeast('deletions', 0.1)
       atLeast('undone', 0.01)
