@@ -4,7 +4,7 @@
 //   G1  Only what lies strictly before M(f), f = `flushed.<p>`, is purged, and only while the message there still is M(f).
 //   G2  Metadata, and the newest exemplars, that stand only before M(f), or in batches of earlier epochs, are stated again before
 //       `flushed.<p>` becomes f (flush.ts), and with that before they are purged; in a log that has no room for them, right after the purge.
-//       Not for ever: what was told of a tenant that has fallen silent is forgotten (partition-state.ts).
+//       Not for ever: what was told of a tenant that has fallen silent is forgotten (forgetting.ts).
 //   G3  A segment leaves memory when the flush was seen `drop-after` ago; an owner that holds something else than what was flushed uploads it
 //       as a supplement before (D10, D11). So does one that had to begin again with what it left behind, which nobody is shown.
 import { sleep } from '../../shared/base/clock.ts'
