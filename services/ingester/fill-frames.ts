@@ -20,7 +20,14 @@ export async function* fillFrames(owner: Owner, strings: StringTable, segment: n
   const ends = [state.use.reading(), strings.reading()]
   try {
     const cuts = state.cutsTold()
-    yield { stamp, held: state.segments(), ...(cuts && { cuts }), tenant: '', frame: NOTHING }
+    yield {
+      stamp,
+      held: state.segments(),
+      kept: owner.lostEnd.keptUpTo,
+      ...(cuts && { cuts }),
+      tenant: '',
+      frame: NOTHING,
+    }
     for (const [tenant, head] of state.heads) {
       yield* sampleFrames({ state, partition }, { tenant, head, strings }, segment)
     }

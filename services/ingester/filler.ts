@@ -9,6 +9,7 @@
 //   nothing                                                     asked again; one that never said that it holds the partition, no longer than SILENT_MS
 //
 // Invariants
+//   F7  What a log has lost with its end is filled only by who had read it before: whoever began behind the loss misses nothing, and has nothing of it.
 //   F3  Damage becomes `missing` only when all of them have answered, by a ring that is confirmed (L10): one that is slow is waited for, one that
 //       died, or went over to others, is no longer among them.
 //   F4  It always becomes `filled` or `missing`, or goes with its segment, in the end: nobody is waited for without a bound that neither lives
@@ -69,6 +70,7 @@ interface Given {
   readonly stamp: OwnerStamp
   readonly held: readonly number[]
   readonly cuts: readonly SegmentCut[] | undefined
+  readonly kept: number
 }
 
 interface Outcome {
@@ -94,8 +96,9 @@ export class Filler {
     this.idle = new Map([...this.idle].filter(([id]) => ids.has(id)))
     const open = owner.damages.filter((damage) => damage.state === 'open')
     let leftCount = 0
-    for (const segment of new Set(open.map((damage) => damage.segment))) {
-      const damages = open.filter((damage) => damage.segment === segment)
+    const groups = Map.groupBy(open, (damage) => `${damage.segment} ${isLostEnd(damage, owner)}`)
+    for (const damages of groups.values()) {
+      const { segment } = damages[0]!
       const outcome: Outcome = await this.fillSegment(segment, damages, deps)
       if (owner.state !== state || owner.isStopped) break // F5: what was given went to another
       if (outcome.state === 'open') leftCount += damages.length
@@ -117,14 +120,15 @@ export class Filler {
     // What a log lost behind its end nobody reaches by reading; the end may have been read before the hole was met.
     const neededSeq = Math.min(toSeq, Math.max(owner.end?.lastSeq ?? 0, owner.appliedSeq))
     const firstNeeded = Math.max(segment, owner.state.droppedUpTo + 1) // up to there it is in blocks
+    const lostUpTo = damages.some((damage) => isLostEnd(damage, owner)) ? toSeq : 0
     let state: Damage['state'] = deps.isConfirmed ? 'missing' : 'open' // F3
     for (const other of deps.others) {
       const answer = await this.takeFrom(other, { segment, isOpenEnded }, deps)
       if (answer === 'open') state = 'open'
       if (answer === 'open' || answer === 'nothing') continue
-      const { stamp, cuts } = answer
+      const { stamp, cuts, kept } = answer
       if (stamp.appliedSeq < neededSeq || stamp.firstSegment > firstNeeded) state = 'open'
-      else if (stamp.warnings.length === 0) return { state: 'filled', cuts }
+      else if (stamp.warnings.length === 0 && kept >= lostUpTo) return { state: 'filled', cuts }
     }
     return { state }
   }
@@ -160,8 +164,14 @@ export class Filler {
   }
 }
 
+/** F7 */
+function isLostEnd({ kind, incarnation }: Damage, owner: Owner): boolean {
+  return kind === 'rewind' && incarnation === owner.incarnation
+}
+
 function settle(damage: Damage, outcome: 'filled' | 'missing', owner: Owner, { metrics, log }: FillDeps): void {
   damage.state = outcome
+  if (outcome === 'filled' && isLostEnd(damage, owner)) owner.lostEnd.keep(damage.toSeq)
   metrics.fills.with({ outcome }).inc()
   const facts = { partition: owner.partition }
   if (outcome === 'filled') log.info(facts, `damage filled: ${describe(damage)}`)
@@ -188,6 +198,7 @@ class Fill {
     let stamp: OwnerStamp | undefined
     let held: readonly number[] = []
     let cuts: Given['cuts']
+    let kept = Number.POSITIVE_INFINITY
     for await (const part of askStream(
       bus,
       fill,
@@ -204,11 +215,12 @@ class Fill {
       stamp ??= part.stamp
       held = part.held ?? held
       cuts = part.cuts ?? cuts
+      kept = part.kept ?? kept
       if (part.session !== undefined) this.applySession(part, part.session)
       else if (part.tenant !== '') this.applySamples(part)
     }
     if (stamp === undefined) throw new CorruptError('bad-answer', `${other} answered without a stamp`)
-    return { stamp, held, cuts }
+    return { stamp, held, cuts, kept }
   }
 
   private applySamples({ tenant, frame }: FillFrame): void {

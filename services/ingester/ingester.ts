@@ -320,7 +320,10 @@ export function ingester(deps: IngesterDeps): MemberActor & { owners(): readonly
         others: asked,
         isConfirmed: membership.isConfirmed(),
       }
-      void lanes.begin(`fill ${partition}`, () => filler.fill(filling))
+      void lanes.begin(`fill ${partition}`, async () => {
+        await filler.fill(filling)
+        await gaps.add(partition, damages, owner.state.segment) // owners that began behind the loss of an end answer as well (F7)
+      })
     }
   }
 

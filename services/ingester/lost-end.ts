@@ -12,6 +12,8 @@ type KnownMark = Pick<AppliedMark, 'number' | 'since'> | undefined
 export class LostEnd {
   /** The segment up to which something stood in the log that it has lost. */
   upTo: number | undefined
+  /** Up to where is held what this life of the log has lost. */
+  keptUpTo = 0
   /** Where the log holds another message than was applied: it has lost its end, unless the same is delivered again. */
   private doubted: Applied | undefined
 
@@ -39,7 +41,13 @@ export class LostEnd {
     if (this.upTo !== undefined && since > this.upTo) this.upTo = undefined
   }
 
+  /** What the log lost is held up to there. */
+  keep(seq: number): void {
+    this.keptUpTo = Math.max(this.keptUpTo, seq)
+  }
+
   forget(): void {
+    this.keptUpTo = 0
     this.upTo = undefined
     this.doubted = undefined
   }

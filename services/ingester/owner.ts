@@ -468,6 +468,7 @@ export class Owner {
       if (agreedSeq < this.appliedSeq) {
         this.lostEnd.meet(end, { seq: this.appliedSeq, crc: this.applied.crcOf(this.appliedSeq) }, this.state.mark)
         this.report('rewind', { fromSeq: agreedSeq + 1, toSeq: this.appliedSeq }, text, 'filled')
+        this.lostEnd.keep(this.appliedSeq)
       }
       this.applied.forgetAbove(agreedSeq)
       this.appliedSeq = agreedSeq

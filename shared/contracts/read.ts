@@ -184,6 +184,8 @@ export interface FillFrame {
   readonly held?: readonly number[]
   /** With the stamp: where its segments are cut. Absent where it cannot say for sure, and of older versions. */
   readonly cuts?: readonly SegmentCut[]
+  /** With the stamp: up to where it holds, or has put into blocks, what this life of the log has lost with its end. Absent of older versions. */
+  readonly kept?: number
   readonly tenant: string
   readonly frame: SelectFrame
   readonly session?: SessionPart

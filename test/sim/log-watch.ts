@@ -19,7 +19,7 @@ interface Kept {
 /** What a log has lost, that may be missing without a warning. */
 interface Untold {
   readonly values: ReadonlySet<number>
-  /** Whether somebody lives on, or something stands, that must tell of it. */
+  /** Whether somebody lives on who can tell of it. */
   readonly isKnown: () => boolean
 }
 
@@ -42,7 +42,7 @@ export class LogWatch {
   private readonly kept = new Map<string, Kept[]>()
   private readonly harms = new Map<LogMessage, Harm>()
   private damageCount = 0
-  private untold: readonly Untold[] = []
+  private untold: Untold | undefined
   purgedCount = 0
   private safe: { readonly storedCount: number; readonly damageCount: number; readonly values: Set<number> } | undefined
   private storedCount = 0
@@ -83,11 +83,11 @@ export class LogWatch {
     return values
   }
 
-  /** Whether a sample may be missing without a warning (decision 7): no row of high water tells any more that its log has lost it, nobody lives on who could know. */
+  /** Whether a sample may be missing without a warning: its log lost it before any row of high water told of it (decision 7), and who had read it is gone. */
   isUntold({ kind, value }: { readonly kind: string; readonly value: number }): boolean {
-    return this.untold.some(
-      ({ values, isKnown }) => (kind === 'float' ? values.has(value) : values.size > 0) && !isKnown(),
-    )
+    const { untold } = this
+    if (untold === undefined || untold.isKnown()) return false
+    return kind === 'float' ? untold.values.has(value) : untold.values.size > 0
   }
 
   // ---- what happens at the hub ----
@@ -160,28 +160,19 @@ export class LogWatch {
     this.note(`log ${partition} comes back without ${lost.length} marks`)
   }
 
-  /** Beyond what rows tell, those could know who had read it; up to there all who were there, and whoever meets a row that stands as it did. */
-  private untoldOf(partition: number, to: number, reached: Reached): Untold[] {
+  /** What was lost beyond what rows tell, while nobody lives on who had read that. */
+  private untoldOf(partition: number, to: number, reached: Reached): Untold {
     const { incarnation } = this.scene.hub.log(logName(partition))!
-    const bucket = this.scene.hub.bucket(LOG_BUCKET)!
-    const rows = bucket.changesSince(0, keysFor(highWaterRecord, { partition })).flatMap((entry) => {
-      const row = entry.value && highWaterRecord.format.decode(entry.value)
-      return row?.kind === 'value' && row.value.incarnation === incarnation ? [{ ...entry, seq: row.value.seq }] : []
+    const rows = this.scene.hub.bucket(LOG_BUCKET)!.changesSince(0, keysFor(highWaterRecord, { partition }))
+    const seqs = rows.map(({ value }) => {
+      const row = value && highWaterRecord.format.decode(value)
+      return row?.kind === 'value' && row.value.incarnation === incarnation ? row.value.seq : 0
     })
-    const toldSeq = Math.max(to, ...rows.map(({ seq }) => seq))
+    const toldSeq = Math.max(to, ...seqs)
     const all = this.all(partition)
-    const upTo = (last: number) => {
-      const messages = all.filter(({ seq }) => seq <= last)
-      return readLog(partition, messages).values
-    }
-    const told = upTo(toldSeq)
-    const [were, hadRead] = [reached(0), reached(toldSeq + 1)]
-    const telling = rows.filter(({ seq }) => seq > to)
-    const stands = () => telling.some(({ key, revision }) => bucket.get(key)?.revision === revision)
-    return [
-      { values: upTo(Number.POSITIVE_INFINITY).difference(told), isKnown: hadRead },
-      { values: told.difference(upTo(to)), isKnown: () => were() || stands() },
-    ]
+    const told = all.filter(({ seq }) => seq <= toldSeq)
+    const values = readLog(partition, all).values.difference(readLog(partition, told).values)
+    return { values, isKnown: reached(toldSeq + 1) }
   }
 
   makeAnew(partition: number): void {

@@ -1,9 +1,9 @@
-// The simulation as a test: as many histories as two cores run in some two minutes (by hand: npm run sim -- --runs 50000), and the proof that it
+// The simulation as a test: as many histories as two cores run in some six minutes (by hand: npm run sim -- --runs 50000), and the proof that it
 // notices what it is there to notice.
 import { afterAll, describe, expect, test } from 'vitest'
 import { type AskedMany, Workers } from './many.ts'
 
-const HISTORIES = 1200
+const HISTORIES = 3000
 const WORKERS = 2
 /** Histories that are run without a part of the protocols, until one fails. */
 const COUNTER_PROOFS = 200

@@ -5,6 +5,8 @@ import { stampOf } from '../../../services/ingester/answers.ts'
 import { sleep } from '../../../shared/base/clock.ts'
 import { UnavailableError } from '../../../shared/base/errors.ts'
 import type { Bus, LogConsumer, LogMessage } from '../../../shared/bus/port.ts'
+import { keyFor } from '../../../shared/bus/record.ts'
+import { checkpointRecord, LOG_BUCKET, logName } from '../../../shared/contracts/log.ts'
 import { withBuckets } from '../../altered-bus.ts'
 import { changed, FlushGround, HOUR_MS } from './flush-ground.ts'
 import { TENANT } from './log-writer.ts'
@@ -135,6 +137,42 @@ describe('what nobody has is missing, is told, and the log is flushed and purged
     for (const id of ['i1', 'i2'])
       ground.owner(id).report('rewind', { fromSeq: 3, toSeq: 1_000 }, 'the log ends at 2, a writer had stored 1000')
     await ground.until(() => ['i1', 'i2'].every((id) => statesOf(id)[0] === 'rewind missing'), 'an end of the waiting')
+  })
+})
+
+describe('F7: what a log has lost with its end', () => {
+  const rememberedBy = (ingester: string, seq: number) => {
+    const { incarnation } = ground.hub.log(logName(0))!
+    const place = keyFor(checkpointRecord, { partition: 0, ingester })
+    ground.hub.bucket(LOG_BUCKET)!.write(place, checkpointRecord.format.encode({ seq, crc: 7, incarnation }))
+  }
+
+  test('is missing where all others began behind the loss', async () => {
+    await write(1)
+    await write(2)
+    rememberedBy('i1', 3)
+    await ground.start('i2')
+    await ground.start('i1')
+    await ground.until(() => ['rewind missing', 'rewind filled'].includes(statesOf('i1')[0]!), 'an end of the waiting')
+    expect(statesOf('i1')).toEqual(['rewind missing'])
+    const told = () => warningsFor(TENANT, START_MS, 'i2')
+    await ground.until(() => told().length > 0, 'the others tell it as well')
+    expect(told()).toEqual([
+      expect.stringMatching(/another message than the one applied before \(missing\)$|this owner had applied/),
+    ])
+  })
+
+  test('is filled by one that had read it', async () => {
+    await ground.start('i2')
+    const last = [await write(1), await write(2), await write(3)][2]!
+    await ground.until(() => ground.owner('i2').appliedSeq === last, 'all of it is read')
+    ground.hub.log(logName(0))!.cutTail(last - 1)
+    await ground.until(() => statesOf('i2')[0] === 'rewind filled', 'the loss is noticed')
+    await write(4)
+    rememberedBy('i1', last)
+    await ground.start('i1')
+    await ground.until(() => ['rewind missing', 'rewind filled'].includes(statesOf('i1')[0]!), 'an end of the waiting')
+    expect(statesOf('i1')).toEqual(['rewind filled'])
   })
 })
 

@@ -7,6 +7,7 @@ import { inlineBuilder } from '../../../services/ingester/block-builder.ts'
 import { fillFrames } from '../../../services/ingester/fill-frames.ts'
 import { buildSegment, type FlushDeps, type FlushStep } from '../../../services/ingester/flush.ts'
 import { hide } from '../../../services/ingester/hiding.ts'
+import { LostEnd } from '../../../services/ingester/lost-end.ts'
 import type { Owner } from '../../../services/ingester/owner.ts'
 import { PartitionState } from '../../../services/ingester/partition-state.ts'
 import { restate } from '../../../services/ingester/restate.ts'
@@ -94,7 +95,8 @@ function held() {
   state.applyMark(1, ground.writer.mark(1))
   state.applyBatch(2, ground.writer.batch([['real', T, 1]]).seal())
   state.applyMark(3, ground.writer.mark(2))
-  const owner = { state, partition: 0, damages: [], appliedMax: 3 } as unknown as Owner
+  const lostEnd = new LostEnd()
+  const owner = { state, partition: 0, damages: [], appliedMax: 3, lostEnd } as unknown as Owner
   const useAgain = () => {
     strings.sweep()
     for (let i = 0; i < 8; i++) strings.use(strings.intern(`other ${i}`))
