@@ -16,6 +16,8 @@ export interface ManyOptions {
   /** No more are begun when one has failed. */
   readonly stopsAtFirst?: boolean
   readonly onFailure?: (failure: Failure) => void
+  /** After each history: how many are done. */
+  readonly onDone?: (doneCount: number) => void
 }
 
 export interface Failure {
@@ -52,7 +54,7 @@ export class Workers {
     this.children = Array.from({ length: count }, () => undefined)
   }
 
-  async run({ first, count, asked, stopsAtFirst, onFailure }: ManyOptions): Promise<Summary> {
+  async run({ first, count, asked, stopsAtFirst, onFailure, onDone }: ManyOptions): Promise<Summary> {
     const startMs = Date.now()
     const failures: Failure[] = []
     const counts: Record<string, number> = {}
@@ -62,6 +64,7 @@ export class Workers {
       const { seed, faults } = result
       for (const [name, some] of Object.entries(result.counts)) counts[name] = (counts[name] ?? 0) + some
       digests.set(seed, result.digests)
+      onDone?.(digests.size)
       if (faults.length === 0) return
       const failure = { seed, faults, repeat: commandOf(seed, asked) }
       failures.push(failure)

@@ -5,6 +5,9 @@ import { SWITCHES, type Switch } from './faults.ts'
 import { Workers } from './many.ts'
 import { World } from './world.ts'
 
+/** Histories between two lines that tell how far it is. */
+const PROGRESS = 1_000
+
 const { values } = parseArgs({
   options: {
     seed: { type: 'string', default: '1' },
@@ -56,6 +59,9 @@ async function many(): Promise<void> {
   const summary = await workers.run({
     ...{ first: seed, count: runs, asked },
     onFailure: ({ repeat, faults }) => console.log(`${repeat}\n  ${faults.join('\n  ')}`),
+    onDone: (count) => {
+      if (count % PROGRESS === 0) console.log(`${count} of ${runs} histories`)
+    },
   })
   const counts = Object.entries(summary.counts).sort(([a], [b]) => (a < b ? -1 : 1))
   console.log(counts.map(([name, count]) => `${count} ${name}`).join(', '))
