@@ -6,7 +6,7 @@
 //   Z4  What a newer version of Carillon wrote is told and left alone.
 import { CarillonError, CorruptError, textOf } from '../../shared/base/errors.ts'
 import { decodeManifest, decodeRegistered, encodeRegistered } from '../../shared/blocks/codec.ts'
-import { manifestCopies } from '../../shared/blocks/manifest-copies.ts'
+import { isOutlived, manifestCopies } from '../../shared/blocks/manifest-copies.ts'
 import type { Blocks } from '../../shared/blocks/port.ts'
 import { manifestKey, manifestObject, tenantKey } from '../../shared/contracts/blocks.ts'
 import type { ScrubFinding } from '../../shared/contracts/scrubbing.ts'
@@ -29,7 +29,10 @@ export async function scrubManifest(tenant: string, deps: ManifestScrub): Promis
   const copies = await scrubCopies(tenant, deps)
   findings.push(...copies)
   const damage = await damageOf(tenant, deps)
-  if (damage === undefined) return findings
+  if (damage === undefined) {
+    await removeOutlived(tenant, deps)
+    return findings
+  }
   try {
     const from = await restore(tenant, deps)
     const state = from === undefined ? 'damaged' : 'repaired'
@@ -94,6 +97,13 @@ async function scrubCopies(tenant: string, { blocks, second }: ManifestScrub): P
   const isTold = findings.some(({ state }) => state === 'damaged')
   if (!isTold) findings.push(...broken.map((text) => ({ ...about('', text), state: 'damaged' as const })))
   return findings
+}
+
+/** By the version that stands in the bucket: the name of an object that is none of ours may claim any. */
+async function removeOutlived(tenant: string, { blocks }: ManifestScrub): Promise<void> {
+  const newest = blocks.manifest(tenant)?.manifest.version ?? 0
+  for (const { name, version } of await manifestCopies(blocks.objects, tenant, call))
+    if (isOutlived(version, newest)) await blocks.objects.delete(name, call)
 }
 
 async function copyDamage(

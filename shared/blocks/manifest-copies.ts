@@ -3,8 +3,13 @@ import { manifestObject } from '../contracts/blocks.ts'
 import { encodeTenant } from '../model/tenant.ts'
 import type { ObjectCall, ObjectStore } from '../objects/port.ts'
 
-/** Copies of one tenant, of the newest versions; older ones are deleted as new ones are written. */
+/** Copies of one tenant, of the newest versions; older ones are deleted as new ones are written, and by scrubs where that broke off. */
 export const VERSIONS_KEPT = 64
+
+/** Whether a copy need not be there any more: one that a writer left behind when it was cut off, which nothing follows. */
+export function isOutlived(version: number, newest: number): boolean {
+  return version <= newest - VERSIONS_KEPT
+}
 
 export interface ManifestCopy {
   /** Of the object. */

@@ -23,7 +23,7 @@ import {
   type Registered,
 } from './codec.ts'
 import { settled } from './first-format.ts'
-import { manifestCopies, VERSIONS_KEPT } from './manifest-copies.ts'
+import { isOutlived, manifestCopies, VERSIONS_KEPT } from './manifest-copies.ts'
 import type { StoredManifest, UpdateOptions } from './port.ts'
 import type { BlocksView } from './view.ts'
 
@@ -126,7 +126,9 @@ export class ManifestStore {
   async checkChain(tenant: string): Promise<string[]> {
     const problems: string[] = []
     let before: { version: number; sha: string } | undefined
-    for (const version of await this.versions(tenant)) {
+    const versions = await this.versions(tenant)
+    for (const version of versions) {
+      if (isOutlived(version, versions.at(-1)!)) continue
       let bytes: Uint8Array | undefined
       let manifest: Manifest
       try {

@@ -1,12 +1,14 @@
 // What a scrub finds and repairs: stores in memory, damaged by hand, compactors in virtual time.
 import { describe, expect, it } from 'vitest'
 import { seededRandom } from '../../../shared/base/random.ts'
+import { VERSIONS_KEPT } from '../../../shared/blocks/manifest-copies.ts'
 import { openBlocks } from '../../../shared/blocks/open.ts'
 import { keyFor } from '../../../shared/bus/record.ts'
 import { BLOCKS_BUCKET, manifestKey } from '../../../shared/contracts/blocks.ts'
 import { type ScrubRecord, scrubRecord } from '../../../shared/contracts/scrubbing.ts'
 import { labelsFrom, labelsKey } from '../../../shared/model/labels.ts'
 import { memoryObjects } from '../../../shared/objects/memory-objects.ts'
+import { readWhole } from '../../../shared/objects/read-whole.ts'
 import { silentLog } from '../../../shared/telemetry/log.ts'
 import { valueIn } from '../../records.ts'
 import { Ground, TENANT } from './compactors-ground.ts'
@@ -19,6 +21,7 @@ const day0 = Math.floor(1_700_000_000_000 / DAY) * DAY - 3 * DAY
 const quick = { scrubBytesPerSecond: 1 << 30, secondStoreEveryMs: 5_000 }
 /** So that nothing is merged before it was looked at. */
 const still = { ...quick, compactDelayMs: 1_000 * DAY }
+const call = { timeoutMs: 1_000 }
 const KINDS = ['meta.json', 'index', 'chunks/000001'] as const
 
 function hourOf(startMs: number, env: string): SeriesMap {
@@ -88,7 +91,6 @@ describe('a scrub', () => {
   it('tells a file that is listed and missing, and old files that nobody lists', async () => {
     const ground = await opened(2)
     const { blocks } = await ground.until(ground.manifest())
-    const call = { timeoutMs: 1_000 }
     await ground.until(ground.objects.delete(`${TENANT}/${blocks[0]!.ulid}/index`, call))
     const orphan = '01BX5ZZKBKACTAV9WEVGEMMVRZ'
     await ground.until(ground.objects.create(`${TENANT}/${orphan}/index`, new Uint8Array(9), call))
@@ -177,6 +179,27 @@ describe('manifests', () => {
     expect(after.blocks).toEqual(before.blocks)
     expect(after.repairedFrom).toBe(before.version)
     await stop()
+  })
+
+  it('copies of versions long past that a writer left behind are removed', async () => {
+    const ground = await opened(1)
+    const bus = ground.hub.connect('writer')
+    const { objects } = ground
+    const deps = { bus, objects, clock: ground.clock, random: seededRandom(3), log: silentLog }
+    const blocks = await ground.until(openBlocks(deps))
+    const left = `${TENANT}/manifest/1`
+    const bytes = (await ground.until(readWhole(objects, left, call)))!
+    for (let i = 0; i < VERSIONS_KEPT + 3; i++)
+      await ground.until(blocks.update(TENANT, (manifest) => ({ ...manifest, sweptAt: manifest.version })))
+    await ground.until(objects.create(left, bytes, call))
+    const { version } = await ground.until(ground.manifest())
+    const stop = await ground.start('one', { config: still })
+    expect((await scrubbed(ground)).findings).toEqual([])
+    const kept = (await ground.until(objects.list(`${TENANT}/manifest/`, call))).map(({ name }) => name)
+    expect(kept).not.toContain(left)
+    expect(kept).toContain(`${TENANT}/manifest/${version - VERSIONS_KEPT + 1}`)
+    await stop()
+    blocks.close()
   })
 
   it('Z3: a damaged one is made anew without being asked for, long before the next scrub is due', async () => {

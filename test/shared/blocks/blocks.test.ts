@@ -4,6 +4,7 @@ import { systemClock } from '../../../shared/base/clock.ts'
 import { RefusedError } from '../../../shared/base/errors.ts'
 import { systemRandom } from '../../../shared/base/random.ts'
 import { encodeFlushed, encodeManifest } from '../../../shared/blocks/codec.ts'
+import { VERSIONS_KEPT } from '../../../shared/blocks/manifest-copies.ts'
 import { openBlocks } from '../../../shared/blocks/open.ts'
 import type { Blocks } from '../../../shared/blocks/port.ts'
 import { readManifest } from '../../../shared/blocks/read-manifest.ts'
@@ -122,6 +123,17 @@ for (const [name, make] of [
       await ground.close()
     })
 
+    /** The store of a writer that is killed before it does that. */
+    const endingAt = (what: 'create' | 'delete', object: string) =>
+      new Proxy(ground.objects, {
+        get(target, key) {
+          const value = Reflect.get(target, key)
+          if (typeof value !== 'function') return value
+          return (name: string, ...rest: unknown[]) =>
+            key === what && name === object ? Promise.reject(new Error('killed')) : value.call(target, name, ...rest)
+        },
+      })
+
     test('L14: versions follow each other, name the hash of the one before, and each is an object', async () => {
       const tenant = fresh()
       for (const ulid of ['A', 'B', 'C']) await blocks.update(tenant, adding(ulid))
@@ -164,17 +176,7 @@ for (const [name, make] of [
     test('L14: who dies between the bucket and the object leaves what the next change completes', async () => {
       const tenant = fresh()
       await blocks.update(tenant, adding('A'))
-      const dying = new Proxy(ground.objects, {
-        get(target, key) {
-          const value = Reflect.get(target, key)
-          if (typeof value !== 'function') return value
-          return (name: string, ...rest: unknown[]) =>
-            key === 'create' && name.endsWith('/manifest/2')
-              ? Promise.reject(new Error('killed'))
-              : value.call(target, name, ...rest)
-        },
-      })
-      const victim = await open(dying)
+      const victim = await open(endingAt('create', manifestObject(encodeTenant(tenant), 2)))
       await expect(victim.update(tenant, adding('B'))).rejects.toThrow('killed')
       victim.close()
       await until(() => blocks.manifest(tenant)?.manifest.version === 2, 'the version without an object')
@@ -183,6 +185,19 @@ for (const [name, make] of [
       expect(await ground.objects.info(manifestObject(encodeTenant(tenant), 2), call)).toBeDefined()
       await blocks.update(tenant, adding('C'))
       expect(await blocks.checkChain(tenant)).toEqual([])
+    })
+
+    test('an old copy that a writer left behind when it was cut off is no gap', async () => {
+      const tenant = fresh()
+      const left = manifestObject(encodeTenant(tenant), 3)
+      const writer = await open(endingAt('delete', left))
+      for (let i = 0; i < VERSIONS_KEPT + 5; i++) await writer.update(tenant, adding(`W${i}`))
+      expect(await ground.objects.info(left, call)).toBeDefined()
+      expect(await ground.objects.info(manifestObject(encodeTenant(tenant), 4), call)).toBeUndefined()
+      expect(await writer.checkChain(tenant)).toEqual([])
+      await ground.objects.delete(manifestObject(encodeTenant(tenant), 20), call)
+      expect(await writer.checkChain(tenant), 'one that is kept').toEqual(['versions 20 to 20 are missing'])
+      writer.close()
     })
 
     test.each([
