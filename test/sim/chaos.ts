@@ -85,7 +85,7 @@ export async function damageLogs(scene: Scene, cast: Cast): Promise<void> {
 function reachedIn(cast: Cast, partition: number): Reached {
   const owners = () => cast.owners().flatMap(({ owner }) => (owner.partition === partition ? [owner] : []))
   return (seq) => {
-    const readers = new Set(owners().filter((owner) => owner.appliedSeq >= seq))
+    const readers = new WeakSet(owners().filter((owner) => owner.appliedSeq >= seq))
     return () => owners().some((owner) => readers.has(owner))
   }
 }

@@ -13,11 +13,9 @@ import { partitionsOf } from './chaos.ts'
 import { collectGarbage } from './garbage.ts'
 import type { Ledger } from './ledger.ts'
 import { readLog } from './log-model.ts'
-import { type Scene, TENANTS } from './scene.ts'
+import { PROGRESS_MS_MAX, type Scene, TENANTS } from './scene.ts'
 import { readStored, type StoredSamples } from './stored.ts'
 
-/** Progress has this long, of virtual time: several segments, windows and leases. */
-const PROGRESS_MS_MAX = 15_000
 /** A deletion that nobody asks for any more is completed after a minute. */
 const FORSAKEN_MS_MAX = 90_000
 /** Longer than anything waits for an answer that is lost. */

@@ -5,13 +5,12 @@ import type { Bus } from '../../shared/bus/port.ts'
 import { query } from '../../shared/contracts/query.ts'
 import { formatLabels, labelsFrom } from '../../shared/model/labels.ts'
 import type { Ledger, Send } from './ledger.ts'
-import { type Scene, TENANTS } from './scene.ts'
+import { PROGRESS_MS_MAX, type Scene, TENANTS } from './scene.ts'
 
 const TIMEOUT_MS = 2_500
 const QUERY = '{__name__=~"m|k|u"}[5h]'
 const AHEAD_MS = 600_000
 const PAUSE_MS = 50
-const FINAL_TRIES_MAX = 5
 
 export interface Matrix {
   readonly metric: Record<string, string>
@@ -67,14 +66,14 @@ export async function readAtLast(
   ledger: Ledger,
   { bus, tenant }: { bus: Bus; tenant: string },
 ): Promise<Samples> {
-  for (let tries = 0; tries < FINAL_TRIES_MAX; tries++) {
+  const untilMs = scene.clock.monotonic() + PROGRESS_MS_MAX
+  while (scene.clock.monotonic() < untilMs) {
     const shown = await readOnce(scene, ledger, { bus, tenant })
     if (shown !== undefined) return shown
     await scene.sleep(200)
   }
-  scene.fault(
-    `tenant ${tenant} cannot be read when all is well: ${Object.keys(scene.counts).filter((name) => name.startsWith('refused err'))}`,
-  )
+  const refused = Object.keys(scene.counts).filter((name) => name.startsWith('refused '))
+  scene.fault(`tenant ${tenant} cannot be read when all is well; so far: ${refused.join(', ')}`)
   return new Map()
 }
 

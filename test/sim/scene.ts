@@ -14,6 +14,8 @@ export interface SceneOptions extends Asked {
   readonly onEvent?: (text: string) => void
 }
 
+/** Progress has this long, of virtual time, when all is well: several segments, windows and leases, and an append whose answer was lost. */
+export const PROGRESS_MS_MAX = 15_000
 /** Two tenants that send the very same series and times. */
 export const TENANTS = ['sim', 'other'] as const
 export const FAULTS_SHOWN_MAX = 10
