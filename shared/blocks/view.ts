@@ -232,14 +232,15 @@ export class BlocksView {
     const seen = this.read(flushedPlace, entry, (bytes) => decodeFlushed(bytes, entry.key))
     const reached = this.reached.get(partition)
     this.watermarks.set(partition, seen)
-    if ('error' in seen) return { kind: 'flushed', partition }
-    const segment = seen.value?.segment ?? 0
-    if (reached !== undefined && segment < reached.segment) {
-      const text = `${entry.key} went back from ${reached.segment} to ${segment}: the bucket was changed from outside or lost its end; it is written again`
+    if ('error' in seen && seen.error.code === 'newer-version') return { kind: 'flushed', partition }
+    const segment = 'error' in seen ? undefined : (seen.value?.segment ?? 0)
+    if (reached !== undefined && (segment ?? 0) < reached.segment) {
+      const what = segment === undefined ? 'cannot be read' : `went back from ${reached.segment} to ${segment}`
+      const text = `${entry.key} ${what}: the bucket was changed from outside or lost its end; it is written again`
       this.log.error({ partition }, text)
       this.watermarks.set(partition, { revision: entry.revision, value: reached })
       void this.writeAgain(partition, reached)
-    } else if (seen.value !== undefined) this.reached.set(partition, seen.value)
+    } else if ('value' in seen && seen.value !== undefined) this.reached.set(partition, seen.value)
     return { kind: 'flushed', partition }
   }
 

@@ -4,7 +4,10 @@ import type { KvBucket } from '../bus/port.ts'
 import { type Flushed, flushedKey } from '../contracts/blocks.ts'
 import { decodeFlushed, encodeFlushed } from './codec.ts'
 
+type Decode = (bytes: Uint8Array, key: string) => Flushed | undefined
+
 interface Standing {
+  /** 0: nothing stands there. */
   readonly revision: number
   readonly flushed: Flushed | undefined
 }
@@ -24,16 +27,30 @@ export async function advanceFlushed(bucket: KvBucket, partition: number, next: 
   await write(bucket, key, { standing, next: { ...next, digests: { ...flushed?.digests, ...next.digests } } })
 }
 
-/** Writes again what stood there once and the bucket has lost: all of it is in blocks, and may be purged. Done as `advanceFlushed` is. */
+/** Writes again what stood there once and the bucket has lost, or where something stands that nobody can read: all of it is in blocks, and may be
+ *  purged. Done as `advanceFlushed` is. What a newer version has written is a CorruptError `newer-version`. */
 export async function restoreFlushed(bucket: KvBucket, partition: number, known: Flushed): Promise<void> {
   const key = flushedKey(partition)
-  const standing = await read(bucket, key)
+  const standing = await readIfAny(bucket, key)
   if ((standing.flushed?.segment ?? 0) < known.segment) await write(bucket, key, { standing, next: known })
 }
 
-async function read(bucket: KvBucket, key: string): Promise<Standing> {
+async function read(bucket: KvBucket, key: string, decode = decodeFlushed as Decode): Promise<Standing> {
   const [entry] = await bucket.newest([key])
-  return { revision: entry?.revision ?? 0, flushed: entry?.value && decodeFlushed(entry.value, key) }
+  const bytes = entry?.value
+  return { revision: bytes === undefined ? 0 : entry!.revision, flushed: bytes && decode(bytes, key) }
+}
+
+/** Of what cannot be read there is nothing but its revision. */
+function readIfAny(bucket: KvBucket, key: string): Promise<Standing> {
+  return read(bucket, key, (bytes) => {
+    try {
+      return decodeFlushed(bytes, key)
+    } catch (error) {
+      if (!(error instanceof CorruptError) || error.code === 'newer-version') throw error
+      return undefined
+    }
+  })
 }
 
 async function write(
@@ -43,10 +60,10 @@ async function write(
 ): Promise<void> {
   const value = encodeFlushed(next)
   try {
-    await (standing.flushed === undefined ? bucket.create(key, value) : bucket.update(key, value, standing.revision))
+    await (standing.revision === 0 ? bucket.create(key, value) : bucket.update(key, value, standing.revision))
   } catch (error) {
     if (!(error instanceof ConflictError) && !(error instanceof UnavailableError)) throw error
-    const after = await read(bucket, key) // the winner may be this process, or another that did the same
+    const after = await readIfAny(bucket, key) // the winner may be this process, or another that did the same
     if ((after.flushed?.segment ?? 0) < next.segment) throw error
   }
 }
