@@ -86,7 +86,7 @@ function reachedIn(cast: Cast, partition: number): Reached {
   const owners = () => cast.owners().flatMap(({ owner }) => (owner.partition === partition ? [owner] : []))
   return (seq) => {
     const readers = new WeakSet(owners().filter((owner) => owner.appliedSeq >= seq))
-    return () => owners().some((owner) => readers.has(owner))
+    return () => owners().length > 0 && owners().every((owner) => readers.has(owner))
   }
 }
 

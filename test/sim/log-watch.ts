@@ -19,11 +19,11 @@ interface Kept {
 /** What a log has lost, that may be missing without a warning. */
 interface Untold {
   readonly values: ReadonlySet<number>
-  /** Whether somebody lives on who can tell of it. */
+  /** Whether all who follow the log live on and had read it. */
   readonly isKnown: () => boolean
 }
 
-/** Whether any owner lives on that had read the log up to this sequence when it was asked. */
+/** Whether all owners are those that had read the log up to this sequence when it was asked. */
 export type Reached = (seq: number) => () => boolean
 
 type Harm = (message: LogMessage, by: string) => LogMessage | undefined
@@ -36,6 +36,16 @@ const MARKS_LOST_MAX = 4
 /** Of messages that have no checksum: what lies before says what the message is, and of which version. */
 const HEAD_BYTES = 8
 const INGESTERS_MAX = 3
+
+/** Of which segment that is what stands behind a lost mark nobody can tell before the next one: it may be one that is in blocks. */
+function* unharmedOf(partition: number, all: readonly Kept[]): Iterable<LogMessage> {
+  let isPlaced = true
+  for (const { message, isDamaged } of all) {
+    const isMark = message.subject === markSubject(partition)
+    if (isMark) isPlaced = !isDamaged
+    if (isMark || (isPlaced && !isDamaged)) yield message
+  }
+}
 
 export class LogWatch {
   private readonly scene: Scene
@@ -71,19 +81,14 @@ export class LogWatch {
       const partition = Number(log.slice('log-'.length))
       for (const incarnation of new Set(kept.map((each) => each.incarnation))) {
         const ofIt = kept.filter((each) => each.incarnation === incarnation)
-        const whole = ofIt.filter(({ isDamaged, message }) => !isDamaged || message.subject === markSubject(partition))
-        for (const value of readLog(
-          partition,
-          whole.map(({ message }) => message),
-        ).values)
-          values.add(value)
+        for (const value of readLog(partition, unharmedOf(partition, ofIt)).values) values.add(value)
       }
     }
     this.safe = { storedCount, damageCount, values }
     return values
   }
 
-  /** Whether a sample may be missing without a warning: its log lost it before any row of high water told of it (decision 7), and who had read it is gone. */
+  /** Whether a sample may be missing without a warning: its log lost it before any row of high water told of it (decision 7), and not all owners had read it. */
   isUntold({ kind, value }: { readonly kind: string; readonly value: number }): boolean {
     const { untold } = this
     if (untold === undefined || untold.isKnown()) return false
@@ -160,7 +165,7 @@ export class LogWatch {
     this.note(`log ${partition} comes back without ${lost.length} marks`)
   }
 
-  /** What was lost beyond what rows tell, while nobody lives on who had read that. */
+  /** What was lost beyond what rows tell, while not all owners are those who had read that. */
   private untoldOf(partition: number, to: number, reached: Reached): Untold {
     const { incarnation } = this.scene.hub.log(logName(partition))!
     const rows = this.scene.hub.bucket(LOG_BUCKET)!.changesSince(0, keysFor(highWaterRecord, { partition }))
