@@ -6,6 +6,7 @@
 //       the next request, and the client gets to read the answer.
 //   H3  What no parser understands is answered too (400, 408, 431), and touches no other connection. It is never answered in the middle
 //       of another answer: then the connection is cut.
+//   H4  No answer is the HTTP library's own: all have a body that says why, and an error id.
 import { once } from 'node:events'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo, Socket } from 'node:net'
@@ -18,6 +19,7 @@ import { latencyBuckets, type Metrics } from '../../shared/telemetry/metrics.ts'
 import type { GatewayConfig } from './config.ts'
 import { type Answer, type Exchange, errorBody, type Fault, faultOf, JSON_TYPE, type Route, TEXT } from './exchange.ts'
 import { placeOf } from './failed-logins.ts'
+import { assertSpoken, type EndingFault, lastAnswer, NO_PROXY, parserFault } from './http-rules.ts'
 import type { Caller } from './identity.ts'
 import { notFound } from './not-found.ts'
 import { isSafe, type OriginRules } from './origin.ts'
@@ -63,6 +65,8 @@ export function createDoor(deps: DoorDeps): Door {
   server.on('connection', createPlaces(config, meters.dropped))
   server.on('request', (request, response) => serve(request, response, () => {}))
   server.on('checkContinue', (request, response) => serve(request, response, () => response.writeContinue()))
+  server.on('checkExpectation', (request, response) => serve(request, response, () => {}))
+  server.on('connect', onConnect)
   server.on('clientError', onClientError)
   server.on('drop', () => meters.dropped.inc())
   return { open: (host, port) => listen(server, host, port), address: () => addressOf(server), close }
@@ -112,8 +116,7 @@ export function createDoor(deps: DoorDeps): Door {
     const meter = meters.begin(route?.name ?? (found ? 'method' : 'unknown'))
     let answer: Answer
     try {
-      if (request.httpVersionMajor < 1)
-        throw new RefusedError('err-carillon-malformed-http', 'HTTP/0.9 is not spoken here')
+      assertSpoken(request)
       origins.assertWelcome(request, route)
       if (found === undefined) throw notFound(path)
       if (route === undefined) answer = otherMethod(found.routes, method)
@@ -277,14 +280,19 @@ export function createDoor(deps: DoorDeps): Door {
       socket.destroy()
       return
     }
-    const fault = parserFault(error)
+    endWith(socket, parserFault(error))
+  }
+
+  /** The bytes that follow would be the tunnel's: what answers it is the last on its connection. */
+  function onConnect({ socket }: IncomingMessage): void {
+    if (talkOn(socket).size > 0) socket.destroy() // H3
+    else endWith(socket, NO_PROXY)
+  }
+
+  function endWith(socket: Duplex, fault: EndingFault): void {
     meters.count('malformed', String(fault.status))
-    log.debug({ status: fault.status, code: fault.code, reason: textOf(error) }, 'a request was malformed')
-    const body = errorBody(fault, 'text')
-    socket.end(
-      `HTTP/1.1 ${fault.status} ${reasonOf[fault.status]}\r\nConnection: close\r\nContent-Type: ${TEXT}\r\n` +
-        `X-Carillon-Error-Id: ${fault.code}\r\nContent-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
-    )
+    log.debug({ status: fault.status, code: fault.code }, 'what came is no request')
+    socket.end(lastAnswer(fault))
     clock.after(DRAIN_MS_MAX, () => socket.destroy())
   }
 
@@ -307,7 +315,7 @@ function configured(config: GatewayConfig): Server {
     keepAliveTimeout: config.keepAliveTimeoutMs,
     connectionsCheckingInterval: Math.max(10, Math.min(1000, config.headersTimeoutMs / 4)),
     insecureHTTPParser: false,
-    requireHostHeader: true,
+    requireHostHeader: false, // assertSpoken, with an error id (H4)
     noDelay: true,
   })
   server.maxConnections = config.connectionsMax
@@ -369,27 +377,6 @@ function otherMethod(routes: readonly Route[], method: string): Answer {
   const fault = { status: 405, code: 'err-carillon-method', text: `method not allowed, use ${allowed}` }
   const headers = { Allow: allowed, 'Content-Type': TEXT, 'X-Carillon-Error-Id': fault.code }
   return { status: 405, headers, body: errorBody(fault, 'text') }
-}
-
-const reasonOf: Readonly<Record<number, string>> = {
-  400: 'Bad Request',
-  408: 'Request Timeout',
-  413: 'Content Too Large',
-  431: 'Request Header Fields Too Large',
-}
-
-/** What the parser and its timers refuse (H3). */
-function parserFault({ code }: NodeJS.ErrnoException): { status: number; code: string; text: string } {
-  switch (code) {
-    case 'ERR_HTTP_REQUEST_TIMEOUT':
-      return { status: 408, code: 'err-carillon-request-timeout', text: 'the request took too long to arrive' }
-    case 'HPE_HEADER_OVERFLOW':
-      return { status: 431, code: 'err-carillon-headers-too-large', text: 'the headers are too large' }
-    case 'HPE_CHUNK_EXTENSIONS_OVERFLOW':
-      return { status: 413, code: 'err-carillon-body-too-large', text: 'the chunk extensions are too large' }
-    default:
-      return { status: 400, code: 'err-carillon-malformed-http', text: 'malformed HTTP request' }
-  }
 }
 
 /** At most WARNINGS_PER_SECOND_MAX lines a second: when everything fails, the log must not be what fails next. */

@@ -214,6 +214,16 @@ const rawRows: Record<string, RawRow> = {
     status: 431,
     id: 'err-carillon-headers-too-large',
   },
+  'more headers than anybody reads, the tenant last': {
+    parts: [
+      post('/api/v1/push', [
+        ...Array.from({ length: 2_100 }, (_, i) => `X-${i}: a`),
+        ...['X-Scope-OrgID: last', 'Content-Length: 0', 'Connection: close'],
+      ]),
+    ],
+    status: 431,
+    id: 'err-carillon-headers-too-large',
+  },
   'Content-Length and Transfer-Encoding': {
     parts: [post('/api/v1/push', ['Content-Length: 5', 'Transfer-Encoding: chunked']), '0\r\n\r\n'],
     status: 400,
@@ -240,9 +250,30 @@ const rawRows: Record<string, RawRow> = {
     id: 'err-carillon-malformed-http',
   },
   'no Host': {
-    parts: ['GET /-/healthy HTTP/1.1\r\n\r\n'],
+    parts: ['GET /-/healthy HTTP/1.1\r\nConnection: close\r\n\r\n'],
     status: 400,
-    id: '',
+    id: 'err-carillon-malformed-http',
+    text: 'Host is missing',
+  },
+  'a version of HTTP that is spoken otherwise': {
+    parts: ['GET /-/healthy HTTP/2.0\r\nHost: localhost\r\nConnection: close\r\n\r\n'],
+    status: 400,
+    id: 'err-carillon-malformed-http',
+  },
+  'an expectation that nobody meets': {
+    parts: ['GET /-/healthy HTTP/1.1\r\nHost: localhost\r\nExpect: wonders\r\nConnection: close\r\n\r\n'],
+    status: 417,
+    id: 'err-carillon-expectation',
+  },
+  'an expectation and a body': {
+    parts: [post('/api/v1/push', ['Content-Length: 5', 'Expect: 200-ok', 'Connection: close']), 'abcde'],
+    status: 417,
+    id: 'err-carillon-expectation',
+  },
+  'the wish for a tunnel': {
+    parts: ['CONNECT example.org:443 HTTP/1.1\r\nHost: example.org:443\r\n\r\n'],
+    status: 405,
+    id: 'err-carillon-method',
   },
   'TLS spoken to a plain door': {
     parts: [Uint8Array.of(0x16, 0x03, 0x01, 0x02, 0x00, 0x01)],
@@ -286,7 +317,7 @@ describe('a connection that sends', () => {
     const countBefore = system.pushes.length
     const answer = await rawExchange(system.port, parts, 4000)
     expect(answer.split('\r\n')[0]).toMatch(new RegExp(`^HTTP/1.1 ${status} `))
-    if (id !== '') expect(answer).toContain(`X-Carillon-Error-Id: ${id}`)
+    expect(answer).toContain(`X-Carillon-Error-Id: ${id}`)
     expect(answer).toContain(text)
     expect(answer.match(/HTTP\/1\.1 /g)).toHaveLength(1)
     expect(system.pushes.length).toBe(countBefore)
