@@ -190,6 +190,15 @@ describe('papers', () => {
     expect(wrong).toEqual([])
   })
 
+  it('every package comes with a checksum, of other platforms too', () => {
+    const { packages } = JSON.parse(readSource('package-lock.json').text) as {
+      packages: Record<string, { integrity?: string; link?: boolean }>
+    }
+    const fetched = Object.entries(packages).filter(([at, { link }]) => at.includes('node_modules/') && link !== true)
+    expect(fetched.length).toBeGreaterThan(100)
+    expect(fetched.filter(([, { integrity }]) => integrity === undefined).map(([at]) => at)).toEqual([])
+  })
+
   it('every test file asserts something', () => {
     const silent = tests.filter(
       ({ file, text }) => file.endsWith('.test.ts') && !/\bexpect\(|\bassert\(|Suite\(|fc\.assert/.test(text),
