@@ -34,13 +34,21 @@ export function sleep(clock: Clock, delayMs: number, signal?: AbortSignal): Prom
   })
 }
 
+/** What one timer of Node can wait, 24 days: one that is to wait longer fires at once. */
+const TIMEOUT_MS_MAX = 2 ** 31 - 1
+
 /** The machine's own clock. Its timers keep a process alive only while something else does. */
 export const systemClock: Clock = {
   now: () => Date.now(),
   monotonic: () => performance.now(),
   uptime: () => uptime() * 1000,
   after(delayMs, fn) {
-    const timer = setTimeout(fn, delayMs)
+    let timer: NodeJS.Timeout
+    const wait = (leftMs: number) => {
+      const isLast = leftMs <= TIMEOUT_MS_MAX
+      timer = setTimeout(isLast ? fn : () => wait(leftMs - TIMEOUT_MS_MAX), Math.min(leftMs, TIMEOUT_MS_MAX))
+    }
+    wait(delayMs)
     return { cancel: () => clearTimeout(timer) }
   },
   turn: (fn) => void setImmediate(fn),
