@@ -50,6 +50,9 @@ export const compactorSettings = defineSettings({
     min: '1s',
   }),
   uploadsValidatingMax: integer(1, 'uploaded blocks that are validated at the same time', { min: 1, max: 16 }),
+  uploadValidateMs: duration('2h', 'time after which an uploaded block that is still being validated is refused', {
+    min: '100ms',
+  }),
   ...labelSettings,
   policyFile: text('', 'YAML file: retention, its rules and downsampling of single tenants'),
 })

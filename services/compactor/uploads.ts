@@ -7,12 +7,15 @@
 //       write the same objects.
 //   V2  What is listed is there (blocks/standing.ts, B5): if anything was swept since its files were begun, all of them are looked for again.
 //   V3  Each upload is listed once: entries name it (`origin.nonce`), and whoever finds them lists nothing.
+//   V4  What is still being validated after `uploadValidateMs` is refused, before any of it is listed; others have their turn.
+//   V4  A validation ends within `uploadValidateMs`: what takes longer is refused, before any of it is listed.
 import { AssertionError } from '../../shared/base/assert.ts'
 import type { Clock } from '../../shared/base/clock.ts'
 import { ConflictError, CorruptError, RefusedError, textOf, UnavailableError } from '../../shared/base/errors.ts'
 import type { Blocks } from '../../shared/blocks/port.ts'
 import { assertStanding, assertStored, SweptError } from '../../shared/blocks/standing.ts'
 import type { Bus, KvBucket } from '../../shared/bus/port.ts'
+import { showDuration } from '../../shared/config/units.ts'
 import { type BlockEntry, blockPrefix, type Manifest } from '../../shared/contracts/blocks.ts'
 import {
   stagedPrefix,
@@ -237,12 +240,32 @@ export class Uploads {
   // ---- validating ----
 
   private async validate(claim: Claim): Promise<readonly string[]> {
-    const { blocks, objects, importer, clock, config } = this.deps
-    const { record, lost } = claim
-    const { tenant, ulid } = record
-    const { signal } = lost
-    const before = blocks.manifest(tenant)?.manifest
+    const { tenant } = claim.record
+    const before = this.deps.blocks.manifest(tenant)?.manifest
     assertMayCome(before)
+    const entries = await this.inTime(claim, (signal) => this.build(claim.record, signal))
+    claim.lost.signal.throwIfAborted()
+    return await this.list(claim, entries, before?.version ?? 0)
+  }
+
+  /** V4. */
+  private async inTime<T>({ lost }: Claim, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+    const { clock, config } = this.deps
+    const late = new AbortController()
+    const timer = clock.after(config.uploadValidateMs, () => late.abort(tooSlow(config.uploadValidateMs)))
+    try {
+      return await work(AbortSignal.any([lost.signal, late.signal]))
+    } catch (error) {
+      throw late.signal.aborted && !lost.signal.aborted ? late.signal.reason : error
+    } finally {
+      timer.cancel()
+    }
+  }
+
+  /** Everything that an upload becomes, in the store. */
+  private async build(record: UploadRecord, signal: AbortSignal): Promise<readonly BlockEntry[]> {
+    const { objects, importer, clock, config } = this.deps
+    const { tenant, ulid } = record
     const staged = await StagedFiles.open(objects, record, signal)
     const job: ImportJob = {
       ulid,
@@ -273,8 +296,7 @@ export class Uploads {
       await put(output.startMs, META_FILE, bytes)
       entries.push(entry)
     }
-    signal.throwIfAborted()
-    return await this.list(claim, entries, before?.version ?? 0)
+    return entries
   }
 
   /** `before`: the manifest's version before anything was written. */
@@ -338,6 +360,11 @@ export class Uploads {
       this.deps.log.warn({ tenant, ulid, reason: textOf(error) }, 'files of a finished upload stay for now')
     }
   }
+}
+
+function tooSlow(ms: number): RefusedError {
+  const text = `validating it took longer than ${showDuration(ms)} (--upload-validate); send it in smaller blocks`
+  return new RefusedError('err-carillon-upload-slow', text, { status: 422 })
 }
 
 /** What nobody has finished can not be gone on with while its files are deleted. */

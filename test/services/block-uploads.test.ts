@@ -258,6 +258,26 @@ describe('an upload', () => {
     expect((await outcome(ground.url, sent.ulid)).json).toEqual(json)
   })
 
+  test('V4: whose validation does not end is refused by name, and another tenant has its turn', async () => {
+    const endless: Importer = {
+      import: (job, io, signal) =>
+        job.ulid === slow.ulid
+          ? new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)))
+          : inlineMerger.import(job, io, signal),
+    }
+    const slow = sendable(await someBlock())
+    const other = sendable(await someBlock([named('other')]))
+    await send(ground.url, slow)
+    await send(ground.url, other, 'other')
+    await ground.compactor('compactor-1', { uploadValidateMs: 1_500, uploadsValidatingMax: 1 }, endless)
+    const { json } = await outcome(ground.url, slow.ulid)
+    expect(json).toMatchObject({ result: 'failed', error_id: 'err-carillon-upload-slow' })
+    expect(json.error).toContain('--upload-validate')
+    expect(await listedBlocks(ground.url)).toEqual([])
+    await until('its files are gone', async () => (await staged(slow.ulid)) === 0)
+    expect((await outcome(ground.url, other.ulid, 'other')).json.result).toBe('complete')
+  }, 20_000)
+
   test('to a tenant that is being deleted is refused', async () => {
     const blocks = await opened()
     await blocks.update(TENANT, (manifest) => ({ ...manifest, deletes: [deletion] }))
