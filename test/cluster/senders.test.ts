@@ -9,20 +9,27 @@ import { findNatsServer } from './nats-server.ts'
 import { findPrometheus, hasHistogramSetting, type Prometheus, startPrometheus } from './prometheus-process.ts'
 import { startShop } from './shop-target.ts'
 import { type System, startSystem } from './system.ts'
+import { findTelegraf, startTelegraf } from './telegraf.ts'
 import { buildVmagent, findVmagent, startVmagent, VMAGENT_BUILD_MS_MAX } from './vmagent.ts'
 
 const found = findPrometheus()
 const nats = findNatsServer()
 const vmagent = findVmagent()
+const telegraf = findTelegraf()
 const tooOld = 'reason' in found || hasHistogramSetting(found) ? undefined : 'needs Prometheus 3.8 or newer'
 const takesNo2 = 'reason' in found || found.major >= 3 ? undefined : 'needs Prometheus 3, which takes remote write 2.0'
 const missing = 'reason' in found ? found.reason : 'reason' in nats ? nats.reason : takesNo2
 const mustRun = process.env['CARILLON_CI'] === '1' && takesNo2 === undefined
 const withoutVmagent = 'reason' in vmagent ? vmagent.reason : undefined
+const withoutTelegraf = 'reason' in telegraf ? telegraf.reason : undefined
 if (tooOld !== undefined) console.warn(`skipped: two of the senders' tests: ${tooOld}`)
 if (missing !== undefined && !mustRun) console.warn(`skipped: senders beside a real Prometheus: ${missing}`)
-else if (withoutVmagent !== undefined)
-  console.warn(`skipped: a real vmagent beside a real Prometheus: ${withoutVmagent}`)
+else {
+  if (withoutVmagent !== undefined)
+    console.warn(`skipped: a real vmagent beside a real Prometheus: ${withoutVmagent}`)
+  if (withoutTelegraf !== undefined)
+    console.warn(`skipped: a real Telegraf beside a real Prometheus: ${withoutTelegraf}`)
+}
 
 const SCRAPED_FOR_MS = 12_000
 
@@ -294,23 +301,49 @@ describe.skipIf(missing !== undefined && !mustRun)('senders', () => {
           remoteWriteUrls: [`${system.url}/api/v1/write`, `${prometheus.url}/api/v1/write`],
         }),
       )
-      const from = seriesOf('.+')
-      const agents = { ...from, 'match[]': '{zz="last"}' }
-      await new Promise((resolve) => setTimeout(resolve, SCRAPED_FOR_MS))
-      const seen = await eventually('both have the same series', WAIT_MS, async () => {
-        const [here, there] = await fromBoth('/api/v1/series', agents)
-        return here.length > 0 && here.length === there.length ? there : undefined
-      }).catch((cause) => {
-        throw new Error(`${cause}: ${agent.said()}`)
-      })
+      const seen = await expectSameSeries('{zz="last"}', agent.said)
       expect(seen.length).toBeGreaterThan(500)
-      expect(seen.some((labels: Record<string, string>) => 'quantile' in labels)).toBe(true)
-      await expectSame('/api/v1/series', agents)
+      expect(seen.some((labels) => 'quantile' in labels)).toBe(true)
       expect(agent.said()).not.toMatch(/unexpected status code|dropping/)
       await agent.stop()
     },
     VMAGENT_BUILD_MS_MAX + 120_000,
   )
+
+  test.skipIf(withoutTelegraf !== undefined)(
+    'a real Telegraf: every series that Prometheus takes from it, and no other',
+    async () => {
+      if ('reason' in telegraf) throw new Error(telegraf.reason)
+      const agent = started(
+        await startTelegraf(telegraf.path, {
+          pages: [`${system.url}/metrics`, `${prometheus.url}/metrics`],
+          tags: { Region: 'eu', cluster: 'a', zz: 'Telegraf' },
+          remoteWriteUrls: [`${system.url}/api/v1/write`, `${prometheus.url}/api/v1/write`],
+        }),
+      )
+      const seen = await expectSameSeries('{zz="Telegraf"}', agent.said)
+      expect(seen.length).toBeGreaterThan(500)
+      expect(seen.some((labels) => labels['__name__'] === 'cpu_usage_idle')).toBe(true)
+      expect(seen.some((labels) => 'quantile' in labels)).toBe(true)
+      expect(agent.said()).not.toMatch(/ E! |dropp/)
+      await agent.stop()
+    },
+    120_000,
+  )
+
+  /** What an agent that has just been started pushes to both. */
+  async function expectSameSeries(selector: string, said: () => string): Promise<Record<string, string>[]> {
+    const agents = { ...seriesOf('.+'), 'match[]': selector }
+    await new Promise((resolve) => setTimeout(resolve, SCRAPED_FOR_MS))
+    const seen = await eventually('both have the same series', WAIT_MS, async () => {
+      const [here, there] = await fromBoth('/api/v1/series', agents)
+      return here.length > 0 && here.length === there.length ? there : undefined
+    }).catch((cause) => {
+      throw new Error(`${cause}: ${said()}`)
+    })
+    await expectSame('/api/v1/series', agents)
+    return seen
+  }
 })
 
 function sortedKeys(_: string, value: unknown): unknown {
