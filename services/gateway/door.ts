@@ -285,7 +285,8 @@ export function createDoor(deps: DoorDeps): Door {
 
   /** The bytes that follow would be the tunnel's: what answers it is the last on its connection. */
   function onConnect({ socket }: IncomingMessage): void {
-    if (talkOn(socket).size > 0) socket.destroy() // H3
+    if (talkOn(socket).size > 0)
+      socket.destroy() // H3
     else endWith(socket, NO_PROXY)
   }
 

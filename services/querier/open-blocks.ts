@@ -6,9 +6,11 @@
 //        anew by every question.
 
 import { LRUCache } from 'lru-cache'
+import type { Breath, Breathing } from '../../shared/base/breathing.ts'
 import type { Blocks } from '../../shared/blocks/port.ts'
 import type { BlockEntry } from '../../shared/contracts/blocks.ts'
 import type { Interval } from '../../shared/model/interval.ts'
+import { encodeTenant } from '../../shared/model/tenant.ts'
 import { type BlockFiles, INDEX_FILE, TOMBSTONES_FILE } from '../../shared/tsdb/block/files.ts'
 import type { BlockMeta } from '../../shared/tsdb/block/meta.ts'
 import { BlockReader, type FoundSeries, type KeptSeries } from '../../shared/tsdb/block/reader.ts'
@@ -34,6 +36,7 @@ export interface OpenBlocksOptions {
   readonly countMax: number
   /** Of blocks, and of what was found in them. */
   readonly bytesMax: number
+  readonly breathing: Breathing
 }
 
 /** What an open block weighs beside what its reader says. */
@@ -53,7 +56,10 @@ interface Kept {
   readonly bytes: number
 }
 
-export function keepOpen(views: Pick<Views, 'opened'>, { countMax, bytesMax }: OpenBlocksOptions): OpenBlocks {
+export function keepOpen(
+  views: Pick<Views, 'opened'>,
+  { countMax, bytesMax, breathing }: OpenBlocksOptions,
+): OpenBlocks {
   const foundBytesMax = Math.max(1, Math.floor(bytesMax * FOUND_SHARE))
   const sizeCalculation = ({ bytes }: { readonly bytes: number }) => 1 + bytes
   const kept = new LRUCache<string, Kept>({
@@ -80,12 +86,16 @@ export function keepOpen(views: Pick<Views, 'opened'>, { countMax, bytesMax }: O
       }
       const underWay = opening.get(key)
       if (underWay !== undefined) return underWay
-      const opened = openOne(views.opened(), tenant, entry, keptOf(key))
+      const breath = breathing.open(encodeTenant(tenant), new AbortController().signal) // openOne is not ended
+      const opened = openOne(views.opened(), tenant, entry, { kept: keptOf(key), breath })
         .then((block) => {
           keep(key, block)
           return block
         })
-        .finally(() => opening.delete(key))
+        .finally(() => {
+          breath.close()
+          opening.delete(key)
+        })
       opening.set(key, opened)
       return opened
     },
@@ -111,12 +121,12 @@ async function openOne(
   blocks: Pick<Blocks, 'openBlock'>,
   tenant: string,
   entry: BlockEntry,
-  kept: KeptSeries,
+  call: { readonly kept: KeptSeries; readonly breath: Breath },
 ): Promise<OpenBlock> {
   const files = blocks.openBlock(tenant, entry)
   files.ahead?.(INDEX_FILE)
   const meta = await files.meta()
-  const [reader, tombstones] = await Promise.all([BlockReader.open(files, meta, { kept }), tombstonesOf(files, meta)])
+  const [reader, tombstones] = await Promise.all([BlockReader.open(files, meta, call), tombstonesOf(files, meta)])
   return { ulid: entry.ulid, reader, tombstones }
 }
 

@@ -26,41 +26,47 @@ export async function packed({ value }: EvaluatedResult, steps: Steps, breath: B
       labels,
       ...(times.length !== countOf(steps) && { times: times.slice() }),
       values: values.slice(),
-      ...(histograms !== undefined && packedHistograms(histograms)),
+      ...(histograms !== undefined && (await packedHistograms(histograms, breath))),
     })
-    if (breath.isDue(workOf(values.length, histograms))) await breath.breathe()
+    if (breath.isDue(workOf(values.length))) await breath.breathe()
   }
   return series
 }
 
-/** Of a series' samples, in units of work. */
-function workOf(count: number, histograms: unknown): number {
-  return SERIES_WORK + count * (histograms === undefined ? SAMPLE_WORK : HISTOGRAM_WORK)
-}
+/** Of a series and its floats, in units of work. */
+const workOf = (count: number): number => SERIES_WORK + count * SAMPLE_WORK
 
 const SERIES_WORK = 500
 const SAMPLE_WORK = 2
 const HISTOGRAM_WORK = 500
 
-function packedHistograms(histograms: readonly (Histogram | undefined)[]) {
+async function packedHistograms(histograms: readonly (Histogram | undefined)[], breath: Breath) {
   const writer = new Writer(1024)
   const ends = new Uint32Array(histograms.length)
-  histograms.forEach((histogram, i) => {
+  for (const [i, histogram] of histograms.entries()) {
     if (histogram !== undefined) encodeCanonical({ ...histogram, isFloat: true }, writer) // results may have fractions
     ends[i] = writer.length
-  })
+    if (breath.isDue(HISTOGRAM_WORK)) await breath.breathe()
+  }
   return { histogramEnds: ends, histograms: writer.finish() }
 }
 
-function unpacked(series: PartSeries, times: Float64Array): MatrixSeries {
+function unpacked(series: PartSeries, times: Float64Array, breath: Breath): MatrixSeries | Promise<MatrixSeries> {
   const { labels, values, histogramEnds, histograms } = series
   const plain = { labels, times: series.times ?? times, values }
   if (histogramEnds === undefined || histograms === undefined) return plain
-  const decoded = Array.from(histogramEnds, (end, i) => {
-    const start = i === 0 ? 0 : histogramEnds[i - 1]!
-    return end === start ? undefined : decodeCanonical(histograms.subarray(start, end))
-  })
-  return { ...plain, histograms: decoded }
+  return unpackedHistograms(histogramEnds, histograms, breath).then((decoded) => ({ ...plain, histograms: decoded }))
+}
+
+async function unpackedHistograms(ends: Uint32Array, bytes: Uint8Array, breath: Breath) {
+  const decoded: (Histogram | undefined)[] = []
+  let start = 0
+  for (const end of ends) {
+    decoded.push(end === start ? undefined : decodeCanonical(bytes.subarray(start, end)))
+    start = end
+    if (breath.isDue(HISTOGRAM_WORK)) await breath.breathe()
+  }
+  return decoded
 }
 
 /** Bytes that a part takes in memory, about. */
@@ -88,20 +94,18 @@ export async function united(
     for (const one of reply.series) {
       const key = labelsKey(one.labels)
       const pieces = byLabels.get(key)
-      if (pieces === undefined) byLabels.set(key, [unpacked(one, times)])
-      else pieces.push(unpacked(one, times))
-      if (
-        breath.isDue(workOf(0, undefined) + one.values.length * (one.histograms === undefined ? 0 : HISTOGRAM_WORK))
-      ) {
-        await breath.breathe()
-      }
+      const made = unpacked(one, times, breath)
+      const piece = made instanceof Promise ? await made : made
+      if (pieces === undefined) byLabels.set(key, [piece])
+      else pieces.push(piece)
+      if (breath.isDue(SERIES_WORK)) await breath.breathe()
     }
   }
   const whole: MatrixSeries[] = []
   for (const pieces of byLabels.values()) {
     const one = joined(pieces)
     whole.push(one)
-    if (breath.isDue(workOf(one.values.length, undefined))) await breath.breathe()
+    if (breath.isDue(workOf(one.values.length))) await breath.breathe()
   }
   const series = await sortedByLabels(whole, breath)
   const annotations = uniteAnnotations(parts.map(({ reply }) => reply.annotations))

@@ -1,9 +1,7 @@
 // PromQL at one time, over a range, and its formatting.
-import type { Breath } from '../../shared/base/breathing.ts'
 import type { Clock } from '../../shared/base/clock.ts'
 import { RefusedError } from '../../shared/base/errors.ts'
 import type { Bus } from '../../shared/bus/port.ts'
-import { query } from '../../shared/contracts/query.ts'
 import type { Expr } from '../../shared/promql/ast.ts'
 import type { Engine, QueryResult, StepCounts } from '../../shared/promql/engine.ts'
 import { badData, invalidParameter } from '../../shared/promql/go-values.ts'
@@ -11,13 +9,14 @@ import { typeOf } from '../../shared/promql/parse/check.ts'
 import { type ParseOptions, parse } from '../../shared/promql/parse/parser.ts'
 import { prettify } from '../../shared/promql/parse/printer.ts'
 import { toJson } from '../../shared/promql/parse/to-json.ts'
-import { renderParts, renderText } from '../../shared/promql/render.ts'
+import { renderText } from '../../shared/promql/render.ts'
 import type { SeriesSource } from '../../shared/promql/source.ts'
 import type { Answer, AnswerKind, Asked } from './asked.ts'
-import { type Account, Share } from './budget.ts'
+import { Share } from './budget.ts'
 import type { QuerierConfig } from './config.ts'
 import { type InstantParams, instantParams, rangeParams, statsWarning, windowMaxParam } from './params.ts'
-import { type BodyPart, TRUNCATED, tooLarge } from './reply.ts'
+import { TRUNCATED } from './reply.ts'
+import { resultBody } from './result-body.ts'
 import { selectorsIn } from './selectors.ts'
 import { splitOf } from './split.ts'
 import type { AnswerInParts } from './split-range.ts'
@@ -140,30 +139,6 @@ function cut(result: QueryResult, limit: number): QueryResult {
   if (value.type === 'vector')
     return { ...result, warnings, value: { ...value, samples: value.samples.slice(0, limit) } }
   return { ...result, warnings, value: { ...value, series: value.series.slice(0, limit) } }
-}
-
-/** Of rendering a character, in units of work. */
-const RENDER_WORK = 10
-
-/** In parts, each charged before it is made. */
-async function resultBody(
-  result: QueryResult,
-  stats: string | undefined,
-  account: Account,
-  breath: Breath,
-): Promise<readonly BodyPart[]> {
-  const parts: BodyPart[] = []
-  let bytes = 0
-  for (const text of renderParts(result)) {
-    bytes += text.length
-    if (bytes > query.replyBytesMax) throw tooLarge()
-    account.hold(text.length)
-    parts.push(Buffer.from(text))
-    if (breath.isDue(RENDER_WORK * text.length)) await breath.breathe()
-  }
-  if (stats === undefined) return parts
-  const last = parts.pop() as Buffer
-  return [...parts, last.subarray(0, -1), `,"stats":${stats}}`]
 }
 
 /** The source, with the time for which something was read from it. */

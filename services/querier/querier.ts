@@ -86,7 +86,7 @@ export function querier(deps: QuerierDeps): MemberActor {
   })
   const objects = cached({ ...deps, config })
   const views = createViews({ open: () => openBlocks({ ...deps, objects }), clock, log })
-  const kept = keepOpen(views, { countMax: config.openBlocksMax, bytesMax: config.openBlocksBytesMax })
+  const kept = keepOpen(views, { countMax: config.openBlocksMax, bytesMax: config.openBlocksBytesMax, breathing })
   measured.blocksKept(kept)
   const reader = createWholeReader({
     partitions,

@@ -59,7 +59,8 @@ function* renderMatrix(list: readonly MatrixSeries[]): Generator<string, void, u
   let shared: Float64Array | undefined // complete series of one query share their times
   let openings: readonly string[] = []
   const render = (one: MatrixSeries) => {
-    if (one.times.length > SHORT_SERIES) return renderLongSeries(one, texts)
+    const shortMax = one.histograms === undefined ? SHORT_SERIES : PIECE_HISTOGRAMS
+    if (one.times.length > shortMax) return renderLongSeries(one, texts)
     if (one.times !== shared) {
       shared = one.times
       openings = Array.from(shared, (timeMs) => `,[${renderTime(timeMs)},"`)

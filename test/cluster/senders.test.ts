@@ -25,8 +25,7 @@ const withoutTelegraf = 'reason' in telegraf ? telegraf.reason : undefined
 if (tooOld !== undefined) console.warn(`skipped: two of the senders' tests: ${tooOld}`)
 if (missing !== undefined && !mustRun) console.warn(`skipped: senders beside a real Prometheus: ${missing}`)
 else {
-  if (withoutVmagent !== undefined)
-    console.warn(`skipped: a real vmagent beside a real Prometheus: ${withoutVmagent}`)
+  if (withoutVmagent !== undefined) console.warn(`skipped: a real vmagent beside a real Prometheus: ${withoutVmagent}`)
   if (withoutTelegraf !== undefined)
     console.warn(`skipped: a real Telegraf beside a real Prometheus: ${withoutTelegraf}`)
 }

@@ -38,26 +38,25 @@ export async function chooseSeries(
   matchers: readonly CompiledMatcher[],
   call: ReadCall = {},
 ): Promise<Choice> {
-  const { signal } = call
   const narrowing = matchers.filter((matcher) => !matcher.matchesEmpty)
   const left = matchers.filter((matcher) => matcher.matchesEmpty)
   const known: Lists[] = []
   const patterns: CompiledMatcher[] = []
   for (const matcher of narrowing) {
     if (matcher.onlyValues === undefined) patterns.push(matcher)
-    else known.push(listsOf(matcher, await index.table.find(matcher.name, matcher.onlyValues, signal)))
+    else known.push(listsOf(matcher, await index.table.find(matcher.name, matcher.onlyValues, call)))
   }
-  let refs = await narrow(index, undefined, known, left, signal)
+  let refs = await narrow(index, undefined, known, left, call)
   if (patterns.length > 0) {
     if (refs !== undefined && refs.length <= CANDIDATES_FEW) {
       left.push(...patterns)
     } else {
       const found: Lists[] = []
       for (const pattern of patterns) found.push(await matchingLists(index, pattern, call))
-      refs = await narrow(index, refs, found, left, signal)
+      refs = await narrow(index, refs, found, left, call)
     }
   }
-  refs ??= await readUnion(index.files, index.toc, await index.table.all(signal), signal)
+  refs ??= await readUnion(index.files, index.toc, await index.table.all(call), call)
   return { refs, left }
 }
 
@@ -67,14 +66,14 @@ async function narrow(
   candidates: Uint32Array | undefined,
   lists: readonly Lists[],
   left: CompiledMatcher[],
-  signal: AbortSignal | undefined,
+  call: ReadCall,
 ): Promise<Uint32Array | undefined> {
   let refs = candidates
   for (const { matcher, places, bytes } of [...lists].sort((a, b) => a.bytes - b.bytes)) {
-    if (refs === undefined) refs = await readUnion(files, toc, places, signal)
+    if (refs === undefined) refs = await readUnion(files, toc, places, call)
     else if (refs.length === 0) return refs
     else if (bytes > refs.length * BYTES_PER_CANDIDATE) left.push(matcher)
-    else refs = intersection(refs, await readUnion(files, toc, places, signal))
+    else refs = intersection(refs, await readUnion(files, toc, places, call))
   }
   return refs
 }

@@ -1,25 +1,34 @@
 // Posting lists: rising refs of the series that have a label value. And what is done with them.
+import { UNHURRIED } from '../../base/breathing.ts'
+import { sortLongFloats } from '../../base/long-sort.ts'
 import { crc32c } from '../../wire/crc32c.ts'
 import { u32At } from './bytes.ts'
 import { type BlockFiles, corruptAt, INDEX_FILE, readExactly } from './files.ts'
 import { CRC_BYTES, type Toc } from './layout.ts'
 import type { ListPlace } from './postings-table.ts'
 import { readPlaces } from './ranges.ts'
+import type { ReadCall } from './series.ts'
 
 /** Lists that are read together. */
 const LISTS_AT_ONCE = 4096
+/** Of reading a list, and of each of its refs, in units of work (base/breathing.ts). */
+const LIST_WORK = 300
+const REF_WORK = 4
+/** Refs that are sorted at once. */
+const SORTED_AT_ONCE = 16_384
 
 /** The refs of all series of some lists, rising. The lists of different values of one name hold no series in common. */
 export async function readUnion(
   files: BlockFiles,
   toc: Toc,
   places: readonly ListPlace[],
-  signal?: AbortSignal,
+  call: ReadCall = {},
 ): Promise<Uint32Array> {
+  const { breath = UNHURRIED } = call
   const sorted = [...places].sort((a, b) => a.start - b.start)
   const lists: Uint32Array[] = []
   for (let from = 0; from < sorted.length; from += LISTS_AT_ONCE) {
-    lists.push(...(await readLists(files, toc, sorted.slice(from, from + LISTS_AT_ONCE), signal)))
+    lists.push(...(await readLists(files, toc, sorted.slice(from, from + LISTS_AT_ONCE), call)))
   }
   if (lists.length === 1) return lists[0]!
   const refs = new Uint32Array(lists.reduce((sum, list) => sum + list.length, 0))
@@ -28,14 +37,15 @@ export async function readUnion(
     refs.set(list, at)
     at += list.length
   }
-  return refs.sort()
+  if (refs.length <= SORTED_AT_ONCE) return refs.sort()
+  return Uint32Array.from(await sortLongFloats(Float64Array.from(refs), breath))
 }
 
 async function readLists(
   files: BlockFiles,
   toc: Toc,
   places: readonly ListPlace[],
-  signal: AbortSignal | undefined,
+  { signal, breath = UNHURRIED }: ReadCall,
 ): Promise<Uint32Array[]> {
   const starts = places.map(({ start }) => start)
   const ends = places.map(({ end }) => end)
@@ -51,6 +61,7 @@ async function readLists(
     } else {
       lists.push(decodeList(await readExactly(files, INDEX_FILE, starts[i]!, starts[i]! + size, signal), 0, starts[i]!))
     }
+    if (breath.isDue(LIST_WORK + REF_WORK * lists.at(-1)!.length)) await breath.breathe()
   }
   return lists
 }

@@ -1,13 +1,13 @@
 // The postings offset table: where the list of series of each label name and value stands. In memory: all names, and of every name
 // each 32nd value. Entries are sorted by name and value, those of all series (empty name) first.
 import { LRUCache } from 'lru-cache'
-import { UNHURRIED } from '../../base/breathing.ts'
+import { type Breath, UNHURRIED } from '../../base/breathing.ts'
 import { compareBytes } from '../../model/labels.ts'
 import { ByteReader, u32At } from './bytes.ts'
 import { type BlockFiles, corruptAt, INDEX_FILE, readExactly } from './files.ts'
 import { GroupTable } from './group-table.ts'
 import { CRC_BYTES, GROUP, type Toc } from './layout.ts'
-import { readPlaces } from './ranges.ts'
+import { type Piece, readPlaces } from './ranges.ts'
 import { SectionStream } from './section-stream.ts'
 import type { ReadCall } from './series.ts'
 
@@ -17,6 +17,9 @@ const GROUPS_CACHED_MAX = 128
 const GROUPS_AT_ONCE = 512
 /** Of trying something on a character of a value, in units of work (base/breathing.ts). */
 const VALUE_WORK = 20
+/** Of a group: checked and walked over, and decoded. */
+const SCAN_WORK = 32 * 200
+const DECODE_WORK = 32 * 100
 /** Bytes that most entries fit in. */
 const ENTRY_BYTES = 4096
 
@@ -60,7 +63,7 @@ export class PostingsTable {
     files: BlockFiles,
     toc: Toc,
     tableEnd: number,
-    { signal, visit }: ReadCall & { readonly visit?: ListVisitor } = {},
+    { signal, breath = UNHURRIED, visit }: ReadCall & { readonly visit?: ListVisitor } = {},
   ): Promise<PostingsTable> {
     const table = new PostingsTable(files, toc)
     const start = toc.postingsTable + 4
@@ -70,7 +73,7 @@ export class PostingsTable {
     }
     const stream = new SectionStream(files, INDEX_FILE, start, start + length, signal)
     await stream.fill(4)
-    await table.scan(stream, stream.reader.u32(), visit)
+    await table.scan(stream, { count: stream.reader.u32(), visit, breath })
     await stream.checkCrc()
     if (!table.names.has('')) throw corruptAt(INDEX_FILE, toc.postingsTable, 'there is no list of all series')
     return table
@@ -82,7 +85,7 @@ export class PostingsTable {
   }
 
   /** The lists of those of the values that the name has. */
-  async find(name: string, values: readonly string[], signal?: AbortSignal): Promise<ListPlace[]> {
+  async find(name: string, values: readonly string[], call: ReadCall = {}): Promise<ListPlace[]> {
     const groups = this.names.get(name)
     if (groups === undefined) return []
     const wanted = new Map<number, string[]>()
@@ -94,7 +97,7 @@ export class PostingsTable {
       else others.push(value)
     }
     const numbers = [...wanted.keys()].sort((a, b) => a - b)
-    const loaded = await this.load(numbers, signal)
+    const loaded = await this.load(numbers, call)
     const places: ListPlace[] = []
     numbers.forEach((number, i) => {
       const group = loaded[i]!
@@ -107,22 +110,23 @@ export class PostingsTable {
   }
 
   /** The list of all series. */
-  async all(signal?: AbortSignal): Promise<ListPlace[]> {
-    return this.find('', [''], signal)
+  async all(call: ReadCall = {}): Promise<ListPlace[]> {
+    return this.find('', [''], call)
   }
 
   /** Calls back for every value of a name, in order, with the place of its list. */
   async eachValue(
     name: string,
     fn: (value: string, place: () => ListPlace) => void,
-    { signal, breath = UNHURRIED }: ReadCall = {},
+    call: ReadCall = {},
   ): Promise<void> {
+    const { breath = UNHURRIED } = call
     const groups = this.names.get(name)
     if (groups === undefined) return
     const end = groups.first + groups.count
     for (let from = groups.first; from < end; from += GROUPS_AT_ONCE) {
       const numbers = Array.from({ length: Math.min(GROUPS_AT_ONCE, end - from) }, (_, i) => from + i)
-      const loaded = await this.load(numbers, signal)
+      const loaded = await this.load(numbers, call)
       for (const [i, group] of loaded.entries()) {
         for (let at = 0; at < group.values.length; at++) {
           const value = group.values[at]!
@@ -138,11 +142,15 @@ export class PostingsTable {
     return this.groups.bytes + this.textBytes + this.groups.count * 32 + this.cache.size * GROUP * 64
   }
 
-  private async scan(stream: SectionStream, count: number, visit: ListVisitor | undefined): Promise<void> {
+  private async scan(
+    stream: SectionStream,
+    { count, visit, breath }: { count: number; visit: ListVisitor | undefined; breath: Breath },
+  ): Promise<void> {
     let name: string | undefined
     let value = ''
     let inName = 0
     for (let i = 0; i < count; i++) {
+      if (i % GROUP === 0 && breath.isDue(SCAN_WORK)) await breath.breathe()
       if (!entryFits(stream, ENTRY_BYTES)) await fillEntry(stream)
       const { reader } = stream
       const from = reader.at
@@ -195,22 +203,28 @@ export class PostingsTable {
     return { start, end }
   }
 
-  private async load(numbers: readonly number[], signal?: AbortSignal): Promise<Group[]> {
+  private async load(numbers: readonly number[], { signal, breath = UNHURRIED }: ReadCall): Promise<Group[]> {
     const known = numbers.map((number) => this.cache.get(number))
     const missing = numbers.filter((_, i) => known[i] === undefined)
     const starts = missing.map((number) => this.groups.startOf(number))
     const ends = missing.map((number) => this.groups.endOf(number))
     const pieces = await readPlaces(this.files, INDEX_FILE, starts, ends, signal)
     let next = 0
-    return numbers.map((number, i) => {
+    const loaded: Group[] = []
+    for (const [i, number] of numbers.entries()) {
       const cached = known[i]
-      if (cached !== undefined) return cached
-      const piece = pieces[next++]!
-      this.groups.check(number, piece)
-      const group = decodeGroup(piece.bytes, piece.base, this.groups.startOf(number), this.groups.endOf(number))
-      this.cache.set(number, group)
-      return group
-    })
+      const group = cached ?? this.decode(number, pieces[next++]!)
+      loaded.push(group)
+      if (cached === undefined && breath.isDue(DECODE_WORK)) await breath.breathe()
+    }
+    return loaded
+  }
+
+  private decode(number: number, piece: Piece): Group {
+    this.groups.check(number, piece)
+    const group = decodeGroup(piece.bytes, piece.base, this.groups.startOf(number), this.groups.endOf(number))
+    this.cache.set(number, group)
+    return group
   }
 }
 

@@ -235,12 +235,13 @@ export class BlockReader {
     entries: readonly SeriesEntry[],
     matchers: readonly CompiledMatcher[],
     range: Interval,
-    { signal, breath = UNHURRIED }: ReadCall,
+    call: ReadCall,
   ): Promise<FoundSeries[]> {
+    const { breath = UNHURRIED } = call
     const inRange = entries.filter(({ places }) => reaches(places, range))
     const numbers = new Set<number>()
     for (const { symbols } of inRange) for (const number of symbols) numbers.add(number)
-    const groups = await this.symbols.load(numbers, signal)
+    const groups = await this.symbols.load(numbers, call)
     const found: FoundSeries[] = []
     for (const entry of inRange) {
       const head = labelsOf(entry, groups)

@@ -1,5 +1,6 @@
 // The symbols of an index by number. In memory: where every 32nd stands, and the groups used last.
 import { LRUCache } from 'lru-cache'
+import { type Breath, UNHURRIED } from '../../base/breathing.ts'
 import { compareBytes } from '../../model/labels.ts'
 import { hashText } from '../label-hash.ts'
 import { ByteReader, u32At } from './bytes.ts'
@@ -12,6 +13,9 @@ import type { ReadCall } from './series.ts'
 
 /** Groups of 32 symbols that stay decoded. */
 const GROUPS_CACHED_MAX = 1024
+/** Of a group, in units of work (base/breathing.ts): walked over, and decoded. */
+const SCAN_WORK = 32 * 50
+const DECODE_WORK = 32 * 150
 
 /** Up to 32 symbols, and of each the two words of its hash. */
 export interface SymbolGroup {
@@ -33,7 +37,7 @@ export class Symbols {
   static async open(
     files: BlockFiles,
     toc: Toc,
-    { signal, isThorough = false }: ReadCall & { readonly isThorough?: boolean } = {},
+    { signal, breath = UNHURRIED, isThorough = false }: ReadCall & { readonly isThorough?: boolean } = {},
   ): Promise<Symbols> {
     const symbols = new Symbols(files)
     const start = toc.symbols + 4
@@ -43,13 +47,16 @@ export class Symbols {
     const stream = new SectionStream(files, INDEX_FILE, start, start + length, signal)
     await stream.fill(4)
     symbols.count = stream.reader.u32()
-    await symbols.scan(stream, isThorough)
+    await symbols.scan(stream, isThorough, breath)
     await stream.checkCrc()
     return symbols
   }
 
   /** The groups that hold the given symbols. */
-  async load(numbers: Iterable<number>, signal?: AbortSignal): Promise<ReadonlyMap<number, SymbolGroup>> {
+  async load(
+    numbers: Iterable<number>,
+    { signal, breath = UNHURRIED }: ReadCall = {},
+  ): Promise<ReadonlyMap<number, SymbolGroup>> {
     const found = new Map<number, SymbolGroup>()
     const missing: number[] = []
     for (const number of numbers) {
@@ -64,11 +71,12 @@ export class Symbols {
     const starts = missing.map((group) => this.groups.startOf(group))
     const ends = missing.map((group) => this.groups.endOf(group))
     const pieces = await readPlaces(this.files, INDEX_FILE, starts, ends, signal)
-    missing.forEach((group, i) => {
+    for (const [i, group] of missing.entries()) {
       const decoded = this.decode(group, pieces[i]!)
       found.set(group, decoded)
       this.cache.set(group, decoded)
-    })
+      if (breath.isDue(DECODE_WORK)) await breath.breathe()
+    }
     return found
   }
 
@@ -77,9 +85,10 @@ export class Symbols {
     return this.groups.bytes + this.cache.size * GROUP * 64
   }
 
-  private async scan(stream: SectionStream, isThorough: boolean): Promise<void> {
+  private async scan(stream: SectionStream, isThorough: boolean, breath: Breath): Promise<void> {
     let before: string | undefined
     for (let i = 0; i < this.count; i++) {
+      if (i % GROUP === 0 && breath.isDue(SCAN_WORK)) await breath.breathe()
       if (!stream.has(10)) await stream.fill(10)
       const at = stream.reader.at
       const length = stream.reader.uvarint()

@@ -2,6 +2,8 @@
 import { afterEach, describe, expect, it } from 'vitest'
 import type { QuerierConfig } from '../../../services/querier/config.ts'
 import { keepOpen } from '../../../services/querier/open-blocks.ts'
+import { Breathing } from '../../../shared/base/breathing.ts'
+import { systemClock } from '../../../shared/base/clock.ts'
 import type { BlockEntry } from '../../../shared/contracts/blocks.ts'
 import type { Matcher } from '../../../shared/model/matcher.ts'
 import { type Harness, metricOf, startQuerier } from './harness.ts'
@@ -115,7 +117,10 @@ describe('memory of what is kept of blocks', () => {
     const entries: BlockEntry[] = []
     for (let k = 1; k <= 4; k++) entries.push(await store.upload(many(40), { segment: k }))
     const bytesMax = 100_000
-    const open = keepOpen({ opened: () => store.blocks }, { countMax: 100, bytesMax })
+    const open = keepOpen(
+      { opened: () => store.blocks },
+      { countMax: 100, bytesMax, breathing: new Breathing(systemClock) },
+    )
     let bytesSeen = 0
     for (let i = 0; i < 40; i++) {
       for (const entry of entries) {

@@ -1,6 +1,8 @@
 // Blocks that are kept open, and what was found in them.
 import { expect, it } from 'vitest'
 import { keepOpen } from '../../../services/querier/open-blocks.ts'
+import { Breathing } from '../../../shared/base/breathing.ts'
+import { systemClock } from '../../../shared/base/clock.ts'
 import { META_FILE } from '../../../shared/tsdb/block/files.ts'
 import { metaBytes, parseMeta } from '../../../shared/tsdb/block/meta.ts'
 import { openStore, type StoredSeries, TENANT } from './stored.ts'
@@ -25,7 +27,10 @@ it('Q14: blocks of two tenants under one name are two blocks', async () => {
   const renamed = parseMeta(metaBytes({ ...meta, ulid: ours.ulid }))
   files.push({ name: META_FILE, bytes: metaBytes(renamed) })
   const uploaded = await store.blocks.uploadBlock('other', { ulid: ours.ulid, files })
-  const open = keepOpen({ opened: () => store.blocks }, { countMax: 10, bytesMax: 1e6 })
+  const open = keepOpen(
+    { opened: () => store.blocks },
+    { countMax: 10, bytesMax: 1e6, breathing: new Breathing(systemClock) },
+  )
   const jobsOf = async (tenant: string, entry: typeof ours): Promise<string[]> => {
     const { reader } = await open.open(tenant, entry)
     const jobs: string[] = []
