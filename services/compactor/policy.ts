@@ -48,8 +48,13 @@ const policyShape = z.strictObject({
 })
 const fileShape = z.strictObject({
   default: policyShape.optional(),
-  tenants: z.record(z.string(), policyShape).optional(),
+  tenants: z.preprocess(asMap, z.map(z.string(), policyShape)).optional(),
 })
+
+/** A tenant may be called as nothing in an object can be. */
+function asMap(given: unknown): unknown {
+  return typeof given === 'object' && given !== null && !Array.isArray(given) ? new Map(Object.entries(given)) : given
+}
 
 export interface PolicyDefaults {
   readonly keepMs: number
@@ -133,13 +138,13 @@ export function policiesFrom(defaults: PolicyDefaults, fileText: string): Tenant
     const faults = read.error.issues.map(({ path, message }) => `${path.join('.') || 'the file'}: ${message}`)
     throw new RefusedError(FILE_CODE, `the policy file: ${faults.join('; ')}`)
   }
-  const { tenants = {} } = read.data
-  if (Object.keys(tenants).length > TENANTS_MAX)
+  const { tenants = new Map() } = read.data
+  if (tenants.size > TENANTS_MAX)
     throw new RefusedError(FILE_CODE, `the policy file names more than ${TENANTS_MAX} tenants`)
   const common = read.data.default ?? {}
   const other = policyOf(defaults, common)
   const named = new Map(
-    Object.entries(tenants).map(([tenant, own]) => [parseTenant(tenant), policyOf(defaults, { ...common, ...own })]),
+    [...tenants].map(([tenant, own]) => [parseTenant(tenant), policyOf(defaults, { ...common, ...own })]),
   )
   return { of: (tenant) => named.get(tenant) ?? other, tenants: [...named.keys()], others: other }
 }

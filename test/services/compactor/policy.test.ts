@@ -33,6 +33,14 @@ tenants: { a: { keep: 0, bytes_max: 1GiB }, b: { rules: [] } }`
   expect(longestKeepMs(policyOf('other'))).toBe(30 * DAY)
 })
 
+it('a tenant may be called as what every object has', () => {
+  const { of, tenants } = policiesFrom(settings, 'tenants: { __proto__: { keep: 1d }, constructor: { keep: 2d } }')
+  expect([of('__proto__').keepMs, of('constructor').keepMs, of('toString').keepMs]).toEqual([DAY, 2 * DAY, Infinity])
+  expect(tenants).toEqual(['__proto__', 'constructor'])
+  expect(() => policiesFrom(settings, 'tenants: { __proto__: { kep: 1d } }')).toThrow('__proto__')
+  expect(() => policiesFrom(settings, 'tenants: [a]')).toThrow('tenants')
+})
+
 it('a file that changes holds when two looks have found it the same; a faulty, empty or missing one changes nothing', () => {
   const file = path.join(fs.mkdtempSync(path.join(os.tmpdir(), 'carillon-policy-')), 'policy.yaml')
   const write = (text: string) => fs.writeFileSync(file, text)
