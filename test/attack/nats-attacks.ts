@@ -27,6 +27,10 @@ const bodies: Readonly<Record<string, Uint8Array>> = {
   ]),
 }
 
+/** Of a message, for its headers and the first bytes of its body. */
+const HEADER_BYTES = 1024
+const REFUSED_MS_MAX = 3_000
+
 function junk(name: string, bytes: Uint8Array, types: readonly string[]): Attack {
   return {
     name: `NATS: ${name}`,
@@ -40,6 +44,25 @@ function junk(name: string, bytes: Uint8Array, types: readonly string[]): Attack
       })
     },
   }
+}
+
+/** As large as a message may be: its number took minutes to make. */
+const largest: Attack = {
+  name: 'NATS: CBOR: a bignum that fills a message',
+  async run({ ready }) {
+    return await withPlain(ready, async (nats) => {
+      const size = nats.payloadBytesMax - HEADER_BYTES
+      const head = Buffer.from([0xc2, 0x5a, 0, 0, 0, 0])
+      head.writeUInt32BE(size, 2)
+      const fromMs = performance.now()
+      const answer = await nats.request('cln.query.mallory.instant', Buffer.concat([head, Buffer.alloc(size, 0xff)]), {
+        'Content-Type': 'application/cbor',
+      })
+      const tookMs = Math.round(performance.now() - fromMs)
+      if (!Buffer.from(answer.bytes).includes('bad_data')) return 'was not refused'
+      return tookMs > REFUSED_MS_MAX ? `was refused after ${tookMs} ms` : undefined
+    })
+  },
 }
 
 /** A question whose answer would be written into a log. */
@@ -87,6 +110,7 @@ async function withPlain<T>(
 
 export const natsAttacks: readonly Attack[] = [
   ...Object.entries(bodies).map(([name, bytes]) => junk(name, bytes, ['application/json', 'application/cbor'])),
+  largest,
   reflected,
   stranger,
 ]

@@ -3,7 +3,7 @@
 //
 // Invariants
 //   K1  Each attack is answered as its table says, within its time.
-//   K2  What the quiet tenant was told to be stored is read, each value once; its small reads are answered.
+//   K2  What the quiet tenant was told to be stored is read, each value once; its small reads are answered, each within QUIET_READ_MS_MAX.
 //   K3  No log is damaged, the door is ready; no process has ended, none holds more than GROWN_BYTES_MAX more than before.
 import { textOf } from '../../shared/base/errors.ts'
 import { partitionsOf } from '../cluster/check.ts'
@@ -32,6 +32,8 @@ const QUIET_MS = 200
 const ATTACK_MS_MAX = 60_000
 const GROWN_BYTES_MAX = 400 * 1024 * 1024
 const READ_MS_MAX = 10_000
+/** 250 on a calm machine (test/cluster/fair-queries.test.ts). */
+const QUIET_READ_MS_MAX = 3_000
 
 export async function runAttack(
   system: System,
@@ -119,7 +121,9 @@ function startQuiet(url: string, faults: string[]) {
           { query: 'vector(1)' },
           { tenant: 'quiet', timeoutMs: READ_MS_MAX },
         )
-        slowestReadMs = Math.max(slowestReadMs, performance.now() - fromMs)
+        const tookMs = performance.now() - fromMs
+        slowestReadMs = Math.max(slowestReadMs, tookMs)
+        if (tookMs > QUIET_READ_MS_MAX) faults.push(`a read of the quiet tenant took ${Math.round(tookMs)} ms`)
         if (status !== 200) faults.push(`a read of the quiet tenant was answered ${status}`)
         reads++
       } catch (error) {
