@@ -32,7 +32,7 @@ import {
 } from './exchange.ts'
 import { readPairs } from './form.ts'
 import { ANONYMOUS } from './identity.ts'
-import { statusOf } from './query-body.ts'
+import { failedAnswer, statusOf } from './query-body.ts'
 
 export interface DeletionDeps {
   readonly bus: Bus
@@ -117,7 +117,9 @@ export function deletionRoutes({ bus, clock, random, config }: DeletionDeps): re
     const { requestId, signal } = exchange
     const params = { match, ...times, read_consistency: 'strong' }
     const body = await ask(bus, query, { tenant, kind: 'delete_preview' }, params, { requestId, signal })
-    return { status: statusOf(body), headers: { 'Content-Type': JSON_TYPE }, body }
+    const status = statusOf(body)
+    if (status !== 200) return failedAnswer(status, body, 'json')
+    return { status, headers: { 'Content-Type': JSON_TYPE }, body }
   }
 
   async function cleanTombstones(exchange: Exchange): Promise<Answer> {

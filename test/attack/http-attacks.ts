@@ -116,6 +116,38 @@ const query = (name: string, text: string, statuses: readonly number[]): Attack 
     body: `timeout=5s&query=${encodeURIComponent(text)}`,
   })
 const nested = (open: string, close: string, levels: number) => `${open.repeat(levels)}vector(1)${close.repeat(levels)}`
+/** Asked for without what they need, or with what they do not take. */
+const PLACES = [
+  ...['query', 'query?query=(', 'query_range?query=up', 'series', 'labels?match[]=(', 'label/a-b/values'],
+  ...['query_exemplars?query=(', 'metadata?limit=x', 'format_query?query=(', 'parse_query?query=(', 'read', 'push'],
+  ...['status/tsdb?limit=x', 'cardinality/label_names?selector=(', 'cardinality/label_values', 'rules', 'targets'],
+  ...['blocks/x', 'blocks/01ARZ3NDEKTSV4RRFFQ69G5FAV/files/index', 'upload/block/x/start', 'ha/elections/x/freeze'],
+  ...['upload/block/01ARZ3NDEKTSV4RRFFQ69G5FAV/start', 'upload/block/01ARZ3NDEKTSV4RRFFQ69G5FAV/finish'],
+  ...['admin/limits?x=1', 'admin/tsdb/delete_series', 'admin/tsdb/delete_series/preview', 'admin/tsdb/snapshot'],
+  ...[
+    'admin/tenant/delete',
+    'admin/tsdb/deletions/none/undo?tenant=..',
+    'admin/flush?wait=x',
+    'admin/compact?tenant=>',
+  ],
+  ...['admin/scrub?tenant=>', 'status/active_queries/none', 'nothing'],
+].map((path) => `/api/v1/${path}`)
+const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'DELETE', 'OPTIONS', 'PATCH']
+const nameless: Attack = {
+  name: 'HTTP: every place by every method: errors have their ids',
+  async run({ url }) {
+    for (const path of [...PLACES, '/', '/federate?match[]=(', '/metrics/x', '/-/reload'])
+      for (const method of METHODS) {
+        const response = await fetch(url + path, { method, signal: AbortSignal.timeout(ANSWER_MS_MAX) })
+        await response.arrayBuffer()
+        if (response.status >= 500) return `${method} ${path} was answered ${response.status}`
+        if (response.status >= 400 && !response.headers.has('X-Carillon-Error-Id'))
+          return `${method} ${path} was refused without an id`
+      }
+    return undefined
+  },
+}
+
 const queries = [
   query('5,000 levels of sum', nested('sum(', ')', 5_000), [400]),
   query('20,000 parentheses', nested('(', ')', 20_000), [400]),
@@ -145,4 +177,4 @@ const scrapes: Attack = {
   },
 }
 
-export const httpAttacks: readonly Attack[] = [...malformed, ...crossSite, ...pushes, ...queries, scrapes]
+export const httpAttacks: readonly Attack[] = [...malformed, ...crossSite, ...pushes, ...queries, nameless, scrapes]

@@ -141,6 +141,14 @@ test('a preview asks a querier and deletes nothing; without a compactor nothing 
   expect([response.status, text]).toEqual([503, expect.stringContaining('no compactor answers')])
 })
 
+test('a preview that a querier refuses has an error id', async () => {
+  const refused = { status: 'error', errorType: 'bad_data', error: 'no match[] parameter provided' }
+  await start({ onQuery: () => JSON.stringify(refused) })
+  const { response, text } = await call('tsdb/delete_series/preview')
+  expect([response.status, response.headers.get('X-Carillon-Error-Id')]).toEqual([400, 'err-carillon-bad-data'])
+  expect(JSON.parse(text)).toEqual(refused)
+})
+
 test('what is not understood deletes nothing', async () => {
   await start()
   const cases = [
