@@ -2,7 +2,7 @@
 //
 // users:  [{ username, password_hash (bcrypt), tenant or tenants, rights: [read, write, admin, metrics] }]
 // tokens: [{ token_sha256 (hex), tenant or tenants, rights }]
-import { parse } from 'yaml'
+import { parse, YAMLParseError } from 'yaml'
 import { z } from 'zod'
 import { RefusedError, textOf } from '../../shared/base/errors.ts'
 import { parseTenant } from '../../shared/model/tenant.ts'
@@ -73,9 +73,9 @@ const authFile = z.strictObject({
 export function readAuthFile(text: string): Credentials {
   let raw: unknown
   try {
-    raw = parse(text, { maxAliasCount: 0 })
-  } catch (cause) {
-    throw fault(textOf(cause), cause)
+    raw = parse(text, { maxAliasCount: 0, prettyErrors: false, logLevel: 'error' })
+  } catch (error) {
+    throw fault(whyUnread(text, error))
   }
   const result = authFile.safeParse(raw ?? {})
   if (!result.success) {
@@ -94,6 +94,14 @@ export function readAuthFile(text: string): Credentials {
   })
   if (users.size + tokens.length === 0) throw fault('it names neither users nor tokens, so nobody could come in')
   return { users, tokens }
+}
+
+/** Where and of what kind: the parser's own words show the line, and hashes stand there, or passwords that somebody took for hashes. */
+function whyUnread(text: string, error: unknown): string {
+  if (!(error instanceof YAMLParseError)) return 'aliases are not taken'
+  const before = text.slice(0, error.pos[0]).split('\n')
+  const kind = error.code.toLowerCase().replaceAll('_', ' ')
+  return `is not YAML from line ${before.length}, column ${before.at(-1)!.length + 1} on (${kind})`
 }
 
 interface Grant {

@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto'
 import { mkdtempSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { inspect } from 'node:util'
 import { hashSync } from 'bcryptjs'
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
 import { createAuthenticator } from '../../../services/gateway/auth.ts'
@@ -323,6 +324,25 @@ describe('an auth file', () => {
     expect(() => make(text)).toThrow(expect.objectContaining({ code: 'err-carillon-auth-file' }))
     expect(() => make(text)).toThrow(why)
   })
+})
+
+test.each([
+  ['a quotation mark is missing', 'users:\n  - { username: a, password_hash: "hunter2 }\n', 'line 3, column 1'],
+  ['a bracket is missing', 'users:\n  - { username: a, password_hash: hunter2\ntokens: []\n', 'line 3'],
+  ['an alias', 'users:\n  - { username: a, password_hash: *hunter2 }\n', 'aliases'],
+  ['a sign that begins nothing', 'users:\n  - { username: a, password_hash: @hunter2 }\n', 'line 2'],
+  ['a password in place of its hash', 'users: [{username: a, password_hash: hunter2, rights: [admin]}]', 'bcrypt'],
+  ['a token in place of its hash', 'tokens: [{token_sha256: hunter2, rights: [admin]}]', '64 hex'],
+])('what stands in a faulty auth file is not told, but where it is: %s', (_, text, where) => {
+  const error = (() => {
+    try {
+      return readAuthFile(text)
+    } catch (thrown) {
+      return thrown
+    }
+  })()
+  expect(error).toMatchObject({ code: 'err-carillon-auth-file', message: expect.stringContaining(where) })
+  expect(inspect(error, { depth: 9, showHidden: true })).not.toContain('hunter2')
 })
 
 describe('listening', () => {
