@@ -7,8 +7,7 @@
 //       write the same objects.
 //   V2  What is listed is there (blocks/standing.ts, B5): if anything was swept since its files were begun, all of them are looked for again.
 //   V3  Each upload is listed once: entries name it (`origin.nonce`), and whoever finds them lists nothing.
-//   V4  What is still being validated after `uploadValidateMs` is refused, before any of it is listed; others have their turn.
-//   V4  A validation ends within `uploadValidateMs`: what takes longer is refused, before any of it is listed.
+//   V4  A validation ends within `uploadValidateMs`: what takes longer is refused, before any of it is listed, and others have their turn.
 import { AssertionError } from '../../shared/base/assert.ts'
 import type { Clock } from '../../shared/base/clock.ts'
 import { ConflictError, CorruptError, RefusedError, textOf, UnavailableError } from '../../shared/base/errors.ts'
