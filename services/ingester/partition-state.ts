@@ -12,6 +12,8 @@
 //       filled cuts where it says, and nowhere else: both hold the same parts then.
 //   P6  A state that was given back is freed once nobody reads it, and not before: its strings' numbers are used again. Nobody begins to read it,
 //       lists or writes what was read of it: whoever works on it over an await asks behind each (use.ts).
+//   P7  Where a mark may have been lost, or cannot be read, nobody knows of which segment that is what comes behind: none that was flushed, so that it
+//       is held until its segment is flushed. Twice in blocks is once in answers (L11).
 import { CorruptError, RefusedError, textOf } from '../../shared/base/errors.ts'
 import { hex } from '../../shared/base/random.ts'
 import { decodeDelete } from '../../shared/contracts/deletes.ts'
@@ -38,6 +40,8 @@ import { Use } from './use.ts'
 
 export interface AppliedMark extends Mark {
   readonly seq: number
+  /** It was not met: something stands behind it that must. */
+  readonly isAdopted?: true
 }
 
 export class PartitionState {
@@ -135,9 +139,11 @@ export class PartitionState {
     } catch (error) {
       if (!(error instanceof RefusedError)) throw error
       this.isMarkReadable = false
+      this.leaveFlushed(seq)
       return this.damaged(error.code === 'newer-version' ? 'newer-version' : 'bad-mark', seq, error.message)
     }
-    if (this.mark !== undefined && mark.number !== this.mark.number + 1) {
+    const isAdopted = this.mark?.isAdopted === true && mark.number === this.mark.number
+    if (this.mark !== undefined && !isAdopted && mark.number !== this.mark.number + 1) {
       const text = `mark ${mark.number} follows mark ${this.mark.number}`
       if (mark.number <= this.mark.number) return this.damaged('bad-mark', seq, text)
       this.damagedFrom(this.mark.number + 1, mark.number - 1, { kind: 'bad-mark', seq, text })
@@ -163,7 +169,7 @@ export class PartitionState {
     }
     if (this.mark === undefined || batch.epoch > this.mark.number) {
       this.adoptMark(seq, batch)
-    } else if (batch.epoch < this.mark.number - 1) {
+    } else if (batch.epoch < this.mark.number - 1 && !this.mark.isAdopted) {
       return this.options.onSkipped(seq, `batch of epoch ${batch.epoch} lies behind mark ${this.mark.number}`)
     }
     try {
@@ -193,8 +199,9 @@ export class PartitionState {
     this.seqMax = Math.max(this.seqMax, seq)
   }
 
-  /** Something of the log is missing before this sequence, perhaps a fence (D7). */
+  /** Something of the log is missing before this sequence, perhaps a fence (D7), perhaps a mark (P7). */
   noteHole(seq: number): void {
+    this.leaveFlushed(seq)
     if (!isLeftOut('hole-cut')) this.cuts.add({ segment: this.segment, seq, isHole: true }, this.heads)
   }
 
@@ -248,11 +255,23 @@ export class PartitionState {
 
   /** A batch of epoch k lies behind M(k): marks up to it were lost, and every segment that they opened misses something. */
   private adoptMark(seq: number, { epoch, nonce }: LogBatch): void {
-    const { number: known, since } = this.mark ?? {}
-    this.mark = { number: epoch, nonce, writer: 'lost', seq: 0, ...(since !== undefined && { since }) }
-    this.cut(epoch, seq)
+    const known = this.mark?.number
+    const number = Math.max(epoch, this.droppedUpTo + 1) // P7
+    this.adopt(seq, number, number === epoch ? nonce : '')
     const text = `batch of epoch ${epoch}, newest mark is ${known ?? 'none'}`
-    this.damagedFrom(known === undefined ? epoch : known + 1, epoch, { kind: 'unknown-epoch', seq, text })
+    this.damagedFrom(known === undefined ? number : known + 1, number, { kind: 'unknown-epoch', seq, text })
+  }
+
+  /** P7 */
+  private leaveFlushed(seq: number): void {
+    if (this.mark !== undefined && this.mark.number <= this.droppedUpTo) this.adopt(seq, this.droppedUpTo + 1)
+  }
+
+  /** Goes on as behind a mark that was not met. */
+  private adopt(seq: number, number: number, nonce = ''): void {
+    const { since } = this.mark ?? {}
+    this.mark = { number, nonce, writer: 'lost', seq: 0, isAdopted: true, ...(since !== undefined && { since }) }
+    this.cut(number, seq)
   }
 
   /** Names each of the segments, of many only the newest: numbers may be anything where a log is damaged. */

@@ -1,6 +1,6 @@
 // Applying as a pure function of the log (L9), and damage that is named, never passed over (L10).
 import fc from 'fast-check'
-import { beforeEach, expect, test } from 'vitest'
+import { beforeEach, describe, expect, test } from 'vitest'
 import { PartitionState } from '../../../services/ingester/partition-state.ts'
 import { SessionDictionary } from '../../../services/ingester/session-dictionary.ts'
 import { SampleColumns } from '../../../shared/tsdb/columns.ts'
@@ -165,6 +165,51 @@ test('L10: a lost mark is damage, and later segments go by the marks that their 
   state.applyBatch(5, writer.batch([['a', 2, 2]]).seal())
   expect(damage).toEqual(['unknown-epoch@3'])
   expect(state.segments()).toEqual([2, 3])
+})
+
+describe('P7: what comes where a mark may have been lost is of no segment that was flushed', () => {
+  test.each<[string, (state: PartitionState) => void, string[]]>([
+    ['none was met', () => {}, ['unknown-epoch@4']],
+    [
+      'messages are missing',
+      (state) => {
+        state.applyMark(1, writer.mark(1))
+        state.noteHole(4)
+      },
+      [],
+    ],
+    [
+      'it cannot be read',
+      (state) => {
+        state.applyMark(1, writer.mark(1))
+        state.applyMark(3, Buffer.from('junk'))
+      },
+      ['bad-mark@3'],
+    ],
+  ])('%s: it is held, and so is what is older; the next mark may come after all', (_, begin, told) => {
+    const state = freshState()
+    state.dropSegments(5)
+    begin(state)
+    if (writer.session === undefined) writer.mark(1)
+    state.applyBatch(4, writer.batch([['a', 1, 1]]).seal())
+    state.applyMark(5, writer.mark(6))
+    state.applyBatch(6, writer.batch([['a', 2, 2]]).seal())
+    state.applyMark(7, writer.mark(7))
+    state.applyBatch(8, writer.batch([['a', 3, 3]]).seal())
+    expect([samplesOf(state), state.segments()]).toEqual([
+      ['a@1=1', 'a@2=2', 'a@3=3'],
+      [6, 7],
+    ])
+    expect([damage, skipped]).toEqual([told, []])
+  })
+
+  test('where nothing is missing, what is flushed takes nothing more', () => {
+    const state = freshState()
+    state.dropSegments(1)
+    state.applyMark(1, writer.mark(1))
+    state.applyBatch(2, writer.batch([['a', 1, 1]]).seal())
+    expect(samplesOf(state)).toEqual([])
+  })
 })
 
 test('L10: junk instead of a mark or batch is damage and harms nothing else', () => {
