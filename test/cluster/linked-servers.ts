@@ -2,7 +2,7 @@
 // is told.
 import { setTimeout as sleep } from 'node:timers/promises'
 import { systemClock } from '../../shared/base/clock.ts'
-import { connectNats } from '../../shared/bus/nats-bus.ts'
+import { connectNats } from '../../shared/bus/nats/nats-bus.ts'
 import type { Bus } from '../../shared/bus/port.ts'
 import { eventually, until, WAIT_MS } from '../waiting.ts'
 import { type Link, startLink } from './link.ts'

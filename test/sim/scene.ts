@@ -1,6 +1,6 @@
 // What everybody in a simulated history shares: its time, its chance, its bus, and where faults are told.
 import { type Random, seededRandom } from '../../shared/base/random.ts'
-import { createMemoryHub, type MemoryHub } from '../../shared/bus/memory-bus.ts'
+import { createMemoryHub, type MemoryHub } from '../../shared/bus/memory/memory-bus.ts'
 import { type Asked, Plan } from './faults.ts'
 import { LogWatch } from './log-watch.ts'
 import { VirtualClock } from './virtual-clock.ts'

@@ -11,7 +11,7 @@ import { systemClock } from '../../../shared/base/clock.ts'
 import { seededRandom } from '../../../shared/base/random.ts'
 import { openBlocks } from '../../../shared/blocks/open.ts'
 import type { Blocks } from '../../../shared/blocks/port.ts'
-import { createMemoryHub } from '../../../shared/bus/memory-bus.ts'
+import { createMemoryHub } from '../../../shared/bus/memory/memory-bus.ts'
 import type { KvBucket } from '../../../shared/bus/port.ts'
 import { defaultsOf } from '../../../shared/config/settings.ts'
 import {

@@ -3,7 +3,7 @@ import { expect, test } from 'vitest'
 import { Acknowledger } from '../../../services/distributor/acknowledgement.ts'
 import { systemClock } from '../../../shared/base/clock.ts'
 import { seededRandom } from '../../../shared/base/random.ts'
-import { createMemoryHub } from '../../../shared/bus/memory-bus.ts'
+import { createMemoryHub } from '../../../shared/bus/memory/memory-bus.ts'
 import { encodeSealed } from '../../../shared/contracts/json.ts'
 import { batchSubject, encodeMark, logConfig, logName, markSubject } from '../../../shared/contracts/log.ts'
 

@@ -3,7 +3,7 @@ import { expect, test } from 'vitest'
 import { createLogProbe } from '../../../services/distributor/log-probe.ts'
 import { sleep } from '../../../shared/base/clock.ts'
 import { seededRandom } from '../../../shared/base/random.ts'
-import { createMemoryHub } from '../../../shared/bus/memory-bus.ts'
+import { createMemoryHub } from '../../../shared/bus/memory/memory-bus.ts'
 import { bootstrap } from '../../../shared/membership/bootstrap.ts'
 import { VirtualClock } from '../../sim/virtual-clock.ts'
 

@@ -6,7 +6,7 @@ import { PartitionWriter } from '../../../services/distributor/partition-writer.
 import { writerMetrics } from '../../../services/distributor/writer-metrics.ts'
 import { sleep, systemClock } from '../../../shared/base/clock.ts'
 import { seededRandom } from '../../../shared/base/random.ts'
-import { createMemoryHub, type MemoryHub } from '../../../shared/bus/memory-bus.ts'
+import { createMemoryHub, type MemoryHub } from '../../../shared/bus/memory/memory-bus.ts'
 import type { Bus } from '../../../shared/bus/port.ts'
 import { defaultsOf } from '../../../shared/config/settings.ts'
 import {

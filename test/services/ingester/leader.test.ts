@@ -5,7 +5,7 @@ import { type LeaderDeps, leadPartition } from '../../../services/ingester/leade
 import { Owner } from '../../../services/ingester/owner.ts'
 import { ownerMetrics } from '../../../services/ingester/owner-metrics.ts'
 import { seededRandom } from '../../../shared/base/random.ts'
-import { createMemoryHub, type MemoryHub } from '../../../shared/bus/memory-bus.ts'
+import { createMemoryHub, type MemoryHub } from '../../../shared/bus/memory/memory-bus.ts'
 import type { Bus, KvBucket } from '../../../shared/bus/port.ts'
 import { keyFor } from '../../../shared/bus/record.ts'
 import { defaultsOf } from '../../../shared/config/settings.ts'

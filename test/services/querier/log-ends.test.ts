@@ -4,7 +4,7 @@ import { createLogEnds } from '../../../services/querier/log-ends.ts'
 import { systemClock } from '../../../shared/base/clock.ts'
 import { UnavailableError } from '../../../shared/base/errors.ts'
 import { seededRandom } from '../../../shared/base/random.ts'
-import { createMemoryHub } from '../../../shared/bus/memory-bus.ts'
+import { createMemoryHub } from '../../../shared/bus/memory/memory-bus.ts'
 import type { LogStore } from '../../../shared/bus/port.ts'
 import { batchSubject, logConfig, logName } from '../../../shared/contracts/log.ts'
 

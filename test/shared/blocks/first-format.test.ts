@@ -4,7 +4,7 @@ import { systemClock } from '../../../shared/base/clock.ts'
 import { seededRandom } from '../../../shared/base/random.ts'
 import { decodeManifest, encodeManifest } from '../../../shared/blocks/codec.ts'
 import { openBlocks } from '../../../shared/blocks/open.ts'
-import { createMemoryHub } from '../../../shared/bus/memory-bus.ts'
+import { createMemoryHub } from '../../../shared/bus/memory/memory-bus.ts'
 import type { Bus } from '../../../shared/bus/port.ts'
 import {
   BLOCKS_BUCKET,

@@ -1,7 +1,7 @@
 // The memory bus passes the suite of every bus.
 import { systemClock } from '../../../shared/base/clock.ts'
 import { seededRandom } from '../../../shared/base/random.ts'
-import { createMemoryHub } from '../../../shared/bus/memory-bus.ts'
+import { createMemoryHub } from '../../../shared/bus/memory/memory-bus.ts'
 import { busSuite } from '../../suites/bus-suite.ts'
 
 busSuite('memory bus', async () => {

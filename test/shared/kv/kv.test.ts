@@ -2,7 +2,7 @@
 import { describe, expect, test } from 'vitest'
 import { sleep } from '../../../shared/base/clock.ts'
 import { seededRandom } from '../../../shared/base/random.ts'
-import { createMemoryHub, type MemoryHub } from '../../../shared/bus/memory-bus.ts'
+import { createMemoryHub, type MemoryHub } from '../../../shared/bus/memory/memory-bus.ts'
 import type { KvBucket } from '../../../shared/bus/port.ts'
 import { jsonRecord, keyFor, record } from '../../../shared/bus/record.ts'
 import { aCount } from '../../../shared/bus/shape.ts'

@@ -2,7 +2,7 @@
 import { beforeEach, describe, expect, it } from 'vitest'
 import { UnavailableError } from '../../../shared/base/errors.ts'
 import { seededRandom } from '../../../shared/base/random.ts'
-import { createMemoryHub, type MemoryHub } from '../../../shared/bus/memory-bus.ts'
+import { createMemoryHub, type MemoryHub } from '../../../shared/bus/memory/memory-bus.ts'
 import type { Bus } from '../../../shared/bus/port.ts'
 import { compactionLease } from '../../../shared/contracts/compaction.ts'
 import { Leases } from '../../../shared/kv/leases.ts'

@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest'
 import { sleep, systemClock } from '../../../shared/base/clock.ts'
 import { seededRandom } from '../../../shared/base/random.ts'
-import { createMemoryHub } from '../../../shared/bus/memory-bus.ts'
+import { createMemoryHub } from '../../../shared/bus/memory/memory-bus.ts'
 import {
   LIMITS_BUCKET,
   LIMITS_HISTORY_MAX,

@@ -2,7 +2,7 @@
 import { expect, test } from 'vitest'
 import { type Clock, sleep } from '../../../shared/base/clock.ts'
 import { seededRandom } from '../../../shared/base/random.ts'
-import { createMemoryHub, type MemoryHub } from '../../../shared/bus/memory-bus.ts'
+import { createMemoryHub, type MemoryHub } from '../../../shared/bus/memory/memory-bus.ts'
 import { bootstrap } from '../../../shared/membership/bootstrap.ts'
 import { claimId } from '../../../shared/membership/claim.ts'
 import { joinRing, type Membership } from '../../../shared/membership/membership.ts'

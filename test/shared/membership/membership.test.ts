@@ -2,7 +2,7 @@
 import { expect, test } from 'vitest'
 import { sleep } from '../../../shared/base/clock.ts'
 import { seededRandom } from '../../../shared/base/random.ts'
-import { createMemoryHub, type MemoryHub } from '../../../shared/bus/memory-bus.ts'
+import { createMemoryHub, type MemoryHub } from '../../../shared/bus/memory/memory-bus.ts'
 import type { Bus, KvBucket } from '../../../shared/bus/port.ts'
 import { keyFor } from '../../../shared/bus/record.ts'
 import { memberRecord, partitionsRecord, RING_BUCKET, type Role } from '../../../shared/contracts/member.ts'

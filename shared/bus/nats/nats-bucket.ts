@@ -3,14 +3,14 @@
 import { JetStreamApiError, type JetStreamClient } from '@nats-io/jetstream'
 import { type KV, Kvm } from '@nats-io/kv'
 import type { Msg } from '@nats-io/transport-node'
-import { sleep } from '../base/clock.ts'
-import { ConflictError, textOf, UnavailableError } from '../base/errors.ts'
-import { patiently } from '../base/patience.ts'
+import { sleep } from '../../base/clock.ts'
+import { ConflictError, textOf, UnavailableError } from '../../base/errors.ts'
+import { patiently } from '../../base/patience.ts'
+import type { KvBucket, KvEntry } from '../port.ts'
+import { ShownEntries } from '../shown-entries.ts'
 import { jsCode, type NatsLink } from './nats-api.ts'
 import { NatsFeed } from './nats-feed.ts'
 import { type Direct, lastOnSubjects, TooManySubjectsError } from './nats-last.ts'
-import type { KvBucket, KvEntry } from './port.ts'
-import { ShownEntries } from './shown-entries.ts'
 
 export interface NatsBucketDeps {
   readonly link: NatsLink

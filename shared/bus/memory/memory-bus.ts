@@ -6,16 +6,16 @@
 //   Payloads are copied on the way in, as a wire would.
 //   Without faults, messages from one connection to another stay in order.
 //   A crashed connection neither hears, sends, nor settles a promise again.
-import { assert } from '../base/assert.ts'
-import type { Clock } from '../base/clock.ts'
-import type { Random } from '../base/random.ts'
+import { assert } from '../../base/assert.ts'
+import type { Clock } from '../../base/clock.ts'
+import type { Random } from '../../base/random.ts'
+import type { InboxStatus } from '../mux.ts'
+import { type Bus, type BusMessage, type Durability, type LogMessage, statusHeader } from '../port.ts'
+import { isMatch } from '../subject.ts'
 import type { MemoryBucket } from './memory-bucket.ts'
 import { Connection } from './memory-connection.ts'
 import type { DelayRange } from './memory-link.ts'
 import { MemoryLog } from './memory-log.ts'
-import type { InboxStatus } from './mux.ts'
-import { type Bus, type BusMessage, type Durability, type LogMessage, statusHeader } from './port.ts'
-import { isMatch } from './subject.ts'
 
 export type AppendFault = 'store-but-lose-ack' | 'drop-before-store'
 

@@ -1,10 +1,7 @@
 // Logs on JetStream streams, by plain requests: every call is one request, so the caller alone decides about retries.
 import { headers, type Msg } from '@nats-io/transport-node'
-import { RefusedError, UnavailableError } from '../base/errors.ts'
-import { ApiError, appendError, asked, callApi, jsCode, type NatsLink, NatsMessage, parsedReply } from './nats-api.ts'
-import { NatsFeed } from './nats-feed.ts'
-import { descriptionHeader, lastOnSubjects, statusOf } from './nats-last.ts'
-import { tooLarge } from './pipe.ts'
+import { RefusedError, UnavailableError } from '../../base/errors.ts'
+import { tooLarge } from '../pipe.ts'
 import {
   type BusHeaders,
   type BusMessage,
@@ -13,7 +10,10 @@ import {
   type LogState,
   type LogStore,
   statusHeader,
-} from './port.ts'
+} from '../port.ts'
+import { ApiError, appendError, asked, callApi, jsCode, type NatsLink, NatsMessage, parsedReply } from './nats-api.ts'
+import { NatsFeed } from './nats-feed.ts'
+import { descriptionHeader, lastOnSubjects, statusOf } from './nats-last.ts'
 
 const apiTimeoutMs = 5_000
 const nanosPerMs = 1_000_000

@@ -6,9 +6,9 @@
 // Whoever wants to know is told when nothing more was there. A message says how many follow it; where one is replaced just before it would
 // have been delivered, the server has counted it still and delivers nothing for it. So the server is asked when what it announced does not come.
 import type { Msg, Subscription } from '@nats-io/transport-node'
-import type { Timer } from '../base/clock.ts'
-import { CorruptError, UnavailableError } from '../base/errors.ts'
-import { hex, systemRandom } from '../base/random.ts'
+import type { Timer } from '../../base/clock.ts'
+import { CorruptError, UnavailableError } from '../../base/errors.ts'
+import { hex, systemRandom } from '../../base/random.ts'
 import { callApi, type NatsLink } from './nats-api.ts'
 
 const messageBytesTypical = 512 * 1024

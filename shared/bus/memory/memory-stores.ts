@@ -1,16 +1,16 @@
 // What a connection of the memory bus offers of logs and buckets: each call crosses the links to the hub and back, and
 // meets the faults of the hub on the way.
-import { sleep } from '../base/clock.ts'
-import { CorruptError, RefusedError, UnavailableError } from '../base/errors.ts'
-import type { Subscription } from '../base/listeners.ts'
+import { sleep } from '../../base/clock.ts'
+import { CorruptError, RefusedError, UnavailableError } from '../../base/errors.ts'
+import type { Subscription } from '../../base/listeners.ts'
+import { tooLarge } from '../pipe.ts'
+import type { BusSubscription, KvBucket, KvEntry, LogConfig, LogConsumer, LogMessage, LogStore } from '../port.ts'
+import { ShownEntries } from '../shown-entries.ts'
 import type { MemoryBucket } from './memory-bucket.ts'
 import type { Hub } from './memory-bus.ts'
 import type { Connection } from './memory-connection.ts'
 import { drawDelay } from './memory-link.ts'
 import { MemoryLog } from './memory-log.ts'
-import { tooLarge } from './pipe.ts'
-import type { BusSubscription, KvBucket, KvEntry, LogConfig, LogConsumer, LogMessage, LogStore } from './port.ts'
-import { ShownEntries } from './shown-entries.ts'
 
 const pollMs = 4_000
 const pollTimeoutMs = 10_000

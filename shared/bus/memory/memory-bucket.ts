@@ -1,9 +1,9 @@
 // The server side of one key-value bucket in memory: one revision counter for the whole bucket, the newest value of each
 // key, deletions kept as entries without a value, and of each key a few that were replaced, for copies that are behind.
-import { ConflictError } from '../base/errors.ts'
-import type { Subscription } from '../base/listeners.ts'
-import type { KvEntry } from './port.ts'
-import { isMatch } from './subject.ts'
+import { ConflictError } from '../../base/errors.ts'
+import type { Subscription } from '../../base/listeners.ts'
+import type { KvEntry } from '../port.ts'
+import { isMatch } from '../subject.ts'
 
 /** Replaced entries of one key that are kept. */
 const formerMax = 8

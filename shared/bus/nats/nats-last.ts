@@ -1,8 +1,8 @@
 // The newest message on each of some subjects of a stream, and the position up to which that is exact: the direct get `multi_last`. Any
 // server that holds a copy answers it, also one that is behind.
-import { UnavailableError } from '../base/errors.ts'
+import { UnavailableError } from '../../base/errors.ts'
+import { type BusHeaders, type BusMessage, statusHeader } from '../port.ts'
 import { asked, type NatsLink } from './nats-api.ts'
-import { type BusHeaders, type BusMessage, statusHeader } from './port.ts'
 
 export const descriptionHeader = 'Nats-Description'
 

@@ -1,10 +1,10 @@
 // The server side of one log in memory, with the semantics of a JetStream stream: sequences from 1, duplicates found by
 // message id within a window, compare-and-set on the last sequence of a subject, new messages refused when it is full.
 // Knows nothing of connections; memory-bus.ts puts delays and faults around it.
-import { ConflictError, UnavailableError } from '../base/errors.ts'
-import type { Subscription } from '../base/listeners.ts'
-import type { AppendOptions, LogConfig, LogMessage, LogState } from './port.ts'
-import { hasWildcard, isMatch } from './subject.ts'
+import { ConflictError, UnavailableError } from '../../base/errors.ts'
+import type { Subscription } from '../../base/listeners.ts'
+import type { AppendOptions, LogConfig, LogMessage, LogState } from '../port.ts'
+import { hasWildcard, isMatch } from '../subject.ts'
 
 /** What a stored message weighs beside subject and payload, as the file store counts. */
 const recordBytes = 30

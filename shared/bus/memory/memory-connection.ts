@@ -1,14 +1,14 @@
 // One connection to the memory bus: what a process sees of the hub, across two links that delay, lose and order what is
 // sent as the faults of the hub say.
-import { assert } from '../base/assert.ts'
-import { UnavailableError } from '../base/errors.ts'
-import { Listeners, type Subscription as Listening } from '../base/listeners.ts'
+import { assert } from '../../base/assert.ts'
+import { UnavailableError } from '../../base/errors.ts'
+import { Listeners, type Subscription as Listening } from '../../base/listeners.ts'
+import { type InboxStatus, inboxStart, Mux } from '../mux.ts'
+import type { Bus, BusHeaders, BusMessage, BusSubscription, KvBucket } from '../port.ts'
 import { MemoryBucket } from './memory-bucket.ts'
 import type { Hub, Subscription } from './memory-bus.ts'
 import { type DelayRange, drawDelay, Link, PausableClock } from './memory-link.ts'
 import { memoryBucketClient, memoryLogStore } from './memory-stores.ts'
-import { type InboxStatus, inboxStart, Mux } from './mux.ts'
-import type { Bus, BusHeaders, BusMessage, BusSubscription, KvBucket } from './port.ts'
 
 /** The client: one process's view of the hub. */
 export class Connection implements Bus {

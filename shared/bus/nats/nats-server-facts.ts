@@ -1,9 +1,9 @@
 // How much an acknowledged append survives, asked from the servers themselves. Only the system account (or the monitoring
 // page) tells whether every write is flushed; where several servers answer, the weakest one decides.
 import { connect } from '@nats-io/transport-node'
-import { textOf } from '../base/errors.ts'
+import { textOf } from '../../base/errors.ts'
+import type { Durability, ServerFacts } from '../port.ts'
 import { callApi, type NatsLink } from './nats-api.ts'
-import type { Durability, ServerFacts } from './port.ts'
 
 const askMs = 1_000
 const listenMs = 300

@@ -1,10 +1,10 @@
 // The JetStream API as plain requests: JSON out, JSON back, error codes turned into the families. Nothing is retried here.
 import type { Msg, MsgHdrs, NatsConnection } from '@nats-io/transport-node'
-import type { Clock } from '../base/clock.ts'
-import { type CarillonError, ConflictError, RefusedError, UnavailableError } from '../base/errors.ts'
-import type { Subscription } from '../base/listeners.ts'
-import { inboxStart, type Mux } from './mux.ts'
-import type { BusHeaders, BusMessage } from './port.ts'
+import type { Clock } from '../../base/clock.ts'
+import { type CarillonError, ConflictError, RefusedError, UnavailableError } from '../../base/errors.ts'
+import type { Subscription } from '../../base/listeners.ts'
+import { inboxStart, type Mux } from '../mux.ts'
+import type { BusHeaders, BusMessage } from '../port.ts'
 
 /** What the parts of the NATS bus share: the connection, and the names under which the server knows things. */
 export interface NatsLink {

@@ -1,7 +1,7 @@
 // One direction of one connection of the memory bus: what is put in comes out in order, each after a delay drawn from the
 // given chance, unless a fault says otherwise. Also the clock of a connection, which stops while the connection is paused.
-import type { Clock, Timer } from '../base/clock.ts'
-import type { Random } from '../base/random.ts'
+import type { Clock, Timer } from '../../base/clock.ts'
+import type { Random } from '../../base/random.ts'
 
 export interface DelayRange {
   readonly minMs: number
