@@ -3,7 +3,7 @@ import type { Interval } from '../../shared/model/interval.ts'
 import type { Labels } from '../../shared/model/labels.ts'
 import { DeleteFilter, joined } from '../../shared/tsdb/delete-filter.ts'
 import type { Removal } from './merge-job.ts'
-import type { Keep } from './plan.ts'
+import type { Keep } from './plan-types.ts'
 
 /** Gives the times of a series that are left out, by start, apart from each other. */
 export function leftOut(removals: readonly Removal[], keeps: readonly Keep[]): (labels: Labels) => readonly Interval[] {

@@ -3,7 +3,7 @@ import { CorruptError } from '../../shared/base/errors.ts'
 import type { Aggregate } from '../../shared/contracts/blocks.ts'
 import type { BlockMeta, BlockStats } from '../../shared/tsdb/block/meta.ts'
 import type { Deletion } from '../../shared/tsdb/delete-filter.ts'
-import type { Keep } from './plan.ts'
+import type { Keep } from './plan-types.ts'
 
 export interface MergeSource {
   readonly ulid: string

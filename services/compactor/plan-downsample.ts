@@ -4,7 +4,7 @@
 // for readers (L21) until it is made again here. Merging raw blocks that are all among them only changes the names (commit.ts).
 import { isMadeOf, reachesInto } from '../../shared/blocks/downsampled.ts'
 import type { BlockEntry } from '../../shared/contracts/blocks.ts'
-import type { DownsampleStep, PlanInput, Range } from './plan.ts'
+import type { DownsampleStep, PlanInput, Range } from './plan-types.ts'
 
 const HOUR_MS = 3_600_000
 

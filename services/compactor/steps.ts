@@ -29,7 +29,7 @@ import {
   type Merger,
   type Removal,
 } from './merge-job.ts'
-import type { DownsampleStep, DropStep, Keep, MergeStep, Step } from './plan.ts'
+import type { DownsampleStep, DropStep, Keep, MergeStep, Step } from './plan-types.ts'
 import { named } from './source-cursor.ts'
 import type { Sweep } from './sweep.ts'
 

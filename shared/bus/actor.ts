@@ -5,7 +5,6 @@ import type { CarillonError } from '../base/errors.ts'
 import type { Random } from '../base/random.ts'
 import type { Contract, Params, Question, StreamQuestion, Topic } from './contract.ts'
 import type { Bus, BusHeaders } from './port.ts'
-import { Run } from './run-actor.ts'
 
 export interface Actor {
   readonly name: string
@@ -161,16 +160,4 @@ export interface RunningActor {
   readonly ready: Promise<void>
   stop(): Promise<void>
   inFlight(): number
-}
-
-export function runActor(actor: Actor, options: RunActorOptions): RunningActor {
-  const run = new Run(actor, options)
-  return {
-    get state() {
-      return run.state
-    },
-    ready: run.ready,
-    stop: () => run.stop(),
-    inFlight: () => run.calls.size,
-  }
 }

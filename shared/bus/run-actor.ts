@@ -15,7 +15,7 @@
 import { AssertionError } from '../base/assert.ts'
 import { sleep, type Timer } from '../base/clock.ts'
 import { CarillonError, textOf, UnavailableError } from '../base/errors.ts'
-import type { Actor, ActorState, Every, Hear, Outcome, RunActorOptions, Serve } from './actor.ts'
+import type { Actor, ActorState, Every, Hear, Outcome, RunActorOptions, RunningActor, Serve } from './actor.ts'
 import { answer } from './answer.ts'
 import { cancelHeader, cancelSubject, requestIdHeader, signsHeader, timeoutHeader } from './ask.ts'
 import { Call } from './call.ts'
@@ -31,7 +31,19 @@ const sweepMs = 250
 const newsTimeoutMs = 60_000
 const onTheWayMsMax = 2_000
 
-export class Run {
+export function runActor(actor: Actor, options: RunActorOptions): RunningActor {
+  const run = new Run(actor, options)
+  return {
+    get state() {
+      return run.state
+    },
+    ready: run.ready,
+    stop: () => run.stop(),
+    inFlight: () => run.calls.size,
+  }
+}
+
+class Run {
   state: ActorState = 'new'
   readonly ready: Promise<void>
   readonly calls = new Set<Call>()

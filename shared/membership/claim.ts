@@ -10,10 +10,11 @@ import { hostname } from 'node:os'
 import { type Clock, sleep } from '../base/clock.ts'
 import { UnavailableError } from '../base/errors.ts'
 import type { Random } from '../base/random.ts'
-import { type ActorLog, type RunningActor, runActor, serve } from '../bus/actor.ts'
+import { type ActorLog, type RunningActor, serve } from '../bus/actor.ts'
 import { ask } from '../bus/ask.ts'
 import type { Bus } from '../bus/port.ts'
 import { keyFor } from '../bus/record.ts'
+import { runActor } from '../bus/run-actor.ts'
 import { type IdentityReply, identity, memberRecord, RING_BUCKET, type Role } from '../contracts/member.ts'
 
 /** How long a former one is waited for that still answers: it has been told to stop, or its launcher has just died. */

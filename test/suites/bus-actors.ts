@@ -5,9 +5,10 @@ import { assert } from '../../shared/base/assert.ts'
 import { systemClock } from '../../shared/base/clock.ts'
 import { UnavailableError } from '../../shared/base/errors.ts'
 import { systemRandom } from '../../shared/base/random.ts'
-import { every, runActor, serve } from '../../shared/bus/actor.ts'
+import { every, serve } from '../../shared/bus/actor.ts'
 import { ask } from '../../shared/bus/ask.ts'
 import { json, question } from '../../shared/bus/contract.ts'
+import { runActor } from '../../shared/bus/run-actor.ts'
 import { actorOf, type Ground, running, settle, until } from './bus-ground.ts'
 
 const work = question({

@@ -2,8 +2,9 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { systemClock } from '../../shared/base/clock.ts'
 import { systemRandom } from '../../shared/base/random.ts'
-import { type Actor, runActor, type Serve } from '../../shared/bus/actor.ts'
+import type { Actor, Serve } from '../../shared/bus/actor.ts'
 import type { Bus } from '../../shared/bus/port.ts'
+import { runActor } from '../../shared/bus/run-actor.ts'
 
 /** What the tests are given: connections that are closed after each test, and names not used before. */
 export interface Ground {

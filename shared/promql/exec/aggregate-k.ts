@@ -1,10 +1,10 @@
 // topk, bottomk, limitk and limit_ratio: aggregations that keep some of their series, step by step.
 import type { Breath } from '../../base/breathing.ts'
 import { sortLong } from '../../base/long-sort.ts'
+import type { Labels } from '../../model/labels.ts'
 import { formatShort } from '../format-float.ts'
 import { labelsHash } from '../functions/labels-hash.ts'
 import type { PlanAggregation } from '../plan/plan.ts'
-import type { Group } from './aggregate.ts'
 import { TEXTS } from './annotations.ts'
 import { ABSENT, type Column, chargedColumn, FLOAT, filledOf, type Grid, HISTOGRAM, setHistogram } from './column.ts'
 import { ExecutionError } from './errors.ts'
@@ -12,6 +12,12 @@ import type { Evaluation } from './query-state.ts'
 
 export function isSelection(op: string): boolean {
   return op === 'topk' || op === 'bottomk' || op === 'limitk' || op === 'limit_ratio'
+}
+
+/** Columns that are aggregated together, and the labels of what comes out. */
+export interface Group {
+  readonly labels: Labels
+  readonly columns: Column[]
 }
 
 /** Chooses among the columns of a group at one step: indexes into the group, in the order of the answer. */

@@ -8,7 +8,7 @@ import { describeHistogram } from '../functions/histogram-buckets.ts'
 import { quantileOfMany } from '../functions/quantile.ts'
 import { textBytes } from '../memory.ts'
 import type { PlanAggregation } from '../plan/plan.ts'
-import { evaluateSelection, isSelection } from './aggregate-k.ts'
+import { evaluateSelection, type Group, isSelection } from './aggregate-k.ts'
 import { TEXTS } from './annotations.ts'
 import {
   ABSENT,
@@ -26,11 +26,6 @@ import {
 import { ExecutionError } from './errors.ts'
 import { keyIgnoring, keyOn, NO_LABELS, onlyLabels, quote, sortedByLabels, withLabel, withoutLabels } from './labels.ts'
 import type { Evaluation } from './query-state.ts'
-
-export interface Group {
-  readonly labels: Labels
-  readonly columns: Column[]
-}
 
 export async function evaluateAggregation(node: PlanAggregation, grid: Grid, state: Evaluation): Promise<Column[]> {
   const heldBefore = state.held()

@@ -2,7 +2,7 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import type { Removal } from '../../../services/compactor/merge-job.ts'
-import type { Keep } from '../../../services/compactor/plan.ts'
+import type { Keep } from '../../../services/compactor/plan-types.ts'
 import { labelOf, labelsFrom, labelsKey } from '../../../shared/model/labels.ts'
 import { memoryFiles } from '../../../shared/tsdb/block/files.ts'
 import { metaBytes } from '../../../shared/tsdb/block/meta.ts'

@@ -2,7 +2,8 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { withReplacement, withSettled } from '../../../services/compactor/commit.ts'
-import { alignedRange, type MergeStep, type PlanInput, plan, type Step } from '../../../services/compactor/plan.ts'
+import { alignedRange, plan } from '../../../services/compactor/plan.ts'
+import type { MergeStep, PlanInput, Step } from '../../../services/compactor/plan-types.ts'
 import { type Policy, policiesFrom } from '../../../services/compactor/policy.ts'
 import type { BlockEntry, DeleteEntry, Manifest } from '../../../shared/contracts/blocks.ts'
 

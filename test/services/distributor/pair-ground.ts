@@ -7,10 +7,10 @@ import { ingester } from '../../../services/ingester/ingester.ts'
 import type { Owner } from '../../../services/ingester/owner.ts'
 import type { Clock } from '../../../shared/base/clock.ts'
 import { type Random, seededRandom } from '../../../shared/base/random.ts'
-import { runActor } from '../../../shared/bus/actor.ts'
 import { ask } from '../../../shared/bus/ask.ts'
 import { createMemoryHub, type MemoryHub } from '../../../shared/bus/memory/memory-bus.ts'
 import type { Bus, KvBucket } from '../../../shared/bus/port.ts'
+import { runActor } from '../../../shared/bus/run-actor.ts'
 import { type ConfigOf, defaultsOf } from '../../../shared/config/settings.ts'
 import {
   ELECTIONS_BUCKET,

@@ -4,9 +4,10 @@ import { type GatewayConfig, gatewaySettings } from '../../../services/gateway/c
 import { type Gateway, gateway } from '../../../services/gateway/gateway.ts'
 import { systemClock } from '../../../shared/base/clock.ts'
 import { seededRandom } from '../../../shared/base/random.ts'
-import { type Actor, type HandlerContext, runActor, serve } from '../../../shared/bus/actor.ts'
+import { type Actor, type HandlerContext, serve } from '../../../shared/bus/actor.ts'
 import { createMemoryHub } from '../../../shared/bus/memory/memory-bus.ts'
 import type { Bus, Durability } from '../../../shared/bus/port.ts'
+import { runActor } from '../../../shared/bus/run-actor.ts'
 import { defaultsOf } from '../../../shared/config/settings.ts'
 import { flushNow } from '../../../shared/contracts/flush.ts'
 import {

@@ -2,11 +2,12 @@
 import { describe, expect, test } from 'vitest'
 import { sleep } from '../../../shared/base/clock.ts'
 import { seededRandom } from '../../../shared/base/random.ts'
-import { every, runActor, serve } from '../../../shared/bus/actor.ts'
+import { every, serve } from '../../../shared/bus/actor.ts'
 import { ask } from '../../../shared/bus/ask.ts'
 import { json, question } from '../../../shared/bus/contract.ts'
 import { createMemoryHub, type Faults, type MemoryHub } from '../../../shared/bus/memory/memory-bus.ts'
 import type { LogConfig } from '../../../shared/bus/port.ts'
+import { runActor } from '../../../shared/bus/run-actor.ts'
 import { VirtualClock } from '../../sim/virtual-clock.ts'
 import { actorOf, bytes, text } from '../../suites/bus-ground.ts'
 

@@ -2,11 +2,12 @@
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { sleep } from '../../../shared/base/clock.ts'
 import { seededRandom } from '../../../shared/base/random.ts'
-import { runActor, serve, serveStream } from '../../../shared/bus/actor.ts'
+import { serve, serveStream } from '../../../shared/bus/actor.ts'
 import { ask, askStream } from '../../../shared/bus/ask.ts'
 import { addressed, cbor, streamed } from '../../../shared/bus/contract.ts'
 import { createMemoryHub, type MemoryHub } from '../../../shared/bus/memory/memory-bus.ts'
 import type { Bus } from '../../../shared/bus/port.ts'
+import { runActor } from '../../../shared/bus/run-actor.ts'
 import { silentLog } from '../../../shared/telemetry/log.ts'
 import { VirtualClock } from '../../sim/virtual-clock.ts'
 
