@@ -119,14 +119,6 @@ export class Mux {
     })
   }
 
-  /** Lets `answer` fail with the requests, for one that is waited for by other means. */
-  guard<T>(answer: Promise<T>): Promise<T> {
-    return new Promise((resolve, reject) => {
-      this.#waiting.add(reject)
-      void answer.then(resolve, reject).finally(() => this.#waiting.delete(reject))
-    })
-  }
-
   /** Fails every request that waits. */
   failAll(error: Error): void {
     for (const fail of [...this.#waiting]) fail(error)

@@ -2,9 +2,10 @@
 // setup; whoever stores the first object of another makes that, with the limits of the first.
 
 import { UnavailableError } from '../base/errors.ts'
+import { ApiError, apiCode } from '../nats/nats-api.ts'
 import type { Deadline } from './deadline.ts'
 import { bucketOf } from './names.ts'
-import { ApiError, apiCode, type NatsDoor } from './nats-door.ts'
+import type { ObjectConnection } from './nats-connection.ts'
 import { NatsStream } from './nats-stream.ts'
 
 export interface BucketLimits {
@@ -21,17 +22,17 @@ interface StreamConfig {
 }
 
 export class NatsBuckets {
-  readonly #door: NatsDoor
+  readonly #connection: ObjectConnection
   readonly #prefix: string
 
-  constructor(door: NatsDoor, prefix: string) {
-    this.#door = door
+  constructor(connection: ObjectConnection, prefix: string) {
+    this.#connection = connection
     this.#prefix = `${prefix}-blocks-`
   }
 
   /** The one that objects of this name lie in, made or not. */
   of(name: string): NatsStream {
-    return new NatsStream(this.#door, `${this.#prefix}${bucketOf(name)}`)
+    return new NatsStream(this.#connection, `${this.#prefix}${bucketOf(name)}`)
   }
 
   /** Those that are made. */
@@ -39,25 +40,29 @@ export class NatsBuckets {
     const names: string[] = []
     for (;;) {
       const body = { offset: names.length }
-      const page = await this.#door.api<{ total: number; streams: string[] | null }>('STREAM.NAMES', body, deadline)
+      const page = await this.#connection.api.call<{ total: number; streams: string[] | null }>(
+        'STREAM.NAMES',
+        body,
+        deadline,
+      )
       names.push(...(page.streams ?? []))
       if ((page.streams ?? []).length === 0 || names.length >= page.total) break
     }
     return names
       .filter((name) => name.startsWith(`OBJ_${this.#prefix}`))
-      .map((name) => new NatsStream(this.#door, name.slice('OBJ_'.length)))
+      .map((name) => new NatsStream(this.#connection, name.slice('OBJ_'.length)))
   }
 
   /** Makes the first, and gives all that are there its limits. */
   async setUp(limits: BucketLimits, deadline: Deadline): Promise<void> {
     const wanted = streamConfig(`${this.#prefix}meta`, limits)
     const config = await this.#configOf(`${this.#prefix}meta`, deadline)
-    if (config === undefined) await this.#door.api(`STREAM.CREATE.${wanted.name}`, wanted, deadline)
+    if (config === undefined) await this.#connection.api.call(`STREAM.CREATE.${wanted.name}`, wanted, deadline)
     const { num_replicas, max_bytes } = wanted
     for (const { name } of await this.all(deadline)) {
       const own = await this.#configOf(name.slice('OBJ_'.length), deadline)
       if (own === undefined || (own.num_replicas === num_replicas && own.max_bytes === max_bytes)) continue
-      await this.#door.api(`STREAM.UPDATE.${name}`, { ...own, num_replicas, max_bytes }, deadline)
+      await this.#connection.api.call(`STREAM.UPDATE.${name}`, { ...own, num_replicas, max_bytes }, deadline)
     }
   }
 
@@ -71,7 +76,7 @@ export class NatsBuckets {
     const bucket = `${this.#prefix}${bucketOf(name)}`
     const config = streamConfig(bucket, { replicas: like.num_replicas, bytesMax: Math.max(0, like.max_bytes) })
     try {
-      await this.#door.api(`STREAM.CREATE.${config.name}`, config, deadline)
+      await this.#connection.api.call(`STREAM.CREATE.${config.name}`, config, deadline)
     } catch (error) {
       if (!(error instanceof ApiError && error.errCode === apiCode.streamNameInUse)) throw error
     }
@@ -79,7 +84,9 @@ export class NatsBuckets {
 
   async #configOf(bucket: string, deadline: Deadline): Promise<StreamConfig | undefined> {
     try {
-      return (await this.#door.api<{ config: StreamConfig }>(`STREAM.INFO.OBJ_${bucket}`, undefined, deadline)).config
+      return (
+        await this.#connection.api.call<{ config: StreamConfig }>(`STREAM.INFO.OBJ_${bucket}`, undefined, deadline)
+      ).config
     } catch (error) {
       if (error instanceof ApiError && error.errCode === apiCode.streamNotFound) return undefined
       throw error

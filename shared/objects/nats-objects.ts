@@ -11,6 +11,7 @@ import { hash, randomUUID } from 'node:crypto'
 import { LRUCache } from 'lru-cache'
 import { assert } from '../base/assert.ts'
 import { CarillonError, CorruptError, UnavailableError } from '../base/errors.ts'
+import { ApiError, apiCode } from '../nats/nats-api.ts'
 import { sha256Of } from '../wire/sha256.ts'
 import { Deadline } from './deadline.ts'
 import {
@@ -27,7 +28,7 @@ import {
 } from './layout.ts'
 import { bucketOfPrefix, checkName } from './names.ts'
 import { type BucketLimits, NatsBuckets } from './nats-buckets.ts'
-import { ApiError, apiCode, NatsDoor, type NatsObjectsOptions, NobodyError, parsedJson } from './nats-door.ts'
+import { type NatsObjectsOptions, NoRespondersError, ObjectConnection, parsedJson } from './nats-connection.ts'
 import type { NatsStream, StoredMessage } from './nats-stream.ts'
 import {
   CREATE_MS_MAX,
@@ -88,21 +89,21 @@ const textOfName = (name: string) => Buffer.from(name).toString('base64').replac
 const nameOfText = (text: string) => Buffer.from(text, 'base64url').toString()
 
 export async function natsObjects(options: NatsObjectsOptions): Promise<NatsObjects> {
-  const door = await NatsDoor.open(options)
-  return new JetStreamObjects(door, options)
+  const connection = await ObjectConnection.open(options)
+  return new JetStreamObjects(connection, options)
 }
 
 class JetStreamObjects implements NatsObjects {
   readonly kind = 'jetstream'
-  readonly #door: NatsDoor
+  readonly #connection: ObjectConnection
   readonly #options: NatsObjectsOptions
   readonly #buckets: NatsBuckets
   readonly #found = new LRUCache<string, Found>({ max: foundMax })
 
-  constructor(door: NatsDoor, options: NatsObjectsOptions) {
-    this.#door = door
+  constructor(connection: ObjectConnection, options: NatsObjectsOptions) {
+    this.#connection = connection
     this.#options = options
-    this.#buckets = new NatsBuckets(door, options.prefix ?? 'cln')
+    this.#buckets = new NatsBuckets(connection, options.prefix ?? 'cln')
   }
 
   // ---- making ----
@@ -151,7 +152,7 @@ class JetStreamObjects implements NatsObjects {
         seqs = await this.#appendParts(upload, `${upload.stream.root}.C.${nuid}`, deadline)
       } catch (error) {
         const why = await this.#cleanUp(upload.stream, nuid, error)
-        if (why instanceof NobodyError) await this.#buckets.make(upload.name, deadline)
+        if (why instanceof NoRespondersError) await this.#buckets.make(upload.name, deadline)
         else if (!(why instanceof UnavailableError) || why.code !== 'objects-unavailable') throw why
         if (tryNumber === triesMax || deadline.signal?.aborted) throw why
         deadline.left()
@@ -169,7 +170,7 @@ class JetStreamObjects implements NatsObjects {
     const appender = async () => {
       while (next < parts.length) {
         const index = next++
-        seqs[index] = await this.#door.append(subject, parts[index] as Uint8Array, deadline)
+        seqs[index] = (await this.#connection.api.append(subject, parts[index] as Uint8Array, deadline)).seq
       }
     }
     const appenders = Array.from({ length: Math.min(appendsMax, parts.length) }, appender)
@@ -186,13 +187,13 @@ class JetStreamObjects implements NatsObjects {
     const { stream, name, layout, vacant } = upload
     const subject = `${stream.root}.M.${textOfName(name)}`
     const head = { 'Nats-Expected-Last-Subject-Sequence': String(vacant.lastSeq), 'Nats-Rollup': 'sub' }
-    const message = JSON.stringify(infoMessage(upload, nuid, seqs))
+    const message = Buffer.from(JSON.stringify(infoMessage(upload, nuid, seqs)))
     try {
-      await this.#door.append(subject, message, deadline, head)
+      await this.#connection.api.append(subject, message, deadline, head)
     } catch (error) {
       const isLost = error instanceof ApiError && error.errCode === apiCode.wrongLastSequence
       const isUnknown = error instanceof UnavailableError && !(error instanceof ApiError)
-      if (error instanceof NobodyError || !(isLost || isUnknown)) {
+      if (error instanceof NoRespondersError || !(isLost || isUnknown)) {
         await this.#cleanUp(stream, nuid, undefined)
         throw error
       }
@@ -210,7 +211,7 @@ class JetStreamObjects implements NatsObjects {
 
   /** Best effort: what stays is swept later. A disk that is full tells so here and nowhere else. */
   async #cleanUp(stream: NatsStream, nuid: string, error: unknown): Promise<unknown> {
-    if (error instanceof NobodyError) return error
+    if (error instanceof NoRespondersError) return error
     try {
       const deadline = this.#deadline({ timeoutMs: cleanUpMs }, 'clean-up')
       await stream.purge(`${stream.root}.C.${nuid}`, deadline)
@@ -377,7 +378,7 @@ class JetStreamObjects implements NatsObjects {
   }
 
   close(): Promise<void> {
-    return this.#door.close()
+    return this.#connection.close()
   }
 }
 

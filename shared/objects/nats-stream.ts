@@ -1,8 +1,9 @@
 // One stream of the JetStream object store's layout, as messages: which there are, reading one, taking them away. Any replica answers a
 // direct read, also one that is behind or damaged: only the leader's word counts for what is not there.
 
+import { ApiError, apiCode } from '../nats/nats-api.ts'
 import type { Deadline } from './deadline.ts'
-import { ApiError, apiCode, type NatsDoor, NobodyError } from './nats-door.ts'
+import { NoRespondersError, type ObjectConnection } from './nats-connection.ts'
 
 export interface StoredMessage {
   readonly seq: number
@@ -18,10 +19,10 @@ export class NatsStream {
   readonly name: string
   /** `$O.<bucket>` */
   readonly root: string
-  readonly #door: NatsDoor
+  readonly #connection: ObjectConnection
 
-  constructor(door: NatsDoor, bucket: string) {
-    this.#door = door
+  constructor(connection: ObjectConnection, bucket: string) {
+    this.#connection = connection
     this.name = `OBJ_${bucket}`
     this.root = `$O.${bucket}`
   }
@@ -29,7 +30,11 @@ export class NatsStream {
   /** From whichever replica answers first, then from the leader. Undefined: neither the message is there, nor maybe the stream. */
   async get(wanted: Wanted, deadline: Deadline): Promise<StoredMessage | undefined> {
     try {
-      const reply = await this.#door.ask(`$JS.API.DIRECT.GET.${this.name}`, JSON.stringify(wanted), deadline)
+      const reply = await this.#connection.ask(
+        `$JS.API.DIRECT.GET.${this.name}`,
+        Buffer.from(JSON.stringify(wanted)),
+        deadline,
+      )
       if ((reply.headers?.code ?? 0) === 0) {
         return {
           seq: Number(reply.headers?.get('Nats-Sequence')),
@@ -39,7 +44,7 @@ export class NatsStream {
         }
       }
     } catch (error) {
-      if (!(error instanceof NobodyError)) throw error
+      if (!(error instanceof NoRespondersError)) throw error
     }
     return this.getFromLeader(wanted, deadline)
   }
@@ -53,7 +58,7 @@ export class NatsStream {
         readonly data?: string
       }
     }
-    const reply = await orGone(this.#door.api<Reply>(`STREAM.MSG.GET.${this.name}`, wanted, deadline))
+    const reply = await orGone(this.#connection.api.call<Reply>(`STREAM.MSG.GET.${this.name}`, wanted, deadline))
     if (reply === undefined) return undefined
     const { subject, seq, time, data = '' } = reply.message
     return { subject, seq, payload: Buffer.from(data, 'base64'), storedAtMs: Date.parse(time) }
@@ -68,7 +73,7 @@ export class NatsStream {
     const found: string[] = []
     for (;;) {
       const body = { subjects_filter: filter, offset: found.length }
-      const reply = await orGone(this.#door.api<Reply>(`STREAM.INFO.${this.name}`, body, deadline))
+      const reply = await orGone(this.#connection.api.call<Reply>(`STREAM.INFO.${this.name}`, body, deadline))
       const page = Object.keys(reply?.state.subjects ?? {})
       found.push(...page)
       if (page.length === 0 || found.length >= (reply?.total ?? 0)) return found
@@ -78,7 +83,7 @@ export class NatsStream {
   /** Takes away every message of a subject; how many there were. */
   async purge(subject: string, deadline: Deadline): Promise<number> {
     const reply = await orGone(
-      this.#door.api<{ purged: number }>(`STREAM.PURGE.${this.name}`, { filter: subject }, deadline),
+      this.#connection.api.call<{ purged: number }>(`STREAM.PURGE.${this.name}`, { filter: subject }, deadline),
     )
     return reply?.purged ?? 0
   }

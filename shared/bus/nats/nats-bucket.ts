@@ -6,11 +6,12 @@ import type { Msg } from '@nats-io/transport-node'
 import { sleep } from '../../base/clock.ts'
 import { ConflictError, textOf, UnavailableError } from '../../base/errors.ts'
 import { patiently } from '../../base/patience.ts'
+import { apiCode } from '../../nats/nats-api.ts'
 import type { KvBucket, KvEntry } from '../port.ts'
 import { ShownEntries } from '../shown-entries.ts'
-import { jsCode, type NatsLink } from './nats-api.ts'
 import { NatsFeed } from './nats-feed.ts'
 import { type Direct, lastOnSubjects, TooManySubjectsError } from './nats-last.ts'
+import type { NatsLink } from './nats-message.ts'
 
 export interface NatsBucketDeps {
   readonly link: NatsLink
@@ -45,7 +46,7 @@ export async function natsBucket(deps: NatsBucketDeps, name: string, replicas: n
   async function call<T>(what: string, operation: () => Promise<T>): Promise<T> {
     if (!link.isConnected()) throw new UnavailableError('bus-disconnected', `${bucket}: not connected`)
     try {
-      return await link.mux.guard(operation())
+      return await link.unlessLost(operation())
     } catch (error) {
       throw kvError(error, `${bucket}: ${what}`)
     }
@@ -224,13 +225,13 @@ function isMarker(operation: string, reason: string): boolean {
 
 /** The server says so, or does not answer. */
 function isElection({ code, cause }: UnavailableError): boolean {
-  return code === 'bus-timeout' || (cause instanceof JetStreamApiError && cause.code === jsCode.noLeader)
+  return code === 'bus-timeout' || (cause instanceof JetStreamApiError && cause.code === apiCode.noLeader)
 }
 
 function kvError(error: unknown, what: string): Error {
   if (error instanceof UnavailableError) return error
   const text = `${what}: ${textOf(error)}`
-  if (error instanceof JetStreamApiError && error.code === jsCode.wrongLastSequence) {
+  if (error instanceof JetStreamApiError && error.code === apiCode.wrongLastSequence) {
     return new ConflictError('kv-conflict', text, { cause: error })
   }
   const name = error instanceof Error ? error.name : ''

@@ -9,16 +9,18 @@ import { jetstream } from '@nats-io/jetstream'
 import type { Msg, NatsConnection, Status } from '@nats-io/transport-node'
 import { assert } from '../../base/assert.ts'
 import { type Clock, sleep } from '../../base/clock.ts'
-import { textOf, UnavailableError } from '../../base/errors.ts'
-import { Listeners } from '../../base/listeners.ts'
+import { textOf } from '../../base/errors.ts'
 import { hex, systemRandom } from '../../base/random.ts'
-import { connectTo, type NatsAddress } from '../../nats/nats-connect.ts'
+import { apiCode, type Head, JetStreamApi, natsHeaders } from '../../nats/nats-api.ts'
+import type { NatsAddress } from '../../nats/nats-connect.ts'
+import { Connection } from '../../nats/nats-connection.ts'
 import { Mux } from '../mux.ts'
 import type { Bus, BusHeaders } from '../port.ts'
-import { type NatsLink, NatsMessage, toNatsHeaders, wholeSubject } from './nats-api.ts'
 import { natsBucket } from './nats-bucket.ts'
 import type { NatsFeed } from './nats-feed.ts'
+import { asked } from './nats-last.ts'
 import { inboxMessage, natsLogStore } from './nats-log.ts'
+import { type NatsLink, NatsMessage, wholeSubject } from './nats-message.ts'
 import { askServerFacts } from './nats-server-facts.ts'
 
 export type BusEventLevel = 'debug' | 'info' | 'warn' | 'error'
@@ -40,9 +42,13 @@ const kvTimeoutMs = 5_000
 /** Rejects with UnavailableError `bus-disconnected` when no server answers now; later losses heal by themselves. */
 export async function connectNats(options: NatsBusOptions): Promise<Bus> {
   const { prefix = 'cln', clock, onEvent = () => undefined } = options
-  const nc = await connectTo(options, 'bus-disconnected')
-  const bus = new NatsConnectionState(nc, clock, prefix, onEvent)
-  const { mux, link } = bus
+  const connection = await Connection.open(options, 'bus-disconnected', {
+    onStatus: (status) => sayStatus(status, onEvent),
+    onGone: (error) => onEvent(`connection to NATS closed for good: ${textOf(error)}`, 'error'),
+  })
+  const { nc } = connection
+  const link = linkOf(connection, clock, prefix)
+  const { mux } = link
   const prefixLength = prefix.length + 1
   const logs = natsLogStore(link, () => payloadBytesMax(nc))
   const watches = new Set<NatsFeed>()
@@ -52,7 +58,7 @@ export async function connectNats(options: NatsBusOptions): Promise<Bus> {
   })
   nc.subscribe(`${prefix}.${mux.filter}`, {
     callback: (_error, msg) => {
-      if (!bus.isClosed) mux.deliver(inboxMessage(msg, prefixLength), msg.headers?.code ?? 0)
+      if (!connection.isClosed) mux.deliver(inboxMessage(msg, prefixLength), msg.headers?.code ?? 0)
     },
   })
 
@@ -61,8 +67,16 @@ export async function connectNats(options: NatsBusOptions): Promise<Bus> {
     assert(payload.length <= payloadBytesMax(nc), `message of ${payload.length} bytes on ${subject}`)
     nc.publish(wholeSubject(prefix, subject), payload, {
       ...(out.replyTo !== undefined && { reply: `${prefix}.${out.replyTo}` }),
-      ...(out.headers !== undefined && { headers: toNatsHeaders(out.headers) }),
+      ...(out.headers !== undefined && { headers: natsHeaders(out.headers) }),
     })
+  }
+
+  /** What was said goes out, if it can in time. */
+  async function flush(): Promise<void> {
+    const enough = new AbortController()
+    const timeout = sleep(clock, flushTimeoutMs, enough.signal).catch(() => undefined)
+    await Promise.race([nc.flush(), timeout]).catch((error) => onEvent(`flush: ${textOf(error)}`, 'warn'))
+    enough.abort()
   }
 
   return {
@@ -80,7 +94,7 @@ export async function connectNats(options: NatsBusOptions): Promise<Bus> {
       let isStopped = false
       const callback = (error: Error | null, msg: Msg) => {
         if (error !== null) return onEvent(`subscription to ${subject}: ${error.message}`, 'error')
-        if (!isStopped && !bus.isClosed) onMessage(new NatsMessage(msg, prefixLength))
+        if (!isStopped && !connection.isClosed) onMessage(new NatsMessage(msg, prefixLength))
       }
       const subscription = nc.subscribe(`${prefix}.${subject}`, { callback, ...(queue !== undefined && { queue }) })
       return {
@@ -92,7 +106,7 @@ export async function connectNats(options: NatsBusOptions): Promise<Bus> {
       }
     },
     async request(subject, payload, { timeoutMs, silenceMs, headers, signal }) {
-      bus.assertConnected()
+      connection.assertConnected()
       return mux.request({ subject, timeoutMs, silenceMs, signal }, (replyTo) =>
         publish(subject, payload, headers === undefined ? { replyTo } : { replyTo, headers }),
       )
@@ -111,7 +125,7 @@ export async function connectNats(options: NatsBusOptions): Promise<Bus> {
     server: () => askServerFacts({ link, servers: options.servers, system: options.system, varzUrl: options.varzUrl }),
     async close() {
       for (const feed of [...logs.feeds, ...watches]) void feed.stop()
-      await bus.close()
+      await connection.close(flush)
     },
   }
 }
@@ -120,97 +134,53 @@ function payloadBytesMax(nc: NatsConnection): number {
   return (nc.info?.max_payload ?? 1_048_576) - headerBytesMax
 }
 
-/** The connection's ups and downs. */
-class NatsConnectionState {
-  readonly mux: Mux
-  readonly link: NatsLink
-  isClosed = false
-  readonly #nc: NatsConnection
-  readonly #clock: Clock
-  readonly #onEvent: (text: string, level: BusEventLevel) => void
-  readonly #listeners = new Listeners<boolean>()
-  #isConnected = true
-
-  constructor(nc: NatsConnection, clock: Clock, prefix: string, onEvent: (text: string, level: BusEventLevel) => void) {
-    this.#nc = nc
-    this.#clock = clock
-    this.#onEvent = onEvent
-    const mux = new Mux(hex(systemRandom.bytes(8)), clock)
-    this.mux = mux
-    this.link = {
-      nc,
-      mux,
-      clock,
-      prefix,
-      isConnected: () => this.#isConnected,
-      onConnection: (listener) => this.#listeners.add(listener),
-      ask: async (subject, payload, timeoutMs, headers) => {
-        this.assertConnected()
-        return mux.request({ subject, timeoutMs }, (inbox) =>
-          nc.publish(subject, payload, { reply: `${prefix}.${inbox}`, ...(headers !== undefined && { headers }) }),
-        )
-      },
-    }
-    void this.#follow()
+/** What the parts of the bus share. The inboxes' requests fail with the connection. */
+function linkOf(connection: Connection, clock: Clock, prefix: string): NatsLink {
+  const { nc } = connection
+  const mux = new Mux(hex(systemRandom.bytes(8)), clock)
+  connection.onLost((error) => mux.failAll(error))
+  const ask: NatsLink['ask'] = async (subject, payload, timeoutMs, head) => {
+    connection.assertConnected()
+    return mux.request({ subject, timeoutMs }, (inbox) =>
+      nc.publish(subject, payload, {
+        reply: `${prefix}.${inbox}`,
+        ...(head !== undefined && { headers: natsHeaders(head) }),
+      }),
+    )
   }
-
-  assertConnected(): void {
-    if (!this.#isConnected) throw new UnavailableError('bus-disconnected', 'not connected to NATS')
+  const asking = async (subject: string, payload: Uint8Array, timeoutMs: number, head?: Head) =>
+    (await asked(ask(subject, payload, timeoutMs, head))).payload
+  const codeOf = (errCode: number) => (errCode === apiCode.storageExceeded ? 'log-no-room' : 'log-unavailable')
+  return {
+    nc,
+    mux,
+    clock,
+    prefix,
+    isConnected: () => connection.isConnected,
+    onConnection: (listener) => connection.onConnection(listener),
+    unlessLost: (answer) => connection.unlessLost(answer),
+    ask,
+    api: new JetStreamApi(asking, { unavailable: 'log-unavailable', of: codeOf }),
   }
+}
 
-  async close(): Promise<void> {
-    if (this.isClosed) return
-    this.isClosed = true
-    if (this.#isConnected) {
-      const enough = new AbortController()
-      const timeout = sleep(this.#clock, flushTimeoutMs, enough.signal).catch(() => undefined)
-      await Promise.race([this.#nc.flush(), timeout]).catch((error) => this.#onEvent(`flush: ${textOf(error)}`, 'warn'))
-      enough.abort()
-    }
-    this.#turn(false, 'the connection was closed')
-    await this.#nc.close()
-  }
-
-  async #follow(): Promise<void> {
-    void this.#nc.closed().then((error) => {
-      if (!this.isClosed) this.#onEvent(`connection to NATS closed for good: ${textOf(error)}`, 'error')
-      this.#turn(false, 'the connection to NATS is closed')
-    })
-    for await (const status of this.#nc.status()) this.#hear(status)
-  }
-
-  #hear(status: Status): void {
-    switch (status.type) {
-      case 'disconnect':
-        this.#onEvent(`lost NATS at ${status.server}`, 'warn')
-        this.#turn(false, 'the connection to NATS was lost')
-        break
-      case 'reconnect':
-        this.#onEvent(`back at NATS ${status.server}`, 'info')
-        this.#turn(true, '')
-        break
-      case 'error':
-        this.#onEvent(`NATS says: ${status.error.message}`, 'error')
-        break
-      case 'staleConnection':
-      case 'ldm':
-      case 'slowConsumer':
-        this.#onEvent(`NATS: ${status.type}`, 'warn')
-        break
-      case 'reconnecting':
-      case 'update':
-      case 'ping':
-      case 'forceReconnect':
-      case 'close':
-        this.#onEvent(`NATS: ${status.type}`, 'debug')
-        break
-    }
-  }
-
-  #turn(isConnected: boolean, reason: string): void {
-    if (this.#isConnected === isConnected) return
-    this.#isConnected = isConnected
-    if (!isConnected) this.mux.failAll(new UnavailableError('bus-disconnected', reason))
-    this.#listeners.tell(isConnected)
+function sayStatus(status: Status, say: (text: string, level: BusEventLevel) => void): void {
+  switch (status.type) {
+    case 'disconnect':
+      return say(`lost NATS at ${status.server}`, 'warn')
+    case 'reconnect':
+      return say(`back at NATS ${status.server}`, 'info')
+    case 'error':
+      return say(`NATS says: ${status.error.message}`, 'error')
+    case 'staleConnection':
+    case 'ldm':
+    case 'slowConsumer':
+      return say(`NATS: ${status.type}`, 'warn')
+    case 'reconnecting':
+    case 'update':
+    case 'ping':
+    case 'forceReconnect':
+    case 'close':
+      return say(`NATS: ${status.type}`, 'debug')
   }
 }

@@ -9,7 +9,7 @@ import type { Msg, Subscription } from '@nats-io/transport-node'
 import type { Timer } from '../../base/clock.ts'
 import { CorruptError, UnavailableError } from '../../base/errors.ts'
 import { hex, systemRandom } from '../../base/random.ts'
-import { callApi, type NatsLink } from './nats-api.ts'
+import type { NatsLink } from './nats-message.ts'
 
 const messageBytesTypical = 512 * 1024
 const windowBytesMax = 16 * 1024 * 1024
@@ -145,7 +145,7 @@ export class NatsFeed {
     const { stream } = this.#options
     const from = this.#from
     if (from === 'last-per-subject') return
-    const info = await callApi<StreamEnd>(this.#link, `STREAM.INFO.${stream}`, undefined, apiTimeoutMs)
+    const info = await this.#link.api.call<StreamEnd>(`STREAM.INFO.${stream}`, undefined, apiTimeoutMs)
     const lastSeq = info.state.last_seq
     const isWatch = this.#options.from === 'last-per-subject'
     const found = lastSeq >= from - 1 ? await this.#find(from - 1) : 'another'
@@ -185,7 +185,7 @@ export class NatsFeed {
     }
     const path = `CONSUMER.CREATE.${stream}.${this.#consumer}${typeof filter === 'string' ? `.${filter}` : ''}`
     const request = { stream_name: stream, action: 'create', config }
-    const info = await callApi<ConsumerInfo>(this.#link, path, request, apiTimeoutMs)
+    const info = await this.#link.api.call<ConsumerInfo>(path, request, apiTimeoutMs)
     return info.num_pending
   }
 
@@ -276,7 +276,7 @@ export class NatsFeed {
     const isAsOf = () => this.#round === round && this.#deliveredSeq === deliveredSeq
     try {
       const path = `CONSUMER.INFO.${this.#options.stream}.${this.#consumer}`
-      const { num_pending, delivered } = await callApi<ConsumerInfo>(this.#link, path, undefined, apiTimeoutMs)
+      const { num_pending, delivered } = await this.#link.api.call<ConsumerInfo>(path, undefined, apiTimeoutMs)
       if (!isAsOf()) return // the message that came meanwhile says what follows it
       if (num_pending === 0 && delivered.consumer_seq === deliveredSeq) this.#handling = this.#handleEnd(round)
       else this.#awaitAnnounced()

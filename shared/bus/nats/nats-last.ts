@@ -2,12 +2,24 @@
 // server that holds a copy answers it, also one that is behind.
 import { UnavailableError } from '../../base/errors.ts'
 import { type BusHeaders, type BusMessage, statusHeader } from '../port.ts'
-import { asked, type NatsLink } from './nats-api.ts'
+import type { NatsLink } from './nats-message.ts'
 
 export const descriptionHeader = 'Nats-Description'
 
 export function statusOf(head: BusHeaders): number {
   return Number(head[statusHeader] ?? 0)
+}
+
+/** Nobody answers where JetStream should: no leader, or it is switched off. */
+export async function asked<T>(answer: Promise<T>): Promise<T> {
+  try {
+    return await answer
+  } catch (error) {
+    if (error instanceof UnavailableError && error.code === 'bus-no-responders') {
+      throw new UnavailableError('log-unavailable', 'no JetStream leader answers', { cause: error })
+    }
+    throw error
+  }
 }
 
 export type Direct = Pick<BusMessage, 'headers' | 'payload'>

@@ -1,6 +1,7 @@
 // Logs on JetStream streams, by plain requests: every call is one request, so the caller alone decides about retries.
-import { headers, type Msg } from '@nats-io/transport-node'
-import { RefusedError, UnavailableError } from '../../base/errors.ts'
+import type { Msg } from '@nats-io/transport-node'
+import { type CarillonError, ConflictError, RefusedError, UnavailableError } from '../../base/errors.ts'
+import { ApiError, apiCode } from '../../nats/nats-api.ts'
 import { tooLarge } from '../pipe.ts'
 import {
   type BusHeaders,
@@ -11,9 +12,9 @@ import {
   type LogStore,
   statusHeader,
 } from '../port.ts'
-import { ApiError, appendError, asked, callApi, jsCode, type NatsLink, NatsMessage, parsedReply } from './nats-api.ts'
 import { NatsFeed } from './nats-feed.ts'
-import { descriptionHeader, lastOnSubjects, statusOf } from './nats-last.ts'
+import { asked, descriptionHeader, lastOnSubjects, statusOf } from './nats-last.ts'
+import { type NatsLink, NatsMessage } from './nats-message.ts'
 
 const apiTimeoutMs = 5_000
 const nanosPerMs = 1_000_000
@@ -41,20 +42,20 @@ export function natsLogStore(link: NatsLink, payloadBytesMax: () => number): Nat
     feeds,
     ensure: (config) => ensureStream(link, streamOf(config.name), config),
     state: async (log) =>
-      stateOf(await callApi<StreamInfo>(link, `STREAM.INFO.${streamOf(log)}`, undefined, apiTimeoutMs)),
+      stateOf(await link.api.call<StreamInfo>(`STREAM.INFO.${streamOf(log)}`, undefined, apiTimeoutMs)),
 
     async append(log, subject, payload, { timeoutMs, messageId, expectedLastSubjectSeq }) {
       if (payload.length > payloadBytesMax()) throw tooLarge(`message to ${log}`, payload.length, payloadBytesMax())
-      const hasHeaders = messageId !== undefined || expectedLastSubjectSeq !== undefined
-      const head = hasHeaders ? headers() : undefined
-      if (messageId !== undefined) head?.set('Nats-Msg-Id', messageId)
-      if (expectedLastSubjectSeq !== undefined) {
-        head?.set('Nats-Expected-Last-Subject-Sequence', String(expectedLastSubjectSeq))
+      const head = {
+        ...(messageId !== undefined && { 'Nats-Msg-Id': messageId }),
+        ...(expectedLastSubjectSeq !== undefined && {
+          'Nats-Expected-Last-Subject-Sequence': String(expectedLastSubjectSeq),
+        }),
       }
+      const hasHead = messageId !== undefined || expectedLastSubjectSeq !== undefined
       try {
-        const reply = await asked(link.ask(subjectOf(subject), payload, timeoutMs, head))
-        const ack = parsedReply<{ seq: number; duplicate?: boolean }>(reply.payload, subject)
-        return { seq: ack.seq, isDuplicate: ack.duplicate === true }
+        const stored = await link.api.append(subjectOf(subject), payload, timeoutMs, hasHead ? head : undefined)
+        return { seq: stored.seq, isDuplicate: stored.duplicate === true }
       } catch (error) {
         throw appendError(error, subject)
       }
@@ -80,7 +81,7 @@ export function natsLogStore(link: NatsLink, payloadBytesMax: () => number): Nat
 
     async purge(log, belowSeq, timeoutMs) {
       const body = { seq: belowSeq }
-      const reply = await callApi<{ purged: number }>(link, `STREAM.PURGE.${streamOf(log)}`, body, timeoutMs)
+      const reply = await link.api.call<{ purged: number }>(`STREAM.PURGE.${streamOf(log)}`, body, timeoutMs)
       return reply.purged
     },
 
@@ -107,6 +108,16 @@ export function natsLogStore(link: NatsLink, payloadBytesMax: () => number): Nat
       }
     },
   }
+}
+
+/** What a refused append means to its caller. */
+function appendError(error: unknown, subject: string): unknown {
+  if (!(error instanceof ApiError)) return error
+  const families: Record<number, CarillonError> = {
+    [apiCode.wrongLastSequence]: new ConflictError('log-conflict', `${subject}: ${error.message}`, { cause: error }),
+    [apiCode.maxBytes]: new UnavailableError('log-full', `${subject}: ${error.message}`, { cause: error }),
+  }
+  return families[error.errCode] ?? error
 }
 
 /** A message of the server on an inbox: statuses travel in the first header line, and become headers here. */
@@ -146,7 +157,7 @@ async function getFromLeader(
   relative: (subject: string) => string,
 ): Promise<LogMessage | undefined> {
   try {
-    const { message } = await callApi<StoredMessage>(link, `STREAM.MSG.GET.${stream}`, { seq }, timeoutMs)
+    const { message } = await link.api.call<StoredMessage>(`STREAM.MSG.GET.${stream}`, { seq }, timeoutMs)
     const head = Buffer.from(message.hdrs ?? '', 'base64').toString()
     return {
       seq,
@@ -156,7 +167,7 @@ async function getFromLeader(
       storedAtMs: Date.parse(message.time),
     }
   } catch (error) {
-    if (error instanceof ApiError && error.errCode === jsCode.messageNotFound) return undefined
+    if (error instanceof ApiError && error.errCode === apiCode.messageNotFound) return undefined
     throw error
   }
 }
@@ -208,7 +219,7 @@ async function ensureStream(link: NatsLink, stream: string, config: LogConfig): 
   const isGrown = (key: string) => mayGrow.has(key) && Number(wanted[key]) > Number(info.config[key])
   if (wrong.every(isGrown))
     return stateOf(
-      await callApi<StreamInfo>(link, `STREAM.UPDATE.${stream}`, { ...info.config, ...wanted }, apiTimeoutMs),
+      await link.api.call<StreamInfo>(`STREAM.UPDATE.${stream}`, { ...info.config, ...wanted }, apiTimeoutMs),
     )
   const said = wrong.map((key) => `${key} is ${JSON.stringify(info.config[key])}, not ${JSON.stringify(wanted[key])}`)
   const text = `stream ${stream} is not as asked for: ${said.join('; ')}`
@@ -217,15 +228,15 @@ async function ensureStream(link: NatsLink, stream: string, config: LogConfig): 
 
 async function infoOrCreate(link: NatsLink, stream: string, wanted: Record<string, unknown>): Promise<StreamInfo> {
   try {
-    return await callApi<StreamInfo>(link, `STREAM.INFO.${stream}`, undefined, apiTimeoutMs)
+    return await link.api.call<StreamInfo>(`STREAM.INFO.${stream}`, undefined, apiTimeoutMs)
   } catch (error) {
-    if (!(error instanceof ApiError) || error.errCode !== jsCode.streamNotFound) throw error
+    if (!(error instanceof ApiError) || error.errCode !== apiCode.streamNotFound) throw error
   }
   try {
-    return await callApi<StreamInfo>(link, `STREAM.CREATE.${stream}`, wanted, apiTimeoutMs)
+    return await link.api.call<StreamInfo>(`STREAM.CREATE.${stream}`, wanted, apiTimeoutMs)
   } catch (error) {
-    if (!(error instanceof ApiError) || error.errCode !== jsCode.streamNameInUse) throw error
-    return callApi<StreamInfo>(link, `STREAM.INFO.${stream}`, undefined, apiTimeoutMs) // somebody was faster
+    if (!(error instanceof ApiError) || error.errCode !== apiCode.streamNameInUse) throw error
+    return link.api.call<StreamInfo>(`STREAM.INFO.${stream}`, undefined, apiTimeoutMs) // somebody was faster
   }
 }
 

@@ -3,7 +3,7 @@
 import { connect } from '@nats-io/transport-node'
 import { textOf } from '../../base/errors.ts'
 import type { Durability, ServerFacts } from '../port.ts'
-import { callApi, type NatsLink } from './nats-api.ts'
+import type { NatsLink } from './nats-message.ts'
 
 const askMs = 1_000
 const listenMs = 300
@@ -51,7 +51,7 @@ export async function askServerFacts(deps: FactsDeps): Promise<ServerFacts> {
 
 async function lacksJetStream(link: NatsLink): Promise<string | undefined> {
   try {
-    await callApi(link, 'INFO', undefined, askMs)
+    await link.api.call('INFO', undefined, askMs)
     return undefined
   } catch (error) {
     if (link.nc.info?.jetstream === true) return undefined
