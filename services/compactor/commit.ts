@@ -7,9 +7,9 @@
 //   C3  A block that is retired is never listed again: its objects are about to go.
 //   C4  Downsampled data knows its raw blocks under their new names, when no sample of them is missing there.
 import { ConflictError } from '../../shared/base/errors.ts'
+import { isFinal, mayMerge, withEnded, withReplaced } from '../../shared/blocks/delete-rules.ts'
+import { isLeftOut } from '../../shared/blocks/left-out.ts'
 import type { BlockEntry, Manifest, RetiredBlock } from '../../shared/contracts/blocks.ts'
-import { isFinal, mayMerge, withEnded, withReplaced } from '../../shared/contracts/delete-rules.ts'
-import { isLeftOut } from '../../shared/contracts/left-out.ts'
 import { endingOf } from './plan.ts'
 
 export interface Replacement {

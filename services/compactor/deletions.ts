@@ -1,5 +1,5 @@
 // Deletions: brings one into the tenant's manifest, finds where it stands in every partition log, and takes it back: rules D1 to D6 and D12 of
-// contracts/delete-rules.ts, where the changes of the manifest are.
+// shared/blocks/delete-rules.ts, where the changes of the manifest are.
 //
 // Invariants
 //   R1  The entry stands in the manifest before the first fence is written. Every step may be done again, by anybody, at once.
@@ -7,9 +7,6 @@
 import { type Clock, sleep } from '../../shared/base/clock.ts'
 import { CarillonError, CorruptError, RefusedError, textOf, UnavailableError } from '../../shared/base/errors.ts'
 import { hex, type Random } from '../../shared/base/random.ts'
-import type { Blocks } from '../../shared/blocks/port.ts'
-import type { Bus, LogMessage } from '../../shared/bus/port.ts'
-import type { DeleteEntry, Manifest } from '../../shared/contracts/blocks.ts'
 import {
   type Looker,
   standingFor,
@@ -17,7 +14,11 @@ import {
   withPositions,
   withUndone,
   withWindowsEnded,
-} from '../../shared/contracts/delete-rules.ts'
+} from '../../shared/blocks/delete-rules.ts'
+import { isLeftOut } from '../../shared/blocks/left-out.ts'
+import type { Blocks } from '../../shared/blocks/port.ts'
+import type { Bus, LogMessage } from '../../shared/bus/port.ts'
+import type { DeleteEntry, Manifest } from '../../shared/contracts/blocks.ts'
 import {
   type CleanAsk,
   type CleanReply,
@@ -31,7 +32,6 @@ import {
   SELECTORS_MAX,
   type UndoAsk,
 } from '../../shared/contracts/deletes.ts'
-import { isLeftOut } from '../../shared/contracts/left-out.ts'
 import { decodeMark, fits, logName, type Mark, markSubject } from '../../shared/contracts/log.ts'
 import type { LogPosition } from '../../shared/contracts/write.ts'
 import { isGivenAgain, type KnownEnds } from '../../shared/kv/known-ends.ts'

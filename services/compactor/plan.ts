@@ -13,9 +13,10 @@
 //   P4  Steps of one plan share no block.
 //   P5  What is too old is so by the own clock and by what comes in: time goes on for retention only up to a day after the newest sample of all
 //       tenants. A machine whose clock, and whose servers' clocks, are a year ahead takes nothing away.
+
+import { isFinal, withEnded } from '../../shared/blocks/delete-rules.ts'
+import { isLeftOut } from '../../shared/blocks/left-out.ts'
 import type { BlockEntry, DeleteEntry, Manifest } from '../../shared/contracts/blocks.ts'
-import { isFinal, withEnded } from '../../shared/contracts/delete-rules.ts'
-import { isLeftOut } from '../../shared/contracts/left-out.ts'
 import { downsampleSteps } from './plan-downsample.ts'
 import type { DropStep, MergeStep, PlanInput, PlanSettings, Range, SettleStep, Step } from './plan-types.ts'
 import { longestKeepMs } from './policy.ts'

@@ -1,8 +1,8 @@
 // What an upload becomes: names and descriptions of its blocks, and the change of the manifest that lists them. Pure.
 import { RefusedError } from '../../shared/base/errors.ts'
+import { isUnderWay, withReplaced } from '../../shared/blocks/delete-rules.ts'
 import { entryOf } from '../../shared/blocks/entry.ts'
 import type { BlockEntry, Manifest } from '../../shared/contracts/blocks.ts'
-import { isUnderWay, withReplaced } from '../../shared/contracts/delete-rules.ts'
 import type { UploadRecord } from '../../shared/contracts/uploads.ts'
 import { blockMeta, blockUlid, metaBytes } from '../../shared/tsdb/block/meta.ts'
 import { sha256Of } from '../../shared/wire/sha256.ts'

@@ -19,16 +19,13 @@ import type { Subscription } from '../../shared/base/listeners.ts'
 import type { Random } from '../../shared/base/random.ts'
 import type { Bus, KvBucket } from '../../shared/bus/port.ts'
 import {
-  capOf,
   clusterToken,
   ELECTIONS_BUCKET,
   type ElectionNews,
   type ElectionRecord,
   electionRecord,
-  firstElected,
-  renewed,
-  takenOver,
 } from '../../shared/contracts/elections.ts'
+import { capOf, firstElected, renewed, takenOver } from '../../shared/elections/changes.ts'
 import { readRecord } from '../../shared/kv/read-records.ts'
 import { on, type Shown, watchRecords } from '../../shared/kv/watch-records.ts'
 import type { Log } from '../../shared/telemetry/log.ts'

@@ -2,12 +2,12 @@
 // has the SHA-256 of every file in meta.json.
 import { LRUCache } from 'lru-cache'
 import { RefusedError } from '../../shared/base/errors.ts'
+import { hidersOf, isHiding } from '../../shared/blocks/delete-rules.ts'
 import type { StoredBlock } from '../../shared/blocks/port.ts'
 import { readManifest } from '../../shared/blocks/read-manifest.ts'
 import { openBlock } from '../../shared/blocks/stored-blocks.ts'
 import type { Bus } from '../../shared/bus/port.ts'
 import { BLOCKS_BUCKET, type BlockEntry, blockPrefix, type Manifest } from '../../shared/contracts/blocks.ts'
-import { hidersOf, isHiding } from '../../shared/contracts/delete-rules.ts'
 import { UPLOAD_FILE_NAME } from '../../shared/contracts/uploads.ts'
 import { encodeTenant } from '../../shared/model/tenant.ts'
 import type { ObjectStore } from '../../shared/objects/port.ts'

@@ -11,9 +11,8 @@ import {
   type ElectionRecord,
   electionNews,
   electionRecord,
-  switchedTo,
-  withFrozen,
 } from '../../shared/contracts/elections.ts'
+import { switchedTo, withFrozen } from '../../shared/elections/changes.ts'
 import type { Told } from '../../shared/kv/passed-over.ts'
 import { readRecords } from '../../shared/kv/read-records.ts'
 import { updateRecord } from '../../shared/kv/update.ts'

@@ -2,14 +2,9 @@
 import type { Clock } from '../../shared/base/clock.ts'
 import { RefusedError } from '../../shared/base/errors.ts'
 import type { Bus } from '../../shared/bus/port.ts'
-import {
-  LIMITS,
-  type LimitsRecord,
-  type LimitsVersion,
-  parseLimitChange,
-  showLimit,
-} from '../../shared/contracts/limits.ts'
+import { LIMITS, type LimitsRecord, type LimitsVersion } from '../../shared/contracts/limits.ts'
 import { readLimits, setLimits } from '../../shared/limits/limits.ts'
+import { parseLimitChange, showLimit } from '../../shared/limits/values.ts'
 import { parseTenant } from '../../shared/model/tenant.ts'
 import type { GatewayConfig } from './config.ts'
 import { type Answer, type Exchange, jsonAnswer, type Route } from './exchange.ts'

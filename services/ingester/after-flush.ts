@@ -8,9 +8,9 @@
 //   G3  A segment leaves memory when the flush was seen `drop-after` ago; an owner that holds something else than what was flushed uploads it
 //       as a supplement before (D10, D11). So does one that had to begin again with what it left behind, which nobody is shown.
 import { sleep } from '../../shared/base/clock.ts'
+import { whyNotListed, withListed } from '../../shared/blocks/delete-rules.ts'
 import { assertStanding } from '../../shared/blocks/standing.ts'
 import type { BlockEntry } from '../../shared/contracts/blocks.ts'
-import { whyNotListed, withListed } from '../../shared/contracts/delete-rules.ts'
 import { logName } from '../../shared/contracts/log.ts'
 import { isBefore } from '../../shared/model/place.ts'
 import type { IngesterConfig } from './config.ts'

@@ -7,9 +7,9 @@
 //   S5  Only the record that was brought in is ended: one that others have changed since, or ended and made again, stays.
 import type { Clock } from '../../shared/base/clock.ts'
 import { ConflictError, CorruptError } from '../../shared/base/errors.ts'
+import { tenantPlaces } from '../../shared/blocks/delete-rules.ts'
 import type { Blocks } from '../../shared/blocks/port.ts'
 import { type AsideCopy, asidePrefix, asideRecord } from '../../shared/contracts/blocks.ts'
-import { tenantPlaces } from '../../shared/contracts/delete-rules.ts'
 import type { SelectFrame } from '../../shared/contracts/read.ts'
 import { encodeTenant } from '../../shared/model/tenant.ts'
 import { readWhole } from '../../shared/objects/read-whole.ts'

@@ -13,10 +13,10 @@
 //   U4  A tenant whose segment cannot be brought into blocks, by a fault of its own, holds nobody up for long: it is set aside (asides.ts).
 import { type Clock, sleep } from '../../shared/base/clock.ts'
 import { CarillonError, textOf, UnavailableError } from '../../shared/base/errors.ts'
+import { type Listed, withListed } from '../../shared/blocks/delete-rules.ts'
+import { isLeftOut } from '../../shared/blocks/left-out.ts'
 import type { Blocks } from '../../shared/blocks/port.ts'
 import type { BlockEntry, Flushed } from '../../shared/contracts/blocks.ts'
-import { type Listed, withListed } from '../../shared/contracts/delete-rules.ts'
-import { isLeftOut } from '../../shared/contracts/left-out.ts'
 import type { SelectFrame } from '../../shared/contracts/read.ts'
 import { ALL_TIME } from '../../shared/model/interval.ts'
 import type { Log } from '../../shared/telemetry/log.ts'

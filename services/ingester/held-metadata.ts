@@ -1,7 +1,7 @@
 // What is told of a partition's metrics: type, help and unit, and where that was. Lives in memory and in the log only.
 //
 // Targets may tell different texts of one metric: all of them are held. One that nobody tells any more, while others are told, goes.
-import { isLeftOut } from '../../shared/contracts/left-out.ts'
+import { isLeftOut } from '../../shared/blocks/left-out.ts'
 import type { MetricMetadata } from '../../shared/contracts/read.ts'
 import { isOlder, type Place } from '../../shared/model/place.ts'
 import type { PlacesReader } from '../../shared/wire/places-column.ts'

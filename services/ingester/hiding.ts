@@ -1,9 +1,9 @@
 // What an owner does not show: what deletions of the tenant's manifest take of heads, metadata and exemplars (D8, D15). Owners remember nothing
 // of deletions themselves.
 import { UnavailableError } from '../../shared/base/errors.ts'
+import { hidingIn, tenantPlaces } from '../../shared/blocks/delete-rules.ts'
+import { isLeftOut } from '../../shared/blocks/left-out.ts'
 import type { Blocks } from '../../shared/blocks/port.ts'
-import { hidingIn, tenantPlaces } from '../../shared/contracts/delete-rules.ts'
-import { isLeftOut } from '../../shared/contracts/left-out.ts'
 import type { OwnerAsk } from '../../shared/contracts/read.ts'
 import { isBefore, type Place } from '../../shared/model/place.ts'
 import type { Owner } from './owner.ts'

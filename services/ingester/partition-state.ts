@@ -16,8 +16,8 @@
 //       is held until its segment is flushed. Twice in blocks is once in answers (L11).
 import { CorruptError, RefusedError, textOf } from '../../shared/base/errors.ts'
 import { hex } from '../../shared/base/random.ts'
+import { isLeftOut } from '../../shared/blocks/left-out.ts'
 import { decodeDelete } from '../../shared/contracts/deletes.ts'
-import { isLeftOut } from '../../shared/contracts/left-out.ts'
 import { decodeMark, type Mark } from '../../shared/contracts/log.ts'
 import type { SegmentCut } from '../../shared/contracts/read.ts'
 import { isStorableHistogram } from '../../shared/model/histogram.ts'

@@ -1,6 +1,7 @@
 // Which samples of a block must not be shown: those that a deletion of the manifest hides (L12), or a tombstone of the block itself.
+
+import { hidersOf } from '../../shared/blocks/delete-rules.ts'
 import type { DeleteEntry } from '../../shared/contracts/blocks.ts'
-import { hidersOf } from '../../shared/contracts/delete-rules.ts'
 import type { Interval } from '../../shared/model/interval.ts'
 import type { BlockSeriesLabels } from '../../shared/tsdb/block/series.ts'
 import { DeleteFilter, hiddenIntervals, joined } from '../../shared/tsdb/delete-filter.ts'

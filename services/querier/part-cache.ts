@@ -4,8 +4,8 @@
 //   Q11  A part is kept only when it was read from blocks alone, and found again only by the very same blocks and deletions. Whoever
 //        uses it has made sure that owners hold nothing of it now.
 import { LRUCache } from 'lru-cache'
+import { isHiding } from '../../shared/blocks/delete-rules.ts'
 import { WINDOW_RANGE_MS, WINDOWS_MS } from '../../shared/blocks/downsampled.ts'
-import { isHiding } from '../../shared/contracts/delete-rules.ts'
 import type { QueryPartReply } from '../../shared/contracts/query-part.ts'
 import type { Interval } from '../../shared/model/interval.ts'
 import { sha256Of } from '../../shared/wire/sha256.ts'

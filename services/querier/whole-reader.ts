@@ -8,8 +8,8 @@
 
 import type { Breath } from '../../shared/base/breathing.ts'
 import { CarillonError, CorruptError, RefusedError, textOf, UnavailableError } from '../../shared/base/errors.ts'
+import { isLeftOut } from '../../shared/blocks/left-out.ts'
 import type { BlockEntry } from '../../shared/contracts/blocks.ts'
-import { isLeftOut } from '../../shared/contracts/left-out.ts'
 import { WHATEVER_IS_HELD } from '../../shared/contracts/read.ts'
 import type { Interval } from '../../shared/model/interval.ts'
 import type { SeriesSource } from '../../shared/promql/source.ts'

@@ -5,8 +5,8 @@
 //   flushed    {"v":1,"segment":12,"mark":{…},"digests":{…}}
 import { CorruptError, RefusedError, textOf } from '../base/errors.ts'
 import { FLUSHED_DIGESTS_MAX, type Flushed, type Manifest } from '../contracts/blocks.ts'
-import { isUnderWay } from '../contracts/delete-rules.ts'
 import { crc32c } from '../wire/crc32c.ts'
+import { isUnderWay } from './delete-rules.ts'
 import { fromFirstFormat } from './first-format.ts'
 
 const FORMAT = 1

@@ -1,7 +1,7 @@
 // Windows in place of samples (docs/formats/downsampled.md): which days have windows that may be read, and which window length suits a
 // question. All of it pure.
 import type { Aggregate, BlockEntry, Manifest } from '../contracts/blocks.ts'
-import { hidersOf } from '../contracts/delete-rules.ts'
+import { hidersOf } from './delete-rules.ts'
 
 /** Windows are made for whole aligned days. */
 export const WINDOW_RANGE_MS = 24 * 3_600_000

@@ -189,7 +189,7 @@ export interface RetiredBlock {
 }
 
 /** A deletion by matchers and time. In each partition it affects what lies before its position, and nothing behind it, whatever the times of
- *  the samples. What it means for blocks and heads is said in contracts/delete-rules.ts. */
+ *  the samples. What it means for blocks and heads is said in shared/blocks/delete-rules.ts. */
 export interface DeleteEntry {
   readonly id: string
   /** `tenant`: all that the tenant had, metadata and exemplars too. */

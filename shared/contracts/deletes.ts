@@ -1,4 +1,4 @@
-// deletes: how samples are deleted: what stands of it in the logs, and what compactors are asked. What it means: delete-rules.ts.
+// deletes: how samples are deleted: what stands of it in the logs, and what compactors are asked. What it means: shared/blocks/delete-rules.ts.
 //
 // log.{p}.delete.{id}       in each partition log: a fence, which cuts the tenant's segment. It may stand there more than once, it may be lost or
 //                           unreadable: what is hidden is said by the manifest alone

@@ -5,10 +5,8 @@
 //                   __default    the same, for tenants without a value of their own (no encoded tenant has two `_` in a row)
 // Precedence: the tenant's record, then `__default`, then the actor's flags. A limit that is not known here is kept and means nothing, so
 // that records outlive an older version beside them.
-import { RefusedError } from '../base/errors.ts'
 import { jsonRecord, record } from '../bus/record.ts'
 import { aCount, aNumber, anObject, aText, listOf, mapOf } from '../bus/shape.ts'
-import { parseBytes, parseDuration, showBytes, showDuration } from '../config/units.ts'
 import { encodeTenant, tenantIn } from '../model/tenant.ts'
 
 export const LIMITS_BUCKET = 'limits'
@@ -16,7 +14,7 @@ export const DEFAULT_LIMITS_KEY = '__default'
 /** Changes that a record remembers. */
 export const LIMITS_HISTORY_MAX = 50
 
-interface LimitKind {
+export interface LimitKind {
   readonly unit: 'count' | 'bytes' | 'duration'
   readonly doc: string
 }
@@ -68,53 +66,3 @@ export const limitsRecord = record({
   newer: 'the same; it can be changed by that version alone',
   doc: 'what a tenant may do, and what that was before; `__default` for all',
 })
-
-/** The next version: values of `change` are set, those that are null are taken away. */
-export function changedLimits(
-  before: LimitsRecord | undefined,
-  change: Readonly<Record<string, number | null>>,
-  by: { readonly changedBy: string; readonly nowMs: number },
-): LimitsRecord {
-  const merged = { ...before?.limits, ...change }
-  const limits: Record<string, number> = {}
-  for (const [name, value] of Object.entries(merged)) if (value !== null) limits[name] = value
-  const past = before === undefined ? [] : [versionOf(before), ...before.history].slice(0, LIMITS_HISTORY_MAX)
-  const version = (before?.version ?? 0) + 1
-  return { v: 1, version, changedAtMs: by.nowMs, changedBy: by.changedBy, limits, history: past }
-}
-
-function versionOf({ version, changedAtMs, changedBy, limits }: LimitsRecord): LimitsVersion {
-  return { version, changedAtMs, changedBy, limits }
-}
-
-export const isLimit = (name: string): name is LimitName => Object.hasOwn(LIMITS, name)
-
-/** A value as a person writes it. Throws RefusedError `err-carillon-bad-limit` for an unknown name or a value that is none. */
-export function parseLimit(name: string, text: string): number {
-  if (!isLimit(name)) {
-    const known = Object.keys(LIMITS).join(', ')
-    throw new RefusedError('err-carillon-bad-limit', `there is no limit "${name.slice(0, 100)}"; there are ${known}`)
-  }
-  const { unit } = LIMITS[name]
-  const value = readers[unit](text)
-  if (value !== undefined && Number.isSafeInteger(value) && value >= 0) return value
-  throw new RefusedError('err-carillon-bad-limit', `${name} wants ${wants[unit]}, not "${text.slice(0, 100)}"`)
-}
-
-/** A change as a person writes it: an empty value takes the limit away. Throws as `parseLimit`. */
-export function parseLimitChange(name: string, text: string): number | null {
-  const value = parseLimit(name, text === '' ? '0' : text)
-  return text === '' ? null : value
-}
-
-export function showLimit(name: string, value: number): string {
-  const unit = isLimit(name) ? LIMITS[name].unit : 'count'
-  return unit === 'bytes' ? showBytes(value) : unit === 'duration' ? showDuration(value) : String(value)
-}
-
-const readers: Readonly<Record<LimitKind['unit'], (text: string) => number | undefined>> = {
-  count: (text) => (/^\d{1,15}$/.test(text) ? Number(text) : undefined),
-  bytes: parseBytes,
-  duration: parseDuration,
-}
-const wants = { count: 'a whole number', bytes: 'bytes such as 512MiB', duration: 'a duration such as 90s or 30d' }

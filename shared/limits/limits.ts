@@ -8,13 +8,13 @@ import type { Clock } from '../base/clock.ts'
 import { ConflictError, CorruptError, textOf, UnavailableError } from '../base/errors.ts'
 import type { Bus } from '../bus/port.ts'
 import {
-  changedLimits,
   DEFAULT_LIMITS_KEY,
-  isLimit,
   LIMITS_BUCKET,
+  LIMITS_HISTORY_MAX,
   type LimitName,
   type Limits,
   type LimitsRecord,
+  type LimitsVersion,
   limitsKey,
   limitsRecord,
 } from '../contracts/limits.ts'
@@ -23,6 +23,7 @@ import { readRecord } from '../kv/read-records.ts'
 import { updateRecord } from '../kv/update.ts'
 import type { Log } from '../telemetry/log.ts'
 import { lateTable } from './late-table.ts'
+import { isLimit } from './values.ts'
 
 export interface LimitsDeps extends Told {
   readonly bus: Bus
@@ -105,4 +106,22 @@ export async function setLimits(
     if (!(cause instanceof ConflictError)) throw cause
     throw new UnavailableError('err-carillon-limits-unavailable', 'the limits keep changing, try again', { cause })
   }
+}
+
+/** The next version: values of `change` are set, those that are null are taken away. */
+export function changedLimits(
+  before: LimitsRecord | undefined,
+  change: Readonly<Record<string, number | null>>,
+  by: { readonly changedBy: string; readonly nowMs: number },
+): LimitsRecord {
+  const merged = { ...before?.limits, ...change }
+  const limits: Record<string, number> = {}
+  for (const [name, value] of Object.entries(merged)) if (value !== null) limits[name] = value
+  const past = before === undefined ? [] : [versionOf(before), ...before.history].slice(0, LIMITS_HISTORY_MAX)
+  const version = (before?.version ?? 0) + 1
+  return { v: 1, version, changedAtMs: by.nowMs, changedBy: by.changedBy, limits, history: past }
+}
+
+function versionOf({ version, changedAtMs, changedBy, limits }: LimitsRecord): LimitsVersion {
+  return { version, changedAtMs, changedBy, limits }
 }

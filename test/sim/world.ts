@@ -2,9 +2,10 @@
 //
 // Clients send, read, delete and upload; meanwhile all that faults.ts names goes wrong. Then everything heals, everything that was begun must
 // come to its end, and what is answered and stored must be what the ledger says. README.md tells the whole of it.
+
+import { leaveOut } from '../../shared/blocks/left-out.ts'
 import { openBlocks } from '../../shared/blocks/open.ts'
 import type { Bus } from '../../shared/bus/port.ts'
-import { leaveOut } from '../../shared/contracts/left-out.ts'
 import { bootstrap } from '../../shared/membership/bootstrap.ts'
 import type { ObjectStore } from '../../shared/objects/port.ts'
 import { silentLog } from '../../shared/telemetry/log.ts'

@@ -22,6 +22,7 @@ const stairs: Readonly<Record<string, { readonly stair: number; readonly also?: 
   membership: { stair: 3, also: ['contracts', 'kv'] },
   blocks: { stair: 3, also: ['contracts', 'kv'] },
   limits: { stair: 3, also: ['contracts', 'kv'] },
+  elections: { stair: 3, also: ['contracts'] },
 }
 
 const linesMax = 500

@@ -12,6 +12,7 @@ import { Sweep } from '../../../services/compactor/sweep.ts'
 import { type Clock, sleep } from '../../../shared/base/clock.ts'
 import { UnavailableError } from '../../../shared/base/errors.ts'
 import { seededRandom } from '../../../shared/base/random.ts'
+import { hidersOf } from '../../../shared/blocks/delete-rules.ts'
 import { openBlocks } from '../../../shared/blocks/open.ts'
 import type { Blocks } from '../../../shared/blocks/port.ts'
 import { ask } from '../../../shared/bus/ask.ts'
@@ -26,7 +27,6 @@ import {
   compactionStatus,
   compactNow,
 } from '../../../shared/contracts/compaction.ts'
-import { hidersOf } from '../../../shared/contracts/delete-rules.ts'
 import { type ScrubNowReply, type ScrubStatus, scrubNow, scrubStatus } from '../../../shared/contracts/scrubbing.ts'
 import type { Membership } from '../../../shared/membership/membership.ts'
 import { memoryObjects } from '../../../shared/objects/memory-objects.ts'

@@ -1,6 +1,7 @@
 // Of an HA pair one replica is stored at a time: L22 and the invariants of elections, on real distributors under virtual time.
 import { expect, test } from 'vitest'
-import { ELECTIONS_BUCKET, switchedTo, withFrozen } from '../../../shared/contracts/elections.ts'
+import { ELECTIONS_BUCKET } from '../../../shared/contracts/elections.ts'
+import { switchedTo, withFrozen } from '../../../shared/elections/changes.ts'
 import { type PairGround, type PairOptions, underVirtualTime } from './pair-ground.ts'
 
 const scenario = (name: string, options: PairOptions, story: (ground: PairGround) => Promise<void>) =>

@@ -2,7 +2,6 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { PartitionState } from '../../../services/ingester/partition-state.ts'
-import type { BlockEntry, BlockOrigin, Manifest } from '../../../shared/contracts/blocks.ts'
 import {
   hidersOf,
   hidingIn,
@@ -15,7 +14,8 @@ import {
   withPositions,
   withReplaced,
   withUndone,
-} from '../../../shared/contracts/delete-rules.ts'
+} from '../../../shared/blocks/delete-rules.ts'
+import type { BlockEntry, BlockOrigin, Manifest } from '../../../shared/contracts/blocks.ts'
 import { encodeDelete } from '../../../shared/contracts/deletes.ts'
 import { decodeXor } from '../../../shared/tsdb/chunk/xor.ts'
 import { SampleColumns } from '../../../shared/tsdb/columns.ts'

@@ -1,6 +1,6 @@
 // An owner that was away while its log was purged, or whose log was made anew: what it held is freed only once blocks hold it (D10).
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { leaveOut } from '../../../shared/contracts/left-out.ts'
+import { leaveOut } from '../../../shared/blocks/left-out.ts'
 import { changed, FlushGround, HOUR_MS } from './flush-ground.ts'
 import { TENANT } from './log-writer.ts'
 

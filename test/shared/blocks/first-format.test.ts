@@ -3,6 +3,7 @@ import { beforeEach, expect, test } from 'vitest'
 import { systemClock } from '../../../shared/base/clock.ts'
 import { seededRandom } from '../../../shared/base/random.ts'
 import { decodeManifest, encodeManifest } from '../../../shared/blocks/codec.ts'
+import { hidersOf } from '../../../shared/blocks/delete-rules.ts'
 import { openBlocks } from '../../../shared/blocks/open.ts'
 import { createMemoryHub } from '../../../shared/bus/memory/memory-bus.ts'
 import type { Bus } from '../../../shared/bus/port.ts'
@@ -14,7 +15,6 @@ import {
   manifestObject,
   tenantKey,
 } from '../../../shared/contracts/blocks.ts'
-import { hidersOf } from '../../../shared/contracts/delete-rules.ts'
 import { deleteSubject } from '../../../shared/contracts/deletes.ts'
 import { encodeMark, logConfig, logName, markSubject } from '../../../shared/contracts/log.ts'
 import { encodeTenant } from '../../../shared/model/tenant.ts'

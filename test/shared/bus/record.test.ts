@@ -14,12 +14,14 @@ import {
 } from '../../../shared/bus/record.ts'
 import { aCount, aName } from '../../../shared/bus/shape.ts'
 import { compactionLease } from '../../../shared/contracts/compaction.ts'
-import { clusterToken, electionRecord, firstElected } from '../../../shared/contracts/elections.ts'
-import { changedLimits, limitsRecord } from '../../../shared/contracts/limits.ts'
+import { clusterToken, electionRecord } from '../../../shared/contracts/elections.ts'
+import { limitsRecord } from '../../../shared/contracts/limits.ts'
 import { checkpointRecord, highWaterRecord, markRecord } from '../../../shared/contracts/log.ts'
 import { memberRecord, partitionsRecord } from '../../../shared/contracts/member.ts'
 import { scrubLease, scrubRecord } from '../../../shared/contracts/scrubbing.ts'
 import { uploadRecord } from '../../../shared/contracts/uploads.ts'
+import { firstElected } from '../../../shared/elections/changes.ts'
+import { changedLimits } from '../../../shared/limits/limits.ts'
 
 const bytes = (text: string): Uint8Array => Buffer.from(text)
 

@@ -2,14 +2,9 @@ import { expect, it } from 'vitest'
 import { sleep, systemClock } from '../../../shared/base/clock.ts'
 import { seededRandom } from '../../../shared/base/random.ts'
 import { createMemoryHub } from '../../../shared/bus/memory/memory-bus.ts'
-import {
-  LIMITS_BUCKET,
-  LIMITS_HISTORY_MAX,
-  limitsKey,
-  parseLimit,
-  showLimit,
-} from '../../../shared/contracts/limits.ts'
+import { LIMITS_BUCKET, LIMITS_HISTORY_MAX, limitsKey } from '../../../shared/contracts/limits.ts'
 import { readLimits, setLimits, watchLimits } from '../../../shared/limits/limits.ts'
+import { parseLimit, showLimit } from '../../../shared/limits/values.ts'
 import { silentLog } from '../../../shared/telemetry/log.ts'
 
 function ground() {

@@ -34,9 +34,9 @@
 //   D15  A deleted tenant's metadata and exemplars are compared by where they were first stated; the place is kept for ever (`tomb`).
 //   D16  A strong read goes by a view that has passed a write of its own (shared/blocks).
 import { RefusedError, UnavailableError } from '../base/errors.ts'
+import type { BlockEntry, DeleteEntry, Manifest } from '../contracts/blocks.ts'
 import { isBefore, laterOf, type Place } from '../model/place.ts'
 import type { Hiding } from '../tsdb/head/hidden-samples.ts'
-import type { BlockEntry, DeleteEntry, Manifest } from './blocks.ts'
 import { isLeftOut } from './left-out.ts'
 
 /** Entries of one manifest that are not history; more are refused. */

@@ -1,6 +1,6 @@
 // Rules of deletions that the simulation leaves out, one at a time, to show that each is needed. Everywhere else all of them hold.
 
-/** By name, with the rule (contracts/delete-rules.ts) that it is a part of. */
+/** By name, with the rule (delete-rules.ts) that it is a part of. */
 export const DELETE_RULES = {
   ring: 'D1',
   append: 'D2',

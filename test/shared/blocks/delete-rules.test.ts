@@ -1,6 +1,5 @@
 // What a deletion means, rule by rule, as changes of a manifest; and that each part of a rule is needed: left out, its test turns around.
 import { afterEach, describe, expect, test } from 'vitest'
-import type { BlockEntry, DeleteEntry, Manifest } from '../../../shared/contracts/blocks.ts'
 import {
   DELETES_BYTES_MAX,
   DELETES_MAX,
@@ -19,8 +18,9 @@ import {
   withReplaced,
   withUndone,
   withWindowsEnded,
-} from '../../../shared/contracts/delete-rules.ts'
-import { type DeleteRule, leaveOut } from '../../../shared/contracts/left-out.ts'
+} from '../../../shared/blocks/delete-rules.ts'
+import { type DeleteRule, leaveOut } from '../../../shared/blocks/left-out.ts'
+import type { BlockEntry, DeleteEntry, Manifest } from '../../../shared/contracts/blocks.ts'
 import type { Place } from '../../../shared/model/place.ts'
 
 const HOUR = 3_600_000
