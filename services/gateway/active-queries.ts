@@ -1,10 +1,9 @@
 // The queries that queriers have at work: a tenant sees its own, and ends them with the right to write; an administrator those of every tenant.
 import { RefusedError, UnavailableError } from '../../shared/base/errors.ts'
-import { ask } from '../../shared/bus/ask.ts'
 import type { Bus } from '../../shared/bus/port.ts'
 import { type ActiveQuery, activeQueries, cancelQuery } from '../../shared/contracts/active-queries.ts'
+import { askMembers, unansweredIn } from '../../shared/membership/ask-members.ts'
 import type { Membership } from '../../shared/membership/membership.ts'
-import { askAll } from './ask-all.ts'
 import type { GatewayConfig } from './config.ts'
 import { type Answer, type Exchange, jsonAnswer, type Route } from './exchange.ts'
 import { escaped, htmlPage, htmlTable } from './html.ts'
@@ -40,19 +39,17 @@ export function activeQueryRoutes({ bus, membership, config }: ActiveQueryDeps):
   /** Longest first; queriers that did not answer are named. */
   async function ofAll(exchange: Exchange, tenant: string | undefined) {
     const request = tenant === undefined ? {} : { tenant }
-    const { replies, unanswered } = await askAll(membership.live('querier'), (id) =>
-      ask(bus, activeQueries, { id }, request, optionsOf(exchange)),
-    )
-    return { queries: replies.flatMap(({ queries }) => queries).sort((a, b) => b.tookMs - a.tookMs), unanswered }
+    const found = await askMembers(bus, membership.live('querier'), activeQueries, request, optionsOf(exchange))
+    const queries = found.answers.flatMap(({ reply }) => reply.queries).sort((a, b) => b.tookMs - a.tookMs)
+    return { queries, unanswered: unansweredIn(found) }
   }
 
   async function cancelled(exchange: Exchange): Promise<Answer> {
     const { params, tenant } = exchange
     const request = { query: (params['query'] ?? '').slice(0, ID_LENGTH_MAX), tenant }
-    const { replies, unanswered } = await askAll(membership.live('querier'), (id) =>
-      ask(bus, cancelQuery, { id }, request, optionsOf(exchange)),
-    )
-    if (replies.some(({ isCancelled }) => isCancelled)) return { status: 204 }
+    const found = await askMembers(bus, membership.live('querier'), cancelQuery, request, optionsOf(exchange))
+    const unanswered = unansweredIn(found)
+    if (found.answers.some(({ reply }) => reply.isCancelled)) return { status: 204 }
     if (unanswered.length > 0) {
       const text = `${unanswered.join(', ')} did not answer: the query may still run there`
       throw new UnavailableError('err-carillon-querier-silent', text)

@@ -2,9 +2,9 @@
 import { ask } from '../../shared/bus/ask.ts'
 import type { Bus } from '../../shared/bus/port.ts'
 import { compactionStatus, compactNow } from '../../shared/contracts/compaction.ts'
+import { askMembers, unansweredIn } from '../../shared/membership/ask-members.ts'
 import type { Membership } from '../../shared/membership/membership.ts'
 import { parseTenant } from '../../shared/model/tenant.ts'
-import { askAll } from './ask-all.ts'
 import type { GatewayConfig } from './config.ts'
 import { type Answer, type Exchange, jsonAnswer, type Route } from './exchange.ts'
 
@@ -24,11 +24,8 @@ export function compactionRoutes({ bus, membership, config }: CompactionDeps): r
   async function statusOf(exchange: Exchange): Promise<Answer> {
     const { requestId, signal } = exchange
     const options = { timeoutMs: config.membersTimeoutMs, requestId, signal }
-    const asked = tenantIn(exchange)
-    const { replies: compactors, unanswered } = await askAll(membership.live('compactor'), (id) =>
-      ask(bus, compactionStatus, { id }, asked, options),
-    )
-    return jsonAnswer({ unanswered, compactors })
+    const found = await askMembers(bus, membership.live('compactor'), compactionStatus, tenantIn(exchange), options)
+    return jsonAnswer({ unanswered: unansweredIn(found), compactors: found.answers.map(({ reply }) => reply) })
   }
 
   async function now(exchange: Exchange): Promise<Answer> {

@@ -2,7 +2,6 @@
 // and dropped; a change is a compare-and-set like any other, and holds as soon as the distributors hear of it.
 import type { Clock } from '../../shared/base/clock.ts'
 import { ConflictError, RefusedError, UnavailableError } from '../../shared/base/errors.ts'
-import { ask } from '../../shared/bus/ask.ts'
 import type { Bus } from '../../shared/bus/port.ts'
 import {
   clusterToken,
@@ -16,8 +15,8 @@ import { switchedTo, withFrozen } from '../../shared/elections/changes.ts'
 import type { Told } from '../../shared/kv/passed-over.ts'
 import { readRecords } from '../../shared/kv/read-records.ts'
 import { updateRecord } from '../../shared/kv/update.ts'
+import { askMembers } from '../../shared/membership/ask-members.ts'
 import type { Membership } from '../../shared/membership/membership.ts'
-import { askAll } from './ask-all.ts'
 import type { GatewayConfig } from './config.ts'
 import { type Answer, type Exchange, jsonAnswer, type Route } from './exchange.ts'
 import { htmlPage, htmlTable } from './html.ts'
@@ -129,10 +128,9 @@ export function electionRoutes(deps: ElectionDeps): readonly Route[] {
   /** Distributors that do not answer in time are left out: the elections themselves stand in the bucket. */
   async function heardBy({ requestId, signal }: Exchange, tenant: string | undefined) {
     const options = { timeoutMs: config.membersTimeoutMs, requestId, signal }
-    const { replies } = await askAll(membership.live('distributor'), (id) =>
-      ask(bus, electionNews, { id }, tenant === undefined ? {} : { tenant }, options),
-    )
-    return replies.flatMap(({ elections }) => elections)
+    const request = tenant === undefined ? {} : { tenant }
+    const { answers } = await askMembers(bus, membership.live('distributor'), electionNews, request, options)
+    return answers.flatMap(({ reply }) => reply.elections)
   }
 }
 

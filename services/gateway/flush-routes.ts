@@ -2,7 +2,8 @@
 import { RefusedError } from '../../shared/base/errors.ts'
 import type { Bus } from '../../shared/bus/port.ts'
 import { parseDuration } from '../../shared/config/units.ts'
-import { FLUSH_WAIT_MS_MAX, type FlushKind, flushAll } from '../../shared/contracts/flush.ts'
+import { FLUSH_WAIT_MS_MAX, type FlushKind } from '../../shared/contracts/flush.ts'
+import { flushMembers } from '../../shared/membership/flush-members.ts'
 import type { Membership } from '../../shared/membership/membership.ts'
 import { type Exchange, jsonAnswer, type Route } from './exchange.ts'
 
@@ -16,7 +17,7 @@ export function flushRoutes({ bus, membership }: FlushRoutesDeps): readonly Rout
     ...{ name: 'flush', methods: ['POST'], path: `/api/v1/admin/${kind}`, access: 'admin', errors: 'json' },
     async answer(exchange) {
       const ids = membership.live('ingester').map(({ id }) => id)
-      return jsonAnswer(await flushAll(bus, ids, { kind, waitMs: waitOf(exchange) }))
+      return jsonAnswer(await flushMembers(bus, ids, { kind, waitMs: waitOf(exchange) }))
     },
   })
   return [route('mark'), route('flush')]

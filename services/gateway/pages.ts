@@ -1,7 +1,7 @@
 // Pages about the system itself: readiness, health, metrics of all members, and the status pages.
 import type { Clock } from '../../shared/base/clock.ts'
-import { textOf } from '../../shared/base/errors.ts'
-import { ask } from '../../shared/bus/ask.ts'
+import type { AskOptions } from '../../shared/bus/ask.ts'
+import type { Question } from '../../shared/bus/contract.ts'
 import type { Bus } from '../../shared/bus/port.ts'
 import {
   metrics as metricsOf,
@@ -9,6 +9,7 @@ import {
   type StatusReply,
   status as statusOf,
 } from '../../shared/contracts/member.ts'
+import { askMembers, type MemberAnswer, type MemberAnswers, unansweredIn } from '../../shared/membership/ask-members.ts'
 import type { Member, Membership } from '../../shared/membership/membership.ts'
 import type { Log } from '../../shared/telemetry/log.ts'
 import { type ExpositionPage, mergeExpositions } from '../../shared/wire/exposition.ts'
@@ -56,21 +57,17 @@ export function pageRoutes(deps: PageDeps): readonly Route[] {
     return { ...answer, headers: { ...answer.headers, 'X-Carillon-Error-Id': 'err-carillon-not-ready' } }
   }
 
-  /** What each member answers in time; undefined for those that do not. */
-  async function askEach<T>(
+  /** What each member answers in time. */
+  async function askEach<Reply>(
     members: readonly Member[],
-    question: (id: string) => Promise<T>,
-  ): Promise<readonly (readonly [Member, T | undefined])[]> {
-    return await Promise.all(
-      members.map(async (member) => {
-        try {
-          return [member, await question(member.id)] as const
-        } catch (error) {
-          log.debug({ member: member.id, reason: textOf(error) }, 'a member did not answer')
-          return [member, undefined] as const
-        }
-      }),
-    )
+    contract: Question<'id', object, Reply>,
+    options: AskOptions,
+  ): Promise<MemberAnswers<Member, Reply>> {
+    const found = await askMembers(bus, members, contract, {}, options)
+    for (const { member, reason } of found.failures) {
+      log.debug({ member: member.id, reason }, 'a member did not answer')
+    }
+    return found
   }
 
   /** All members are asked for it: whoever comes while they are, or within a second, has the same answer. */
@@ -88,16 +85,19 @@ export function pageRoutes(deps: PageDeps): readonly Route[] {
 
   async function allMetrics(): Promise<Answer> {
     const options = { timeoutMs: config.membersTimeoutMs }
-    const answers = await askEach(membership.members(), (id) => ask(bus, metricsOf, { id }, {}, options))
-    const up = answers.map(
-      ([{ id, role }, reply]) => `carillon_member_up{role="${escaped(role)}",id="${escaped(id)}"} ${reply ? 1 : 0}\n`,
-    )
+    const members = membership.members()
+    const { answers } = await askEach(members, metricsOf, options)
+    const answered = new Set(answers.map(({ member }) => member))
+    const up = members.map((member) => {
+      const labels = `role="${escaped(member.role)}",id="${escaped(member.id)}"`
+      return `carillon_member_up{${labels}} ${answered.has(member) ? 1 : 0}\n`
+    })
     const upText =
       '# HELP carillon_member_up 1 for members of the ring that answered this scrape in time, 0 for those that did not.\n' +
       `# TYPE carillon_member_up gauge\n${up.join('')}`
-    const expositions: ExpositionPage[] = answers.flatMap(([{ id, role }, reply]) =>
-      reply ? [{ text: reply.text, labels: { role, id } }] : [],
-    )
+    const expositions: ExpositionPage[] = answers.map(({ member: { id, role }, reply }) => {
+      return { text: reply.text, labels: { role, id } }
+    })
     const body = mergeExpositions([{ text: upText, labels: {} }, ...expositions])
     return { status: 200, headers: { 'Content-Type': EXPOSITION_TYPE }, body }
   }
@@ -119,15 +119,12 @@ export function pageRoutes(deps: PageDeps): readonly Route[] {
   async function partitionsPage({ requestId, signal }: Exchange): Promise<Answer> {
     const options = { timeoutMs: config.membersTimeoutMs, requestId, signal }
     const ingesters = membership.members().filter(({ role }) => role === 'ingester')
-    const answers = await askEach(ingesters, (id) => ask(bus, statusOf, { id }, {}, options))
+    const found = await askEach(ingesters, statusOf, options)
     return jsonAnswer({
       partitionCount: membership.partitionCount(),
       replicationFactor: membership.replicationFactor(),
-      unanswered: answers.flatMap(([{ id }, reply]) => (reply ? [] : [id])),
-      partitions: byPartition(
-        membership,
-        answers.flatMap(([member, reply]) => (reply ? [{ member, reply }] : [])),
-      ),
+      unanswered: unansweredIn(found),
+      partitions: byPartition(membership, found.answers),
     })
   }
 
@@ -141,7 +138,7 @@ interface OwnerStatus extends PartitionStatus {
   readonly zone: string
 }
 
-function byPartition(membership: Membership, answers: readonly { member: Member; reply: StatusReply }[]): object[] {
+function byPartition(membership: Membership, answers: readonly MemberAnswer<Member, StatusReply>[]): object[] {
   const rows = Array.from({ length: membership.partitionCount() }, (_, partition) => ({
     partition,
     assignedTo: membership.owners(partition),

@@ -1,7 +1,7 @@
 // What scrubs found, and an order to read everything now.
 import { ask } from '../../shared/bus/ask.ts'
 import { type ScrubRecord, type ScrubStatus, scrubNow, scrubStatus } from '../../shared/contracts/scrubbing.ts'
-import { askAll } from './ask-all.ts'
+import { askMembers, unansweredIn } from '../../shared/membership/ask-members.ts'
 import { type CompactionDeps, tenantIn } from './compaction.ts'
 import { type Answer, type Exchange, jsonAnswer, type Route } from './exchange.ts'
 
@@ -15,12 +15,10 @@ export function scrubRoutes({ bus, membership, config }: CompactionDeps): readon
   async function statusOf(exchange: Exchange): Promise<Answer> {
     const { requestId, signal } = exchange
     const options = { timeoutMs: config.membersTimeoutMs, requestId, signal }
-    const asked = tenantIn(exchange)
-    const { replies, unanswered } = await askAll(membership.live('compactor'), (id) =>
-      ask(bus, scrubStatus, { id }, asked, options),
-    )
+    const found = await askMembers(bus, membership.live('compactor'), scrubStatus, tenantIn(exchange), options)
+    const replies = found.answers.map(({ reply }) => reply)
     const compactors = replies.map(({ tenants: _, ...each }) => each)
-    return jsonAnswer({ unanswered, compactors, tenants: newestRecords(replies) })
+    return jsonAnswer({ unanswered: unansweredIn(found), compactors, tenants: newestRecords(replies) })
   }
 
   async function now(exchange: Exchange): Promise<Answer> {

@@ -4,9 +4,10 @@ import { RefusedError, textOf, UnavailableError } from '../../shared/base/errors
 import { ask } from '../../shared/bus/ask.ts'
 import type { Bus } from '../../shared/bus/port.ts'
 import type { CommonConfig } from '../../shared/config/common.ts'
-import { type FlushAsk, type FlushOutcome, flushAll } from '../../shared/contracts/flush.ts'
+import type { FlushAsk } from '../../shared/contracts/flush.ts'
 import { type PartitionsRecord, type RingReply, ring } from '../../shared/contracts/member.ts'
 import { addPartitions, readPartitions } from '../../shared/membership/bootstrap.ts'
+import { type FlushOutcome, flushMembers } from '../../shared/membership/flush-members.ts'
 import { createLog } from '../../shared/telemetry/log.ts'
 import { connect } from './connect.ts'
 import { table } from './printed.ts'
@@ -62,7 +63,7 @@ export function askFlush(common: CommonConfig, asked: FlushAsk): Promise<FlushOu
   return withBus(common, asked.kind, async (bus) => {
     const { members } = await ask(bus, ring, {}, {}, {})
     const ids = members.filter(({ role, isHealthy }) => role === 'ingester' && isHealthy).map(({ id }) => id)
-    return flushAll(bus, ids, asked)
+    return flushMembers(bus, ids, asked)
   })
 }
 

@@ -3,10 +3,7 @@
 // flushNow   addressed   ingester.{id}.flush   opens the next segment (`mark`), and waits until the one that was open is in blocks (`flush`),
 //                                              in every partition that this ingester leads; never sooner than `segment-min` allows (L8)
 // Nothing is refused: what could not be done in time is said in the answer, and goes on by itself.
-import { textOf } from '../base/errors.ts'
-import { ask } from '../bus/ask.ts'
 import { addressed, cbor } from '../bus/contract.ts'
-import type { Bus } from '../bus/port.ts'
 import { aNumber, oneOf } from '../bus/shape.ts'
 
 export type FlushKind = 'mark' | 'flush'
@@ -44,29 +41,3 @@ export const flushNow = addressed({
   reply: cbor<FlushReply>(),
   doc: 'open the next segments now, and bring the ones before into blocks',
 })
-
-export interface FlushOutcome {
-  readonly isDone: boolean
-  readonly partitions: readonly (FlushedPartition & { readonly leader: string })[]
-  /** Ingesters that did not answer, and why. */
-  readonly failures: readonly string[]
-}
-
-/** Asks all of these ingesters. */
-export async function flushAll(bus: Bus, ids: readonly string[], asked: FlushAsk): Promise<FlushOutcome> {
-  const timeoutMs = asked.waitMs + flushNow.timeoutMs
-  const partitions: (FlushedPartition & { leader: string })[] = []
-  const failures: string[] = []
-  const one = async (id: string) => {
-    try {
-      const reply = await ask(bus, flushNow, { id }, asked, { timeoutMs })
-      for (const partition of reply.partitions) partitions.push({ ...partition, leader: id })
-    } catch (error) {
-      failures.push(`${id}: ${textOf(error)}`)
-    }
-  }
-  await Promise.all(ids.map(one))
-  partitions.sort((a, b) => a.partition - b.partition)
-  const isDone = failures.length === 0 && partitions.length > 0 && partitions.every((partition) => partition.isDone)
-  return { isDone, partitions, failures }
-}

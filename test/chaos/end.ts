@@ -1,8 +1,8 @@
 // What must hold once everything has healed: all that was begun has come to its end, every tenant can be read, and what is stored agrees.
 import { setTimeout as sleep } from 'node:timers/promises'
 import { textOf } from '../../shared/base/errors.ts'
-import type { FlushOutcome } from '../../shared/contracts/flush.ts'
 import { logName } from '../../shared/contracts/log.ts'
+import type { FlushOutcome } from '../../shared/membership/flush-members.ts'
 import {
   type OwnerStatus,
   type PartitionsPage,

@@ -143,6 +143,16 @@ describe('habits', () => {
     expect(places(others, /^(?!\s*(\/\/|\*|\/\*)).*['"`]cln\./)).toEqual([])
   })
 
+  it('contracts only declare: none asks, changes a record, or says what a change means', () => {
+    const declaring = /^shared\/(contracts\/|bus\/(contract|record|shape|port)\.ts$|(base|model|wire|ring|promql)\/)/
+    const wrong = typescript.flatMap(({ file, imports }) =>
+      file.startsWith('shared/contracts/')
+        ? imports.filter((name) => !declaring.test(name)).map((n) => `${file}: ${n}`)
+        : [],
+    )
+    expect(wrong).toEqual([])
+  })
+
   it('label texts are joined to keys in one place: no separator can be told from what a text holds', () => {
     // hashes that place things and tell none apart
     const placing = ['shared/ring/series-hash.ts', 'shared/ring/owners.ts', 'services/distributor/distributor.ts']

@@ -3,8 +3,8 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { seededRandom } from '../../../shared/base/random.ts'
 import { askStream } from '../../../shared/bus/ask.ts'
 import { manifestKey } from '../../../shared/contracts/blocks.ts'
-import { flushAll } from '../../../shared/contracts/flush.ts'
 import { type SelectAsk, select } from '../../../shared/contracts/read.ts'
+import { flushMembers } from '../../../shared/membership/flush-members.ts'
 import { FlushGround, HOUR_MS, PATIENCE_MS } from './flush-ground.ts'
 import { TENANT } from './log-writer.ts'
 
@@ -95,7 +95,7 @@ test('S1: others are flushed, purged and freed; what makes no block stands in ob
   const line = 'segment 1 is set aside and in no block yet: these samples make no block'
   expect(asideOf('i1')).toEqual([`tenant "${BAD}": ${line}`])
   const bus = ground.hub.connect('asker')
-  const told = await ground.soon(flushAll(bus, ['i1'], { kind: 'flush', waitMs: 0 }))
+  const told = await ground.soon(flushMembers(bus, ['i1'], { kind: 'flush', waitMs: 0 }))
   expect(told.partitions).toMatchObject([{ flushed: 1, aside: [`tenant "${BAD}": ${line}`] }])
   const metrics = await ground.running.get('i1')!.metrics.text()
   expect(metrics).toMatch(/^carillon_flush_asides_total 1$/m)

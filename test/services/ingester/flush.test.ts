@@ -5,8 +5,8 @@ import { encodeFlushed } from '../../../shared/blocks/codec.ts'
 import { leaveOut } from '../../../shared/blocks/left-out.ts'
 import { ask } from '../../../shared/bus/ask.ts'
 import { flushedKey } from '../../../shared/contracts/blocks.ts'
-import { flushAll } from '../../../shared/contracts/flush.ts'
 import { labelNames } from '../../../shared/contracts/read.ts'
+import { flushMembers } from '../../../shared/membership/flush-members.ts'
 import { META_FILE } from '../../../shared/tsdb/block/files.ts'
 import { metaBytes } from '../../../shared/tsdb/block/meta.ts'
 import { BlockReader } from '../../../shared/tsdb/block/reader.ts'
@@ -372,13 +372,13 @@ test('L8: a flush by hand closes what is open as soon as segment-min allows, and
   await ground.start('i1')
   await ground.batch([['a', START_MS, 1]])
   const bus = ground.hub.connect('asker')
-  const soon = await ground.soon(flushAll(bus, ['i1'], { kind: 'flush', waitMs: 1_000 }))
+  const soon = await ground.soon(flushMembers(bus, ['i1'], { kind: 'flush', waitMs: 1_000 }))
   expect(soon).toMatchObject({ isDone: false, partitions: [{ partition: 0, segment: 1, flushed: 0, leader: 'i1' }] })
-  const late = await ground.soon(flushAll(bus, ['i1'], { kind: 'flush', waitMs: 100_000 }))
+  const late = await ground.soon(flushMembers(bus, ['i1'], { kind: 'flush', waitMs: 100_000 }))
   expect(late).toMatchObject({ isDone: true, partitions: [{ segment: 2, flushed: 1 }] })
-  const again = await ground.soon(flushAll(bus, ['i1'], { kind: 'flush', waitMs: 0 }))
+  const again = await ground.soon(flushMembers(bus, ['i1'], { kind: 'flush', waitMs: 0 }))
   expect(again, 'nothing was written since').toMatchObject({ isDone: true, partitions: [{ segment: 2, flushed: 1 }] })
-  const nobody = await ground.soon(flushAll(bus, ['i9'], { kind: 'mark', waitMs: 0 }))
+  const nobody = await ground.soon(flushMembers(bus, ['i9'], { kind: 'mark', waitMs: 0 }))
   expect(nobody).toMatchObject({ isDone: false, failures: [expect.stringMatching(/^i9: /)] })
 })
 
