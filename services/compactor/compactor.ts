@@ -15,8 +15,8 @@ import type { Blocks } from '../../shared/blocks/port.ts'
 import { type Actor, every, type HandlerContext, serve } from '../../shared/bus/actor.ts'
 import type { Manifest } from '../../shared/contracts/blocks.ts'
 import {
-  type CompactionAsk,
-  type CompactionStatus,
+  type CompactionRequest,
+  type CompactionStatusReply,
   type CompactionTenant,
   type CompactNowReply,
   compactionLease,
@@ -414,7 +414,7 @@ export function compactor(deps: CompactorDeps): Actor {
 
   // ---- questions ----
 
-  async function onStatus({ tenant }: CompactionAsk): Promise<CompactionStatus> {
+  async function onStatus({ tenant }: CompactionRequest): Promise<CompactionStatusReply> {
     const tenants =
       tenant === undefined
         ? blocksOf().tenants()
@@ -456,7 +456,7 @@ export function compactor(deps: CompactorDeps): Actor {
     }
   }
 
-  async function onCompactNow({ tenant }: CompactionAsk, context: HandlerContext): Promise<CompactNowReply> {
+  async function onCompactNow({ tenant }: CompactionRequest, context: HandlerContext): Promise<CompactNowReply> {
     const known = blocksOf().tenants()
     if (tenant !== undefined && !known.includes(tenant))
       throw new RefusedError('err-carillon-not-found', `tenant "${tenant}" has no blocks`, { status: 404 })
@@ -471,6 +471,6 @@ export function compactor(deps: CompactorDeps): Actor {
 }
 
 /** A damaged block stands there once, whoever met it, and however often. */
-function onceEach(blocks: CompactionStatus['aside']): CompactionStatus['aside'] {
+function onceEach(blocks: CompactionStatusReply['aside']): CompactionStatusReply['aside'] {
   return [...new Map(blocks.map((block) => [`${block.tenant} ${block.ulid}`, block])).values()]
 }

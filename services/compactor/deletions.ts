@@ -20,17 +20,17 @@ import type { Blocks } from '../../shared/blocks/port.ts'
 import type { Bus, LogMessage } from '../../shared/bus/port.ts'
 import type { DeleteEntry, Manifest } from '../../shared/contracts/blocks.ts'
 import {
-  type CleanAsk,
   type CleanReply,
+  type CleanRequest,
   type DeleteReply,
   deleteSubject,
   encodeDelete,
   ID_SHAPE,
-  type ListAsk,
   type ListReply,
-  type RemoveAsk,
+  type ListRequest,
+  type RemoveRequest,
   SELECTORS_MAX,
-  type UndoAsk,
+  type UndoRequest,
 } from '../../shared/contracts/deletes.ts'
 import { decodeMark, fits, logName, type Mark, markSubject } from '../../shared/contracts/log.ts'
 import type { LogPosition } from '../../shared/contracts/write.ts'
@@ -74,7 +74,7 @@ export class Deletions {
     this.deps = deps
   }
 
-  async remove(asked: RemoveAsk): Promise<DeleteReply> {
+  async remove(asked: RemoveRequest): Promise<DeleteReply> {
     checkAsked(asked)
     const { blocks, clock, config, log, membership } = this.deps
     const { tenant, kind, selectors, startMs, endMs, askedBy, asOf } = asked
@@ -90,7 +90,7 @@ export class Deletions {
     return this.answer(tenant, standingIn(manifest, id))
   }
 
-  async undo({ tenant, id, askedBy }: UndoAsk): Promise<DeleteReply> {
+  async undo({ tenant, id, askedBy }: UndoRequest): Promise<DeleteReply> {
     const { blocks, clock, log } = this.deps
     const undone = (before: Manifest) => withUndone(before, id, { by: askedBy, nowMs: clock.now() })
     const { manifest } = await blocks().update(tenant, undone)
@@ -99,7 +99,7 @@ export class Deletions {
     return { entry, position: [] }
   }
 
-  async clean({ tenant, askedBy }: CleanAsk): Promise<CleanReply> {
+  async clean({ tenant, askedBy }: CleanRequest): Promise<CleanReply> {
     const { blocks, log, onCleaned } = this.deps
     let endedCount = 0
     await blocks().update(tenant, (before) => {
@@ -111,7 +111,7 @@ export class Deletions {
     return { endedCount }
   }
 
-  async list({ tenant, isBrief }: ListAsk): Promise<ListReply> {
+  async list({ tenant, isBrief }: ListRequest): Promise<ListReply> {
     await this.deps.blocks().refresh(REFRESH_MS) // what was answered before is known to who asks for the version, too (D6)
     const manifest = this.deps.blocks().manifest(tenant)?.manifest
     const version = manifest?.version ?? 0
@@ -287,7 +287,7 @@ function entryOf({ deletes }: Manifest, id: string): DeleteEntry {
 }
 
 /** What owners could not apply is refused here. */
-function checkAsked({ id, selectors, startMs, endMs, asOf }: RemoveAsk): void {
+function checkAsked({ id, selectors, startMs, endMs, asOf }: RemoveRequest): void {
   const refuse = (text: string) => new RefusedError('err-carillon-bad-request', text)
   if (!ID_SHAPE.test(id)) throw refuse(`the id of a deletion has 1 to 40 letters and digits, got "${id.slice(0, 50)}"`)
   if (selectors.length === 0) throw refuse('no match[] parameter provided')

@@ -6,9 +6,9 @@ import { importBlock } from './import-block.ts'
 import { mergeBlocks } from './merge-blocks.ts'
 import {
   fromThread,
-  type ThreadAsk,
   type ThreadMessage,
   type ThreadReply,
+  type ThreadRequest,
   type ThreadTask,
   toThread,
 } from './thread-merger.ts'
@@ -32,7 +32,7 @@ const io = {
     ask((id) => ({ kind: 'write', id, output, file, bytes }), [bytes.buffer]),
 }
 
-function ask<T>(make: (id: number) => ThreadAsk, transfer: ArrayBuffer[] = []): Promise<T> {
+function ask<T>(make: (id: number) => ThreadRequest, transfer: ArrayBuffer[] = []): Promise<T> {
   const id = asked++
   const answer = Promise.withResolvers<unknown>()
   waiting.set(id, answer)

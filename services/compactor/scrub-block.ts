@@ -6,7 +6,7 @@
 //   Z2  What cannot be made right stays as it is: whoever reads it is told.
 import { CarillonError } from '../../shared/base/errors.ts'
 import { type BlockEntry, blockPrefix } from '../../shared/contracts/blocks.ts'
-import type { RebuildAsk, RebuildReply, ScrubFinding } from '../../shared/contracts/scrubbing.ts'
+import type { RebuildReply, RebuildRequest, ScrubFinding } from '../../shared/contracts/scrubbing.ts'
 import { encodeTenant } from '../../shared/model/tenant.ts'
 import type { ObjectStore } from '../../shared/objects/port.ts'
 import type { Log } from '../../shared/telemetry/log.ts'
@@ -23,7 +23,7 @@ export interface BlockScrubDeps {
   readonly log: Log
   /** Ingesters that may still hold the segment of a flushed block, asked one after the other. */
   readonly owners: () => readonly string[]
-  readonly rebuild: (owner: string, asked: RebuildAsk) => Promise<RebuildReply>
+  readonly rebuild: (owner: string, asked: RebuildRequest) => Promise<RebuildReply>
   readonly count: (store: 'first' | 'second', bytes: number) => void
   /** Whether the newest manifest still lists it. */
   readonly isListed: (tenant: string, ulid: string) => Promise<boolean>

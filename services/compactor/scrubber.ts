@@ -20,11 +20,11 @@ import { keyFor } from '../../shared/bus/record.ts'
 import type { Manifest } from '../../shared/contracts/blocks.ts'
 import {
   rebuild,
-  type ScrubAsk,
   type ScrubFinding,
   type ScrubNowReply,
   type ScrubRecord,
-  type ScrubStatus,
+  type ScrubRequest,
+  type ScrubStatusReply,
   scrubLease,
   scrubRecord,
 } from '../../shared/contracts/scrubbing.ts'
@@ -74,7 +74,7 @@ export class Scrubber {
   /** As the watch shows them. Bound: one per tenant. */
   private readonly records: WatchedTable<'tenant', ScrubRecord>
   private readonly triedAt = new Map<string, number>()
-  private current: Editable<NonNullable<ScrubStatus['current']>> | undefined
+  private current: Editable<NonNullable<ScrubStatusReply['current']>> | undefined
   /** One tenant at a time. */
   private turns: Promise<unknown> = Promise.resolve()
   /** The tenants whose turn it is, with what was found so far. Bound: one, and one whose manifest is damaged. */
@@ -152,7 +152,7 @@ export class Scrubber {
       )
   }
 
-  status(tenant?: string): ScrubStatus {
+  status(tenant?: string): ScrubStatusReply {
     const tenants = [...this.records.values()].filter((record) => tenant === undefined || record.tenant === tenant)
     return {
       id: this.deps.id,
@@ -164,7 +164,7 @@ export class Scrubber {
   }
 
   /** Reads one tenant, or all, one after the other. */
-  async now({ tenant }: ScrubAsk, context: HandlerContext): Promise<ScrubNowReply> {
+  async now({ tenant }: ScrubRequest, context: HandlerContext): Promise<ScrubNowReply> {
     const { blocks, clock, id } = this.deps
     const known = blocks.tenants()
     if (tenant !== undefined && !known.includes(tenant))

@@ -25,7 +25,7 @@ interface ThreadIo {
 }
 
 /** What the thread asks for, numbered. */
-export type ThreadAsk =
+export type ThreadRequest =
   | { readonly kind: 'size'; readonly id: number; readonly ulid: string; readonly file: string }
   | {
       readonly kind: 'read'
@@ -44,7 +44,7 @@ export type ThreadAsk =
     }
 
 export type ThreadMessage =
-  | ThreadAsk
+  | ThreadRequest
   | { readonly kind: 'done'; readonly report: unknown }
   | { readonly kind: 'failed'; readonly error: ThreadError }
 
@@ -127,7 +127,7 @@ export function threadMerger({ heapBytesMax }: ThreadMergerOptions): Merger & Im
   }
 }
 
-async function answer(worker: Worker, io: ThreadIo, ask: ThreadAsk): Promise<void> {
+async function answer(worker: Worker, io: ThreadIo, ask: ThreadRequest): Promise<void> {
   const { id } = ask
   let reply: ThreadReply
   const moved: ArrayBuffer[] = []
@@ -145,7 +145,7 @@ async function answer(worker: Worker, io: ThreadIo, ask: ThreadAsk): Promise<voi
   worker.postMessage(reply, moved)
 }
 
-function carryOut(io: ThreadIo, ask: ThreadAsk): Promise<number | Uint8Array | undefined | void> {
+function carryOut(io: ThreadIo, ask: ThreadRequest): Promise<number | Uint8Array | undefined | void> {
   switch (ask.kind) {
     case 'size':
       return io.size(ask.ulid, ask.file)

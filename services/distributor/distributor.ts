@@ -17,7 +17,7 @@ import type { Subscription } from '../../shared/base/listeners.ts'
 import { every, type HandlerContext, hear, serve } from '../../shared/bus/actor.ts'
 import { ask } from '../../shared/bus/ask.ts'
 import type { KvBucket } from '../../shared/bus/port.ts'
-import { type ElectionNews, electionNews } from '../../shared/contracts/elections.ts'
+import { type ElectionNewsReply, electionNews } from '../../shared/contracts/elections.ts'
 import { LOG_BUCKET, logName, markSubject } from '../../shared/contracts/log.ts'
 import { known, ownerCounted } from '../../shared/contracts/read.ts'
 import { type LogPosition, type PushReply, type PushRequest, push, pushTo } from '../../shared/contracts/write.ts'
@@ -113,7 +113,7 @@ export function distributor(deps: DistributorDeps): MemberActor {
     serves: [
       serve(push, onPush, { queue: 'distributor' }),
       serve(pushTo, onPush, { params: { id } }),
-      serve(electionNews, async ({ tenant }): Promise<ElectionNews> => elections.news(tenant), { id }),
+      serve(electionNews, async ({ tenant }): Promise<ElectionNewsReply> => elections.news(tenant), { id }),
     ],
     hears: [hear(ownerCounted, (counts) => news.hear(counts))],
     every: [

@@ -21,7 +21,7 @@ import type { Bus, KvBucket } from '../../shared/bus/port.ts'
 import {
   clusterToken,
   ELECTIONS_BUCKET,
-  type ElectionNews,
+  type ElectionNewsReply,
   type ElectionRecord,
   electionRecord,
 } from '../../shared/contracts/elections.ts'
@@ -192,7 +192,7 @@ export class Elections {
     }
   }
 
-  news(tenant: string | undefined): ElectionNews {
+  news(tenant: string | undefined): ElectionNewsReply {
     const now = this.deps.clock.monotonic()
     const elections = [...this.byKey.values()]
       .filter((election) => election.heard.size > 0 && (tenant === undefined || election.tenant === tenant))

@@ -97,7 +97,7 @@ export function deletionRoutes({ bus, clock, random, config }: DeletionDeps): re
   async function remove(
     exchange: Exchange,
     pairs: Pairs,
-    what: Pick<deletes.RemoveAsk, 'kind' | 'selectors' | 'startMs' | 'endMs'>,
+    what: Pick<deletes.RemoveRequest, 'kind' | 'selectors' | 'startMs' | 'endMs'>,
   ): Promise<Answer> {
     const id = single(pairs, 'id') ?? `${clock.now().toString(36)}${hex(random.bytes(8))}` // by age where they are listed
     const tenant = tenantOf(exchange, pairs)

@@ -6,7 +6,7 @@ import type { Bus } from '../../shared/bus/port.ts'
 import {
   clusterToken,
   ELECTIONS_BUCKET,
-  type ElectionNews,
+  type ElectionNewsReply,
   type ElectionRecord,
   electionNews,
   electionRecord,
@@ -134,7 +134,7 @@ export function electionRoutes(deps: ElectionDeps): readonly Route[] {
   }
 }
 
-function rowOf(tenant: string, record: ElectionRecord, heard: ElectionNews['elections']): ElectionRow {
+function rowOf(tenant: string, record: ElectionRecord, heard: ElectionNewsReply['elections']): ElectionRow {
   const byName = new Map<string, { replica: string; lastHeardMs: number; dropped: number }>()
   for (const election of heard) {
     if (election.tenant !== tenant || election.cluster !== record.cluster) continue

@@ -3,7 +3,7 @@ import { parentPort } from 'node:worker_threads'
 import { compareSync, hashSync } from 'bcryptjs'
 import { costOf, paddingOf } from './bcrypt-cost.ts'
 
-export interface PasswordAsk {
+export interface PasswordRequest {
   readonly id: number
   readonly password: string
   readonly hash: string | undefined
@@ -15,7 +15,7 @@ export interface PasswordReply {
   readonly isRight: boolean
 }
 
-parentPort?.on('message', ({ id, password, hash, costMax }: PasswordAsk) => {
+parentPort?.on('message', ({ id, password, hash, costMax }: PasswordRequest) => {
   const isRight = hash !== undefined && compareSync(password, hash)
   for (const cost of paddingOf(hash === undefined ? undefined : costOf(hash), costMax)) hashSync(password, cost)
   parentPort?.postMessage({ id, isRight } satisfies PasswordReply)

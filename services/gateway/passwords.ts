@@ -7,7 +7,7 @@
 import { Worker } from 'node:worker_threads'
 import { UnavailableError } from '../../shared/base/errors.ts'
 import { placeOf } from './failed-logins.ts'
-import type { PasswordAsk, PasswordReply } from './password-worker.ts'
+import type { PasswordReply, PasswordRequest } from './password-worker.ts'
 
 export const WAITING_MAX = 32
 export const WAITING_OF_ADDRESS_MAX = 8
@@ -55,7 +55,7 @@ export function createPasswords(): Passwords {
     },
   }
 
-  function compared(ask: PasswordAsk): Promise<boolean> {
+  function compared(ask: PasswordRequest): Promise<boolean> {
     return new Promise((resolve, reject) => {
       waiting.set(ask.id, { resolve, reject })
       worker ??= started()

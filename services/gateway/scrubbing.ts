@@ -1,6 +1,6 @@
 // What scrubs found, and an order to read everything now.
 import { ask } from '../../shared/bus/ask.ts'
-import { type ScrubRecord, type ScrubStatus, scrubNow, scrubStatus } from '../../shared/contracts/scrubbing.ts'
+import { type ScrubRecord, type ScrubStatusReply, scrubNow, scrubStatus } from '../../shared/contracts/scrubbing.ts'
 import { askMembers, unansweredIn } from '../../shared/membership/ask-members.ts'
 import { type CompactionDeps, tenantIn } from './compaction.ts'
 import { type Answer, type Exchange, jsonAnswer, type Route } from './exchange.ts'
@@ -28,7 +28,7 @@ export function scrubRoutes({ bus, membership, config }: CompactionDeps): readon
 }
 
 /** All compactors know the same records, some a little earlier. */
-function newestRecords(statuses: readonly ScrubStatus[]): ScrubRecord[] {
+function newestRecords(statuses: readonly ScrubStatusReply[]): ScrubRecord[] {
   const newest = new Map<string, ScrubRecord>()
   for (const record of statuses.flatMap(({ tenants }) => tenants)) {
     const before = newest.get(record.tenant)

@@ -4,16 +4,16 @@ import { RefusedError, UnavailableError } from '../../shared/base/errors.ts'
 import {
   type ExemplarsReply,
   type HeadStatsReply,
-  type KnownAsk,
   type KnownReply,
-  type LabelValuesAsk,
-  type MetadataAsk,
+  type KnownRequest,
+  type LabelValuesRequest,
   type MetadataReply,
-  type OwnerAsk,
+  type MetadataRequest,
+  type OwnerRequest,
   type OwnerStamp,
-  type SelectAsk,
   type SelectFrame,
-  type SeriesAsk,
+  type SelectRequest,
+  type SeriesRequest,
   type StringsReply,
   WHATEVER_IS_HELD,
 } from '../../shared/contracts/read.ts'
@@ -75,7 +75,10 @@ export function allRefs(head: Head): Uint32Array {
 }
 
 /** Throws UnavailableError `err-carillon-not-owner` when the owner went while the question waited. */
-export function stampOf(owner: Owner, asked?: Pick<OwnerAsk, 'tenant'> & { readonly startMs?: number }): OwnerStamp {
+export function stampOf(
+  owner: Owner,
+  asked?: Pick<OwnerRequest, 'tenant'> & { readonly startMs?: number },
+): OwnerStamp {
   if (owner.isStopped) {
     throw new UnavailableError('err-carillon-not-owner', `partition ${owner.partition} went to its new owners`)
   }
@@ -95,7 +98,7 @@ export function stampOf(owner: Owner, asked?: Pick<OwnerAsk, 'tenant'> & { reado
 export async function* selectFrames(
   owner: Owner,
   strings: StringTable,
-  asked: SelectAsk,
+  asked: SelectRequest,
   signal: AbortSignal,
 ): AsyncIterable<SelectFrame> {
   let stamp: OwnerStamp | undefined = stampOf(owner, asked)
@@ -125,7 +128,7 @@ export async function* selectFrames(
 }
 
 /** The refs of series that match any of the selectors (all series when there is none), rising. */
-function refsOf(head: Head, asked: SeriesAsk): Uint32Array {
+function refsOf(head: Head, asked: SeriesRequest): Uint32Array {
   const range = { startMs: asked.startMs, endMs: asked.endMs }
   const selectors = asked.selectors.length > 0 ? asked.selectors : [[]]
   if (selectors.length === 1) return head.select(selectors[0]!, range)
@@ -134,7 +137,11 @@ function refsOf(head: Head, asked: SeriesAsk): Uint32Array {
   return Uint32Array.from(refs).sort()
 }
 
-export async function* seriesFrames(owner: Owner, strings: StringTable, asked: SeriesAsk): AsyncIterable<SelectFrame> {
+export async function* seriesFrames(
+  owner: Owner,
+  strings: StringTable,
+  asked: SeriesRequest,
+): AsyncIterable<SelectFrame> {
   let stamp: OwnerStamp | undefined = stampOf(owner, asked)
   const head = owner.state.heads.get(asked.tenant) ?? new Head(strings)
   const builder = new FrameBuilder(head, strings, 'labels')
@@ -155,18 +162,18 @@ export async function* seriesFrames(owner: Owner, strings: StringTable, asked: S
   }
 }
 
-export function labelNamesOf(owner: Owner, asked: SeriesAsk): StringsReply {
+export function labelNamesOf(owner: Owner, asked: SeriesRequest): StringsReply {
   return stringsOf(owner, asked, (head, matchers) => head.labelNames(matchers, asked))
 }
 
-export function labelValuesOf(owner: Owner, asked: LabelValuesAsk): StringsReply {
+export function labelValuesOf(owner: Owner, asked: LabelValuesRequest): StringsReply {
   return stringsOf(owner, asked, (head, matchers) => head.labelValues(asked.name, matchers, asked))
 }
 
 function stringsOf(
   owner: Owner,
-  asked: SeriesAsk,
-  read: (head: Head, matchers: SeriesAsk['selectors'][number]) => string[],
+  asked: SeriesRequest,
+  read: (head: Head, matchers: SeriesRequest['selectors'][number]) => string[],
 ): StringsReply {
   const stamp = stampOf(owner, asked)
   const head = owner.state.heads.get(asked.tenant)
@@ -177,13 +184,13 @@ function stringsOf(
   return { stamp, values: asked.limit > 0 ? values.slice(0, asked.limit) : values }
 }
 
-export function metadataOf(owner: Owner, asked: MetadataAsk, isShown: IsShown): MetadataReply {
+export function metadataOf(owner: Owner, asked: MetadataRequest, isShown: IsShown): MetadataReply {
   const { tenant, metric, limit } = asked
   const rows = owner.state.metadata.of(tenant, metric === '' ? undefined : metric, isShown)
   return { stamp: stampOf(owner, asked), metadata: limit > 0 ? rows.slice(0, limit) : rows }
 }
 
-export function exemplarsOf(owner: Owner, asked: SeriesAsk, isShown: IsShown): ExemplarsReply {
+export function exemplarsOf(owner: Owner, asked: SeriesRequest, isShown: IsShown): ExemplarsReply {
   const stamp = stampOf(owner, asked)
   const head = owner.state.heads.get(asked.tenant)
   if (!head) return { stamp, series: [] }
@@ -194,7 +201,7 @@ export function exemplarsOf(owner: Owner, asked: SeriesAsk, isShown: IsShown): E
   return { stamp, series: rows.filter(({ exemplars }) => exemplars.length > 0) }
 }
 
-export function headStatsOf(owner: Owner, asked: OwnerAsk): HeadStatsReply {
+export function headStatsOf(owner: Owner, asked: OwnerRequest): HeadStatsReply {
   const stamp = stampOf(owner, asked)
   const head = owner.state.heads.get(asked.tenant)
   if (!head) return { stamp, seriesCount: 0, chunkCount: 0 }
@@ -204,7 +211,7 @@ export function headStatsOf(owner: Owner, asked: OwnerAsk): HeadStatsReply {
 /** Hashes of the series held, per owner and tenant, grown as series come: asked only when a tenant is at its limit. */
 const hashes = new WeakMap<Head, { set: Set<number>; upTo: number; generation: number }>()
 
-export function knownOf(owner: Owner, asked: KnownAsk): KnownReply {
+export function knownOf(owner: Owner, asked: KnownRequest): KnownReply {
   const head = owner.state.heads.get(asked.tenant)
   if (!head) return { known: new Uint8Array(asked.hashes.length) }
   const { generation } = head

@@ -4,11 +4,11 @@ import { Worker } from 'node:worker_threads'
 import type { Clock } from '../../shared/base/clock.ts'
 import { textOf, UnavailableError } from '../../shared/base/errors.ts'
 import type { SelectFrame } from '../../shared/contracts/read.ts'
-import { type BuildAsk, type BuiltBlock, buildBlocks } from './flush-build.ts'
+import { type BuildRequest, type BuiltBlock, buildBlocks } from './flush-build.ts'
 
 export interface BlockBuilder {
   /** Takes frames as they come, then gives the blocks. The frames' buffers are gone afterwards. */
-  build(ask: BuildAsk, frames: AsyncIterable<SelectFrame>): Promise<BuiltBlock[]>
+  build(ask: BuildRequest, frames: AsyncIterable<SelectFrame>): Promise<BuiltBlock[]>
   close(): Promise<void>
 }
 
@@ -23,9 +23,9 @@ export function inlineBuilder(): BlockBuilder {
   }
 }
 
-export type WorkerAsk =
+export type WorkerRequest =
   | { readonly kind: 'frame'; readonly frame: SelectFrame }
-  | { readonly kind: 'build'; readonly ask: BuildAsk }
+  | { readonly kind: 'build'; readonly ask: BuildRequest }
 
 export type WorkerReply =
   | { readonly kind: 'built'; readonly blocks: readonly BuiltBlock[] }
@@ -40,7 +40,7 @@ export function threadBuilder(clock: Clock): BlockBuilder {
   let thread: BuilderThread | undefined
   let queue: Promise<unknown> = Promise.resolve()
 
-  const build = async (ask: BuildAsk, frames: AsyncIterable<SelectFrame>): Promise<BuiltBlock[]> => {
+  const build = async (ask: BuildRequest, frames: AsyncIterable<SelectFrame>): Promise<BuiltBlock[]> => {
     if (thread?.failure !== undefined) thread = undefined
     thread ??= new BuilderThread(clock)
     const used = thread
@@ -85,16 +85,16 @@ class BuilderThread {
 
   give(frame: SelectFrame): void {
     if (this.failure !== undefined) throw this.failure
-    this.worker.postMessage({ kind: 'frame', frame } satisfies WorkerAsk, buffersOf(frame))
+    this.worker.postMessage({ kind: 'frame', frame } satisfies WorkerRequest, buffersOf(frame))
   }
 
-  async build(ask: BuildAsk): Promise<WorkerReply> {
+  async build(ask: BuildRequest): Promise<WorkerReply> {
     if (this.failure !== undefined) throw this.failure
     this.asked = Promise.withResolvers<WorkerReply>()
     const late = new Error(`the thread that builds blocks has not answered for ${BUILD_MS_MAX / 60_000} minutes`)
     const timer = this.clock.after(BUILD_MS_MAX, () => this.fail(late))
     try {
-      this.worker.postMessage({ kind: 'build', ask } satisfies WorkerAsk)
+      this.worker.postMessage({ kind: 'build', ask } satisfies WorkerRequest)
       return await this.asked.promise
     } finally {
       timer.cancel()

@@ -3,18 +3,18 @@ import { parentPort } from 'node:worker_threads'
 import { present } from '../../shared/base/assert.ts'
 import { textOf } from '../../shared/base/errors.ts'
 import type { SelectFrame } from '../../shared/contracts/read.ts'
-import type { WorkerAsk, WorkerReply } from './block-builder.ts'
-import { type BuildAsk, buildBlocks } from './flush-build.ts'
+import type { WorkerReply, WorkerRequest } from './block-builder.ts'
+import { type BuildRequest, buildBlocks } from './flush-build.ts'
 
 const port = present(parentPort, 'the port to the parent thread')
 let frames: SelectFrame[] = []
 
-port.on('message', (ask: WorkerAsk) => {
+port.on('message', (ask: WorkerRequest) => {
   if (ask.kind === 'frame') frames.push(ask.frame)
   else void build(ask.ask)
 })
 
-async function build(ask: BuildAsk): Promise<void> {
+async function build(ask: BuildRequest): Promise<void> {
   const held = frames
   frames = []
   try {

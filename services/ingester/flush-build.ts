@@ -20,7 +20,7 @@ import { mergeRuns } from '../../shared/tsdb/merge.ts'
 
 export type FlushOrigin = Extract<BlockOrigin, { kind: 'flush' }>
 
-export interface BuildAsk {
+export interface BuildRequest {
   readonly tenant: string
   /** Of all parts: the `cut` of each comes with the frames. */
   readonly origin: Omit<FlushOrigin, 'cut'>
@@ -49,7 +49,10 @@ interface FramedSeries {
 }
 
 /** The blocks of these frames (mode `all`, one answer's string table), by part, then by time. */
-export async function buildBlocks({ tenant, origin }: BuildAsk, frames: readonly SelectFrame[]): Promise<BuiltBlock[]> {
+export async function buildBlocks(
+  { tenant, origin }: BuildRequest,
+  frames: readonly SelectFrame[],
+): Promise<BuiltBlock[]> {
   const built: BuiltBlock[] = []
   for (const [cut, series] of [...partsIn(frames)].sort(([a], [b]) => a - b))
     built.push(...(await buildPart(tenant, { ...origin, cut }, series)))

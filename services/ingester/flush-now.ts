@@ -3,9 +3,9 @@ import { type Clock, sleep } from '../../shared/base/clock.ts'
 import type { Blocks } from '../../shared/blocks/port.ts'
 import {
   FLUSH_WAIT_MS_MAX,
-  type FlushAsk,
   type FlushedPartition,
   type FlushReply,
+  type FlushRequest,
 } from '../../shared/contracts/flush.ts'
 import type { Asides } from './asides.ts'
 import type { Owner } from './owner.ts'
@@ -20,7 +20,7 @@ export interface FlushNowDeps {
 
 const STEP_MS = 50
 
-export async function answerFlush(asked: FlushAsk, deps: FlushNowDeps): Promise<FlushReply> {
+export async function answerFlush(asked: FlushRequest, deps: FlushNowDeps): Promise<FlushReply> {
   const { led, clock, signal } = deps
   const untilMs = clock.monotonic() + Math.min(asked.waitMs, FLUSH_WAIT_MS_MAX)
   const wanted = led.map((owner) => wantedOf(owner, asked))
@@ -32,7 +32,7 @@ export async function answerFlush(asked: FlushAsk, deps: FlushNowDeps): Promise<
 }
 
 /** The segment to be closed, or flushed. One that holds nothing stays open, unless a mark was asked for. */
-function wantedOf(owner: Owner, { kind }: FlushAsk): number {
+function wantedOf(owner: Owner, { kind }: FlushRequest): number {
   const { segment, segmentBytes } = owner.state
   const closes = kind === 'mark' || segmentBytes > 0
   if (closes) owner.wantsMark = true
@@ -42,7 +42,7 @@ function wantedOf(owner: Owner, { kind }: FlushAsk): number {
 function statusOf(
   owner: Owner,
   wanted: number,
-  { kind }: FlushAsk,
+  { kind }: FlushRequest,
   { blocks, asides }: FlushNowDeps,
 ): FlushedPartition {
   const { partition } = owner

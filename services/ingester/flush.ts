@@ -27,7 +27,7 @@ import { allRefs, Walk } from './answers.ts'
 import type { Asides, TenantSegment } from './asides.ts'
 import type { BlockBuilder } from './block-builder.ts'
 import { describe } from './damage.ts'
-import type { BuildAsk, BuiltBlock } from './flush-build.ts'
+import type { BuildRequest, BuiltBlock } from './flush-build.ts'
 import type { FlushMetrics } from './flush-metrics.ts'
 import { FrameBuilder } from './frames.ts'
 import type { Gaps } from './gaps.ts'
@@ -223,7 +223,7 @@ export async function buildSegment(owner: Holder, of: TenantSegment, deps: Flush
 
 /** What a segment holds of a tenant. */
 export interface SegmentRead {
-  readonly origin: BuildAsk['origin']
+  readonly origin: BuildRequest['origin']
   /** All parts in one walk: each chunk says which it is of. */
   readonly frames: AsyncIterable<SelectFrame>
   /** Behind the last frame: throws UnavailableError unless what was read is what the segment held at one moment (U3), and is held still (U5). */

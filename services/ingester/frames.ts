@@ -14,7 +14,7 @@ import { LabelSets } from './label-sets.ts'
 /** What a frame says of each series. */
 export type FrameMode = 'all' | 'last' | 'labels'
 
-/** As in SelectAsk. */
+/** As in SelectRequest. */
 export interface LabelsAsked {
   readonly watermark?: number
   readonly names?: readonly string[]

@@ -4,7 +4,7 @@ import { UnavailableError } from '../../shared/base/errors.ts'
 import { hidingIn, tenantPlaces } from '../../shared/blocks/delete-rules.ts'
 import { isLeftOut } from '../../shared/blocks/left-out.ts'
 import type { Blocks } from '../../shared/blocks/port.ts'
-import type { OwnerAsk } from '../../shared/contracts/read.ts'
+import type { OwnerRequest } from '../../shared/contracts/read.ts'
 import { isBefore, type Place } from '../../shared/model/place.ts'
 import type { Owner } from './owner.ts'
 
@@ -17,7 +17,7 @@ const BEHIND_MS = 2_000
 const ALL: IsShown = () => true
 
 /** Waits until the manifest is known by which the reader goes. UnavailableError `err-carillon-owner-behind`. */
-export async function reachVersion(blocks: Blocks, { tenant, manifestVersion = 0 }: OwnerAsk): Promise<void> {
+export async function reachVersion(blocks: Blocks, { tenant, manifestVersion = 0 }: OwnerRequest): Promise<void> {
   if (manifestVersion === 0 || isLeftOut('view-rev')) return
   if ((blocks.manifest(tenant)?.manifest.version ?? 0) >= manifestVersion) return
   try {
@@ -30,7 +30,7 @@ export async function reachVersion(blocks: Blocks, { tenant, manifestVersion = 0
 
 /** Hides what the newest manifest says, in the head of the tenant; answers of the rest what is shown. To be called without an await between
  *  it and what it is for. CorruptError where the manifest cannot be read: nobody knows what is deleted, so nothing is shown to anybody. */
-export function hide({ state, partition }: Owner, blocks: Blocks, { tenant }: OwnerAsk): IsShown {
+export function hide({ state, partition }: Owner, blocks: Blocks, { tenant }: OwnerRequest): IsShown {
   state.use.assertNotOver() // P6: given away while the question waited
   const manifest = blocks.manifest(tenant)?.manifest
   if (manifest === undefined) return ALL

@@ -15,7 +15,7 @@ import type { Blocks } from '../../shared/blocks/port.ts'
 import { every, type HandlerContext, serve, serveStream } from '../../shared/bus/actor.ts'
 import { tell } from '../../shared/bus/ask.ts'
 import type { KvBucket } from '../../shared/bus/port.ts'
-import { type FlushAsk, type FlushReply, flushNow } from '../../shared/contracts/flush.ts'
+import { type FlushReply, type FlushRequest, flushNow } from '../../shared/contracts/flush.ts'
 import { LOG_BUCKET } from '../../shared/contracts/log.ts'
 import type { PartitionStatus } from '../../shared/contracts/member.ts'
 import * as read from '../../shared/contracts/read.ts'
@@ -179,28 +179,28 @@ export function ingester(deps: IngesterDeps): MemberActor & { owners(): readonly
     },
   }
 
-  async function* onSelect(asked: read.SelectAsk, context: HandlerContext) {
+  async function* onSelect(asked: read.SelectRequest, context: HandlerContext) {
     const owner = await ready(asked, context)
     hide(owner, blocks, asked)
     yield* selectFrames(owner, strings, asked, context.signal)
   }
 
-  async function* onSeries(asked: read.SeriesAsk, context: HandlerContext) {
+  async function* onSeries(asked: read.SeriesRequest, context: HandlerContext) {
     const owner = await ready(asked, context)
     hide(owner, blocks, asked)
     yield* seriesFrames(owner, strings, asked)
   }
 
-  async function answered<Ask extends read.OwnerAsk, Reply>(
-    asked: Ask,
+  async function answered<Req extends read.OwnerRequest, Reply>(
+    asked: Req,
     context: HandlerContext,
-    answer: (owner: Owner, asked: Ask, isShown: IsShown) => Reply,
+    answer: (owner: Owner, asked: Req, isShown: IsShown) => Reply,
   ): Promise<Reply> {
     const owner = await ready(asked, context)
     return answer(owner, asked, hide(owner, blocks, asked))
   }
 
-  async function* onFill(asked: read.FillAsk) {
+  async function* onFill(asked: read.FillRequest) {
     const owner = ownerOf(asked.partition)
     if (owner.incarnation !== asked.incarnation) {
       const text = `partition ${asked.partition} is followed in another life of its log`
@@ -209,7 +209,7 @@ export function ingester(deps: IngesterDeps): MemberActor & { owners(): readonly
     yield* fillFrames(owner, strings, asked.segment)
   }
 
-  function onFlush(asked: FlushAsk, { signal }: HandlerContext): Promise<FlushReply> {
+  function onFlush(asked: FlushRequest, { signal }: HandlerContext): Promise<FlushReply> {
     const led = ownership.owners().filter(({ partition }) => ownership.leads(partition))
     return answerFlush(asked, { led, blocks, asides, clock, signal })
   }
@@ -221,7 +221,7 @@ export function ingester(deps: IngesterDeps): MemberActor & { owners(): readonly
   }
 
   /** The owner, once it may answer (I2): caught up, and past the position that was asked for. */
-  async function ready(asked: read.OwnerAsk, { signal }: HandlerContext): Promise<Owner> {
+  async function ready(asked: read.OwnerRequest, { signal }: HandlerContext): Promise<Owner> {
     const owner = ownerOf(asked.partition)
     if (asked.minSeq > 0 && asked.incarnation !== '' && owner.incarnation !== asked.incarnation) {
       const text = `partition ${asked.partition}: the position belongs to another life of the log`

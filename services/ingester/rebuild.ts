@@ -1,6 +1,6 @@
 // Stores damaged files of a flushed block anew, while the segment that it was made of is still in memory: its bytes are the same (L13).
 import { blockPrefix } from '../../shared/contracts/blocks.ts'
-import type { RebuildAsk, RebuildReply } from '../../shared/contracts/scrubbing.ts'
+import type { RebuildReply, RebuildRequest } from '../../shared/contracts/scrubbing.ts'
 import { encodeTenant } from '../../shared/model/tenant.ts'
 import { assertHeld, buildSegment, type FlushDeps } from './flush.ts'
 import type { Owner } from './owner.ts'
@@ -8,7 +8,7 @@ import type { Owner } from './owner.ts'
 const OBJECT_TIMEOUT_MS = 30_000
 
 /** Nothing is deleted before the right bytes are in hand. */
-export async function rebuildBlock(owner: Owner, asked: RebuildAsk, deps: FlushDeps): Promise<RebuildReply> {
+export async function rebuildBlock(owner: Owner, asked: RebuildRequest, deps: FlushDeps): Promise<RebuildReply> {
   const { tenant, segment, ulid, metaSha256 } = asked
   const { state } = owner
   if (!owner.isCaughtUp || segment <= state.droppedUpTo || segment >= state.segment) return { outcome: 'not-held' }

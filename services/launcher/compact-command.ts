@@ -5,7 +5,7 @@ import type { CommonConfig } from '../../shared/config/common.ts'
 import type { ConfigOf } from '../../shared/config/settings.ts'
 import { showBytes, showDuration } from '../../shared/config/units.ts'
 import {
-  type CompactionStatus,
+  type CompactionStatusReply,
   type CompactionStep,
   compactionStatus,
   compactNow,
@@ -35,7 +35,7 @@ export async function compactNowText(common: CommonConfig, config: CompactConfig
   return `${table(['TENANT', 'STEPS', ''], rows).join('\n')}\n${rest}`
 }
 
-function statusText({ id, tenants, current, history, aside }: CompactionStatus): string {
+function statusText({ id, tenants, current, history, aside }: CompactionStatusReply): string {
   const lines = [id, '']
   const rows = tenants.map((row) => [
     ...[row.tenant, String(row.blocks), showBytes(row.bytes), String(row.retired), String(row.pendingDeletes)],

@@ -4,7 +4,7 @@ import { RefusedError, textOf, UnavailableError } from '../../shared/base/errors
 import { ask } from '../../shared/bus/ask.ts'
 import type { Bus } from '../../shared/bus/port.ts'
 import type { CommonConfig } from '../../shared/config/common.ts'
-import type { FlushAsk } from '../../shared/contracts/flush.ts'
+import type { FlushRequest } from '../../shared/contracts/flush.ts'
 import { type PartitionsRecord, type RingReply, ring } from '../../shared/contracts/member.ts'
 import { addPartitions, readPartitions } from '../../shared/membership/bootstrap.ts'
 import { type FlushOutcome, flushMembers } from '../../shared/membership/flush-members.ts'
@@ -59,7 +59,7 @@ export const tenantOf = ({ tenant }: { readonly tenant: string }): { tenant?: st
   tenant === '' ? {} : { tenant }
 
 /** Opens the next segments now; with `flush` brings the ones before into blocks, too. */
-export function askFlush(common: CommonConfig, asked: FlushAsk): Promise<FlushOutcome> {
+export function askFlush(common: CommonConfig, asked: FlushRequest): Promise<FlushOutcome> {
   return withBus(common, asked.kind, async (bus) => {
     const { members } = await ask(bus, ring, {}, {}, {})
     const ids = members.filter(({ role, isHealthy }) => role === 'ingester' && isHealthy).map(({ id }) => id)

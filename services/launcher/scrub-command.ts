@@ -7,7 +7,7 @@ import { showBytes } from '../../shared/config/units.ts'
 import {
   type ScrubFinding,
   type ScrubRecord,
-  type ScrubStatus,
+  type ScrubStatusReply,
   scrubNow,
   scrubStatus,
 } from '../../shared/contracts/scrubbing.ts'
@@ -47,7 +47,7 @@ function told(text: string, records: readonly ScrubRecord[]): ScrubOutcome {
   return { text, exitCode: isDamaged ? 1 : 0 }
 }
 
-function statusLines({ id, current, secondStore, notCopied }: ScrubStatus): string[] {
+function statusLines({ id, current, secondStore, notCopied }: ScrubStatusReply): string[] {
   const lines = [
     secondStore === '' ? `${id}: no second store` : `${id}: second store ${secondStore}, ${notCopied} blocks to copy`,
   ]

@@ -167,7 +167,7 @@ function selectorAsk(
   call: OwnerCall,
   { selectors, startMs, endMs, limit }: SelectorParams,
   account: Account,
-): read.SeriesAsk {
+): read.SeriesRequest {
   return { ...call.ask, selectors, startMs, endMs, limit: ownerLimit(limit, account.seriesLeft) }
 }
 

@@ -1,6 +1,6 @@
 // Evaluates some steps of a range query, for the querier that answers the whole.
 import type { Bus } from '../../shared/bus/port.ts'
-import type { QueryPartAsk, QueryPartReply } from '../../shared/contracts/query-part.ts'
+import type { QueryPartReply, QueryPartRequest } from '../../shared/contracts/query-part.ts'
 import type { Engine } from '../../shared/promql/engine.ts'
 import { type ParseOptions, parse } from '../../shared/promql/parse/parser.ts'
 import { Budget, type BudgetBounds } from './budget.ts'
@@ -23,7 +23,7 @@ export interface PartEvaluationDeps {
 /** `memory` is closed in the end. */
 export async function evaluatePart(
   deps: PartEvaluationDeps,
-  asked: QueryPartAsk,
+  asked: QueryPartRequest,
   scope: Omit<ReadScope, 'warn'>,
   bounds: BudgetBounds,
   memory: MemoryShare | MemoryAccount,

@@ -10,7 +10,7 @@ import type { Breath } from '../../shared/base/breathing.ts'
 import type { Clock } from '../../shared/base/clock.ts'
 import { UnavailableError } from '../../shared/base/errors.ts'
 import { patiently } from '../../shared/base/patience.ts'
-import type { OwnerAsk } from '../../shared/contracts/read.ts'
+import type { OwnerRequest } from '../../shared/contracts/read.ts'
 import type { Membership } from '../../shared/membership/membership.ts'
 import { firstAnswer, NoOwnerError } from './owner-race.ts'
 import { NO_PLACE, type Place } from './positions.ts'
@@ -45,7 +45,7 @@ export interface ReadScope {
 
 export interface OwnerCall {
   readonly owner: string
-  readonly ask: OwnerAsk
+  readonly ask: OwnerRequest
   readonly signal: AbortSignal
   readonly timeoutMs: number
   readonly requestId: string | undefined

@@ -13,7 +13,7 @@ import { openBlocks } from '../../shared/blocks/open.ts'
 import { type HandlerContext, serve, serveStream } from '../../shared/bus/actor.ts'
 import { activeQueries, cancelQuery } from '../../shared/contracts/active-queries.ts'
 import { QUERY_KINDS, type QueryKind, type QueryParams, remoteRead } from '../../shared/contracts/query.ts'
-import { type QueryPartAsk, type QueryPartReply, queryPart } from '../../shared/contracts/query-part.ts'
+import { type QueryPartReply, type QueryPartRequest, queryPart } from '../../shared/contracts/query-part.ts'
 import { watchLimits } from '../../shared/limits/limits.ts'
 import type { ServiceDeps } from '../../shared/membership/deps.ts'
 import type { MemberActor } from '../../shared/membership/member-actor.ts'
@@ -230,7 +230,7 @@ export function querier(deps: QuerierDeps): MemberActor {
   }
 
   /** Parts have places of their own: a query that waits for its parts keeps its place. */
-  async function onPart(asked: QueryPartAsk, context: HandlerContext<'tenant'>): Promise<QueryPartReply> {
+  async function onPart(asked: QueryPartRequest, context: HandlerContext<'tenant'>): Promise<QueryPartReply> {
     const leftMs = Math.min(config.queryTimeoutMs, context.deadline - clock.monotonic())
     const life = lifetime(clock, context.signal, Math.max(0, leftMs))
     const breath = breathing.open(context.params.tenant, life.signal)

@@ -6,7 +6,7 @@ import type { Clock } from '../../shared/base/clock.ts'
 import { UnavailableError } from '../../shared/base/errors.ts'
 import { ask, askStream } from '../../shared/bus/ask.ts'
 import type { Bus } from '../../shared/bus/port.ts'
-import { type QueryPartAsk, type QueryPartReply, queryPart } from '../../shared/contracts/query-part.ts'
+import { type QueryPartReply, type QueryPartRequest, queryPart } from '../../shared/contracts/query-part.ts'
 import { series } from '../../shared/contracts/read.ts'
 import type { Membership } from '../../shared/membership/membership.ts'
 import type { Interval } from '../../shared/model/interval.ts'
@@ -29,7 +29,7 @@ export interface SplitRangeDeps {
   readonly cache: PartCache
   readonly partsAtOnceMax: number
   /** In this process. */
-  readonly evaluate: (asked: QueryPartAsk, scope: ReadScope, whole: Budget) => Promise<QueryPartReply>
+  readonly evaluate: (asked: QueryPartRequest, scope: ReadScope, whole: Budget) => Promise<QueryPartReply>
   onPart(from: 'cache' | 'evaluation'): void
 }
 
@@ -92,7 +92,7 @@ export function splitRange(deps: SplitRangeDeps): AnswerInParts {
   /** By this process where it is the only one, else by whichever is free; once more when that one went away. */
   async function evaluated(asked: RangeAsked, part: Part, scope: ReadScope, whole: Budget): Promise<QueryPartReply> {
     const { query, startMs, endMs, stepMs, lookbackMs, windowMaxMs, countsSamples } = asked
-    const question: QueryPartAsk = {
+    const question: QueryPartRequest = {
       ...{ query, startMs, endMs, stepMs, lookbackMs },
       partStartMs: part.startMs,
       partEndMs: part.endMs,
@@ -110,7 +110,7 @@ export function splitRange(deps: SplitRangeDeps): AnswerInParts {
     return reply
   }
 
-  async function elsewhere(question: QueryPartAsk, { tenant, ...scope }: ReadScope): Promise<QueryPartReply> {
+  async function elsewhere(question: QueryPartRequest, { tenant, ...scope }: ReadScope): Promise<QueryPartReply> {
     for (let attempt = 1; ; attempt++) {
       const timeoutMs = Math.max(1, scope.deadlineMs - clock.monotonic()) + GRACE_MS
       const { requestId, signal } = scope

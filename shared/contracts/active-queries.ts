@@ -27,13 +27,21 @@ export interface ActiveQuery {
   readonly readSamples: number
 }
 
-export interface ActiveAsk {
+export interface ActiveRequest {
   /** Absent: of all tenants. */
   readonly tenant?: string
 }
 
-export interface CancelAsk extends ActiveAsk {
+export interface CancelRequest extends ActiveRequest {
   readonly query: string
+}
+
+export interface ActiveReply {
+  readonly queries: readonly ActiveQuery[]
+}
+
+export interface CancelReply {
+  readonly isCancelled: boolean
 }
 
 const common = { timeoutMs: 2_000, requestBytesMax: 8 * 1024 } as const
@@ -43,8 +51,8 @@ export const activeQueries = addressed({
   subject: 'querier.{id}.active',
   ...common,
   replyBytesMax: 16 * 1024 * 1024,
-  request: cbor<ActiveAsk>({ tenant: ifThere(aText) }),
-  reply: cbor<{ readonly queries: readonly ActiveQuery[] }>(),
+  request: cbor<ActiveRequest>({ tenant: ifThere(aText) }),
+  reply: cbor<ActiveReply>(),
   doc: 'the queries that one querier is answering',
 })
 export const cancelQuery = addressed({
@@ -52,7 +60,7 @@ export const cancelQuery = addressed({
   subject: 'querier.{id}.cancel',
   ...common,
   replyBytesMax: 1024,
-  request: cbor<CancelAsk>({ query: aText, tenant: ifThere(aText) }),
-  reply: cbor<{ readonly isCancelled: boolean }>(),
+  request: cbor<CancelRequest>({ query: aText, tenant: ifThere(aText) }),
+  reply: cbor<CancelReply>(),
   doc: 'ends one query of a tenant',
 })

@@ -19,7 +19,7 @@ export const compactionLease = record({
   doc: 'who may compact, and the fence that its manifest changes must carry',
 })
 
-export interface CompactionAsk {
+export interface CompactionRequest {
   /** One tenant's; absent: all. */
   readonly tenant?: string
 }
@@ -61,7 +61,7 @@ export interface CompactionTenant {
   readonly error?: string
 }
 
-export interface CompactionStatus {
+export interface CompactionStatusReply {
   readonly id: string
   readonly tenants: readonly CompactionTenant[]
   readonly current: readonly CompactionStep[]
@@ -85,8 +85,8 @@ export const compactionStatus = addressed({
   timeoutMs: 5_000,
   requestBytesMax: 1024,
   replyBytesMax: 16 * 1024 * 1024,
-  request: cbor<CompactionAsk>({ tenant: ifThere(aTenant) }),
-  reply: cbor<CompactionStatus>(),
+  request: cbor<CompactionRequest>({ tenant: ifThere(aTenant) }),
+  reply: cbor<CompactionStatusReply>(),
   doc: 'what one compactor does and did',
 })
 export const compactNow = question({
@@ -96,7 +96,7 @@ export const compactNow = question({
   timeoutMs: 60_000,
   requestBytesMax: 1024,
   replyBytesMax: 4 * 1024 * 1024,
-  request: cbor<CompactionAsk>({ tenant: ifThere(aTenant) }),
+  request: cbor<CompactionRequest>({ tenant: ifThere(aTenant) }),
   reply: cbor<CompactNowReply>(),
   doc: 'merge blocks now, whether their ranges are complete or not',
 })

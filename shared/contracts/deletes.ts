@@ -60,7 +60,7 @@ function isMatcher(value: unknown): boolean {
 
 // --- questions ---
 
-export interface RemoveAsk {
+export interface RemoveRequest {
   readonly tenant: string
   /** Made by the asker, so that asking again is the same deletion: ID_SHAPE. */
   readonly id: string
@@ -79,12 +79,12 @@ export interface DeleteReply {
   /** Where the fences stand that this ask has written: a read that waits for them goes by a newer view (L20). */
   readonly position: readonly LogPosition[]
 }
-export interface UndoAsk {
+export interface UndoRequest {
   readonly tenant: string
   readonly id: string
   readonly askedBy: string
 }
-export interface CleanAsk {
+export interface CleanRequest {
   readonly tenant: string
   readonly askedBy: string
 }
@@ -92,7 +92,7 @@ export interface CleanReply {
   /** Deletions whose window was ended. */
   readonly endedCount: number
 }
-export interface ListAsk {
+export interface ListRequest {
   readonly tenant: string
   /** Only the version is wanted. */
   readonly isBrief?: boolean
@@ -116,7 +116,7 @@ export const remove = question({
   name: 'remove',
   subject: 'deletes.remove',
   ...asked,
-  request: cbor<RemoveAsk>({
+  request: cbor<RemoveRequest>({
     tenant: aTenant,
     id: aText,
     kind: aText,
@@ -133,7 +133,7 @@ export const undo = question({
   name: 'undo',
   subject: 'deletes.undo',
   ...asked,
-  request: cbor<UndoAsk>({ tenant: aTenant, id: aText, askedBy: aText }),
+  request: cbor<UndoRequest>({ tenant: aTenant, id: aText, askedBy: aText }),
   reply: cbor<DeleteReply>(),
   doc: 'take a deletion back, before its samples are being removed',
 })
@@ -141,7 +141,7 @@ export const clean = question({
   name: 'clean',
   subject: 'deletes.clean',
   ...asked,
-  request: cbor<CleanAsk>({ tenant: aTenant, askedBy: aText }),
+  request: cbor<CleanRequest>({ tenant: aTenant, askedBy: aText }),
   reply: cbor<CleanReply>(),
   doc: 'end the undo windows of a tenant, so that what is hidden is removed',
 })
@@ -149,7 +149,7 @@ export const list = question({
   name: 'list',
   subject: 'deletes.list',
   ...asked,
-  request: cbor<ListAsk>({ tenant: aTenant, isBrief: ifThere(aFlag) }),
+  request: cbor<ListRequest>({ tenant: aTenant, isBrief: ifThere(aFlag) }),
   reply: cbor<ListReply>(),
   doc: 'the deletions of a tenant, past ones too',
 })

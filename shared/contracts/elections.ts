@@ -66,7 +66,7 @@ export interface HeardReplica {
   readonly dropped: number
 }
 
-export interface ElectionNews {
+export interface ElectionNewsReply {
   readonly elections: readonly {
     readonly tenant: string
     readonly cluster: string
@@ -78,7 +78,7 @@ export const electionNews = addressed({
   name: 'electionNews',
   subject: 'distributor.{id}.elections',
   request: cbor<ElectionNewsRequest>({ tenant: ifThere(aTenant) }),
-  reply: cbor<ElectionNews>(),
+  reply: cbor<ElectionNewsReply>(),
   timeoutMs: 5_000,
   requestBytesMax: 4 * 1024,
   replyBytesMax: 16 * 1024 * 1024,

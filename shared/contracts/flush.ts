@@ -10,7 +10,7 @@ export type FlushKind = 'mark' | 'flush'
 
 export const FLUSH_WAIT_MS_MAX = 15 * 60_000
 
-export interface FlushAsk {
+export interface FlushRequest {
   readonly kind: FlushKind
   /** How long the answer may wait for it to be done; at most FLUSH_WAIT_MS_MAX. */
   readonly waitMs: number
@@ -37,7 +37,7 @@ export const flushNow = addressed({
   timeoutMs: 30_000,
   requestBytesMax: 1024,
   replyBytesMax: 1024 * 1024,
-  request: cbor<FlushAsk>({ kind: oneOf('mark', 'flush'), waitMs: aNumber }),
+  request: cbor<FlushRequest>({ kind: oneOf('mark', 'flush'), waitMs: aNumber }),
   reply: cbor<FlushReply>(),
   doc: 'open the next segments now, and bring the ones before into blocks',
 })

@@ -8,7 +8,7 @@ import { aCount, aFlag, aNumber, anObject, aText, ifThere, listOf, orNull } from
 import type { StepCounts } from '../promql/engine.ts'
 import type { Annotation } from '../promql/exec/annotations.ts'
 
-export interface QueryPartAsk {
+export interface QueryPartRequest {
   readonly query: string
   /** Of the whole query, ms: what start(), end() and range() mean. */
   readonly startMs: number
@@ -58,7 +58,7 @@ export const queryPart = question({
   name: 'queryPart',
   subject: 'query_part.{tenant}',
   queue: 'querier',
-  request: cbor<QueryPartAsk>({
+  request: cbor<QueryPartRequest>({
     query: aText,
     startMs: aNumber,
     endMs: aNumber,

@@ -38,7 +38,7 @@ const REPLY_BYTES_MAX = 64 * 1024 * 1024
 export const WHATEVER_IS_HELD = -1
 
 /** What every question to an owner says. */
-export interface OwnerAsk {
+export interface OwnerRequest {
   readonly partition: number
   readonly tenant: string
   /** Segments up to this one, it included, are read from blocks: the owner answers later ones only, and refuses with
@@ -63,7 +63,7 @@ export interface OwnerStamp {
   readonly warnings: readonly string[]
 }
 
-export interface SelectAsk extends OwnerAsk {
+export interface SelectRequest extends OwnerRequest {
   readonly matchers: readonly Matcher[]
   /** Inclusive, ms. */
   readonly startMs: number
@@ -116,7 +116,7 @@ export interface SelectFrame {
   readonly histograms?: Uint8Array
 }
 
-export interface SeriesAsk extends OwnerAsk {
+export interface SeriesRequest extends OwnerRequest {
   /** Each inner list is one selector; a series that matches any is in the answer. */
   readonly selectors: readonly (readonly Matcher[])[]
   readonly startMs: number
@@ -124,8 +124,8 @@ export interface SeriesAsk extends OwnerAsk {
   readonly limit: number
 }
 
-export interface LabelNamesAsk extends SeriesAsk {}
-export interface LabelValuesAsk extends SeriesAsk {
+export interface LabelNamesRequest extends SeriesRequest {}
+export interface LabelValuesRequest extends SeriesRequest {
   readonly name: string
 }
 export interface StringsReply {
@@ -133,7 +133,7 @@ export interface StringsReply {
   readonly values: readonly string[]
 }
 
-export interface MetadataAsk extends OwnerAsk {
+export interface MetadataRequest extends OwnerRequest {
   /** '' asks for all metrics. */
   readonly metric: string
   readonly limit: number
@@ -169,7 +169,7 @@ export interface HeadStatsReply {
 }
 
 /** Asks for what a position range of the log held, by an owner that cannot read it. */
-export interface FillAsk {
+export interface FillRequest {
   readonly partition: number
   readonly incarnation: string
   /** The segment that has the hole. */
@@ -234,7 +234,7 @@ export const select = streamed({
   name: 'select',
   subject: 'ingester.{id}.select',
   ...framed,
-  request: cbor<SelectAsk>({
+  request: cbor<SelectRequest>({
     ...ownerShape,
     matchers: someMatchers,
     startMs: aLimit,
@@ -251,7 +251,7 @@ export const series = streamed({
   name: 'series',
   subject: 'ingester.{id}.series',
   ...framed,
-  request: cbor<SeriesAsk>(seriesShape),
+  request: cbor<SeriesRequest>(seriesShape),
   frame: cbor<SelectFrame>(),
   doc: 'label sets of one partition, as frames',
 })
@@ -259,7 +259,7 @@ export const labelNames = addressed({
   name: 'labelNames',
   subject: 'ingester.{id}.label_names',
   ...addressedTo,
-  request: cbor<LabelNamesAsk>(seriesShape),
+  request: cbor<LabelNamesRequest>(seriesShape),
   reply: cbor<StringsReply>(),
   doc: 'label names of one partition',
 })
@@ -267,7 +267,7 @@ export const labelValues = addressed({
   name: 'labelValues',
   subject: 'ingester.{id}.label_values',
   ...addressedTo,
-  request: cbor<LabelValuesAsk>({ ...seriesShape, name: aText }),
+  request: cbor<LabelValuesRequest>({ ...seriesShape, name: aText }),
   reply: cbor<StringsReply>(),
   doc: 'values of one label in one partition',
 })
@@ -275,7 +275,7 @@ export const metadata = addressed({
   name: 'metadata',
   subject: 'ingester.{id}.metadata',
   ...addressedTo,
-  request: cbor<MetadataAsk>({ ...ownerShape, metric: aText, limit: aLimit }),
+  request: cbor<MetadataRequest>({ ...ownerShape, metric: aText, limit: aLimit }),
   reply: cbor<MetadataReply>(),
   doc: 'type, help and unit of metrics in one partition',
 })
@@ -283,7 +283,7 @@ export const exemplars = addressed({
   name: 'exemplars',
   subject: 'ingester.{id}.exemplars',
   ...addressedTo,
-  request: cbor<SeriesAsk>(seriesShape),
+  request: cbor<SeriesRequest>(seriesShape),
   reply: cbor<ExemplarsReply>(),
   doc: 'exemplars of one partition',
 })
@@ -291,7 +291,7 @@ export const headStats = addressed({
   name: 'headStats',
   subject: 'ingester.{id}.head_stats',
   ...addressedTo,
-  request: cbor<OwnerAsk>(ownerShape),
+  request: cbor<OwnerRequest>(ownerShape),
   reply: cbor<HeadStatsReply>(),
   doc: 'how many series and chunks an owner holds of a tenant, and from when to when',
 })
@@ -299,13 +299,13 @@ export const fill = streamed({
   name: 'fill',
   subject: 'ingester.{id}.fill',
   ...framed,
-  request: cbor<FillAsk>({ partition: aWhole, incarnation: aText, segment: aWhole }),
+  request: cbor<FillRequest>({ partition: aWhole, incarnation: aText, segment: aWhole }),
   frame: cbor<FillFrame>(),
   doc: 'all samples of one segment of one partition, for an owner that misses some',
 })
 
 /** Which of these series an owner already holds: asked only by a distributor whose tenant is at its series limit (L23). */
-export interface KnownAsk {
+export interface KnownRequest {
   readonly partition: number
   readonly tenant: string
   /** 32-bit hashes of the label sets. */
@@ -321,7 +321,7 @@ export const known = addressed({
   timeoutMs: 2_000,
   requestBytesMax: 1024 * 1024,
   replyBytesMax: 1024 * 1024,
-  request: cbor<KnownAsk>({ partition: aWhole, tenant: aTenant, hashes: someWords }),
+  request: cbor<KnownRequest>({ partition: aWhole, tenant: aTenant, hashes: someWords }),
   reply: cbor<KnownReply>(),
   doc: 'which series of a tenant an owner already holds',
 })

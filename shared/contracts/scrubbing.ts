@@ -84,12 +84,12 @@ export const scrubLease = record({
   doc: 'who re-reads what is stored of a tenant',
 })
 
-export interface ScrubAsk {
+export interface ScrubRequest {
   /** One tenant's; absent: all. */
   readonly tenant?: string
 }
 
-export interface ScrubStatus {
+export interface ScrubStatusReply {
   readonly id: string
   /** What is re-read now. */
   readonly current?: {
@@ -114,7 +114,7 @@ export interface ScrubNowReply {
   readonly elsewhere: readonly string[]
 }
 
-export interface RebuildAsk {
+export interface RebuildRequest {
   readonly tenant: string
   readonly partition: number
   readonly segment: number
@@ -135,8 +135,8 @@ export const scrubStatus = addressed({
   timeoutMs: 5_000,
   requestBytesMax: 1024,
   replyBytesMax: 16 * 1024 * 1024,
-  request: cbor<ScrubAsk>({ tenant: ifThere(aTenant) }),
-  reply: cbor<ScrubStatus>(),
+  request: cbor<ScrubRequest>({ tenant: ifThere(aTenant) }),
+  reply: cbor<ScrubStatusReply>(),
   doc: 'what one compactor re-reads, and what was found',
 })
 export const scrubNow = question({
@@ -146,7 +146,7 @@ export const scrubNow = question({
   timeoutMs: 60_000,
   requestBytesMax: 1024,
   replyBytesMax: 16 * 1024 * 1024,
-  request: cbor<ScrubAsk>({ tenant: ifThere(aTenant) }),
+  request: cbor<ScrubRequest>({ tenant: ifThere(aTenant) }),
   reply: cbor<ScrubNowReply>(),
   doc: 're-read everything that is stored, now',
 })
@@ -156,7 +156,7 @@ export const rebuild = addressed({
   timeoutMs: 120_000,
   requestBytesMax: 1024 * 1024,
   replyBytesMax: 1024,
-  request: cbor<RebuildAsk>({
+  request: cbor<RebuildRequest>({
     tenant: aTenant,
     partition: aWhole,
     segment: aWhole,

@@ -1,6 +1,6 @@
 // Marks and flushes by hand, of all partitions that these ingesters lead (contracts/flush.ts).
 import type { Bus } from '../bus/port.ts'
-import { type FlushAsk, type FlushedPartition, flushNow } from '../contracts/flush.ts'
+import { type FlushedPartition, type FlushRequest, flushNow } from '../contracts/flush.ts'
 import { askMembers } from './ask-members.ts'
 
 export interface FlushOutcome {
@@ -10,7 +10,7 @@ export interface FlushOutcome {
   readonly failures: readonly string[]
 }
 
-export async function flushMembers(bus: Bus, ids: readonly string[], asked: FlushAsk): Promise<FlushOutcome> {
+export async function flushMembers(bus: Bus, ids: readonly string[], asked: FlushRequest): Promise<FlushOutcome> {
   const timeoutMs = asked.waitMs + flushNow.timeoutMs
   const members = ids.map((id) => ({ id }))
   const found = await askMembers(bus, members, flushNow, asked, { timeoutMs })

@@ -53,7 +53,7 @@ async function drawn(client: Client, scene: Scene, chance: Random, number: numbe
   const series = isTenant ? undefined : SERIES_NAMES[chance.below(SERIES_NAMES.length)]!
   const asOf = await client.version(tenant)
   if (asOf === undefined) return undefined
-  const request: deletes.RemoveAsk = {
+  const request: deletes.RemoveRequest = {
     ...{ tenant, asOf, id, kind: isTenant ? 'tenant' : 'series', askedBy: ASKED_BY },
     ...{ startMs: deletes.TIME_MIN_MS, endMs: deletes.TIME_MAX_MS },
     selectors: series === undefined ? [[]] : [[{ name: 'series', operator: '=', value: series }]],
@@ -86,7 +86,7 @@ class Client {
   }
 
   /** Asked for until it is answered, and perhaps taken back; false when something is wrong. */
-  async remove(first: Deletion, request: deletes.RemoveAsk): Promise<boolean> {
+  async remove(first: Deletion, request: deletes.RemoveRequest): Promise<boolean> {
     const { scene, chance } = this
     const { id } = first
     const isForsaken = scene.plan.has('forsaken') && chance.next() < FORSAKEN_CHANCE

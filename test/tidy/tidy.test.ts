@@ -153,6 +153,14 @@ describe('habits', () => {
     expect(wrong).toEqual([])
   })
 
+  it('what is asked is a Request, what comes back a Reply', () => {
+    expect(places([...typescript, ...tests], /\b(interface|type) \w+Ask\b/)).toEqual([])
+    const contracts = typescript.filter(({ file }) => file.startsWith('shared/contracts/'))
+    expect(
+      places(contracts, /\brequest: cbor<(?!\w+Request>|Record<string, never>>)|\breply: cbor<(?!\w+Reply>)/),
+    ).toEqual([])
+  })
+
   it('label texts are joined to keys in one place: no separator can be told from what a text holds', () => {
     // hashes that place things and tell none apart
     const placing = ['shared/ring/series-hash.ts', 'shared/ring/owners.ts', 'services/distributor/distributor.ts']

@@ -22,12 +22,17 @@ import { runActor } from '../../../shared/bus/run-actor.ts'
 import { defaultsOf } from '../../../shared/config/settings.ts'
 import type { BlockEntry, Manifest } from '../../../shared/contracts/blocks.ts'
 import {
-  type CompactionStatus,
+  type CompactionStatusReply,
   type CompactNowReply,
   compactionStatus,
   compactNow,
 } from '../../../shared/contracts/compaction.ts'
-import { type ScrubNowReply, type ScrubStatus, scrubNow, scrubStatus } from '../../../shared/contracts/scrubbing.ts'
+import {
+  type ScrubNowReply,
+  type ScrubStatusReply,
+  scrubNow,
+  scrubStatus,
+} from '../../../shared/contracts/scrubbing.ts'
 import type { Membership } from '../../../shared/membership/membership.ts'
 import { memoryObjects } from '../../../shared/objects/memory-objects.ts'
 import type { ObjectStore } from '../../../shared/objects/port.ts'
@@ -242,7 +247,7 @@ export class Ground {
   }
 
   /** What a compactor says of itself. */
-  async status(name: string): Promise<CompactionStatus> {
+  async status(name: string): Promise<CompactionStatusReply> {
     this.asker ??= this.hub.connect('asker')
     return this.until(ask(this.asker, compactionStatus, { id: name }, {}, {}))
   }
@@ -252,7 +257,7 @@ export class Ground {
     return this.until(ask(this.asker, scrubNow, {}, {}, {}))
   }
 
-  scrubStatus(name: string): Promise<ScrubStatus> {
+  scrubStatus(name: string): Promise<ScrubStatusReply> {
     this.asker ??= this.hub.connect('asker')
     return this.until(ask(this.asker, scrubStatus, { id: name }, {}, {}))
   }

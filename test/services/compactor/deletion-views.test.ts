@@ -7,14 +7,14 @@ import { openBlocks } from '../../../shared/blocks/open.ts'
 import type { Blocks } from '../../../shared/blocks/port.ts'
 import { createMemoryHub, type MemoryHub } from '../../../shared/bus/memory/memory-bus.ts'
 import type { Bus } from '../../../shared/bus/port.ts'
-import type { RemoveAsk } from '../../../shared/contracts/deletes.ts'
+import type { RemoveRequest } from '../../../shared/contracts/deletes.ts'
 import { encodeMark, logConfig, logName, markSubject } from '../../../shared/contracts/log.ts'
 import { KnownEnds } from '../../../shared/kv/known-ends.ts'
 import { type MemoryObjects, memoryObjects } from '../../../shared/objects/memory-objects.ts'
 import { silentLog } from '../../../shared/telemetry/log.ts'
 import { withLateWatches, withLogs } from '../../altered-bus.ts'
 
-const asked: RemoveAsk = {
+const asked: RemoveRequest = {
   ...{ tenant: 'acme', id: 'd1', kind: 'series', startMs: 0, endMs: 1000, askedBy: 'test', asOf: 0 },
   selectors: [[{ name: '__name__', operator: '=', value: 'a' }]],
 }

@@ -13,7 +13,7 @@ import type { Blocks } from '../../../shared/blocks/port.ts'
 import { createMemoryHub, type MemoryHub } from '../../../shared/bus/memory/memory-bus.ts'
 import type { Bus } from '../../../shared/bus/port.ts'
 import type { BlockEntry, DeleteEntry } from '../../../shared/contracts/blocks.ts'
-import { deleteSubject, type RemoveAsk } from '../../../shared/contracts/deletes.ts'
+import { deleteSubject, type RemoveRequest } from '../../../shared/contracts/deletes.ts'
 import { encodeMark, LOG_BUCKET, logConfig, logName, markRecord, markSubject } from '../../../shared/contracts/log.ts'
 import { KnownEnds } from '../../../shared/kv/known-ends.ts'
 import { readRecord } from '../../../shared/kv/read-records.ts'
@@ -24,7 +24,7 @@ import { silentLog } from '../../../shared/telemetry/log.ts'
 const PARTITIONS = 3
 const UNDO_MS = 3_600_000
 const APPEND = { timeoutMs: 1_000 }
-const asked: RemoveAsk = {
+const asked: RemoveRequest = {
   ...{ tenant: 'acme', id: 'd1', kind: 'series', startMs: 0, endMs: 1000, askedBy: 'test', asOf: 0 },
   selectors: [[{ name: '__name__', operator: '=', value: 'a' }]],
 }

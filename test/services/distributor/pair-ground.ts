@@ -14,7 +14,7 @@ import { runActor } from '../../../shared/bus/run-actor.ts'
 import { type ConfigOf, defaultsOf } from '../../../shared/config/settings.ts'
 import {
   ELECTIONS_BUCKET,
-  type ElectionNews,
+  type ElectionNewsReply,
   type ElectionRecord,
   electionKey,
   electionNews,
@@ -157,7 +157,7 @@ export class PairGround {
     )
   }
 
-  news(distributorNumber: number): Promise<ElectionNews> {
+  news(distributorNumber: number): Promise<ElectionNewsReply> {
     return ask(this.sender, electionNews, { id: this.ids[distributorNumber - 1]! }, { tenant: TENANT }, {})
   }
 

@@ -74,13 +74,13 @@ test('a deletion is asked for as Prometheus is, by URL or form, and says where i
     { tenant: 'acme', id: 'mine', asOf: 5, startMs: deletes.TIME_MIN_MS, endMs: deletes.TIME_MAX_MS },
     { tenant: 'acme', kind: 'tenant', selectors: [[]] },
   ])
-  expect((asked as deletes.RemoveAsk[])[0]!.selectors).toEqual([
+  expect((asked as deletes.RemoveRequest[])[0]!.selectors).toEqual([
     [
       { name: 'a', operator: '=', value: 'b' },
       { name: '__name__', operator: '=', value: 'up' },
     ],
   ])
-  expect((asked as deletes.RemoveAsk[])[1]!.selectors).toHaveLength(2)
+  expect((asked as deletes.RemoveRequest[])[1]!.selectors).toHaveLength(2)
 })
 
 test('a deletion that is not in force is named all the same: who asks again with its id asks for the same one', async () => {
@@ -90,7 +90,7 @@ test('a deletion that is not in force is named all the same: who asks again with
     const { response } = await call(path)
     expect([response.status, response.headers.get('x-carillon-error-id')]).toEqual([503, pending.code])
     expect(response.headers.get('retry-after')).not.toBeNull()
-    const { id } = asked.pop() as deletes.RemoveAsk
+    const { id } = asked.pop() as deletes.RemoveRequest
     expect(response.headers.get('x-carillon-deletion')).toBe(id)
     await call(`${path}&id=${id}`)
     expect(asked.pop()).toMatchObject({ id })

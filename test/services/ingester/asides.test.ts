@@ -3,7 +3,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { seededRandom } from '../../../shared/base/random.ts'
 import { askStream } from '../../../shared/bus/ask.ts'
 import { manifestKey } from '../../../shared/contracts/blocks.ts'
-import { type SelectAsk, select } from '../../../shared/contracts/read.ts'
+import { type SelectRequest, select } from '../../../shared/contracts/read.ts'
 import { flushMembers } from '../../../shared/membership/flush-members.ts'
 import { FlushGround, HOUR_MS, PATIENCE_MS } from './flush-ground.ts'
 import { TENANT } from './log-writer.ts'
@@ -48,7 +48,7 @@ const recordOf = async (segment: number) => {
 let lookers = 0
 
 async function warningsFor(tenant: string, id: string): Promise<string[]> {
-  const asked: SelectAsk = {
+  const asked: SelectRequest = {
     ...{
       partition: 0,
       tenant,

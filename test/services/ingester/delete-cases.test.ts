@@ -7,14 +7,14 @@ import { leaveOut } from '../../../shared/blocks/left-out.ts'
 import { ask, askStream } from '../../../shared/bus/ask.ts'
 import type { LogMessage } from '../../../shared/bus/port.ts'
 import type { DeleteEntry, Manifest } from '../../../shared/contracts/blocks.ts'
-import { deleteSubject, encodeDelete, type RemoveAsk } from '../../../shared/contracts/deletes.ts'
+import { deleteSubject, encodeDelete, type RemoveRequest } from '../../../shared/contracts/deletes.ts'
 import { batchSubject } from '../../../shared/contracts/log.ts'
 import { exemplars, metadata, select } from '../../../shared/contracts/read.ts'
 import { FlushGround, HOUR_MS } from './flush-ground.ts'
 import { TENANT } from './log-writer.ts'
 
 const START_MS = 1_700_000_000_000 - (1_700_000_000_000 % (2 * HOUR_MS))
-const everything: RemoveAsk = {
+const everything: RemoveRequest = {
   ...{ tenant: TENANT, id: 'd', kind: 'series', startMs: 0, endMs: 8e15, askedBy: 'test', asOf: 0 },
   selectors: [[{ name: '__name__', operator: '=', value: 'a' }]],
 }
@@ -234,7 +234,7 @@ describe('D11: an owner that comes late with more than was flushed', () => {
 })
 
 describe('D15: metadata and exemplars of a tenant that is deleted', () => {
-  const tenantAsk: RemoveAsk = { ...everything, kind: 'tenant', selectors: [[]], startMs: 0 }
+  const tenantAsk: RemoveRequest = { ...everything, kind: 'tenant', selectors: [[]], startMs: 0 }
 
   async function tell(help: string, time: number): Promise<void> {
     const batch = ground.writer.batch([['a', START_MS + time, 1]])

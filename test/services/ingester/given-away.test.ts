@@ -14,7 +14,7 @@ import { restate } from '../../../services/ingester/restate.ts'
 import { seededRandom } from '../../../shared/base/random.ts'
 import { openBlock } from '../../../shared/blocks/stored-blocks.ts'
 import { batchSubject, logName, markSubject } from '../../../shared/contracts/log.ts'
-import type { FillFrame, OwnerAsk } from '../../../shared/contracts/read.ts'
+import type { FillFrame, OwnerRequest } from '../../../shared/contracts/read.ts'
 import { addPartitions } from '../../../shared/membership/bootstrap.ts'
 import { BlockReader } from '../../../shared/tsdb/block/reader.ts'
 import { StringTable } from '../../../shared/tsdb/head/string-table.ts'
@@ -298,6 +298,6 @@ test('P6: a question that waited, and metadata stated again, read nothing of wha
   const deps = { bus, random: seededRandom(1), clock: ground.clock, blocks: ground.blocks }
   await expect(ground.soon(restate(owner, 2, deps))).rejects.toMatchObject({ code: 'given-away' })
   expect(stopped, 'it had stated something').toBe(true)
-  const asked = { tenant: TENANT, partition: 0 } as unknown as OwnerAsk
+  const asked = { tenant: TENANT, partition: 0 } as unknown as OwnerRequest
   expect(() => hide(owner, ground.blocks, asked)).toThrow(/given away/)
 })

@@ -2,7 +2,7 @@
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { askStream } from '../../../shared/bus/ask.ts'
 import { manifestKey } from '../../../shared/contracts/blocks.ts'
-import { type SelectAsk, select, WHATEVER_IS_HELD } from '../../../shared/contracts/read.ts'
+import { type SelectRequest, select, WHATEVER_IS_HELD } from '../../../shared/contracts/read.ts'
 import { FlushGround } from './flush-ground.ts'
 import { TENANT } from './log-writer.ts'
 
@@ -18,7 +18,7 @@ let askers = 0
 
 /** As a querier asks that knows this version of the manifest; 0: none, it answers in part. */
 async function seriesShown(id: string, manifestVersion: number): Promise<number> {
-  const asked: SelectAsk = {
+  const asked: SelectRequest = {
     ...{ partition: 0, tenant: TENANT, watermark: WHATEVER_IS_HELD, manifestVersion, minSeq: 0, incarnation: '' },
     ...{ waitMs: 1_000, matchers: [], startMs: 0, endMs: 9e15, mode: 'all', seriesMax: 100 },
   }

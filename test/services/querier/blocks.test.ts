@@ -4,7 +4,7 @@ import type { QuerierConfig } from '../../../services/querier/config.ts'
 import { RefusedError } from '../../../shared/base/errors.ts'
 import { BLOCKS_BUCKET, type BlockEntry, type DeleteEntry, manifestKey } from '../../../shared/contracts/blocks.ts'
 import type { QueryParams } from '../../../shared/contracts/query.ts'
-import type { OwnerAsk } from '../../../shared/contracts/read.ts'
+import type { OwnerRequest } from '../../../shared/contracts/read.ts'
 import { type Harness, metricOf, startQuerier } from './harness.ts'
 import { deletionOf, openStore, type Store, type StoredSeries, TENANT } from './stored.ts'
 import {
@@ -198,7 +198,7 @@ describe('one view of owners and blocks', () => {
 
 describe('what is stored of blocks is damaged or missing', () => {
   async function withBlock(changes: Partial<QuerierConfig> = {}): Promise<System & { entry: BlockEntry }> {
-    const before = ({ watermark }: OwnerAsk) => {
+    const before = ({ watermark }: OwnerRequest) => {
       if (watermark >= 0 && watermark < flushed) throw new RefusedError('err-carillon-dropped', 'in blocks')
     }
     let flushed = 0

@@ -29,7 +29,7 @@ export interface StubOptions {
   readonly id: string
   readonly data: StubData
   /** Before an answer begins, and (`frame` from 1 on) before each further frame. */
-  readonly before?: (ask: read.OwnerAsk, frame: number, signal: AbortSignal) => Promise<void> | void
+  readonly before?: (ask: read.OwnerRequest, frame: number, signal: AbortSignal) => Promise<void> | void
   readonly seriesPerFrame?: number
   readonly warnings?: readonly string[]
   readonly metadata?: readonly read.MetricMetadata[]
@@ -37,7 +37,7 @@ export interface StubOptions {
 }
 
 export interface StubIngester {
-  readonly asks: read.OwnerAsk[]
+  readonly asks: read.OwnerRequest[]
   /** Handlers at work. */
   inFlight(): number
   stop(): Promise<void>
@@ -45,9 +45,9 @@ export interface StubIngester {
 
 export async function stubIngester(options: StubOptions): Promise<StubIngester> {
   const { hub, id, data, before = () => {}, seriesPerFrame = 2, warnings = [] } = options
-  const asks: read.OwnerAsk[] = []
+  const asks: read.OwnerRequest[] = []
   const stamp: read.OwnerStamp = { incarnation: 'i', appliedSeq: 1, firstSegment: 0, warnings }
-  const matching = (ask: read.OwnerAsk, selectors: readonly read.SelectAsk['matchers'][]) => {
+  const matching = (ask: read.OwnerRequest, selectors: readonly read.SelectRequest['matchers'][]) => {
     const compiled = selectors.map(compileMatchers)
     return (data[ask.partition] ?? []).filter(
       ({ labels, segment = Number.POSITIVE_INFINITY }) =>
@@ -56,7 +56,7 @@ export async function stubIngester(options: StubOptions): Promise<StubIngester> 
     )
   }
 
-  async function begin(ask: read.OwnerAsk, signal: AbortSignal): Promise<void> {
+  async function begin(ask: read.OwnerRequest, signal: AbortSignal): Promise<void> {
     asks.push(ask)
     if (!(ask.partition in data))
       throw new UnavailableError('err-carillon-not-owner', `${id} does not own ${ask.partition}`)
@@ -64,7 +64,7 @@ export async function stubIngester(options: StubOptions): Promise<StubIngester> 
   }
 
   async function* frames(
-    ask: read.OwnerAsk,
+    ask: read.OwnerRequest,
     series: readonly StubSeries[],
     mode: FrameMode,
     signal: AbortSignal,
@@ -79,7 +79,7 @@ export async function stubIngester(options: StubOptions): Promise<StubIngester> 
     }
   }
 
-  async function values(ask: read.SeriesAsk, signal: AbortSignal, of: (series: StubSeries) => readonly string[]) {
+  async function values(ask: read.SeriesRequest, signal: AbortSignal, of: (series: StubSeries) => readonly string[]) {
     await begin(ask, signal)
     return { stamp, values: [...new Set(matching(ask, ask.selectors).flatMap(of))].slice(0, ask.limit) }
   }
@@ -194,7 +194,7 @@ function hashOf(labels: Labels): readonly [number, number] {
 /** Each series with its newest sample up to the end of the range alone; without those that have none within it. */
 function newestOf(
   all: readonly StubSeries[],
-  { startMs, endMs }: read.SelectAsk | read.SeriesAsk,
+  { startMs, endMs }: read.SelectRequest | read.SeriesRequest,
 ): readonly StubSeries[] {
   return all.flatMap((series) => {
     const within = series.chunks.flat().filter(([time]) => time >= startMs && time <= endMs)
