@@ -11,6 +11,7 @@
 // legal subject token: whoever calls encodes what may be anything else (tenants: shared/model/tenant.ts).
 import { assert } from '../base/assert.ts'
 import { RefusedError, textOf } from '../base/errors.ts'
+import type { Caller, Server } from '../model/role.ts'
 import { decodeCbor, encodeCbor } from './cbor.ts'
 import { type Check, type Shape as Fields, faultOf, isObject } from './shape.ts'
 
@@ -27,6 +28,10 @@ interface Shape<P extends string> {
   readonly subject: string
   /** Never set: carries the parameter names for the compiler. */
   readonly paramNames?: P
+  /** Who answers; of a topic: who listens. */
+  readonly servedBy: Server
+  /** Who asks; of a topic: who tells. */
+  readonly askedBy: readonly Caller[]
   readonly doc: string
 }
 

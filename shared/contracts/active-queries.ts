@@ -49,6 +49,8 @@ const common = { timeoutMs: 2_000, requestBytesMax: 8 * 1024 } as const
 export const activeQueries = addressed({
   name: 'activeQueries',
   subject: 'querier.{id}.active',
+  servedBy: 'querier',
+  askedBy: ['gateway', 'outside'],
   ...common,
   replyBytesMax: 16 * 1024 * 1024,
   request: cbor<ActiveRequest>({ tenant: ifThere(aText) }),
@@ -58,6 +60,8 @@ export const activeQueries = addressed({
 export const cancelQuery = addressed({
   name: 'cancelQuery',
   subject: 'querier.{id}.cancel',
+  servedBy: 'querier',
+  askedBy: ['gateway', 'outside'],
   ...common,
   replyBytesMax: 1024,
   request: cbor<CancelRequest>({ query: aText, tenant: ifThere(aText) }),

@@ -82,6 +82,8 @@ export interface CompactNowReply {
 export const compactionStatus = addressed({
   name: 'compactionStatus',
   subject: 'compactor.{id}.status',
+  servedBy: 'compactor',
+  askedBy: ['gateway', 'command'],
   timeoutMs: 5_000,
   requestBytesMax: 1024,
   replyBytesMax: 16 * 1024 * 1024,
@@ -92,6 +94,8 @@ export const compactionStatus = addressed({
 export const compactNow = question({
   name: 'compactNow',
   subject: 'compaction.now',
+  servedBy: 'compactor',
+  askedBy: ['gateway', 'command'],
   queue: 'compactor',
   timeoutMs: 60_000,
   requestBytesMax: 1024,

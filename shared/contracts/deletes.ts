@@ -115,6 +115,8 @@ const asked = {
 export const remove = question({
   name: 'remove',
   subject: 'deletes.remove',
+  servedBy: 'compactor',
+  askedBy: ['gateway'],
   ...asked,
   request: cbor<RemoveRequest>({
     tenant: aTenant,
@@ -132,6 +134,8 @@ export const remove = question({
 export const undo = question({
   name: 'undo',
   subject: 'deletes.undo',
+  servedBy: 'compactor',
+  askedBy: ['gateway'],
   ...asked,
   request: cbor<UndoRequest>({ tenant: aTenant, id: aText, askedBy: aText }),
   reply: cbor<DeleteReply>(),
@@ -140,6 +144,8 @@ export const undo = question({
 export const clean = question({
   name: 'clean',
   subject: 'deletes.clean',
+  servedBy: 'compactor',
+  askedBy: ['gateway'],
   ...asked,
   request: cbor<CleanRequest>({ tenant: aTenant, askedBy: aText }),
   reply: cbor<CleanReply>(),
@@ -148,6 +154,8 @@ export const clean = question({
 export const list = question({
   name: 'list',
   subject: 'deletes.list',
+  servedBy: 'compactor',
+  askedBy: ['gateway'],
   ...asked,
   request: cbor<ListRequest>({ tenant: aTenant, isBrief: ifThere(aFlag) }),
   reply: cbor<ListReply>(),

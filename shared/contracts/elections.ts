@@ -77,6 +77,8 @@ export interface ElectionNewsReply {
 export const electionNews = addressed({
   name: 'electionNews',
   subject: 'distributor.{id}.elections',
+  servedBy: 'distributor',
+  askedBy: ['gateway'],
   request: cbor<ElectionNewsRequest>({ tenant: ifThere(aTenant) }),
   reply: cbor<ElectionNewsReply>(),
   timeoutMs: 5_000,

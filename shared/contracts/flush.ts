@@ -34,6 +34,8 @@ export interface FlushReply {
 export const flushNow = addressed({
   name: 'flushNow',
   subject: 'ingester.{id}.flush',
+  servedBy: 'ingester',
+  askedBy: ['gateway', 'command'],
   timeoutMs: 30_000,
   requestBytesMax: 1024,
   replyBytesMax: 1024 * 1024,

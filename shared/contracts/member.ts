@@ -13,13 +13,14 @@
 import { addressed, cbor, question } from '../bus/contract.ts'
 import { jsonRecord, record } from '../bus/record.ts'
 import { aCount, aName, aNumber, aText, listOf } from '../bus/shape.ts'
+import type { Role } from '../model/role.ts'
 import { PARTITIONS_MAX } from '../ring/pie.ts'
 
 export const RING_BUCKET = 'ring'
 /** One watch for all of it: what is heard in it is in the order in which it was written. */
 export const RING_FILTER = '>'
 
-export type Role = 'gateway' | 'distributor' | 'ingester' | 'querier' | 'compactor'
+export type { Role } from '../model/role.ts'
 export type MemberState = 'JOINING' | 'ACTIVE' | 'LEAVING'
 
 /** `member.{id}` */
@@ -181,6 +182,8 @@ const small = {
 export const metrics = addressed({
   name: 'metrics',
   subject: 'member.{id}.metrics',
+  servedBy: 'member',
+  askedBy: ['gateway'],
   ...small,
   reply: cbor<MetricsReply>(),
   doc: "one actor's metrics in Prometheus' text format",
@@ -188,6 +191,8 @@ export const metrics = addressed({
 export const status = addressed({
   name: 'status',
   subject: 'member.{id}.status',
+  servedBy: 'member',
+  askedBy: ['gateway'],
   ...small,
   reply: cbor<StatusReply>(),
   doc: "one actor's state",
@@ -195,6 +200,8 @@ export const status = addressed({
 export const readiness = addressed({
   name: 'readiness',
   subject: 'member.{id}.readiness',
+  servedBy: 'member',
+  askedBy: ['gateway'],
   ...small,
   timeoutMs: 1_000,
   replyBytesMax: 64 * 1024,
@@ -204,6 +211,8 @@ export const readiness = addressed({
 export const identity = addressed({
   name: 'identity',
   subject: 'member.{id}.identity',
+  servedBy: 'member',
+  askedBy: ['member'],
   ...small,
   timeoutMs: 500,
   replyBytesMax: 1024,
@@ -213,6 +222,8 @@ export const identity = addressed({
 export const ring = question({
   name: 'ring',
   subject: 'ring.view',
+  servedBy: 'member',
+  askedBy: ['command'],
   ...small,
   reply: cbor<RingReply>(),
   doc: 'the ring as the member that answers sees it',

@@ -57,6 +57,8 @@ export interface QueryPartReply {
 export const queryPart = question({
   name: 'queryPart',
   subject: 'query_part.{tenant}',
+  servedBy: 'querier',
+  askedBy: ['querier'],
   queue: 'querier',
   request: cbor<QueryPartRequest>({
     query: aText,

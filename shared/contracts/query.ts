@@ -130,6 +130,8 @@ const jsonRequest: Codec<QueryParams> = {
 export const query = question({
   name: 'query',
   subject: 'query.{tenant}.{kind}',
+  servedBy: 'querier',
+  askedBy: ['gateway', 'outside'],
   queue: 'querier',
   request: jsonRequest,
   reply: raw, // the body alone, so that a person at a NATS prompt reads plain JSON
@@ -145,6 +147,8 @@ export const PIECE_BYTES_MAX = 1024 * 1024
 export const remoteRead = streamed({
   name: 'remoteRead',
   subject: 'remote_read.{tenant}',
+  servedBy: 'querier',
+  askedBy: ['gateway'],
   queue: 'querier',
   request: jsonRequest,
   frame: raw,

@@ -233,6 +233,8 @@ const seriesShape = { ...ownerShape, selectors: someSelectors, startMs: aLimit, 
 export const select = streamed({
   name: 'select',
   subject: 'ingester.{id}.select',
+  servedBy: 'ingester',
+  askedBy: ['querier'],
   ...framed,
   request: cbor<SelectRequest>({
     ...ownerShape,
@@ -250,6 +252,8 @@ export const select = streamed({
 export const series = streamed({
   name: 'series',
   subject: 'ingester.{id}.series',
+  servedBy: 'ingester',
+  askedBy: ['querier'],
   ...framed,
   request: cbor<SeriesRequest>(seriesShape),
   frame: cbor<SelectFrame>(),
@@ -258,6 +262,8 @@ export const series = streamed({
 export const labelNames = addressed({
   name: 'labelNames',
   subject: 'ingester.{id}.label_names',
+  servedBy: 'ingester',
+  askedBy: ['querier'],
   ...addressedTo,
   request: cbor<LabelNamesRequest>(seriesShape),
   reply: cbor<StringsReply>(),
@@ -266,6 +272,8 @@ export const labelNames = addressed({
 export const labelValues = addressed({
   name: 'labelValues',
   subject: 'ingester.{id}.label_values',
+  servedBy: 'ingester',
+  askedBy: ['querier'],
   ...addressedTo,
   request: cbor<LabelValuesRequest>({ ...seriesShape, name: aText }),
   reply: cbor<StringsReply>(),
@@ -274,6 +282,8 @@ export const labelValues = addressed({
 export const metadata = addressed({
   name: 'metadata',
   subject: 'ingester.{id}.metadata',
+  servedBy: 'ingester',
+  askedBy: ['querier'],
   ...addressedTo,
   request: cbor<MetadataRequest>({ ...ownerShape, metric: aText, limit: aLimit }),
   reply: cbor<MetadataReply>(),
@@ -282,6 +292,8 @@ export const metadata = addressed({
 export const exemplars = addressed({
   name: 'exemplars',
   subject: 'ingester.{id}.exemplars',
+  servedBy: 'ingester',
+  askedBy: ['querier'],
   ...addressedTo,
   request: cbor<SeriesRequest>(seriesShape),
   reply: cbor<ExemplarsReply>(),
@@ -290,6 +302,8 @@ export const exemplars = addressed({
 export const headStats = addressed({
   name: 'headStats',
   subject: 'ingester.{id}.head_stats',
+  servedBy: 'ingester',
+  askedBy: ['querier'],
   ...addressedTo,
   request: cbor<OwnerRequest>(ownerShape),
   reply: cbor<HeadStatsReply>(),
@@ -298,6 +312,8 @@ export const headStats = addressed({
 export const fill = streamed({
   name: 'fill',
   subject: 'ingester.{id}.fill',
+  servedBy: 'ingester',
+  askedBy: ['ingester'],
   ...framed,
   request: cbor<FillRequest>({ partition: aWhole, incarnation: aText, segment: aWhole }),
   frame: cbor<FillFrame>(),
@@ -318,6 +334,8 @@ export interface KnownReply {
 export const known = addressed({
   name: 'known',
   subject: 'ingester.{id}.known',
+  servedBy: 'ingester',
+  askedBy: ['distributor'],
   timeoutMs: 2_000,
   requestBytesMax: 1024 * 1024,
   replyBytesMax: 1024 * 1024,
@@ -338,6 +356,8 @@ export interface OwnerCounted {
 export const ownerCounted = topic({
   name: 'ownerCounted',
   subject: 'ingester.counted',
+  servedBy: 'distributor',
+  askedBy: ['ingester'],
   value: cbor<OwnerCounted>({
     id: aName,
     incarnation: aText,

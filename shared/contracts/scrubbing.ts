@@ -132,6 +132,8 @@ export interface RebuildReply {
 export const scrubStatus = addressed({
   name: 'scrubStatus',
   subject: 'compactor.{id}.scrubs',
+  servedBy: 'compactor',
+  askedBy: ['gateway', 'command'],
   timeoutMs: 5_000,
   requestBytesMax: 1024,
   replyBytesMax: 16 * 1024 * 1024,
@@ -142,6 +144,8 @@ export const scrubStatus = addressed({
 export const scrubNow = question({
   name: 'scrubNow',
   subject: 'scrub.now',
+  servedBy: 'compactor',
+  askedBy: ['gateway', 'command'],
   queue: 'compactor',
   timeoutMs: 60_000,
   requestBytesMax: 1024,
@@ -153,6 +157,8 @@ export const scrubNow = question({
 export const rebuild = addressed({
   name: 'rebuild',
   subject: 'ingester.{id}.rebuild',
+  servedBy: 'ingester',
+  askedBy: ['compactor'],
   timeoutMs: 120_000,
   requestBytesMax: 1024 * 1024,
   replyBytesMax: 1024,

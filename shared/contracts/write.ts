@@ -73,6 +73,8 @@ const shared = {
 export const push = question({
   name: 'push',
   subject: 'push.{tenant}',
+  servedBy: 'distributor',
+  askedBy: ['gateway'],
   ...shared,
   queue: 'distributor',
   doc: 'take in one remote_write body',
@@ -81,6 +83,8 @@ export const push = question({
 export const pushTo = addressed({
   name: 'pushTo',
   subject: 'distributor.{id}.push.{tenant}',
+  servedBy: 'distributor',
+  askedBy: ['gateway'],
   ...shared,
   doc: 'take in one remote_write body, by the distributor that knows this sender',
 })

@@ -12,6 +12,8 @@ import { runActor } from '../../shared/bus/run-actor.ts'
 import { actorOf, type Ground, running, settle, until } from './bus-ground.ts'
 
 const work = question({
+  servedBy: 'member',
+  askedBy: ['member'],
   name: 'work',
   subject: 'work',
   request: json<number>(),

@@ -13,6 +13,8 @@ import { actorOf, bytes, type Ground, running, text, until } from './bus-ground.
 const bytesMax = 24_000_000
 
 const echo = question({
+  servedBy: 'member',
+  askedBy: ['member'],
   name: 'echo',
   subject: 'echo.{tenant}',
   request: raw,
@@ -24,6 +26,8 @@ const echo = question({
 })
 
 const talk = question({
+  servedBy: 'member',
+  askedBy: ['member'],
   name: 'talk',
   subject: 'talk',
   request: cbor<{ want: string; numbers?: Float64Array }>(),
@@ -35,6 +39,8 @@ const talk = question({
 })
 
 const whoAmI = addressed({
+  servedBy: 'member',
+  askedBy: ['member'],
   name: 'who am I',
   subject: 'who.{id}',
   request: json<null>(),
@@ -46,6 +52,8 @@ const whoAmI = addressed({
 })
 
 const row = streamed({
+  servedBy: 'member',
+  askedBy: ['member'],
   name: 'row',
   subject: 'row.{tenant}',
   request: raw,
@@ -56,7 +64,15 @@ const row = streamed({
   doc: 'Counts.',
 })
 
-const news = topic({ name: 'news', subject: 'news.{tenant}', value: json<string>(), bytesMax: 1_000, doc: 'News.' })
+const news = topic({
+  servedBy: 'member',
+  askedBy: ['member'],
+  name: 'news',
+  subject: 'news.{tenant}',
+  value: json<string>(),
+  bytesMax: 1_000,
+  doc: 'News.',
+})
 
 export function askTests(ground: Ground): void {
   async function pair(): Promise<[Bus, Bus]> {

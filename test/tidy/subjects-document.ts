@@ -10,6 +10,8 @@ interface ContractLike {
   readonly kind: string
   readonly subject: string
   readonly name: string
+  readonly servedBy: string
+  readonly askedBy: readonly string[]
   readonly doc: string
   readonly queue?: string
   readonly timeoutMs?: number
@@ -27,7 +29,16 @@ export async function subjectsDocument(): Promise<string> {
     for (const value of Object.values(exported)) {
       if (isRecord(value)) records.push(recordRow(value, file))
       else if (isContract(value))
-        rows.push(row([subject(value.subject), value.name, ...kindOf(value), `${value.doc} (${file})`]))
+        rows.push(
+          row([
+            subject(value.subject),
+            value.name,
+            value.servedBy,
+            value.askedBy.join(', '),
+            ...kindOf(value),
+            `${value.doc} (${file})`,
+          ]),
+        )
     }
   }
   return `# Subjects
@@ -35,11 +46,13 @@ export async function subjectsDocument(): Promise<string> {
 Every subject that actors speak on. \`cln\` is the prefix unless \`--prefix\` says otherwise; it stands before stream and bucket names,
 too. Kinds: a **question** is answered by any member of the queue group, an **addressed** question by the one instance that the subject
 names, a **topic** is news that may be missed. \`frames\` are a streamed answer, flow-controlled by the asker; a request or reply larger
-than one message travels in parts (shared/bus/README.md). \`{tenant}\` is the tenant's id with every byte outside \`[A-Za-z0-9-]\` as
+than one message travels in parts (shared/bus/README.md). **Served by** an actor of that role, or by every *member* of the ring; of a topic, who
+listens. **Asked by** actors of those roles, by any *member*, by *commands* of an operator, or from *outside*: whoever is let to the NATS servers
+([queries over NATS](queries-over-nats.md)). \`{tenant}\` is the tenant's id with every byte outside \`[A-Za-z0-9-]\` as
 \`_XX\`. Messages larger than their bound are refused. Times are how long an asker waits unless it says otherwise.
 
-| subject | contract | kind | queue | request at most | reply at most | waits | what it is for |
-|---|---|---|---|---|---|---|---|
+| subject | contract | served by | asked by | kind | queue | request at most | reply at most | waits | what it is for |
+|---|---|---|---|---|---|---|---|---|---|
 ${rows.sort().join('\n')}
 
 Beside them:
@@ -82,7 +95,7 @@ function size(bytes: number | undefined): string {
 const subject = (template: string): string => `\`cln.${template}\``
 const row = (cells: readonly string[]): string => `| ${cells.map((cell) => cell.replaceAll('|', '\\|')).join(' | ')} |`
 
-function isContract(value: unknown): value is ContractLike {
+export function isContract(value: unknown): value is ContractLike {
   if (typeof value !== 'object' || value === null) return false
   return ['kind', 'subject', 'name', 'doc'].every((key) => typeof Reflect.get(value, key) === 'string')
 }

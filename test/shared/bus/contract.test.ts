@@ -17,7 +17,10 @@ import {
 import { failureHeaders, failureIn } from '../../../shared/bus/failure.ts'
 import { isMatch } from '../../../shared/bus/subject.ts'
 
+const spoken = { servedBy: 'member', askedBy: ['member'] } as const
+
 const push = question({
+  ...spoken,
   name: 'push',
   subject: 'push.{tenant}.v1.{kind}',
   request: raw,
@@ -58,12 +61,13 @@ describe('subjects', () => {
   })
 
   test.each(['', 'a..b', 'a.{b', 'a.b c', 'a.*', 'a.>', 'a.x{b}'])('the template "%s" is a bug', (subject) => {
-    const spec = { name: 'x', value: json<number>(), bytesMax: 10, doc: 'x' }
+    const spec = { ...spoken, name: 'x', value: json<number>(), bytesMax: 10, doc: 'x' }
     expect(() => topic({ ...spec, subject })).toThrow()
   })
 
   test('an addressed contract names its instance', () => {
-    const spec = { name: 'x', request: raw, reply: raw, timeoutMs: 1, requestBytesMax: 1, replyBytesMax: 1, doc: 'x' }
+    const sizes = { timeoutMs: 1, requestBytesMax: 1, replyBytesMax: 1 }
+    const spec = { ...spoken, ...sizes, name: 'x', request: raw, reply: raw, doc: 'x' }
     expect(() => addressed({ ...spec, subject: 'select' })).toThrow('names no instance')
   })
 

@@ -15,6 +15,8 @@ const timeoutMs = 1_000
 const logConfig: LogConfig = { name: 'log', subjects: ['log.>'], bytesMax: 1e9, replicas: 1, duplicateWindowMs: 60_000 }
 
 const double = question({
+  servedBy: 'member',
+  askedBy: ['member'],
   name: 'double',
   subject: 'double',
   request: json<number>(),

@@ -14,10 +14,14 @@ import { VirtualClock } from '../../sim/virtual-clock.ts'
 const MINUTE = 60_000
 const patient = { timeoutMs: 2 * MINUTE, requestBytesMax: 1_000 }
 const slow = addressed({
+  servedBy: 'member',
+  askedBy: ['member'],
   ...{ ...patient, name: 'slow', subject: '{id}.slow', replyBytesMax: 1_000 },
   ...{ request: cbor<number>(), reply: cbor<number>(), doc: 'answers after so many ms' },
 })
 const slowly = streamed({
+  servedBy: 'member',
+  askedBy: ['member'],
   ...{ ...patient, kind: 'addressed', name: 'slowly', subject: '{id}.slowly', frameBytesMax: 1_000 },
   ...{ request: cbor<number>(), frame: cbor<number>(), doc: 'the same as a stream' },
 })

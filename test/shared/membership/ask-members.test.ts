@@ -15,6 +15,8 @@ import { VirtualClock } from '../../sim/virtual-clock.ts'
 
 const SECOND = 1_000
 const word = addressed({
+  servedBy: 'member',
+  askedBy: ['member'],
   ...{ name: 'word', subject: '{id}.word', timeoutMs: 5 * SECOND, requestBytesMax: 1_000, replyBytesMax: 1_000 },
   ...{ request: cbor<string>(), reply: cbor<string>(), doc: 'says it again' },
 })
