@@ -19,9 +19,7 @@ type CompactConfig = ConfigOf<typeof compactSettings>
 const HISTORY_SHOWN = 20
 
 export async function compactionText(common: CommonConfig, config: CompactConfig): Promise<string> {
-  const statuses = await eachCompactor(common, 'compact', (bus, id) =>
-    ask(bus, compactionStatus, { id }, tenantOf(config), {}),
-  )
+  const statuses = await eachCompactor(common, 'compact', compactionStatus, tenantOf(config))
   if (config.output === 'json') return `${JSON.stringify({ compactors: statuses })}\n`
   if (statuses.length === 0) return NO_COMPACTOR
   return statuses.map(statusText).join('\n')

@@ -2,10 +2,12 @@
 import { sleep, systemClock } from '../../shared/base/clock.ts'
 import { RefusedError, textOf, UnavailableError } from '../../shared/base/errors.ts'
 import { ask } from '../../shared/bus/ask.ts'
+import type { Question } from '../../shared/bus/contract.ts'
 import type { Bus } from '../../shared/bus/port.ts'
 import type { CommonConfig } from '../../shared/config/common.ts'
 import type { FlushRequest } from '../../shared/contracts/flush.ts'
 import { type PartitionsRecord, type RingReply, ring } from '../../shared/contracts/member.ts'
+import { askMembers } from '../../shared/membership/ask-members.ts'
 import { addPartitions, readPartitions } from '../../shared/membership/bootstrap.ts'
 import { type FlushOutcome, flushMembers } from '../../shared/membership/flush-members.ts'
 import { createLog } from '../../shared/telemetry/log.ts'
@@ -28,18 +30,21 @@ export function askRing(common: CommonConfig): Promise<RingReply> {
   })
 }
 
-/** Asks each compactor that is well. */
-export function eachCompactor<T>(
+/** Asks each compactor that is well; all of them must answer. */
+export function eachCompactor<Req, Reply>(
   common: CommonConfig,
   command: string,
-  question: (bus: Bus, id: string) => Promise<T>,
-): Promise<readonly T[]> {
+  contract: Question<'id', Req, Reply>,
+  request: Req,
+): Promise<readonly Reply[]> {
   return withBus(common, command, async (bus) => {
     const { members } = await ask(bus, ring, {}, {}, {}).catch((error: unknown) => {
       throw new SetupError(1, `no member answers on ${common.nats} (${textOf(error)})`, { cause: error })
     })
-    const ids = members.filter(({ role, isHealthy }) => role === 'compactor' && isHealthy).map(({ id }) => id)
-    return Promise.all(ids.map((id) => question(bus, id)))
+    const compactors = members.filter(({ role, isHealthy }) => role === 'compactor' && isHealthy)
+    const { answers, failures } = await askMembers(bus, compactors, contract, request)
+    if (failures[0] !== undefined) throw failures[0].error
+    return answers.map(({ reply }) => reply)
   })
 }
 

@@ -24,9 +24,7 @@ export interface ScrubOutcome {
 }
 
 export async function scrubStatusText(common: CommonConfig, config: ScrubConfig): Promise<ScrubOutcome> {
-  const statuses = await eachCompactor(common, 'scrub', (bus, id) =>
-    ask(bus, scrubStatus, { id }, tenantOf(config), {}),
-  )
+  const statuses = await eachCompactor(common, 'scrub', scrubStatus, tenantOf(config))
   const records = statuses[0]?.tenants ?? []
   if (config.output === 'json') return told(`${JSON.stringify({ compactors: statuses })}\n`, records)
   if (statuses.length === 0) return told(NO_COMPACTOR, [])
