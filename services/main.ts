@@ -4,65 +4,23 @@ import { RefusedError, textOf } from '../shared/base/errors.ts'
 import { beatFaults, type CommonConfig, commonSettings, logSettings } from '../shared/config/common.ts'
 import { helpText, type SettingsSection } from '../shared/config/help.ts'
 import { faultsText, readSettings } from '../shared/config/read.ts'
-import { type ConfigOf, flagName, type SettingsTable, toFlags } from '../shared/config/settings.ts'
+import { type ConfigOf, flagName, type SettingsTable, toFlags, withDefaults } from '../shared/config/settings.ts'
 import { nearest } from '../shared/config/units.ts'
-import type { ServiceDeps } from '../shared/membership/deps.ts'
-import type { ServiceActor } from './launcher/actor-process.ts'
+import type { Role } from '../shared/contracts/member.ts'
 import {
   compactSettings,
   flushSettings,
   foundSettings,
   launcherSettings,
   limitsSettings,
-  oneServer,
   partitionsSettings,
   ringSettings,
   scrubSettings,
-  threeServers,
 } from './launcher/config.ts'
 import { GatewayError } from './launcher/gateway-client.ts'
 import { SetupError } from './launcher/setup-error.ts'
-
-interface Role {
-  readonly does: string
-  readonly settings: () => Promise<SettingsTable>
-  readonly make: () => Promise<(deps: ServiceDeps & { config: never }) => ServiceActor>
-}
-
-const roles = {
-  gateway: {
-    does: 'the HTTP door: remote_write in, the Prometheus API out',
-    settings: async () => (await import('./gateway/config.ts')).gatewaySettings,
-    make: async () => (await import('./gateway/gateway.ts')).gateway,
-  },
-  distributor: {
-    does: 'checks what is written and puts it into the partition logs',
-    settings: async () => (await import('./distributor/config.ts')).distributorSettings,
-    make: async () => (await import('./distributor/distributor.ts')).distributor,
-  },
-  ingester: {
-    does: 'applies partition logs and answers from memory',
-    settings: async () => (await import('./ingester/config.ts')).ingesterSettings,
-    make: async () => (await import('./ingester/ingester.ts')).ingester,
-  },
-  querier: {
-    does: 'answers PromQL from the owners of partitions and from blocks',
-    settings: async () => (await import('./querier/config.ts')).querierSettings,
-    make: async () => {
-      const [{ querier }, { processMemory }] = await Promise.all([
-        import('./querier/querier.ts'),
-        import('./querier/process-memory.ts'),
-      ])
-      return (deps) => querier({ ...deps, processMemory: processMemory() })
-    },
-  },
-  compactor: {
-    does: 'merges blocks, removes what is deleted or too old',
-    settings: async () => (await import('./compactor/config.ts')).compactorSettings,
-    make: async () => (await import('./compactor/compactor.ts')).compactor,
-  },
-} satisfies Record<string, Role>
-type RoleName = keyof typeof roles
+import type { LaunchedRole } from './launcher/start.ts'
+import { countSettings, roleNames, roles } from './roles.ts'
 
 const exitCodes = `Exit codes: 0 stopped as asked; 1 cannot start or go on; 2 wrong settings, or no nats-server to be had; 70 a bug.`
 
@@ -108,7 +66,7 @@ const commands: Readonly<Record<string, Command>> = {
   delete: { help: deleteHelp, run: deletion },
   limits: { help: limitsHelp, run: limits },
   ...Object.fromEntries(
-    (Object.keys(roles) as RoleName[]).map((name): [string, Command] => [
+    roleNames.map((name): [string, Command] => [
       name,
       { help: () => roleHelp(name), run: (args) => startOne(name, args) },
     ]),
@@ -139,37 +97,50 @@ export async function main(argv: readonly string[]): Promise<number> {
   }
 }
 
+/** What `start` and `cluster` read, and where the two differ. */
+const shapes = {
+  start: { launcher: { ...launcherSettings, ...countSettings.start }, common: commonSettings, logs: logSettings },
+  cluster: {
+    launcher: { ...launcherSettings, ...countSettings.cluster },
+    common: withDefaults(commonSettings, { replicationFactor: 3 }),
+    logs: withDefaults(logSettings, { logReplicas: 3 }),
+  },
+}
+
 async function startAll(command: 'start' | 'cluster', argv: readonly string[]): Promise<number> {
-  const shape = command === 'cluster' ? threeServers : oneServer
-  const names = Object.keys(roles) as RoleName[]
-  const tables = await Promise.all(names.map((name) => roles[name].settings()))
+  const shape = shapes[command]
+  const tables = await Promise.all(roleNames.map((name) => roles[name].settings()))
   const [launcher, common, logs, ...services] = read(
     [shape.launcher, shape.common, shape.logs, ...tables] as const,
     argv,
     [],
   )
   const commonFlags = toFlags(commonSettings, { ...common, nats: '', natsUserFile: '', natsSystemFile: '', id: '' })
-  const flagsOf = (name: RoleName): string[] => {
-    const index = names.indexOf(name)
-    return [...new Set([...commonFlags, ...toFlags(tables[index] ?? {}, services[index] ?? {})])]
-  }
-  const listen = (services[names.indexOf('gateway')] as { listen: string }).listen
-  const { querierMemoryBytesMax, queryTimeoutMs } = services[names.indexOf('querier')] as {
-    querierMemoryBytesMax: number
-    queryTimeoutMs: number
-  }
+  const launched = roleNames.map(async (role, index): Promise<LaunchedRole> => {
+    const { plural, duty, listens, process } = roles[role]
+    const [table, config] = [tables[index] ?? {}, services[index] ?? {}]
+    return {
+      role,
+      count: (launcher as Readonly<Record<string, unknown>>)[plural] as number,
+      listen: listens ? (config as { listen: string }).listen : '',
+      isNeeded: listens || duty !== undefined,
+      process: (await process?.())?.(config as never) ?? {},
+      flags: [...new Set([...commonFlags, ...toFlags(table, config)])],
+    }
+  })
+  const { queryTimeoutMs } = services[roleNames.indexOf('querier')] as { queryTimeoutMs: number }
   const [{ start }, { clusterZones, noZone }] = await Promise.all([
     import('./launcher/start.ts'),
     import('./launcher/nats-server.ts'),
   ])
-  const shared = { launcher, common, logs, listen, querierMemoryBytesMax, queryTimeoutMs, flagsOf }
+  const shared = { launcher, common, logs, queryTimeoutMs, roles: await Promise.all(launched) }
   if (command === 'start') return start({ ...shared, zones: [noZone] })
   if (common.nats !== '')
     throw new SetupError(2, 'cluster runs nats-servers of its own: leave --nats out, or use start --nats URL')
   return start({ ...shared, zones: clusterZones })
 }
 
-async function startOne(name: RoleName, argv: readonly string[]): Promise<number> {
+async function startOne(name: Role, argv: readonly string[]): Promise<number> {
   const table = await roles[name].settings()
   const [common, own] = read([commonSettings, table], argv, await otherTables(name))
   const [make, { runActorProcess }] = await Promise.all([roles[name].make(), import('./launcher/actor-process.ts')])
@@ -289,7 +260,9 @@ async function flushBlocks(kind: 'mark' | 'flush', argv: readonly string[]): Pro
 // ---- settings ----
 
 /** All sections, for the documents. */
-export async function settingsSections(shape = oneServer): Promise<readonly SettingsSection[]> {
+export async function settingsSections(
+  shape: (typeof shapes)['start' | 'cluster'] = shapes.start,
+): Promise<readonly SettingsSection[]> {
   const services = await Promise.all(
     Object.entries(roles).map(async ([name, { settings }]) => ({ title: name, table: await settings() })),
   )
@@ -302,9 +275,9 @@ export async function settingsSections(shape = oneServer): Promise<readonly Sett
 }
 
 /** Their keys may stand in the same config file. */
-async function otherTables(name?: RoleName): Promise<readonly SettingsTable[]> {
+async function otherTables(name?: Role): Promise<readonly SettingsTable[]> {
   const others = Object.entries(roles).filter(([other]) => other !== name)
-  return [launcherSettings, logSettings, ...(await Promise.all(others.map(([, { settings }]) => settings())))]
+  return [shapes.start.launcher, logSettings, ...(await Promise.all(others.map(([, { settings }]) => settings())))]
 }
 
 function read<const T extends readonly SettingsTable[]>(
@@ -340,12 +313,12 @@ async function startHelp(command: 'start' | 'cluster'): Promise<string> {
   return helpText({
     usage: `carillon ${command} [flags]     (npm ${isCluster ? 'run cluster' : 'start'} -- [flags])`,
     intro: `Runs ${servers} on this machine. The flags of the actors are passed on to them.`,
-    sections: await settingsSections(isCluster ? threeServers : oneServer),
+    sections: await settingsSections(shapes[command]),
     after: exitCodes,
   })
 }
 
-async function roleHelp(name: RoleName): Promise<string> {
+async function roleHelp(name: Role): Promise<string> {
   return helpText({
     usage: `carillon ${name} --nats URL [flags]`,
     intro: `Runs one ${name}: ${roles[name].does}. Start as many as you like, on as many machines, on one NATS.`,

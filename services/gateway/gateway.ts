@@ -19,14 +19,18 @@ import { identify } from './identity.ts'
 import { assertMayListen, parseListen } from './listen.ts'
 import { createOriginRules } from './origin.ts'
 import { createPasswords } from './passwords.ts'
-import { createReadiness } from './readiness.ts'
+import { createReadiness, type Need } from './readiness.ts'
 import { createRouter } from './router.ts'
 import { gatewayRoutes } from './routes.ts'
 
 /** How often the auth file is looked at; another text counts at the second look. */
 const AUTH_LOOK_MS = 5_000
 
-export type GatewayDeps = ServiceDeps & { readonly config: GatewayConfig }
+export type GatewayDeps = ServiceDeps & {
+  readonly config: GatewayConfig
+  /** Whom it wants to hear from before it is ready. */
+  readonly needs: readonly Need[]
+}
 
 /** Its address is host:port as really taken; only between start and stop. */
 export type Gateway = MemberActor & { address(): string }
@@ -34,7 +38,7 @@ export type Gateway = MemberActor & { address(): string }
 export function gateway(deps: GatewayDeps): Gateway {
   const { bus, clock, random, log, metrics, config, id, membership } = deps
   const durability = createDurabilityGate({ bus, log, metrics, requirePowerSafe: config.requirePowerSafe })
-  const readiness = createReadiness({ bus, membership, assertDurable: durability.assertDurable })
+  const readiness = createReadiness({ bus, membership, needs: deps.needs, assertDurable: durability.assertDurable })
   const passwords = createPasswords()
   const failedLogins = createFailedLogins({ clock, failuresMax: config.failedLoginsMax })
   let credentials: CurrentCredentials | undefined

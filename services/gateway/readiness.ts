@@ -9,11 +9,20 @@
 import { textOf } from '../../shared/base/errors.ts'
 import { ask } from '../../shared/bus/ask.ts'
 import type { Bus } from '../../shared/bus/port.ts'
-import { readiness } from '../../shared/contracts/member.ts'
+import { type Role, readiness } from '../../shared/contracts/member.ts'
 import type { Member, Membership } from '../../shared/membership/membership.ts'
 import { isUnheard } from './exchange.ts'
 
 export type Side = 'writes' | 'reads'
+
+/** What a role does that nothing works without: take writes in, answer reads, hold the partitions. */
+export type Duty = Side | 'partitions'
+
+/** Of a role that takes writes or answers reads one must be able to; of one that holds partitions, a holder of each. */
+export interface Need {
+  readonly role: Role
+  readonly duty: Duty
+}
 
 export interface Lack {
   /** What cannot be done; both when absent. */
@@ -29,6 +38,7 @@ export interface Readiness {
 export interface ReadinessDeps {
   readonly bus: Bus
   readonly membership: Membership
+  readonly needs: readonly Need[]
   /** Throws when the server's durability is not the one required. */
   readonly assertDurable: () => void
 }
@@ -46,7 +56,7 @@ type Word = { readonly kind: 'gone' | 'silent' } | { readonly kind: 'answered'; 
 const GONE: Word = { kind: 'gone' }
 const SILENT: Word = { kind: 'silent' }
 
-export function createReadiness({ bus, membership, assertDurable }: ReadinessDeps): Readiness {
+export function createReadiness({ bus, membership, needs, assertDurable }: ReadinessDeps): Readiness {
   const { clock } = bus
   const answers = new Map<string, { readonly word: Word; readonly atMs: number }>()
   let seen: { readonly lacks: readonly Lack[]; readonly atMs: number } | undefined
@@ -88,15 +98,12 @@ export function createReadiness({ bus, membership, assertDurable }: ReadinessDep
   async function look(): Promise<readonly Lack[]> {
     if (!bus.isConnected()) return []
     const atMs = clock.monotonic()
-    const [distributors, queriers, ingesters] = await Promise.all(
-      (['distributor', 'querier', 'ingester'] as const).map((role) => wordsOf(membership.live(role))),
-    )
+    const asked = needs.map(async (need) => ({ ...need, words: await wordsOf(membership.live(need.role)) }))
+    const answered = await Promise.all(asked)
     forgetThoseNotAsked(atMs)
-    const found = [
-      ...noneAble('writes', 'distributor', distributors!),
-      ...noneAble('reads', 'querier', queriers!),
-      ...notHeld(ingesters!),
-    ]
+    const found = answered.flatMap(({ role, duty, words }) =>
+      duty === 'partitions' ? notHeld(words) : noneAble(duty, role, words),
+    )
     seen = { lacks: found, atMs: clock.monotonic() }
     return found
   }
@@ -125,7 +132,7 @@ export function createReadiness({ bus, membership, assertDurable }: ReadinessDep
     for (const [incarnation, { atMs }] of answers) if (sinceMs - atMs > BELIEVED_MS) answers.delete(incarnation)
   }
 
-  function noneAble(side: Side, role: 'distributor' | 'querier', words: ReadonlyMap<Member, Word>): Lack[] {
+  function noneAble(side: Side, role: Role, words: ReadonlyMap<Member, Word>): Lack[] {
     if (words.size === 0) return [{ side, text: `no live ${role}: start one (carillon ${role})` }]
     if ([...words.values()].some(isAble)) return []
     return [...words].map(([{ id }, word]) => ({ side, text: `${id} ${sayingOf(word)}` }))

@@ -1,39 +1,14 @@
-// The settings of the launcher itself; what it passes on to actors stands in their own tables.
-import { commonSettings, logSettings } from '../../shared/config/common.ts'
-import {
-  type ConfigOf,
-  choice,
-  defineSettings,
-  duration,
-  flag,
-  integer,
-  text,
-  withDefaults,
-} from '../../shared/config/settings.ts'
-
-const actorCount = { min: 0, max: 64 }
+// The settings of the launcher itself; how many actors it runs stands in the table of roles, what it passes on to them in their own tables.
+import { type ConfigOf, choice, defineSettings, duration, flag, text } from '../../shared/config/settings.ts'
 
 export const launcherSettings = defineSettings({
   dataDir: text('./data', 'folder of everything that is kept: the logs, and who runs on them', { name: 'data' }),
   natsServer: text('', 'path of the nats-server to start (2.12 or newer); else PATH, else the project builds one'),
   output: choice(['text', 'json'], 'text', 'what `start` prints when it is ready: lines for people, or one JSON line'),
-  gateways: integer(1, 'gateways to run; each further one listens on the next port', actorCount),
-  distributors: integer(1, 'distributors to run', actorCount),
-  ingesters: integer(1, 'ingesters to run', actorCount),
-  queriers: integer(1, 'queriers to run', actorCount),
-  compactors: integer(1, 'compactors to run', actorCount),
   stopWaitMs: duration('15s', 'how long an actor may take to finish its work before it is killed', { min: '100ms' }),
 })
 
 export type LauncherConfig = ConfigOf<typeof launcherSettings>
-
-/** What `start` and `cluster` read, and where the two differ. */
-export const oneServer = { launcher: launcherSettings, common: commonSettings, logs: logSettings }
-export const threeServers = {
-  launcher: withDefaults(launcherSettings, { ingesters: 3, distributors: 2, gateways: 2, queriers: 2, compactors: 2 }),
-  common: withDefaults(commonSettings, { replicationFactor: 3 }),
-  logs: withDefaults(logSettings, { logReplicas: 3 }),
-}
 
 /** Where commands find the system that they ask. */
 export const foundSettings = defineSettings({

@@ -3,7 +3,7 @@
 //
 // Invariants
 //   P1  Every process is a child of this one; actors end by themselves when it dies (their channel closes).
-//   P2  Stopping goes against the stream: gateways first, then those they ask, the nats-servers last.
+//   P2  Stopping goes against the stream: gateways first, then those they ask, the nats-servers last. Starting goes the other way.
 //   P3  One ready line on stdout and nothing else there; everything that happens goes to stderr.
 import path from 'node:path'
 import { systemClock } from '../../shared/base/clock.ts'
@@ -11,6 +11,7 @@ import { textOf } from '../../shared/base/errors.ts'
 import { systemRandom } from '../../shared/base/random.ts'
 import type { ServerFacts } from '../../shared/bus/port.ts'
 import type { CommonConfig, LogSettings } from '../../shared/config/common.ts'
+import type { Role } from '../../shared/contracts/member.ts'
 import { createLog, type Log } from '../../shared/telemetry/log.ts'
 import type { LauncherConfig } from './config.ts'
 import { type DataFolder, openDataFolder } from './data-folder.ts'
@@ -23,17 +24,8 @@ import { SetupError } from './setup-error.ts'
 import { type NatsServers, startNatsServers, stopNatsServers } from './start-nats.ts'
 import { type Supervisor, supervise } from './supervisor.ts'
 
-/** How V8 keeps the heaps of actors (docs/decisions/0012), as megabytes: small young generations, and old ones that may grow before they are
- *  collected. Queriers make an object per row of an answer, and have larger young ones where they are given memory. */
-const youngMb = { ordinary: 4, roomyQuerier: 16 }
-const roomyBytesMin = 1024 * 1024 * 1024
-
-/** How queriers get memory: large buffers come from the system, and go back to it when they are freed (docs/decisions/0020). */
-const allocatorEnv = {
-  MALLOC_ARENA_MAX: '2',
-  MALLOC_MMAP_THRESHOLD_: '65536',
-  MALLOC_TRIM_THRESHOLD_: '1048576',
-}
+/** How V8 keeps the heaps of actors (docs/decisions/0012): small young generations, and old ones that may grow before they are collected. */
+const YOUNG_MB = 4
 
 const mainFile = path.resolve(import.meta.dirname, '../main.ts')
 /** A loop that stands for twice as long as any query may take answers nobody: its actor hangs. */
@@ -42,8 +34,6 @@ const hungMsMin = 10_000
 const failedStartsMax = 5
 /** Two signals closer than this are one: a terminal and a parent both pass Ctrl-C on. */
 const signalGapMs = 500
-const startOrder = ['ingester', 'querier', 'compactor', 'distributor', 'gateway'] as const
-const stopOrder = ['gateway', 'distributor', 'querier', 'compactor', 'ingester'] as const // P2
 
 export interface StartOptions {
   readonly launcher: LauncherConfig
@@ -51,16 +41,31 @@ export interface StartOptions {
   readonly logs: LogSettings
   /** One nats-server in each, and actors in each by turns; `['']` for one server and no zones. */
   readonly zones: readonly string[]
-  /** `host:port` of the first gateway. */
-  readonly listen: string
-  /** Of one querier. */
-  readonly querierMemoryBytesMax: number
   readonly queryTimeoutMs: number
-  /** The flags that give an actor of this role its config, but for --nats, --id, --listen. */
-  readonly flagsOf: (role: ActorRole) => readonly string[]
+  /** Who asks before whom it asks: stopped in this order, started in the reverse. */
+  readonly roles: readonly LaunchedRole[]
 }
 
-export type ActorRole = (typeof startOrder)[number]
+/** The actors of one role that are run here. */
+export interface LaunchedRole {
+  readonly role: Role
+  readonly count: number
+  /** `host:port` of the first one; '' where they do not listen. */
+  readonly listen: string
+  /** Writes and queries work nowhere without one. */
+  readonly isNeeded: boolean
+  readonly process: ProcessNeeds
+  /** The flags that give an actor of this role its config, but for --nats, --id, --listen. */
+  readonly flags: readonly string[]
+}
+
+/** What is not as usual about the process of an actor. */
+export interface ProcessNeeds {
+  /** Megabytes of the young generation of its heap. */
+  readonly youngMb?: number
+  /** Variables, unless they are set. */
+  readonly env?: NodeJS.ProcessEnv
+}
 
 /** Resolves with the exit code when everything has ended. Rejects with SetupError when it cannot start. */
 export async function start(options: StartOptions): Promise<number> {
@@ -99,7 +104,7 @@ export async function start(options: StartOptions): Promise<number> {
     if (!stopping.signal.aborted) throw error
     return await stopping.exitCode
   } finally {
-    await stopAll(children, nats?.servers ?? [], options.launcher.stopWaitMs, stopping, log)
+    await stopAll(children, nats?.servers ?? [], { options, stopping, log })
     guard.close()
     folder.release()
   }
@@ -107,18 +112,23 @@ export async function start(options: StartOptions): Promise<number> {
 
 // ---- starting ----
 
-async function checkListen({ listen, launcher }: StartOptions): Promise<void> {
-  const { host, port } = splitListen(listen)
-  for (let index = 0; port !== 0 && index < launcher.gateways; index++) {
-    const isFree = await isPortFree(port + index, host).catch((error: unknown) => {
-      throw new SetupError(1, `cannot listen on ${host}:${port + index}: ${textOf(error)}`, { cause: error })
-    })
-    if (!isFree) {
-      throw new SetupError(
-        1,
-        `${host}:${port + index} is in use by another process. Stop that one, or choose another address with --listen (port 0 picks a free one)`,
-      )
-    }
+async function checkListen({ roles }: StartOptions): Promise<void> {
+  for (const { listen, count } of roles) {
+    if (listen === '') continue
+    const { host, port } = splitListen(listen)
+    for (let index = 0; port !== 0 && index < count; index++) await refuseTaken(host, port + index)
+  }
+}
+
+async function refuseTaken(host: string, port: number): Promise<void> {
+  const isFree = await isPortFree(port, host).catch((error: unknown) => {
+    throw new SetupError(1, `cannot listen on ${host}:${port}: ${textOf(error)}`, { cause: error })
+  })
+  if (!isFree) {
+    throw new SetupError(
+      1,
+      `${host}:${port} is in use by another process. Stop that one, or choose another address with --listen (port 0 picks a free one)`,
+    )
   }
 }
 
@@ -143,17 +153,12 @@ async function startNats(
 /** With the data folder's real path. */
 type ActorOptions = StartOptions & { readonly dataPath: string }
 
-async function startActors(shared: Omit<ActorStart, 'role' | 'index'>): Promise<ReadyProcess[]> {
+async function startActors(shared: Omit<ActorStart, 'launched' | 'index'>): Promise<ReadyProcess[]> {
   const { options, stopping } = shared
-  const counts = {
-    ingester: options.launcher.ingesters,
-    querier: options.launcher.queriers,
-    compactor: options.launcher.compactors,
-    distributor: options.launcher.distributors,
-    gateway: options.launcher.gateways,
-  }
-  const ready = startOrder.flatMap((role) =>
-    Array.from({ length: counts[role] }, (_, index) => startActor({ ...shared, role, index })),
+  const ready = options.roles.toReversed().flatMap(
+    (
+      launched, // P2
+    ) => Array.from({ length: launched.count }, (_, index) => startActor({ ...shared, launched, index })),
   )
   return Promise.race([Promise.all(ready), stopping.asked])
 }
@@ -165,12 +170,22 @@ interface ActorStart {
   readonly log: Log
   readonly guard: Guard
   readonly stopping: Stopping
-  readonly role: ActorRole
+  readonly launched: LaunchedRole
   readonly index: number
 }
 
 /** Resolves when the actor says that it is ready; rejects when it never will be. */
-function startActor({ options, nats, children, log, guard, stopping, role, index }: ActorStart): Promise<ReadyProcess> {
+function startActor({
+  options,
+  nats,
+  children,
+  log,
+  guard,
+  stopping,
+  launched,
+  index,
+}: ActorStart): Promise<ReadyProcess> {
+  const { role } = launched
   const id = `${role}-${index + 1}`
   return new Promise((resolve, reject) => {
     let isReady = false
@@ -180,7 +195,7 @@ function startActor({ options, nats, children, log, guard, stopping, role, index
         id,
         file: process.execPath,
         args: [...nodeFlags(), mainFile, role, ...flags()],
-        env: { ...(role === 'querier' && allocatorEnv), ...actorEnv() },
+        env: { ...launched.process.env, ...actorEnv() },
         hasChannel: true,
         hungAfterMs: Math.max(hungMsMin, 2 * options.queryTimeoutMs),
       },
@@ -210,19 +225,18 @@ function startActor({ options, nats, children, log, guard, stopping, role, index
   })
 
   function nodeFlags(): string[] {
-    const isRoomy = role === 'querier' && options.querierMemoryBytesMax >= roomyBytesMin
-    return [`--max-semi-space-size=${isRoomy ? youngMb.roomyQuerier : youngMb.ordinary}`, '--heap-growing-percent=200']
+    return [`--max-semi-space-size=${launched.process.youngMb ?? YOUNG_MB}`, '--heap-growing-percent=200']
   }
 
   function flags(): string[] {
-    const own = [...options.flagsOf(role), `--nats=${nats.reach.nats}`, `--id=${id}`]
+    const own = [...launched.flags, `--nats=${nats.reach.nats}`, `--id=${id}`]
     const { objects, objectsDir } = options.common
     if (objects === 'directory' && objectsDir === '')
       own.push(`--objects-dir=${path.join(options.dataPath, 'objects')}`)
     const { natsUserFile, natsSystemFile } = nats.reach
     if (natsUserFile !== '') own.push(`--nats-user-file=${natsUserFile}`)
     if (natsSystemFile !== '') own.push(`--nats-system-file=${natsSystemFile}`)
-    if (role === 'gateway') own.push(`--listen=${listenOf(options.listen, index)}`)
+    if (launched.listen !== '') own.push(`--listen=${listenOf(launched.listen, index)}`)
     const zone = options.zones[index % options.zones.length] ?? noZone
     if (zone !== noZone) own.push(`--zone=${zone}`)
     return own
@@ -249,8 +263,8 @@ function isAnnouncement(message: unknown, type: 'ready' | 'started'): message is
 }
 
 /** Whether everything that pushes and queries need runs here. Else whoever starts the rest waits for the address that we announce. */
-function isWhole({ launcher: { gateways, distributors, ingesters, queriers } }: StartOptions): boolean {
-  return [gateways, distributors, ingesters, queriers].every((count) => count > 0)
+function isWhole({ roles }: StartOptions): boolean {
+  return roles.every(({ isNeeded, count }) => !isNeeded || count > 0)
 }
 
 function announce(
@@ -326,9 +340,7 @@ function stopSignals(): Stopping {
 async function stopAll(
   children: readonly Supervisor[],
   natsServers: readonly Supervisor[],
-  waitMs: number,
-  stopping: Stopping,
-  log: Log,
+  { options, stopping, log }: { options: StartOptions; stopping: Stopping; log: Log },
 ): Promise<void> {
   stopping.onHurry(() => {
     log.warn({}, 'told twice to stop: killing what is left')
@@ -337,8 +349,9 @@ async function stopAll(
   })
   log.info({}, 'stopping')
   for (const child of children) child.retire()
-  for (const role of stopOrder) {
-    await Promise.all(children.filter((child) => child.role === role).map((child) => child.stop(waitMs)))
+  const { stopWaitMs } = options.launcher
+  for (const { role } of options.roles) {
+    await Promise.all(children.filter((child) => child.role === role).map((child) => child.stop(stopWaitMs))) // P2
   }
   await stopNatsServers(natsServers)
   log.info({}, 'stopped')

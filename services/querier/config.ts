@@ -48,3 +48,18 @@ export const querierSettings = defineSettings({
 })
 
 export type QuerierConfig = ConfigOf<typeof querierSettings>
+
+/** Queriers make an object per row of an answer, and have larger young generations where they are given memory (docs/decisions/0012). */
+const roomy = { bytesMin: 1024 * 1024 * 1024, youngMb: 16 }
+
+/** How queriers get memory: large buffers come from the system, and go back to it when they are freed (docs/decisions/0020). */
+const allocatorEnv = {
+  MALLOC_ARENA_MAX: '2',
+  MALLOC_MMAP_THRESHOLD_: '65536',
+  MALLOC_TRIM_THRESHOLD_: '1048576',
+}
+
+/** How the process of a querier is run: megabytes of its young generation where they are not as usual, variables unless they are set. */
+export function querierProcess({ querierMemoryBytesMax }: Pick<QuerierConfig, 'querierMemoryBytesMax'>) {
+  return { env: allocatorEnv, ...(querierMemoryBytesMax >= roomy.bytesMin && { youngMb: roomy.youngMb }) }
+}

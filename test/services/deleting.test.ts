@@ -13,6 +13,7 @@ import { ingester } from '../../services/ingester/ingester.ts'
 import { runDelete } from '../../services/launcher/delete-command.ts'
 import { querierSettings } from '../../services/querier/config.ts'
 import { querier } from '../../services/querier/querier.ts'
+import { needs } from '../../services/roles.ts'
 import { systemClock } from '../../shared/base/clock.ts'
 import { seededRandom } from '../../shared/base/random.ts'
 import { openBlocks } from '../../shared/blocks/open.ts'
@@ -68,7 +69,7 @@ beforeEach(async () => {
   start(querier({ ...q!, config: defaultsOf(querierSettings) }), q!)
   const compaction = { compactEveryMs: 200, compactDelayMs: 0, leaseMs: 2_000, undoMs: 3_600_000 }
   start(compactor({ ...c!, config: defaultsOf(compactorSettings, compaction), merger: inlineMerger }), c!)
-  door = gateway({ ...g!, config: defaultsOf(gatewaySettings, { listen: '127.0.0.1:0' }) })
+  door = gateway({ ...g!, needs, config: defaultsOf(gatewaySettings, { listen: '127.0.0.1:0' }) })
   start(door, g!)
   await Promise.all(running.map((actor) => actor.ready))
   blocks = await openBlocks({ ...d!, bus: hub.connect('looker') })

@@ -1,15 +1,6 @@
 // docs/metrics.md: every metric, as the actors themselves register it when they are made (none of them is started).
-import { compactor } from '../../services/compactor/compactor.ts'
-import { compactorSettings } from '../../services/compactor/config.ts'
-import { distributorSettings } from '../../services/distributor/config.ts'
-import { distributor } from '../../services/distributor/distributor.ts'
-import { gatewaySettings } from '../../services/gateway/config.ts'
-import { gateway } from '../../services/gateway/gateway.ts'
-import { ingesterSettings } from '../../services/ingester/config.ts'
-import { ingester } from '../../services/ingester/ingester.ts'
 import { actorMetrics } from '../../services/launcher/actor-metrics.ts'
-import { querierSettings } from '../../services/querier/config.ts'
-import { querier } from '../../services/querier/querier.ts'
+import { roleNames, roles } from '../../services/roles.ts'
 import { systemClock } from '../../shared/base/clock.ts'
 import { seededRandom } from '../../shared/base/random.ts'
 import { createMemoryHub } from '../../shared/bus/memory/memory-bus.ts'
@@ -22,14 +13,9 @@ import { readCacheMetrics } from '../../shared/objects/read-cache-metrics.ts'
 import { silentLog } from '../../shared/telemetry/log.ts'
 import { createMetrics, type MetricDescription, type Metrics } from '../../shared/telemetry/metrics.ts'
 
-const roles: Readonly<Record<string, (deps: ServiceDeps) => unknown>> = {
+const ofSeveral: Readonly<Record<string, (deps: ServiceDeps) => unknown>> = {
   'every actor': ({ metrics }) => [actorMetrics(metrics), passedOver({ metrics })],
   'every actor that reads blocks': ({ metrics }) => readCacheMetrics(metrics),
-  gateway: (deps) => gateway({ ...deps, config: defaultsOf(gatewaySettings) }),
-  distributor: (deps) => distributor({ ...deps, config: defaultsOf(distributorSettings) }),
-  ingester: (deps) => ingester({ ...deps, config: defaultsOf(ingesterSettings) }),
-  querier: (deps) => querier({ ...deps, config: defaultsOf(querierSettings) }),
-  compactor: (deps) => compactor({ ...deps, config: defaultsOf(compactorSettings) }),
 }
 
 /** Rendered by the gateway's `/metrics` itself, for members that do not answer as well. */
@@ -41,7 +27,11 @@ const memberUp: MetricDescription = {
 }
 
 export async function metricsDocument(): Promise<string> {
-  const sections = Object.entries(roles).map(([role, make]) => {
+  const makers = roleNames.map(async (name): Promise<[string, (deps: ServiceDeps) => unknown]> => {
+    const [make, settings] = await Promise.all([roles[name].make(), roles[name].settings()])
+    return [name, (deps) => make({ ...deps, config: defaultsOf(settings) as never })]
+  })
+  const sections = [...Object.entries(ofSeveral), ...(await Promise.all(makers))].map(([role, make]) => {
     const own = describe(make)
     const rows = (role === 'gateway' ? [...own, memberUp] : own).map(row).sort()
     return `## ${role}\n\n| metric | kind | labels | what it says |\n|---|---|---|---|\n${rows.join('\n')}`

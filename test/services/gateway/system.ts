@@ -2,6 +2,7 @@
 import { createConnection } from 'node:net'
 import { type GatewayConfig, gatewaySettings } from '../../../services/gateway/config.ts'
 import { type Gateway, gateway } from '../../../services/gateway/gateway.ts'
+import { needs } from '../../../services/roles.ts'
 import { systemClock } from '../../../shared/base/clock.ts'
 import { seededRandom } from '../../../shared/base/random.ts'
 import { type Actor, type HandlerContext, serve } from '../../../shared/bus/actor.ts'
@@ -89,6 +90,7 @@ export async function startSystem(options: SystemOptions = {}): Promise<System> 
   }
   const actor = gateway({
     ...deps,
+    needs,
     config: defaultsOf(gatewaySettings, { listen: '127.0.0.1:0', drainMs: 200, ...options.config }),
   })
   const stopGateway = await run(own.bus, asMember(actor, { ...deps, role: 'gateway' }))
