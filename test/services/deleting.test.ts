@@ -1,6 +1,7 @@
 // Deleting from end to end, on the memory bus in real time: over HTTP, with segments of a fraction of a second that are flushed, dropped
 // and compacted meanwhile.
 import { afterEach, beforeEach, expect, test } from 'vitest'
+import { runDelete } from '../../services/cli/delete-command.ts'
 import { compactor } from '../../services/compactor/compactor.ts'
 import { compactorSettings } from '../../services/compactor/config.ts'
 import { inlineMerger } from '../../services/compactor/inline-merger.ts'
@@ -10,7 +11,6 @@ import { gatewaySettings } from '../../services/gateway/config.ts'
 import { type Gateway, gateway } from '../../services/gateway/gateway.ts'
 import { ingesterSettings } from '../../services/ingester/config.ts'
 import { ingester } from '../../services/ingester/ingester.ts'
-import { runDelete } from '../../services/launcher/delete-command.ts'
 import { querierSettings } from '../../services/querier/config.ts'
 import { querier } from '../../services/querier/querier.ts'
 import { needs } from '../../services/roles.ts'

@@ -1,5 +1,5 @@
 // docs/settings.md: every setting of every command.
-import { settingsSections } from '../../services/main.ts'
+import { settingsSections } from '../../services/cli/settings.ts'
 import { settingsMarkdown } from '../../shared/config/help.ts'
 
 export async function settingsDocument(): Promise<string> {

@@ -8,10 +8,10 @@ import { showDuration } from '../../shared/config/units.ts'
 import { UPLOAD_PART_BYTES } from '../../shared/contracts/uploads.ts'
 import { META_FILE } from '../../shared/tsdb/block/files.ts'
 import { parseMeta, windowMsOf } from '../../shared/tsdb/block/meta.ts'
+import { SetupError } from '../launcher/setup-error.ts'
 import { blockFolders, filesOf, folderFiles } from './block-folders.ts'
 import { type GatewayClient, GatewayError } from './gateway-client.ts'
 import type { Progress } from './progress.ts'
-import { SetupError } from './setup-error.ts'
 
 export interface UploadedBlock {
   readonly ulid: string

@@ -14,10 +14,10 @@ import { META_FILE, TOMBSTONES_FILE } from '../../shared/tsdb/block/files.ts'
 import { type BlockFile, type BlockMeta, metaBytes, parseMeta } from '../../shared/tsdb/block/meta.ts'
 import { BlockReader } from '../../shared/tsdb/block/reader.ts'
 import { readTombstones, type Tombstone, writeTombstones } from '../../shared/tsdb/block/tombstones.ts'
+import { SetupError } from '../launcher/setup-error.ts'
 import { folderFiles, hasFile } from './block-folders.ts'
 import { type GatewayClient, GatewayError } from './gateway-client.ts'
 import type { Progress } from './progress.ts'
-import { SetupError } from './setup-error.ts'
 
 export interface BlockList {
   readonly tenant: string

@@ -2,21 +2,40 @@
 import { systemClock } from '../../shared/base/clock.ts'
 import { RefusedError } from '../../shared/base/errors.ts'
 import type { CommonConfig } from '../../shared/config/common.ts'
-import type { ConfigOf } from '../../shared/config/settings.ts'
+import { type ConfigOf, choice, defineSettings, text } from '../../shared/config/settings.ts'
 import { LIMITS, type LimitsVersion } from '../../shared/contracts/limits.ts'
 import { readLimits, setLimits } from '../../shared/limits/limits.ts'
 import { parseLimitChange, showLimit } from '../../shared/limits/values.ts'
 import { parseTenant } from '../../shared/model/tenant.ts'
-import type { limitsSettings } from './config.ts'
-import { table, timeText } from './printed.ts'
-import { withBus } from './ring-commands.ts'
-import { SetupError } from './setup-error.ts'
+import { SetupError } from '../launcher/setup-error.ts'
+import { systemCommand, withBus } from './system.ts'
+import { table, timeText } from './table.ts'
+
+const limitsSettings = defineSettings({
+  tenant: text('', 'whose limits; of all tenants without a value of their own when empty'),
+  by: text('carillon limits', 'who changes them, for the history'),
+  output: choice(['text', 'json'], 'text', 'tables for people, or one JSON line'),
+})
 
 type LimitsConfig = ConfigOf<typeof limitsSettings>
-export type LimitsVerb = 'get' | 'set' | 'history'
+type LimitsVerb = 'get' | 'set' | 'history'
+
+export const limitsCommand = systemCommand({
+  name: 'limits',
+  usage: '{get|set|history} [NAME=VALUE …] --nats URL [flags]',
+  does: 'limits {get,set,history}: what one tenant may do, or all; holds at once',
+  intro: 'Shows and changes what one tenant may do, in a running system. NAME= without a value takes a limit away.',
+  settings: limitsSettings,
+  takesWords: true,
+  async run({ words: [verb, ...changes], config, common }) {
+    if (verb !== 'get' && verb !== 'set' && verb !== 'history')
+      throw new SetupError(2, 'limits wants get, set or history, such as: carillon limits get --tenant acme --nats URL')
+    return { text: await limitsText(verb, changes, common, config) }
+  },
+})
 
 /** `changes`: `name=value` each; an empty value takes a limit away. */
-export async function limitsText(
+async function limitsText(
   verb: LimitsVerb,
   changes: readonly string[],
   common: CommonConfig,

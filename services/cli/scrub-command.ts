@@ -2,7 +2,7 @@
 
 import { ask } from '../../shared/bus/ask.ts'
 import type { CommonConfig } from '../../shared/config/common.ts'
-import type { ConfigOf } from '../../shared/config/settings.ts'
+import { type ConfigOf, choice, defineSettings, flag, text } from '../../shared/config/settings.ts'
 import { showBytes } from '../../shared/config/units.ts'
 import {
   type ScrubFinding,
@@ -11,27 +11,45 @@ import {
   scrubNow,
   scrubStatus,
 } from '../../shared/contracts/scrubbing.ts'
-import type { scrubSettings } from './config.ts'
-import { table, timeText } from './printed.ts'
-import { anyCompactor, eachCompactor, NO_COMPACTOR, tenantOf } from './ring-commands.ts'
+import { SetupError } from '../launcher/setup-error.ts'
+import type { Outcome } from './command.ts'
+import { anyCompactor, eachCompactor, NO_COMPACTOR, systemCommand, tenantOf } from './system.ts'
+import { table, timeText } from './table.ts'
+
+const scrubSettings = defineSettings({
+  status: flag(false, 'show what was found when everything was last read'),
+  now: flag(false, 'read everything now'),
+  tenant: text('', 'only this tenant'),
+  output: choice(['text', 'json'], 'text', 'tables for people, or one JSON line'),
+})
 
 type ScrubConfig = ConfigOf<typeof scrubSettings>
 
-export interface ScrubOutcome {
-  readonly text: string
-  /** 1 when something is damaged and was not repaired. */
-  readonly exitCode: number
-}
+export const scrubCommand = systemCommand({
+  name: 'scrub',
+  usage: '--status|--now --nats URL [flags]',
+  does: 'scrub --status, scrub --now: read everything that is stored, name and repair what is damaged',
+  intro:
+    'Reads everything that is stored and repairs what it can, or shows what was found. Exit code 1: something is damaged.',
+  settings: scrubSettings,
+  async run({ config, common }) {
+    if (config.status === config.now)
+      throw new SetupError(2, 'scrub wants --status or --now, such as: carillon scrub --status --nats URL')
+    return config.now ? scrubNowText(common, config) : scrubStatusText(common, config)
+  },
+})
 
-export async function scrubStatusText(common: CommonConfig, config: ScrubConfig): Promise<ScrubOutcome> {
-  const statuses = await eachCompactor(common, 'scrub', scrubStatus, tenantOf(config))
+async function scrubStatusText(common: CommonConfig, config: ScrubConfig): Promise<Outcome> {
+  const statuses = await eachCompactor(common, 'scrub', (bus, id) =>
+    ask(bus, scrubStatus, { id }, tenantOf(config), {}),
+  )
   const records = statuses[0]?.tenants ?? []
   if (config.output === 'json') return told(`${JSON.stringify({ compactors: statuses })}\n`, records)
   if (statuses.length === 0) return told(NO_COMPACTOR, [])
   return told([...statuses.flatMap(statusLines), ...recordLines(records), ''].join('\n'), records)
 }
 
-export async function scrubNowText(common: CommonConfig, config: ScrubConfig): Promise<ScrubOutcome> {
+async function scrubNowText(common: CommonConfig, config: ScrubConfig): Promise<Outcome> {
   const reply = await anyCompactor(common, 'scrub', (bus) => ask(bus, scrubNow, {}, tenantOf(config), {}))
   if (config.output === 'json') return told(`${JSON.stringify(reply)}\n`, reply.tenants)
   const lines = recordLines(reply.tenants)
@@ -40,7 +58,7 @@ export async function scrubNowText(common: CommonConfig, config: ScrubConfig): P
   return told([...lines, ''].join('\n'), reply.tenants)
 }
 
-function told(text: string, records: readonly ScrubRecord[]): ScrubOutcome {
+function told(text: string, records: readonly ScrubRecord[]): Outcome {
   const isDamaged = records.some(({ findings }) => findings.some(({ state }) => state === 'damaged'))
   return { text, exitCode: isDamaged ? 1 : 0 }
 }

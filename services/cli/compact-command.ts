@@ -2,7 +2,7 @@
 
 import { ask } from '../../shared/bus/ask.ts'
 import type { CommonConfig } from '../../shared/config/common.ts'
-import type { ConfigOf } from '../../shared/config/settings.ts'
+import { type ConfigOf, choice, defineSettings, flag, text } from '../../shared/config/settings.ts'
 import { showBytes, showDuration } from '../../shared/config/units.ts'
 import {
   type CompactionStatusReply,
@@ -10,22 +10,44 @@ import {
   compactionStatus,
   compactNow,
 } from '../../shared/contracts/compaction.ts'
-import type { compactSettings } from './config.ts'
-import { table, timeText } from './printed.ts'
-import { anyCompactor, eachCompactor, NO_COMPACTOR, tenantOf } from './ring-commands.ts'
+import { SetupError } from '../launcher/setup-error.ts'
+import { anyCompactor, eachCompactor, NO_COMPACTOR, systemCommand, tenantOf } from './system.ts'
+import { table, timeText } from './table.ts'
+
+const compactSettings = defineSettings({
+  status: flag(false, 'show what compactors do and did'),
+  now: flag(false, 'merge what can be merged, complete ranges or not'),
+  tenant: text('', 'only this tenant'),
+  output: choice(['text', 'json'], 'text', 'tables for people, or one JSON line'),
+})
 
 type CompactConfig = ConfigOf<typeof compactSettings>
 
+export const compactCommand = systemCommand({
+  name: 'compact',
+  usage: '--status|--now --nats URL [flags]',
+  does: 'compact --status, compact --now: how far the merging of blocks is, or do it now',
+  intro: 'Shows what the compactors of a running system do and did, or has them merge blocks now.',
+  settings: compactSettings,
+  async run({ config, common }) {
+    if (config.status === config.now)
+      throw new SetupError(2, 'compact wants --status or --now, such as: carillon compact --status --nats URL')
+    return { text: config.now ? await compactNowText(common, config) : await compactionText(common, config) }
+  },
+})
+
 const HISTORY_SHOWN = 20
 
-export async function compactionText(common: CommonConfig, config: CompactConfig): Promise<string> {
-  const statuses = await eachCompactor(common, 'compact', compactionStatus, tenantOf(config))
+async function compactionText(common: CommonConfig, config: CompactConfig): Promise<string> {
+  const statuses = await eachCompactor(common, 'compact', (bus, id) =>
+    ask(bus, compactionStatus, { id }, tenantOf(config), {}),
+  )
   if (config.output === 'json') return `${JSON.stringify({ compactors: statuses })}\n`
   if (statuses.length === 0) return NO_COMPACTOR
   return statuses.map(statusText).join('\n')
 }
 
-export async function compactNowText(common: CommonConfig, config: CompactConfig): Promise<string> {
+async function compactNowText(common: CommonConfig, config: CompactConfig): Promise<string> {
   const reply = await anyCompactor(common, 'compact', (bus) => ask(bus, compactNow, {}, tenantOf(config), {}))
   if (config.output === 'json') return `${JSON.stringify(reply)}\n`
   const rows = reply.tenants.map(({ tenant, steps, note }) => [tenant, String(steps), note])

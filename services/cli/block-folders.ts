@@ -4,7 +4,7 @@ import path from 'node:path'
 import { textOf } from '../../shared/base/errors.ts'
 import { ULID_SHAPE } from '../../shared/model/ulid.ts'
 import { type BlockFiles, corruptAt, INDEX_FILE, META_FILE, TOMBSTONES_FILE } from '../../shared/tsdb/block/files.ts'
-import { SetupError } from './setup-error.ts'
+import { SetupError } from '../launcher/setup-error.ts'
 
 /** The blocks of a data directory, oldest first, or the one block that the folder itself is. */
 export async function blockFolders(folder: string): Promise<readonly string[]> {

@@ -5,11 +5,13 @@ import { hex, systemRandom } from '../../shared/base/random.ts'
 import { type ConfigOf, choice, defineSettings, text } from '../../shared/config/settings.ts'
 import type { DeleteEntry } from '../../shared/contracts/blocks.ts'
 import { matcherText } from '../../shared/promql/parse/printer.ts'
+import { SetupError } from '../launcher/setup-error.ts'
+import { command } from './command.ts'
 import { GatewayClient } from './gateway-client.ts'
-import { printed, table, timeText } from './printed.ts'
-import { SetupError } from './setup-error.ts'
+import { readAlone } from './settings.ts'
+import { printed, table, timeText } from './table.ts'
 
-export const deleteSettings = defineSettings({
+const deleteSettings = defineSettings({
   gateway: text('http://127.0.0.1:9009', 'address of a gateway'),
   tenant: text('', 'whose samples'),
   start: text('', 'from this time on (RFC 3339 or seconds); without it from the first sample'),
@@ -64,7 +66,19 @@ const verbs: Readonly<Record<string, Verb>> = {
   },
 }
 
-export const deleteVerbs: readonly string[] = Object.values(verbs).map(({ help }) => help)
+const deleteVerbs: readonly string[] = Object.values(verbs).map(({ help }) => help)
+
+export const deleteCommand = command({
+  name: 'delete',
+  usage: '{preview|series|tenant|list|undo} [SELECTOR …|ID] --tenant NAME [flags]',
+  does: 'delete {preview,series,tenant,list,undo}: samples of a tenant, over a gateway',
+  intro: `Deletes samples of one tenant, over a gateway.\n  ${deleteVerbs.join('\n  ')}`,
+  settings: deleteSettings,
+  also: [],
+  takesWords: true,
+  read: readAlone,
+  run: async ({ words: [verb = '', ...operands], config }) => ({ text: await runDelete(verb, operands, config) }),
+})
 
 export async function runDelete(name: string, operands: readonly string[], config: DeleteConfig): Promise<string> {
   const verb = Object.hasOwn(verbs, name) ? verbs[name] : undefined

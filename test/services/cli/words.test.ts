@@ -2,7 +2,7 @@
 import fs from 'node:fs'
 import path from 'node:path'
 import { expect, it } from 'vitest'
-import { launch, temporaryFolder } from './carillon-process.ts'
+import { launch, temporaryFolder } from '../launcher/carillon-process.ts'
 
 const folder = temporaryFolder()
 const file = path.join(folder, 'file')

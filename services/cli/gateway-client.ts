@@ -4,7 +4,7 @@ import { backoffMs } from '../../shared/base/backoff.ts'
 import { sleep, systemClock } from '../../shared/base/clock.ts'
 import { textOf } from '../../shared/base/errors.ts'
 import { systemRandom } from '../../shared/base/random.ts'
-import { SetupError } from './setup-error.ts'
+import { SetupError } from '../launcher/setup-error.ts'
 
 export interface GatewayOptions {
   /** http://host:port */

@@ -7,15 +7,17 @@ import type { BlockFiles } from '../../shared/tsdb/block/files.ts'
 import { META_FILE } from '../../shared/tsdb/block/files.ts'
 import { type BlockMeta, parseMeta } from '../../shared/tsdb/block/meta.ts'
 import { type BlockProblem, verifyBlock } from '../../shared/tsdb/block/verify.ts'
+import { SetupError } from '../launcher/setup-error.ts'
 import { type BlockList, downloadBlocks, refuseMissing } from './block-download.ts'
 import { blockFolders, folderFiles } from './block-folders.ts'
 import { uploadBlocks } from './block-upload.ts'
+import { command, type Outcome } from './command.ts'
 import { GatewayClient, GatewayError } from './gateway-client.ts'
-import { printed, table, timeText } from './printed.ts'
 import { progressTo } from './progress.ts'
-import { SetupError } from './setup-error.ts'
+import { readAlone } from './settings.ts'
+import { printed, table, timeText } from './table.ts'
 
-export const blockSettings = defineSettings({
+const blockSettings = defineSettings({
   gateway: text('http://127.0.0.1:9009', 'address of a gateway'),
   tenant: text('', 'whose blocks; empty: the tenant of the credential, or "anonymous"'),
   credentialsFile: text('', 'file with "user:password" or a token, where the gateway asks for one'),
@@ -31,12 +33,7 @@ const SKIPPED = 3
 
 type BlockConfig = ConfigOf<typeof blockSettings>
 
-export interface Outcome {
-  readonly text: string
-  readonly exitCode: number
-}
-
-export const blockVerbs: Readonly<Record<string, string>> = {
+const blockVerbs: Readonly<Record<string, string>> = {
   list: 'blocks list                  the blocks of a tenant',
   inspect: 'blocks inspect ULID          one block: counts, origin, files',
   download: 'blocks download DIR          as a Prometheus data directory, e.g. for a backup',
@@ -44,7 +41,19 @@ export const blockVerbs: Readonly<Record<string, string>> = {
   upload: 'blocks upload DIR            blocks of Prometheus, Thanos, Mimir or a backup come in',
 }
 
-export async function runBlocks(verb: string, operands: readonly string[], config: BlockConfig): Promise<Outcome> {
+export const blocksCommand = command({
+  name: 'blocks',
+  usage: '{list|inspect|download|verify|upload} [DIR|ULID] [flags]',
+  does: 'blocks {list,inspect,download,verify,upload}: the blocks of a tenant, over a gateway',
+  intro: `Works on the blocks of one tenant, over a gateway.\n  ${Object.values(blockVerbs).join('\n  ')}`,
+  settings: blockSettings,
+  also: [],
+  takesWords: true,
+  read: readAlone,
+  run: ({ words: [verb = '', ...operands], config }) => runBlocks(verb, operands, config),
+})
+
+async function runBlocks(verb: string, operands: readonly string[], config: BlockConfig): Promise<Outcome> {
   const [operand = '', ...more] = operands
   const needsOperand = verb === 'inspect' || verb === 'download' || verb === 'upload'
   const isWanted = more.length === 0 && (needsOperand ? operand !== '' : operand === '' || verb === 'verify')
