@@ -11,16 +11,14 @@ import { SetupError } from '../launcher/setup-error.ts'
 import { type BlockList, downloadBlocks, refuseMissing } from './block-download.ts'
 import { blockFolders, folderFiles } from './block-folders.ts'
 import { uploadBlocks } from './block-upload.ts'
-import { command, type Outcome } from './command.ts'
-import { GatewayClient, GatewayError } from './gateway-client.ts'
+import type { Outcome } from './command.ts'
+import { GatewayClient, GatewayError, type GatewayOptions } from './gateway-client.ts'
 import { progressTo } from './progress.ts'
-import { readAlone } from './settings.ts'
+import { gatewayCommand } from './system.ts'
 import { printed, table, timeText } from './table.ts'
 
 const blockSettings = defineSettings({
-  gateway: text('http://127.0.0.1:9009', 'address of a gateway'),
   tenant: text('', 'whose blocks; empty: the tenant of the credential, or "anonymous"'),
-  credentialsFile: text('', 'file with "user:password" or a token, where the gateway asks for one'),
   block: list([], 'only these blocks, for download and verify'),
   replace: flag(false, 'upload: what is listed of the same blocks goes when they come, e.g. because it is damaged'),
   dropExternalLabel: list([], 'upload: external labels of Thanos that do not become labels of the series'),
@@ -31,7 +29,7 @@ const blockSettings = defineSettings({
 /** Exit code of an upload: nothing failed, but some blocks hold no samples and stayed out. */
 const SKIPPED = 3
 
-type BlockConfig = ConfigOf<typeof blockSettings>
+type BlockConfig = ConfigOf<typeof blockSettings> & Pick<GatewayOptions, 'gateway' | 'credentialsFile'>
 
 const blockVerbs: Readonly<Record<string, string>> = {
   list: 'blocks list                  the blocks of a tenant',
@@ -41,16 +39,14 @@ const blockVerbs: Readonly<Record<string, string>> = {
   upload: 'blocks upload DIR            blocks of Prometheus, Thanos, Mimir or a backup come in',
 }
 
-export const blocksCommand = command({
+export const blocksCommand = gatewayCommand({
   name: 'blocks',
   usage: '{list|inspect|download|verify|upload} [DIR|ULID] [flags]',
   does: 'blocks {list,inspect,download,verify,upload}: the blocks of a tenant, over a gateway',
   intro: `Works on the blocks of one tenant, over a gateway.\n  ${Object.values(blockVerbs).join('\n  ')}`,
   settings: blockSettings,
-  also: [],
   takesWords: true,
-  read: readAlone,
-  run: ({ words: [verb = '', ...operands], config }) => runBlocks(verb, operands, config),
+  run: ({ words: [verb = '', ...operands], config, door }) => runBlocks(verb, operands, { ...door, ...config }),
 })
 
 async function runBlocks(verb: string, operands: readonly string[], config: BlockConfig): Promise<Outcome> {

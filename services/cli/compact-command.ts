@@ -1,17 +1,17 @@
 // `carillon compact`: what a person asks of the compactors of a running system, from anywhere on its NATS.
 
 import { ask } from '../../shared/bus/ask.ts'
-import type { CommonConfig } from '../../shared/config/common.ts'
 import { type ConfigOf, choice, defineSettings, flag, text } from '../../shared/config/settings.ts'
 import { showBytes, showDuration } from '../../shared/config/units.ts'
 import {
   type CompactionStatusReply,
   type CompactionStep,
+  type CompactNowReply,
   compactionStatus,
   compactNow,
 } from '../../shared/contracts/compaction.ts'
 import { SetupError } from '../launcher/setup-error.ts'
-import { anyCompactor, eachCompactor, NO_COMPACTOR, systemCommand, tenantOf } from './system.ts'
+import { eachCompactor, NO_COMPACTOR, nobodyTook, type System, systemCommand, tenantOf, tenantQuery } from './system.ts'
 import { table, timeText } from './table.ts'
 
 const compactSettings = defineSettings({
@@ -25,30 +25,38 @@ type CompactConfig = ConfigOf<typeof compactSettings>
 
 export const compactCommand = systemCommand({
   name: 'compact',
-  usage: '--status|--now --nats URL [flags]',
+  usage: '--status|--now [flags]',
   does: 'compact --status, compact --now: how far the merging of blocks is, or do it now',
   intro: 'Shows what the compactors of a running system do and did, or has them merge blocks now.',
   settings: compactSettings,
-  async run({ config, common }) {
+  async run({ config, system }) {
     if (config.status === config.now)
-      throw new SetupError(2, 'compact wants --status or --now, such as: carillon compact --status --nats URL')
-    return { text: config.now ? await compactNowText(common, config) : await compactionText(common, config) }
+      throw new SetupError(2, 'compact wants --status or --now, such as: carillon compact --status')
+    return { text: config.now ? await compactNowText(system, config) : await compactionText(system, config) }
   },
 })
 
 const HISTORY_SHOWN = 20
 
-async function compactionText(common: CommonConfig, config: CompactConfig): Promise<string> {
-  const statuses = await eachCompactor(common, 'compact', (bus, id) =>
-    ask(bus, compactionStatus, { id }, tenantOf(config), {}),
-  )
+async function compactionText(system: System, config: CompactConfig): Promise<string> {
+  const statuses = await system.ask({
+    async http(client) {
+      const path = `/api/v1/status/compaction${tenantQuery(config)}`
+      return (await client.data<{ compactors: readonly CompactionStatusReply[] }>(path)).compactors
+    },
+    nats: (bus) => eachCompactor(bus, compactionStatus, tenantOf(config)),
+  })
   if (config.output === 'json') return `${JSON.stringify({ compactors: statuses })}\n`
   if (statuses.length === 0) return NO_COMPACTOR
   return statuses.map(statusText).join('\n')
 }
 
-async function compactNowText(common: CommonConfig, config: CompactConfig): Promise<string> {
-  const reply = await anyCompactor(common, 'compact', (bus) => ask(bus, compactNow, {}, tenantOf(config), {}))
+async function compactNowText(system: System, config: CompactConfig): Promise<string> {
+  const reply = await system.ask({
+    http: (client) =>
+      client.data<CompactNowReply>(`/api/v1/admin/compact${tenantQuery(config)}`, { method: 'POST', isOnce: true }),
+    nats: (bus) => ask(bus, compactNow, {}, tenantOf(config), {}).catch(nobodyTook),
+  })
   if (config.output === 'json') return `${JSON.stringify(reply)}\n`
   const rows = reply.tenants.map(({ tenant, steps, note }) => [tenant, String(steps), note])
   const rest = reply.isDone ? '' : 'it goes on: carillon compact --status shows how far it is\n'

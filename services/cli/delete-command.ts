@@ -6,24 +6,18 @@ import { type ConfigOf, choice, defineSettings, text } from '../../shared/config
 import type { DeleteEntry } from '../../shared/contracts/blocks.ts'
 import { matcherText } from '../../shared/promql/parse/printer.ts'
 import { SetupError } from '../launcher/setup-error.ts'
-import { command } from './command.ts'
-import { GatewayClient } from './gateway-client.ts'
-import { readAlone } from './settings.ts'
+import { GatewayClient, type GatewayOptions } from './gateway-client.ts'
+import { gatewayCommand } from './system.ts'
 import { printed, table, timeText } from './table.ts'
 
 const deleteSettings = defineSettings({
-  gateway: text('http://127.0.0.1:9009', 'address of a gateway'),
   tenant: text('', 'whose samples'),
   start: text('', 'from this time on (RFC 3339 or seconds); without it from the first sample'),
   end: text('', 'up to this time; without it to the last sample'),
-  credentialsFile: text(
-    '',
-    'file with "user:password" or a token with the right admin, where the gateway asks for one',
-  ),
   output: choice(['text', 'json'], 'text', 'text for people, or one JSON document'),
 })
 
-type DeleteConfig = ConfigOf<typeof deleteSettings>
+type DeleteConfig = ConfigOf<typeof deleteSettings> & Pick<GatewayOptions, 'gateway' | 'credentialsFile'>
 
 interface Verb {
   readonly help: string
@@ -68,16 +62,16 @@ const verbs: Readonly<Record<string, Verb>> = {
 
 const deleteVerbs: readonly string[] = Object.values(verbs).map(({ help }) => help)
 
-export const deleteCommand = command({
+export const deleteCommand = gatewayCommand({
   name: 'delete',
   usage: '{preview|series|tenant|list|undo} [SELECTOR …|ID] --tenant NAME [flags]',
   does: 'delete {preview,series,tenant,list,undo}: samples of a tenant, over a gateway',
   intro: `Deletes samples of one tenant, over a gateway.\n  ${deleteVerbs.join('\n  ')}`,
   settings: deleteSettings,
-  also: [],
   takesWords: true,
-  read: readAlone,
-  run: async ({ words: [verb = '', ...operands], config }) => ({ text: await runDelete(verb, operands, config) }),
+  run: async ({ words: [verb = '', ...operands], config, door }) => ({
+    text: await runDelete(verb, operands, { ...door, ...config }),
+  }),
 })
 
 export async function runDelete(name: string, operands: readonly string[], config: DeleteConfig): Promise<string> {

@@ -1,12 +1,11 @@
 // `carillon mark` and `carillon flush`: the next segments are opened now, and the ones before brought into blocks.
 import { ask } from '../../shared/bus/ask.ts'
-import type { CommonConfig } from '../../shared/config/common.ts'
 import { defineSettings, duration } from '../../shared/config/settings.ts'
 import type { FlushKind, FlushRequest } from '../../shared/contracts/flush.ts'
 import { ring } from '../../shared/contracts/member.ts'
 import { type FlushOutcome, flushMembers } from '../../shared/membership/flush-members.ts'
 import type { Command } from './command.ts'
-import { systemCommand, withBus } from './system.ts'
+import { type System, systemCommand } from './system.ts'
 
 const flushSettings = defineSettings({
   waitMs: duration('6m', 'how long `mark` and `flush` wait until it is done: longer than --segment-min', {
@@ -29,23 +28,28 @@ export const flushCommand = segmentCommand(
 function segmentCommand(kind: FlushKind, does: string, what: string): Command {
   return systemCommand({
     name: kind,
-    usage: '--nats URL [flags]',
+    usage: '[flags]',
     does,
     intro: `${what} in every partition, as soon as the ingesters' segment-min allows.`,
     settings: flushSettings,
-    async run({ config: { waitMs }, common }) {
-      const outcome = await askFlush(common, { kind, waitMs })
+    async run({ config: { waitMs }, system }) {
+      const outcome = await askFlush(system, { kind, waitMs })
       return { text: flushText(outcome), exitCode: outcome.isDone ? 0 : 1 }
     },
   })
 }
 
 /** Opens the next segments now; with `flush` brings the ones before into blocks, too. */
-function askFlush(common: CommonConfig, asked: FlushRequest): Promise<FlushOutcome> {
-  return withBus(common, asked.kind, async (bus) => {
-    const { members } = await ask(bus, ring, {}, {}, {})
-    const ids = members.filter(({ role, isHealthy }) => role === 'ingester' && isHealthy).map(({ id }) => id)
-    return flushMembers(bus, ids, asked)
+function askFlush(system: System, asked: FlushRequest): Promise<FlushOutcome> {
+  const { kind, waitMs } = asked
+  return system.ask({
+    http: (client) =>
+      client.data<FlushOutcome>(`/api/v1/admin/${kind}?wait=${waitMs}ms`, { method: 'POST', waitMs, isOnce: true }),
+    async nats(bus) {
+      const { members } = await ask(bus, ring, {}, {}, {})
+      const ids = members.filter(({ role, isHealthy }) => role === 'ingester' && isHealthy).map(({ id }) => id)
+      return flushMembers(bus, ids, asked)
+    },
   })
 }
 

@@ -1,5 +1,8 @@
 // Asks a gateway over HTTP, on behalf of one tenant: for the commands that work from outside.
 import fs from 'node:fs'
+import http from 'node:http'
+import https from 'node:https'
+import { buffer } from 'node:stream/consumers'
 import { backoffMs } from '../../shared/base/backoff.ts'
 import { sleep, systemClock } from '../../shared/base/clock.ts'
 import { textOf } from '../../shared/base/errors.ts'
@@ -34,14 +37,27 @@ export class GatewayError extends Error {
 
 export interface Call {
   readonly method?: 'GET' | 'POST'
+  /** How long the gateway is asked to wait, on top of what a call may take by itself. */
+  readonly waitMs?: number
+  /** What is asked twice would be done twice: no second try once it may have been heard. */
+  readonly isOnce?: boolean
   readonly body?: Uint8Array
   readonly headers?: Readonly<Record<string, string>>
 }
+
+interface Answer {
+  readonly status: number
+  readonly errorId: string | undefined
+  readonly bytes: Uint8Array<ArrayBuffer>
+}
+
+export const DEFAULT_GATEWAY = 'http://127.0.0.1:9009'
 
 /** Tries of one call that meets a closed door or 503. */
 const TRIES_MAX = 8
 const BACKOFF = { firstMs: 200, maxMs: 5_000 }
 const CALL_MS_MAX = 120_000
+const ERROR_ID = 'x-carillon-error-id'
 
 export class GatewayClient {
   private readonly origin: string
@@ -58,8 +74,8 @@ export class GatewayClient {
   }
 
   /** The `data` of an answer in Prometheus' shape. */
-  async data<T>(path: string): Promise<T> {
-    return ((await this.json(path)) as { data: T }).data
+  async data<T>(path: string, call: Call = {}): Promise<T> {
+    return ((await this.json(path, call)) as { data: T }).data
   }
 
   async json(path: string, call: Call = {}): Promise<unknown> {
@@ -72,25 +88,50 @@ export class GatewayClient {
       try {
         return await this.once(path, call)
       } catch (error) {
-        const mayPass = !(error instanceof GatewayError) || error.status === 503 || error.status === 429
+        const mayPass = error instanceof GatewayError ? error.status === 503 || error.status === 429 : !call.isOnce
         if (!mayPass || tryNumber === TRIES_MAX) throw this.named(error)
         await sleep(systemClock, backoffMs(tryNumber - 1, BACKOFF, systemRandom))
       }
     }
   }
 
-  private async once(path: string, { method = 'GET', body, headers = {} }: Call): Promise<Uint8Array<ArrayBuffer>> {
+  private async once(path: string, call: Call): Promise<Uint8Array<ArrayBuffer>> {
+    const { status, errorId, bytes } = await (call.waitMs === undefined
+      ? this.fetched(path, call)
+      : this.waited(path, call))
+    if (status >= 200 && status < 300) return bytes
+    throw new GatewayError(status, errorId ?? `http-${status}`, errorIn(Buffer.from(bytes).toString().trim()))
+  }
+
+  private async fetched(path: string, { method = 'GET', body, headers = {} }: Call): Promise<Answer> {
     const response = await fetch(`${this.origin}${path}`, {
       method,
       headers: { ...this.headers, ...headers },
       signal: AbortSignal.timeout(CALL_MS_MAX),
       ...(body === undefined ? {} : { body: Buffer.from(body.buffer, body.byteOffset, body.byteLength) }),
     })
-    const bytes = new Uint8Array(await response.arrayBuffer())
-    if (response.ok) return bytes
-    const text = Buffer.from(bytes).toString().trim()
-    const code = response.headers.get('X-Carillon-Error-Id') ?? `http-${response.status}`
-    throw new GatewayError(response.status, code, errorIn(text))
+    const errorId = response.headers.get(ERROR_ID) ?? undefined
+    return { status: response.status, errorId, bytes: new Uint8Array(await response.arrayBuffer()) }
+  }
+
+  /** `fetch` gives up on answers that begin after five minutes. */
+  private waited(path: string, { method = 'GET', waitMs = 0 }: Call): Promise<Answer> {
+    const url = new URL(`${this.origin}${path}`)
+    const signal = AbortSignal.timeout(CALL_MS_MAX + waitMs)
+    const { promise, resolve, reject } = Promise.withResolvers<Answer>()
+    const request = (url.protocol === 'https:' ? https : http).request(url, { method, headers: this.headers, signal })
+    request.on('error', reject)
+    request.on('response', (response) => {
+      const { statusCode: status = 0, headers } = response
+      const errorId = headers[ERROR_ID]
+      buffer(response).then(
+        (bytes) =>
+          resolve({ status, errorId: typeof errorId === 'string' ? errorId : undefined, bytes: new Uint8Array(bytes) }),
+        reject,
+      )
+    })
+    request.end()
+    return promise
   }
 
   private named(error: unknown): Error {

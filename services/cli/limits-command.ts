@@ -1,14 +1,14 @@
 // `carillon limits`: what a person sets for one tenant of a running system, or for all, from anywhere on its NATS.
 import { systemClock } from '../../shared/base/clock.ts'
 import { RefusedError } from '../../shared/base/errors.ts'
-import type { CommonConfig } from '../../shared/config/common.ts'
 import { type ConfigOf, choice, defineSettings, text } from '../../shared/config/settings.ts'
 import { LIMITS, type LimitsVersion } from '../../shared/contracts/limits.ts'
 import { readLimits, setLimits } from '../../shared/limits/limits.ts'
 import { parseLimitChange, showLimit } from '../../shared/limits/values.ts'
 import { parseTenant } from '../../shared/model/tenant.ts'
 import { SetupError } from '../launcher/setup-error.ts'
-import { systemCommand, withBus } from './system.ts'
+import type { GatewayClient } from './gateway-client.ts'
+import { type System, systemCommand, tenantQuery } from './system.ts'
 import { table, timeText } from './table.ts'
 
 const limitsSettings = defineSettings({
@@ -22,15 +22,15 @@ type LimitsVerb = 'get' | 'set' | 'history'
 
 export const limitsCommand = systemCommand({
   name: 'limits',
-  usage: '{get|set|history} [NAME=VALUE …] --nats URL [flags]',
+  usage: '{get|set|history} [NAME=VALUE …] [flags]',
   does: 'limits {get,set,history}: what one tenant may do, or all; holds at once',
   intro: 'Shows and changes what one tenant may do, in a running system. NAME= without a value takes a limit away.',
   settings: limitsSettings,
   takesWords: true,
-  async run({ words: [verb, ...changes], config, common }) {
+  async run({ words: [verb, ...changes], config, system }) {
     if (verb !== 'get' && verb !== 'set' && verb !== 'history')
-      throw new SetupError(2, 'limits wants get, set or history, such as: carillon limits get --tenant acme --nats URL')
-    return { text: await limitsText(verb, changes, common, config) }
+      throw new SetupError(2, 'limits wants get, set or history, such as: carillon limits get --tenant acme')
+    return { text: await limitsText(verb, changes, system, config) }
   },
 })
 
@@ -38,17 +38,26 @@ export const limitsCommand = systemCommand({
 async function limitsText(
   verb: LimitsVerb,
   changes: readonly string[],
-  common: CommonConfig,
+  system: System,
   config: LimitsConfig,
 ): Promise<string> {
   const tenant = config.tenant === '' ? undefined : parseTenant(config.tenant)
   if (verb !== 'set' && changes.length > 0)
     throw new SetupError(2, `"${changes[0]}" is not expected here: limits ${verb} takes flags only`)
   const values = verb === 'set' ? valuesOf(changes) : {}
-  const record = await withBus(common, 'limits', (bus) =>
-    verb === 'set' ? setLimits({ bus, clock: systemClock }, tenant, values, config.by) : readLimits(bus, tenant),
-  )
-  const versions = record === undefined ? [] : [record, ...record.history]
+  const versions = await system.ask({
+    http: (client) => (verb === 'set' ? setOver(client, values, config) : shownBy(client, config)),
+    async nats(bus) {
+      const record =
+        verb === 'set'
+          ? await setLimits({ bus, clock: systemClock }, tenant, values, config.by)
+          : await readLimits(bus, tenant)
+      if (record === undefined) return []
+      const { v: _, history, ...newest } = record
+      return [newest, ...history]
+    },
+  })
+  const record = versions[0]
   if (config.output === 'json') return `${JSON.stringify({ tenant: tenant ?? null, versions })}\n`
   const named = tenant === undefined ? 'all tenants without a value of their own' : `tenant ${tenant}`
   if (verb === 'history')
@@ -58,6 +67,39 @@ async function limitsText(
     return [name, value === undefined ? '-' : showLimit(name, value), doc]
   })
   return `${named}, version ${record?.version ?? 0}\n${table(['LIMIT', 'VALUE', ''], rows).join('\n')}\n`
+}
+
+const PATH = '/api/v1/admin/limits'
+
+/** As a gateway shows them: in the units that people write. */
+interface ShownVersion {
+  readonly version: number
+  readonly changedAt: string
+  readonly changedBy: string
+  readonly limits: Readonly<Record<string, string>>
+}
+type Shown = ShownVersion & { readonly history: readonly ShownVersion[] }
+
+async function shownBy(client: GatewayClient, config: LimitsConfig): Promise<LimitsVersion[]> {
+  return versionsOf(await client.data<Shown>(`${PATH}${tenantQuery(config)}`))
+}
+
+async function setOver(
+  client: GatewayClient,
+  values: Readonly<Record<string, number | null>>,
+  { tenant, by }: LimitsConfig,
+): Promise<LimitsVersion[]> {
+  const texts = Object.entries(values).map(([name, value]) => [name, value === null ? '' : showLimit(name, value)])
+  const query = new URLSearchParams([['tenant', tenant], ['by', by], ...texts])
+  return versionsOf(await client.data<Shown>(`${PATH}?${query}`, { method: 'POST' }))
+}
+
+function versionsOf({ history, ...newest }: Shown): LimitsVersion[] {
+  if (newest.version === 0) return []
+  return [newest, ...history].map(({ version, changedAt, changedBy, limits }) => ({
+    ...{ version, changedAtMs: Date.parse(changedAt), changedBy },
+    limits: Object.fromEntries(Object.entries(limits).map(([name, text]) => [name, parseLimitChange(name, text) ?? 0])),
+  }))
 }
 
 function versionRow({ version, changedAtMs, changedBy, limits }: LimitsVersion): string[] {

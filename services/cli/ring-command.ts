@@ -1,36 +1,35 @@
 // `carillon ring`: the members of a running system, and the owners of each partition.
 import { textOf } from '../../shared/base/errors.ts'
 import { ask } from '../../shared/bus/ask.ts'
-import type { CommonConfig } from '../../shared/config/common.ts'
 import { choice, defineSettings } from '../../shared/config/settings.ts'
 import { type RingReply, ring } from '../../shared/contracts/member.ts'
 import { SetupError } from '../launcher/setup-error.ts'
-import { systemCommand, withBus } from './system.ts'
+import { type System, systemCommand } from './system.ts'
 import { printed, table } from './table.ts'
 
 export const ringCommand = systemCommand({
   name: 'ring',
   usage: '[flags]',
-  does: 'who is here and who owns what, in the system on --nats',
+  does: 'who is here and who owns what, in a running system',
   intro: 'Shows the members of a running system, and the owners of each partition.',
   settings: defineSettings({
     output: choice(['text', 'json'], 'text', 'what `ring` prints: tables for people, or one JSON line'),
   }),
-  async run({ config, common }) {
-    const reply = await askRing(common)
+  async run({ config, system }) {
+    const reply = await askRing(system)
     return { text: printed(config, reply, ringText(reply)) }
   },
 })
 
 /** The ring as some member sees it. */
-function askRing(common: CommonConfig): Promise<RingReply> {
-  return withBus(common, 'ring', async (bus) => {
-    try {
-      return await ask(bus, ring, {}, {}, {})
-    } catch (error) {
-      const text = `no member answers on ${common.nats} (${textOf(error)}): does anything run there, and under this --prefix?`
-      throw new SetupError(1, text, { cause: error })
-    }
+function askRing(system: System): Promise<RingReply> {
+  return system.ask({
+    http: (client) => client.data<RingReply>('/api/v1/status/ring'),
+    nats: (bus) =>
+      ask(bus, ring, {}, {}, {}).catch((error: unknown) => {
+        const text = `no member answers (${textOf(error)}): does anything run there, and under this --prefix?`
+        throw new SetupError(1, text, { cause: error })
+      }),
   })
 }
 

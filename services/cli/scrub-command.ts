@@ -1,11 +1,11 @@
 // `carillon scrub`: what scrubs found, and an order to read everything now, from anywhere on the NATS of a running system.
 
 import { ask } from '../../shared/bus/ask.ts'
-import type { CommonConfig } from '../../shared/config/common.ts'
 import { type ConfigOf, choice, defineSettings, flag, text } from '../../shared/config/settings.ts'
 import { showBytes } from '../../shared/config/units.ts'
 import {
   type ScrubFinding,
+  type ScrubNowReply,
   type ScrubRecord,
   type ScrubStatusReply,
   scrubNow,
@@ -13,7 +13,7 @@ import {
 } from '../../shared/contracts/scrubbing.ts'
 import { SetupError } from '../launcher/setup-error.ts'
 import type { Outcome } from './command.ts'
-import { anyCompactor, eachCompactor, NO_COMPACTOR, systemCommand, tenantOf } from './system.ts'
+import { eachCompactor, NO_COMPACTOR, nobodyTook, type System, systemCommand, tenantOf, tenantQuery } from './system.ts'
 import { table, timeText } from './table.ts'
 
 const scrubSettings = defineSettings({
@@ -27,30 +27,39 @@ type ScrubConfig = ConfigOf<typeof scrubSettings>
 
 export const scrubCommand = systemCommand({
   name: 'scrub',
-  usage: '--status|--now --nats URL [flags]',
+  usage: '--status|--now [flags]',
   does: 'scrub --status, scrub --now: read everything that is stored, name and repair what is damaged',
   intro:
     'Reads everything that is stored and repairs what it can, or shows what was found. Exit code 1: something is damaged.',
   settings: scrubSettings,
-  async run({ config, common }) {
+  async run({ config, system }) {
     if (config.status === config.now)
-      throw new SetupError(2, 'scrub wants --status or --now, such as: carillon scrub --status --nats URL')
-    return config.now ? scrubNowText(common, config) : scrubStatusText(common, config)
+      throw new SetupError(2, 'scrub wants --status or --now, such as: carillon scrub --status')
+    return config.now ? scrubNowText(system, config) : scrubStatusText(system, config)
   },
 })
 
-async function scrubStatusText(common: CommonConfig, config: ScrubConfig): Promise<Outcome> {
-  const statuses = await eachCompactor(common, 'scrub', (bus, id) =>
-    ask(bus, scrubStatus, { id }, tenantOf(config), {}),
-  )
+async function scrubStatusText(system: System, config: ScrubConfig): Promise<Outcome> {
+  const statuses = await system.ask({
+    async http(client) {
+      type Found = { compactors: readonly Omit<ScrubStatusReply, 'tenants'>[]; tenants: readonly ScrubRecord[] }
+      const found = await client.data<Found>(`/api/v1/status/scrub${tenantQuery(config)}`)
+      return found.compactors.map((each): ScrubStatusReply => ({ ...each, tenants: found.tenants }))
+    },
+    nats: (bus) => eachCompactor(bus, scrubStatus, tenantOf(config)),
+  })
   const records = statuses[0]?.tenants ?? []
   if (config.output === 'json') return told(`${JSON.stringify({ compactors: statuses })}\n`, records)
   if (statuses.length === 0) return told(NO_COMPACTOR, [])
   return told([...statuses.flatMap(statusLines), ...recordLines(records), ''].join('\n'), records)
 }
 
-async function scrubNowText(common: CommonConfig, config: ScrubConfig): Promise<Outcome> {
-  const reply = await anyCompactor(common, 'scrub', (bus) => ask(bus, scrubNow, {}, tenantOf(config), {}))
+async function scrubNowText(system: System, config: ScrubConfig): Promise<Outcome> {
+  const reply = await system.ask({
+    http: (client) =>
+      client.data<ScrubNowReply>(`/api/v1/admin/scrub${tenantQuery(config)}`, { method: 'POST', isOnce: true }),
+    nats: (bus) => ask(bus, scrubNow, {}, tenantOf(config), {}).catch(nobodyTook),
+  })
   if (config.output === 'json') return told(`${JSON.stringify(reply)}\n`, reply.tenants)
   const lines = recordLines(reply.tenants)
   for (const tenant of reply.elsewhere) lines.push(`${tenant} is read by another compactor, or was not to be read`)

@@ -50,12 +50,3 @@ export function readAll<const T extends readonly SettingsTable[]>(
   if (faults.length + unsound.length > 0) throw new SetupError(2, faultsText([...faults, ...unsound]))
   return configs
 }
-
-/** Settings of a command that needs no others. */
-export async function readAlone<T extends SettingsTable>(
-  own: T,
-  argv: readonly string[],
-): Promise<readonly [ConfigOf<T>, undefined]> {
-  const [config] = readAll([own], argv, [commonSettings, ...(await otherTables())])
-  return [config, undefined]
-}

@@ -1,71 +1,107 @@
-// The running system that a command asks: the one on --nats, else that on --data.
+// The running system that a command asks, and the way to it: the gateway at --gateway; else the nats-servers at --nats; else what runs on
+// --data, by its nats-servers; else the gateway where one usually is.
 import { systemClock } from '../../shared/base/clock.ts'
 import { RefusedError, textOf, UnavailableError } from '../../shared/base/errors.ts'
 import { ask } from '../../shared/bus/ask.ts'
+import type { Question } from '../../shared/bus/contract.ts'
 import type { Bus } from '../../shared/bus/port.ts'
-import { type CommonConfig, commonSettings } from '../../shared/config/common.ts'
+import { commonSettings } from '../../shared/config/common.ts'
 import type { SettingsSection } from '../../shared/config/help.ts'
 import { type ConfigOf, defineSettings, type SettingsTable, text } from '../../shared/config/settings.ts'
 import { ring } from '../../shared/contracts/member.ts'
-import { createLog } from '../../shared/telemetry/log.ts'
+import { askMembers } from '../../shared/membership/ask-members.ts'
+import { silentLog } from '../../shared/telemetry/log.ts'
 import { connect } from '../launcher/connect.ts'
+import { runningAddress } from '../launcher/data-folder.ts'
 import { runningServers } from '../launcher/nats-server.ts'
 import { SetupError } from '../launcher/setup-error.ts'
 import { type Command, type CommandSpec, command, type Outcome } from './command.ts'
+import { DEFAULT_GATEWAY, GatewayClient } from './gateway-client.ts'
 import { otherTables, readAll } from './settings.ts'
 
 const CONNECT_MS_MAX = 10_000
 
-/** Where commands find the system that they ask. */
-const foundSettings = defineSettings({
-  dataDir: text('./data', 'without --nats: the data folder of the running start that is asked', { name: 'data' }),
+const gatewaySettings = defineSettings({
+  gateway: text('', `address of a gateway; without it that of the system on --data, else ${DEFAULT_GATEWAY}`),
+  credentialsFile: text('', 'file with "user:password" or a token, where the gateway asks for one'),
+  dataDir: text('./data', 'data folder of the running start that is asked when no address is given', { name: 'data' }),
 })
 
-const sections: readonly SettingsSection[] = [
-  { title: 'the system that is asked', table: foundSettings },
-  { title: 'every actor', table: commonSettings },
-]
+const { nats, natsUserFile, natsSystemFile, prefix } = commonSettings
+const natsSettings = defineSettings({ nats, natsUserFile, natsSystemFile, prefix })
 
-type SystemSpec<T extends SettingsTable> = Omit<CommandSpec<T, unknown>, 'also' | 'read' | 'run'> & {
-  readonly run: (call: { words: readonly string[]; config: ConfigOf<T>; common: CommonConfig }) => Promise<Outcome>
+type GatewayConfig = ConfigOf<typeof gatewaySettings>
+type NatsConfig = ConfigOf<typeof natsSettings>
+
+/** The one way that leads there. */
+export interface System {
+  ask<T>(ways: {
+    readonly http: (client: GatewayClient) => Promise<T>
+    readonly nats: (bus: Bus) => Promise<T>
+  }): Promise<T>
 }
 
-/** A command that asks a running system: the one on --nats, else what runs on --data. */
-export function systemCommand<T extends SettingsTable>(spec: SystemSpec<T>): Command {
-  return command<T, CommonConfig>({
+type SpecOf<T extends SettingsTable, C> = Omit<CommandSpec<T, unknown>, 'also' | 'read' | 'run'> & {
+  readonly run: (call: { words: readonly string[]; config: ConfigOf<T> } & C) => Promise<Outcome>
+}
+
+/** A command that asks a running system, over a gateway or over NATS. */
+export function systemCommand<T extends SettingsTable>(spec: SpecOf<T, { readonly system: System }>): Command {
+  return command<T, System>({
     ...spec,
-    also: sections,
+    also: [gatewaySection, { title: 'where no gateway runs', table: natsSettings }],
     async read(own, argv) {
-      const tables = [commonSettings, foundSettings, own] as const
-      const [common, { dataDir }, config] = readAll(tables, argv, await otherTables())
-      return [config, common.nats === '' ? { ...common, ...runningServers(dataDir) } : common]
+      const tables = [gatewaySettings, natsSettings, own] as const
+      const [door, reach, config] = readAll(tables, argv, [commonSettings, ...(await otherTables())])
+      return [config, systemOf(spec.name, door, reach)]
     },
-    run: ({ context: common, ...rest }) => spec.run({ ...rest, common }),
+    run: ({ context: system, ...rest }) => spec.run({ ...rest, system }),
   })
 }
 
-/** Asks each compactor that is well. */
-export function eachCompactor<T>(
-  common: CommonConfig,
-  command: string,
-  question: (bus: Bus, id: string) => Promise<T>,
-): Promise<readonly T[]> {
-  return withBus(common, command, async (bus) => {
-    const { members } = await ask(bus, ring, {}, {}, {}).catch((error: unknown) => {
-      throw new SetupError(1, `no member answers on ${common.nats} (${textOf(error)})`, { cause: error })
-    })
-    const ids = members.filter(({ role, isHealthy }) => role === 'compactor' && isHealthy).map(({ id }) => id)
-    return Promise.all(ids.map((id) => question(bus, id)))
+/** A command that a gateway alone can answer. */
+export function gatewayCommand<T extends SettingsTable>(spec: SpecOf<T, { readonly door: GatewayConfig }>): Command {
+  return command<T, GatewayConfig>({
+    ...spec,
+    also: [gatewaySection],
+    async read(own, argv) {
+      const [door, config] = readAll([gatewaySettings, own] as const, argv, [commonSettings, ...(await otherTables())])
+      return [config, { ...door, gateway: door.gateway || runningAddress(door.dataDir) || DEFAULT_GATEWAY }]
+    },
+    run: ({ context: door, ...rest }) => spec.run({ ...rest, door }),
   })
 }
 
-/** Gives an order to whichever compactor takes it. */
-export function anyCompactor<T>(common: CommonConfig, command: string, order: (bus: Bus) => Promise<T>): Promise<T> {
-  return withBus(common, command, (bus) =>
-    order(bus).catch((error: unknown) => {
-      throw new SetupError(1, `no compactor took it (${textOf(error)})`, { cause: error })
-    }),
-  )
+const gatewaySection: SettingsSection = { title: 'the system that is asked', table: gatewaySettings }
+
+function systemOf(name: string, door: GatewayConfig, given: NatsConfig): System {
+  const local = door.gateway === '' && given.nats === '' ? runningServers(door.dataDir) : undefined
+  const reach = { ...given, ...local }
+  if (door.gateway !== '' || reach.nats === '') {
+    const client = new GatewayClient({ ...door, gateway: door.gateway || DEFAULT_GATEWAY, tenant: '' })
+    return { ask: ({ http }) => http(client) }
+  }
+  return { ask: ({ nats }) => withBus(reach, name, nats) }
+}
+
+/** Asks each compactor that is well; all of them must answer. */
+export async function eachCompactor<Req, Reply>(
+  bus: Bus,
+  contract: Question<'id', Req, Reply>,
+  request: Req,
+): Promise<readonly Reply[]> {
+  const { members } = await ask(bus, ring, {}, {}, {}).catch((error: unknown) => {
+    throw new SetupError(1, `no member answers (${textOf(error)})`, { cause: error })
+  })
+  const compactors = members.filter(({ role, isHealthy }) => role === 'compactor' && isHealthy)
+  const { answers, failures } = await askMembers(bus, compactors, contract, request)
+  if (failures[0] !== undefined) throw failures[0].error
+  return answers.map(({ reply }) => reply)
+}
+
+/** What is said of an order that no compactor took. */
+export function nobodyTook(error: unknown): never {
+  throw new SetupError(1, `no compactor took it (${textOf(error)})`, { cause: error })
 }
 
 export const NO_COMPACTOR = 'no compactor runs here: carillon compactor --nats URL starts one\n'
@@ -74,16 +110,22 @@ export const NO_COMPACTOR = 'no compactor runs here: carillon compactor --nats U
 export const tenantOf = ({ tenant }: { readonly tenant: string }): { tenant?: string } =>
   tenant === '' ? {} : { tenant }
 
+/** The same as the end of a path. */
+export const tenantQuery = ({ tenant }: { readonly tenant: string }): string =>
+  tenant === '' ? '' : `?tenant=${encodeURIComponent(tenant)}`
+
 /** Runs `work` on a connection of its own. Throws SetupError when there is no way. */
-export async function withBus<T>(common: CommonConfig, command: string, work: (bus: Bus) => Promise<T>): Promise<T> {
-  if (common.nats === '')
-    throw new SetupError(2, `${command} wants --nats URL (CARILLON_NATS), or --data with the folder of a running start`)
-  const log = createLog({ role: command, id: command, level: common.logLevel })
-  const late = new SetupError(1, `no connection to ${common.nats} within ${CONNECT_MS_MAX} ms`)
+async function withBus<T>(reach: NatsConfig, name: string, work: (bus: Bus) => Promise<T>): Promise<T> {
+  let reason = ''
+  const warn = (_: object, text: string) => {
+    reason = `: ${text}`
+  }
   const giveUp = new AbortController()
-  const timer = systemClock.after(CONNECT_MS_MAX, () => giveUp.abort(late))
+  const timer = systemClock.after(CONNECT_MS_MAX, () =>
+    giveUp.abort(new SetupError(1, `no connection to ${reach.nats} within ${CONNECT_MS_MAX} ms${reason}`)),
+  )
   try {
-    const bus = await connect({ reach: common, prefix: common.prefix, name: command, log, signal: giveUp.signal })
+    const bus = await connect({ reach, prefix: reach.prefix, name, log: { ...silentLog, warn }, signal: giveUp.signal })
     timer.cancel()
     try {
       return await work(bus)

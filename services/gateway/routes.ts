@@ -11,6 +11,7 @@ import { flushRoutes } from './flush-routes.ts'
 import { limitsRoutes } from './limits.ts'
 import { createLoad, type Load } from './load.ts'
 import { type PageDeps, pageRoutes } from './pages.ts'
+import { partitionRoutes } from './partitions.ts'
 import { type PushDeps, pushRoutes } from './push.ts'
 import { type QueryDeps, queryRoutes } from './queries.ts'
 import { ringRoutes } from './ring-page.ts'
@@ -57,6 +58,7 @@ export function gatewayRoutes(deps: RoutesDeps): readonly Route[] {
     ...pageRoutes(deps),
     ...ringRoutes(deps),
     ...flushRoutes(deps),
+    ...partitionRoutes(deps),
     ...compactionRoutes(deps),
     ...scrubRoutes(deps),
     ...deletionRoutes(deps),

@@ -52,6 +52,12 @@ export function openDataFolder(folder: string): DataFolder {
   }
 }
 
+/** Where the first gateway of the launcher that works on the folder is; '' where none runs, or it has none. */
+export function runningAddress(folder: string): string {
+  const holder = readRecord(path.join(folder, 'lock.json'), lockFile)
+  return holder !== undefined && isRunning(holder) ? holder.address : ''
+}
+
 /** Written aside and renamed, so that nobody reads a half. */
 export function replaceFile(file: string, text: string, mode = 0o644): void {
   const aside = `${file}.${process.pid}`
