@@ -25,7 +25,7 @@ export const setupCommand = command({
     const facts = await setUpLogs({
       common,
       logs,
-      log: createLog({ role: 'setup', id: 'setup', level: common.logLevel }),
+      log: createLog({ role: 'setup', id: 'setup', level: common.logLevel, format: common.logFormat }),
       signal: stopping.signal,
     })
     const { partitions, durability, durabilityReason } = facts

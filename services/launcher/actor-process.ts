@@ -48,7 +48,10 @@ export async function runActorProcess({ role, common, make }: ActorProcessOption
   const id = common.id === '' ? `${role}-${hex(systemRandom.bytes(4))}` : common.id
   if (common.nats === '')
     throw new SetupError(2, `${role} wants --nats URL (CARILLON_NATS): the nats-server that all actors share`)
-  const log = createLog({ role, id, level: common.logLevel, onLost: () => void process.kill(process.pid, 'SIGTERM') })
+  const log = createLog({
+    ...{ role, id, level: common.logLevel, format: common.logFormat },
+    onLost: () => void process.kill(process.pid, 'SIGTERM'),
+  })
   const stopping = new AbortController()
   endOnBugs(log)
   let reload: () => void = () => undefined
@@ -145,7 +148,7 @@ function tell(
   facts: { role: Role; id: string; address: string | undefined },
   log: Log,
 ): void {
-  log.info({ address: facts.address }, type)
+  log[type === 'ready' ? 'info' : 'debug']({ address: facts.address, pid: process.pid }, type)
   process.send?.({ type, ...facts })
 }
 

@@ -158,6 +158,7 @@ function configText(
   const included = path.relative(place.folder, confFile).replaceAll('\\', '/')
   return `# Written at each start. To change the server, edit nats.conf of the project.
 include ${JSON.stringify(included)}
+server_name: "${place.id}"
 listen: "127.0.0.1:${place.port}"
 log_file: ${JSON.stringify(files.logFile)}
 logfile_size_limit: 10MB
@@ -169,10 +170,9 @@ ${place.zone === noZone ? '' : clusterText(place, all, own)}`
 }
 
 /** Clients are told all addresses from the start; one that came by another way, a proxy or a tunnel, is left on it. */
-function clusterText({ id, zone, routePort }: Place, all: readonly Place[], { user, password }: NatsUser): string {
+function clusterText({ zone, routePort }: Place, all: readonly Place[], { user, password }: NatsUser): string {
   const routes = all.map((other) => `"nats://${user}:${password}@127.0.0.1:${other.routePort}"`).join(', ')
-  return `server_name: "${id}"
-server_tags: ["zone:${zone}"]
+  return `server_tags: ["zone:${zone}"]
 cluster {
   name: carillon, listen: "127.0.0.1:${routePort}", no_advertise: true, routes: [${routes}]
   authorization { user: ${user}, password: "${password}" }

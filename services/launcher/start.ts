@@ -70,8 +70,8 @@ export interface ProcessNeeds {
 /** Resolves with the exit code when everything has ended. Rejects with SetupError when it cannot start. */
 export async function start(options: StartOptions): Promise<number> {
   const stopping = stopSignals()
-  const level = options.common.logLevel
-  const log = createLog({ role: 'launcher', id: 'launcher', level, onLost: () => stopping.ask(1) })
+  const { logLevel: level, logFormat: format } = options.common
+  const log = createLog({ role: 'launcher', id: 'launcher', level, format, onLost: () => stopping.ask(1) })
   await checkListen(options)
   const folder = openDataFolder(options.launcher.dataDir)
   const guard = startGuard({ clock: systemClock, log })
@@ -209,7 +209,7 @@ function startActor({
           if (!isAnnouncement(message, isWhole(options) ? 'ready' : 'started')) return
           isReady = true
           const pid = supervisor.pid() ?? 0
-          log.info({ child: id, pid, address: message.address }, 'ready')
+          log.debug({ child: id, pid, address: message.address }, 'ready')
           resolve({ pid, role, id, ...(message.address === undefined ? {} : { address: message.address }) })
         },
         onEnd({ code, endCount }) {

@@ -94,7 +94,7 @@ class Run {
         }),
       )
     }
-    this.#options.log.info({ actor: this.#actor.name }, 'running')
+    this.#options.log.debug({ actor: this.#actor.name }, 'running')
   }
 
   async #stop(): Promise<void> {
@@ -107,7 +107,7 @@ class Run {
     try {
       await this.#actor.stop()
       this.state = 'stopped'
-      this.#options.log.info({ actor: this.#actor.name }, 'stopped')
+      this.#options.log.debug({ actor: this.#actor.name }, 'stopped')
     } catch (error) {
       this.#fail(error, 'could not stop')
       throw error

@@ -63,6 +63,11 @@ export const commonSettings = defineSettings({
   segmentBytesMax: bytes('1GiB', 'log bytes after which a segment ends early', { min: '64KiB' }),
   enableFeature: list([], 'features that are off unless named here'),
   logLevel: choice(['debug', 'info', 'warn', 'error'], 'info', 'least level of the log lines on stderr'),
+  logFormat: choice(
+    ['auto', 'text', 'json'],
+    'auto',
+    'how they look: lines for people, JSON for programs, or by whether stderr is a terminal',
+  ),
 })
 
 /** What is let in, by a push or in a block. */

@@ -1,7 +1,11 @@
-// Log lines: JSON on stderr, one object a line, with the role and id of the actor that speaks.
+// Log lines on stderr, with the role and id of the actor that speaks: JSON, one object a line, for programs; for people, at a terminal, in
+// words (log-text.ts).
 import { type DestinationStream, pino } from 'pino'
+import { lineForPeople } from './log-text.ts'
 
 export type LogLevel = 'debug' | 'info' | 'warn' | 'error'
+/** `auto`: text at a terminal, else JSON. */
+export type LogFormat = 'auto' | 'text' | 'json'
 
 /** Facts first, then a sentence: `log.warn({ partition }, 'the log has a gap')`. */
 export interface Log {
@@ -16,13 +20,17 @@ export interface LogOptions {
   readonly role: string
   readonly id: string
   readonly level: LogLevel
+  /** `json` unless told otherwise. */
+  readonly format?: LogFormat
   /** stderr unless told otherwise. */
   readonly destination?: DestinationStream
   /** Nobody reads stderr any more: lines are lost from now on. */
   readonly onLost?: () => void
 }
 
-export function createLog({ role, id, level, destination, onLost }: LogOptions): Log {
+export function createLog({ role, id, level, format = 'json', destination, onLost }: LogOptions): Log {
+  const isText = format === 'text' || (format === 'auto' && process.stderr.isTTY)
+  const stream = destination ?? stderr(onLost)
   const logger = pino(
     {
       level,
@@ -33,7 +41,7 @@ export function createLog({ role, id, level, destination, onLost }: LogOptions):
       formatters: { level: (label) => ({ level: label }) },
       serializers: { error: pino.stdSerializers.err },
     },
-    destination ?? stderr(onLost),
+    isText ? { write: (line) => stream.write(lineForPeople(line)) } : stream,
   )
   return logger
 }

@@ -79,7 +79,7 @@ describe.runIf(hasServer)('carillon start', () => {
     process.kill(pidOf(facts, 'querier'), 'SIGKILL')
     await until('both are seen to have ended', () => one.stderr().split('it ended by itself').length > 2)
     await until('the new querier is ready', () =>
-      /"child":"querier-1"[^\n]*"ready"[\s\S]*"child":"querier-1"[^\n]*"ready"/.test(one.stderr()),
+      /"id":"querier-1"[^\n]*"ready"[\s\S]*"id":"querier-1"[^\n]*"ready"/.test(one.stderr()),
     )
     await until('the gateway answers', async () => (await fetch(`${facts.query}/ready`)).status === 200, 30_000)
     expect(isAlive(gateway)).toBe(true)

@@ -1,5 +1,6 @@
-import { expect, it } from 'vitest'
-import { createLog } from '../../../shared/telemetry/log.ts'
+import { describe, expect, it } from 'vitest'
+import { RefusedError } from '../../../shared/base/errors.ts'
+import { createLog, type Log } from '../../../shared/telemetry/log.ts'
 import { createMetrics } from '../../../shared/telemetry/metrics.ts'
 
 it('two actors in one process keep their figures apart', async () => {
@@ -50,5 +51,33 @@ it('a log line is one JSON object with role, id, level and text', () => {
     level: 'warn',
     text: 'it broke',
     error: { message: 'boom' },
+  })
+})
+
+describe('a log line for people', () => {
+  const lineOf = (speak: (log: Log) => void): string => {
+    const said: string[] = []
+    const destination = { write: (line: string) => void said.push(line) }
+    speak(createLog({ role: 'gateway', id: 'g-1', level: 'debug', format: 'text', destination }))
+    return said.join('').replace(/^\d\d:\d\d:\d\d\.\d{3}Z/, 'TIME')
+  }
+  const cases: readonly (readonly [string, (log: Log) => void, string])[] = [
+    ['a notice', (log) => log.info({}, 'ready'), 'TIME  g-1            ready\n'],
+    [
+      'with facts',
+      (log) => log.warn({ n: 2, who: 'a b', to: '' }, 'late'),
+      'TIME  g-1            WARN late  n=2  who="a b"\n',
+    ],
+    [
+      'of what is refused',
+      (log) => log.error({ error: new RefusedError('err-carillon-x', 'no such file') }, 'cannot go on'),
+      'TIME  g-1            ERROR cannot go on: no such file (err-carillon-x)\n',
+    ],
+  ]
+  it.each(cases)('%s is one line', (_, speak, line) => expect(lineOf(speak)).toBe(line))
+
+  it('a bug has its stack below', () => {
+    const said = lineOf((log) => log.error({ error: new TypeError('x is undefined') }, 'a bug ends this process'))
+    expect(said).toMatch(/^TIME {2}g-1 +ERROR a bug ends this process: x is undefined\n +at .*\n/)
   })
 })
