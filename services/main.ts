@@ -3,7 +3,7 @@ import { RefusedError, textOf } from '../shared/base/errors.ts'
 import { nearest } from '../shared/config/units.ts'
 import { exitCodes } from './cli/command.ts'
 import { commands, commandsText, projectCommands } from './cli/commands.ts'
-import { GatewayError } from './cli/gateway-client.ts'
+import { GatewayError, withId } from './cli/gateway-client.ts'
 import { SetupError } from './launcher/setup-error.ts'
 
 /** Runs one command line and resolves with the exit code. */
@@ -21,8 +21,8 @@ export async function main(argv: readonly string[]): Promise<number> {
     return wantsHelp ? print(await command.help()) : await command.run(args)
   } catch (error) {
     if (error instanceof SetupError) return complain(error.message, error.exitCode)
-    if (error instanceof GatewayError) return complain(error.textWithId(), 1)
-    if (error instanceof RefusedError) return complain(error.message, 2)
+    if (error instanceof GatewayError) return complain(withId(error.message, error.code), 1)
+    if (error instanceof RefusedError) return complain(withId(error.message, error.code), 2)
     if (error instanceof Error && 'syscall' in error) return complain(error.message, 1) // a file, a disk, a socket
     process.stderr.write(`carillon: a bug: ${error instanceof Error ? error.stack : textOf(error)}\n`)
     return 70

@@ -22,6 +22,8 @@ export interface RoleEntry {
   readonly listens?: true
   readonly settings: () => Promise<SettingsTable>
   readonly make: () => Promise<(deps: ServiceDeps & { config: never }) => ServiceActor>
+  /** Rejects with RefusedError for what only the actor itself would notice of its settings. Looks at files, opens nothing. */
+  readonly check?: () => Promise<(config: never) => unknown>
   /** How its process must be run, where that is not as usual. */
   readonly process?: () => Promise<(config: never) => ProcessNeeds>
 }
@@ -33,6 +35,7 @@ const table = {
     count: { start: 1, cluster: 2 },
     listens: true,
     settings: async () => (await import('./gateway/config.ts')).gatewaySettings,
+    check: async () => (await import('./gateway/start-check.ts')).checkGateway,
     make: async () => {
       const { gateway } = await import('./gateway/gateway.ts')
       return (deps) => gateway({ ...deps, needs })
@@ -44,6 +47,7 @@ const table = {
     count: { start: 1, cluster: 2 },
     duty: 'writes',
     settings: async () => (await import('./distributor/config.ts')).distributorSettings,
+    check: async () => (await import('./distributor/ha-labels.ts')).haLabelsOf,
     make: async () => (await import('./distributor/distributor.ts')).distributor,
   },
   querier: {
@@ -66,6 +70,7 @@ const table = {
     plural: 'compactors',
     count: { start: 1, cluster: 2 },
     settings: async () => (await import('./compactor/config.ts')).compactorSettings,
+    check: async () => (await import('./compactor/start-check.ts')).checkCompactor,
     make: async () => (await import('./compactor/compactor.ts')).compactor,
   },
   ingester: {

@@ -7,7 +7,7 @@ import { type Command, exitCodes } from './command.ts'
 import { otherTables, readAll } from './settings.ts'
 
 export function actorCommand(name: Role): Command {
-  const { does, settings, make } = roles[name]
+  const { does, settings, check, make } = roles[name]
   return {
     name,
     does,
@@ -23,8 +23,9 @@ export function actorCommand(name: Role): Command {
       }),
     async run(argv) {
       const [common, own] = readAll([commonSettings, await settings()], argv, await otherTables(name))
-      const [makeActor, { runActorProcess }] = await Promise.all([make(), import('../launcher/actor-process.ts')])
       const config = Object.freeze({ ...common, ...own }) as never
+      await (await check?.())?.(config)
+      const [makeActor, { runActorProcess }] = await Promise.all([make(), import('../launcher/actor-process.ts')])
       return runActorProcess({ role: name, common, make: (deps) => makeActor({ ...deps, config }) })
     },
   }

@@ -12,7 +12,7 @@ import { type BlockList, downloadBlocks, refuseMissing } from './block-download.
 import { blockFolders, folderFiles } from './block-folders.ts'
 import { uploadBlocks } from './block-upload.ts'
 import type { Outcome } from './command.ts'
-import { GatewayClient, GatewayError, type GatewayOptions } from './gateway-client.ts'
+import { GatewayClient, GatewayError, type GatewayOptions, withId } from './gateway-client.ts'
 import { progressTo } from './progress.ts'
 import { gatewayCommand } from './system.ts'
 import { printed, table, timeText } from './table.ts'
@@ -190,7 +190,7 @@ async function verifyStored(client: GatewayClient, ulids: readonly string[]): Pr
     } catch (error) {
       if (!(error instanceof GatewayError)) throw error
       if (error.status === 404 && (await isReplaced(client, ulid))) continue
-      results.push({ block: ulid, problems: [{ file: '', offset: 0, text: error.textWithId() }] })
+      results.push({ block: ulid, problems: [{ file: '', offset: 0, text: withId(error.message, error.code) }] })
     }
   }
   return results

@@ -29,10 +29,11 @@ export class GatewayError extends Error {
     this.status = status
     this.code = code
   }
+}
 
-  textWithId(): string {
-    return this.message.includes(this.code) ? this.message : `${this.message} (${this.code})`
-  }
+/** A refusal for people: its text ends in its stable id. */
+export function withId(text: string, code: string): string {
+  return text.includes(code) ? text : `${text} (${code})`
 }
 
 export interface Call {

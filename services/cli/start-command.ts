@@ -2,6 +2,7 @@
 import { commonSettings } from '../../shared/config/common.ts'
 import { helpText } from '../../shared/config/help.ts'
 import { toFlags } from '../../shared/config/settings.ts'
+import type { Role } from '../../shared/contracts/member.ts'
 import { SetupError } from '../launcher/setup-error.ts'
 import type { LaunchedRole } from '../launcher/start.ts'
 import { roleNames, roles } from '../roles.ts'
@@ -43,13 +44,17 @@ async function startAll(name: 'start' | 'cluster', argv: readonly string[]): Pro
     argv,
     [],
   )
+  const countOf = (role: Role) => (launcher as Readonly<Record<string, unknown>>)[roles[role].plural] as number
+  for (const [index, role] of roleNames.entries())
+    if (countOf(role) > 0)
+      await (await roles[role].check?.())?.(Object.freeze({ ...common, ...configs[index] }) as never)
   const commonFlags = toFlags(commonSettings, { ...common, nats: '', natsUserFile: '', natsSystemFile: '', id: '' })
   const launched = roleNames.map(async (role, index): Promise<LaunchedRole> => {
-    const { plural, duty, listens, process } = roles[role]
+    const { duty, listens, process } = roles[role]
     const [table, config] = [tables[index] ?? {}, configs[index] ?? {}]
     return {
       role,
-      count: (launcher as Readonly<Record<string, unknown>>)[plural] as number,
+      count: countOf(role),
       listen: listens ? (config as { listen: string }).listen : '',
       isNeeded: listens || duty !== undefined,
       process: (await process?.())?.(config as never) ?? {},

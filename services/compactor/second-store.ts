@@ -27,9 +27,13 @@ const call = { timeoutMs: TIMEOUT_MS }
 
 /** Undefined for ''. Rejects with RefusedError for what names no store. */
 export async function openSecondStore(setting: string, clock: Clock): Promise<ObjectStore | undefined> {
-  if (setting === '') return undefined
+  return setting === '' ? undefined : directoryObjects(folderOfSecondStore(setting), { clock })
+}
+
+/** Throws RefusedError `err-carillon-second-store` for what names no store. */
+export function folderOfSecondStore(setting: string): string {
   const folder = setting.startsWith(DIRECTORY) ? setting.slice(DIRECTORY.length) : ''
-  if (folder !== '') return directoryObjects(folder, { clock })
+  if (folder !== '') return folder
   throw new RefusedError('err-carillon-second-store', `--second-store is "${setting}", wants ${DIRECTORY}PATH`)
 }
 

@@ -2,6 +2,7 @@
 //
 // users:  [{ username, password_hash (bcrypt), tenant or tenants, rights: [read, write, admin, metrics] }]
 // tokens: [{ token_sha256 (hex), tenant or tenants, rights }]
+import { readFileSync } from 'node:fs'
 import { parse, YAMLParseError } from 'yaml'
 import { z } from 'zod'
 import { RefusedError, textOf } from '../../shared/base/errors.ts'
@@ -68,6 +69,15 @@ const authFile = z.strictObject({
     .max(CREDENTIALS_MAX)
     .default([]),
 })
+
+/** Throws RefusedError `err-carillon-auth-file`. */
+export function authFileText(path: string): string {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch (cause) {
+    throw new RefusedError('err-carillon-auth-file', `--auth-file ${path}: ${textOf(cause)}`, { cause })
+  }
+}
 
 /** Throws RefusedError `err-carillon-auth-file` that names every fault of the file. */
 export function readAuthFile(text: string): Credentials {

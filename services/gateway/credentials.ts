@@ -1,9 +1,7 @@
 // The credentials that hold: those of the auth file, which may change while the gateway runs. Another text counts once two looks have found it, since
 // whoever writes it may be half way, or at once when somebody says that it is done (SIGHUP). A fault in it changes nothing.
-import { readFileSync } from 'node:fs'
-import { RefusedError, textOf } from '../../shared/base/errors.ts'
 import { type Authenticator, type AuthenticatorDeps, createAuthenticator } from './auth.ts'
-import { readAuthFile } from './auth-file.ts'
+import { authFileText, readAuthFile } from './auth-file.ts'
 
 export class CurrentCredentials {
   private readonly path: string
@@ -16,7 +14,7 @@ export class CurrentCredentials {
   constructor(path: string, deps: AuthenticatorDeps) {
     this.path = path
     this.deps = deps
-    this.text = textIn(path)
+    this.text = authFileText(path)
     this.seen = this.text
     this.current = createAuthenticator(readAuthFile(this.text), deps)
   }
@@ -27,20 +25,12 @@ export class CurrentCredentials {
 
   /** True when others hold from now on. */
   look({ isSettled = false } = {}): boolean {
-    const text = textIn(this.path)
+    const text = authFileText(this.path)
     const isNews = text !== this.text && (isSettled || text === this.seen)
     this.seen = text
     if (!isNews) return false
     this.current = createAuthenticator(readAuthFile(text), this.deps)
     this.text = text
     return true
-  }
-}
-
-function textIn(path: string): string {
-  try {
-    return readFileSync(path, 'utf8')
-  } catch (cause) {
-    throw new RefusedError('err-carillon-auth-file', `--auth-file ${path}: ${textOf(cause)}`, { cause })
   }
 }

@@ -1,13 +1,15 @@
 // What a command line that cannot be right is told: what came, what was wanted, and 2 or 1, never "a bug".
 import fs from 'node:fs'
 import path from 'node:path'
-import { expect, it } from 'vitest'
+import { afterAll, expect, it } from 'vitest'
 import { launch, temporaryFolder } from '../launcher/carillon-process.ts'
 
 const folder = temporaryFolder()
 const file = path.join(folder, 'file')
 fs.writeFileSync(file, '')
 fs.mkdirSync(path.join(folder, '01M7R6XPER79CH6FEYKGWM2SZP'))
+
+afterAll(() => fs.rmSync(folder, { recursive: true }))
 
 const cases: readonly (readonly [string, number, string])[] = [
   ['ring --nats nats://x:y', 2, '--nats is "nats://x:y", wants addresses such as nats://host:4222'],
@@ -24,6 +26,38 @@ const cases: readonly (readonly [string, number, string])[] = [
   ['delete toString --tenant acme', 2, 'delete wants one of'],
 ]
 
+const users = path.join(folder, 'users.yaml')
+fs.writeFileSync(users, 'users: [{ username: a, password_hash: plain, rights: [read] }]')
+const policies = path.join(folder, 'policies.yaml')
+fs.writeFileSync(policies, 'default: { keep: soon }')
+const gone = path.join(folder, 'gone.yaml')
+const notMade = path.join(folder, 'data')
+
+const unsound: readonly (readonly [string, string])[] = [
+  ['start --listen 0.0.0.0:0', 'err-carillon-open-door'],
+  ['start --listen nowhere', 'err-carillon-listen'],
+  [`start --listen 127.0.0.1:0 --auth-file ${gone}`, 'err-carillon-auth-file'],
+  [`start --listen 127.0.0.1:0 --auth-file ${users}`, 'err-carillon-auth-file'],
+  [`start --listen 127.0.0.1:0 --policy-file ${gone}`, 'err-carillon-policy-file'],
+  [`cluster --listen 127.0.0.1:0 --policy-file ${policies}`, 'err-carillon-policy-file'],
+  ['start --listen 127.0.0.1:0 --second-store /mnt', 'err-carillon-second-store'],
+  ['start --listen 127.0.0.1:0 --ha-tenant-labels a', 'err-carillon-ha-tenant-labels'],
+]
+
+it('what only an actor would notice is found before anything starts, in one line with its stable id', async () => {
+  const told = unsound.map(async ([line, id]) => {
+    const one = launch([...line.split(' '), `--data=${notMade}`])
+    expect([(await one.ended).code, one.stderr()], line).toEqual([
+      2,
+      expect.stringMatching(`^carillon: .*\\(${id}\\)\n$`),
+    ])
+  })
+  const alone = launch(['gateway', '--nats=nats://127.0.0.1:1', '--listen=:0'])
+  expect([(await alone.ended).code, alone.stderr()]).toEqual([2, expect.stringMatching(/^carillon: .*open-door\)\n$/)])
+  await Promise.all(told)
+  expect(fs.existsSync(notMade)).toBe(false)
+})
+
 it('wrong words are named, with what was wanted', async () => {
   const told = cases.map(async ([line, exitCode, text]) => {
     const one = launch(line.split(' '))
@@ -31,5 +65,4 @@ it('wrong words are named, with what was wanted', async () => {
     expect(one.stderr()).not.toContain('a bug')
   })
   await Promise.all(told)
-  fs.rmSync(folder, { recursive: true })
 })
