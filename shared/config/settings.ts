@@ -69,7 +69,7 @@ export function duration(initial: string, doc: string, options: Naming & Range<s
     kind: 'duration',
     default: wellFormed(parseDuration(initial), doc),
     doc,
-    wants: `a duration such as 5ms or 1m30s${rangeText(options)}`,
+    wants: `a duration such as 5ms, 1m30s or 1y${rangeText(options)}`,
     name: options.name,
     parse: (text) => within(parseDuration(text), min, max),
     show: showDuration,

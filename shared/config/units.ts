@@ -9,6 +9,9 @@ const durationUnits: readonly (readonly [string, number])[] = [
   ['ms', 1],
 ]
 
+/** Read, but not shown: a year is 365 days, as in Prometheus. */
+const yearMs = 31_536_000_000
+
 const byteUnits: readonly (readonly [string, number])[] = [
   ['TiB', 2 ** 40],
   ['GiB', 2 ** 30],
@@ -21,18 +24,18 @@ const byteUnits: readonly (readonly [string, number])[] = [
   ['B', 1],
 ]
 
-/** Milliseconds in `5ms`, `1m30s`, `1.5h`, `0`; undefined when the text is no duration. */
+/** Milliseconds in `5ms`, `1m30s`, `1.5h`, `2w`, `1y`, `0`; undefined when the text is no duration. */
 export function parseDuration(text: string): number | undefined {
   if (text === '0') return 0
-  if (!/^(\d+(\.\d+)?(ms|[wdhms]))+$/.test(text)) return undefined
+  if (!/^(\d+(\.\d+)?(ms|[ywdhms]))+$/.test(text)) return undefined
   let ms = 0
-  for (const [, number, unit] of text.matchAll(/(\d+(?:\.\d+)?)(ms|[wdhms])/g)) {
-    ms += Number(number) * (durationUnits.find(([name]) => name === unit)?.[1] ?? Number.NaN)
+  for (const [, number, unit] of text.matchAll(/(\d+(?:\.\d+)?)(ms|[ywdhms])/g)) {
+    ms += Number(number) * (unit === 'y' ? yearMs : (durationUnits.find(([name]) => name === unit)?.[1] ?? Number.NaN))
   }
   return ms
 }
 
-/** The shortest text that `parseDuration` reads as `ms`. */
+/** A text that `parseDuration` reads as `ms`. */
 export function showDuration(ms: number): string {
   if (ms === 0) return '0'
   let left = ms

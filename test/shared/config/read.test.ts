@@ -86,7 +86,7 @@ it('S2: all faults stand in one message and say what came and what is wanted', (
     '5 settings are wrong:',
     '  --partitons is unknown; did you mean --partitions?',
     '  c.yaml:2: the key listne is unknown; did you mean listen?',
-    '  c.yaml:1: linger is "soon", wants a duration such as 5ms or 1m30s, at most 10s',
+    '  c.yaml:1: linger is "soon", wants a duration such as 5ms, 1m30s or 1y, at most 10s',
     '  CARILLON_RATIO is "7", wants a number from 0 to 1',
     '  --log-level is "loud", wants one of info, warn',
   ])
@@ -122,6 +122,12 @@ it('a config goes to a child process as flags and comes back equal', () => {
     dataDir: './x y',
   })
   expect(configOf(toFlags(table, { ...config, lingerMs: 7 }))).toEqual({ ...config, lingerMs: 7 })
+})
+
+it('years are read as 365 days', () => {
+  expect(parseDuration('1y')).toBe(365 * 86_400_000)
+  expect(parseDuration('1y2w3d')).toBe((365 + 14 + 3) * 86_400_000)
+  expect(parseDuration(showDuration(parseDuration('1y') ?? 0))).toBe(365 * 86_400_000)
 })
 
 it.each(['0', '5ms', '1m30s', '1h30m', '2w1d'])('duration %s survives reading and showing', (text) => {
