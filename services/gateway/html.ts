@@ -5,17 +5,17 @@ const STYLE = `body{font:14px system-ui,sans-serif;margin:2em}table{border-colla
 td,th{border:1px solid #bbb;padding:.25em .6em;text-align:left}tr.bad td{background:#fdd}tr.moving td{background:#ffd}
 @media(prefers-color-scheme:dark){body{background:#111;color:#ddd}tr.bad td{background:#522}tr.moving td{background:#442}}`
 
-/** `body`: HTML, with all texts of others `escaped`. The page is loaded again every 5 s. */
-export function htmlPage(title: string, body: string): Answer {
+/** `body`: HTML, with all texts of others `escaped`. The page is loaded again every 5 s, but for one that is still; pages stand beside `/`. */
+export function htmlPage(title: string, body: string, { isStill = false } = {}): Answer {
   const headers = {
     'Content-Type': 'text/html; charset=utf-8',
     'Content-Security-Policy':
       "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; form-action 'none'",
   }
   const page = `<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Carillon: ${title}</title><meta http-equiv="refresh" content="5">
+<html lang="en"><head><meta charset="utf-8"><title>Carillon: ${title}</title>${isStill ? '' : '<meta http-equiv="refresh" content="5">'}
 <style>${STYLE}</style></head><body>
-${body}
+${isStill ? '' : '<p><a href="./">Carillon</a></p>\n'}${body}
 </body></html>
 `
   return { status: 200, headers, body: page }

@@ -16,7 +16,7 @@ const MEANT: readonly (readonly [path: RegExp, text: string])[] = [
 ]
 const PLACES =
   'pushes go to /api/v1/push (or /api/v1/write, /api/prom/push), queries to /api/v1/query and the rest of the Prometheus API, ' +
-  'also under /prometheus and /api/prom; pages are /ring, /ha and /queries'
+  'also under /prometheus and /api/prom; / links to what there is'
 const PATH_LENGTH_MAX = 200
 
 export function notFound(path: string): RefusedError {

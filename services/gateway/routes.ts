@@ -8,6 +8,7 @@ import { type DeletionDeps, deletionRoutes } from './deletions.ts'
 import { type ElectionDeps, electionRoutes } from './elections.ts'
 import type { Route } from './exchange.ts'
 import { flushRoutes } from './flush-routes.ts'
+import { indexRoutes } from './index-page.ts'
 import { limitsRoutes } from './limits.ts'
 import { createLoad, type Load } from './load.ts'
 import { type PageDeps, pageRoutes } from './pages.ts'
@@ -55,6 +56,7 @@ export function gatewayRoutes(deps: RoutesDeps): readonly Route[] {
     ...statusApiRoutes(deps),
     ...activeQueryRoutes(deps),
     ...limitsRoutes(deps),
+    ...indexRoutes(),
     ...pageRoutes(deps),
     ...ringRoutes(deps),
     ...flushRoutes(deps),
