@@ -1,9 +1,11 @@
 // The table of commands, in the order in which help lists them. Each is loaded when it is meant, all when somebody asks what there is.
+import { nearest } from '../../shared/config/units.ts'
+import { SetupError } from '../launcher/setup-error.ts'
 import { roleNames, roles } from '../roles.ts'
-import type { Command } from './command.ts'
+import { type Command, exitCodes } from './command.ts'
 
 /** How `carillon.mjs` works on the project itself: listed, but not run from here. */
-export const projectCommands: Readonly<Record<string, string>> = {
+const projectCommands: Readonly<Record<string, string>> = {
   'test, check': "the project's own tests and checks",
   'run FILE': "a TypeScript file on the project's Node",
 }
@@ -21,6 +23,8 @@ const ofTheSystem: Readonly<Record<string, () => Promise<Command>>> = {
   blocks: async () => (await import('./block-commands.ts')).blocksCommand,
   delete: async () => (await import('./delete-command.ts')).deleteCommand,
   limits: async () => (await import('./limits-command.ts')).limitsCommand,
+  help: async () => helpCommand,
+  version: async () => (await import('./version-command.ts')).versionCommand,
 }
 
 const ofRoles = roleNames.map((name): [string, () => Promise<Command>] => [
@@ -28,12 +32,38 @@ const ofRoles = roleNames.map((name): [string, () => Promise<Command>] => [
   async () => (await import('./actor-command.ts')).actorCommand(name),
 ])
 
-export const commands: Readonly<Record<string, () => Promise<Command>>> = {
+/** Of the table itself, so it stands beside it. */
+const helpCommand: Command = {
+  name: 'help',
+  does: 'help COMMAND: the flags of a command; as carillon COMMAND --help',
+  help: () => listed(),
+  async run([name, ...rest]) {
+    if (rest.length > 0) throw new SetupError(2, `help wants one command, not "${[name, ...rest].join(' ')}"`)
+    process.stdout.write(await (name === undefined ? listed() : (await commandNamed(name)).help()))
+    return 0
+  },
+}
+
+const commands: Readonly<Record<string, () => Promise<Command>>> = {
   ...ofTheSystem,
   ...Object.fromEntries(ofRoles),
 }
 
-export async function commandsText(): Promise<string> {
+/** Throws SetupError where there is none, with what was probably meant. */
+export async function commandNamed(name: string): Promise<Command> {
+  const load = Object.hasOwn(commands, name) ? commands[name] : undefined
+  if (load !== undefined) return load()
+  const words = Object.keys(projectCommands).flatMap((listed) => listed.match(/\b[a-z]+\b/g) ?? [])
+  const near = nearest(name, [...Object.keys(commands), ...words])
+  const hint = near === undefined ? '' : `; did you mean ${near}?`
+  throw new SetupError(2, `there is no command "${name}"${hint}\n\n${await commandsText()}`)
+}
+
+async function listed(): Promise<string> {
+  return `Usage: ${await commandsText()}\n\n${exitCodes}\n`
+}
+
+async function commandsText(): Promise<string> {
   const loaded = await Promise.all(Object.values(ofTheSystem).map((load) => load()))
   const rows = [
     ...loaded.map(({ name, does }) => [name, does]),

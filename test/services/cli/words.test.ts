@@ -1,6 +1,8 @@
 // What a command line that cannot be right is told: what came, what was wanted, and 2 or 1, never "a bug".
+import { execFile } from 'node:child_process'
 import fs from 'node:fs'
 import path from 'node:path'
+import { promisify } from 'node:util'
 import { afterAll, expect, it } from 'vitest'
 import { launch, temporaryFolder } from '../launcher/carillon-process.ts'
 
@@ -20,6 +22,8 @@ const cases: readonly (readonly [string, number, string])[] = [
   ['limits set query_series_max --nats nats://h:1', 2, '"query_series_max" is no limit with a value'],
   [`blocks verify ${folder} --block 01AAAAAAAAAAAAAAAAAAAAAAAA`, 1, 'does not hold all of 01AAAAAAAAAAAAAAAAAAAAAAAA'],
   [`blocks download ${file}`, 1, 'EEXIST'],
+  ['help flsh', 2, 'did you mean flush?'],
+  ['help flush mark', 2, 'help wants one command'],
   ['flsh', 2, 'did you mean flush?'],
   ['toString', 2, 'there is no command "toString"'],
   ['blocks toString', 2, 'blocks wants one of'],
@@ -65,4 +69,22 @@ it('wrong words are named, with what was wanted', async () => {
     expect(one.stderr()).not.toContain('a bug')
   })
   await Promise.all(told)
+})
+
+it('help and version are commands like others, and flags', async () => {
+  const said = async (line: string) => {
+    const entry = path.resolve(import.meta.dirname, '../../../services/carillon.mjs')
+    const args = line === '' ? [] : line.split(' ')
+    return (await promisify(execFile)(process.execPath, [entry, ...args])).stdout // rejects unless the exit code is 0
+  }
+  const [none, help, flag, ofLimits, limitsHelp, version, versionFlag] = await Promise.all(
+    ['', 'help', '--help', 'help limits', 'limits --help', 'version', '--version'].map(said),
+  )
+  expect([none, flag]).toEqual([help, help])
+  for (const name of ['start', 'limits', 'ingester', 'help', 'version', 'test, check'])
+    expect(help).toMatch(new RegExp(`^ {2}${name} +\\S`, 'm'))
+  expect(ofLimits).toBe(limitsHelp)
+  expect(ofLimits).toContain('--gateway')
+  expect(version).toMatch(/^\d+\.\d+\.\d+\n$/)
+  expect(versionFlag).toBe(version)
 })
