@@ -6,7 +6,7 @@
 //   P2  Stopping goes against the stream: gateways first, then those they ask, the nats-servers last. Starting goes the other way.
 //   P3  One ready line on stdout and nothing else there; everything that happens goes to stderr.
 import path from 'node:path'
-import { systemClock } from '../../shared/base/clock.ts'
+import { sleep, systemClock } from '../../shared/base/clock.ts'
 import { textOf } from '../../shared/base/errors.ts'
 import { systemRandom } from '../../shared/base/random.ts'
 import type { ServerFacts } from '../../shared/bus/port.ts'
@@ -32,6 +32,8 @@ const mainFile = path.resolve(import.meta.dirname, '../main.ts')
 const hungMsMin = 10_000
 /** An actor that ends this often before it was ever ready will not get better by itself. */
 const failedStartsMax = 5
+/** Whoever reads only the first line of what is said at the end of a start (`| head -1`) is gone after that. */
+const READ_ON_MS = 100
 /** Two signals closer than this are one: a terminal and a parent both pass Ctrl-C on. */
 const signalGapMs = 500
 
@@ -98,7 +100,7 @@ export async function start(options: StartOptions): Promise<number> {
       guard,
       stopping,
     })
-    announce(options, folder, nats, facts, actors)
+    await announce(options, folder, nats, facts, actors)
     return await stopping.exitCode
   } catch (error) {
     if (!stopping.signal.aborted) throw error
@@ -267,13 +269,13 @@ function isWhole({ roles }: StartOptions): boolean {
   return roles.every(({ isNeeded, count }) => !isNeeded || count > 0)
 }
 
-function announce(
+async function announce(
   options: StartOptions,
   folder: DataFolder,
   nats: NatsServers,
   facts: ServerFacts,
   actors: readonly ReadyProcess[],
-): void {
+): Promise<void> {
   const servers = nats.servers.map((server) => ({ pid: server.pid() ?? 0, role: 'nats-server', id: server.id }))
   const gateway = actors.find((actor) => actor.address !== undefined)?.address ?? ''
   const base = gateway === '' || gateway.startsWith('http') ? gateway : `http://${gateway}`
@@ -288,7 +290,14 @@ function announce(
     processes: [...servers, ...actors],
     isWhole: isWhole(options),
   }
-  process.stdout.write(options.launcher.output === 'json' ? readyLine(ready) : readyText(ready))
+  if (options.launcher.output === 'json') {
+    process.stdout.write(readyLine(ready))
+    return
+  }
+  const [first = '', ...rest] = readyText(ready).split(/(?<=\n)/)
+  process.stdout.write(first)
+  await sleep(systemClock, READ_ON_MS)
+  process.stdout.write(rest.join('')) // finds out whether anybody reads on: ends-with.mjs, E4
 }
 
 function say(line: string): void {

@@ -1,6 +1,7 @@
 // Nothing outlives whoever it belongs to: whichever process of a chain is killed, and whoever stops reading, all the others end by
 // themselves.
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { delimiter, join } from 'node:path'
@@ -57,6 +58,16 @@ describe.skipIf(('reason' in findNatsServer() && !mustRun) || process.platform !
     await until('all of it has ended', () => !seen.some(isAlive), ENDED_MS_MAX)
   })
 
+  test('E4: ends when whoever reads what it says has read enough', async () => {
+    const start = `node services/carillon.mjs start --listen=127.0.0.1:0 --data='${data}'`
+    const shell = startProcess(['bash', '-c', `${start} | head -1`])
+    shell.stderr!.resume()
+    const lines = createInterface({ input: shell.stdout! })
+    expect(await once(lines, 'line')).toEqual(['carillon is ready'])
+    seen = treeOf(shell.pid!)
+    await until('all of it has ended', () => !seen.some(isAlive), ENDED_MS_MAX)
+  })
+
   test('ends with its launcher though an actor hangs', async () => {
     const child = await startSystem([process.execPath, 'services/carillon.mjs', 'start'])
     process.kill(seen.find((pid) => commandOf(pid).includes('querier'))!, 'SIGSTOP')
@@ -96,7 +107,7 @@ describe.skipIf(('reason' in findNatsServer() && !mustRun) || process.platform !
 
 describe.skipIf(process.platform !== 'linux')('the test runner', () => {
   const runner = () =>
-    startProcess([process.execPath, 'services/carillon.mjs', 'test', 'test/services/launcher/words.test.ts'])
+    startProcess([process.execPath, 'services/carillon.mjs', 'test', 'test/services/cli/words.test.ts'])
   const isVitest = (pid: number) => /vitest\.mjs run/.test(commandOf(pid))
 
   test('says what crashed, and which tests it had not finished', async () => {
@@ -112,7 +123,7 @@ describe.skipIf(process.platform !== 'linux')('the test runner', () => {
     process.kill(seen.find(isVitest)!, 'SIGKILL')
     expect(await ended).toBe(1)
     expect(said).toContain('the test runner ended before its tests: killed by SIGKILL')
-    expect(said).toContain('not finished: test/services/launcher/words.test.ts')
+    expect(said).toContain('not finished: test/services/cli/words.test.ts')
     expect(said).toMatch(/0 passed, 1 failed, 0 skipped\n$/)
     await until('all of it has ended', () => !seen.some(isAlive), ENDED_MS_MAX)
   })
