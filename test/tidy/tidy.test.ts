@@ -84,6 +84,20 @@ describe('stairs', () => {
     expect(wrong.map(({ file }) => file)).toEqual([])
   })
 
+  it('what runs imports no package that only tests and tools have', () => {
+    const { dependencies } = JSON.parse(fs.readFileSync(path.join(root, 'package.json'), 'utf8')) as {
+      dependencies: Readonly<Record<string, string>>
+    }
+    const packageOf = (name: string) => /^(@[^/]+\/[^/]+|[^/]+)/.exec(name)?.[1] ?? ''
+    const isForeign = (name: string) => /^(?!shared\/|services\/)(@[a-z][\w-]*\/)?[a-z][\w.-]*(\/[\w./-]+)?$/.test(name)
+    const wrong = code.flatMap(({ file, imports }) =>
+      imports
+        .filter((name) => isForeign(name) && !Object.hasOwn(dependencies, packageOf(name)))
+        .map((name) => `${file} imports ${name}`),
+    )
+    expect(wrong).toEqual([])
+  })
+
   function mayImport(file: string, name: string): boolean {
     const isOurs = name.startsWith('shared/') || name.startsWith('services/')
     if (!isOurs) return !name.startsWith('test/')
