@@ -29,7 +29,7 @@ const blockSettings = defineSettings({
 /** Exit code of an upload: nothing failed, but some blocks hold no samples and stayed out. */
 const SKIPPED = 3
 
-type BlockConfig = ConfigOf<typeof blockSettings> & Pick<GatewayOptions, 'gateway' | 'credentialsFile'>
+type BlockConfig = ConfigOf<typeof blockSettings> & Pick<GatewayOptions, 'gateway' | 'credentialsFile' | 'isGuess'>
 
 const blockVerbs: Readonly<Record<string, string>> = {
   list: 'blocks list                  the blocks of a tenant',

@@ -17,7 +17,7 @@ const deleteSettings = defineSettings({
   output: choice(['text', 'json'], 'text', 'text for people, or one JSON document'),
 })
 
-type DeleteConfig = ConfigOf<typeof deleteSettings> & Pick<GatewayOptions, 'gateway' | 'credentialsFile'>
+type DeleteConfig = ConfigOf<typeof deleteSettings> & Pick<GatewayOptions, 'gateway' | 'credentialsFile' | 'isGuess'>
 
 interface Verb {
   readonly help: string

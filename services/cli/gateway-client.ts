@@ -16,6 +16,8 @@ export interface GatewayOptions {
   readonly tenant: string
   /** A file with `user:password` or a token; '': none. */
   readonly credentialsFile: string
+  /** Nobody named it and nothing said that it is there: it is tried once. */
+  readonly isGuess?: boolean
 }
 
 /** What a gateway refused, with its stable id. */
@@ -63,8 +65,10 @@ const ERROR_ID = 'x-carillon-error-id'
 export class GatewayClient {
   private readonly origin: string
   private readonly headers: Readonly<Record<string, string>>
+  private readonly isGuess: boolean
 
-  constructor({ gateway, tenant, credentialsFile }: GatewayOptions) {
+  constructor({ gateway, tenant, credentialsFile, isGuess = false }: GatewayOptions) {
+    this.isGuess = isGuess
     if (!/^https?:\/\//.test(gateway) || !URL.canParse(gateway))
       throw new SetupError(2, `--gateway "${gateway}" is no address such as http://127.0.0.1:9009`)
     this.origin = gateway.replace(/\/+$/, '')
@@ -90,7 +94,7 @@ export class GatewayClient {
         return await this.once(path, call)
       } catch (error) {
         const mayPass = error instanceof GatewayError ? error.status === 503 || error.status === 429 : !call.isOnce
-        if (!mayPass || tryNumber === TRIES_MAX) throw this.named(error)
+        if (!mayPass || this.isGuess || tryNumber === TRIES_MAX) throw this.named(error)
         await sleep(systemClock, backoffMs(tryNumber - 1, BACKOFF, systemRandom))
       }
     }
@@ -138,7 +142,10 @@ export class GatewayClient {
   private named(error: unknown): Error {
     if (error instanceof GatewayError) return error
     const cause = error instanceof Error && error.cause !== undefined ? ` (${textOf(error.cause)})` : ''
-    return new SetupError(1, `no gateway answers at ${this.origin}: ${textOf(error)}${cause}`, { cause: error })
+    const hint = this.isGuess
+      ? ', and nothing runs on --data: name a gateway with --gateway URL, or the data folder of a running start'
+      : ''
+    return new SetupError(1, `no gateway answers at ${this.origin}: ${textOf(error)}${cause}${hint}`, { cause: error })
   }
 }
 

@@ -16,7 +16,7 @@ import { runningAddress } from '../launcher/data-folder.ts'
 import { runningServers } from '../launcher/nats-server.ts'
 import { SetupError } from '../launcher/setup-error.ts'
 import { type Command, type CommandSpec, command, type Outcome } from './command.ts'
-import { DEFAULT_GATEWAY, GatewayClient } from './gateway-client.ts'
+import { DEFAULT_GATEWAY, GatewayClient, type GatewayOptions } from './gateway-client.ts'
 import { otherTables, readAll } from './settings.ts'
 
 const CONNECT_MS_MAX = 10_000
@@ -30,7 +30,7 @@ const gatewaySettings = defineSettings({
 const { nats, natsUserFile, natsSystemFile, prefix } = commonSettings
 const natsSettings = defineSettings({ nats, natsUserFile, natsSystemFile, prefix })
 
-type GatewayConfig = ConfigOf<typeof gatewaySettings>
+type GatewayConfig = ConfigOf<typeof gatewaySettings> & Pick<GatewayOptions, 'isGuess'>
 type NatsConfig = ConfigOf<typeof natsSettings>
 
 /** The one way that leads there. */
@@ -66,7 +66,8 @@ export function gatewayCommand<T extends SettingsTable>(spec: SpecOf<T, { readon
     also: [gatewaySection],
     async read(own, argv) {
       const [door, config] = readAll([gatewaySettings, own] as const, argv, [commonSettings, ...(await otherTables())])
-      return [config, { ...door, gateway: door.gateway || runningAddress(door.dataDir) || DEFAULT_GATEWAY }]
+      const known = door.gateway || runningAddress(door.dataDir)
+      return [config, { ...door, gateway: known || DEFAULT_GATEWAY, isGuess: known === '' }]
     },
     run: ({ context: door, ...rest }) => spec.run({ ...rest, door }),
   })
@@ -78,7 +79,12 @@ function systemOf(name: string, door: GatewayConfig, given: NatsConfig): System 
   const local = door.gateway === '' && given.nats === '' ? runningServers(door.dataDir) : undefined
   const reach = { ...given, ...local }
   if (door.gateway !== '' || reach.nats === '') {
-    const client = new GatewayClient({ ...door, gateway: door.gateway || DEFAULT_GATEWAY, tenant: '' })
+    const client = new GatewayClient({
+      ...door,
+      gateway: door.gateway || DEFAULT_GATEWAY,
+      isGuess: door.gateway === '',
+      tenant: '',
+    })
     return { ask: ({ http }) => http(client) }
   }
   return { ask: ({ nats }) => withBus(reach, name, nats) }

@@ -136,8 +136,10 @@ describe.runIf(hasServer)('carillon start', () => {
     expect(strange.code).toBe(1)
     expect(strange.errors).toContain('--nats-user-file')
     const nowhere = await ring(`--data=${path.join(data, 'nothing')}`)
-    expect(nowhere.code).toBe(2)
-    expect(nowhere.errors).toContain('--data with the folder of a running start')
+    expect(nowhere.code).toBe(1)
+    expect(nowhere.errors).toMatch(
+      /^carillon: no gateway answers at .*--gateway URL, or the data folder of a running start\n$/,
+    )
   })
 
   it('a port in use is named before anything starts', async () => {
