@@ -47,7 +47,7 @@ const table = {
     count: { start: 1, cluster: 2 },
     duty: 'writes',
     settings: async () => (await import('./distributor/config.ts')).distributorSettings,
-    check: async () => (await import('./distributor/ha-labels.ts')).haLabelsOf,
+    check: async () => (await import('./distributor/ha/ha-labels.ts')).haLabelsOf,
     make: async () => (await import('./distributor/distributor.ts')).distributor,
   },
   querier: {

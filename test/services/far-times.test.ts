@@ -1,10 +1,10 @@
 // Whatever numbers a push holds: what is let in comes through log, head and block as it was, the rest is refused by item.
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { admit, Staged } from '../../services/distributor/admit.ts'
+import { admit, Staged } from '../../services/distributor/admit/admit.ts'
 import { distributorSettings } from '../../services/distributor/config.ts'
-import { Dictionary } from '../../services/distributor/dictionary.ts'
-import { Batch, Session } from '../../services/distributor/session.ts'
+import { Dictionary } from '../../services/distributor/log/dictionary.ts'
+import { Batch, Session } from '../../services/distributor/log/session.ts'
 import { buildBlocks } from '../../services/ingester/flush-build.ts'
 import { FrameBuilder } from '../../services/ingester/frames.ts'
 import { PartitionState } from '../../services/ingester/partition-state.ts'

@@ -1,6 +1,6 @@
 // L5 as a table: a log of marks and batches, an epoch, a position, and whether the batch there counts.
 import { expect, test } from 'vitest'
-import { Acknowledger } from '../../../services/distributor/acknowledgement.ts'
+import { Acknowledger } from '../../../services/distributor/log/acknowledgement.ts'
 import { systemClock } from '../../../shared/base/clock.ts'
 import { seededRandom } from '../../../shared/base/random.ts'
 import { createMemoryHub } from '../../../shared/bus/memory/memory-bus.ts'

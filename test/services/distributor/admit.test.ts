@@ -1,9 +1,9 @@
 // Admission recognises most series by the bytes that followed the last time; that must never take one series for another.
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { admit, Staged } from '../../../services/distributor/admit.ts'
+import { admit, Staged } from '../../../services/distributor/admit/admit.ts'
 import { type DistributorConfig, distributorSettings } from '../../../services/distributor/config.ts'
-import { Dictionary } from '../../../services/distributor/dictionary.ts'
+import { Dictionary } from '../../../services/distributor/log/dictionary.ts'
 import { defaultsOf } from '../../../shared/config/settings.ts'
 import { staleHistogram } from '../../../shared/tsdb/histogram-order.ts'
 import { encodeWriteV1, encodeWriteV2, type PlainWrite } from '../../../shared/wire/remote-write-encode.ts'

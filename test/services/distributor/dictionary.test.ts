@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { Dictionary, NONE } from '../../../services/distributor/dictionary.ts'
+import { Dictionary, NONE } from '../../../services/distributor/log/dictionary.ts'
 
 const region = (text: string) => Buffer.from(text)
 const add = (dictionary: Dictionary, tenant: number, text: string, previous = NONE) => {

@@ -1,8 +1,8 @@
 // Rules of elections one by one (elections.test.ts tells the stories): what is believed for how long, what a bound allows, who is at the pace of time.
 import { beforeEach, describe, expect, it } from 'vitest'
 import { distributorSettings } from '../../../services/distributor/config.ts'
-import { type Claim, Election } from '../../../services/distributor/election.ts'
-import { Elections } from '../../../services/distributor/elections.ts'
+import { type Claim, Election } from '../../../services/distributor/ha/election.ts'
+import { Elections } from '../../../services/distributor/ha/elections.ts'
 import { seededRandom } from '../../../shared/base/random.ts'
 import { createMemoryHub, type MemoryHub } from '../../../shared/bus/memory/memory-bus.ts'
 import type { Bus } from '../../../shared/bus/port.ts'

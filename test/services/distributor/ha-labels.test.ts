@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { distributorSettings } from '../../../services/distributor/config.ts'
-import { haLabelsOf } from '../../../services/distributor/ha-labels.ts'
+import { haLabelsOf } from '../../../services/distributor/ha/ha-labels.ts'
 import { defaultsOf } from '../../../shared/config/settings.ts'
 
 const withTenants = (...haTenantLabels: string[]) => haLabelsOf(defaultsOf(distributorSettings, { haTenantLabels }))

@@ -1,7 +1,7 @@
 // High-water marks: what a distributor knows to be stored is evidence, and stays it.
 import { beforeEach, expect, it } from 'vitest'
-import { HighWaterMarks } from '../../../services/distributor/high-water.ts'
-import type { PartitionWriter } from '../../../services/distributor/partition-writer.ts'
+import { HighWaterMarks } from '../../../services/distributor/log/high-water.ts'
+import type { PartitionWriter } from '../../../services/distributor/log/partition-writer.ts'
 import { systemClock } from '../../../shared/base/clock.ts'
 import { seededRandom } from '../../../shared/base/random.ts'
 import { createMemoryHub } from '../../../shared/bus/memory/memory-bus.ts'

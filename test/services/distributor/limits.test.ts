@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { OwnerNews, RateLimiter } from '../../../services/distributor/limits.ts'
+import { OwnerNews, RateLimiter } from '../../../services/distributor/admit/write-limits.ts'
 import { VirtualClock } from '../../sim/virtual-clock.ts'
 
 const passTime = (clock: VirtualClock, ms: number) => clock.run(() => false, clock.monotonic() + ms)

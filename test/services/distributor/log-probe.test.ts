@@ -1,6 +1,6 @@
 // Looking whether logs answer, in virtual time.
 import { expect, test } from 'vitest'
-import { createLogProbe } from '../../../services/distributor/log-probe.ts'
+import { createLogProbe } from '../../../services/distributor/log/log-probe.ts'
 import { sleep } from '../../../shared/base/clock.ts'
 import { seededRandom } from '../../../shared/base/random.ts'
 import { createMemoryHub } from '../../../shared/bus/memory/memory-bus.ts'

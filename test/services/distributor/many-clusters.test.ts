@@ -1,9 +1,9 @@
 // A push with as many clusters as series: refused in about the time of any push of that size, and nothing of it stays.
 import { expect, test } from 'vitest'
-import { admit, Staged } from '../../../services/distributor/admit.ts'
+import { admit, Staged } from '../../../services/distributor/admit/admit.ts'
 import { distributorSettings } from '../../../services/distributor/config.ts'
-import { Dictionary } from '../../../services/distributor/dictionary.ts'
-import { Elections } from '../../../services/distributor/elections.ts'
+import { Elections } from '../../../services/distributor/ha/elections.ts'
+import { Dictionary } from '../../../services/distributor/log/dictionary.ts'
 import { systemClock } from '../../../shared/base/clock.ts'
 import { seededRandom } from '../../../shared/base/random.ts'
 import { createMemoryHub } from '../../../shared/bus/memory/memory-bus.ts'

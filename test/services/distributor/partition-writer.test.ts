@@ -1,9 +1,9 @@
 // One batch after the other on its way into a partition's log: what is appended, repeated, written again, and when it counts.
 import { beforeEach, describe, expect, it } from 'vitest'
 import { distributorSettings } from '../../../services/distributor/config.ts'
-import { Dictionary, NONE } from '../../../services/distributor/dictionary.ts'
-import { PartitionWriter } from '../../../services/distributor/partition-writer.ts'
-import { writerMetrics } from '../../../services/distributor/writer-metrics.ts'
+import { Dictionary, NONE } from '../../../services/distributor/log/dictionary.ts'
+import { PartitionWriter } from '../../../services/distributor/log/partition-writer.ts'
+import { writerMetrics } from '../../../services/distributor/log/writer-metrics.ts'
 import { sleep, systemClock } from '../../../shared/base/clock.ts'
 import { seededRandom } from '../../../shared/base/random.ts'
 import { createMemoryHub, type MemoryHub } from '../../../shared/bus/memory/memory-bus.ts'

@@ -1,7 +1,7 @@
 // L2, L3, L4 on the encoder alone: what is in a batch, judged by reading its bytes as an owner would.
 import { expect, test } from 'vitest'
-import { Dictionary, NONE } from '../../../services/distributor/dictionary.ts'
-import { Batch, Session } from '../../../services/distributor/session.ts'
+import { Dictionary, NONE } from '../../../services/distributor/log/dictionary.ts'
+import { Batch, Session } from '../../../services/distributor/log/session.ts'
 import { decodeLogBatch } from '../../../shared/wire/log-batch.ts'
 import { StartsReader } from '../../../shared/wire/starts-column.ts'
 import { Reader } from '../../../shared/wire/varint.ts'

@@ -1,6 +1,6 @@
 // Writes partition logs by hand, good ones and damaged ones, for the tests of those who read them.
-import { Dictionary, NONE } from '../../../services/distributor/dictionary.ts'
-import { Batch, Session } from '../../../services/distributor/session.ts'
+import { Dictionary, NONE } from '../../../services/distributor/log/dictionary.ts'
+import { Batch, Session } from '../../../services/distributor/log/session.ts'
 import { encodeMark, type Mark } from '../../../shared/contracts/log.ts'
 
 export const TENANT = 'acme'

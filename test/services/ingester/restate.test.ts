@@ -1,7 +1,7 @@
 // What is told without samples, metadata and exemplars, lives on when the part of the log in which it was told is purged: the leader states it again.
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { NONE } from '../../../services/distributor/dictionary.ts'
-import { Batch } from '../../../services/distributor/session.ts'
+import { NONE } from '../../../services/distributor/log/dictionary.ts'
+import { Batch } from '../../../services/distributor/log/session.ts'
 import { ask } from '../../../shared/bus/ask.ts'
 import { batchSubject, fenceSubject, logName } from '../../../shared/contracts/log.ts'
 import { exemplars, metadata } from '../../../shared/contracts/read.ts'

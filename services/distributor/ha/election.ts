@@ -1,7 +1,7 @@
 // One election as this distributor knows it: the record, when it saw that change, how long it may be believed, and what it heard and
 // dropped of each replica. All times but those of the record are the distributor's own monotonic clock.
-import type { ElectionRecord } from '../../shared/contracts/elections.ts'
-import type { UnwantedLabels } from '../../shared/wire/unwanted.ts'
+import type { ElectionRecord } from '../../../shared/contracts/elections.ts'
+import type { UnwantedLabels } from '../../../shared/wire/unwanted.ts'
 
 const REPLICAS_MAX = 32
 /** Samples of a challenger may come that much sooner than time passes, as a share of the time it is watched. */

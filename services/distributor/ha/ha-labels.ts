@@ -1,6 +1,6 @@
 // Which labels name the cluster and the replica of an HA pair: one pair of names for all, others for single tenants.
-import { RefusedError } from '../../shared/base/errors.ts'
-import type { DistributorConfig } from './config.ts'
+import { RefusedError } from '../../../shared/base/errors.ts'
+import type { DistributorConfig } from '../config.ts'
 
 export interface HaLabels {
   /** Empty: no elections. */

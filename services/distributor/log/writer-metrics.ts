@@ -1,5 +1,5 @@
 // What the partition writers count.
-import type { Counter, Metrics } from '../../shared/telemetry/metrics.ts'
+import type { Counter, Metrics } from '../../../shared/telemetry/metrics.ts'
 import type { Batch } from './session.ts'
 
 export interface WriterMetrics {

@@ -13,24 +13,24 @@
 //       refused nothing stays.
 //   H6  A record that cannot be read is written over: by what was known before, else by a new election. One of a newer version is not: its cluster
 //       gets 503 here.
-import type { Clock } from '../../shared/base/clock.ts'
-import { ConflictError, RefusedError, textOf, UnavailableError } from '../../shared/base/errors.ts'
-import type { Subscription } from '../../shared/base/listeners.ts'
-import type { Random } from '../../shared/base/random.ts'
-import type { Bus, KvBucket } from '../../shared/bus/port.ts'
+import type { Clock } from '../../../shared/base/clock.ts'
+import { ConflictError, RefusedError, textOf, UnavailableError } from '../../../shared/base/errors.ts'
+import type { Subscription } from '../../../shared/base/listeners.ts'
+import type { Random } from '../../../shared/base/random.ts'
+import type { Bus, KvBucket } from '../../../shared/bus/port.ts'
 import {
   clusterToken,
   ELECTIONS_BUCKET,
   type ElectionNewsReply,
   type ElectionRecord,
   electionRecord,
-} from '../../shared/contracts/elections.ts'
-import { capOf, firstElected, renewed, takenOver } from '../../shared/elections/changes.ts'
-import { readRecord } from '../../shared/kv/read-records.ts'
-import { on, type Shown, watchRecords } from '../../shared/kv/watch-records.ts'
-import type { Log } from '../../shared/telemetry/log.ts'
-import type { Metrics } from '../../shared/telemetry/metrics.ts'
-import type { DistributorConfig } from './config.ts'
+} from '../../../shared/contracts/elections.ts'
+import { capOf, firstElected, renewed, takenOver } from '../../../shared/elections/changes.ts'
+import { readRecord } from '../../../shared/kv/read-records.ts'
+import { on, type Shown, watchRecords } from '../../../shared/kv/watch-records.ts'
+import type { Log } from '../../../shared/telemetry/log.ts'
+import type { Metrics } from '../../../shared/telemetry/metrics.ts'
+import type { DistributorConfig } from '../config.ts'
 import { Claim, Election, type ElectionName } from './election.ts'
 
 export interface ElectionsDeps {

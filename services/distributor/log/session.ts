@@ -3,12 +3,12 @@
 // Invariants
 //   S1  Define until stored (L3): a batch holds the definition of every id and string it uses whose definition is not yet known to be stored.
 //   S2  A batch keeps what it was made from until it is acknowledged, so that it can be encoded again under a newer mark (L4, L5).
-import { hex } from '../../shared/base/random.ts'
-import type { Mark } from '../../shared/contracts/log.ts'
-import type { Labels } from '../../shared/model/labels.ts'
-import { encodeLogBatch } from '../../shared/wire/log-batch.ts'
-import { StartsColumn } from '../../shared/wire/starts-column.ts'
-import { Writer } from '../../shared/wire/varint.ts'
+import { hex } from '../../../shared/base/random.ts'
+import type { Mark } from '../../../shared/contracts/log.ts'
+import type { Labels } from '../../../shared/model/labels.ts'
+import { encodeLogBatch } from '../../../shared/wire/log-batch.ts'
+import { StartsColumn } from '../../../shared/wire/starts-column.ts'
+import { Writer } from '../../../shared/wire/varint.ts'
 import type { Dictionary } from './dictionary.ts'
 
 let sessionOrdinals = 0

@@ -8,10 +8,10 @@
 //   X1  Bytes are compared, not only hashes: two series never share a ref (L2).
 //   X2  A ref keeps its meaning as long as the dictionary lives. It never forgets single series: when it has grown too large or mostly
 //       old, a new dictionary takes its place, and with it new sessions.
-import { assert } from '../../shared/base/assert.ts'
-import type { Labels } from '../../shared/model/labels.ts'
-import { hashBytes } from '../../shared/wire/label-region.ts'
-import type { ElectionName } from './election.ts'
+import { assert } from '../../../shared/base/assert.ts'
+import type { Labels } from '../../../shared/model/labels.ts'
+import { hashBytes } from '../../../shared/wire/label-region.ts'
+import type { ElectionName } from '../ha/election.ts'
 
 const PAGE_BYTES = 1 << 20
 const CAPACITY_FIRST = 1024

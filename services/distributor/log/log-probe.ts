@@ -3,10 +3,10 @@
 // Invariants
 //   V1  However many ask, there is one look at a time, a look is not repeated sooner than `pauseMs`, and it is over within `ASK_MS_MAX`.
 //   V2  A log without an answer is believed for `SILENT_MS_MAX` after its last one: an election of a leader delays writes, it refuses none.
-import { type Clock, sleep } from '../../shared/base/clock.ts'
-import { textOf, UnavailableError } from '../../shared/base/errors.ts'
-import type { LogStore } from '../../shared/bus/port.ts'
-import { logName } from '../../shared/contracts/log.ts'
+import { type Clock, sleep } from '../../../shared/base/clock.ts'
+import { textOf, UnavailableError } from '../../../shared/base/errors.ts'
+import type { LogStore } from '../../../shared/bus/port.ts'
+import { logName } from '../../../shared/contracts/log.ts'
 
 const ASK_MS_MAX = 600
 const SILENT_MS_MAX = 5_000

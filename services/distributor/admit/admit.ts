@@ -9,25 +9,33 @@
 //       each other without being looked up (wire/unwanted.ts); what the elections have yet to decide is staged, and taken out again
 //       when they decide against it (`applyClaims`). Series of one cluster more than a tenant may have are refused as they come: nothing of
 //       them is kept, and however many they are, each costs as much as any other.
-import { RefusedError } from '../../shared/base/errors.ts'
-import { showDuration } from '../../shared/config/units.ts'
-import { electionKey } from '../../shared/contracts/elections.ts'
-import { canonical, echo, orderLabels, type Refusal, refusal, sorted, without } from '../../shared/model/label-rules.ts'
-import { formatLabels, type Labels, labelOf, METRIC_NAME } from '../../shared/model/labels.ts'
-import { isStorableTime, SAMPLE_TIME_MS_MAX } from '../../shared/model/sample.ts'
-import { seriesHashOf } from '../../shared/ring/series-hash.ts'
-import { decodeHistogram, encodeCanonical } from '../../shared/wire/histogram.ts'
-import { decodeLabels } from '../../shared/wire/label-region.ts'
-import { readWriteV1, readWriteV2 } from '../../shared/wire/remote-write.ts'
-import { createDecompressor } from '../../shared/wire/snappy.ts'
-import { type UnwantedLabels, unwantedLabels } from '../../shared/wire/unwanted.ts'
-import { Writer } from '../../shared/wire/varint.ts'
-import type { SeriesFault, WriteSink } from '../../shared/wire/write-sink.ts'
-import type { DistributorConfig } from './config.ts'
-import { type Dictionary, NONE } from './dictionary.ts'
-import type { Claim, ElectionName } from './election.ts'
-import type { HaLabels } from './ha-labels.ts'
-import type { StagedExemplar, StagedHistogram, StagedMetadata } from './session.ts'
+import { RefusedError } from '../../../shared/base/errors.ts'
+import { showDuration } from '../../../shared/config/units.ts'
+import { electionKey } from '../../../shared/contracts/elections.ts'
+import {
+  canonical,
+  echo,
+  orderLabels,
+  type Refusal,
+  refusal,
+  sorted,
+  without,
+} from '../../../shared/model/label-rules.ts'
+import { formatLabels, type Labels, labelOf, METRIC_NAME } from '../../../shared/model/labels.ts'
+import { isStorableTime, SAMPLE_TIME_MS_MAX } from '../../../shared/model/sample.ts'
+import { seriesHashOf } from '../../../shared/ring/series-hash.ts'
+import { decodeHistogram, encodeCanonical } from '../../../shared/wire/histogram.ts'
+import { decodeLabels } from '../../../shared/wire/label-region.ts'
+import { readWriteV1, readWriteV2 } from '../../../shared/wire/remote-write.ts'
+import { createDecompressor } from '../../../shared/wire/snappy.ts'
+import { type UnwantedLabels, unwantedLabels } from '../../../shared/wire/unwanted.ts'
+import { Writer } from '../../../shared/wire/varint.ts'
+import type { SeriesFault, WriteSink } from '../../../shared/wire/write-sink.ts'
+import type { DistributorConfig } from '../config.ts'
+import type { Claim, ElectionName } from '../ha/election.ts'
+import type { HaLabels } from '../ha/ha-labels.ts'
+import { type Dictionary, NONE } from '../log/dictionary.ts'
+import type { StagedExemplar, StagedHistogram, StagedMetadata } from '../log/session.ts'
 
 /** What one body brings, until it is handed to the partition writers. */
 export class Staged {

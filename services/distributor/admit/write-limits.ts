@@ -1,6 +1,6 @@
 // Limits that depend on what came before: samples per second, and series per tenant as the owners tell of them.
-import type { Clock } from '../../shared/base/clock.ts'
-import type { OwnerCounted } from '../../shared/contracts/read.ts'
+import type { Clock } from '../../../shared/base/clock.ts'
+import type { OwnerCounted } from '../../../shared/contracts/read.ts'
 
 const TENANTS_MAX = 100_000
 

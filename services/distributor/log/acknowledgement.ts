@@ -5,11 +5,11 @@
 //
 // One exact read settles all batches up to its `upToSeq`, so reads are shared: whoever comes while one is under way waits for it, and
 // a next one covers all that are left.
-import type { Clock } from '../../shared/base/clock.ts'
-import { sleep } from '../../shared/base/clock.ts'
-import { RefusedError, UnavailableError } from '../../shared/base/errors.ts'
-import type { Bus } from '../../shared/bus/port.ts'
-import { decodeMark, logName, type Mark, markSubject } from '../../shared/contracts/log.ts'
+import type { Clock } from '../../../shared/base/clock.ts'
+import { sleep } from '../../../shared/base/clock.ts'
+import { RefusedError, UnavailableError } from '../../../shared/base/errors.ts'
+import type { Bus } from '../../../shared/bus/port.ts'
+import { decodeMark, logName, type Mark, markSubject } from '../../../shared/contracts/log.ts'
 
 export interface MarkView {
   /** The newest mark at or before `upToSeq`, and where it stands. */

@@ -1,7 +1,7 @@
 // How full a log is, as far as one of its writers can tell: as last read, and what was appended since, by itself or, as the sequences tell,
 // by others (L7).
-import type { LogState } from '../../shared/bus/port.ts'
-import { MESSAGE_BYTES_EXTRA } from '../../shared/contracts/log.ts'
+import type { LogState } from '../../../shared/bus/port.ts'
+import { MESSAGE_BYTES_EXTRA } from '../../../shared/contracts/log.ts'
 
 export class LogFill {
   bytes = 0
