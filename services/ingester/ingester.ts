@@ -23,7 +23,20 @@ import { rebuild } from '../../shared/contracts/scrubbing.ts'
 import type { ServiceDeps } from '../../shared/membership/deps.ts'
 import type { MemberActor } from '../../shared/membership/member-actor.ts'
 import { StringTable } from '../../shared/tsdb/head/string-table.ts'
-import { type AfterFlushDeps, addSupplement, dropFlushed, purgeLog } from './after-flush.ts'
+import type { IngesterConfig } from './config.ts'
+import { type AfterFlushDeps, addSupplement, dropFlushed, purgeLog } from './flush/after-flush.ts'
+import { AsideRetries, type AsideRetriesDeps } from './flush/aside-retries.ts'
+import { Asides } from './flush/asides.ts'
+import { type BlockBuilder, inlineBuilder, threadBuilder } from './flush/block-builder.ts'
+import { type FlushStep, flushNext, unflushedAgeMs } from './flush/flush.ts'
+import { flushMetrics } from './flush/flush-metrics.ts'
+import { answerFlush } from './flush/flush-now.ts'
+import { Gaps } from './flush/gaps.ts'
+import { rebuildBlock } from './flush/rebuild.ts'
+import { leadPartition } from './leader.ts'
+import { Owner } from './log/owner.ts'
+import { ownerMetrics } from './log/owner-metrics.ts'
+import { endLane, Ownership } from './ownership.ts'
 import {
   exemplarsOf,
   headStatsOf,
@@ -33,23 +46,10 @@ import {
   metadataOf,
   selectFrames,
   seriesFrames,
-} from './answers.ts'
-import { AsideRetries, type AsideRetriesDeps } from './aside-retries.ts'
-import { Asides } from './asides.ts'
-import { type BlockBuilder, inlineBuilder, threadBuilder } from './block-builder.ts'
-import type { IngesterConfig } from './config.ts'
-import { describe } from './damage.ts'
-import { fillFrames } from './fill-frames.ts'
-import { type FlushStep, flushNext, unflushedAgeMs } from './flush.ts'
-import { flushMetrics } from './flush-metrics.ts'
-import { answerFlush } from './flush-now.ts'
-import { Gaps } from './gaps.ts'
-import { hide, type IsShown, reachVersion } from './hiding.ts'
-import { leadPartition } from './leader.ts'
-import { Owner } from './owner.ts'
-import { ownerMetrics } from './owner-metrics.ts'
-import { endLane, Ownership } from './ownership.ts'
-import { rebuildBlock } from './rebuild.ts'
+} from './read/answers.ts'
+import { fillFrames } from './read/fill-frames.ts'
+import { hide, type IsShown, reachVersion } from './read/hiding.ts'
+import { describe } from './state/damage.ts'
 
 export type IngesterDeps = ServiceDeps & {
   readonly config: IngesterConfig

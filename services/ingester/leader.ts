@@ -30,9 +30,9 @@ import { updateRecord } from '../../shared/kv/update.ts'
 import type { Log } from '../../shared/telemetry/log.ts'
 import type { Metrics } from '../../shared/telemetry/metrics.ts'
 import type { IngesterConfig } from './config.ts'
-import { firstUnflushed } from './flush.ts'
-import type { Owner } from './owner.ts'
-import type { OwnerMetrics } from './owner-metrics.ts'
+import { firstUnflushed } from './flush/flush.ts'
+import type { Owner } from './log/owner.ts'
+import type { OwnerMetrics } from './log/owner-metrics.ts'
 
 export interface LeaderDeps {
   readonly bus: Bus

@@ -11,10 +11,10 @@ import type { Lanes } from '../../shared/base/lanes.ts'
 import type { Bus } from '../../shared/bus/port.ts'
 import type { Membership } from '../../shared/membership/membership.ts'
 import type { Log } from '../../shared/telemetry/log.ts'
-import { FlushedSeen } from './after-flush.ts'
 import type { IngesterConfig } from './config.ts'
-import { Filler } from './filler.ts'
-import type { Owner } from './owner.ts'
+import { FlushedSeen } from './flush/after-flush.ts'
+import { Filler } from './log/filler.ts'
+import type { Owner } from './log/owner.ts'
 
 export interface OwnershipDeps {
   readonly id: string

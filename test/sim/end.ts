@@ -1,5 +1,5 @@
 // What must hold when a history has healed: everything came to its end, nothing is held that was given away, and owners, blocks and logs agree.
-import type { Owner } from '../../services/ingester/owner.ts'
+import type { Owner } from '../../services/ingester/log/owner.ts'
 import { decodeManifest } from '../../shared/blocks/codec.ts'
 import type { Blocks } from '../../shared/blocks/port.ts'
 import { stallMsDefault } from '../../shared/bus/pipe.ts'

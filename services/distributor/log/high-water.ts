@@ -1,5 +1,5 @@
 // High-water marks: the newest batch of each partition that this distributor knows to be stored, written down in KV, so that a log that lost
-// it is noticed by the owners (services/ingester/stored-batches.ts) and, at its next start, here.
+// it is noticed by the owners (services/ingester/log/stored-batches.ts) and, at its next start, here.
 import type { KvBucket } from '../../../shared/bus/port.ts'
 import { keyFor } from '../../../shared/bus/record.ts'
 import { type HighWater, highWaterRecord } from '../../../shared/contracts/log.ts'

@@ -1,7 +1,7 @@
 // L10: damage is settled in the end, whoever lives, dies or comes meanwhile; and it is never called missing while an owner that could fill it is
 // merely slow.
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { stampOf } from '../../../services/ingester/answers.ts'
+import { stampOf } from '../../../services/ingester/read/answers.ts'
 import { sleep } from '../../../shared/base/clock.ts'
 import { UnavailableError } from '../../../shared/base/errors.ts'
 import type { Bus, LogConsumer, LogMessage } from '../../../shared/bus/port.ts'

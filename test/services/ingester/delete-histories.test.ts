@@ -3,7 +3,7 @@
 // what a list of samples says: what lies before the positions of the deletions in force is gone, and nothing else.
 import { expect, test } from 'vitest'
 import type { Deletions } from '../../../services/compactor/deletions.ts'
-import { hide } from '../../../services/ingester/hiding.ts'
+import { hide } from '../../../services/ingester/read/hiding.ts'
 import { CarillonError, UnavailableError } from '../../../shared/base/errors.ts'
 import { type Random, seededRandom } from '../../../shared/base/random.ts'
 import { hidersOf, isHiding } from '../../../shared/blocks/delete-rules.ts'

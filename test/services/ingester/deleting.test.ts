@@ -1,7 +1,7 @@
 // What is deleted stays away, and only that, through replays, flushes, compactions and undoing: against a plain list of samples.
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { PartitionState } from '../../../services/ingester/partition-state.ts'
+import { PartitionState } from '../../../services/ingester/state/partition-state.ts'
 import {
   hidersOf,
   hidingIn,

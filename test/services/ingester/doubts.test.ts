@@ -1,7 +1,7 @@
 // What an owner believes of the end of its log, of what it applied before, and of a purge: each rule where the one before it has nothing to say.
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { Filler } from '../../../services/ingester/filler.ts'
-import type { Owner } from '../../../services/ingester/owner.ts'
+import { Filler } from '../../../services/ingester/log/filler.ts'
+import type { Owner } from '../../../services/ingester/log/owner.ts'
 import { CorruptError } from '../../../shared/base/errors.ts'
 import type { LogMessage, LogStore } from '../../../shared/bus/port.ts'
 import { keyFor } from '../../../shared/bus/record.ts'

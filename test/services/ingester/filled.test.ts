@@ -1,6 +1,6 @@
 // An owner that missed a message and was filled holds, and flushes, what one holds that missed nothing: no sample is stored twice for it.
 import { afterEach, beforeEach, expect, test } from 'vitest'
-import { PartitionState } from '../../../services/ingester/partition-state.ts'
+import { PartitionState } from '../../../services/ingester/state/partition-state.ts'
 import { StringTable } from '../../../shared/tsdb/head/string-table.ts'
 import { FlushGround, HOUR_MS } from './flush-ground.ts'
 import { LogWriter, TENANT } from './log-writer.ts'

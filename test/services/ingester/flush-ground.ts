@@ -1,11 +1,11 @@
 // One partition under virtual time: its log is written by hand, ingesters come, die at a given step and come back, and what blocks and
 // memory hold is read at any moment.
 import { Deletions } from '../../../services/compactor/deletions.ts'
-import { type BlockBuilder, inlineBuilder } from '../../../services/ingester/block-builder.ts'
 import { ingesterSettings } from '../../../services/ingester/config.ts'
-import type { FlushStep } from '../../../services/ingester/flush.ts'
+import { type BlockBuilder, inlineBuilder } from '../../../services/ingester/flush/block-builder.ts'
+import type { FlushStep } from '../../../services/ingester/flush/flush.ts'
 import { ingester } from '../../../services/ingester/ingester.ts'
-import type { Owner } from '../../../services/ingester/owner.ts'
+import type { Owner } from '../../../services/ingester/log/owner.ts'
 import { UnavailableError } from '../../../shared/base/errors.ts'
 import { seededRandom } from '../../../shared/base/random.ts'
 import { openBlocks } from '../../../shared/blocks/open.ts'

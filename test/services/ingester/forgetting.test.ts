@@ -1,7 +1,7 @@
 // P4: what is dropped is forgotten, and nothing else: samples, series, label strings, under churn.
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { PartitionState } from '../../../services/ingester/partition-state.ts'
+import { PartitionState } from '../../../services/ingester/state/partition-state.ts'
 import { SampleColumns } from '../../../shared/tsdb/columns.ts'
 import { StringTable } from '../../../shared/tsdb/head/string-table.ts'
 import { LogWriter, TENANT } from './log-writer.ts'

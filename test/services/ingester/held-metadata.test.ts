@@ -1,6 +1,6 @@
 // Metadata of a metric: every text that is told of it, and no longer than it is.
 import { expect, test } from 'vitest'
-import { HeldMetadata } from '../../../services/ingester/held-metadata.ts'
+import { HeldMetadata } from '../../../services/ingester/state/held-metadata.ts'
 
 const at = (segment: number, seq: number) => ({ incarnation: 'life', segment, seq })
 const text = (help: string, metric = 'm') => ({ metric, type: 'counter', help, unit: '' })

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest'
-import { FrameBuilder } from '../../../services/ingester/frames.ts'
+import { FrameBuilder } from '../../../services/ingester/read/frames.ts'
 import { labelsFrom } from '../../../shared/model/labels.ts'
 import { Head } from '../../../shared/tsdb/head/head.ts'
 import { StringTable } from '../../../shared/tsdb/head/string-table.ts'

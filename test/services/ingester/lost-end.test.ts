@@ -1,5 +1,5 @@
 import { beforeEach, expect, test } from 'vitest'
-import { LostEnd } from '../../../services/ingester/lost-end.ts'
+import { LostEnd } from '../../../services/ingester/log/lost-end.ts'
 
 const mark = (number: number, since?: number) => ({
   ...{ number, writer: 'w', nonce: 'n', seq: 1 },

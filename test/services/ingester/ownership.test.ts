@@ -1,6 +1,6 @@
 // When a partition is given away, and what an ingester says that it serves: by a ring that a test turns as it wants.
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { Owner } from '../../../services/ingester/owner.ts'
+import { Owner } from '../../../services/ingester/log/owner.ts'
 import { Ownership } from '../../../services/ingester/ownership.ts'
 import { UnavailableError } from '../../../shared/base/errors.ts'
 import { Lanes } from '../../../shared/base/lanes.ts'

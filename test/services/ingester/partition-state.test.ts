@@ -1,8 +1,8 @@
 // Applying as a pure function of the log (L9), and damage that is named, never passed over (L10).
 import fc from 'fast-check'
 import { beforeEach, describe, expect, test } from 'vitest'
-import { PartitionState } from '../../../services/ingester/partition-state.ts'
-import { SessionDictionary } from '../../../services/ingester/session-dictionary.ts'
+import { PartitionState } from '../../../services/ingester/state/partition-state.ts'
+import { SessionDictionary } from '../../../services/ingester/state/session-dictionary.ts'
 import { SampleColumns } from '../../../shared/tsdb/columns.ts'
 import { StringTable } from '../../../shared/tsdb/head/string-table.ts'
 import { LogWriter, TENANT } from './log-writer.ts'

@@ -1,8 +1,8 @@
 // What an owner and a leader believe of a log, and of each other: each rule here is a second wall, tested where the first one does not stand.
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { Filler } from '../../../services/ingester/filler.ts'
-import { checkOf } from '../../../services/ingester/log-checks.ts'
-import type { Owner } from '../../../services/ingester/owner.ts'
+import { Filler } from '../../../services/ingester/log/filler.ts'
+import { checkOf } from '../../../services/ingester/log/log-checks.ts'
+import type { Owner } from '../../../services/ingester/log/owner.ts'
 import { seededRandom } from '../../../shared/base/random.ts'
 import { createMemoryHub } from '../../../shared/bus/memory/memory-bus.ts'
 import type { LogMessage, LogStore } from '../../../shared/bus/port.ts'
