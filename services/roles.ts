@@ -59,7 +59,7 @@ const table = {
     make: async () => {
       const [{ querier }, { processMemory }] = await Promise.all([
         import('./querier/querier.ts'),
-        import('./querier/process-memory.ts'),
+        import('./querier/limits/process-memory.ts'),
       ])
       return (deps) => querier({ ...deps, processMemory: processMemory() })
     },

@@ -2,7 +2,7 @@
 //
 // batch   log.{p}.batch   written by distributors, applied by the owners of p     (wire/log-batch.ts; docs/formats/log-batch.md)
 // mark    log.{p}.mark    written by the leader of p by compare-and-set; opens the next segment
-// fence   log.{p}.fence   says nothing; its sequence lies behind all that was stored before it was sent (services/querier/log-ends.ts)
+// fence   log.{p}.fence   says nothing; its sequence lies behind all that was stored before it was sent (services/querier/read/log-ends.ts)
 // Kept until flushed; at least once, so applying is idempotent. Bound: BATCH_BYTES_MAX a message.
 //
 // Bucket `log`:  mark.{p}                     the number of the newest mark (an empty stream would accept number 1 again: L8)

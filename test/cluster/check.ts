@@ -1,6 +1,6 @@
 // Reads everything back and compares it with a ledger: over HTTP as a user does, from each owner over the bus where JSON cannot carry
 // the bits, and from the partition logs themselves.
-import { OwnerAnswer } from '../../services/querier/owner-answer.ts'
+import { OwnerAnswer } from '../../services/querier/read/owner-answer.ts'
 import { systemClock } from '../../shared/base/clock.ts'
 import { RefusedError } from '../../shared/base/errors.ts'
 import { systemRandom } from '../../shared/base/random.ts'

@@ -3,7 +3,7 @@
 import type { ChildProcess } from 'node:child_process'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { createLogEnds } from '../../services/querier/log-ends.ts'
+import { createLogEnds } from '../../services/querier/read/log-ends.ts'
 import { systemClock } from '../../shared/base/clock.ts'
 import { systemRandom } from '../../shared/base/random.ts'
 import type { Bus, KvBucket } from '../../shared/bus/port.ts'

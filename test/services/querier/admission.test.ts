@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { type Applicant, createAdmission } from '../../../services/querier/admission.ts'
+import { type Applicant, createAdmission } from '../../../services/querier/limits/admission.ts'
 
 const patient = new AbortController().signal
 /** Lets all that is settled go on. */

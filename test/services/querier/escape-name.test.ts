@@ -1,6 +1,6 @@
 // Names as a scraper wants them escaped: what its parser takes is left alone. The right values are Prometheus' answers.
 import { expect, test } from 'vitest'
-import { escapeName } from '../../../services/querier/escape-name.ts'
+import { escapeName } from '../../../services/querier/api/escape-name.ts'
 
 test.each([
   ['http_requests', { dots: 'http_requests', values: 'http_requests', underscores: 'http_requests' }],

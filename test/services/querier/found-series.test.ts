@@ -1,7 +1,7 @@
 // What questions found in blocks is kept, counted, and never what a later question should not see.
 import { afterEach, describe, expect, it } from 'vitest'
 import type { QuerierConfig } from '../../../services/querier/config.ts'
-import { keepOpen } from '../../../services/querier/open-blocks.ts'
+import { keepOpen } from '../../../services/querier/read/open-blocks.ts'
 import { Breathing } from '../../../shared/base/breathing.ts'
 import { systemClock } from '../../../shared/base/clock.ts'
 import type { BlockEntry } from '../../../shared/contracts/blocks.ts'

@@ -2,7 +2,7 @@
 import { Decoder } from 'cbor-x'
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { cborOfJson } from '../../../services/querier/json-to-cbor.ts'
+import { cborOfJson } from '../../../services/querier/api/json-to-cbor.ts'
 import { UNHURRIED } from '../../../shared/base/breathing.ts'
 
 /** Maps stay maps: made into objects, the decoder calls `__proto__` by another name. */

@@ -1,8 +1,8 @@
 // Label values may hold any character: no answer takes one series for another because of what its labels hold.
 
 import { expect, it } from 'vitest'
-import { BlockAnswer } from '../../../services/querier/block-answer.ts'
-import { united } from '../../../services/querier/part-result.ts'
+import { BlockAnswer } from '../../../services/querier/read/block-answer.ts'
+import { united } from '../../../services/querier/split/part-result.ts'
 import { UNHURRIED } from '../../../shared/base/breathing.ts'
 import type { Labels } from '../../../shared/model/labels.ts'
 import { ReadChunk } from '../../../shared/tsdb/block/series.ts'

@@ -1,6 +1,6 @@
 // Where strong reads learn the ends of logs from (L20): on a memory bus, whose server can be made to tell an old end.
 import { describe, expect, test } from 'vitest'
-import { createLogEnds } from '../../../services/querier/log-ends.ts'
+import { createLogEnds } from '../../../services/querier/read/log-ends.ts'
 import { systemClock } from '../../../shared/base/clock.ts'
 import { UnavailableError } from '../../../shared/base/errors.ts'
 import { seededRandom } from '../../../shared/base/random.ts'

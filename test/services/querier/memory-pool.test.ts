@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
-import { MemoryPool, type MemoryPoolOptions } from '../../../services/querier/memory-pool.ts'
-import type { ProcessMemory } from '../../../services/querier/process-memory.ts'
+import { MemoryPool, type MemoryPoolOptions } from '../../../services/querier/limits/memory-pool.ts'
+import type { ProcessMemory } from '../../../services/querier/limits/process-memory.ts'
 import { systemClock } from '../../../shared/base/clock.ts'
 import { RefusedError } from '../../../shared/base/errors.ts'
 import { seededRandom } from '../../../shared/base/random.ts'

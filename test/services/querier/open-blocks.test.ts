@@ -1,6 +1,6 @@
 // Blocks that are kept open, and what was found in them.
 import { expect, it } from 'vitest'
-import { keepOpen } from '../../../services/querier/open-blocks.ts'
+import { keepOpen } from '../../../services/querier/read/open-blocks.ts'
 import { Breathing } from '../../../shared/base/breathing.ts'
 import { systemClock } from '../../../shared/base/clock.ts'
 import { META_FILE } from '../../../shared/tsdb/block/files.ts'

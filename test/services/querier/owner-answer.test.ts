@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
-import { OwnerAnswer } from '../../../services/querier/owner-answer.ts'
-import { sortedByHashes, unite } from '../../../services/querier/union.ts'
+import { sortedByHashes, unite } from '../../../services/querier/read/merge-series.ts'
+import { OwnerAnswer } from '../../../services/querier/read/owner-answer.ts'
 import { UNHURRIED } from '../../../shared/base/breathing.ts'
 import { CorruptError } from '../../../shared/base/errors.ts'
 import { cbor } from '../../../shared/bus/contract.ts'

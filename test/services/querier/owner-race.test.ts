@@ -1,5 +1,5 @@
 import { describe, expect, it, vi } from 'vitest'
-import { type Attempt, firstAnswer, type RaceOptions } from '../../../services/querier/owner-race.ts'
+import { type Attempt, firstAnswer, type RaceOptions } from '../../../services/querier/read/hedged-request.ts'
 import { systemClock } from '../../../shared/base/clock.ts'
 import { RefusedError, UnavailableError } from '../../../shared/base/errors.ts'
 

@@ -5,7 +5,7 @@ import {
   createPartitionReader,
   type PartitionReaderDeps,
   type ReadScope,
-} from '../../../services/querier/partition-reader.ts'
+} from '../../../services/querier/read/partition-reader.ts'
 import { UNHURRIED } from '../../../shared/base/breathing.ts'
 import { systemClock } from '../../../shared/base/clock.ts'
 

@@ -1,9 +1,9 @@
 // A large answer is rendered a piece at a time, and others have their turn between the pieces.
 import { describe, expect, it } from 'vitest'
-import { exemplarsBody, metadataBody, seriesBody, textsBody } from '../../../services/querier/label-bodies.ts'
-import { packed, united } from '../../../services/querier/part-result.ts'
-import { rawBody, successBody } from '../../../services/querier/reply.ts'
-import { resultBody } from '../../../services/querier/result-body.ts'
+import { exemplarsBody, metadataBody, seriesBody, textsBody } from '../../../services/querier/api/label-bodies.ts'
+import { rawBody, successBody } from '../../../services/querier/api/response.ts'
+import { resultBody } from '../../../services/querier/api/result-body.ts'
+import { packed, united } from '../../../services/querier/split/part-result.ts'
 import type { Breath } from '../../../shared/base/breathing.ts'
 import type { QueryPartReply } from '../../../shared/contracts/query-part.ts'
 import type { Histogram } from '../../../shared/model/histogram.ts'
