@@ -1,7 +1,7 @@
 // What a plan is made from, and the steps that it is made of (plan.ts).
 import type { BlockEntry, DeleteEntry, Manifest } from '../../shared/contracts/blocks.ts'
 import type { Matcher } from '../../shared/model/matcher.ts'
-import type { Policy } from './policy.ts'
+import type { Policy } from './plan/retention-policy.ts'
 
 export interface PlanSettings {
   /** Ascending, each a multiple of the one before. */

@@ -1,8 +1,8 @@
 // Blocks come in over the gateway, are validated by a compactor, and are visible all at once or not at all.
 import { createHash } from 'node:crypto'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import type { Importer } from '../../services/compactor/import-job.ts'
-import { inlineMerger } from '../../services/compactor/inline-merger.ts'
+import type { Importer } from '../../services/compactor/worker/import-job.ts'
+import { inlineMerger } from '../../services/compactor/worker/inline-worker.ts'
 import { sleep, systemClock } from '../../shared/base/clock.ts'
 import { seededRandom } from '../../shared/base/random.ts'
 import { openBlocks } from '../../shared/blocks/open.ts'

@@ -1,8 +1,8 @@
 // A gateway on HTTP and compactors behind it, on a memory bus and a store in memory; blocks to send.
 import { compactor } from '../../services/compactor/compactor.ts'
 import { type CompactorConfig, compactorSettings } from '../../services/compactor/config.ts'
-import type { Importer } from '../../services/compactor/import-job.ts'
-import { inlineMerger } from '../../services/compactor/inline-merger.ts'
+import type { Importer } from '../../services/compactor/worker/import-job.ts'
+import { inlineMerger } from '../../services/compactor/worker/inline-worker.ts'
 import type { GatewayConfig } from '../../services/gateway/config.ts'
 import { systemClock } from '../../shared/base/clock.ts'
 import { seededRandom } from '../../shared/base/random.ts'

@@ -1,7 +1,7 @@
 // The actors of a history: the very ones of services/, each on a connection of its own. They are started, paused, cut off, killed, and come back.
 import { compactor } from '../../services/compactor/compactor.ts'
 import { compactorSettings } from '../../services/compactor/config.ts'
-import { inlineMerger } from '../../services/compactor/inline-merger.ts'
+import { inlineMerger } from '../../services/compactor/worker/inline-worker.ts'
 import { distributorSettings } from '../../services/distributor/config.ts'
 import { distributor } from '../../services/distributor/distributor.ts'
 import { ingesterSettings } from '../../services/ingester/config.ts'

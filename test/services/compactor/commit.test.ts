@@ -1,6 +1,10 @@
 // The changes that a compactor makes to a manifest, against what others have done to it while the blocks were merged.
 import { describe, expect, it } from 'vitest'
-import { type Replacement, withDownsampled, withReplacement } from '../../../services/compactor/commit.ts'
+import {
+  type Replacement,
+  withDownsampled,
+  withReplacement,
+} from '../../../services/compactor/merge/manifest-changes.ts'
 import { emptyManifest } from '../../../shared/blocks/codec.ts'
 import type { BlockEntry, DeleteEntry, Manifest } from '../../../shared/contracts/blocks.ts'
 

@@ -1,6 +1,6 @@
 // Deletions by a compactor that sees logs and manifests as they were, or as they will be.
 import { afterEach, beforeEach, expect, test } from 'vitest'
-import { Deletions } from '../../../services/compactor/deletions.ts'
+import { Deletions } from '../../../services/compactor/retire/deletions.ts'
 import { systemClock } from '../../../shared/base/clock.ts'
 import { seededRandom } from '../../../shared/base/random.ts'
 import { openBlocks } from '../../../shared/blocks/open.ts'

@@ -1,8 +1,8 @@
 // D1 to D6, D12: a deletion that is cut short between any two steps hides nothing until whoever finds it has placed it; only one of taking back
 // and removing wins.
 import { afterEach, describe, expect, test } from 'vitest'
-import { withReplacement, withSettled } from '../../../services/compactor/commit.ts'
-import { Deletions } from '../../../services/compactor/deletions.ts'
+import { withReplacement, withSettled } from '../../../services/compactor/merge/manifest-changes.ts'
+import { Deletions } from '../../../services/compactor/retire/deletions.ts'
 import { type Clock, systemClock } from '../../../shared/base/clock.ts'
 import { UnavailableError } from '../../../shared/base/errors.ts'
 import { seededRandom } from '../../../shared/base/random.ts'

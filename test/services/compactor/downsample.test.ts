@@ -1,7 +1,7 @@
 // Windows: what they hold, and which of them are read. How far answers from them are off: test/services/querier/window-series.test.ts.
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { windowsOf } from '../../../services/compactor/downsample.ts'
+import { windowsOf } from '../../../services/compactor/merge/downsample.ts'
 import { windowDays, windowFor } from '../../../shared/blocks/downsampled.ts'
 import type { Aggregate, BlockEntry, Manifest } from '../../../shared/contracts/blocks.ts'
 import { isStaleAt } from '../../../shared/model/sample.ts'

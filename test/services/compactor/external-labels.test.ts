@@ -1,7 +1,7 @@
 // Labels that are added to all series of a sorted stream, without sorting it anew.
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { LabelAdder, withExternal } from '../../../services/compactor/external-labels.ts'
+import { LabelAdder, withExternal } from '../../../services/compactor/import/external-labels.ts'
 import { compareLabels, type Labels, labelsFrom, labelsKey } from '../../../shared/model/labels.ts'
 
 const name = fc.constantFrom('a', 'b', 'c', 'd', 'e', 'f')

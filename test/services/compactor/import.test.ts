@@ -1,8 +1,8 @@
 // What comes out of an uploaded block is what went in, cut at aligned times.
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { importBlock } from '../../../services/compactor/import-block.ts'
-import type { ImportIo, ImportReport } from '../../../services/compactor/import-job.ts'
+import { importBlock } from '../../../services/compactor/import/import-block.ts'
+import type { ImportIo, ImportReport } from '../../../services/compactor/worker/import-job.ts'
 import { labelsFrom, labelsKey, METRIC_NAME } from '../../../shared/model/labels.ts'
 import { META_FILE, memoryFiles, TOMBSTONES_FILE } from '../../../shared/tsdb/block/files.ts'
 import { type BlockMeta, blockMeta, metaBytes } from '../../../shared/tsdb/block/meta.ts'

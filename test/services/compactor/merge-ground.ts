@@ -1,7 +1,7 @@
 // Blocks in memory, random samples, and a merge that is too simple to be wrong.
 import fc from 'fast-check'
-import { mergeBlocks } from '../../../services/compactor/merge-blocks.ts'
-import type { MergeJob, MergeReport, MergeSource, OutputName } from '../../../services/compactor/merge-job.ts'
+import { mergeBlocks } from '../../../services/compactor/merge/merge-blocks.ts'
+import type { MergeJob, MergeReport, MergeSource, OutputName } from '../../../services/compactor/worker/merge-job.ts'
 import type { Histogram } from '../../../shared/model/histogram.ts'
 import { compareLabels, type Labels, labelsFrom, labelsKey } from '../../../shared/model/labels.ts'
 import { compareValueBits, STALE_HIGH, STALE_LOW } from '../../../shared/model/sample.ts'

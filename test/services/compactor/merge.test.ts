@@ -1,8 +1,8 @@
 // Merging blocks: equal to a merge too simple to be wrong, and chunks go over untouched where they may.
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import type { Removal } from '../../../services/compactor/merge-job.ts'
 import type { Keep } from '../../../services/compactor/plan-types.ts'
+import type { Removal } from '../../../services/compactor/worker/merge-job.ts'
 import { labelOf, labelsFrom, labelsKey } from '../../../shared/model/labels.ts'
 import { memoryFiles } from '../../../shared/tsdb/block/files.ts'
 import { metaBytes } from '../../../shared/tsdb/block/meta.ts'

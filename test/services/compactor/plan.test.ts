@@ -1,10 +1,10 @@
 // Planning: what is merged, what is never, and that it ends.
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { withReplacement, withSettled } from '../../../services/compactor/commit.ts'
-import { alignedRange, plan } from '../../../services/compactor/plan.ts'
+import { withReplacement, withSettled } from '../../../services/compactor/merge/manifest-changes.ts'
+import { alignedRange, plan } from '../../../services/compactor/plan/plan.ts'
+import { type Policy, policiesFrom } from '../../../services/compactor/plan/retention-policy.ts'
 import type { MergeStep, PlanInput, Step } from '../../../services/compactor/plan-types.ts'
-import { type Policy, policiesFrom } from '../../../services/compactor/policy.ts'
 import type { BlockEntry, DeleteEntry, Manifest } from '../../../shared/contracts/blocks.ts'
 
 const HOUR = 3_600_000

@@ -3,7 +3,12 @@ import fs from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
 import { expect, it } from 'vitest'
-import { longestKeepMs, Policies, policiesFrom, readPolicyFile } from '../../../services/compactor/policy.ts'
+import {
+  longestKeepMs,
+  Policies,
+  policiesFrom,
+  readPolicyFile,
+} from '../../../services/compactor/plan/retention-policy.ts'
 
 const DAY = 86_400_000
 const settings = { keepMs: 0, keepBytesMax: 0, downsample: false }

@@ -1,7 +1,7 @@
 // What a sweep deletes, and what it leaves: files that somebody may still list, blocks that somebody may still read.
 import { beforeEach, expect, it } from 'vitest'
-import type { CompactorMeasures } from '../../../services/compactor/measures.ts'
-import { Sweep } from '../../../services/compactor/sweep.ts'
+import type { CompactorMeasures } from '../../../services/compactor/metrics.ts'
+import { Sweep } from '../../../services/compactor/retire/sweep.ts'
 import { seededRandom } from '../../../shared/base/random.ts'
 import { entryOf } from '../../../shared/blocks/entry.ts'
 import { openBlocks } from '../../../shared/blocks/open.ts'

@@ -2,8 +2,8 @@
 
 import type { Worker } from 'node:worker_threads'
 import { describe, expect, it } from 'vitest'
-import type { MergeIo, MergeJob } from '../../../services/compactor/merge-job.ts'
-import { fromThread, threadMerger, toThread } from '../../../services/compactor/thread-merger.ts'
+import type { MergeIo, MergeJob } from '../../../services/compactor/worker/merge-job.ts'
+import { fromThread, threadMerger, toThread } from '../../../services/compactor/worker/thread-worker.ts'
 import { AssertionError } from '../../../shared/base/assert.ts'
 import { UnavailableError } from '../../../shared/base/errors.ts'
 import { labelsFrom, labelsKey } from '../../../shared/model/labels.ts'

@@ -1,7 +1,7 @@
 // How long tenants keep samples: what compactors tell, and what doors make of it.
 import { afterEach, expect, test } from 'vitest'
-import { policiesFrom } from '../../../services/compactor/policy.ts'
-import { ToldKeep } from '../../../services/compactor/told-keep.ts'
+import { policiesFrom } from '../../../services/compactor/plan/retention-policy.ts'
+import { ToldKeep } from '../../../services/compactor/plan/told-keep.ts'
 import { systemClock } from '../../../shared/base/clock.ts'
 import { UnavailableError } from '../../../shared/base/errors.ts'
 import { seededRandom } from '../../../shared/base/random.ts'

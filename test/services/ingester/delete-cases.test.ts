@@ -1,7 +1,7 @@
 // Deletions whose fences are lost, unreadable, too early or written again; owners that come late with more; tenants that are gone. What is hidden
 // follows from the manifest alone, so none of it hides or shows anything (D3, D7 to D9, D11, D15).
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { withReplacement, withSettled } from '../../../services/compactor/commit.ts'
+import { withReplacement, withSettled } from '../../../services/compactor/merge/manifest-changes.ts'
 import { hidersOf, isFinal } from '../../../shared/blocks/delete-rules.ts'
 import { leaveOut } from '../../../shared/blocks/left-out.ts'
 import { ask, askStream } from '../../../shared/bus/ask.ts'

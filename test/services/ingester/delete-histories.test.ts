@@ -2,7 +2,7 @@
 // answers, reads are old, fences are lost or unreadable for some owners, and deletions are cut short; at the end blocks and every owner show
 // what a list of samples says: what lies before the positions of the deletions in force is gone, and nothing else.
 import { expect, test } from 'vitest'
-import type { Deletions } from '../../../services/compactor/deletions.ts'
+import type { Deletions } from '../../../services/compactor/retire/deletions.ts'
 import { hide } from '../../../services/ingester/read/hiding.ts'
 import { CarillonError, UnavailableError } from '../../../shared/base/errors.ts'
 import { type Random, seededRandom } from '../../../shared/base/random.ts'

@@ -1,6 +1,6 @@
 // One partition under virtual time: its log is written by hand, ingesters come, die at a given step and come back, and what blocks and
 // memory hold is read at any moment.
-import { Deletions } from '../../../services/compactor/deletions.ts'
+import { Deletions } from '../../../services/compactor/retire/deletions.ts'
 import { ingesterSettings } from '../../../services/ingester/config.ts'
 import { type BlockBuilder, inlineBuilder } from '../../../services/ingester/flush/block-builder.ts'
 import type { FlushStep } from '../../../services/ingester/flush/flush.ts'

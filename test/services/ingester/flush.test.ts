@@ -1,6 +1,6 @@
 // Flush, purge and drop with the real actors: what a leader leaves when it dies at any step, what owners that were away make of it.
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { withGarbage, withoutRetired } from '../../../services/compactor/commit.ts'
+import { withGarbage, withoutRetired } from '../../../services/compactor/merge/manifest-changes.ts'
 import { encodeFlushed } from '../../../shared/blocks/codec.ts'
 import { leaveOut } from '../../../shared/blocks/left-out.ts'
 import { ask } from '../../../shared/bus/ask.ts'

@@ -2,7 +2,7 @@
 
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { windowsOf } from '../../../services/compactor/downsample.ts'
+import { windowsOf } from '../../../services/compactor/merge/downsample.ts'
 import { uniteWindows, withSpans } from '../../../services/querier/windows/window-series.ts'
 import { aggregateOf, besideOf } from '../../../services/querier/windows/windows.ts'
 import { UNHURRIED } from '../../../shared/base/breathing.ts'

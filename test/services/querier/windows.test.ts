@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { compactor } from '../../../services/compactor/compactor.ts'
 import { compactorSettings } from '../../../services/compactor/config.ts'
-import { inlineMerger } from '../../../services/compactor/inline-merger.ts'
+import { inlineMerger } from '../../../services/compactor/worker/inline-worker.ts'
 import { sleep, systemClock } from '../../../shared/base/clock.ts'
 import { seededRandom } from '../../../shared/base/random.ts'
 import { windowDays } from '../../../shared/blocks/downsampled.ts'
