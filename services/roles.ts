@@ -6,7 +6,7 @@
 import { integer, type Setting, type SettingsTable } from '../shared/config/settings.ts'
 import type { Role } from '../shared/contracts/member.ts'
 import type { ServiceDeps } from '../shared/membership/deps.ts'
-import type { Duty, Need } from './gateway/readiness.ts'
+import type { Duty, Need } from './gateway/pages/readiness.ts'
 import type { ServiceActor } from './launcher/actor-process.ts'
 import type { ProcessNeeds } from './launcher/start.ts'
 

@@ -2,7 +2,7 @@
 import { createConnection } from 'node:net'
 import { gunzipSync } from 'node:zlib'
 import { afterEach, describe, expect, test } from 'vitest'
-import { unescapeName } from '../../../services/gateway/queries.ts'
+import { unescapeName } from '../../../services/gateway/routes/queries.ts'
 import { AssertionError } from '../../../shared/base/assert.ts'
 import { RefusedError, UnavailableError } from '../../../shared/base/errors.ts'
 import type { PushReply } from '../../../shared/contracts/write.ts'

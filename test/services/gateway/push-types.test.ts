@@ -1,7 +1,7 @@
 // What a push is taken for, line by line as services/gateway/README.md says it; and what is said where nothing stands.
 import { expect, test } from 'vitest'
-import { notFound } from '../../../services/gateway/not-found.ts'
-import { checkEncoding, protocolOf } from '../../../services/gateway/push-types.ts'
+import { notFound } from '../../../services/gateway/http/not-found.ts'
+import { checkEncoding, protocolOf } from '../../../services/gateway/routes/push-types.ts'
 
 const V1 = 'application/x-protobuf;proto=prometheus.WriteRequest'
 const V2 = 'application/x-protobuf;proto=io.prometheus.write.v2.Request'
