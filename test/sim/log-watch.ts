@@ -37,6 +37,17 @@ const MARKS_LOST_MAX = 4
 const HEAD_BYTES = 8
 const INGESTERS_MAX = 3
 
+/** Of which segment that is what stands behind a lost mark nobody can tell before the next one: one owner takes it for a part of
+ *  what another has flushed, until it has added that to the blocks. */
+function* unharmedOf(partition: number, all: readonly Kept[]): Iterable<LogMessage> {
+  let isPlaced = true
+  for (const { message, isDamaged } of all) {
+    const isMark = message.subject === markSubject(partition)
+    if (isMark) isPlaced = !isDamaged
+    if (isMark || (isPlaced && !isDamaged)) yield message
+  }
+}
+
 export class LogWatch {
   private readonly scene: Scene
   private readonly kept = new Map<string, Kept[]>()
@@ -71,9 +82,7 @@ export class LogWatch {
       const partition = Number(log.slice('log-'.length))
       for (const incarnation of new Set(kept.map((each) => each.incarnation))) {
         const ofIt = kept.filter((each) => each.incarnation === incarnation)
-        const whole = ofIt.filter(({ isDamaged, message }) => !isDamaged || message.subject === markSubject(partition))
-        const messages = whole.map(({ message }) => message)
-        for (const value of readLog(partition, messages).values) values.add(value)
+        for (const value of readLog(partition, unharmedOf(partition, ofIt)).values) values.add(value)
       }
     }
     this.safe = { storedCount, damageCount, values }
