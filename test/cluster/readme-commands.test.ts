@@ -1,6 +1,6 @@
 // Each command of the README and the documents does what it says when it is pasted: in the folder of a running start, and from
 // elsewhere with --gateway.
-import { spawn } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -17,9 +17,10 @@ const missing = 'reason' in nats ? nats.reason : undefined
 const mustRun = process.env['CARILLON_CI'] === '1'
 
 const TENANTS = ['acme', 'globex', 'team-a']
+const withoutCurl = spawnSync('curl', ['--version']).status === 0 ? '' : 'curl|'
 /** Not ours, or they run until they are told to stop: other tests start these. */
 const NOT_RUN = new RegExp(
-  `^(npm|export|nats|nats-server|git|curl|docker|promtool)\\b|^(carillon|node services/carillon.mjs) (start|cluster|setup|${roleNames.join('|')})\\b`,
+  `^(${withoutCurl}npm|export|nats|nats-server|git|docker|promtool)\\b|^curl .*:9090/|^(carillon|node services/carillon.mjs) (start|cluster|setup|${roleNames.join('|')})\\b`,
 )
 const SNAPSHOT = '/var/lib/prometheus/snapshots/20260101T000000Z-0123456789abcdef'
 const SOME_BLOCK = '01M808TX003T4JMP0P2DJ6Y2G7'
@@ -30,8 +31,10 @@ interface Block {
   readonly statements: readonly string[]
 }
 
-const documents = ['README.md', ...readdirSync(join(ROOT, 'docs')).map((name) => `docs/${name}`)].filter((file) =>
-  file.endsWith('.md'),
+const documents = ['.', 'docs', 'docs/operations', 'docs/internals'].flatMap((folder) =>
+  readdirSync(join(ROOT, folder))
+    .filter((name) => name.endsWith('.md'))
+    .map((name) => join(folder, name)),
 )
 const blocks = documents.flatMap(blocksIn).filter(({ statements }) => statements.some((each) => !NOT_RUN.test(each)))
 
@@ -71,6 +74,10 @@ describe.skipIf(missing !== undefined && !mustRun)('commands of the documents', 
     system = await startSystem({ dataDir: join(folder, 'data'), port: await freePort(), args, env })
     await fill()
     await sh(`carillon blocks download --tenant team-a ${folder}${SNAPSHOT}`)
+    for (const replica of ['a', 'b']) {
+      const labels = ['__replica__', replica, 'cluster', 'eu-1']
+      await pushUntilTaken(system.url, { series: [sample('up', 1, labels, Date.now())] })
+    }
   })
   afterAll(async () => {
     await system.stop()
@@ -79,12 +86,13 @@ describe.skipIf(missing !== undefined && !mustRun)('commands of the documents', 
 
   it.each(blocks)('$where', async ({ statements }) => {
     await fill()
+    await sh(`carillon blocks download --tenant acme ${folder}/backup/acme`)
     const variables: string[] = []
     for (const statement of statements) {
       if (NOT_RUN.test(statement)) continue
       if (/^[A-Z]+=/.test(statement)) variables.push(statement)
       else {
-        expect(statement, 'a command of ours').toMatch(/^(carillon|for) /)
+        expect(statement, 'a command of ours').toMatch(/^(carillon|curl|for) /)
         const { code, err } = await sh(await made(`${variables.join('\n')}\n${statement}`))
         expect([statement, code, err]).toEqual([statement, 0, expect.not.stringContaining('carillon: ')])
       }
@@ -156,7 +164,8 @@ describe.skipIf(missing !== undefined && !mustRun)('commands of the documents', 
   }
 
   function sh(text: string, cwd = folder): Promise<{ code: number | null; out: string; err: string }> {
-    const script = `carillon() { '${process.execPath}' '${ROOT}services/carillon.mjs' "$@"; }\n${text}`
+    const carillon = `'${process.execPath}' '${ROOT}services/carillon.mjs'`
+    const script = `carillon() { ${carillon} "$@"; }\ncurl() { command curl -fsS "$@"; }\n${text}`
     const child = spawn('bash', ['-e', '-c', script], { cwd, stdio: ['ignore', 'pipe', 'pipe'] })
     let [out, err] = ['', '']
     child.stdout.on('data', (piece) => {

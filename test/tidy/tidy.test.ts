@@ -222,7 +222,9 @@ describe('papers', () => {
   it('documents name only files that exist', () => {
     const papers = [
       ...sourcesIn(['docs', 'services', 'shared', 'test'], /\.md$/),
-      ...['README.md', 'ARCHITECTURE.md', 'CHANGELOG.md'].map(readSource),
+      ...['README.md', 'ARCHITECTURE.md', 'CHANGELOG.md', 'CONTRIBUTING.md', 'DIFFERENCES.md', 'SECURITY.md'].map(
+        readSource,
+      ),
     ]
     const wrong = papers.flatMap(({ file, text }) => {
       const links = [...text.matchAll(/\]\((?!\w+:)([^)#\s]+)/g)].map(([, link = '']) =>
