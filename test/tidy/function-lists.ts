@@ -18,8 +18,6 @@ export const longFunctions: readonly Exception[] = [
   {
     why: 'not opened yet',
     functions: {
-      'services/compactor/compactor.ts compactor': 293,
-      'services/compactor/merge/steps.ts stepRunner': 183,
       'services/distributor/distributor.ts distributor': 300,
       'services/gateway/http/server.ts createDoor': 188,
       'services/gateway/pages/pages.ts pageRoutes': 74,
@@ -152,10 +150,7 @@ export const complexFunctions: readonly Exception[] = [
     why: 'not opened yet',
     functions: {
       'services/carillon.mjs takeSetupLock': 16,
-      'services/compactor/compactor.ts takeTurn': 39,
       'services/compactor/import/upload-worker.ts work': 17,
-      'services/compactor/merge/steps.ts holdsAny': 17,
-      'services/compactor/merge/steps.ts run': 33,
       'services/compactor/plan/plan-downsample.ts downsampleSteps': 22,
       'services/compactor/retire/deletions.ts completeAbandoned': 22,
       'services/compactor/scrub/scrub-block.ts repair': 20,

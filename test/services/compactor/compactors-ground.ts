@@ -4,7 +4,7 @@ import { expect } from 'vitest'
 import { compactor } from '../../../services/compactor/compactor.ts'
 import { type CompactorConfig, compactorSettings } from '../../../services/compactor/config.ts'
 import { leftOut } from '../../../services/compactor/merge/sample-filter.ts'
-import { stepRunner } from '../../../services/compactor/merge/steps.ts'
+import { StepRunner } from '../../../services/compactor/merge/steps.ts'
 import { compactorMeasures } from '../../../services/compactor/metrics.ts'
 import { History } from '../../../services/compactor/retire/step-history.ts'
 import { Sweep } from '../../../services/compactor/retire/sweep.ts'
@@ -242,8 +242,8 @@ export class Ground {
     const config = defaultsOf(compactorSettings, timing)
     const sweep = new Sweep({ ...shared, config, now: () => clock.now(), partitionCount: () => 2 })
     const history = new History(clock)
-    const run = stepRunner({ ...shared, sweep, history, merger: inlineMerger, setAside: () => {} })
-    return { run, close: () => blocks.close() }
+    const runner = new StepRunner({ ...shared, sweep, history, merger: inlineMerger, setAside: () => {} })
+    return { run: runner.run.bind(runner), close: () => blocks.close() }
   }
 
   /** What a compactor says of itself. */
