@@ -189,7 +189,7 @@ describe('habits', () => {
 
   it('label texts are joined to keys in one place: no separator can be told from what a text holds', () => {
     // hashes that place things and tell none apart
-    const placing = ['shared/ring/series-hash.ts', 'shared/ring/owners.ts', 'services/distributor/distributor.ts']
+    const placing = ['shared/ring/series-hash.ts', 'shared/ring/owners.ts', 'services/distributor/log/partitions.ts']
     const others = code.filter(({ file }) => !placing.includes(file))
     expect(places(others, /join\(['"`]\\(x|u)|\}\\(x[\da-f]{2}|u[\da-f]{4}|0)(`|\$\{)/i)).toEqual([])
   })
