@@ -7,6 +7,7 @@
 //   W3  An ingester is ACTIVE when all partitions that the ring gives to it have caught up, those left out whose logs do not answer; where
 //       none answers it stays JOINING.
 import { type Clock, sleep } from '../../shared/base/clock.ts'
+import { UnavailableError } from '../../shared/base/errors.ts'
 import type { Lanes } from '../../shared/base/lanes.ts'
 import type { Bus } from '../../shared/bus/port.ts'
 import type { Membership } from '../../shared/membership/membership.ts'
@@ -64,6 +65,13 @@ export class Ownership {
 
   of(partition: number): Owner | undefined {
     return this.byPartition.get(partition)?.owner
+  }
+
+  /** Throws UnavailableError `err-carillon-not-owner` where it is not followed here. */
+  ownerOf(partition: number): Owner {
+    const owner = this.of(partition)
+    if (owner) return owner
+    throw new UnavailableError('err-carillon-not-owner', `${this.deps.id} does not own partition ${partition}`)
   }
 
   /** The first owner that has caught up, so that segments are opened while a new first owner replays. */
