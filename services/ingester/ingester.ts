@@ -17,7 +17,7 @@ import type { ServiceDeps } from '../../shared/membership/deps.ts'
 import type { MemberActor } from '../../shared/membership/member-actor.ts'
 import { StringTable } from '../../shared/tsdb/head/string-table.ts'
 import type { IngesterConfig } from './config.ts'
-import { type BlockBuilder, inlineBuilder, threadBuilder } from './flush/block-builder.ts'
+import { type BlockBuilder, inlineBuilder, ThreadBuilder } from './flush/block-builder.ts'
 import type { FlushStep } from './flush/flush.ts'
 import { flushMetrics } from './flush/flush-metrics.ts'
 import { Flushing } from './flush/flushing.ts'
@@ -105,7 +105,7 @@ function partsOf(deps: IngesterDeps) {
   const strings = new StringTable()
   const counts = ownerMetrics(metrics)
   const counted = flushMetrics(metrics)
-  const builder = deps.builder ?? (bus.kind === 'memory' ? inlineBuilder() : threadBuilder(clock))
+  const builder = deps.builder ?? (bus.kind === 'memory' ? inlineBuilder() : new ThreadBuilder(clock))
   const stores = new Stores(deps)
   const lanes = new Lanes({
     clock,

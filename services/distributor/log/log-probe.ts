@@ -14,64 +14,59 @@ const PAUSE_MS_MIN = 1_000
 /** Many logs are looked at less often: at most a hundred questions a second. */
 const PAUSE_MS_PER_LOG = 10
 
-export interface LogProbe {
-  /** In words, what is wrong with the first `count` logs. */
-  lacks(count: number): Promise<readonly string[]>
-}
+export class LogProbe {
+  readonly #logs: Pick<LogStore, 'state'>
+  readonly #clock: Clock
+  readonly #seenAtMs: number[] = []
+  readonly #failures: string[] = []
+  #looking: Promise<void> | undefined
+  #lookedAtMs = Number.NEGATIVE_INFINITY
 
-export function createLogProbe({
-  logs,
-  clock,
-}: {
-  readonly logs: Pick<LogStore, 'state'>
-  readonly clock: Clock
-}): LogProbe {
-  const seenAtMs: number[] = []
-  const failures: string[] = []
-  let looking: Promise<void> | undefined
-  let lookedAtMs = Number.NEGATIVE_INFINITY
-
-  return {
-    async lacks(count) {
-      const pauseMs = Math.max(PAUSE_MS_MIN, count * PAUSE_MS_PER_LOG)
-      if (clock.monotonic() - lookedAtMs >= pauseMs || seenAtMs.length < count) {
-        looking ??= look(count).finally(() => {
-          looking = undefined
-        })
-      }
-      await looking
-      return Array.from({ length: count }, (_, partition) => lackOf(partition)).filter((lack) => lack !== undefined)
-    },
+  constructor({ logs, clock }: { readonly logs: Pick<LogStore, 'state'>; readonly clock: Clock }) {
+    this.#logs = logs
+    this.#clock = clock
   }
 
-  async function look(count: number): Promise<void> {
-    lookedAtMs = clock.monotonic()
+  /** In words, what is wrong with the first `count` logs. */
+  async lacks(count: number): Promise<readonly string[]> {
+    const pauseMs = Math.max(PAUSE_MS_MIN, count * PAUSE_MS_PER_LOG)
+    if (this.#clock.monotonic() - this.#lookedAtMs >= pauseMs || this.#seenAtMs.length < count) {
+      this.#looking ??= this.#look(count).finally(() => {
+        this.#looking = undefined
+      })
+    }
+    await this.#looking
+    return Array.from({ length: count }, (_, partition) => this.#lackOf(partition)).filter((lack) => lack !== undefined)
+  }
+
+  async #look(count: number): Promise<void> {
+    this.#lookedAtMs = this.#clock.monotonic()
     const enough = new AbortController()
-    const late = sleep(clock, ASK_MS_MAX, enough.signal).then(
+    const late = sleep(this.#clock, ASK_MS_MAX, enough.signal).then(
       () => {
         throw new UnavailableError('bus-timeout', `no answer within ${ASK_MS_MAX} ms`)
       },
       () => undefined,
     )
     late.catch(() => undefined) // told where it is raced
-    await Promise.all(Array.from({ length: count }, (_, partition) => lookAt(partition, late)))
+    await Promise.all(Array.from({ length: count }, (_, partition) => this.#lookAt(partition, late)))
     enough.abort()
   }
 
-  async function lookAt(partition: number, late: Promise<undefined>): Promise<void> {
-    seenAtMs[partition] ??= Number.NEGATIVE_INFINITY
+  async #lookAt(partition: number, late: Promise<undefined>): Promise<void> {
+    this.#seenAtMs[partition] ??= Number.NEGATIVE_INFINITY
     try {
-      await Promise.race([logs.state(logName(partition)), late])
-      seenAtMs[partition] = clock.monotonic()
+      await Promise.race([this.#logs.state(logName(partition)), late])
+      this.#seenAtMs[partition] = this.#clock.monotonic()
     } catch (error) {
-      failures[partition] = textOf(error)
+      this.#failures[partition] = textOf(error)
     }
   }
 
   /** V2 */
-  function lackOf(partition: number): string | undefined {
-    const silentMs = clock.monotonic() - seenAtMs[partition]!
+  #lackOf(partition: number): string | undefined {
+    const silentMs = this.#clock.monotonic() - this.#seenAtMs[partition]!
     if (silentMs <= SILENT_MS_MAX) return undefined
-    return `the log of partition ${partition} does not answer (${failures[partition]}): it is gone, or its nats-servers elect no leader`
+    return `the log of partition ${partition} does not answer (${this.#failures[partition]}): it is gone, or its nats-servers elect no leader`
   }
 }

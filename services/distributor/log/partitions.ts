@@ -14,7 +14,7 @@ import type { Log } from '../../../shared/telemetry/log.ts'
 import type { Counter, Metrics } from '../../../shared/telemetry/metrics.ts'
 import type { DistributorConfig } from '../config.ts'
 import { HighWaterMarks } from './high-water.ts'
-import { createLogProbe, type LogProbe } from './log-probe.ts'
+import { LogProbe } from './log-probe.ts'
 import { PartitionWriter, type PartitionWriterDeps } from './partition-writer.ts'
 import { writerMetrics } from './writer-metrics.ts'
 
@@ -56,7 +56,7 @@ export class Partitions {
     const { bus, clock, random, config, log, metrics, without = NOTHING } = deps
     const ends = new KnownEnds(deps)
     const known = (partition: number) => ends.read(partition)
-    this.#probe = createLogProbe({ logs: bus.logs, clock })
+    this.#probe = new LogProbe({ logs: bus.logs, clock })
     this.#lanes = new Lanes({
       clock,
       onFailure: (lane, { code, message }) => log.warn({ lane, code, reason: message }, 'tried again'),

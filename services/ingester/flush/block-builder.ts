@@ -36,33 +36,35 @@ const BUILD_MS_MAX = 900_000
 
 /** One thread, started by the first build; builds come one after the other. A thread that ends, whenever it does, fails the build at work, and
  *  the next build starts another. */
-export function threadBuilder(clock: Clock): BlockBuilder {
-  let thread: BuilderThread | undefined
-  let queue: Promise<unknown> = Promise.resolve()
+export class ThreadBuilder implements BlockBuilder {
+  readonly #clock: Clock
+  #thread: BuilderThread | undefined
+  #queue: Promise<unknown> = Promise.resolve()
 
-  const build = async (ask: BuildRequest, frames: AsyncIterable<SelectFrame>): Promise<BuiltBlock[]> => {
-    if (thread?.failure !== undefined) thread = undefined
-    thread ??= new BuilderThread(clock)
-    const used = thread
+  constructor(clock: Clock) {
+    this.#clock = clock
+  }
+
+  build(ask: BuildRequest, frames: AsyncIterable<SelectFrame>): Promise<BuiltBlock[]> {
+    const built = this.#queue.then(() => this.#build(ask, frames))
+    this.#queue = built.catch(() => this.close()) // frames that it holds belong to the build that failed
+    return built
+  }
+
+  async close(): Promise<void> {
+    const ended = this.#thread
+    this.#thread = undefined
+    await ended?.end()
+  }
+
+  async #build(ask: BuildRequest, frames: AsyncIterable<SelectFrame>): Promise<BuiltBlock[]> {
+    if (this.#thread?.failure !== undefined) this.#thread = undefined
+    this.#thread ??= new BuilderThread(this.#clock)
+    const used = this.#thread
     for await (const frame of frames) used.give(frame)
     const reply = await used.build(ask)
     if (reply.kind === 'built') return [...reply.blocks]
     throw new UnavailableError('flush-build-failed', reply.text)
-  }
-
-  const end = async () => {
-    const ended = thread
-    thread = undefined
-    await ended?.end()
-  }
-
-  return {
-    build(ask, frames) {
-      const built = queue.then(() => build(ask, frames))
-      queue = built.catch(end) // frames that it holds belong to the build that failed
-      return built
-    },
-    close: end,
   }
 }
 

@@ -1,6 +1,6 @@
 // Looking whether logs answer, in virtual time.
 import { expect, test } from 'vitest'
-import { createLogProbe } from '../../../services/distributor/log/log-probe.ts'
+import { LogProbe } from '../../../services/distributor/log/log-probe.ts'
 import { sleep } from '../../../shared/base/clock.ts'
 import { seededRandom } from '../../../shared/base/random.ts'
 import { createMemoryHub } from '../../../shared/bus/memory/memory-bus.ts'
@@ -16,7 +16,7 @@ test('V1: many who ask share one look; V2: a log that is away for 5 s is believe
     asked++
     return logs.state(log)
   }
-  const probe = createLogProbe({ logs: { state }, clock })
+  const probe = new LogProbe({ logs: { state }, clock })
   const told = async () => {
     await bootstrap(hub.connect('setup'), { partitions: 2, replicationFactor: 1, logBytesMax: 1 << 20, logReplicas: 1 })
     expect(await Promise.all(Array.from({ length: 50 }, () => probe.lacks(2)))).toEqual(new Array(50).fill([]))
@@ -46,7 +46,7 @@ test('V1: many who ask share one look; V2: a log that is away for 5 s is believe
 
 test('V1: a log that never answers holds nobody up, and is not believed before its first answer', async () => {
   const clock = new VirtualClock()
-  const probe = createLogProbe({ logs: { state: () => new Promise(() => {}) }, clock })
+  const probe = new LogProbe({ logs: { state: () => new Promise(() => {}) }, clock })
   const asked = probe.lacks(1)
   let isOver = false
   void asked.finally(() => {

@@ -1,7 +1,7 @@
 // Blocks of a segment are a pure function of its samples: whichever order they came in, wherever they are built.
 import type { Worker } from 'node:worker_threads'
 import { expect, test } from 'vitest'
-import { type BlockBuilder, inlineBuilder, threadBuilder } from '../../../services/ingester/flush/block-builder.ts'
+import { type BlockBuilder, inlineBuilder, ThreadBuilder } from '../../../services/ingester/flush/block-builder.ts'
 import { readSegment } from '../../../services/ingester/flush/flush.ts'
 import type { BuiltBlock, FlushOrigin } from '../../../services/ingester/flush/flush-build.ts'
 import { FrameBuilder } from '../../../services/ingester/read/frames.ts'
@@ -141,7 +141,7 @@ test('the start times of a segment are in its blocks, and samples without one st
 test('a thread builds what is built here, one build after the other', async () => {
   const { mark, batches } = someBatches(60, (i) => START_MS + i * 60_000)
   const [one, other] = [stateOf(mark, batches), stateOf(mark, batches.slice(0, 10))]
-  const builder = threadBuilder(systemClock)
+  const builder = new ThreadBuilder(systemClock)
   const built = await Promise.all([build(one, builder), build(other, builder)])
   expect(linesOf(built[0])).toEqual(linesOf(await build(one)))
   expect(linesOf(built[1])).toEqual(linesOf(await build(other)))
@@ -161,7 +161,7 @@ test.each(['while it is given frames', 'when it has all frames', 'before the bui
   async (when) => {
     const { mark, batches } = someBatches(60, (i) => START_MS + i * 60_000)
     const state = stateOf(mark, batches)
-    const builder = threadBuilder(systemClock)
+    const builder = new ThreadBuilder(systemClock)
     const started = new Promise<Worker>((resolve) => process.once('worker', resolve))
     if (when === 'before the build begins') {
       await build(state, builder)
