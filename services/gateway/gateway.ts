@@ -4,7 +4,7 @@
 // Invariants
 //   G1 to G3  push.ts      what an acknowledgement means, which distributor takes a body in
 //   A1 to A4  auth.ts      who may come in
-//   H1 to H3  door.ts      one answer per request
+//   H1 to H4  server.ts    one answer per request
 //   O1 to O3  origin.ts    what pages of other sites may do
 //   P1        durability.ts  what is known of the server
 import { every } from '../../shared/bus/actor.ts'
@@ -19,7 +19,7 @@ import { createDurabilityGate } from './durability.ts'
 import { assertMayListen, parseListen } from './http/listen.ts'
 import { createOriginRules } from './http/origin.ts'
 import { createRouter } from './http/router.ts'
-import { createDoor } from './http/server.ts'
+import { HttpServer } from './http/server.ts'
 import { createReadiness, type Need } from './pages/readiness.ts'
 import { gatewayRoutes } from './routes/routes.ts'
 
@@ -42,7 +42,7 @@ export function gateway(deps: GatewayDeps): Gateway {
   const passwords = createPasswords()
   const failedLogins = createFailedLogins({ clock, failuresMax: config.failedLoginsMax })
   let credentials: CurrentCredentials | undefined
-  const door = createDoor({
+  const server = new HttpServer({
     config,
     clock,
     random,
@@ -69,10 +69,10 @@ export function gateway(deps: GatewayDeps): Gateway {
       (await readiness.lacks()).map(({ side, text }) => (side === undefined ? text : `${side}: ${text}`)),
     async stop() {
       durability.stop()
-      await door.close(config.drainMs)
+      await server.close(config.drainMs)
       await passwords.stop()
     },
-    address: door.address,
+    address: () => server.address(),
   }
 
   function lookAtCredentials(how: { isSettled?: boolean }): void {
@@ -85,7 +85,7 @@ export function gateway(deps: GatewayDeps): Gateway {
     if (config.authFile !== '')
       credentials = new CurrentCredentials(config.authFile, { clock, random, passwords, failedLogins })
     await durability.check()
-    await door.open(listen.host, listen.port)
+    await server.open(listen.host, listen.port)
   }
 
   function version(): string {
