@@ -18,17 +18,14 @@
 //   M6  A record is written by the process that wrote it last, or by one that follows a former process: by compare-and-set. Whose record
 //       another process has written meanwhile is not this member any more: it writes nothing, and says so once. A bucket that lost its newest
 //       writes shows the record at a lower revision: no news by another process, and written over.
-import { type Clock, sleep } from '../base/clock.ts'
-import { ConflictError, textOf, UnavailableError } from '../base/errors.ts'
-import { Listeners, type Subscription } from '../base/listeners.ts'
+import type { Clock } from '../base/clock.ts'
+import type { UnavailableError } from '../base/errors.ts'
+import type { Subscription } from '../base/listeners.ts'
 import { patiently } from '../base/patience.ts'
 import type { Bus, KvBucket } from '../bus/port.ts'
-import { keyFor } from '../bus/record.ts'
 import {
-  type MemberRecord,
   type MemberState,
   memberRecord,
-  type PartitionsRecord,
   partitionsRecord,
   RING_BUCKET,
   RING_FILTER,
@@ -36,28 +33,14 @@ import {
   type Role,
 } from '../contracts/member.ts'
 import type { Told } from '../kv/passed-over.ts'
-import { readRecord } from '../kv/read-records.ts'
-import { on, type Shown, watchRecords } from '../kv/watch-records.ts'
-import { taken } from './claim.ts'
-import { liveIn, type Member, type OwnersCache, ringReplyOf, type View, viewOf } from './view.ts'
+import { on, watchRecords } from '../kv/watch-records.ts'
+import { Hearing, type MembershipOptions } from './hearing.ts'
+import { Heartbeat, type Self } from './heartbeat.ts'
+import { Opening } from './opening.ts'
+import { Rounds } from './rounds.ts'
+import { liveIn, type Member, ringReplyOf } from './view.ts'
 
 export type { Member } from './view.ts'
-
-export interface MembershipOptions {
-  readonly heartbeatMs: number
-  /** At least three heartbeats. */
-  readonly unhealthyAfterMs: number
-  readonly forgetAfterMs: number
-}
-
-export interface Self {
-  readonly id: string
-  readonly role: Role
-  readonly zone: string
-  readonly incarnation: string
-  readonly version: string
-  readonly capacity: number
-}
 
 /** What everybody may know; the member's own part is `Membership`. */
 export interface Membership {
@@ -97,12 +80,6 @@ export interface Membership {
   leave(): Promise<void>
 }
 
-interface Heard {
-  record: MemberRecord
-  revision: number
-  atMs: number
-}
-
 export interface JoinDeps extends Told {
   readonly bus: Bus
   readonly clock: Clock
@@ -113,64 +90,28 @@ export interface JoinDeps extends Told {
   readonly onTaken?: (error: UnavailableError) => void
 }
 
-/** A view is computed again after news, and when it is this old. */
-const VIEW_MS = 200
-const BEAT_RETRY_MS = 500
-/** Between two looks for a heartbeat that is waited for. */
-const CONFIRM_STEP_MS = 5
-/** A bucket whose leader hangs does not answer, and the next one comes after 4 to 9 s: it is to hear the first heartbeat then. */
-const BEAT_MS_MAX = 1_500
 /** How long the first heartbeat is tried: no leader may be there yet. */
 const JOIN_MS_MAX = 30_000
 
 /** Joins the ring: resolves when the present members are known and the own record has come back through the watch. */
-export async function joinRing({
-  bus,
-  clock,
-  self,
-  options,
-  onError,
-  onTaken,
-  ...told
-}: JoinDeps): Promise<Membership> {
+export async function joinRing(deps: JoinDeps): Promise<Membership> {
+  const { bus, clock, self, options, onError, onTaken, ...told } = deps
   const bucket: KvBucket = await bus.bucket(RING_BUCKET)
-  const heard = new Map<string, Heard>()
-  const listeners = new Listeners<void>()
-  const startedAtMs = clock.now()
-  const cache: OwnersCache = { key: '', owners: [] }
-  let partitions: { record: PartitionsRecord; revision: number } | undefined
-  /** M5 */
-  let arePartitionsUnknown = false
-  let state: MemberState = 'JOINING'
-  let holds: readonly number[] = []
-  let damageCount = 0
-  let hasLeft = false
-  let isOpening = false
-  /** M6: the newest revision of the own record that is known, and whether this process wrote one. */
-  const own = { revision: 0, isOurs: false }
-
-  /** Heartbeats sent and not come back, with when they were sent. */
-  const sent = new Map<number, number>()
-  let beatCount = 0
-  let isBeating: Promise<void> | undefined
-  let nextBeat: Promise<void> | undefined
-  /** M3: by what goes on while the machine is suspended. */
-  let confirmedAtMs = Number.NEGATIVE_INFINITY
-  /** The number of the newest heartbeat that has come back. */
-  let confirmedBeat = 0
-  let selfHeardAtMs = clock.monotonic()
-  /** M2: silence counts from here on. */
-  let trustedSinceMs = selfHeardAtMs
-  let seen: { view: View; atMs: number } | undefined
-
-  const cameBack = Promise.withResolvers<void>()
-  cameBack.promise.catch(() => {}) // told below, or through onTaken
+  const hearing = new Hearing({ bucket, clock, self, options })
+  const heartbeat = new Heartbeat({
+    ...{ bucket, clock, self, onError, onTaken, ...told },
+    ringRevision: () => hearing.partitions?.revision ?? 0,
+    stopHearing: () => watch.stop(),
+  })
+  const isConfirmed = (times = 1) =>
+    !hearing.arePartitionsUnknown && heartbeat.isConfirmedWithin(times * options.unhealthyAfterMs)
+  const opening = new Opening({ bucket, self, hearing, isConfirmed, hasLeft: () => heartbeat.hasLeft, onError })
   const { promise: isKnown, resolve: known } = Promise.withResolvers<void>()
-  const ears = [on(partitionsRecord, onPartitions), on(memberRecord, onMember)] as const
+  const ears = earsOf({ hearing, heartbeat, opening })
   const watch = watchRecords({ bucket, filter: RING_FILTER, ears, ...told }, known)
   await isKnown
   try {
-    await patiently(beat, {
+    await patiently(() => heartbeat.beat(), {
       clock,
       withinMs: JOIN_MS_MAX,
       onFailure: ({ message }) => onError(`heartbeat: ${message}`),
@@ -179,9 +120,43 @@ export async function joinRing({
     watch.stop()
     throw error
   }
-  scheduleBeat(options.heartbeatMs)
-  await cameBack.promise
+  new Rounds({ clock, heartbeatMs: options.heartbeatMs, heartbeat, hearing, opening }).start()
+  await heartbeat.cameBack
+  return membershipOf({ self, hearing, heartbeat, isConfirmed })
+}
 
+interface Parts {
+  readonly hearing: Hearing
+  readonly heartbeat: Heartbeat
+  readonly opening: Opening
+}
+
+function earsOf({ hearing, heartbeat, opening }: Parts) {
+  function news(): void {
+    hearing.tell()
+    opening.openSoon()
+  }
+  return [
+    on(partitionsRecord, (shown) => {
+      if (shown.kind === 'gone') return
+      if (hearing.hearPartitions(shown)) heartbeat.beatSoon() // everyone waits for everyone's word (M4)
+      news()
+    }),
+    on(memberRecord, (shown) => {
+      heartbeat.hear(shown)
+      hearing.hearMember(shown)
+      news()
+    }),
+  ] as const
+}
+
+function membershipOf({
+  self,
+  hearing,
+  heartbeat,
+  isConfirmed,
+}: Pick<JoinDeps, 'self'> & Omit<Parts, 'opening'> & Pick<Membership, 'isConfirmed'>): Membership {
+  const view = () => hearing.view()
   return {
     id: self.id,
     incarnation: self.incarnation,
@@ -194,259 +169,13 @@ export async function joinRing({
     owners: (partition) => view().owners(partition),
     holders: (partition) => view().holders(partition),
     readers: (partition) => view().readers(partition),
-    confirm,
+    confirm: (withinMs) => heartbeat.confirm(withinMs),
     isConfirmed,
     ring: () => ringReplyOf(view(), { by: self.id, isConfirmed: isConfirmed() }),
-    onChange: (listener) => listeners.add(listener),
-    async setState(next) {
-      if (state !== 'LEAVING') state = next // who leaves does not come back
-      await beat()
-    },
-    setHolds(next) {
-      if (next.length === holds.length && next.every((partition, i) => partition === holds[i])) return
-      holds = [...next]
-      beatSoon()
-    },
-    setDamage(count) {
-      if (count === damageCount) return
-      damageCount = count
-      beatSoon()
-    },
-    async leave() {
-      if (hasLeft) return // M6
-      hasLeft = true
-      await isBeating?.catch(() => {}) // told where it was sent
-      watch.stop()
-      await bucket.delete(keyFor(memberRecord, self), own.revision)
-    },
-  }
-
-  // ---- hearing ----
-
-  function news(): void {
-    tell()
-    if (partitions !== undefined && partitions.record.writable < partitions.record.count) openSoon()
-  }
-
-  function onPartitions(shown: Shown<never, PartitionsRecord>): void {
-    if (shown.kind === 'gone') return
-    if (shown.kind === 'newer-version' || partitions === undefined) arePartitionsUnknown = true // M5
-    if (shown.kind === 'value') {
-      arePartitionsUnknown = false
-      const isFirst = partitions === undefined
-      partitions = { record: shown.value, revision: shown.revision }
-      if (!isFirst) beatSoon() // everyone waits for everyone's word (M4)
-    }
-    news()
-  }
-
-  function onMember(shown: Shown<'id', MemberRecord>): void {
-    const { id } = shown.params
-    const known = heard.get(id)
-    if (id === self.id) hearOwn(shown)
-    if (shown.kind === 'value') hearMember(id, shown.value, shown.revision)
-    else if (shown.kind !== 'unreadable') heard.delete(id)
-    else if (known !== undefined) known.revision = shown.revision // so that it can be forgotten (M1)
-    news()
-  }
-
-  /** M6: what cannot be read (M5), or was deleted, is written over. */
-  function hearOwn(shown: Shown<'id', MemberRecord>): void {
-    if (shown.revision <= own.revision) return
-    own.revision = shown.revision
-    if (shown.kind === 'value' && shown.value.incarnation === self.incarnation) own.isOurs = true
-    else if (own.isOurs && shown.kind === 'value') endAsTaken()
-  }
-
-  function endAsTaken(): void {
-    if (hasLeft) return
-    hasLeft = true
-    watch.stop()
-    const error = taken(self.id, 'another process, which took this one for dead')
-    cameBack.reject(error)
-    onTaken?.(error)
-  }
-
-  function hearMember(id: string, record: MemberRecord, revision: number): void {
-    const atMs = clock.monotonic()
-    heard.set(id, { record, revision, atMs })
-    if (record.incarnation !== self.incarnation) return
-    if (atMs - selfHeardAtMs > 2 * options.heartbeatMs) trustedSinceMs = atMs // M2
-    selfHeardAtMs = atMs
-    confirmedAtMs = Math.max(confirmedAtMs, sent.get(record.beat) ?? Number.NEGATIVE_INFINITY)
-    confirmedBeat = Math.max(confirmedBeat, record.beat)
-    for (const number of [...sent.keys()]) if (number <= record.beat) sent.delete(number)
-    cameBack.resolve()
-  }
-
-  async function confirm(withinMs: number): Promise<void> {
-    const beatNumber = beatCount + 1
-    const untilMs = clock.monotonic() + withinMs
-    let triedAtMs = Number.NEGATIVE_INFINITY
-    while (confirmedBeat < beatNumber) {
-      const nowMs = clock.monotonic()
-      if (nowMs >= untilMs) {
-        const text = `${self.id} has not heard its own heartbeat for ${withinMs} ms: it may not know of all partitions`
-        throw new UnavailableError('err-carillon-ring-unconfirmed', text)
-      }
-      if (nowMs - triedAtMs >= BEAT_RETRY_MS) {
-        triedAtMs = nowMs
-        beatSoon()
-      }
-      await sleep(clock, CONFIRM_STEP_MS)
-    }
-  }
-
-  function isConfirmed(times = 1): boolean {
-    return !arePartitionsUnknown && clock.uptime() - confirmedAtMs < times * options.unhealthyAfterMs
-  }
-
-  /** M2: how long a record has been silent while it would have been heard. */
-  function silenceOf(atMs: number): number {
-    const untilMs = Math.min(clock.monotonic(), selfHeardAtMs + options.heartbeatMs)
-    return untilMs - Math.max(atMs, trustedSinceMs)
-  }
-
-  function view(): View {
-    const nowMs = clock.monotonic()
-    if (seen !== undefined && nowMs - seen.atMs < VIEW_MS) return seen.view
-    const members = [...heard.values()]
-      .sort((a, b) => (a.record.id < b.record.id ? -1 : 1))
-      .map(({ record, atMs }): Member => {
-        const silentMs = nowMs - atMs
-        const isFresh = silentMs < 2 * options.heartbeatMs
-        return { ...record, silentMs, isFresh, isHealthy: silenceOf(atMs) <= options.unhealthyAfterMs }
-      })
-    seen = { view: viewOf(members, partitions?.record, cache), atMs: nowMs }
-    return seen.view
-  }
-
-  function tell(): void {
-    seen = undefined
-    listeners.tell()
-  }
-
-  // ---- telling ----
-
-  /** Writes the own record as it is by then. One write at a time, so that an older record never follows a newer one. */
-  function beat(): Promise<void> {
-    nextBeat ??= (isBeating ?? Promise.resolve())
-      .catch(() => {}) // told to whoever asked for that one
-      .then(() => {
-        nextBeat = undefined
-        isBeating = write()
-        return isBeating
-      })
-    return nextBeat
-  }
-
-  async function write(): Promise<void> {
-    if (hasLeft) return
-    const number = ++beatCount
-    sent.set(number, clock.uptime())
-    if (sent.size > 100) sent.delete(sent.keys().next().value!)
-    const record: MemberRecord = {
-      ...{ v: 1, ...self, state, startedAtMs, holds, damageCount },
-      ringRevision: partitions?.revision ?? 0,
-      beat: number,
-    }
-    try {
-      const written = await writeOver(keyFor(memberRecord, self), memberRecord.format.encode(record))
-      own.revision = Math.max(own.revision, written)
-      own.isOurs = true
-    } catch (error) {
-      if (!(error instanceof ConflictError)) throw error
-      // Ours, whose answer was lost, or another one's, or the bucket lost some: the next try goes by what stands there.
-      await lookAgain()
-      throw new UnavailableError('kv-unavailable', `${self.id}: ${error.message}`, { cause: error })
-    }
-  }
-
-  async function lookAgain(): Promise<void> {
-    const standing = await readRecord({ bucket, ...told }, memberRecord, { id: self.id })
-    if (standing.revision < own.revision) own.revision = standing.revision
-    else hearOwn(standing)
-  }
-
-  function writeOver(key: string, value: Uint8Array): Promise<number> {
-    if (own.revision === 0) return bucket.create(key, value, BEAT_MS_MAX)
-    return bucket.update(key, value, own.revision, BEAT_MS_MAX)
-  }
-
-  function beatSoon(): void {
-    beat().catch((error: unknown) => {
-      if (!hasLeft) onError(`heartbeat: ${textOf(error)}`)
-    })
-  }
-
-  function openSoon(): void {
-    openAdded().catch((error: unknown) => onError(`opening partitions: ${textOf(error)}`)) // the next heartbeat tries again
-  }
-
-  function scheduleBeat(afterMs: number): void {
-    clock.after(afterMs, () => {
-      if (hasLeft) return
-      void onBeat().then(scheduleBeat)
-    })
-  }
-
-  /** Resolves with the pause before the next one. */
-  async function onBeat(): Promise<number> {
-    try {
-      await beat()
-      await forget()
-      await openAdded()
-      return options.heartbeatMs
-    } catch (error) {
-      if (!hasLeft) onError(`heartbeat: ${textOf(error)}`)
-      return Math.min(options.heartbeatMs, BEAT_RETRY_MS)
-    } finally {
-      tell()
-    }
-  }
-
-  /** M1: whoever sees it first deletes the record of a member that has been silent for long: the very one it saw, not one that came since. */
-  async function forget(): Promise<void> {
-    for (const [id, { atMs, revision }] of heard) {
-      if (id === self.id || silenceOf(atMs) <= options.forgetAfterMs) continue
-      try {
-        await bucket.delete(keyFor(memberRecord, { id }), revision)
-      } catch (error) {
-        if (!(error instanceof ConflictError)) throw error // it is back, or another member was first
-      }
-    }
-  }
-
-  /** M4: the first live member opens what was added; anybody may, the compare-and-set lets one through. */
-  async function openAdded(): Promise<void> {
-    if (partitions === undefined || isOpening || hasLeft) return
-    const { record, revision } = partitions
-    const opened = openedBy(view(), record, revision)
-    if (opened === undefined || !isConfirmed()) return
-    isOpening = true
-    try {
-      await bucket.update(keyFor(partitionsRecord, {}), partitionsRecord.format.encode(opened), revision)
-    } catch (error) {
-      if (!(error instanceof ConflictError)) throw error // another one was first, or there are more by now
-    } finally {
-      isOpening = false
-    }
-  }
-
-  /** The record after the next step, if it is due and this member's to take. */
-  function openedBy(now: View, record: PartitionsRecord, revision: number): PartitionsRecord | undefined {
-    const live = now.members.filter((member) => member.isHealthy)
-    if (record.writable === record.count || live[0]?.id !== self.id) return undefined
-    if (record.readable < record.count) {
-      const added = Array.from({ length: record.count - record.readable }, (_, i) => record.readable + i)
-      const areFollowed = added.every((partition) => {
-        const owners = now.owners(partition)
-        return owners.length > 0 && owners.every((id) => now.holders(partition).includes(id))
-      })
-      return areFollowed ? { ...record, readable: record.count } : undefined
-    }
-    return live.every((member) => member.ringRevision >= revision)
-      ? { ...record, writable: record.readable }
-      : undefined
+    onChange: (listener) => hearing.onChange(listener),
+    setState: (state) => heartbeat.setState(state),
+    setHolds: (partitions) => heartbeat.setHolds(partitions),
+    setDamage: (count) => heartbeat.setDamage(count),
+    leave: () => heartbeat.leave(),
   }
 }

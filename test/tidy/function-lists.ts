@@ -34,7 +34,6 @@ export const longFunctions: readonly Exception[] = [
       'shared/bus/memory/memory-stores.ts memoryLogStore': 68,
       'shared/bus/nats/nats-bucket.ts natsBucket': 125,
       'shared/bus/nats/nats-bus.ts connectNats': 66,
-      'shared/membership/membership.ts joinRing': 221,
       'shared/objects/directory-objects.ts directoryObjects': 85,
       'shared/objects/memory-objects.ts memoryObjects': 65,
       'shared/promql/engine.ts runQuery': 70,
