@@ -28,7 +28,6 @@ export const longFunctions: readonly Exception[] = [
       'services/querier/api/cardinality.ts cardinalityQueries': 105,
       'services/querier/api/label-queries.ts labelQueries': 67,
       'services/querier/metrics.ts measures': 87,
-      'services/querier/querier.ts querier': 205,
       'services/querier/read/tenant-reader.ts createWholeReader': 101,
       'services/querier/split/split-range.ts splitRange': 89,
       'shared/bus/memory/memory-stores.ts memoryLogStore': 68,
