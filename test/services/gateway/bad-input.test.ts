@@ -406,7 +406,7 @@ describe('a query with', () => {
   })
 
   test('an unknown path is 404', async () => {
-    for (const path of ['/api/v1/nothing', '/', '/api/v1/query/', '/prometheus/api/v1', '/api/v1/label/values']) {
+    for (const path of ['/api/v1/nothing', '/no', '/api/v1/query/', '/prometheus/api/v1', '/api/v1/label/values']) {
       expect((await fetch(system.url + path)).status).toBe(404)
     }
   })
