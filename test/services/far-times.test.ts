@@ -1,7 +1,8 @@
 // Whatever numbers a push holds: what is let in comes through log, head and block as it was, the rest is refused by item.
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { admit, Staged } from '../../services/distributor/admit/admit.ts'
+import { admit } from '../../services/distributor/admit/admit.ts'
+import { Staged } from '../../services/distributor/admit/staged.ts'
 import { distributorSettings } from '../../services/distributor/config.ts'
 import { Dictionary } from '../../services/distributor/log/dictionary.ts'
 import { Batch, Session } from '../../services/distributor/log/session.ts'

@@ -2,7 +2,8 @@
 import type { PushReply } from '../../../shared/contracts/write.ts'
 import type { Claim } from '../ha/election.ts'
 import type { Elections } from '../ha/elections.ts'
-import { type AdmitContext, applyClaims, type Staged } from './admit.ts'
+import { type AdmitContext, applyClaims } from './admit.ts'
+import type { Staged } from './staged.ts'
 
 /** Elections of one push that are settled at the same time. */
 const SETTLING_MAX = 64

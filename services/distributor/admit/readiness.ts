@@ -5,7 +5,7 @@ import type { Membership } from '../../../shared/membership/membership.ts'
 import type { DistributorConfig } from '../config.ts'
 import type { Dictionary } from '../log/dictionary.ts'
 import type { Partitions } from '../log/partitions.ts'
-import type { Staged } from './admit.ts'
+import type { Staged } from './staged.ts'
 import type { OwnerNews } from './write-limits.ts'
 
 export interface ReadinessDeps {

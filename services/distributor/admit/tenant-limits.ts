@@ -10,7 +10,7 @@ import type { Log } from '../../../shared/telemetry/log.ts'
 import type { Counter } from '../../../shared/telemetry/metrics.ts'
 import type { DistributorConfig } from '../config.ts'
 import type { Dictionary } from '../log/dictionary.ts'
-import type { Staged } from './admit.ts'
+import type { Staged } from './staged.ts'
 import { type OwnerNews, RateLimiter } from './write-limits.ts'
 
 export interface TenantLimitsDeps {

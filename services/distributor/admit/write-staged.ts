@@ -4,7 +4,7 @@ import type { Refusal } from '../../../shared/model/label-rules.ts'
 import type { Dictionary } from '../log/dictionary.ts'
 import type { PartitionWriter } from '../log/partition-writer.ts'
 import type { Partitions } from '../log/partitions.ts'
-import type { Staged } from './admit.ts'
+import type { Staged } from './staged.ts'
 
 export interface Written {
   readonly written: Pick<PushReply, 'samplesWritten' | 'histogramsWritten' | 'exemplarsWritten'>

@@ -1,7 +1,8 @@
 // Admission recognises most series by the bytes that followed the last time; that must never take one series for another.
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { admit, Staged } from '../../../services/distributor/admit/admit.ts'
+import { admit } from '../../../services/distributor/admit/admit.ts'
+import { Staged } from '../../../services/distributor/admit/staged.ts'
 import { type DistributorConfig, distributorSettings } from '../../../services/distributor/config.ts'
 import { Dictionary } from '../../../services/distributor/log/dictionary.ts'
 import { defaultsOf } from '../../../shared/config/settings.ts'

@@ -1,6 +1,7 @@
 // A push with as many clusters as series: refused in about the time of any push of that size, and nothing of it stays.
 import { expect, test } from 'vitest'
-import { admit, Staged } from '../../../services/distributor/admit/admit.ts'
+import { admit } from '../../../services/distributor/admit/admit.ts'
+import { Staged } from '../../../services/distributor/admit/staged.ts'
 import { distributorSettings } from '../../../services/distributor/config.ts'
 import { Elections } from '../../../services/distributor/ha/elections.ts'
 import { Dictionary } from '../../../services/distributor/log/dictionary.ts'
