@@ -322,7 +322,7 @@ export class PartitionWriter {
 
   /** The sequence; undefined when a newer mark is known before the batch was stored (L4), its session is over (W5), or the log has lost its end (W6). */
   private async append(batch: Batch, payload: Uint8Array, deadlineMs: number): Promise<number | undefined> {
-    const { bus, clock, config, metrics, random } = this.deps
+    const { bus, clock, config, metrics } = this.deps
     const before = [...(this.known?.stored ?? []), this.own]
     const messageId = `${batch.under.idText}-${batch.counter}`
     for (let attempt = 0; ; attempt++) {
@@ -337,15 +337,26 @@ export class PartitionWriter {
         this.filled.add(seq, payload.length)
         return this.noteStored(seq, batch.under, before) ? seq : undefined
       } catch (error) {
-        if (!(error instanceof UnavailableError) || error.code === 'log-full') throw wrapFull(error, this.partition)
-        const waitMs = backoffMs(attempt, RETRY, random)
-        if (clock.monotonic() + waitMs >= deadlineMs) throw error
-        metrics.retries.inc()
-        await sleep(clock, waitMs)
-        if (this.mark !== undefined && this.mark.number > batch.under.mark.number) return undefined
-        if (batch.under.isOver) return undefined
+        await this.waitAfter(error, attempt, deadlineMs)
+        if (!this.mayRepeat(batch)) return undefined
       }
     }
+  }
+
+  /** Before the next attempt. Throws what no attempt will mend, or none in time. */
+  private async waitAfter(error: unknown, attempt: number, deadlineMs: number): Promise<void> {
+    const { clock, metrics, random } = this.deps
+    if (!(error instanceof UnavailableError) || error.code === 'log-full') throw wrapFull(error, this.partition)
+    const waitMs = backoffMs(attempt, RETRY, random)
+    if (clock.monotonic() + waitMs >= deadlineMs) throw error
+    metrics.retries.inc()
+    await sleep(clock, waitMs)
+  }
+
+  /** W2, W5 */
+  private mayRepeat({ under }: Batch): boolean {
+    if (this.mark !== undefined && this.mark.number > under.mark.number) return false
+    return !under.isOver
   }
 }
 

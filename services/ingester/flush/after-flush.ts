@@ -13,6 +13,7 @@ import { assertStanding } from '../../../shared/blocks/standing.ts'
 import type { BlockEntry } from '../../../shared/contracts/blocks.ts'
 import { logName } from '../../../shared/contracts/log.ts'
 import { isBefore } from '../../../shared/model/place.ts'
+import type { Head } from '../../../shared/tsdb/head/head.ts'
 import type { IngesterConfig } from '../config.ts'
 import { isMark } from '../log/log-checks.ts'
 import type { Owner } from '../log/owner.ts'
@@ -123,23 +124,31 @@ async function supplement(owner: Holder, segment: number, deps: AfterFlushDeps):
     assertHeld(owner, state) // U5
     if (deps.asides.holds(owner, { tenant, segment })) continue
     try {
-      const manifest = deps.blocks.manifest(tenant)?.manifest
-      const listed = manifest?.digests?.[owner.partition]
-      if (listed?.segment === segment && listed.digest === head.digest(segment)) continue // others make the difference
-      const since = manifest?.version ?? 0
-      const lacks = async (entry: BlockEntry) => !(await isInBlocks(deps.blocks, tenant, entry))
-      const built = await buildAndUpload(owner, { tenant, segment }, deps, lacks)
-      const refused = await addSupplement(owner, { tenant, segment }, { built, since }, deps)
-      deps.asides.forget(owner.partition, { tenant, segment })
-      if (refused.length === 0) continue
-      deps.metrics.refused.inc(refused.length)
-      const text = 'samples that no block holds come too late: deletions of then are forgotten, so they are not added'
-      deps.log.error({ partition: owner.partition, segment, tenant, blocks: refused }, text) // D11
+      await supplementTenant(owner, { tenant, segment, head }, deps)
     } catch (error) {
       assertHeld(owner, state)
       if (!(await deps.asides.take(owner, { tenant, segment }, error, deps))) throw error // U4
     }
   }
+}
+
+async function supplementTenant(
+  owner: Holder,
+  { tenant, segment, head }: { tenant: string; segment: number; head: Head },
+  deps: AfterFlushDeps,
+): Promise<void> {
+  const manifest = deps.blocks.manifest(tenant)?.manifest
+  const listed = manifest?.digests?.[owner.partition]
+  if (listed?.segment === segment && listed.digest === head.digest(segment)) return // others make the difference
+  const since = manifest?.version ?? 0
+  const lacks = async (entry: BlockEntry) => !(await isInBlocks(deps.blocks, tenant, entry))
+  const built = await buildAndUpload(owner, { tenant, segment }, deps, lacks)
+  const refused = await addSupplement(owner, { tenant, segment }, { built, since }, deps)
+  deps.asides.forget(owner.partition, { tenant, segment })
+  if (refused.length === 0) return
+  deps.metrics.refused.inc(refused.length)
+  const text = 'samples that no block holds come too late: deletions of then are forgotten, so they are not added'
+  deps.log.error({ partition: owner.partition, segment, tenant, blocks: refused }, text) // D11
 }
 
 /** What was stored of a segment, and the manifest's version before that (B5). */

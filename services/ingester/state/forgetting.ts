@@ -17,7 +17,7 @@ export function isSilent(head: Head): boolean {
 /** P4: drops series that hold nothing and that no session names, where they are many; heads that have no other; what was told of the metrics
  *  of tenants that are gone. Which series an answer names does not depend on it. */
 export function forgetDead(state: PartitionState, sessions: Iterable<SessionDictionary>, keepsSilent: boolean): void {
-  const { heads, metadata } = state
+  const { heads } = state
   const isNamed = new Map<Head, Uint8Array>()
   for (const head of heads.values()) isNamed.set(head, new Uint8Array(head.seriesCount))
   const living = [...sessions]
@@ -35,9 +35,13 @@ export function forgetDead(state: PartitionState, sessions: Iterable<SessionDict
     if (deadCount < DEAD_MIN || deadCount < head.seriesCount * DEAD_SHARE) continue
     renamed.set(head, head.compact(marks))
   }
-  if (!keepsSilent)
-    for (const tenant of metadata.tenantsHeld()) if (isLongSilent(state, tenant)) metadata.forget(tenant, () => true)
+  if (!keepsSilent) forgetTold(state)
   if (renamed.size > 0) for (const session of living) session.rename(renamed)
+}
+
+function forgetTold(state: PartitionState): void {
+  const { metadata } = state
+  for (const tenant of metadata.tenantsHeld()) if (isLongSilent(state, tenant)) metadata.forget(tenant, () => true)
 }
 
 /** It is forgotten, and for long nothing was told of its metrics: that is not stated again for ever either. Senders tell each minute; one that
