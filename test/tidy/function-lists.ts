@@ -144,10 +144,6 @@ export const complexFunctions: readonly Exception[] = [
     why: 'not opened yet',
     functions: {
       'services/carillon.mjs takeSetupLock': 16,
-      'services/compactor/import/upload-worker.ts work': 17,
-      'services/compactor/plan/plan-downsample.ts downsampleSteps': 22,
-      'services/compactor/retire/deletions.ts completeAbandoned': 22,
-      'services/compactor/scrub/scrub-block.ts repair': 20,
       'services/gateway/auth/auth.ts verify': 16,
       'services/gateway/auth/identity.ts tenantFor': 22,
       'services/gateway/http/router.ts find': 17,

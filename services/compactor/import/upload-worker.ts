@@ -189,43 +189,52 @@ export class Uploads {
 
   /** Ends with an outcome in the record, or leaves it to another. */
   private async work(claim: Claim): Promise<void> {
-    const { clock, log, measures } = this.deps
-    const { tenant, ulid, attempt } = claim.record
     let names: readonly string[] = []
     try {
       const blocks = await this.validate(claim)
       names = await this.stagedSoFar(claim.record)
-      await this.write(claim, { state: 'complete', incarnation: '', blocks })
-      measures.uploaded('complete')
-      log.info(
-        { tenant, ulid, blocks, tookMs: Math.round(clock.monotonic() - claim.startedAt) },
-        'an upload is complete',
-      )
+      await this.complete(claim, blocks)
     } catch (error) {
       if (error instanceof AssertionError) throw error
-      const isLost = claim.lost.signal.aborted
-      const mayPass = isLost || error instanceof UnavailableError || error instanceof ConflictError
-      if (mayPass && attempt < ATTEMPTS_MAX) {
-        log.warn(
-          { tenant, ulid, reason: textOf(isLost ? claim.lost.signal.reason : error) },
-          'an upload is validated again',
-        )
-        await this.tell(claim, { state: 'waiting', incarnation: '' })
+      if (mayPass(claim, error)) {
+        await this.giveBack(claim, error)
         return
       }
-      const code =
-        error instanceof RefusedError || error instanceof UnavailableError ? error.code : 'err-carillon-upload-damaged'
-      const failure = {
-        code: code.startsWith('err-') ? code : `err-carillon-${code}`,
-        text: textOf(error).slice(0, UPLOAD_ERROR_LENGTH_MAX),
-      }
       names = await this.stagedSoFar(claim.record)
-      measures.uploaded('failed')
-      log.warn({ tenant, ulid, ...failure }, 'an upload is refused')
-      await this.tell(claim, { state: 'failed', incarnation: '', error: failure })
+      await this.refuse(claim, error)
     }
     if (claim.record.state === 'complete' || claim.record.state === 'failed')
       await this.unstageSoon(claim.record, names)
+  }
+
+  private async complete(claim: Claim, blocks: readonly string[]): Promise<void> {
+    const { clock, log, measures } = this.deps
+    const { tenant, ulid } = claim.record
+    await this.write(claim, { state: 'complete', incarnation: '', blocks })
+    measures.uploaded('complete')
+    log.info({ tenant, ulid, blocks, tookMs: Math.round(clock.monotonic() - claim.startedAt) }, 'an upload is complete')
+  }
+
+  private async giveBack(claim: Claim, error: unknown): Promise<void> {
+    const { tenant, ulid } = claim.record
+    const { signal } = claim.lost
+    const reason = textOf(signal.aborted ? signal.reason : error)
+    this.deps.log.warn({ tenant, ulid, reason }, 'an upload is validated again')
+    await this.tell(claim, { state: 'waiting', incarnation: '' })
+  }
+
+  private async refuse(claim: Claim, error: unknown): Promise<void> {
+    const { log, measures } = this.deps
+    const { tenant, ulid } = claim.record
+    const code =
+      error instanceof RefusedError || error instanceof UnavailableError ? error.code : 'err-carillon-upload-damaged'
+    const failure = {
+      code: code.startsWith('err-') ? code : `err-carillon-${code}`,
+      text: textOf(error).slice(0, UPLOAD_ERROR_LENGTH_MAX),
+    }
+    measures.uploaded('failed')
+    log.warn({ tenant, ulid, ...failure }, 'an upload is refused')
+    await this.tell(claim, { state: 'failed', incarnation: '', error: failure })
   }
 
   private async tell(claim: Claim, change: Partial<UploadRecord>): Promise<void> {
@@ -359,6 +368,12 @@ export class Uploads {
       this.deps.log.warn({ tenant, ulid, reason: textOf(error) }, 'files of a finished upload stay for now')
     }
   }
+}
+
+/** Whether a validation that failed is worth another try. */
+function mayPass({ lost, record }: Claim, error: unknown): boolean {
+  const isOurs = lost.signal.aborted || error instanceof UnavailableError || error instanceof ConflictError
+  return isOurs && record.attempt < ATTEMPTS_MAX
 }
 
 function tooSlow(ms: number): RefusedError {

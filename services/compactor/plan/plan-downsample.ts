@@ -21,33 +21,58 @@ export function downsampleSteps(
   busy: ReadonlySet<BlockEntry>,
   rangeOf: (block: BlockEntry, rangeMs: number) => Range | undefined,
 ): DownsampleStep[] {
-  const { manifest, nowMs, settings, policy } = input
+  const { manifest, settings, policy } = input
   if (!policy.downsample) return []
   const rangeMs = settings.rangesMs.at(-1)!
+  const waiting = new Set(manifest.deletes.flatMap((entry) => entry.blocks))
+  const steps: DownsampleStep[] = []
+  for (const [startMs, day] of byDay(blocks, (block) => rangeOf(block, rangeMs))) {
+    const raw = day.filter(isRaw)
+    const isSettled = raw.every(({ ulid }) => !waiting.has(ulid) && !input.isAside(ulid))
+    const range = { startMs, endMs: startMs + rangeMs }
+    if (raw.length === 0 || !isSettled || isStraddled(range, blocks, raw) || day.some((block) => busy.has(block)))
+      continue
+    steps.push(...stepsIn(range, day, raw, input))
+  }
+  return steps.sort((a, b) => b.startMs - a.startMs)
+}
+
+function* stepsIn(
+  { startMs, endMs }: Range,
+  day: readonly BlockEntry[],
+  raw: readonly BlockEntry[],
+  { nowMs, mayDownsample }: PlanInput,
+): Generator<DownsampleStep> {
+  for (const { resolutionMs, afterMs } of RESOLUTIONS) {
+    if (nowMs < endMs + afterMs) continue
+    const present = day.filter((block) => block.resolutionMs === resolutionMs)
+    if (present.some((block) => block.aggregate === 'last' && isMadeOf(block, raw))) continue // there is one wherever there is a sample
+    if (mayDownsample?.({ startMs, resolutionMs }) === false) continue
+    yield { kind: 'downsample', sources: raw, resolutionMs, startMs, replaces: present }
+  }
+}
+
+function isRaw({ resolutionMs }: BlockEntry): boolean {
+  return resolutionMs === 0
+}
+
+/** Whether a raw block that is not one of the range's own reaches into it. */
+function isStraddled({ startMs, endMs }: Range, blocks: readonly BlockEntry[], own: readonly BlockEntry[]): boolean {
+  return blocks.some((block) => isRaw(block) && reachesInto(block, startMs, endMs) && !own.includes(block))
+}
+
+/** Those that lie within one range each, by its start. */
+function byDay(
+  blocks: readonly BlockEntry[],
+  rangeOf: (block: BlockEntry) => Range | undefined,
+): Map<number, BlockEntry[]> {
   const days = new Map<number, BlockEntry[]>()
   for (const block of blocks) {
-    const range = rangeOf(block, rangeMs)
+    const range = rangeOf(block)
     if (range === undefined) continue
     const day = days.get(range.startMs)
     if (day === undefined) days.set(range.startMs, [block])
     else day.push(block)
   }
-  const waiting = new Set(manifest.deletes.flatMap((entry) => entry.blocks))
-  const steps: DownsampleStep[] = []
-  for (const [startMs, day] of days) {
-    const raw = day.filter((block) => block.resolutionMs === 0)
-    const isSettled = raw.every(({ ulid }) => !waiting.has(ulid) && !input.isAside(ulid))
-    const isStraddled = blocks.some(
-      (block) => block.resolutionMs === 0 && reachesInto(block, startMs, startMs + rangeMs) && !raw.includes(block),
-    )
-    if (raw.length === 0 || !isSettled || isStraddled || day.some((block) => busy.has(block))) continue
-    for (const { resolutionMs, afterMs } of RESOLUTIONS) {
-      if (nowMs < startMs + rangeMs + afterMs) continue
-      const present = day.filter((block) => block.resolutionMs === resolutionMs)
-      if (present.some((block) => block.aggregate === 'last' && isMadeOf(block, raw))) continue // there is one wherever there is a sample
-      if (input.mayDownsample?.({ startMs, resolutionMs }) === false) continue
-      steps.push({ kind: 'downsample', sources: raw, resolutionMs, startMs, replaces: present })
-    }
-  }
-  return steps.sort((a, b) => b.startMs - a.startMs)
+  return days
 }

@@ -122,30 +122,36 @@ export class Deletions {
 
   /** Places what was left half done, and settles what an older version has left (D5). */
   async completeAbandoned(): Promise<void> {
-    const { blocks, clock, log } = this.deps
+    const { blocks, log } = this.deps
     const seen = new Set<string>()
     for (const tenant of blocks().tenants()) {
       try {
-        const manifest = soundManifest(blocks(), tenant)
-        if (manifest?.isUnsettled) await blocks().update(tenant, () => undefined)
-        for (const known of manifest?.deletes ?? []) {
-          const { id, state } = known
-          if (state !== 'placing') continue
-          const key = `${tenant} ${id}`
-          seen.add(key)
-          const since = this.placingSince.get(key) ?? clock.monotonic()
-          this.placingSince.set(key, since)
-          if (clock.monotonic() - since < ABANDONED_MS || isLeftOut('abandoned') || this.underWay.has(key)) continue
-          const { entry } = await this.place(tenant, known)
-          this.placingSince.set(key, clock.monotonic())
-          log.warn({ tenant, id, state: entry.state }, 'a deletion was left half done')
-        }
+        await this.completeOf(tenant, seen)
       } catch (error) {
         if (!(error instanceof CarillonError)) throw error
         log.warn({ tenant, reason: textOf(error) }, 'a deletion is half done')
       }
     }
     for (const key of this.placingSince.keys()) if (!seen.has(key)) this.placingSince.delete(key)
+  }
+
+  /** `seen` gets the keys of what is placing. */
+  private async completeOf(tenant: string, seen: Set<string>): Promise<void> {
+    const { blocks, clock, log } = this.deps
+    const manifest = soundManifest(blocks(), tenant)
+    if (manifest?.isUnsettled) await blocks().update(tenant, () => undefined)
+    for (const known of manifest?.deletes ?? []) {
+      const { id, state } = known
+      if (state !== 'placing') continue
+      const key = `${tenant} ${id}`
+      seen.add(key)
+      const since = this.placingSince.get(key) ?? clock.monotonic()
+      this.placingSince.set(key, since)
+      if (clock.monotonic() - since < ABANDONED_MS || isLeftOut('abandoned') || this.underWay.has(key)) continue
+      const { entry } = await this.place(tenant, known)
+      this.placingSince.set(key, clock.monotonic())
+      log.warn({ tenant, id, state: entry.state }, 'a deletion was left half done')
+    }
   }
 
   private partitions(): number[] {

@@ -96,23 +96,14 @@ function findingOf(ulid: string, { file, offset, text }: BlockProblem, state: Sc
 async function repair(scrubbed: Scrubbed, isSecondTry = false): Promise<string[]> {
   const { tenant, entry, first, second } = scrubbed
   const { ulid, metaSha256 } = entry
-  const from = new Set<string>()
   const own = filesIn(first, tenant, ulid)
   const other = second && filesIn(second, tenant, ulid)
   const ownMeta = await soundMeta(own, metaSha256)
   const meta = ownMeta ?? (other && (await soundMeta(other, metaSha256)))
-  if (meta === undefined) {
-    // Which files there are, only an owner can tell: first meta.json, then what else is wrong by it.
-    const owner = isSecondTry ? undefined : await fromOwner(scrubbed, [META_FILE])
-    if (owner === undefined) return []
-    return [...new Set([owner, ...(await repair(scrubbed, true))])]
-  }
-  const wrong = ownMeta === undefined ? [META_FILE] : []
-  for (const file of meta.carillon?.files ?? []) {
-    if ((await soundFile(own, file.name, isOf(file))) === undefined) wrong.push(file.name)
-  }
+  if (meta === undefined) return isSecondTry ? [] : repairFromMeta(scrubbed)
+  const from = new Set<string>()
   const lacking: string[] = []
-  for (const name of wrong) {
+  for (const name of await wrongFiles(own, meta, ownMeta !== undefined)) {
     const bytes = other && (await soundFile(other, name, isRightIn(meta, metaSha256, name)))
     if (bytes === undefined) lacking.push(name)
     else {
@@ -123,6 +114,21 @@ async function repair(scrubbed: Scrubbed, isSecondTry = false): Promise<string[]
   const owner = lacking.length === 0 ? undefined : await fromOwner(scrubbed, lacking)
   if (owner !== undefined) from.add(owner)
   return [...from]
+}
+
+/** Which files there are, only an owner can tell: first meta.json, then what else is wrong by it. */
+async function repairFromMeta(scrubbed: Scrubbed): Promise<string[]> {
+  const owner = await fromOwner(scrubbed, [META_FILE])
+  if (owner === undefined) return []
+  return [...new Set([owner, ...(await repair(scrubbed, true))])]
+}
+
+async function wrongFiles(own: BlockFiles, meta: BlockMeta, isMetaSound: boolean): Promise<string[]> {
+  const wrong = isMetaSound ? [] : [META_FILE]
+  for (const file of meta.carillon?.files ?? []) {
+    if ((await soundFile(own, file.name, isOf(file))) === undefined) wrong.push(file.name)
+  }
+  return wrong
 }
 
 /** Z1 */
