@@ -10,7 +10,7 @@ export interface Exception {
 /** Lines, without blank ones. */
 export const longFunctions: readonly Exception[] = [
   {
-    why: 'a kernel: a loop over bytes, samples, buckets or series, in one function so that nothing is called for each of them',
+    why: 'a kernel: a loop over bytes, samples, buckets or series that is read, and runs, as one',
     functions: {
       'shared/tsdb/chunk/xor.ts decodeIn': 78,
     },
@@ -43,7 +43,7 @@ export const longFunctions: readonly Exception[] = [
 /** Cognitive complexity. */
 export const complexFunctions: readonly Exception[] = [
   {
-    why: 'a kernel: a loop over bytes, samples, buckets or series, in one function so that nothing is called for each of them',
+    why: 'a kernel: a loop over bytes, samples, buckets or series that is read, and runs, as one',
     functions: {
       'services/compactor/import/import-block.ts add': 17,
       'services/compactor/merge/downsample.ts floatWindow': 24,
@@ -85,6 +85,7 @@ export const complexFunctions: readonly Exception[] = [
   {
     why: 'an operator or function of PromQL: a loop over columns and steps, with a branch for each kind of value',
     functions: {
+      'shared/promql/engine.ts evaluate': 21,
       'shared/promql/exec/aggregate-k.ts best': 26,
       'shared/promql/exec/aggregate-k.ts evaluateSelection': 26,
       'shared/promql/exec/aggregate-k.ts ratioChooser': 23,
@@ -128,11 +129,12 @@ export const complexFunctions: readonly Exception[] = [
     },
   },
   {
-    why: 'reads a text letter by letter: a branch for each form that it may have',
+    why: 'reads a text from its beginning to its end: a branch for each form that it may have',
     functions: {
       'services/gateway/http/form.ts parseParts': 19,
       'services/gateway/routes/queries.ts unescapeName': 18,
       'shared/bus/subject.ts isMatch': 16,
+      'shared/config/read.ts readConfigFile': 19,
       'shared/config/read.ts readFlags': 34,
       'shared/promql/parse/durations.ts climb': 17,
       'shared/promql/parse/go-text.ts runeAt': 22,
@@ -141,9 +143,28 @@ export const complexFunctions: readonly Exception[] = [
     },
   },
   {
-    why: 'not opened yet',
+    why: 'tries and answers of others: what each outcome means is one rule, and is read in one place',
     functions: {
       'services/carillon.mjs takeSetupLock': 16,
+      'shared/blocks/manifest-store.ts update': 23,
+      'shared/bus/memory/memory-stores.ts #run': 31,
+      'shared/bus/nats/nats-feed.ts #handle': 17,
+      'shared/bus/nats/nats-last.ts lastOnSubjects': 17,
+      'shared/kv/update.ts updateRecord': 18,
+      'shared/membership/claim.ts waitUntilFree': 19,
+      'shared/objects/nats-objects.ts #appendInfo': 17,
+      'shared/objects/nats-objects.ts #upload': 16,
+    },
+  },
+  {
+    why: 'a search as books write it, over arrays',
+    functions: {
+      'shared/ring/placement.ts moveOne': 40,
+    },
+  },
+  {
+    why: 'not opened yet',
+    functions: {
       'services/gateway/auth/auth.ts verify': 16,
       'services/gateway/auth/identity.ts tenantFor': 22,
       'services/gateway/http/router.ts find': 17,
@@ -160,20 +181,9 @@ export const complexFunctions: readonly Exception[] = [
       'services/querier/split/part-result.ts united': 17,
       'shared/blocks/delete-rules.ts withPositions': 18,
       'shared/blocks/manifest-store.ts checkChain': 19,
-      'shared/blocks/manifest-store.ts update': 23,
-      'shared/bus/memory/memory-stores.ts #run': 31,
       'shared/bus/memory/memory-stores.ts logOf': 18,
       'shared/bus/memory/memory-stores.ts onItem': 16,
       'shared/bus/nats/nats-bucket.ts settleDoubts': 19,
-      'shared/bus/nats/nats-feed.ts #handle': 17,
-      'shared/bus/nats/nats-last.ts lastOnSubjects': 17,
-      'shared/config/read.ts readConfigFile': 19,
-      'shared/kv/update.ts updateRecord': 18,
-      'shared/membership/claim.ts waitUntilFree': 19,
-      'shared/objects/nats-objects.ts #appendInfo': 17,
-      'shared/objects/nats-objects.ts #upload': 16,
-      'shared/promql/engine.ts evaluate': 21,
-      'shared/ring/placement.ts moveOne': 40,
     },
   },
 ]
