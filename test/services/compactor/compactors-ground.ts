@@ -243,7 +243,7 @@ export class Ground {
     const sweep = new Sweep({ ...shared, config, now: () => clock.now(), partitionCount: () => 2 })
     const history = new History(clock)
     const runner = new StepRunner({ ...shared, sweep, history, merger: inlineMerger, setAside: () => {} })
-    return { run: runner.run.bind(runner), close: () => blocks.close() }
+    return { run: runner.run.bind(runner), blocks, close: () => blocks.close() }
   }
 
   /** What a compactor says of itself. */

@@ -123,6 +123,18 @@ describe('a step that fails', () => {
   })
 })
 
+it('S3: a step under a lease that was followed by another changes nothing', async () => {
+  const ground = await opened([0, 1])
+  const { run, blocks, close } = await ground.until(ground.steps(() => {}))
+  const next = await ground.until(blocks.update(TENANT, (manifest) => ({ ...manifest }), { fence: 2 }))
+  const { blocks: sources } = next.manifest
+  const step: MergeStep = { ...{ kind: 'merge', why: 'small', level: 1 }, sources, deletes: [], keeps: [], rules: [] }
+  const lease = { tenant: TENANT, fence: 1, signal: new AbortController().signal }
+  await expect(ground.until(run(lease, step, lease.signal))).rejects.toThrow('was followed by 2')
+  expect(await ground.until(ground.manifest())).toEqual(next.manifest)
+  close()
+})
+
 describe('deletions', () => {
   const deletion = (blocks: readonly string[], change: Partial<DeleteEntry> = {}): DeleteEntry => ({
     ...{ id: 'd1', kind: 'series', state: 'active', selectors: environment('dev'), positions: {} },
