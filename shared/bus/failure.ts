@@ -1,5 +1,6 @@
 // Errors on the wire: the families travel as headers and are rebuilt on the other side as the same class with the same
 // code, status and text.
+import type { ConflictCode, CorruptCode, RefusedCode, StatusOf, UnavailableCode } from '../base/error-codes.ts'
 import { type CarillonError, ConflictError, CorruptError, RefusedError, UnavailableError } from '../base/errors.ts'
 import type { BusHeaders } from './port.ts'
 
@@ -35,22 +36,23 @@ export function failureIn(headers: BusHeaders): CarillonError | undefined {
   return rebuilt(headers[familyHeader], unescaped(code), unescaped(headers[textHeader] ?? ''), headers)
 }
 
+/** The code may be one of another version of Carillon, which the table does not know: it goes on as it came. */
 function rebuilt(family: string | undefined, code: string, text: string, headers: BusHeaders): CarillonError {
   switch (family) {
     case 'refused': {
       const status = Number(headers[statusHeader]) || 400
       const retryAfter = headers[retryAfterHeader]
-      return new RefusedError(code, text, {
-        status,
+      return new RefusedError(code as RefusedCode, text, {
+        status: status as StatusOf<RefusedCode>,
         ...(retryAfter !== undefined && { retryAfterS: Number(retryAfter) }),
       })
     }
     case 'conflict':
-      return new ConflictError(code, text)
+      return new ConflictError(code as ConflictCode, text)
     case 'corrupt':
-      return new CorruptError(code, text)
+      return new CorruptError(code as CorruptCode, text)
     default:
-      return new UnavailableError(code, text)
+      return new UnavailableError(code as UnavailableCode, text)
   }
 }
 

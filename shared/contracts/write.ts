@@ -7,6 +7,7 @@
 // Errors: RefusedError when the body as a whole is refused (400, 413, 429); UnavailableError when it may be sent again (503).
 // A push that was taken in partly (some series refused) is answered with a reply that carries `refusal`. What an election left out
 // counts as done, and stands in `dropped`.
+import type { RefusedCode } from '../base/error-codes.ts'
 import { RefusedError } from '../base/errors.ts'
 import { addressed, type Codec, cbor, question } from '../bus/contract.ts'
 
@@ -34,7 +35,7 @@ export interface PushReply {
 export interface PushRefusal {
   /** 400, or 429 when all that was refused was refused by a limit that time heals. */
   readonly status: number
-  readonly code: string
+  readonly code: RefusedCode
   readonly text: string
   readonly retryAfterS?: number
 }

@@ -1,5 +1,6 @@
 // What the labels of a series must be like to be let in, by a push or in a block. Texts and reasons follow Cortex, ids are our own and never
 // change.
+import type { RefusedCode } from '../base/error-codes.ts'
 import { compareBytes, formatLabels, type Labels, METRIC_NAME } from './labels.ts'
 
 export interface LabelLimits {
@@ -10,13 +11,15 @@ export interface LabelLimits {
 
 export interface Refusal {
   readonly status: number
-  /** Stable: `err-carillon-…`. */
-  readonly code: string
+  readonly code: RefusedCode
   /** The `reason` label of carillon_discarded_samples_total. */
   readonly reason: string
   readonly text: string
   readonly retryAfterS?: number
 }
+
+/** `label-invalid` of `err-carillon-label-invalid`. */
+type IdIn<C> = C extends `err-carillon-${infer Id}` ? Id : never
 
 const ECHO_MAX = 200
 const NOT_SORTED = 'labels-not-sorted'
@@ -26,9 +29,10 @@ export function echo(text: string): string {
   return text.length > ECHO_MAX ? `${text.slice(0, ECHO_MAX)}…` : text
 }
 
-export function refusal(id: string, reason: string, text: string, flag?: string): Refusal {
+export function refusal(id: IdIn<RefusedCode>, reason: string, text: string, flag?: string): Refusal {
   const adjust = flag ? `. To adjust the limit, set --${flag} or ask your administrator` : ''
-  return { status: 400, code: `err-carillon-${id}`, reason, text: `${text} (err-carillon-${id})${adjust}` }
+  const code = `err-carillon-${id}` as const
+  return { status: 400, code, reason, text: `${text} (${code})${adjust}` }
 }
 
 /** The reason to refuse a label set as it came (unsorted, with empty values), or undefined. */

@@ -1,6 +1,7 @@
 // The JetStream API as plain requests: JSON out, JSON back, error answers as ApiError. One client for every room: each brings its own way to
 // ask, what it means by how long an answer may take, and the codes of its errors. Nothing is retried here.
 import type { MsgHdrs } from '@nats-io/transport-node'
+import type { UnavailableCode } from '../base/error-codes.ts'
 import { RefusedError, UnavailableError } from '../base/errors.ts'
 
 /** Error codes of the server that are told apart. */
@@ -24,15 +25,15 @@ export type AskServer<Wait> = (subject: string, payload: Uint8Array, wait: Wait,
 
 /** Codes of a room's errors: what no answer is, and what an error answer is. */
 export interface ApiErrorCodes {
-  readonly unavailable: string
-  of(errCode: number, description: string): string
+  readonly unavailable: UnavailableCode
+  of(errCode: number, description: string): UnavailableCode
 }
 
 /** An error answer of the JetStream API, before it is known what it means to the caller. */
 export class ApiError extends UnavailableError {
   readonly errCode: number
 
-  constructor(code: string, text: string, errCode: number) {
+  constructor(code: UnavailableCode, text: string, errCode: number) {
     super(code, text)
     this.errCode = errCode
   }

@@ -1,10 +1,12 @@
 // A connection to NATS, as every room wants it: it reconnects for ever, notices a server that hangs, and dials the others before it.
+
 import {
   connect,
   type NatsConnection,
   type NodeConnectionOptions,
   type ReconnectToServerHandler,
 } from '@nats-io/transport-node'
+import type { UnavailableCode } from '../base/error-codes.ts'
 import { textOf, UnavailableError } from '../base/errors.ts'
 
 export interface NatsAddress {
@@ -24,7 +26,7 @@ const reconnectMs = 250
 const pingMs = 2_000
 
 /** Rejects with UnavailableError of this code when no server answers now; later losses heal by themselves. */
-export async function connectTo(address: NatsAddress, code: string): Promise<NatsConnection> {
+export async function connectTo(address: NatsAddress, code: UnavailableCode): Promise<NatsConnection> {
   const { servers, prefix = 'cln', name } = address
   try {
     return await connect({

@@ -1,5 +1,6 @@
 // A connection that says whether it stands. What waits for an answer when it goes down fails then; a call made while it is down fails at once.
 import type { NatsConnection, Status } from '@nats-io/transport-node'
+import type { UnavailableCode } from '../base/error-codes.ts'
 import { UnavailableError } from '../base/errors.ts'
 import { Listeners, type Subscription } from '../base/listeners.ts'
 import { connectTo, type NatsAddress } from './nats-connect.ts'
@@ -13,14 +14,14 @@ export interface ConnectionEvents {
 
 export class Connection {
   readonly nc: NatsConnection
-  readonly #code: string
+  readonly #code: UnavailableCode
   readonly #events: ConnectionEvents
   readonly #waiting = new Set<(error: Error) => void>()
   readonly #listeners = new Listeners<boolean>()
   #isConnected = true
   #isClosed = false
 
-  private constructor(nc: NatsConnection, code: string, events: ConnectionEvents) {
+  private constructor(nc: NatsConnection, code: UnavailableCode, events: ConnectionEvents) {
     this.nc = nc
     this.#code = code
     this.#events = events
@@ -28,7 +29,7 @@ export class Connection {
   }
 
   /** Rejects with UnavailableError of this code when no server answers now; later losses heal by themselves, and fail what waits with it. */
-  static async open(address: NatsAddress, code: string, events: ConnectionEvents): Promise<Connection> {
+  static async open(address: NatsAddress, code: UnavailableCode, events: ConnectionEvents): Promise<Connection> {
     return new Connection(await connectTo(address, code), code, events)
   }
 

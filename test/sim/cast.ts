@@ -152,7 +152,7 @@ export class Cast {
     await this.scene.until(() => outcome !== undefined || running.isDown, START_MS_MAX)
     if (running.isDown) return
     if (outcome === undefined)
-      throw new UnavailableError('silent', `${running.id} did not start within ${START_MS_MAX} ms`)
+      throw new UnavailableError('bus-silent', `${running.id} did not start within ${START_MS_MAX} ms`)
     if (outcome.error !== undefined) throw outcome.error
   }
 

@@ -117,10 +117,13 @@ export function askTests(ground: Ground): void {
   test('errors arrive as the same class, code, status and text', async () => {
     const [here, there] = await pair()
     const errors: Record<string, Error> = {
-      refused: new RefusedError('label-name', 'bad “name”\r\n 100 % wrong ', { status: 422, retryAfterS: 7 }),
+      refused: new RefusedError('err-carillon-query-range', 'bad “name”\r\n 100 % wrong ', {
+        status: 422,
+        retryAfterS: 7,
+      }),
       unavailable: new UnavailableError('log-full', 'full'),
       conflict: new ConflictError('kv-conflict', 'lost'),
-      corrupt: new CorruptError('crc', 'broken'),
+      corrupt: new CorruptError('bad-checksum', 'broken'),
     }
     const fail = async ({ want }: { want: string }) => {
       throw errors[want] ?? new TypeError(want)
@@ -352,17 +355,17 @@ function streamTests(pair: () => Promise<[Bus, Bus]>): void {
     let fillerBytes = 300_000 // a small first frame waits for the next one, and goes down with the answer
     const failing = serveStream(row, async function* () {
       yield { n: 1, filler: new Uint8Array(fillerBytes) }
-      throw new RefusedError('too-many-samples', 'no more', { status: 422 })
+      throw new RefusedError('err-carillon-query-samples', 'no more', { status: 422 })
     })
     await running(there, actorOf('row', [failing]))
     const seen: number[] = []
     const read = async () => {
       for await (const frame of askStream(here, row, { tenant: 't' }, bytes(''))) seen.push(frame.n)
     }
-    await expect(read()).rejects.toMatchObject({ kind: 'refused', code: 'too-many-samples', status: 422 })
+    await expect(read()).rejects.toMatchObject({ kind: 'refused', code: 'err-carillon-query-samples', status: 422 })
     expect(seen).toEqual([1])
     fillerBytes = 0
-    await expect(read()).rejects.toMatchObject({ kind: 'refused', code: 'too-many-samples', status: 422 })
+    await expect(read()).rejects.toMatchObject({ kind: 'refused', code: 'err-carillon-query-samples', status: 422 })
     expect(seen).toEqual([1])
   })
 

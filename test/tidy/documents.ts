@@ -2,12 +2,14 @@
 //   carillon run test/tidy/documents.ts [--verify]
 import fs from 'node:fs'
 import path from 'node:path'
+import { errorsDocument } from './errors-document.ts'
 import { metricsDocument } from './metrics-document.ts'
 import { settingsDocument } from './settings-document.ts'
 import { root } from './sources.ts'
 import { subjectsDocument } from './subjects-document.ts'
 
 const documents: Readonly<Record<string, () => Promise<string>>> = {
+  'docs/errors.md': errorsDocument,
   'docs/metrics.md': metricsDocument,
   'docs/settings.md': settingsDocument,
   'docs/subjects.md': subjectsDocument,

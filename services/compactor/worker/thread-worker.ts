@@ -1,5 +1,6 @@
 // Merges and imports in a worker thread. The thread computes; every byte it reads or writes passes through here, where the connections are.
 import { Worker } from 'node:worker_threads'
+import type { CorruptCode, RefusedCode, UnavailableCode } from '../../../shared/base/error-codes.ts'
 import { CorruptError, RefusedError, UnavailableError } from '../../../shared/base/errors.ts'
 import type { Importer, ImportJob, ImportReport } from './import-job.ts'
 import {
@@ -76,13 +77,13 @@ export function toThread(error: unknown): ThreadError {
 export function fromThread({ family, code, text, ulid, stack }: ThreadError): Error {
   switch (family) {
     case 'refused':
-      return new RefusedError(code, text)
+      return new RefusedError(code as RefusedCode, text)
     case 'damaged':
       return new DamagedSourceError(ulid, text.replace(`block ${ulid}: `, ''))
     case 'corrupt':
-      return new CorruptError(code, text)
+      return new CorruptError(code as CorruptCode, text)
     case 'unavailable':
-      return new UnavailableError(code, text)
+      return new UnavailableError(code as UnavailableCode, text)
     case 'other': // a bug as well: it has met one task in a thread of its own, and ends nothing else
       return new Error(`${text}\n${stack}`)
   }

@@ -1,5 +1,6 @@
 // One request and what it is answered: the words that all files of this room share.
 import type { IncomingMessage } from 'node:http'
+import { type PublicCode, publicCode } from '../../../shared/base/error-codes.ts'
 import { CorruptError, RefusedError, UnavailableError } from '../../../shared/base/errors.ts'
 import { STATUS_OF_ERROR_TYPE } from '../../../shared/contracts/query.ts'
 
@@ -62,7 +63,7 @@ export const JSON_TYPE = 'application/json'
 /** What an error says over HTTP. */
 export interface Fault {
   readonly status: number
-  readonly code: string
+  readonly code: PublicCode
   readonly text: string
   /** Seconds; 0: the sender should wait, the door says how long. */
   readonly retryAfterS: number | undefined
@@ -84,12 +85,12 @@ export function faultOf(error: unknown): Fault {
   if (error instanceof RefusedError) {
     const { status, code, message: text } = error
     const retryAfterS = error.retryAfterS ?? (status === 429 || status === 503 ? 0 : undefined)
-    return { status, code, text, retryAfterS }
+    return { status, code: publicCode(code), text, retryAfterS }
   }
   if (error instanceof UnavailableError)
-    return { status: 503, code: stableId(error.code), text: error.message, retryAfterS: 0 }
+    return { status: 503, code: publicCode(error.code), text: error.message, retryAfterS: 0 }
   if (error instanceof CorruptError)
-    return { status: 500, code: stableId(error.code), text: error.message, retryAfterS: undefined }
+    return { status: 500, code: publicCode(error.code), text: error.message, retryAfterS: undefined }
   return { status: 500, code: 'err-carillon-internal', text: 'internal error', retryAfterS: undefined }
 }
 
@@ -101,11 +102,6 @@ export function isUnheard(error: unknown): boolean {
 /** Who took the question has stopped saying that it is at work on it. */
 export function isSilence(error: unknown): boolean {
   return error instanceof UnavailableError && error.code === 'bus-silent'
-}
-
-/** Codes of the lower rooms (`bus-timeout`) as ids for callers (`err-carillon-bus-timeout`). */
-function stableId(code: string): string {
-  return code.startsWith('err-') ? code : `err-carillon-${code}`
 }
 
 /** The text with its stable id, as senders log it. */

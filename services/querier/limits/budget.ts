@@ -1,4 +1,5 @@
 // What one query may read, counted over all its selects, partitions and blocks, and the memory that this takes.
+import type { RefusedCode } from '../../../shared/base/error-codes.ts'
 import { RefusedError } from '../../../shared/base/errors.ts'
 import { showDuration } from '../../../shared/config/units.ts'
 import type { QueryMemory } from '../../../shared/promql/memory.ts'
@@ -60,10 +61,11 @@ export class Budget implements Account {
     this.bytes += read.bytes
     this.blockBytes += read.blockBytes ?? 0
     const { seriesMax, samplesMax, queryBytesMax, blockBytesMax } = this.bounds
-    if (this.seriesCount > seriesMax) throw tooMuch('series', seriesMax, 'series')
-    if (this.sampleCount > samplesMax) throw tooMuch('samples', samplesMax, 'samples')
-    if (this.bytes > queryBytesMax) throw tooMuch('bytes', queryBytesMax, 'bytes from owners')
-    if (this.blockBytes > blockBytesMax) throw tooMuch('block-bytes', blockBytesMax, 'bytes of blocks')
+    if (this.seriesCount > seriesMax) throw tooMuch('err-carillon-query-series', seriesMax, 'series')
+    if (this.sampleCount > samplesMax) throw tooMuch('err-carillon-query-samples', samplesMax, 'samples')
+    if (this.bytes > queryBytesMax) throw tooMuch('err-carillon-query-bytes', queryBytesMax, 'bytes from owners')
+    if (this.blockBytes > blockBytesMax)
+      throw tooMuch('err-carillon-query-block-bytes', blockBytesMax, 'bytes of blocks')
   }
 
   /** Refuses to look at more time than one query may. */
@@ -161,7 +163,7 @@ function tooLong(rangeMaxMs: number): RefusedError {
   return new RefusedError('err-carillon-query-range', `${text} (err-carillon-query-range)`, { status: 422 })
 }
 
-function tooMuch(limit: string, max: number, unit: string): RefusedError {
+function tooMuch(code: RefusedCode, max: number, unit: string): RefusedError {
   const text = `the query reads more than ${max} ${unit}; narrow its matchers or its time range`
-  return new RefusedError(`err-carillon-query-${limit}`, `${text} (err-carillon-query-${limit})`, { status: 422 })
+  return new RefusedError(code, `${text} (${code})`)
 }

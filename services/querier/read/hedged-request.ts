@@ -6,6 +6,7 @@
 //   Q3  An owner that failed is not asked again; one that was only set aside for a faster one is.
 
 import type { Clock, Timer } from '../../../shared/base/clock.ts'
+import type { ErrorCode } from '../../../shared/base/error-codes.ts'
 import { CarillonError, RefusedError, textOf, UnavailableError } from '../../../shared/base/errors.ts'
 import { afterSilence } from '../../../shared/base/silence.ts'
 
@@ -34,7 +35,8 @@ export class NoOwnerError extends UnavailableError {
     super('err-carillon-partition-unavailable', texts.length > 0 ? texts.join('; ') : 'no ingester is alive', {
       cause: failures[0]?.error,
     })
-    const said = (code: string) => failures.some(({ error }) => error instanceof CarillonError && error.code === code)
+    const said = (code: ErrorCode) =>
+      failures.some(({ error }) => error instanceof CarillonError && error.code === code)
     this.isBehind = said('err-carillon-owner-behind')
     this.hasDropped = said('err-carillon-dropped')
   }
@@ -44,8 +46,7 @@ const SETTLED = new Error('the race is over')
 
 /** Whether another owner may answer what this one did not. */
 function isOwnersFault(error: unknown): boolean {
-  if (error instanceof RefusedError)
-    return error.code === 'err-carillon-dropped' || error.code === 'err-carillon-not-owner'
+  if (error instanceof RefusedError) return error.code === 'err-carillon-dropped'
   return error instanceof CarillonError
 }
 

@@ -119,7 +119,7 @@ describe('a push', () => {
     ['refused whole', new RefusedError('err-carillon-protobuf', 'unexpected EOF'), 400, undefined],
     [
       'too fast',
-      new RefusedError('err-carillon-rate', 'ingestion rate limit', { status: 429, retryAfterS: 3 }),
+      new RefusedError('err-carillon-rate-limited', 'ingestion rate limit', { status: 429, retryAfterS: 3 }),
       429,
       '3',
     ],
@@ -140,7 +140,7 @@ describe('a push', () => {
   })
 
   test('stored in part tells what is stored and why the rest is not', async () => {
-    const refusal = { status: 400, code: 'err-carillon-label-name-too-long', text: 'label name too long' }
+    const refusal = { status: 400, code: 'err-carillon-label-name-too-long' as const, text: 'label name too long' }
     await start({ onPush: () => ({ ...stored, refusal }) })
     const answer = await push()
     expect(answer.status).toBe(400)

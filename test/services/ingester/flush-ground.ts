@@ -159,7 +159,7 @@ export class FlushGround {
     const onStep = (step: FlushStep) => {
       hearStep(step)
       reached(step)
-      if (this.dead.has(id)) throw new UnavailableError('killed', `${id} was killed after ${step}`)
+      if (this.dead.has(id)) throw new UnavailableError('objects-unavailable', `${id} was killed after ${step}`)
     }
     const made = ingester({ ...deps, config, onStep, builder: this.poisonable() })
     const actor = runActor(asMember(made, { ...deps, role: 'ingester' }), {
@@ -242,7 +242,7 @@ export class FlushGround {
         return async (...args: unknown[]) => {
           const isManifest = key === 'create' && String(args[0]).includes('/manifest/')
           if (isManifest) reached('not-copied')
-          if (this.dead.has(id)) throw new UnavailableError('killed', `${id} was killed`)
+          if (this.dead.has(id)) throw new UnavailableError('objects-unavailable', `${id} was killed`)
           if (this.downFor !== undefined && String(args[0]).includes(this.downFor))
             throw new UnavailableError('objects-unavailable', 'the store is away')
           const answer = await value.apply(target, args)

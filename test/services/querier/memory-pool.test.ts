@@ -197,7 +197,8 @@ describe('what evaluation charges', () => {
         charge(bytes) {
           expect(bytes).toBeGreaterThan(0)
           if (chargeCount++ === cancelAt) cancelling.abort()
-          if (account.bytes + bytes > boundBytes) throw new RefusedError('test-bound', 'enough', { status: 422 })
+          if (account.bytes + bytes > boundBytes)
+            throw new RefusedError('err-carillon-query-memory', 'enough', { status: 422 })
           account.charge(bytes)
         },
         release(bytes) {
@@ -217,7 +218,7 @@ describe('what evaluation charges', () => {
         outcomes.answered++
       } catch (error) {
         if (!(error instanceof RefusedError)) throw new Error(`seed ${seed}: ${text}`, { cause: error })
-        if (error.code === 'test-bound') outcomes.refused++
+        if (error.code === 'err-carillon-query-memory') outcomes.refused++
         else if (error instanceof QueryCancelledError) outcomes.cancelled++
         else outcomes.failed++
       }

@@ -81,7 +81,7 @@ describe('memory of queries', () => {
       {},
       {
         before: (_, frame) => {
-          if (frame === 3) throw new UnavailableError('gone', 'in the middle')
+          if (frame === 3) throw new UnavailableError('err-carillon-stopping', 'in the middle')
         },
       },
     )

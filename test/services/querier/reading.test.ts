@@ -1,6 +1,7 @@
 import { afterEach, describe, expect, it, vi } from 'vitest'
 import type { QuerierConfig } from '../../../services/querier/config.ts'
-import { RefusedError, UnavailableError } from '../../../shared/base/errors.ts'
+import type { UnavailableCode } from '../../../shared/base/error-codes.ts'
+import { UnavailableError } from '../../../shared/base/errors.ts'
 import { logConfig } from '../../../shared/contracts/log.ts'
 import type { QueryKind, QueryParams } from '../../../shared/contracts/query.ts'
 import type { Membership } from '../../../shared/membership/membership.ts'
@@ -49,7 +50,7 @@ async function system(
 }
 
 const never = () => new Promise<void>(() => {})
-const fails = (code: string) => () => {
+const fails = (code: UnavailableCode) => () => {
   throw new UnavailableError(code, 'not now')
 }
 
@@ -111,12 +112,6 @@ describe('reading from owners', () => {
   it.each([
     ['an owner that is behind', fails('err-carillon-owner-behind')],
     ['an owner that owns it no more', fails('err-carillon-not-owner')],
-    [
-      'an owner that refuses because it owns nothing',
-      () => {
-        throw new RefusedError('err-carillon-not-owner', 'not mine')
-      },
-    ],
     [
       'an owner that fails in the middle',
       (_: unknown, frame: number) => {

@@ -20,7 +20,7 @@ function lanesAt(): { lanes: Lanes; failures: string[]; pass: (ms: number) => vo
   return { lanes, failures, pass }
 }
 const failing = async () => {
-  throw new UnavailableError('away', 'it is away')
+  throw new UnavailableError('objects-unavailable', 'it is away')
 }
 
 test('N1: a lane that hangs is not begun again, and holds up no other', async () => {

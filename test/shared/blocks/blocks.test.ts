@@ -253,11 +253,13 @@ onEachBus('blocks', (standing) => {
     expect(holds(await late.update(tenant, () => undefined))).toBe('AB')
     const onlyIf = (ulid: string, change: (manifest: Manifest) => Manifest) => (manifest: Manifest) => {
       if (manifest.blocks.some((each) => each.ulid === ulid)) return change(manifest)
-      throw new RefusedError('not-there', `${ulid} is not there`)
+      throw new RefusedError('err-carillon-not-found', `${ulid} is not there`)
     }
     expect(holds(await late.update(tenant, onlyIf('B', adding('C'))))).toBe('ABC')
     expect(holds(await late.update(tenant, onlyIf('C', adding('D'))))).toBe('ABCD')
-    await expect(late.update(tenant, onlyIf('E', adding('F')))).rejects.toMatchObject({ code: 'not-there' })
+    await expect(late.update(tenant, onlyIf('E', adding('F')))).rejects.toMatchObject({
+      code: 'err-carillon-not-found',
+    })
     expect(holds(late.manifest(tenant)!)).toBe('A')
     late.close()
   })

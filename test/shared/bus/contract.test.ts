@@ -131,7 +131,7 @@ describe('codecs', () => {
 test('any text of an error survives the headers', () => {
   fc.assert(
     fc.property(fc.string({ unit: 'grapheme', maxLength: 100 }), (message) => {
-      const headers = failureHeaders(new RefusedError('code', message))
+      const headers = failureHeaders(new RefusedError('err-carillon-bad-request', message))
       for (const value of Object.values(headers)) expect(value).toMatch(/^[!-~]?([ -~]*[!-~])?$/)
       expect(failureIn(headers)?.message).toBe(message)
     }),

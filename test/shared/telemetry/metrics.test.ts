@@ -70,8 +70,8 @@ describe('a log line for people', () => {
     ],
     [
       'of what is refused',
-      (log) => log.error({ error: new RefusedError('err-carillon-x', 'no such file') }, 'cannot go on'),
-      'TIME  g-1            ERROR cannot go on: no such file (err-carillon-x)\n',
+      (log) => log.error({ error: new RefusedError('err-carillon-not-found', 'no such file') }, 'cannot go on'),
+      'TIME  g-1            ERROR cannot go on: no such file (err-carillon-not-found)\n',
     ],
   ]
   it.each(cases)('%s is one line', (_, speak, line) => expect(lineOf(speak)).toBe(line))
