@@ -3,8 +3,8 @@
 //
 // Invariants
 //   K2  The compactor keeps nothing that matters: its death costs the step under way, whose files are deleted later (sweep.ts).
-//   K1, K3, L1-L3, P1-P5, C1-C4, S1-S3, W1-W5, V1-V3, T1 and T2 stand where they are kept: turns.ts, shared/kv/leases.ts, plan.ts, commit.ts,
-//   steps.ts, sweep.ts, uploads.ts, clock-witness.ts.
+//
+// Others stand where they are kept: turns.ts, shared/kv/leases.ts, plan.ts, commit.ts, steps.ts, sweep.ts, uploads.ts, clock-witness.ts.
 import { present } from '../../shared/base/assert.ts'
 import { ConflictError } from '../../shared/base/errors.ts'
 import { openBlocks } from '../../shared/blocks/open.ts'

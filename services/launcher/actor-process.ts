@@ -27,6 +27,7 @@ import { openObjects } from './open-objects.ts'
 import { sayAlive } from './pulse.ts'
 import { SetupError } from './setup-error.ts'
 
+/** A3 */
 export const exitCodeOfBug = 70
 /** How often it is looked whether an actor can work: often at its start, then as often as a load balancer would. */
 const ABLE_STEP_MS = 50

@@ -76,7 +76,7 @@ export function startGuard({ clock, log }: { readonly clock: Clock; readonly log
     tell()
   }
 
-  /** All of them in a line, the newest of which counts. */
+  /** G1: all of them in a line, the newest of which counts. */
   function tell(): void {
     shell?.stdin?.write(`${[...watched].join(' ')}\n`)
   }

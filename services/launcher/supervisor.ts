@@ -81,7 +81,7 @@ export function supervise(spec: ChildSpec, deps: SupervisorDeps): Supervisor {
       stopping.kill('SIGTERM')
       const killing = clock.after(waitMs, () => {
         log.warn({ child: spec.id, waitMs }, 'it did not stop in time and is killed')
-        stopping.kill('SIGKILL')
+        stopping.kill('SIGKILL') // V2
       })
       await ended
       killing.cancel()

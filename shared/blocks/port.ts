@@ -11,7 +11,7 @@
 //   B4  A block counts only after every byte of it was read back (L13); every byte read later is checked against the manifest's hash.
 //   B6  That there is nothing to change, or that a change is refused, is concluded only from the newest version, read after the call began: what
 //       the watch has shown may be older than what this very process wrote.
-//   B5  stands in standing.ts: what is listed was not deleted meanwhile (L17).
+// What is listed was not deleted meanwhile (L17): standing.ts, B5.
 //
 // Errors: CorruptError `manifest-missing` | `manifest-damaged` | `manifest-older` | `manifest-chain`; RefusedError `err-carillon-manifest-too-large`;
 //         ConflictError `manifest-storm` (attempts used up), `manifest-fenced` (a newer lease has changed it), `flushed-elsewhere`;

@@ -228,7 +228,7 @@ export class Pipe {
   }
 
   #wrongWith(number: number, bytes: number, payloadBytes: number): CarillonError | undefined {
-    if (number !== this.#receivedCount) return this.#lost(`message ${this.#receivedCount}`)
+    if (number !== this.#receivedCount) return this.#lost(`message ${this.#receivedCount}`) // P1
     if (this.#receivedBytes + bytes > this.#announcedBytes + partBytesMax) {
       return new RefusedError('err-carillon-bad-message', `${this.#what}: more was sent than granted`)
     }

@@ -150,7 +150,7 @@ export function decodeCanonical(bytes: Uint8Array): Histogram {
 const TOO_MANY = 'counts beyond 2^51 are not supported'
 
 function wholeCount(count: number): number {
-  if (count > HISTOGRAM_COUNT_MAX) throw invalidHistogram(TOO_MANY)
+  if (count > HISTOGRAM_COUNT_MAX) throw invalidHistogram(TOO_MANY) // H3
   return count
 }
 

@@ -129,7 +129,7 @@ async function flushed(): Promise<void> {
 
 const match = (selector: string) => `match[]=${encodeURIComponent(selector)}`
 
-test('X1, X3: deleted series are gone at once, in heads and in blocks, and come back when that is taken back', async () => {
+test('deleted series are gone at once, in heads and in blocks, and come back when that is taken back', async () => {
   await push(['a', 'b'], 0, [1, 2, 3])
   await flushed()
   await push(['a', 'b'], 10, [4, 5])
@@ -153,7 +153,7 @@ test('X1, X3: deleted series are gone at once, in heads and in blocks, and come 
   expect(await statesOf()).toEqual({ [deleted.id!]: 'undone' })
 })
 
-test('X3: after clean_tombstones the samples are removed from blocks, and nothing takes that back', async () => {
+test('after clean_tombstones the samples are removed from blocks, and nothing takes that back', async () => {
   await push(['a', 'b'], 0, [1, 2, 3])
   const { id } = await call(`tsdb/delete_series?${match('{__name__=~"a|c"}')}`)
   await push(['a'], 20, [9])

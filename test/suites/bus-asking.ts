@@ -312,7 +312,7 @@ function streamTests(pair: () => Promise<[Bus, Bus]>): void {
     },
   )
 
-  test('leaving the loop ends the writer', async () => {
+  test('P4: leaving the loop ends the writer', async () => {
     const [here, there] = await pair()
     let isLeft = false
     const endless = serveStream(row, async function* (_request, { signal }) {
@@ -350,7 +350,7 @@ function streamTests(pair: () => Promise<[Bus, Bus]>): void {
     },
   )
 
-  test('a writer that fails in the middle is heard', async () => {
+  test('P4: a writer that fails in the middle is heard', async () => {
     const [here, there] = await pair()
     let fillerBytes = 300_000 // a small first frame waits for the next one, and goes down with the answer
     const failing = serveStream(row, async function* () {

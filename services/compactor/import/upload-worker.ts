@@ -1,7 +1,7 @@
 // Takes in blocks that were uploaded: claims what waits, checks all of it, writes blocks, lists them in the manifest, and forgets what is old.
+// What holds for uploads as such stands in contracts/uploads.ts.
 //
 // Invariants
-//   U1 to U3 stand in contracts/uploads.ts.
 //   V1  An upload is validated by whoever wrote its record last as its validator; it is taken from another only after `leaseMs` without a change of
 //       the record, by the own monotonic clock. Each claim counts, and its number stands in the names of its blocks: two validators never
 //       write the same objects.

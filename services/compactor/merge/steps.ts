@@ -4,9 +4,10 @@
 // before the last leaves files that nobody lists (sweep.ts); after it, sources that are retired.
 //
 // Invariants
-//   S1  write-blocks.ts
 //   S2  A source that cannot be read as it should is named and set aside; the tenant's other blocks go on.
 //   S3  Every change carries the fence of the lease.
+//
+// S1 stands in write-blocks.ts.
 import { AssertionError } from '../../../shared/base/assert.ts'
 import type { Clock } from '../../../shared/base/clock.ts'
 import { ConflictError, CorruptError, UnavailableError } from '../../../shared/base/errors.ts'

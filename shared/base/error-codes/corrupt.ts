@@ -72,7 +72,7 @@ export const corruptCodes = {
   },
   'manifest-chain': {
     meaning: 'A manifest does not follow from the one before it.',
-    remedy: 'The operator finds out which backup was restored: see docs/operators.md.',
+    remedy: 'The operator finds out which backup was restored: see docs/operations/restore.md.',
   },
   'manifest-damaged': {
     meaning: 'A manifest cannot be read.',
@@ -84,7 +84,7 @@ export const corruptCodes = {
   },
   'manifest-older': {
     meaning: 'A manifest is older than one that was written before.',
-    remedy: 'The operator finds out which backup was restored: see docs/operators.md.',
+    remedy: 'The operator finds out which backup was restored: see docs/operations/restore.md.',
   },
   'newer-version': {
     meaning: 'A newer version of Carillon wrote something that this one cannot read.',
@@ -100,7 +100,7 @@ export const corruptCodes = {
   },
   'err-carillon-partitions-unreadable': {
     meaning: 'The record that says how many partitions there are cannot be read.',
-    remedy: 'The operator puts the record right: see docs/operators.md.',
+    remedy: 'The operator puts the record right: see docs/operations/damage.md.',
   },
   'record-damaged': {
     meaning: 'A record of the blocks of a tenant cannot be read.',
@@ -116,6 +116,6 @@ export const corruptCodes = {
   },
   unreadable: {
     meaning: 'A record in a bucket cannot be read.',
-    remedy: 'The operator finds its key in the log and follows docs/operators.md.',
+    remedy: 'The operator finds its key in the log and follows docs/operations/damage.md.',
   },
 } as const satisfies Readonly<Record<string, CodeMeaning>>

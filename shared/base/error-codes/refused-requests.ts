@@ -31,7 +31,7 @@ export const refusedRequests = {
   'err-carillon-bad-record': {
     statuses: [400],
     meaning: 'A record in a bucket cannot be read.',
-    remedy: 'The operator finds its key in the log and follows docs/operators.md.',
+    remedy: 'The operator finds its key in the log and follows docs/operations/damage.md.',
   },
   'err-carillon-bad-request': {
     statuses: [400],

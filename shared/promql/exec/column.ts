@@ -39,6 +39,7 @@ export interface Column {
   histograms: (Histogram | undefined)[] | undefined
 }
 
+/** C1: `steps` are those of the grid. */
 export function newColumn(labels: Labels, steps: number, dropsName = false): Column {
   return { labels, dropsName, values: new Float64Array(steps), kinds: new Uint8Array(steps), histograms: undefined }
 }

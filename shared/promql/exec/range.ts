@@ -2,7 +2,6 @@
 //
 // Invariants
 //   W1  A window holds the samples in (start, end], without stale markers, floats and histograms apart.
-//   W2, W3 stand in slide.ts.
 import { type Breath, inPieces } from '../../base/breathing.ts'
 import type { Histogram } from '../../model/histogram.ts'
 import { type Labels, labelOf, METRIC_NAME } from '../../model/labels.ts'

@@ -89,7 +89,7 @@ export class Slide {
   /** Done since it was last left. */
   work = 0
   private step = 0
-  /** The window of `step` stands, and its floats are taken in up to here. */
+  /** The window of `step` stands, and its floats are taken in up to here (W2). */
   private takenTo: number | undefined
   private heldMax = 0
 

@@ -38,7 +38,7 @@ export class Lexer {
     this.#fail = fail
   }
 
-  /** The next token, comments left out; the end of input again and again. Throws through `fail`. */
+  /** L1: the next token, comments left out; the end of input again and again. Throws through `fail`. */
   next(): Token {
     for (;;) {
       const token = this.#step()

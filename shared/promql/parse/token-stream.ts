@@ -57,6 +57,7 @@ export class TokenStream {
     this.bytes = this.#lexer.bytes
   }
 
+  /** S1: cuts one token more than was taken, when the grammar asks for it. */
   peek(): Token {
     if (this.#ahead !== undefined) return this.#ahead
     if (this.#behind !== undefined) {

@@ -23,7 +23,7 @@ for (let units = 0, c = 0; units < classOfUnits.length; units++) {
 }
 
 export class Slab {
-  /** The page of an address is `pages[address >>> 16]`, its offset `(address & 0xffff) << 4`. */
+  /** S1: the page of an address is `pages[address >>> 16]`, its offset `(address & 0xffff) << 4`. */
   readonly pages: Uint8Array<ArrayBuffer>[] = []
   /** The same pages as floats and as words, for blocks that hold columns. */
   readonly pageFloats: Float64Array<ArrayBuffer>[] = []
@@ -38,7 +38,7 @@ export class Slab {
   usedBytes = 0
 
   classOf(bytes: number): number {
-    return bytes > CLASS_BYTES_MAX ? CLASS_OWN_PAGE : classOfUnits[(bytes + 15) >>> 4]!
+    return bytes > CLASS_BYTES_MAX ? CLASS_OWN_PAGE : classOfUnits[(bytes + 15) >>> 4]! // S2
   }
 
   /** The room in a block of a class; a block with its own page has what its page has. */
@@ -49,7 +49,7 @@ export class Slab {
   /** The address of a block with at least `bytes` of room, of class `classOf(bytes)`. */
   allocate(bytes: number): number {
     const sizeClass = this.classOf(bytes)
-    if (sizeClass === CLASS_OWN_PAGE) return this.allocatePage(bytes)
+    if (sizeClass === CLASS_OWN_PAGE) return this.allocatePage(bytes) // S3
     const room = CLASS_BYTES[sizeClass]!
     this.usedBytes += room
     const left = this.freeCount[sizeClass]!

@@ -55,7 +55,7 @@ export class StringTable {
     return this.texts[n] ?? this.sweptText(n)
   }
 
-  /** Whether this still is the number of that string. */
+  /** T2: whether this still is the number of that string. */
   holds(n: number, text: string): boolean {
     return this.texts[n] === text
   }
@@ -69,7 +69,7 @@ export class StringTable {
     this.uses[n] = this.uses[n]! - 1
   }
 
-  /** Numbers that are met from now on until the returned function is called stay readable until then. */
+  /** T1: numbers that are met from now on until the returned function is called stay readable until then. */
   reading(): () => void {
     const { era } = this
     this.readings.set(era, (this.readings.get(era) ?? 0) + 1)

@@ -205,7 +205,7 @@ test('exemplars whose labels come in another order are the same', () => {
   expect(staged.exemplars.map(({ labels }) => labels)).toEqual([exemplars[1]!.labels, exemplars[1]!.labels])
 })
 
-test('metadata that break a limit are left out and counted; nobody is refused', () => {
+test('A2: metadata that break a limit are left out and counted; nobody is refused', () => {
   const metadata = (name: string, unit = '') => ({ name, type: 'gauge', help: 'h'.repeat(5000), unit }) as const
   const long = 'x'.repeat(1025)
   const list = [metadata(''), metadata(long), metadata('a', long), metadata('b', 'seconds')]

@@ -156,7 +156,7 @@ it('D4: beyond queuedBytesMax pushes are told to come again, and what waits is n
   expect((await send(many('d'))).samplesWritten).toBe(40)
 })
 
-it('what is older than its tenant keeps is refused, with what that is; the rest of the push is stored', async () => {
+it('D2: what is older than its tenant keeps is refused, with what that is; the rest of the push is stored', async () => {
   const { bus, sendSeries } = await ground({}, { acme: 3 * DAY_MS })
   const at = (name: string, ageMs: number) => ({
     ...{ labels: ['__name__', name], samples: [{ time: Date.now() - ageMs, value: 1 }] },

@@ -25,7 +25,7 @@ const push = (headers: Record<string, string> = {}, path = '/api/v1/push') =>
   })
 
 describe('a push', () => {
-  test('travels untouched, is answered 204 with counts and position, on all three paths', async () => {
+  test('G1: travels untouched, is answered 204 with counts and position, on all three paths', async () => {
     await start()
     for (const path of ['/api/v1/push', '/api/v1/write', '/api/prom/push']) {
       const answer = await push({ 'X-Scope-OrgID': 'acme', 'X-Request-Id': 'r-1' }, path)
@@ -174,7 +174,7 @@ describe('a push', () => {
     expect((await push()).status).toBe(204) // what it held is free again
   })
 
-  test('whose client hangs up is counted as gone and frees what it held', async () => {
+  test('H1: whose client hangs up is counted as gone and frees what it held', async () => {
     const release: (() => void)[] = []
     await start({
       config: { pushesInFlightMax: 1 },

@@ -106,7 +106,7 @@ test.each([
   },
 )
 
-test('a log that stops answering later is not told any more, the others are', async () => {
+test('I5: a log that stops answering later is not told any more, the others are', async () => {
   const broken = new Set<string>()
   const started = await start(without(hub.connect('i1'), broken, 'is silent'))
   await soon(started.actor.ready)

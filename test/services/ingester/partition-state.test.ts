@@ -38,7 +38,7 @@ function samplesOf(state: PartitionState): string[] {
   return found.sort()
 }
 
-test('L9: batches in any order and any number of times give one state and one digest', () => {
+test('P1, L9: batches in any order and any number of times give one state and one digest', () => {
   const sample = fc.tuple(fc.constantFrom('a', 'b', 'c'), fc.nat(20), fc.nat(5))
   const batches = fc.array(fc.array(sample, { minLength: 1, maxLength: 6 }), { minLength: 1, maxLength: 8 })
   fc.assert(

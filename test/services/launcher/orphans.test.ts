@@ -68,7 +68,7 @@ describe.skipIf(('reason' in findNatsServer() && !mustRun) || process.platform !
     await until('all of it has ended', () => !seen.some(isAlive), ENDED_MS_MAX)
   })
 
-  test('ends with its launcher though an actor hangs', async () => {
+  test('P1: ends with its launcher though an actor hangs', async () => {
     const child = await startSystem([process.execPath, 'services/carillon.mjs', 'start'])
     process.kill(seen.find((pid) => commandOf(pid).includes('querier'))!, 'SIGSTOP')
     child.kill('SIGKILL')

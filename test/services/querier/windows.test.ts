@@ -407,7 +407,7 @@ describe('what changes a day', () => {
     return found
   }
 
-  it('L21: late samples in memory, and then in a block, switch its windows off', async () => {
+  it('Q13, L21: late samples in memory, and then in a block, switch its windows off', async () => {
     const before = await same()
     const late = {
       labels: { __name__: 'load', instance: 'i0', job: 'j0' },

@@ -158,7 +158,7 @@ test('L19: who has caught up is read first: the former owner until the new one s
   })
 })
 
-test('M4: added partitions are read once followed, and take series once every live member has heard; a paused one is waited for', async () => {
+test('B4, M4: added partitions are read once followed, and take series once every live member has heard; a paused one is waited for', async () => {
   await story(2, async ({ hub, join, wait }) => {
     const ingester = await join('a')
     const querier = await join('q', 'querier')

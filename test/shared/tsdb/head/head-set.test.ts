@@ -203,7 +203,7 @@ describe('H2: a segment is the set of its samples', () => {
     )
   })
 
-  test('X1: what is hidden is what stood before the deletion, by reads, chunks and selection alike, until it is shown again', () => {
+  test('H5: what is hidden is what stood before the deletion, by reads, chunks and selection alike, until it is shown again', () => {
     const range = fc.tuple(times, times).map(([a, b]) => ({ startMs: Math.min(a, b), endMs: Math.max(a, b) }))
     const before = fc.array(sample, { maxLength: 60 })
     fc.assert(
