@@ -1,12 +1,8 @@
 // The gateway is the edge: it speaks HTTP outside and asks the other actors over the bus. It owns no data, so any number of
 // gateways may stand side by side and the death of one costs only the requests it was answering.
 //
-// Invariants
-//   G1 to G3  push.ts      what an acknowledgement means, which distributor takes a body in
-//   A1 to A4  auth.ts      who may come in
-//   H1 to H4  server.ts    one answer per request
-//   O1 to O3  origin.ts    what pages of other sites may do
-//   P1        durability.ts  what is known of the server
+// Its invariants stand in routes/push.ts (what an acknowledgement means, which distributor takes a body in), auth/auth.ts (who may come in),
+// http/server.ts (one answer per request), http/origin.ts (what pages of other sites may do) and durability.ts (what is known of the server).
 import { every } from '../../shared/bus/actor.ts'
 import type { ServiceDeps } from '../../shared/membership/deps.ts'
 import type { MemberActor } from '../../shared/membership/member-actor.ts'

@@ -2,9 +2,10 @@
 // answers in the shape of Prometheus' HTTP API.
 //
 // Invariants
-//   Q1-Q5 and Q8-Q10 stand where they are kept: hedged-request.ts, partition-reader.ts, tenant-reader.ts.
 //   Q6  Every question is answered in Prometheus' shape, whatever goes wrong; only a bug (a failed assertion) is thrown.
 //   Q7  The querier keeps nothing that could not be read again: its death costs the queries that it was answering.
+//
+// How it reads is said where that is kept: read/hedged-request.ts, read/partition-reader.ts, read/tenant-reader.ts.
 import path from 'node:path'
 import { Breathing } from '../../shared/base/breathing.ts'
 import { textOf } from '../../shared/base/errors.ts'

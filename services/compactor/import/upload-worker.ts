@@ -10,6 +10,7 @@
 //   V4  A validation ends within `uploadValidateMs`: what takes longer is refused, before any of it is listed, and others have their turn.
 import { AssertionError } from '../../../shared/base/assert.ts'
 import type { Clock } from '../../../shared/base/clock.ts'
+import { publicCode } from '../../../shared/base/error-codes.ts'
 import { ConflictError, CorruptError, RefusedError, textOf, UnavailableError } from '../../../shared/base/errors.ts'
 import type { Blocks } from '../../../shared/blocks/port.ts'
 import { assertStanding, assertStored, SweptError } from '../../../shared/blocks/standing.ts'
@@ -229,7 +230,7 @@ export class Uploads {
     const code =
       error instanceof RefusedError || error instanceof UnavailableError ? error.code : 'err-carillon-upload-damaged'
     const failure = {
-      code: code.startsWith('err-') ? code : `err-carillon-${code}`,
+      code: publicCode(code),
       text: textOf(error).slice(0, UPLOAD_ERROR_LENGTH_MAX),
     }
     measures.uploaded('failed')

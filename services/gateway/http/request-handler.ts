@@ -164,7 +164,7 @@ function target(url: string): { path: string; search: string } {
 function otherMethod(routes: readonly Route[], method: string): Answer {
   if (method === 'OPTIONS' && routes.some((route) => route.hasCors)) return { status: 204 }
   const allowed = [...new Set(routes.flatMap((route) => route.methods))].join(', ')
-  const fault = { status: 405, code: 'err-carillon-method', text: `method not allowed, use ${allowed}` }
+  const fault = { status: 405, code: 'err-carillon-method' as const, text: `method not allowed, use ${allowed}` }
   const headers = { Allow: allowed, 'Content-Type': TEXT, 'X-Carillon-Error-Id': fault.code }
   return { status: 405, headers, body: errorBody(fault, 'text') }
 }
