@@ -2,9 +2,9 @@
 // ahead everything is old.
 //
 // Invariants
-//   T1  Nothing goes by its age unless the servers that store the buckets were asked for their time a moment ago, and all that answered were at
+//   CLOCK-1  Nothing goes by its age unless the servers that store the buckets were asked for their time a moment ago, and all that answered were at
 //       most APART_MS_MAX apart from this process. Without an answer of the bucket that tells what is stored, nothing goes either.
-//   T2  Between two asks time goes on by the monotonic clock: a wall clock that is set meanwhile changes nothing.
+//   CLOCK-2  Between two asks time goes on by the monotonic clock: a wall clock that is set meanwhile changes nothing.
 import { AssertionError } from '../../shared/base/assert.ts'
 import type { Clock } from '../../shared/base/clock.ts'
 import { textOf } from '../../shared/base/errors.ts'
@@ -52,7 +52,7 @@ export class ClockWitness {
     this.deps = deps
   }
 
-  /** T1: undefined, or why nothing may go, in words. */
+  /** CLOCK-1: undefined, or why nothing may go, in words. */
   async fault(): Promise<string | undefined> {
     const { verdict } = this
     if (verdict !== undefined && this.deps.clock.monotonic() - verdict.atMs < verdict.forMs) return verdict.fault
@@ -63,7 +63,7 @@ export class ClockWitness {
     return this.verdict.fault
   }
 
-  /** T2 */
+  /** CLOCK-2 */
   now(): number {
     const { clock } = this.deps
     if (this.verdict === undefined) return clock.now()

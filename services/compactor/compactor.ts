@@ -2,7 +2,7 @@
 // what nobody reads any more: one tenant after the other, under the tenant's lease. It also takes in blocks that were uploaded (uploads.ts).
 //
 // Invariants
-//   K2  The compactor keeps nothing that matters: its death costs the step under way, whose files are deleted later (sweep.ts).
+//   COMPACTOR-2  The compactor keeps nothing that matters: its death costs the step under way, whose files are deleted later (sweep.ts).
 //
 // Others stand where they are kept: turns.ts, shared/kv/leases.ts, plan.ts, commit.ts, steps.ts, sweep.ts, uploads.ts, clock-witness.ts.
 import { present } from '../../shared/base/assert.ts'

@@ -21,7 +21,7 @@ export interface PlanInput {
   /** The newest segment of a partition that is in blocks, of all tenants. */
   readonly flushed: (partition: number) => number
   readonly isAside: (ulid: string) => boolean
-  /** Of the newest sample in any tenant's blocks: nothing is too old by more than came in since (P5). Absent: nobody knows. */
+  /** Of the newest sample in any tenant's blocks: nothing is too old by more than came in since (PLAN-5). Absent: nobody knows. */
   readonly newestMs?: number | undefined
   /** Ranges count as complete at once. */
   readonly isForced?: boolean

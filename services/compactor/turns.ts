@@ -1,8 +1,8 @@
 // The compactor's turns: one tenant after the other, under the tenant's lease. A turn merges what waits, then deletes what nobody reads any more.
 //
 // Invariants
-//   K1  What is done next is decided anew before each step, from the manifest that the step before left (plan.ts).
-//   K3  A tenant whose manifest or blocks are damaged holds up no other.
+//   COMPACTOR-1  What is done next is decided anew before each step, from the manifest that the step before left (plan.ts).
+//   COMPACTOR-3  A tenant whose manifest or blocks are damaged holds up no other.
 import { AssertionError } from '../../shared/base/assert.ts'
 import { backoffMs } from '../../shared/base/backoff.ts'
 import type { Clock } from '../../shared/base/clock.ts'
@@ -123,7 +123,7 @@ export class Turns {
 
   // ---- one turn ----
 
-  /** K3: everything but a bug ends as a note. */
+  /** COMPACTOR-3: everything but a bug ends as a note. */
   async #take(tenant: string, isForced: boolean): Promise<Turn> {
     const { leases, states, stopping } = this.#deps
     let lease: Lease | undefined
@@ -160,7 +160,7 @@ export class Turns {
       state.error = undefined
       return { kind: 'none', note: 'nothing to do' }
     }
-    const clockFault = await witness.fault() // T1
+    const clockFault = await witness.fault() // CLOCK-1
     if (clockFault === undefined) return { kind: 'work', manifest, isSweepDue }
     state.error = clockFault
     return { kind: 'none', note: clockFault }
@@ -184,7 +184,7 @@ export class Turns {
     let doneCount = 0
     for (let attempt = 0; attempt < STEPS_PER_TURN; attempt++) {
       signal.throwIfAborted()
-      const step = planner.stepsOf(manifest, isForced)[0] // K1
+      const step = planner.stepsOf(manifest, isForced)[0] // COMPACTOR-1
       if (step === undefined) break
       const outcome = await steps.run(lease, step, signal)
       planner.ran(tenant, step)

@@ -2,14 +2,14 @@
 // the partitions that own it.
 //
 // Invariants
-//   D1  A write is acknowledged only when every batch made from it is stored where every owner can read it (L5, L6).
-//   D2  A refused series never holds back an accepted one from the same write.
-//   D3  The distributor keeps nothing that matters: killing it loses only writes not yet acknowledged.
-//   D4  Overload and a full log answer 503, never 429: a sender drops what got 429.
-//   D5  Of an HA pair one replica is stored at a time (elections.ts, L22).
-//   D6  Nobody writes by a view of the ring that has not been confirmed for long (L19): longer than queriers bear, for what lands by an
+//   WRITE-1  A write is acknowledged only when every batch made from it is stored where every owner can read it (LOG-5, LOG-6).
+//   WRITE-2  A refused series never holds back an accepted one from the same write.
+//   WRITE-3  The distributor keeps nothing that matters: killing it loses only writes not yet acknowledged.
+//   WRITE-4  Overload and a full log answer 503, never 429: a sender drops what got 429.
+//   WRITE-5  Of an HA pair one replica is stored at a time (elections.ts, LOG-22).
+//   WRITE-6  Nobody writes by a view of the ring that has not been confirmed for long (LOG-19): longer than queriers bear, for what lands by an
 //       old view is read all the same, and several elections in a row must not stop writes.
-//   D7  A log that does not answer, or is full, delays and refuses only pushes with something that goes there.
+//   WRITE-7  A log that does not answer, or is full, delays and refuses only pushes with something that goes there.
 import { every, hear, serve } from '../../shared/bus/actor.ts'
 import { type ElectionNewsReply, electionNews } from '../../shared/contracts/elections.ts'
 import { ownerCounted } from '../../shared/contracts/read.ts'
@@ -76,7 +76,7 @@ export function distributor(deps: DistributorDeps): MemberActor {
     async stop() {
       partitions.stop()
       keep.stop()
-      elections.stop() // D3: nothing else; what is at work in lanes ends by itself
+      elections.stop() // WRITE-3: nothing else; what is at work in lanes ends by itself
     },
   }
 }

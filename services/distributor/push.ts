@@ -79,13 +79,13 @@ export class Pushes {
     const { tenant, dictionary: used } = admission
     admit(protocol, body, staged, admission)
     readiness.refuseWhereUnable(staged, used)
-    if (staged.claims.size > 0) await settleClaims(staged, admission, elections) // D5
+    if (staged.claims.size > 0) await settleClaims(staged, admission, elections) // WRITE-5
     limits.refuseWhenTooFast(tenant, staged)
     const denied = await limits.denySeries(tenant, staged, used)
     const { written, commits } = writeStaged({ staged, denied, used }, partitions, () => limits.seriesRefusal())
     const refused = refusalOf(staged)
     this.#countLeftOut(staged)
-    const position = await acknowledged(commits) // D1
+    const position = await acknowledged(commits) // WRITE-1
     counted.samples.with({ kind: 'float' }).inc(written.samplesWritten)
     counted.samples.with({ kind: 'histogram' }).inc(written.histogramsWritten)
     counted.pushes.with({ outcome: refused.refusal ? 'partly refused' : 'stored' }).inc()

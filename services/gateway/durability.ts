@@ -1,7 +1,7 @@
 // Keeps asking the server how much an acknowledged write survives, and says no to writes when that is less than required.
 //
 // Invariants
-//   P1  Between a lost connection and the next answer nothing is known: another server may be there now.
+//   DURABILITY-1  Between a lost connection and the next answer nothing is known: another server may be there now.
 import { textOf, UnavailableError } from '../../shared/base/errors.ts'
 import type { Bus, Durability, ServerFacts } from '../../shared/bus/port.ts'
 import type { Log } from '../../shared/telemetry/log.ts'
@@ -34,7 +34,7 @@ export function createDurabilityGate({ bus, log, metrics, requirePowerSafe }: Du
     ['class'],
   )
   const connection = bus.onConnection((isConnected) => {
-    facts = undefined // P1
+    facts = undefined // DURABILITY-1
     generation++
     if (isConnected) check().catch((error: unknown) => log.error({ error }, 'the durability check broke'))
   })
@@ -48,7 +48,7 @@ export function createDurabilityGate({ bus, log, metrics, requirePowerSafe }: Du
     } catch (error) {
       log.warn({ reason: textOf(error) }, 'the server did not say how durable it is')
     }
-    if (asked !== generation) return // P1: the answer belongs to a connection that is gone
+    if (asked !== generation) return // DURABILITY-1: the answer belongs to a connection that is gone
     if (answer !== undefined && answer.durability !== facts?.durability) {
       log.info({ durability: answer.durability, reason: answer.durabilityReason }, 'durability of acknowledged writes')
     }

@@ -2,11 +2,11 @@
 // where it leads.
 //
 // Invariants
-//   I1  It holds nothing that the log does not: killing it loses nothing, a new one replays (design: log first).
-//   I2  A question is answered only by an owner that has caught up, and only from one owner's memory (L18).
-//   I3  Memory is bounded: what it holds is told to distributors, which stop new series near the bound and writes at it.
-//   I4  What is in blocks by now leaves the log and memory (flush.ts, after-flush.ts); whoever still asks for it is sent to the blocks (L18).
-//   I5  Each partition is followed, read, led and filled in a lane of its own: one whose log does not answer delays no other.
+//   INGESTER-1  It holds nothing that the log does not: killing it loses nothing, a new one replays (design: log first).
+//   INGESTER-2  A question is answered only by an owner that has caught up, and only from one owner's memory (LOG-18).
+//   INGESTER-3  Memory is bounded: what it holds is told to distributors, which stop new series near the bound and writes at it.
+//   INGESTER-4  What is in blocks by now leaves the log and memory (flush.ts, after-flush.ts); whoever still asks for it is sent to the blocks (LOG-18).
+//   INGESTER-5  Each partition is followed, read, led and filled in a lane of its own: one whose log does not answer delays no other.
 import { type Clock, sleep } from '../../shared/base/clock.ts'
 import { Lanes } from '../../shared/base/lanes.ts'
 import { every, serve, serveStream } from '../../shared/bus/actor.ts'

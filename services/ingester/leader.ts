@@ -1,14 +1,14 @@
-// The leader of a partition, its first owner, opens segments by writing marks (L8).
+// The leader of a partition, its first owner, opens segments by writing marks (LOG-8).
 //
 // Invariants
-//   E1  M(k+1) is written by compare-and-set on the mark subject, never sooner than `segmentMinMs` after this process saw M(k).
+//   LEADER-1  M(k+1) is written by compare-and-set on the mark subject, never sooner than `segmentMinMs` after this process saw M(k).
 //       Looked at again behind each wait: another may lead as well, and its mark may have been applied meanwhile.
 //       Only what stands on the mark subject and is no mark is answered with a mark at once: nothing is acknowledged until then.
-//   E2  After a refusal or a timeout the newest mark is read back and its nonce compared: the winner may be this process.
-//   E3  Whenever the end of the log is read, its newest mark is compared with the one that was applied last. Where it is another, though all up to it
+//   LEADER-2  After a refusal or a timeout the newest mark is read back and its nonce compared: the winner may be this process.
+//   LEADER-3  Whenever the end of the log is read, its newest mark is compared with the one that was applied last. Where it is another, though all up to it
 //       was applied, the log has lost marks, or did not deliver one and never will: the next is written at once, above both.
-//   E4  What stands is remembered in the bucket before the next is written: the bucket is never more than one behind, and no writer goes by less.
-//   E5  Where the log has lost its end it gives sequences again: the next mark is written at once, and says that it is the first behind the loss, and so
+//   LEADER-4  What stands is remembered in the bucket before the next is written: the bucket is never more than one behind, and no writer goes by less.
+//   LEADER-5  Where the log has lost its end it gives sequences again: the next mark is written at once, and says that it is the first behind the loss, and so
 //       do all behind it (`since`). What stands in segments below was written before.
 
 import type { Clock } from '../../shared/base/clock.ts'
@@ -56,7 +56,7 @@ const JITTER = 0.1
 const AGAIN_MS = 10_000
 /** No segment grows beyond this share of its log: two of them stay when the rest is flushed and purged. */
 const SEGMENT_SHARE = 1 / 8
-/** A log that is this full is cut as often as it may be, so that it can be purged before it takes no more batches (L7). */
+/** A log that is this full is cut as often as it may be, so that it can be purged before it takes no more batches (LOG-7). */
 const FILLING_SHARE = 0.7
 
 /** Writes the next mark of a partition that this ingester leads, if one is due. */
@@ -73,7 +73,7 @@ export async function leadPartition(owner: Owner, deps: LeaderDeps): Promise<voi
   const { mark: before } = owner.state
   const isLostNow = owner.lostEnd.upTo !== undefined
   const isFirst = isLostNow || (before === undefined && number > 1)
-  const since = isFirst ? number : before?.since // E5
+  const since = isFirst ? number : before?.since // LEADER-5
   const nonce = hex(deps.random.bytes(16))
   const mark: Mark = { number, writer: deps.id, nonce, ...(since !== undefined && { since }) }
   if (!(await append(owner, mark, deps))) return
@@ -88,7 +88,7 @@ function isAgain({ markedAgainMs }: Owner, { clock, config }: LeaderDeps): boole
   return clock.monotonic() - markedAgainMs < Math.min(AGAIN_MS, config.segmentMinMs)
 }
 
-/** E3: the number of the newest mark of the log where it is another than was applied, 0 where there is none; undefined: it is the same, or is yet to
+/** LEADER-3: the number of the newest mark of the log where it is another than was applied, 0 where there is none; undefined: it is the same, or is yet to
  *  be applied. */
 async function otherMark(owner: Owner, deps: LeaderDeps): Promise<number | undefined> {
   const { bus, log } = deps
@@ -123,7 +123,7 @@ async function remember(
   await updateRecord({ bucket, clock, log, metrics, record: markRecord, params: owner, change })
 }
 
-/** E1 */
+/** LEADER-1 */
 function isDue(owner: Owner, { clock, config, blocks }: LeaderDeps): boolean {
   if (owner.state.mark === undefined || !owner.state.isMarkReadable) return true
   const ageMs = clock.monotonic() - owner.markSeenMs
@@ -137,7 +137,7 @@ function isDue(owner: Owner, { clock, config, blocks }: LeaderDeps): boolean {
   return owner.state.segmentBytes >= bytesMax || bytes >= logBytesMax * FILLING_SHARE
 }
 
-/** Of a log that is full but for the room of marks: with two closed segments to flush it can be purged, and more marks would only take that room (L7). */
+/** Of a log that is full but for the room of marks: with two closed segments to flush it can be purged, and more marks would only take that room (LOG-7). */
 function hasEnough(owner: Owner, blocks: LeaderDeps['blocks']): boolean {
   const { end, state } = owner
   if (blocks === undefined || end === undefined || fits('restated', end, 0)) return false
@@ -153,11 +153,11 @@ async function nextNumber(owner: Owner, deps: LeaderDeps, inLog = 0): Promise<nu
   const remembered = found.kind === 'value' ? found.value : 0
   const flushed = blocks?.flushedRecord(owner.partition)?.segment ?? 0
   const newest = Math.max(owner.state.segment, remembered, flushed, inLog)
-  if (newest > remembered) await remember(owner, newest, deps) // E4
+  if (newest > remembered) await remember(owner, newest, deps) // LEADER-4
   return newest + 1
 }
 
-/** True when the mark stands in the log (E2). */
+/** True when the mark stands in the log (LEADER-2). */
 async function append(owner: Owner, mark: Mark, { bus, log }: LeaderDeps): Promise<boolean> {
   const subject = markSubject(owner.partition)
   const { state } = owner

@@ -2,9 +2,9 @@
 // others have caught up.
 //
 // Invariants
-//   W1  A partition whose log does not answer delays nothing but itself: the others are followed, told, led and given away meanwhile.
-//   W2  A partition is served until all its new owners say that they have caught up, and a little longer (L19).
-//   W3  An ingester is ACTIVE when all partitions that the ring gives to it have caught up, those left out whose logs do not answer; where
+//   OWNERSHIP-1  A partition whose log does not answer delays nothing but itself: the others are followed, told, led and given away meanwhile.
+//   OWNERSHIP-2  A partition is served until all its new owners say that they have caught up, and a little longer (LOG-19).
+//   OWNERSHIP-3  An ingester is ACTIVE when all partitions that the ring gives to it have caught up, those left out whose logs do not answer; where
 //       none answers it stays JOINING.
 import { type Clock, sleep } from '../../shared/base/clock.ts'
 import { UnavailableError } from '../../shared/base/errors.ts'
@@ -41,7 +41,7 @@ const HAND_OVER_STEP_MS = 100
 export class Ownership {
   private readonly deps: OwnershipDeps
   private readonly byPartition = new Map<number, Held>()
-  /** W2: partitions of others that all have caught up, and since when. */
+  /** OWNERSHIP-2: partitions of others that all have caught up, and since when. */
   private readonly released = new Map<number, number>()
   /** Those that were stopped and hold their memory still: somebody reads it. */
   private readonly leaving = new Set<Owner>()
@@ -104,7 +104,7 @@ export class Ownership {
     )
   }
 
-  /** W3: what the ring gives to it and it does not serve yet, in words. */
+  /** OWNERSHIP-3: what the ring gives to it and it does not serve yet, in words. */
   lacks(): readonly string[] {
     const count = this.deps.membership.partitionCount()
     if (count === 0) return ['the number of partitions is not known yet']
@@ -134,7 +134,7 @@ export class Ownership {
     this.byPartition.clear()
     await Promise.all(
       held.map(async ({ owner }) => {
-        await owner.saveCheckpoint().catch(() => {}) // I1: only a hint
+        await owner.saveCheckpoint().catch(() => {}) // INGESTER-1: only a hint
         await owner.stop()
       }),
     )

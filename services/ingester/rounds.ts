@@ -1,4 +1,4 @@
-// What is done by the clock for each partition that is followed, in lanes of their own (I5): ends are read, segments opened, damage filled, and
+// What is done by the clock for each partition that is followed, in lanes of their own (INGESTER-5): ends are read, segments opened, damage filled, and
 // checkpoints written.
 import type { Lanes } from '../../shared/base/lanes.ts'
 import type { ServiceDeps } from '../../shared/membership/deps.ts'
@@ -50,7 +50,7 @@ export class Rounds {
       const filling = this.#fillingOf(held)
       void lanes.begin(`fill ${partition}`, async () => {
         await filler.fill(filling)
-        await stores.gaps.add(partition, damages, owner.state.segment) // owners that began behind the loss of an end answer as well (F7)
+        await stores.gaps.add(partition, damages, owner.state.segment) // owners that began behind the loss of an end answer as well (FILL-7)
       })
     }
   }

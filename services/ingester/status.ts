@@ -1,4 +1,4 @@
-// What an ingester says of itself: in metrics, to distributors (I3), and in its status.
+// What an ingester says of itself: in metrics, to distributors (INGESTER-3), and in its status.
 import { textOf } from '../../shared/base/errors.ts'
 import { tell } from '../../shared/bus/ask.ts'
 import type { PartitionStatus } from '../../shared/contracts/member.ts'
@@ -34,7 +34,7 @@ export class IngesterStatus {
     return this.#deps.ownership.owners().map((owner) => this.#statusOf(owner))
   }
 
-  /** I3 */
+  /** INGESTER-3 */
   tellCounts(): void {
     const { bus, config, id, incarnation, log, ownership } = this.#deps
     const series = ownership.owners().flatMap((owner) =>

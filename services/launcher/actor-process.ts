@@ -1,10 +1,10 @@
 // One actor in a process of its own: connects, joins the ring, runs, and stops when told.
 //
 // Invariants
-//   A1  SIGTERM and SIGINT drain, then the process ends. SIGHUP has it read again what may change while it runs
+//   PROCESS-1  SIGTERM and SIGINT drain, then the process ends. SIGHUP has it read again what may change while it runs
 //       (hang-up.ts).
-//   A2  When whoever started us dies (the channel closes), the process ends: nothing here is worth keeping.
-//   A3  A bug (assertion, uncaught exception, unhandled rejection) is logged and ends the process with exit code 70.
+//   PROCESS-2  When whoever started us dies (the channel closes), the process ends: nothing here is worth keeping.
+//   PROCESS-3  A bug (assertion, uncaught exception, unhandled rejection) is logged and ends the process with exit code 70.
 import fs from 'node:fs'
 import path from 'node:path'
 import { AssertionError, assert } from '../../shared/base/assert.ts'
@@ -27,7 +27,7 @@ import { openObjects } from './open-objects.ts'
 import { sayAlive } from './pulse.ts'
 import { SetupError } from './setup-error.ts'
 
-/** A3 */
+/** PROCESS-3 */
 export const exitCodeOfBug = 70
 /** How often it is looked whether an actor can work: often at its start, then as often as a load balancer would. */
 const ABLE_STEP_MS = 50
@@ -159,12 +159,12 @@ function listenForStop(stopping: AbortController, log: Log, reload: () => void):
     log.info({ signal }, 'stopping')
     stopping.abort(new Error('told to stop'))
   }
-  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, stop) // A1
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, stop) // PROCESS-1
   onHangUp({ stop: () => stop('SIGHUP'), reload: () => reloadSafely(reload, log) })
   if (process.channel === undefined) return
   process.on('disconnect', () => {
     log.warn({}, 'the process that started this one is gone: ending')
-    process.exit(1) // A2
+    process.exit(1) // PROCESS-2
   })
 }
 

@@ -5,8 +5,8 @@
 //   nats/           everything of the nats-server (nats-server.ts)
 //
 // Invariants
-//   F1  A folder in a newer format is refused before anything in it is changed.
-//   F2  At most one launcher works on a folder: the lock names a process and its start time, and only a dead holder's is taken.
+//   FOLDER-1  A folder in a newer format is refused before anything in it is changed.
+//   FOLDER-2  At most one launcher works on a folder: the lock names a process and its start time, and only a dead holder's is taken.
 import fs from 'node:fs'
 import path from 'node:path'
 import { z } from 'zod'
@@ -32,7 +32,7 @@ export interface DataFolder {
 /** Opens or makes the folder and takes its lock. Rejects with SetupError (exit code 1). */
 export function openDataFolder(folder: string): DataFolder {
   const absolute = path.resolve(folder)
-  checkFormat(absolute) // F1
+  checkFormat(absolute) // FOLDER-1
   try {
     fs.mkdirSync(absolute, { recursive: true })
   } catch (error) {

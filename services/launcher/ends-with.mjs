@@ -2,11 +2,11 @@
 // gone, however that ended. In plain JavaScript for any Node >= 20: the entry and each process of the test runner load it first.
 //
 // Invariants
-//   E1  CARILLON_ENDS_WITH names the process that this one belongs to; for whatever this one starts, it is this one. So nobody takes an
+//   END-1  CARILLON_ENDS_WITH names the process that this one belongs to; for whatever this one starts, it is this one. So nobody takes an
 //       inherited value for its own, and each link of a chain ends with the link before.
-//   E2  npm tells nobody that it ends, and may have started a shell that did not notice either: under npm, all of them are watched.
-//   E3  What a person or a service manager started belongs to nobody: it runs until it is told to stop.
-//   E4  Whoever speaks into a pipe that nobody reads any more stops as well: often that is all that is left of an owner.
+//   END-2  npm tells nobody that it ends, and may have started a shell that did not notice either: under npm, all of them are watched.
+//   END-3  What a person or a service manager started belongs to nobody: it runs until it is told to stop.
+//   END-4  Whoever speaks into a pipe that nobody reads any more stops as well: often that is all that is left of an owner.
 import fs from 'node:fs'
 
 const LOOK_MS = 500
@@ -16,7 +16,7 @@ const isLinux = process.platform === 'linux'
 
 let isStopping = false
 const links = linksUp()
-process.env[ENDS_WITH] = String(process.pid) // E1
+process.env[ENDS_WITH] = String(process.pid) // END-1
 if (links.length > 0) {
   const looking = setInterval(() => {
     if (links.every((isThere) => isThere())) return
@@ -28,7 +28,7 @@ if (links.length > 0) {
 for (const stream of [process.stdout, process.stderr]) {
   stream.on('error', (error) => {
     if (error.code !== 'EPIPE') throw error
-    stop() // E4
+    stop() // END-4
   })
 }
 
@@ -44,7 +44,7 @@ function linksUp() {
   const owner = Number(process.env[ENDS_WITH] ?? 0)
   if (owner === process.ppid) return [isOurParent]
   const found = owner > 0 ? [() => isAlive(owner)] : []
-  return process.env['npm_lifecycle_event'] === undefined ? found : [...found, ...npmAbove()] // E3
+  return process.env['npm_lifecycle_event'] === undefined ? found : [...found, ...npmAbove()] // END-3
 }
 
 /** npm itself, or the shell that it started, and npm. */
@@ -52,7 +52,7 @@ function npmAbove() {
   const found = [isOurParent]
   for (let shell = process.ppid; isLinux && isShell(shell); ) {
     const [child, parent] = [shell, parentOf(shell)]
-    found.push(() => parentOf(child) === parent) // E2
+    found.push(() => parentOf(child) === parent) // END-2
     shell = parent
   }
   return found

@@ -2,8 +2,8 @@
 // So a guard stands by: a shell that reads from a pipe whose other end only this process holds, and stops what is left when that closes.
 //
 // Invariants
-//   G1  The guard knows whom it was told of last, and touches nobody else.
-//   G2  A guard that dies is followed by another one.
+//   GUARD-1  The guard knows whom it was told of last, and touches nobody else.
+//   GUARD-2  A guard that dies is followed by another one.
 import { type ChildProcess, spawn } from 'node:child_process'
 import type { Clock, Timer } from '../../shared/base/clock.ts'
 import type { Log } from '../../shared/telemetry/log.ts'
@@ -71,12 +71,12 @@ export function startGuard({ clock, log }: { readonly clock: Clock; readonly log
     })
     started.on('exit', () => {
       shell = undefined
-      if (!isClosed) again = clock.after(againMs, start) // G2
+      if (!isClosed) again = clock.after(againMs, start) // GUARD-2
     })
     tell()
   }
 
-  /** G1: all of them in a line, the newest of which counts. */
+  /** GUARD-1: all of them in a line, the newest of which counts. */
   function tell(): void {
     shell?.stdin?.write(`${[...watched].join(' ')}\n`)
   }

@@ -9,10 +9,10 @@
 // A cluster has one such folder per server: nats/a, nats/b, nats/c; the users are the same in all of them.
 //
 // Invariants
-//   N1  Never two servers on one store: a server left by a killed launcher is stopped before another starts.
-//   N2  The ports stay the same over restarts where they can, so that clients and the other servers find the server again.
-//   N3  The logs of one server are never taken for those of a cluster, nor the other way round.
-//   N4  Whoever cannot read the owner's files reaches nothing: clients and other servers want the password.
+//   SERVER-1  Never two servers on one store: a server left by a killed launcher is stopped before another starts.
+//   SERVER-2  The ports stay the same over restarts where they can, so that clients and the other servers find the server again.
+//   SERVER-3  The logs of one server are never taken for those of a cluster, nor the other way round.
+//   SERVER-4  Whoever cannot read the owner's files reaches nothing: clients and other servers want the password.
 import fs from 'node:fs'
 import net from 'node:net'
 import path from 'node:path'
@@ -46,7 +46,7 @@ export interface NatsFolder {
   readonly args: readonly string[]
   readonly userFile: string
   readonly systemUserFile: string
-  /** Remembers the process that now runs here (N1). */
+  /** Remembers the process that now runs here (SERVER-1). */
   setRunning(pid: number): void
   /** The last lines that the server wrote. */
   lastWords(): string
@@ -97,14 +97,14 @@ export async function prepareNatsFolders(
   })
 }
 
-/** Made once, kept over restarts (N4). */
+/** Made once, kept over restarts (SERVER-4). */
 function userFileIn(parent: string, name: string, user: string, random: Random): string {
   const file = path.join(parent, name)
   if (!fs.existsSync(file)) replaceFile(file, `${user}:${hex(random.bytes(24))}\n`, 0o600)
   return file
 }
 
-/** N3 */
+/** SERVER-3 */
 function checkKind(parent: string, zones: readonly string[]): void {
   const wrong = zones.includes(noZone) ? clusterZones[0]! : 'nats-store'
   if (!fs.existsSync(path.join(parent, wrong))) return
@@ -139,7 +139,7 @@ async function preparePlace(
   return { zone, id: zone === noZone ? 'nats-server' : `nats-${zone}`, folder, port, routePort }
 }
 
-/** The one it had, where that is free (N2). */
+/** The one it had, where that is free (SERVER-2). */
 async function pickPort(before: number | undefined, taken: ReadonlySet<number>): Promise<number> {
   if (before && !taken.has(before) && (await isPortFree(before, '127.0.0.1'))) return before
   for (;;) {

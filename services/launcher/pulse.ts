@@ -1,10 +1,10 @@
 // Whether the event loop of a child still turns. The child says so every second over its channel; whoever watches it counts the silence.
 //
 // Invariants
-//   U1  A child whose loop stands for longer than `hungAfterMs` is told of once: nothing that it was asked can be answered any more.
-//   U2  Silence counts only while the watcher itself looks. A machine that was suspended, a launcher that was stopped or got no CPU, hears
+//   PULSE-1  A child whose loop stands for longer than `hungAfterMs` is told of once: nothing that it was asked can be answered any more.
+//   PULSE-2  Silence counts only while the watcher itself looks. A machine that was suspended, a launcher that was stopped or got no CPU, hears
 //       nothing either: a look that comes late counts as one that was due.
-//   U3  A watcher that does not read makes nothing pile up: the next word is said when the last one has gone.
+//   PULSE-3  A watcher that does not read makes nothing pile up: the next word is said when the last one has gone.
 import type { Clock, Timer } from '../../shared/base/clock.ts'
 
 const SAID_EVERY_MS = 1_000
@@ -15,7 +15,7 @@ export function sayAlive(clock: Clock, send: (message: object, onSent: () => voi
   let isOnTheWay = false
   const say = () => {
     clock.after(SAID_EVERY_MS, say)
-    if (isOnTheWay) return // U3
+    if (isOnTheWay) return // PULSE-3
     isOnTheWay = true
     send({ type: 'alive' }, () => {
       isOnTheWay = false
@@ -51,9 +51,9 @@ export function watchPulse({
 
   function look(): void {
     const nowMs = clock.monotonic()
-    silentMs += Math.min(nowMs - lookedAtMs, 2 * LOOK_MS) // U2
+    silentMs += Math.min(nowMs - lookedAtMs, 2 * LOOK_MS) // PULSE-2
     lookedAtMs = nowMs
-    if (silentMs > hungAfterMs) return onHung(silentMs) // U1
+    if (silentMs > hungAfterMs) return onHung(silentMs) // PULSE-1
     next = clock.after(LOOK_MS, look)
   }
 }

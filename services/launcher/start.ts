@@ -2,9 +2,9 @@
 // and one process per actor.
 //
 // Invariants
-//   P1  Every process is a child of this one; actors end by themselves when it dies (their channel closes).
-//   P2  Stopping goes against the stream: gateways first, then those they ask, the nats-servers last. Starting goes the other way.
-//   P3  One ready line on stdout and nothing else there; everything that happens goes to stderr.
+//   START-1  Every process is a child of this one; actors end by themselves when it dies (their channel closes).
+//   START-2  Stopping goes against the stream: gateways first, then those they ask, the nats-servers last. Starting goes the other way.
+//   START-3  One ready line on stdout and nothing else there; everything that happens goes to stderr.
 import path from 'node:path'
 import { sleep, systemClock } from '../../shared/base/clock.ts'
 import { textOf } from '../../shared/base/errors.ts'
@@ -159,7 +159,7 @@ async function startActors(shared: Omit<ActorStart, 'launched' | 'index'>): Prom
   const { options, stopping } = shared
   const ready = options.roles.toReversed().flatMap(
     (
-      launched, // P2
+      launched, // START-2
     ) => Array.from({ length: launched.count }, (_, index) => startActor({ ...shared, launched, index })),
   )
   return Promise.race([Promise.all(ready), stopping.asked])
@@ -297,7 +297,7 @@ async function announce(
   const [first = '', ...rest] = readyText(ready).split(/(?<=\n)/)
   process.stdout.write(first)
   await sleep(systemClock, READ_ON_MS)
-  process.stdout.write(rest.join('')) // finds out whether anybody reads on: ends-with.mjs, E4
+  process.stdout.write(rest.join('')) // finds out whether anybody reads on: ends-with.mjs, END-4
 }
 
 function say(line: string): void {
@@ -360,7 +360,7 @@ async function stopAll(
   for (const child of children) child.retire()
   const { stopWaitMs } = options.launcher
   for (const { role } of options.roles) {
-    await Promise.all(children.filter((child) => child.role === role).map((child) => child.stop(stopWaitMs))) // P2
+    await Promise.all(children.filter((child) => child.role === role).map((child) => child.stop(stopWaitMs))) // START-2
   }
   await stopNatsServers(natsServers)
   log.info({}, 'stopped')

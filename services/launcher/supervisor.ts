@@ -1,10 +1,10 @@
 // Keeps one child process running: starts it, starts it again when it ends, stops it when told.
 //
 // Invariants
-//   V1  A child that keeps ending is started ever more slowly (firstMs to maxMs); one that ran well for a while starts afresh.
-//   V2  After `stop` nothing is started again, and the child is gone when it resolves: asked first, killed after the wait.
-//   V3  A child does not outlive this process, however that ends: its channel tells it, and a guard stops it when that is not enough.
-//   V4  A child whose event loop stands still (pulse.ts) is killed, and started again like any that ends.
+//   SUPERVISOR-1  A child that keeps ending is started ever more slowly (firstMs to maxMs); one that ran well for a while starts afresh.
+//   SUPERVISOR-2  After `stop` nothing is started again, and the child is gone when it resolves: asked first, killed after the wait.
+//   SUPERVISOR-3  A child does not outlive this process, however that ends: its channel tells it, and a guard stops it when that is not enough.
+//   SUPERVISOR-4  A child whose event loop stands still (pulse.ts) is killed, and started again like any that ends.
 import { type ChildProcess, spawn } from 'node:child_process'
 import { backoffMs } from '../../shared/base/backoff.ts'
 import type { Clock, Timer } from '../../shared/base/clock.ts'
@@ -81,7 +81,7 @@ export function supervise(spec: ChildSpec, deps: SupervisorDeps): Supervisor {
       stopping.kill('SIGTERM')
       const killing = clock.after(waitMs, () => {
         log.warn({ child: spec.id, waitMs }, 'it did not stop in time and is killed')
-        stopping.kill('SIGKILL') // V2
+        stopping.kill('SIGKILL') // SUPERVISOR-2
       })
       await ended
       killing.cancel()
@@ -122,11 +122,11 @@ export function supervise(spec: ChildSpec, deps: SupervisorDeps): Supervisor {
       deps.onMessage?.(message)
     })
     if (started.pid === undefined) return
-    deps.guard?.add(started.pid) // V3
+    deps.guard?.add(started.pid) // SUPERVISOR-3
     deps.onStarted?.(started.pid)
   }
 
-  /** V4 */
+  /** SUPERVISOR-4 */
   function watch(hanging: ChildProcess, hungAfterMs: number): Pulse {
     return watchPulse({
       clock,
@@ -142,7 +142,7 @@ export function supervise(spec: ChildSpec, deps: SupervisorDeps): Supervisor {
     if (child?.pid !== undefined) deps.guard?.remove(child.pid)
     child = undefined
     if (isStopping) return
-    if (clock.monotonic() - startedAtMs >= healthyAfterMs) endCount = 0 // V1
+    if (clock.monotonic() - startedAtMs >= healthyAfterMs) endCount = 0 // SUPERVISOR-1
     const delayMs = Math.round(backoffMs(endCount, restart, random))
     endCount += 1
     log.warn({ child: spec.id, code, signal, delayMs }, 'it ended by itself and is started again')

@@ -2,8 +2,8 @@
 // answers in the shape of Prometheus' HTTP API.
 //
 // Invariants
-//   Q6  Every question is answered in Prometheus' shape, whatever goes wrong; only a bug (a failed assertion) is thrown.
-//   Q7  The querier keeps nothing that could not be read again: its death costs the queries that it was answering.
+//   QUERY-6  Every question is answered in Prometheus' shape, whatever goes wrong; only a bug (a failed assertion) is thrown.
+//   QUERY-7  The querier keeps nothing that could not be read again: its death costs the queries that it was answering.
 //
 // How it reads is said where that is kept: read/hedged-request.ts, read/partition-reader.ts, read/tenant-reader.ts.
 import path from 'node:path'
@@ -94,7 +94,7 @@ export function querier(given: QuerierDeps): MemberActor {
     },
     async stop() {
       limits.stop()
-      await views.stop() // Q7
+      await views.stop() // QUERY-7
     },
   }
 }

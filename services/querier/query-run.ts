@@ -87,7 +87,7 @@ export class QueryRuns {
       return await admission.run({ tenant, ...bounds }, life.signal, async () => {
         entry.runs()
         const { reader, ends, config } = this.#deps
-        if (consistency.kind !== 'eventual') await reader.confirmed(life) // the ends of all logs count (L19, L20)
+        if (consistency.kind !== 'eventual') await reader.confirmed(life) // the ends of all logs count (LOG-19, LOG-20)
         const waitUntilMs = clock.monotonic() + config.ownerWaitMs
         const places = await placesOf(consistency, ends, reader.partitionCount())
         return work({

@@ -1,4 +1,4 @@
-// What is asked over the bus: each question has memory, a budget and turns of its own, is measured, and gets an answer whatever goes wrong (Q6).
+// What is asked over the bus: each question has memory, a budget and turns of its own, is measured, and gets an answer whatever goes wrong (QUERY-6).
 import { AssertionError } from '../../shared/base/assert.ts'
 import { type Breathing, UNHURRIED } from '../../shared/base/breathing.ts'
 import type { Clock } from '../../shared/base/clock.ts'
@@ -63,7 +63,7 @@ export class Questions {
       measuring.end('success', budget)
       return reply
     } catch (error) {
-      if (error instanceof AssertionError) throw error // Q6
+      if (error instanceof AssertionError) throw error // QUERY-6
       const failure = failureOf(error)
       if (failure.isUnexpected) log.error({ kind, requestId: context.requestId, error }, 'a query failed unexpectedly')
       measuring.end(failure.errorType, budget)
@@ -96,7 +96,7 @@ export class Questions {
       await making
       outcome = 'success'
     } catch (error) {
-      if (error instanceof AssertionError) throw error // Q6
+      if (error instanceof AssertionError) throw error // QUERY-6
       const failure = failureOf(error)
       if (failure.isUnexpected) log.error({ requestId: context.requestId, error }, 'a remote read failed unexpectedly')
       outcome = failure.errorType

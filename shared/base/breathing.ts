@@ -2,10 +2,10 @@
 // those that have had less of the time.
 //
 // Invariants
-//   B1  Long work keeps the event loop for itself no longer than a slice, all pieces of work together, and what it does between two looks.
-//   B2  Of those that wait for a slice, one of the owner (a tenant) that has had least is next, and of its pieces the one that has had
+//   BREATH-1  Long work keeps the event loop for itself no longer than a slice, all pieces of work together, and what it does between two looks.
+//   BREATH-2  Of those that wait for a slice, one of the owner (a tenant) that has had least is next, and of its pieces the one that has had
 //       least. Who comes new stands a little before those that are at work, so short work passes long work.
-//   B3  A piece of work that was ended does not wait for its turn.
+//   BREATH-3  A piece of work that was ended does not wait for its turn.
 import type { Clock } from './clock.ts'
 
 /** What one piece of work asks in its loops: `if (breath.isDue(work)) await breath.breathe()`. */
@@ -96,7 +96,7 @@ export class Breathing {
     }
   }
 
-  /** B1: whatever was done since the event loop last turned counts, whoever did it. */
+  /** BREATH-1: whatever was done since the event loop last turned counts, whoever did it. */
   private isTurnOver(): boolean {
     if (this.isTurnTimed) return this.clock.monotonic() - this.turnStartedMs >= SLICE_MS
     this.isTurnTimed = true
@@ -115,7 +115,7 @@ export class Breathing {
       }
       const onAbort = () => {
         leave()
-        reject(signal.reason) // B3
+        reject(signal.reason) // BREATH-3
       }
       const go = () => {
         leave()
@@ -149,7 +149,7 @@ export class Breathing {
     })
   }
 
-  /** B2 */
+  /** BREATH-2 */
   private next(): Waiting | undefined {
     let best: Waiting | undefined
     for (const each of this.waiting) {

@@ -1,9 +1,9 @@
 // Work on many things, each in a lane of its own: what fails or hangs for one of them holds up no other.
 //
 // Invariants
-//   N1  In one lane one task is at work; what comes meanwhile is not begun, whoever comes by its clock will come again.
-//   N2  After a failure the lane rests, the longer the more of them came in a row.
-//   N3  Only failures of the outside (the error families) are borne. Anything else is a bug, and thrown to whoever begins something next.
+//   LANE-1  In one lane one task is at work; what comes meanwhile is not begun, whoever comes by its clock will come again.
+//   LANE-2  After a failure the lane rests, the longer the more of them came in a row.
+//   LANE-3  Only failures of the outside (the error families) are borne. Anything else is a bug, and thrown to whoever begins something next.
 import type { Clock } from './clock.ts'
 import { CarillonError } from './errors.ts'
 
@@ -33,7 +33,7 @@ export class Lanes {
     this.#options = options
   }
 
-  /** Begins the task, unless the lane is at work (N1) or rests (N2). Resolves when whatever is at work there has ended, well or not. */
+  /** Begins the task, unless the lane is at work (LANE-1) or rests (LANE-2). Resolves when whatever is at work there has ended, well or not. */
   begin(lane: string, task: () => Promise<unknown>): Promise<void> {
     this.#throwBug()
     const before = this.#atWork.get(lane)
@@ -62,7 +62,7 @@ export class Lanes {
       this.#failing.delete(lane)
     } catch (error) {
       if (!(error instanceof CarillonError)) {
-        this.#bug ??= { error } // N3
+        this.#bug ??= { error } // LANE-3
         return
       }
       const { clock, restMs = REST_MS, restMsMax = REST_MS_MAX } = this.#options

@@ -7,32 +7,32 @@
 // Promised: what was acknowledged before the deletion was asked for is hidden once it is answered; what is begun after the answer never is.
 // What lies between may be either, and stays so. Taken back: all shows again. Removed: nothing comes back. Refused: nothing was hidden.
 //
-// States: placing → active → removing → removed; placing or active → undone; removed → removing by D11 only.
+// States: placing → active → removing → removed; placing or active → undone; removed → removing by DELETE-11 only.
 //
 // Invariants
-//   D1   The entry comes first: with all partitions of a ring that was confirmed after the ask came, and all blocks that are listed.
-//   D2   In each partition a fence is appended, without any condition: a second one does no harm, it is only a cut.
-//   D3   Its position is the fence as it is read back, with the newest mark before it, of one life of the log; else it is appended again. So it is
+//   DELETE-1   The entry comes first: with all partitions of a ring that was confirmed after the ask came, and all blocks that are listed.
+//   DELETE-2   In each partition a fence is appended, without any condition: a second one does no harm, it is only a cut.
+//   DELETE-3   Its position is the fence as it is read back, with the newest mark before it, of one life of the log; else it is appended again. So it is
 //        where something is known to have stood at its sequence or behind, and no mark says yet that the log has lost its end. What is
 //        known so to have stood there is written down with it.
-//   D4   The first position counts, and only while nothing of its segment is listed: what is listed of it later must find it there. Once
+//   DELETE-4   The first position counts, and only while nothing of its segment is listed: what is listed of it later must find it there. Once
 //        all are known the deletion is active, in one change, everywhere.
-//   D5   Whoever finds one that has been placing for long places it, by its own monotonic clock.
-//   D6   An id is made once, and says what it was made for. One that may have left the history since it was asked for is not made (`asOf`,
+//   DELETE-5   Whoever finds one that has been placing for long places it, by its own monotonic clock.
+//   DELETE-6   An id is made once, and says what it was made for. One that may have left the history since it was asked for is not made (`asOf`,
 //        `historyCut`). Who is not answered may ask again with another id: what comes into force ends what was asked for before it with the
 //        same meaning and is still being placed, and an ask that one with the same meaning may have followed (`asOf`, `madeAt`) is not made.
 //        So nothing that was begun after the answer is taken by an earlier ask.
-//   D7   Owners cut at every fence, and where one may have been lost; they remember nothing else of it.
-//   D8   Heads hide by the manifest, by a version at least as new as the reader's.
-//   D9   What is listed joins, in the same change, every deletion that has no position there yet or that it lies before.
-//   D10  What was listed is written down by the change that lists it, and compared with before memory is freed.
-//   D11  So do supplements, also of deletions that are done: those go on. What lies before forgotten positions is refused.
-//   D12  Taking back and removing are changes of one entry: only one can win, whatever any clock says. Removed is what has no blocks and
+//   DELETE-7   Owners cut at every fence, and where one may have been lost; they remember nothing else of it.
+//   DELETE-8   Heads hide by the manifest, by a version at least as new as the reader's.
+//   DELETE-9   What is listed joins, in the same change, every deletion that has no position there yet or that it lies before.
+//   DELETE-10  What was listed is written down by the change that lists it, and compared with before memory is freed.
+//   DELETE-11  So do supplements, also of deletions that are done: those go on. What lies before forgotten positions is refused.
+//   DELETE-12  Taking back and removing are changes of one entry: only one can win, whatever any clock says. Removed is what has no blocks and
 //        no unflushed segment left before it.
-//   D13  History goes oldest first, never within an hour, never before its positions are flushed; what it knew is kept as one place each.
-//   D14  Blocks become one only if each deletion holds all of them or none.
-//   D15  A deleted tenant's metadata and exemplars are compared by where they were first stated; the place is kept for ever (`tomb`).
-//   D16  A strong read goes by a view that has passed a write of its own (shared/blocks).
+//   DELETE-13  History goes oldest first, never within an hour, never before its positions are flushed; what it knew is kept as one place each.
+//   DELETE-14  Blocks become one only if each deletion holds all of them or none.
+//   DELETE-15  A deleted tenant's metadata and exemplars are compared by where they were first stated; the place is kept for ever (`tomb`).
+//   DELETE-16  A strong read goes by a view that has passed a write of its own (shared/blocks).
 import { RefusedError, UnavailableError } from '../base/errors.ts'
 import type { BlockEntry, DeleteEntry, Manifest } from '../contracts/blocks.ts'
 import { isBefore, laterOf, type Place } from '../model/place.ts'
@@ -66,7 +66,7 @@ export function isUnderWay({ state }: Pick<DeleteEntry, 'state'>): boolean {
   return state !== 'removed' && state !== 'undone'
 }
 
-/** Whether the compactor may write its blocks anew without what it hides (D12). */
+/** Whether the compactor may write its blocks anew without what it hides (DELETE-12). */
 export function isFinal({ state }: Pick<DeleteEntry, 'state'>): boolean {
   return state === 'removing'
 }
@@ -76,7 +76,7 @@ export function hidersOf(deletes: readonly DeleteEntry[], ulid: string): DeleteE
   return deletes.filter((entry) => isHiding(entry) && entry.blocks.includes(ulid))
 }
 
-/** What hides samples that a partition's heads hold (D8). */
+/** What hides samples that a partition's heads hold (DELETE-8). */
 export function hidingIn(manifest: Manifest, partition: number): Hiding[] {
   return manifest.deletes.flatMap((entry): Hiding[] => {
     const place = entry.positions[partition]
@@ -86,7 +86,7 @@ export function hidingIn(manifest: Manifest, partition: number): Hiding[] {
   })
 }
 
-/** The places in a partition before which metadata and exemplars are hidden; `forGood`: never to be shown again (D15). */
+/** The places in a partition before which metadata and exemplars are hidden; `forGood`: never to be shown again (DELETE-15). */
 export function tenantPlaces(manifest: Manifest, partition: number, forGood = false): Place[] {
   const places = manifest.deletes.flatMap((entry) => {
     const place = entry.positions[partition]
@@ -97,7 +97,7 @@ export function tenantPlaces(manifest: Manifest, partition: number, forGood = fa
   return tomb === undefined ? places : [...places, tomb]
 }
 
-/** D14 */
+/** DELETE-14 */
 export function mayMerge(deletes: readonly DeleteEntry[], ulids: readonly string[]): boolean {
   if (isLeftOut('merge-same')) return true
   return deletes.every((entry) => {
@@ -131,11 +131,11 @@ export interface Replaced {
 export interface NewDelete {
   readonly entry: Omit<DeleteEntry, 'blocks' | 'state' | 'positions' | 'madeAt'>
   readonly partitions: readonly number[]
-  /** The version that the asker had seen when it asked (D6). */
+  /** The version that the asker had seen when it asked (DELETE-6). */
   readonly asOf: number
 }
 
-/** The manifest with a new deletion, which holds all blocks that are listed and reach into its times (D1). The same id again changes
+/** The manifest with a new deletion, which holds all blocks that are listed and reach into its times (DELETE-1). The same id again changes
  *  nothing. Throws RefusedError `err-carillon-too-many-deletes` (429), `err-carillon-ask-again`, `err-carillon-id-used` (409),
  *  UnavailableError `err-carillon-asked-meanwhile`. */
 export function withDelete(manifest: Manifest, asked: NewDelete, looker: Looker): Manifest | undefined {
@@ -148,7 +148,7 @@ export function withDelete(manifest: Manifest, asked: NewDelete, looker: Looker)
   if (known !== undefined) return undefined
   if ((manifest.historyCut ?? 0) > asOf && !isLeftOut('as-of-version')) {
     const text = `deletions left the history since version ${asOf} was seen: it may have been made before; ask again`
-    throw new RefusedError('err-carillon-ask-again', text, { status: 409 }) // D6
+    throw new RefusedError('err-carillon-ask-again', text, { status: 409 }) // DELETE-6
   }
   const other = manifest.deletes.find((each) => (each.madeAt ?? 0) > asOf && meaningOf(each) === meaningOf(entry))
   if (other !== undefined && !isLeftOut('asked-since')) {
@@ -183,8 +183,8 @@ function isTooMuch(deletes: readonly DeleteEntry[]): boolean {
   return deletes.filter(isUnderWay).length > DELETES_MAX || JSON.stringify(deletes).length > DELETES_BYTES_MAX
 }
 
-/** The manifest with positions that were found, and with the deletion active once all are (D4), in place of those that were asked for before it
- *  with the same meaning (D6); undefined when that changes nothing. */
+/** The manifest with positions that were found, and with the deletion active once all are (DELETE-4), in place of those that were asked for before it
+ *  with the same meaning (DELETE-6); undefined when that changes nothing. */
 export function withPositions(
   manifest: Manifest,
   id: string,
@@ -223,7 +223,7 @@ function withOvertaken(manifest: Manifest, by: DeleteEntry, nowMs: number): Mani
   return { ...manifest, deletes }
 }
 
-/** The deletion with this id, or the one that is in its place (D6). */
+/** The deletion with this id, or the one that is in its place (DELETE-6). */
 export function standingFor({ deletes }: Manifest, id: string): DeleteEntry | undefined {
   const entry = deletes.find((each) => each.id === id)
   const { overtakenBy } = entry ?? {}
@@ -232,7 +232,7 @@ export function standingFor({ deletes }: Manifest, id: string): DeleteEntry | un
 
 // --- taking back and removing ---
 
-/** The manifest with a deletion taken back (D12); undefined when it is already, or is not there. Throws RefusedError
+/** The manifest with a deletion taken back (DELETE-12); undefined when it is already, or is not there. Throws RefusedError
  *  `err-carillon-undo-over`, `err-carillon-overtaken` (409). */
 export function withUndone(
   manifest: Manifest,
@@ -261,13 +261,13 @@ export function withWindowsEnded(manifest: Manifest): Manifest | undefined {
   return { ...manifest, deletes: manifest.deletes.map(end) }
 }
 
-/** The manifest after what time and flushes have brought about: windows that are over, deletions that are done with (D12), history that is too
- *  much (D13). The same one when that is nothing. */
+/** The manifest after what time and flushes have brought about: windows that are over, deletions that are done with (DELETE-12), history that is too
+ *  much (DELETE-13). The same one when that is nothing. */
 export function withEnded(manifest: Manifest, looker: Looker): Manifest {
   const deletes = manifest.deletes.map((entry) => ended(entry, looker))
   let next: Manifest = deletes.every((entry, i) => entry === manifest.deletes[i]) ? manifest : { ...manifest, deletes }
   const buried = deletes.filter((entry, i) => entry.kind === 'tenant' && isRemovedNow(entry, manifest.deletes[i]!))
-  if (buried.length > 0) next = { ...next, tomb: raised(next.tomb, buried) } // D15
+  if (buried.length > 0) next = { ...next, tomb: raised(next.tomb, buried) } // DELETE-15
   const past = next.deletes.filter((entry) => !isUnderWay(entry))
   const tooMany = past.slice(0, Math.max(0, past.length - PAST_DELETES_MAX)).filter((entry) => mayLeave(entry, looker))
   return tooMany.length === 0 ? next : withoutPast(next, tooMany)
@@ -289,7 +289,7 @@ function isFlushed({ positions }: DeleteEntry, flushed: (partition: number) => n
   return Object.entries(positions).every(([p, place]) => place !== null && flushed(Number(p)) >= place.segment + beyond)
 }
 
-/** D13 */
+/** DELETE-13 */
 function mayLeave(entry: DeleteEntry, { nowMs, flushed }: Looker): boolean {
   if (isUnderWay(entry)) return false
   if (isLeftOut('history')) return true
@@ -330,7 +330,7 @@ export interface Listed {
   readonly digest?: string
 }
 
-/** The manifest with the blocks of a segment, in the deletions that they lie before (D9, D11); undefined where that is nothing new. */
+/** The manifest with the blocks of a segment, in the deletions that they lie before (DELETE-9, DELETE-11); undefined where that is nothing new. */
 export function withListed(manifest: Manifest, listed: Listed): Manifest | undefined {
   const { partition, segment, digest } = listed
   const flushed = manifest.flushed[partition] ?? 0
@@ -342,7 +342,7 @@ export function withListed(manifest: Manifest, listed: Listed): Manifest | undef
   return {
     ...manifest,
     flushed: { ...manifest.flushed, [partition]: Math.max(flushed, segment) },
-    ...(digest !== undefined && { digests: { ...manifest.digests, [partition]: { segment, digest } } }), // D10
+    ...(digest !== undefined && { digests: { ...manifest.digests, [partition]: { segment, digest } } }), // DELETE-10
     blocks: [...manifest.blocks, ...blocks],
     deletes: manifest.deletes.map((entry) => joined(entry, partition, blocks)),
   }
@@ -359,7 +359,7 @@ function joined(entry: DeleteEntry, partition: number, blocks: readonly BlockEnt
   const next = { ...entry, blocks: [...entry.blocks, ...fresh] }
   if (entry.state !== 'removed') return next
   const { endedAtMs: _, ...open } = next
-  return { ...open, state: 'removing' } // D11
+  return { ...open, state: 'removing' } // DELETE-11
 }
 
 /** Why a block may not be listed any more: what it holds is deleted for good; or nobody knows any more which of it is. */

@@ -31,7 +31,7 @@ export function windowFor({ stepMs, rangeMs }: { stepMs: number; rangeMs?: numbe
   return WINDOWS_MS.find(fits) ?? 0
 }
 
-/** Days whose windows hold all that the raw blocks hold now (L21): no raw block of the day that they were not made of, no deletion. */
+/** Days whose windows hold all that the raw blocks hold now (LOG-21): no raw block of the day that they were not made of, no deletion. */
 export function windowDays(
   { blocks, deletes }: Pick<Manifest, 'blocks' | 'deletes'>,
   resolutionMs: number,

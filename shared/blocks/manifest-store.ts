@@ -1,4 +1,4 @@
-// Changes of manifests (B2): read, change, write by compare-and-set, copy to the object store, note in the registry.
+// Changes of manifests (MANIFEST-2): read, change, write by compare-and-set, copy to the object store, note in the registry.
 //
 // Order of one change: the object copy of the version read (again, if its writer died before it) → the bucket, which decides who wins →
 // the object copy of the new version → the registry. A crash between any two leaves what the next change completes, and nothing that was
@@ -76,7 +76,7 @@ export class ManifestStore {
       let base = known ?? (await this.newest(tenant))
       if (written && (await this.isOurs(tenant, base, written))) return await this.settled(tenant, base)
       let next = known && (await this.nextIfAny(known, change, fence))
-      if (next === undefined && known !== undefined) base = await this.newest(tenant) // B6
+      if (next === undefined && known !== undefined) base = await this.newest(tenant) // MANIFEST-6
       next ??= await this.next(base, change, fence)
       if (next === undefined) return await this.settled(tenant, base)
       await this.copy(tenant, base)
@@ -109,7 +109,7 @@ export class ManifestStore {
       version,
       previous: found.sha256,
       repairedFrom: found.manifest.version,
-      sweptAt: version, // what was swept under the versions that are lost (B5)
+      sweptAt: version, // what was swept under the versions that are lost (MANIFEST-5)
     }
     const bytes = encodeManifest(manifest, this.bytesMax)
     await objects.create(manifestObject(token, version), bytes, { timeoutMs: OBJECT_TIMEOUT_MS })
@@ -153,7 +153,7 @@ export class ManifestStore {
     return problems
   }
 
-  /** What the watch has shown: something to begin with, never to conclude from (B6). */
+  /** What the watch has shown: something to begin with, never to conclude from (MANIFEST-6). */
   private known(tenant: string): Base | undefined {
     const seen = this.deps.view.manifest(tenant) // throws for what is damaged or missing
     if (seen === undefined) return undefined
@@ -181,7 +181,7 @@ export class ManifestStore {
     return { manifest, revision: entry.revision, sha256: sha256Of(entry.value), bytes: entry.value }
   }
 
-  /** A tenant without a manifest is new only when nothing says that there was one (B3). */
+  /** A tenant without a manifest is new only when nothing says that there was one (MANIFEST-3). */
   private async checkNew(tenant: string): Promise<void> {
     const { objects, bucket } = this.deps
     const token = encodeTenant(tenant)
@@ -212,7 +212,7 @@ export class ManifestStore {
     return settled(manifest, { logs, clock, log, flushed: (partition) => view.flushed(partition) })
   }
 
-  /** As `next`; what it refuses is judged again by the newest version (B6). */
+  /** As `next`; what it refuses is judged again by the newest version (MANIFEST-6). */
   private async nextIfAny(base: Base, change: Change, fence: number | undefined): Promise<Base | undefined> {
     try {
       return await this.next(base, change, fence)

@@ -3,15 +3,15 @@
 // Tenants are ids here, never tokens. `openBlocks` (open.ts) makes one per actor.
 //
 // Invariants
-//   B1  What the watch has shown is a consistent prefix of the bucket's changes (L15): whoever reads several of `manifest`, `flushed` and
+//   MANIFEST-1  What the watch has shown is a consistent prefix of the bucket's changes (LOG-15): whoever reads several of `manifest`, `flushed` and
 //       `watermark` without an await between them sees one state, in which no watermark is ahead of the manifests it speaks of.
-//   B2  A manifest changes only by compare-and-set on the very version that the change was made from; each version names the hash of the one
-//       before; `update` returns when the version is also an object (L14).
-//   B3  What is missing, older than the registry says, or does not match its checksum is CorruptError, never an empty manifest (L14).
-//   B4  A block counts only after every byte of it was read back (L13); every byte read later is checked against the manifest's hash.
-//   B6  That there is nothing to change, or that a change is refused, is concluded only from the newest version, read after the call began: what
+//   MANIFEST-2  A manifest changes only by compare-and-set on the very version that the change was made from; each version names the hash of the one
+//       before; `update` returns when the version is also an object (LOG-14).
+//   MANIFEST-3  What is missing, older than the registry says, or does not match its checksum is CorruptError, never an empty manifest (LOG-14).
+//   MANIFEST-4  A block counts only after every byte of it was read back (LOG-13); every byte read later is checked against the manifest's hash.
+//   MANIFEST-6  That there is nothing to change, or that a change is refused, is concluded only from the newest version, read after the call began: what
 //       the watch has shown may be older than what this very process wrote.
-// What is listed was not deleted meanwhile (L17): standing.ts, B5.
+// What is listed was not deleted meanwhile (LOG-17): standing.ts, MANIFEST-5.
 //
 // Errors: CorruptError `manifest-missing` | `manifest-damaged` | `manifest-older` | `manifest-chain`; RefusedError `err-carillon-manifest-too-large`;
 //         ConflictError `manifest-storm` (attempts used up), `manifest-fenced` (a newer lease has changed it), `flushed-elsewhere`;
@@ -68,28 +68,28 @@ export interface Blocks {
   /** The bucket `blocks`, e.g. for leases; manifests and watermarks are changed only through this room. */
   readonly bucket: KvBucket
 
-  // --- what the watch has shown (B1): no waiting ---
+  // --- what the watch has shown (MANIFEST-1): no waiting ---
 
   /** Tenants that have or had blocks. */
   tenants(): readonly string[]
-  /** The newest version seen; undefined for a tenant that never had blocks. Throws CorruptError (B3). */
+  /** The newest version seen; undefined for a tenant that never had blocks. Throws CorruptError (MANIFEST-3). */
   manifest(tenant: string): StoredManifest | undefined
   /** The newest segment of which every tenant's blocks are committed; 0: none. */
   flushed(partition: number): number
   flushedRecord(partition: number): Flushed | undefined
-  /** Segments of the partition up to this one are read from the tenant's blocks, later ones from owners (L15). */
+  /** Segments of the partition up to this one are read from the tenant's blocks, later ones from owners (LOG-15). */
   watermark(tenant: string, partition: number): number
   /** Called after each change that the watch shows, with what changed, until it is stopped. */
   onChange(listener: (change: BlocksChange) => void): Subscription
-  /** Waits until the watch has shown all that the bucket held when it was called (D16). UnavailableError `blocks-behind` after `timeoutMs`. */
+  /** Waits until the watch has shown all that the bucket held when it was called (DELETE-16). UnavailableError `blocks-behind` after `timeoutMs`. */
   refresh(timeoutMs: number): Promise<void>
-  /** Waits until the watch has shown this version of a tenant's manifest, or a newer one (D8). UnavailableError `blocks-behind` after
+  /** Waits until the watch has shown this version of a tenant's manifest, or a newer one (DELETE-8). UnavailableError `blocks-behind` after
    *  `timeoutMs`. */
   reach(tenant: string, version: number, timeoutMs: number): Promise<void>
 
   // --- changes: what is read here is the bucket's newest, not what the watch has shown ---
 
-  /** Takes the newest manifest (B6), applies `change`, writes it by compare-and-set; reads again and repeats when it lost. `change` may be called
+  /** Takes the newest manifest (MANIFEST-6), applies `change`, writes it by compare-and-set; reads again and repeats when it lost. `change` may be called
    *  often, must not wait, gives `blocks`, `flushed`, `retired`, `deletes` of the next version, and undefined when there is nothing to do. A
    *  tenant without one begins with an empty manifest of version 0. Answers what stands now. */
   update(
@@ -100,17 +100,17 @@ export interface Blocks {
   /** `flushed.<p>` from k − 1 to k by compare-and-set; digests of older segments are kept by it. Done as well when it stands at k or beyond,
    *  whoever wrote it. ConflictError `flushed-elsewhere` when it is behind k − 1. */
   advanceFlushed(partition: number, next: Flushed): Promise<void>
-  /** Writes the newest sound object copy as the next version: after B3 said that the bucket's is not to be trusted. Answers what was done. */
+  /** Writes the newest sound object copy as the next version: after MANIFEST-3 said that the bucket's is not to be trusted. Answers what was done. */
   repair(tenant: string): Promise<StoredManifest>
   /** Walks the kept versions and says what does not fit, in words. */
   checkChain(tenant: string): Promise<readonly string[]>
 
   // --- bytes ---
 
-  /** Stores and reads back (B4). Harmless when it is there already. Answers the SHA-256 of meta.json and the bytes of all files. */
+  /** Stores and reads back (MANIFEST-4). Harmless when it is there already. Answers the SHA-256 of meta.json and the bytes of all files. */
   uploadBlock(tenant: string, block: BlockUpload, signal?: AbortSignal): Promise<{ metaSha256: string; bytes: number }>
   openBlock(tenant: string, entry: Pick<BlockEntry, 'ulid' | 'metaSha256'>): StoredBlock
-  /** meta.json first, so that no half of it is taken for a block. The caller checks that nobody lists it (L17). */
+  /** meta.json first, so that no half of it is taken for a block. The caller checks that nobody lists it (LOG-17). */
   deleteBlock(tenant: string, ulid: string): Promise<void>
   listBlocks(tenant: string): Promise<readonly FoundBlock[]>
 

@@ -5,7 +5,7 @@ import { type Manifest, manifestKey, tenantKey } from '../contracts/blocks.ts'
 import { encodeTenant } from '../model/tenant.ts'
 import { decodeManifest, decodeRegistered } from './codec.ts'
 
-/** Undefined for a tenant that never had blocks. Throws CorruptError (B3). */
+/** Undefined for a tenant that never had blocks. Throws CorruptError (MANIFEST-3). */
 export async function readManifest(bucket: KvBucket, tenant: string): Promise<Manifest | undefined> {
   const token = encodeTenant(tenant)
   // Of one moment: of two looks at different servers the second may be older, and a manifest seem to be gone.

@@ -1,9 +1,9 @@
-// Blocks that are about to be listed, and whoever deletes what nobody lists (L17). Clocks do not keep the two apart, the manifest does: what is to
+// Blocks that are about to be listed, and whoever deletes what nobody lists (LOG-17). Clocks do not keep the two apart, the manifest does: what is to
 // be deleted stands in `retired` until its files are gone, and the version that takes it out of there says so in `sweptAt`. Whoever lists
 // knows a version from before it began to write.
 //
 // Invariants
-//   B5  A block is listed only if it is not among the retired, and if nothing has left these since a version from before its files were
+//   MANIFEST-5  A block is listed only if it is not among the retired, and if nothing has left these since a version from before its files were
 //       written, or were seen to stand. However long the process that wrote them stood still, and whatever any clock says, they are there.
 import { UnavailableError } from '../base/errors.ts'
 import { type BlockEntry, blockPrefix, type Manifest } from '../contracts/blocks.ts'
@@ -24,7 +24,7 @@ export class SweptError extends UnavailableError {
   }
 }
 
-/** B5. `since`: a version from before the files were written, or seen to stand. Throws SweptError. */
+/** MANIFEST-5. `since`: a version from before the files were written, or seen to stand. Throws SweptError. */
 export function assertStanding(manifest: Manifest, ulids: readonly string[], since: number): void {
   const going = manifest.retired.find(({ ulid }) => ulids.includes(ulid))
   if (going !== undefined)

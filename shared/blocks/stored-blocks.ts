@@ -1,4 +1,4 @@
-// The bytes of blocks in the object store (B4).
+// The bytes of blocks in the object store (MANIFEST-4).
 import { CorruptError } from '../base/errors.ts'
 import { type BlockEntry, blockPrefix } from '../contracts/blocks.ts'
 import { encodeTenant } from '../model/tenant.ts'

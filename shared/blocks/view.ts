@@ -1,4 +1,4 @@
-// What the watch over the bucket `blocks` has shown: the newest of every key, a consistent prefix of the bucket's changes (B1). Changed
+// What the watch over the bucket `blocks` has shown: the newest of every key, a consistent prefix of the bucket's changes (MANIFEST-1). Changed
 // only by the watch, between awaits of everybody else.
 //
 // A bucket keeps the newest of each key only. So a watch that is behind may show `flushed.3` and never the manifest version before it, because
@@ -127,7 +127,7 @@ export class BlocksView {
   }
 
   /** Resolves when the watch has shown all that the bucket held when this was called: by a write of its own, since whatever is read may come
-   *  from a server that is behind (D16). Those who wait at the same time share it. */
+   *  from a server that is behind (DELETE-16). Those who wait at the same time share it. */
   async refresh(timeoutMs: number): Promise<void> {
     const untilMs = this.clock.monotonic() + timeoutMs
     const revision = await this.fence(timeoutMs)

@@ -1,4 +1,4 @@
-// `flushed.<p>`: raised by one at a time, by compare-and-set, after every tenant's blocks are committed (L15).
+// `flushed.<p>`: raised by one at a time, by compare-and-set, after every tenant's blocks are committed (LOG-15).
 import { ConflictError, CorruptError, UnavailableError } from '../base/errors.ts'
 import type { KvBucket } from '../bus/port.ts'
 import { type Flushed, flushedKey } from '../contracts/blocks.ts'
@@ -19,7 +19,7 @@ export async function advanceFlushed(bucket: KvBucket, partition: number, next: 
   const { flushed } = standing
   const segment = flushed?.segment ?? 0
   if (segment >= next.segment) return
-  // The first segment of a log that was made anew has whatever number the bucket remembered (L8).
+  // The first segment of a log that was made anew has whatever number the bucket remembered (LOG-8).
   if (flushed !== undefined && segment < next.segment - 1) {
     const text = `${key} stands at ${segment}, segment ${next.segment} cannot follow`
     throw new ConflictError('flushed-elsewhere', text)

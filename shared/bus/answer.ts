@@ -157,7 +157,7 @@ class Answering {
     }
     if (call.isAborted) onAbort()
     else call.signal.addEventListener('abort', onAbort, { once: true })
-    call.sign = { headers: { [flowHeader]: 'open' }, replyTo: pipe.inbox } // R5
+    call.sign = { headers: { [flowHeader]: 'open' }, replyTo: pipe.inbox } // ACTOR-5
     bus.publish(message.replyTo, noBytes, call.sign)
     return pipe
   }

@@ -1,8 +1,8 @@
 // CBOR as messages carry it. Bytes from outside are walked once before they are decoded: what decoding takes is then bounded by their length.
 //
 // Invariants
-//   C1  No tag is decoded but those of typed arrays (64 to 87), each of a byte string: a bignum of a megabyte takes minutes to make.
-//   C2  Nothing is nested deeper than DEPTH_MAX, there are no more items than asked for, and every item lies within the bytes.
+//   CBOR-1  No tag is decoded but those of typed arrays (64 to 87), each of a byte string: a bignum of a megabyte takes minutes to make.
+//   CBOR-2  Nothing is nested deeper than DEPTH_MAX, there are no more items than asked for, and every item lies within the bytes.
 import { Encoder, setSizeLimits } from 'cbor-x'
 import { RefusedError, textOf } from '../base/errors.ts'
 

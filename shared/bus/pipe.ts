@@ -2,12 +2,12 @@
 // and streamed answers alike.
 //
 // Invariants
-//   P1  Data messages are numbered and the end states their count: a lost message is an error, never a gap.
-//   P2  A sender has at most `windowBytesMax` (and one message) on the way that the receiver has not granted. What a
+//   PIPE-1  Data messages are numbered and the end states their count: a lost message is an error, never a gap.
+//   PIPE-2  A sender has at most `windowBytesMax` (and one message) on the way that the receiver has not granted. What a
 //       receiver holds back from reading stops the sender, across the network.
-//   P3  Each side speaks at least every third of the stall limit. A side that hears nothing for all of it gives up. What it could not have heard, because
+//   PIPE-3  Each side speaks at least every third of the stall limit. A side that hears nothing for all of it gives up. What it could not have heard, because
 //       this very process stood still, is no silence: thirds are counted, each of them with a turn in which messages come.
-//   P4  Either side can end it early: the answering side by an error, the asking side by cancelling.
+//   PIPE-4  Either side can end it early: the answering side by an error, the asking side by cancelling.
 //
 // Kinds of message, in the header `Carillon-Flow`: `part n` a piece of a frame, `frame n` its last piece, `end n`,
 // `credit total-bytes`, `alive`, `cancel`, `failed` (with the headers of failure.ts). `open` and `upload bytes` belong to the
@@ -228,7 +228,7 @@ export class Pipe {
   }
 
   #wrongWith(number: number, bytes: number, payloadBytes: number): CarillonError | undefined {
-    if (number !== this.#receivedCount) return this.#lost(`message ${this.#receivedCount}`) // P1
+    if (number !== this.#receivedCount) return this.#lost(`message ${this.#receivedCount}`) // PIPE-1
     if (this.#receivedBytes + bytes > this.#announcedBytes + partBytesMax) {
       return new RefusedError('err-carillon-bad-message', `${this.#what}: more was sent than granted`)
     }

@@ -109,7 +109,7 @@ export interface LogMessage {
   readonly subject: string
   readonly payload: Uint8Array
   readonly messageId: string | undefined
-  /** Server time of storing, ms since 1970; never an input to what applying makes (L9). */
+  /** Server time of storing, ms since 1970; never an input to what applying makes (LOG-9). */
   readonly storedAtMs: number
 }
 
@@ -149,12 +149,12 @@ export interface LogStore {
     asOfSeq?: number,
   ): Promise<{ messages: LogMessage[]; upToSeq: number }>
   get(log: string, seq: number, timeoutMs: number): Promise<LogMessage | undefined>
-  /** Drops every message below `belowSeq`; answers how many went. Blocks appends meanwhile: purge in slices (L16). */
+  /** Drops every message below `belowSeq`; answers how many went. Blocks appends meanwhile: purge in slices (LOG-16). */
   purge(log: string, belowSeq: number, timeoutMs: number): Promise<number>
   /**
    * Delivers every message from `fromSeq` on, in order, one at a time: the next one waits for the handler's promise. A
    * handler that throws gets the same message again after a pause. Survives reconnects. Jumps silently over messages that the
-   * server no longer has: the caller checks sequences (L10). `onError` hears what made it start over; CorruptError
+   * server no longer has: the caller checks sequences (LOG-10). `onError` hears what made it start over; CorruptError
    * `log-rewound`: the server came back with another or a shorter log.
    */
   consume(

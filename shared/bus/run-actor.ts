@@ -4,12 +4,12 @@
 //                └──────┴──────────┴────→ failed
 //
 // Invariants
-//   R1  Nothing is taken before `start` has resolved. Once stopping has begun, only what was on its way to this actor already.
-//   R2  At most `inFlightMax` handlers are at work; whoever comes then is told so at once.
-//   R3  Every question that was taken is answered, whatever its handler throws; `stop` of the actor runs after the last
+//   ACTOR-1  Nothing is taken before `start` has resolved. Once stopping has begun, only what was on its way to this actor already.
+//   ACTOR-2  At most `inFlightMax` handlers are at work; whoever comes then is told so at once.
+//   ACTOR-3  Every question that was taken is answered, whatever its handler throws; `stop` of the actor runs after the last
 //       handler has finished, or after `drainMs`.
-//   R4  A failed assertion ends the actor: it is a bug, and going on would be guessing.
-//   R5  Whoever asked for signs of life gets one as often as it wants, to a quarter of a second, until its question is answered.
+//   ACTOR-4  A failed assertion ends the actor: it is a bug, and going on would be guessing.
+//   ACTOR-5  Whoever asked for signs of life gets one as often as it wants, to a quarter of a second, until its question is answered.
 //       Once the answer waits for its asker in a pipe, the sign says where: what said so first may be lost.
 
 import { AssertionError } from '../base/assert.ts'
@@ -292,7 +292,7 @@ class Run {
     this.#options.onFailed?.(error)
   }
 
-  /** Takes what the server has sent already: it went to this one alone, and its asker would wait for it in vain (R3). */
+  /** Takes what the server has sent already: it went to this one alone, and its asker would wait for it in vain (ACTOR-3). */
   async #closeSubscriptions(): Promise<void> {
     const subscriptions = this.#subscriptions.splice(0)
     this.#dropSubscriptions()

@@ -1,4 +1,4 @@
-// Reads settings from flags, environment and the file named by --config, for several tables at once (S1 to S3).
+// Reads settings from flags, environment and the file named by --config, for several tables at once (SETTING-1 to SETTING-3).
 import { type Document, isAlias, isMap, isScalar, isSeq, LineCounter, parseDocument } from 'yaml'
 import { textOf } from '../base/errors.ts'
 import { type ConfigOf, envName, fileKey, flagName, type Setting, type SettingsTable } from './settings.ts'

@@ -5,9 +5,9 @@
 // batch_bytes_max. `Ms` at the end of a duration's key is dropped outside: `lingerMs` is --linger.
 //
 // Invariants
-//   S1  A flag beats the environment, which beats the file, which beats the default.
-//   S2  All faults are told at once; a config is given only when there are none.
-//   S3  A config is frozen.
+//   SETTING-1  A flag beats the environment, which beats the file, which beats the default.
+//   SETTING-2  All faults are told at once; a config is given only when there are none.
+//   SETTING-3  A config is frozen.
 import { parseBytes, parseDuration, parseNumber, showBytes, showDuration } from './units.ts'
 
 export type SettingKind = 'duration' | 'bytes' | 'flag' | 'integer' | 'number' | 'text' | 'choice' | 'list'

@@ -1,10 +1,10 @@
 // blocks: what the KV bucket `blocks` and the object store hold of blocks. One bucket, so that one watch sees all changes in the order
-// in which they were made (L15).
+// in which they were made (LOG-15).
 //
 // manifest.{tenant}   the tenant's live blocks, changed only by compare-and-set on the revision read; `version` and `previous` chain it; every
-//                     version is also kept as the object `{tenant}/manifest/{version}` (L14)
+//                     version is also kept as the object `{tenant}/manifest/{version}` (LOG-14)
 // tenant.{tenant}     the registry: says that a manifest must exist, and its newest version known; written before the first manifest
-// flushed.{p}         the newest segment of partition p of which every tenant's blocks are committed (L15); written after the manifests
+// flushed.{p}         the newest segment of partition p of which every tenant's blocks are committed (LOG-15); written after the manifests
 // aside.{tenant}.{p}.{segment}   samples of that tenant's segment that could not be brought into blocks, while those of the others were: as
 //                     objects `{tenant}/aside/{p}-{segment}/…`, tried again from there
 // lease.{tenant}      who may compact, and the fence that its manifest changes must carry
@@ -44,7 +44,7 @@ export const flushedPlace = recordKey({
   ...damaged('queries are errors and that partition is not flushed, until it is put right by hand'),
   doc: 'the newest segment of a partition that is in blocks',
 })
-/** What stands there says nothing; it is the writing that counts (D16). */
+/** What stands there says nothing; it is the writing that counts (DELETE-16). */
 export const fencePlace = recordKey({
   ...{ name: 'fence', bucket: BLOCKS_BUCKET, key: 'fence', version: 1 },
   ...{ unreadable: 'nobody reads it', newer: 'the same' },
@@ -140,9 +140,9 @@ export type BlockOrigin =
       readonly kind: 'flush'
       readonly partition: number
       readonly segment: number
-      /** Set on what an owner held that the block flushed by the leader misses (L10). */
+      /** Set on what an owner held that the block flushed by the leader misses (LOG-10). */
       readonly isSupplement?: true
-      /** Where the samples stand in the log: between this sequence and the next place at which a deletion may stand (D7). Both are absent of
+      /** Where the samples stand in the log: between this sequence and the next place at which a deletion may stand (DELETE-7). Both are absent of
        *  what older versions wrote. */
       readonly incarnation?: string
       readonly cut?: number
@@ -172,7 +172,7 @@ export interface BlockEntry {
   readonly resolutionMs: number
   /** Of a downsampled block: which value of each window it holds (docs/formats/downsampled.md). */
   readonly aggregate?: Aggregate
-  /** Of a downsampled block: the raw blocks that it was made of (L21). */
+  /** Of a downsampled block: the raw blocks that it was made of (LOG-21). */
   readonly rawUlids?: readonly string[]
   /** Damage of the log that this block misses samples by, in words: shown as warnings. */
   readonly gaps?: readonly string[]
@@ -225,9 +225,9 @@ export interface DeleteEntry {
 export interface Flushed {
   /** Segments up to this one are in blocks. */
   readonly segment: number
-  /** The mark that opened it: replay begins there, nothing from there on is purged (L16). */
+  /** The mark that opened it: replay begins there, nothing from there on is purged (LOG-16). */
   readonly mark: { readonly seq: number; readonly nonce: string; readonly incarnation: string }
-  /** What was listed of the flushed segments, of all tenants: 16 hex digits by segment, of the newest FLUSHED_DIGESTS_MAX (D10). */
+  /** What was listed of the flushed segments, of all tenants: 16 hex digits by segment, of the newest FLUSHED_DIGESTS_MAX (DELETE-10). */
   readonly digests: Readonly<Record<string, string>>
 }
 export const FLUSHED_DIGESTS_MAX = 128
@@ -244,7 +244,7 @@ export interface Manifest {
   readonly retired: readonly RetiredBlock[]
   /** The newest version that took something out of `retired`, because its files were gone (blocks/standing.ts). Absent: none has. */
   readonly sweptAt?: number
-  /** Per partition: the newest listed segment, and what it held of this tenant when it was listed, as 16 hex digits (D10). */
+  /** Per partition: the newest listed segment, and what it held of this tenant when it was listed, as 16 hex digits (DELETE-10). */
   readonly digests?: Readonly<Record<string, { readonly segment: number; readonly digest: string }>>
   /** By age. */
   readonly deletes: readonly DeleteEntry[]

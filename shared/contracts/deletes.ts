@@ -69,14 +69,14 @@ export interface RemoveRequest {
   readonly startMs: number
   readonly endMs: number
   readonly askedBy: string
-  /** The version of the manifest that the asker had seen before it asked, by `list` (D6). */
+  /** The version of the manifest that the asker had seen before it asked, by `list` (DELETE-6). */
   readonly asOf: number
 }
 export const ID_SHAPE = /^[0-9A-Za-z]{1,40}$/
 
 export interface DeleteReply {
   readonly entry: DeleteEntry
-  /** Where the fences stand that this ask has written: a read that waits for them goes by a newer view (L20). */
+  /** Where the fences stand that this ask has written: a read that waits for them goes by a newer view (LOG-20). */
   readonly position: readonly LogPosition[]
 }
 export interface UndoRequest {

@@ -1,4 +1,4 @@
-// elections: which replica of an HA pair is stored (L22), and what distributors know beside it.
+// elections: which replica of an HA pair is stored (LOG-22), and what distributors know beside it.
 //
 // Bucket `elections`:  {tenant}.{cluster}   JSON ElectionRecord; changed by compare-and-set only (create, update and delete of a
 //                                           known revision), by distributors and, by hand, through a gateway; watched by all distributors.

@@ -1,7 +1,7 @@
 // flush: what an administrator asks of the leaders of partitions, beside what they do by the clock.
 //
 // flushNow   addressed   ingester.{id}.flush   opens the next segment (`mark`), and waits until the one that was open is in blocks (`flush`),
-//                                              in every partition that this ingester leads; never sooner than `segment-min` allows (L8)
+//                                              in every partition that this ingester leads; never sooner than `segment-min` allows (LOG-8)
 // Nothing is refused: what could not be done in time is said in the answer, and goes on by itself.
 import { addressed, cbor } from '../bus/contract.ts'
 import { aNumber, oneOf } from '../bus/shape.ts'

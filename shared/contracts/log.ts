@@ -5,7 +5,7 @@
 // fence   log.{p}.fence   says nothing; its sequence lies behind all that was stored before it was sent (services/querier/read/log-ends.ts)
 // Kept until flushed; at least once, so applying is idempotent. Bound: BATCH_BYTES_MAX a message.
 //
-// Bucket `log`:  mark.{p}                     the number of the newest mark (an empty stream would accept number 1 again: L8)
+// Bucket `log`:  mark.{p}                     the number of the newest mark (an empty stream would accept number 1 again: LOG-8)
 //                highwater.{p}.{distributor}  the newest batch that a distributor knows to be stored
 //                checkpoint.{p}.{owner}       an owner's newest applied (sequence, checksum)
 
@@ -21,7 +21,7 @@ const MARK_NUMBER_MAX = 2 ** 31 - 2
 export const LOG_BUCKET = 'log'
 export const DUPLICATE_WINDOW_MS = 120_000
 
-/** How far a log may be filled, and by whom, as shares of its `max_bytes` (L7, docs/internals/full-logs.md). What stands further down is what those
+/** How far a log may be filled, and by whom, as shares of its `max_bytes` (LOG-7, docs/internals/full-logs.md). What stands further down is what those
  *  above need to be got rid of again. New pushes end before all of these (`--log-full-ratio`); marks may take the rest. */
 export const FILL_SHARES = {
   /** Batches of pushes that were let in before. */
@@ -65,7 +65,7 @@ export function logConfig(
   }
 }
 
-/** M(number): opens segment `number`, which is also epoch `number` (L8). */
+/** M(number): opens segment `number`, which is also epoch `number` (LOG-8). */
 export interface Mark {
   readonly number: number
   readonly writer: string

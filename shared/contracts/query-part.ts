@@ -17,7 +17,7 @@ export interface QueryPartRequest {
   readonly partStartMs: number
   readonly partEndMs: number
   readonly lookbackMs: number
-  /** Per partition what to wait for (L20); null where nothing has to be waited for. */
+  /** Per partition what to wait for (LOG-20); null where nothing has to be waited for. */
   readonly places: readonly ({ readonly minSeq: number; readonly incarnation: string } | null)[]
   readonly allowsPartial: boolean
   /** Of the longest windows that may stand for samples, ms; 0: none; absent: by the step. */
@@ -50,7 +50,7 @@ export interface QueryPartReply {
     readonly bytes: number
     readonly blockBytes: number
   }
-  /** A hash of all blocks and deletions that the part was read from; '' when owners held something of it, or views changed (L21). */
+  /** A hash of all blocks and deletions that the part was read from; '' when owners held something of it, or views changed (LOG-21). */
   readonly state: string
 }
 

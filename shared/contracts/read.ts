@@ -1,4 +1,4 @@
-// read: what queriers ask owners. All addressed: the answer of one owner is never mixed with another's (L18).
+// read: what queriers ask owners. All addressed: the answer of one owner is never mixed with another's (LOG-18).
 //
 // select       streamed    ingester.{id}.select        series with their samples, as frames
 // series       streamed    ingester.{id}.series        label sets only
@@ -7,9 +7,9 @@
 // metadata     addressed   ingester.{id}.metadata
 // exemplars    addressed   ingester.{id}.exemplars
 // headStats    addressed   ingester.{id}.head_stats    how much an owner holds in memory
-// fill         streamed    ingester.{id}.fill          what another owner misses (L10)
+// fill         streamed    ingester.{id}.fill          what another owner misses (LOG-10)
 // Errors: UnavailableError `err-carillon-owner-behind` (not caught up, position not reached in time), `err-carillon-not-owner`;
-//         RefusedError `err-carillon-dropped` (the segment is in a block by now: read the watermark again, L18).
+//         RefusedError `err-carillon-dropped` (the segment is in a block by now: read the watermark again, LOG-18).
 import { addressed, cbor, streamed, topic } from '../bus/contract.ts'
 import {
   aCount,
@@ -44,17 +44,17 @@ export interface OwnerRequest {
   /** Segments up to this one, it included, are read from blocks: the owner answers later ones only, and refuses with
    *  `err-carillon-dropped` when it does not hold all of those any more. 0: none are. */
   readonly watermark: number
-  /** The version of the tenant's manifest that the asker goes by: what the owner hides is said by that one or a newer one (D8). 0: the asker
+  /** The version of the tenant's manifest that the asker goes by: what the owner hides is said by that one or a newer one (DELETE-8). 0: the asker
    *  knows of none. */
   readonly manifestVersion: number
-  /** Wait until this sequence is applied (L20); 0: no wait. */
+  /** Wait until this sequence is applied (LOG-20); 0: no wait. */
   readonly minSeq: number
   /** The life of the log that `minSeq` counts in; '' with minSeq 0. */
   readonly incarnation: string
   readonly waitMs: number
 }
 
-/** What every answer of an owner carries (L18). */
+/** What every answer of an owner carries (LOG-18). */
 export interface OwnerStamp {
   readonly incarnation: string
   readonly appliedSeq: number
@@ -190,7 +190,7 @@ export interface FillFrame {
   readonly frame: SelectFrame
   readonly session?: SessionPart
 }
-/** What of a segment lies before this sequence, and what behind it, stand in different parts (D7). */
+/** What of a segment lies before this sequence, and what behind it, stand in different parts (DELETE-7). */
 export interface SegmentCut {
   readonly segment: number
   readonly seq: number
@@ -320,7 +320,7 @@ export const fill = streamed({
   doc: 'all samples of one segment of one partition, for an owner that misses some',
 })
 
-/** Which of these series an owner already holds: asked only by a distributor whose tenant is at its series limit (L23). */
+/** Which of these series an owner already holds: asked only by a distributor whose tenant is at its series limit (LOG-23). */
 export interface KnownRequest {
   readonly partition: number
   readonly tenant: string
@@ -344,7 +344,7 @@ export const known = addressed({
   doc: 'which series of a tenant an owner already holds',
 })
 
-/** News of how full an owner is; told every few seconds, and when it has been silent for long nobody refuses by it (L23). */
+/** News of how full an owner is; told every few seconds, and when it has been silent for long nobody refuses by it (LOG-23). */
 export interface OwnerCounted {
   readonly id: string
   readonly incarnation: string

@@ -10,11 +10,11 @@
 //                  └──────────┘
 //
 // Invariants
-//   U1  Nothing of an upload is visible to queries before a compactor has looked at every byte and listed its blocks in the manifest by one
+//   UPLOAD-1  Nothing of an upload is visible to queries before a compactor has looked at every byte and listed its blocks in the manifest by one
 //       compare-and-set.
-//   U2  Parts are written before the record says `waiting`; nobody writes any after that. Each start has a nonce, each check a number, and both
+//   UPLOAD-2  Parts are written before the record says `waiting`; nobody writes any after that. Each start has a nonce, each check a number, and both
 //       stand in the names of what they write: what a former one left half done is never taken for one's own.
-//   U3  Staged objects exist only as long as the record does, and for the minutes that a late writer of one part takes to notice.
+//   UPLOAD-3  Staged objects exist only as long as the record does, and for the minutes that a late writer of one part takes to notice.
 
 import { jsonRecord, keyFor, record } from '../bus/record.ts'
 import { aCount, aFlag, aName, anObject, aText, aWhole, ifThere, listOf, oneOf } from '../bus/shape.ts'

@@ -24,11 +24,11 @@ export interface PushReply {
   readonly samplesWritten: number
   readonly histogramsWritten: number
   readonly exemplarsWritten: number
-  /** Left out because their replica is not elected, or because they belong to a former one's time: nothing to send again (L22). */
+  /** Left out because their replica is not elected, or because they belong to a former one's time: nothing to send again (LOG-22). */
   readonly dropped?: { readonly samples: number; readonly histograms: number; readonly exemplars: number }
   /** The first refusal, when something in the body was refused. Everything else is stored. */
   readonly refusal?: PushRefusal
-  /** Where the body ended in the logs: wait for these to read what was written (L20). */
+  /** Where the body ended in the logs: wait for these to read what was written (LOG-20). */
   readonly position: readonly LogPosition[]
 }
 

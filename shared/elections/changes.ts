@@ -2,16 +2,16 @@
 // through a gateway.
 //
 // Invariants of a record, which every change here keeps
-//   E1  Every accepted sample of the elected replica is newer than `guardMs` and at most `newestSampleMs`: distributors raise that bound
+//   ELECTION-1  Every accepted sample of the elected replica is newer than `guardMs` and at most `newestSampleMs`: distributors raise that bound
 //       before they accept beyond it. So the reigns of two replicas share no time, whatever clocks and pauses do.
-//   E2  At a takeover the new guard is the old bound. Where that lies ahead of the clocks (`capOf`), the elected replica's clock was wrong,
+//   ELECTION-2  At a takeover the new guard is the old bound. Where that lies ahead of the clocks (`capOf`), the elected replica's clock was wrong,
 //       or ours are slow: a challenger that has sent at the pace of time for as long as a takeover takes is not behind, so it is the former,
 //       and must not be kept out. One that sends an old backlog is.
 import type { ElectionRecord } from '../contracts/elections.ts'
 
 interface Moment {
   readonly nowMs: number
-  /** The bound of E1 for what is about to be accepted. */
+  /** The bound of ELECTION-1 for what is about to be accepted. */
   readonly newestSampleMs: number
 }
 
@@ -32,7 +32,7 @@ export function takenOver(record: ElectionRecord, replica: string, at: Moment & 
   return { ...record, replica, ...times, newestSampleMs, takeovers: record.takeovers + 1 }
 }
 
-/** E2: what can have been live while the last renewal was believed, by the later of two clocks: one that is slow does no harm. */
+/** ELECTION-2: what can have been live while the last renewal was believed, by the later of two clocks: one that is slow does no harm. */
 export function capOf(record: ElectionRecord, lastRenewal: { seenAtMs: number; believedMs: number }): number {
   const { seenAtMs, believedMs } = lastRenewal
   return Math.min(record.newestSampleMs, Math.round(Math.max(record.renewedAtMs, seenAtMs)) + believedMs)

@@ -1,12 +1,12 @@
 // Leases: who may do something for a tenant, for as long as it renews; changed by compare-and-set alone. Which lease it is, the record says.
 //
 // Invariants
-//   L1  Every taking raises the fence, beyond that of the lease before and that of what it guards (`guardedFence`). Whoever takes a lease writes
+//   LEASE-1  Every taking raises the fence, beyond that of the lease before and that of what it guards (`guardedFence`). Whoever takes a lease writes
 //       its fence there before anything else, so a holder of before, however long it was paused, changes nothing any more.
-//   L2  A lease of another is taken only after `leaseMs` without a change of its revision, by the own monotonic clock, and by
+//   LEASE-2  A lease of another is taken only after `leaseMs` without a change of its revision, by the own monotonic clock, and by
 //       compare-and-set on that revision: silence that was only ours takes nothing.
-//   L3  A holder that could not renew for `leaseMs` counts itself as having lost it; its work is aborted.
-//   L4  One that cannot be read is somebody's, as any other, and its fence is taken to be high. That of a newer version is never taken.
+//   LEASE-3  A holder that could not renew for `leaseMs` counts itself as having lost it; its work is aborted.
+//   LEASE-4  One that cannot be read is somebody's, as any other, and its fence is taken to be high. That of a newer version is never taken.
 import type { Clock } from '../base/clock.ts'
 import { ConflictError, UnavailableError } from '../base/errors.ts'
 import type { KvBucket } from '../bus/port.ts'
@@ -25,7 +25,7 @@ export interface LeaseDeps extends Told {
   readonly leaseMs: number
 }
 
-/** L4: how far beyond what it is known to guard the fence of an unreadable lease may be. */
+/** LEASE-4: how far beyond what it is known to guard the fence of an unreadable lease may be. */
 const FENCE_UNREAD = 1_000_000
 
 export interface Lease {
@@ -76,8 +76,8 @@ export class Leases {
     const row = this.table.row({ tenant })
     if (row !== undefined && !this.isToBeHad(row)) return undefined
     const startedAt = clock.monotonic()
-    const beyond = row?.kind === 'unreadable' ? FENCE_UNREAD : 0 // L4
-    const fence = Math.max(row?.value?.fence ?? 0, guardedFence) + beyond + 1 // L1
+    const beyond = row?.kind === 'unreadable' ? FENCE_UNREAD : 0 // LEASE-4
+    const fence = Math.max(row?.value?.fence ?? 0, guardedFence) + beyond + 1 // LEASE-1
     const value = this.encoded(fence, 1)
     const key = this.keyOf(tenant)
     try {
@@ -93,9 +93,9 @@ export class Leases {
   }
 
   private isToBeHad({ kind, value, since }: Row<'tenant', LeaseRecord>): boolean {
-    if (kind === 'newer-version') return false // L4
+    if (kind === 'newer-version') return false // LEASE-4
     const isFree = kind === 'value' && (value?.holder === '' || value?.incarnation === this.deps.incarnation)
-    return isFree || this.deps.clock.monotonic() - since >= this.deps.leaseMs // L2
+    return isFree || this.deps.clock.monotonic() - since >= this.deps.leaseMs // LEASE-2
   }
 
   /** Renews what is held; to be called several times within `leaseMs`. */
@@ -121,7 +121,7 @@ export class Leases {
     const startedAt = clock.monotonic()
     const isLate = () => clock.monotonic() - held.renewedAt >= leaseMs
     try {
-      if (isLate()) return this.lose(held, 'it could not be renewed in time') // L3
+      if (isLate()) return this.lose(held, 'it could not be renewed in time') // LEASE-3
       held.beat += 1
       const value = this.encoded(held.fence, held.beat)
       const revision = await bucket.update(this.keyOf(held.tenant), value, held.revision)
@@ -129,7 +129,7 @@ export class Leases {
       held.renewedAt = startedAt
     } catch (error) {
       if (error instanceof UnavailableError) {
-        if (isLate()) this.lose(held, 'it could not be renewed in time') // L3
+        if (isLate()) this.lose(held, 'it could not be renewed in time') // LEASE-3
       } else if (error instanceof ConflictError) await this.lookAgain(held)
       else throw error
     }

@@ -1,9 +1,9 @@
 // The rows of one record as they are now: a mirror of a bucket, kept by a watch.
 //
 // Invariants
-//   KV1  Nothing that stands in the bucket makes it throw, stop or wait: a row that cannot be read is a row that says so, and keeps the last
+//   TABLE-1  Nothing that stands in the bucket makes it throw, stop or wait: a row that cannot be read is a row that says so, and keeps the last
 //        value that could be read. An entry under a key that is none is no row.
-//   KV2  After `start` has resolved, what stood in the bucket is known. After `stop` nothing is called any more.
+//   TABLE-2  After `start` has resolved, what stood in the bucket is known. After `stop` nothing is called any more.
 import type { Clock } from '../base/clock.ts'
 import type { BusSubscription, KvBucket } from '../bus/port.ts'
 import { keyFor, keysFor, type RecordContract, type RecordParams } from '../bus/record.ts'

@@ -1,7 +1,7 @@
 // How long samples of tenants are kept, as doors see it: a watch over what compactors have told.
 //
 // Invariants
-//   V3  `of` never waits and never fails: what is not known yet, or cannot be read, is for ever. Whoever lets in too much by that lets in what a
+//   LIMIT-3  `of` never waits and never fails: what is not known yet, or cannot be read, is for ever. Whoever lets in too much by that lets in what a
 //       compactor removes; nothing is refused that would be kept.
 import type { Clock } from '../base/clock.ts'
 import { textOf } from '../base/errors.ts'

@@ -1,9 +1,9 @@
 // The limits of tenants as an actor sees them: a watch over the bucket `limits`, and changes to it.
 //
 // Invariants
-//   V1  `of` never waits and never fails: what is not known yet, or cannot be read, limits nothing beyond the actor's own flags, and a record
+//   LIMIT-1  `of` never waits and never fails: what is not known yet, or cannot be read, limits nothing beyond the actor's own flags, and a record
 //       that was good before stays until a better one comes.
-//   V2  A change is a compare-and-set on the record that it was made from: none is lost, each has its number.
+//   LIMIT-2  A change is a compare-and-set on the record that it was made from: none is lost, each has its number.
 import type { Clock } from '../base/clock.ts'
 import { ConflictError, CorruptError, textOf, UnavailableError } from '../base/errors.ts'
 import type { Bus } from '../bus/port.ts'
@@ -49,7 +49,7 @@ export function watchLimits({ bus, clock, log, metrics }: LimitsDeps): TenantLim
     onFailure: (error) =>
       log.warn({ reason: textOf(error) }, 'limits of tenants cannot be watched: only the flags hold'),
   })
-  return { of: limitsOf, start: () => table.start(), stop: () => table.stop() } // V1
+  return { of: limitsOf, start: () => table.start(), stop: () => table.stop() } // LIMIT-1
 
   function limitsOf(tenant: string): Limits {
     const key = limitsKey(tenant)
@@ -66,7 +66,7 @@ export function watchLimits({ bus, clock, log, metrics }: LimitsDeps): TenantLim
 
   function hear(key: string): void {
     merged.clear()
-    const record = table.row(key)?.value // V1
+    const record = table.row(key)?.value // LIMIT-1
     if (record === undefined) byKey.delete(key)
     else byKey.set(key, knownOnes(record))
   }
@@ -90,7 +90,7 @@ export async function readLimits(bus: Bus, tenant: string | undefined): Promise<
   )
 }
 
-/** V2. Resolves with the record as it is now. Values are those of `parseLimit`; null takes one away. */
+/** LIMIT-2. Resolves with the record as it is now. Values are those of `parseLimit`; null takes one away. */
 export async function setLimits(
   { bus, clock, log, metrics }: Told & { bus: Bus; clock: Clock },
   tenant: string | undefined,

@@ -1,9 +1,9 @@
 // One question to several members at once: what those answered that did in time, and who did not, and why.
 //
 // Invariants
-//   Q1  All are asked at once and for the same time, at most MEMBERS_MS_MAX: who is silent holds up the others for no longer than that.
-//   Q2  Each member is either among the answers or among the failures, in the order in which they were named.
-//   Q3  An answer that did not come is no error of who asks, whatever the reason; a failed assertion is.
+//   ASK-1  All are asked at once and for the same time, at most MEMBERS_MS_MAX: who is silent holds up the others for no longer than that.
+//   ASK-2  Each member is either among the answers or among the failures, in the order in which they were named.
+//   ASK-3  An answer that did not come is no error of who asks, whatever the reason; a failed assertion is.
 import { AssertionError } from '../base/assert.ts'
 import { textOf } from '../base/errors.ts'
 import { type AskOptions, ask } from '../bus/ask.ts'
@@ -38,7 +38,7 @@ export async function askMembers<M extends { readonly id: string }, Req, Reply>(
   request: Req,
   options: AskOptions = {},
 ): Promise<MemberAnswers<M, Reply>> {
-  const timeoutMs = Math.min(options.timeoutMs ?? contract.timeoutMs, MEMBERS_MS_MAX) // Q1
+  const timeoutMs = Math.min(options.timeoutMs ?? contract.timeoutMs, MEMBERS_MS_MAX) // ASK-1
   const outcomes = await Promise.allSettled(
     members.map(({ id }) => ask(bus, contract, { id }, request, { ...options, timeoutMs })),
   )
@@ -48,7 +48,7 @@ export async function askMembers<M extends { readonly id: string }, Req, Reply>(
     const member = members[at] as M
     if (outcome.status === 'fulfilled') answers.push({ member, reply: outcome.value })
     else if (outcome.reason instanceof AssertionError)
-      throw outcome.reason // Q3
+      throw outcome.reason // ASK-3
     else failures.push({ member, error: outcome.reason, reason: textOf(outcome.reason) })
   }
   return { answers, failures }

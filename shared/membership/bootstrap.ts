@@ -1,11 +1,11 @@
 // Makes what has to exist before actors start: one log per partition, the buckets, the number of partitions. And adds partitions later.
 //
 // Invariants
-//   B1  A log exists before the number of partitions says so.
-//   B2  Partitions are never taken away: asking for fewer than there are changes nothing.
-//   B3  A number that stands there and cannot be read is never taken for none: nothing is changed until a person has put it right.
-//   B4  Where there are members, added partitions only exist; the members open them for reading and then for writing (membership.ts, M4).
-//   B5  A log that is made anew begins behind all that may still be purged of the one before: a purge names no incarnation, and one that was asked
+//   BOOTSTRAP-1  A log exists before the number of partitions says so.
+//   BOOTSTRAP-2  Partitions are never taken away: asking for fewer than there are changes nothing.
+//   BOOTSTRAP-3  A number that stands there and cannot be read is never taken for none: nothing is changed until a person has put it right.
+//   BOOTSTRAP-4  Where there are members, added partitions only exist; the members open them for reading and then for writing (membership.ts, MEMBER-4).
+//   BOOTSTRAP-5  A log that is made anew begins behind all that may still be purged of the one before: a purge names no incarnation, and one that was asked
 //       for before may arrive after.
 import { CorruptError, RefusedError } from '../base/errors.ts'
 import type { Bus, KvBucket } from '../bus/port.ts'
@@ -31,7 +31,7 @@ export interface LogOptions {
   readonly logBytesMax: number
   /** Copies of streams and buckets that the NATS servers keep: 1 or 3. */
   readonly logReplicas: number
-  /** Where the log of a partition begins if it does not exist (B5); 1 unless told. */
+  /** Where the log of a partition begins if it does not exist (BOOTSTRAP-5); 1 unless told. */
   readonly originSeqOf?: ((partition: number) => number) | undefined
 }
 
@@ -47,7 +47,7 @@ export async function bootstrap(bus: Bus, options: BootstrapOptions): Promise<Pa
   const names = [LOG_BUCKET, ELECTIONS_BUCKET, BLOCKS_BUCKET, UPLOADS_BUCKET, LIMITS_BUCKET]
   for (const name of names) await bus.bucket(name, { replicas })
   return grow(bus, ring, options, ({ count }) => ({
-    count: Math.max(count, options.partitions), // B2
+    count: Math.max(count, options.partitions), // BOOTSTRAP-2
     replicationFactor: options.replicationFactor,
     ensureFrom: 0,
   }))
@@ -71,7 +71,7 @@ export async function addPartitions(bus: Bus, more: number): Promise<PartitionsR
   })
 }
 
-/** The number of partitions as it stands; zeroes before the system was set up. CorruptError `err-carillon-partitions-unreadable` (B3). */
+/** The number of partitions as it stands; zeroes before the system was set up. CorruptError `err-carillon-partitions-unreadable` (BOOTSTRAP-3). */
 export async function readPartitions(bus: Bus): Promise<PartitionsRecord> {
   const found = await readRecord({ bucket: await bus.bucket(RING_BUCKET) }, partitionsRecord, {})
   if (found.kind === 'value') return found.value
@@ -90,9 +90,9 @@ async function grow(
     const before = found ?? PARTITIONS_NONE
     const { count, replicationFactor, ensureFrom } = next(before)
     for (let partition = ensureFrom; partition < count; partition++) {
-      const originSeq = options.originSeqOf?.(partition) ?? 1 // B5
+      const originSeq = options.originSeqOf?.(partition) ?? 1 // BOOTSTRAP-5
       const made = { bytesMax: options.logBytesMax, replicas: options.logReplicas, originSeq }
-      await bus.logs.ensure(logConfig(partition, made)) // B1
+      await bus.logs.ensure(logConfig(partition, made)) // BOOTSTRAP-1
     }
     const isAlone = before.count === 0 || (count > before.count && !(await hasMembers(ring)))
     const open = isAlone
@@ -101,7 +101,7 @@ async function grow(
     const isSame = count === before.count && replicationFactor === before.replicationFactor
     return isSame ? before : { v: 1, count, ...open, replicationFactor }
   }
-  const place = { bucket: ring, clock: bus.clock, record: partitionsRecord, params: {}, mustBeReadable: true } // B3
+  const place = { bucket: ring, clock: bus.clock, record: partitionsRecord, params: {}, mustBeReadable: true } // BOOTSTRAP-3
   return (await updateRecord({ ...place, change }))!
 }
 

@@ -1,11 +1,11 @@
 // One id, one process. Two under one id would answer for each other, and each would take the other's heartbeats for its own.
 //
 // Invariants
-//   C1  Whoever answers under an id has it. Somebody else is refused it, after a moment in which the former may be about to end.
-//   C2  Where nobody listens the id is free at once: a process that was killed does not listen.
-//   C3  One that listens and does not answer hangs, or its machine is gone without a word: it has the id until its record has not changed
+//   CLAIM-1  Whoever answers under an id has it. Somebody else is refused it, after a moment in which the former may be about to end.
+//   CLAIM-2  Where nobody listens the id is free at once: a process that was killed does not listen.
+//   CLAIM-3  One that listens and does not answer hangs, or its machine is gone without a word: it has the id until its record has not changed
 //       for as long as makes a member unhealthy.
-//   C4  Two that come at once, or one that was taken for dead and wakes: the record in the ring decides (M6).
+//   CLAIM-4  Two that come at once, or one that was taken for dead and wakes: the record in the ring decides (MEMBER-6).
 import { hostname } from 'node:os'
 import { type Clock, sleep } from '../base/clock.ts'
 import { UnavailableError } from '../base/errors.ts'
@@ -57,15 +57,15 @@ async function waitUntilFree({ bus, clock, self: { id }, unhealthyAfterMs, signa
   let still: { readonly revision: number; readonly sinceMs: number } | undefined
   for (;;) {
     const word = await whoHas(bus, id)
-    if (word === 'nobody') return // C2
+    if (word === 'nobody') return // CLAIM-2
     const nowMs = clock.monotonic()
     if (word !== 'silent') {
       answeredMs ??= nowMs
-      if (nowMs - answeredMs >= LEAVING_MS_MAX) throw takenBy(id, word) // C1
+      if (nowMs - answeredMs >= LEAVING_MS_MAX) throw takenBy(id, word) // CLAIM-1
     } else {
       const revision = (await bucket.get(keyFor(memberRecord, { id })))?.revision ?? 0
       if (still?.revision !== revision) still = { revision, sinceMs: nowMs }
-      else if (nowMs - still.sinceMs > unhealthyAfterMs) return // C3
+      else if (nowMs - still.sinceMs > unhealthyAfterMs) return // CLAIM-3
       if (nowMs - startedMs > 3 * unhealthyAfterMs)
         throw taken(id, 'a process that does not answer, but writes its heartbeats')
     }

@@ -1,5 +1,5 @@
 // What a member has heard of the ring: the newest record of everyone with when it came, and how many partitions there are. From it follows who
-// is silent, and the view of the moment (M1, M2, M5).
+// is silent, and the view of the moment (MEMBER-1, MEMBER-2, MEMBER-5).
 import type { Clock } from '../base/clock.ts'
 import { ConflictError } from '../base/errors.ts'
 import { Listeners, type Subscription } from '../base/listeners.ts'
@@ -43,10 +43,10 @@ export class Hearing {
   readonly #listeners = new Listeners<void>()
   readonly #cache: OwnersCache = { key: '', owners: [] }
   #partitions: Partitions | undefined
-  /** M5 */
+  /** MEMBER-5 */
   #arePartitionsUnknown = false
   #selfHeardAtMs: number
-  /** M2: silence counts from here on. */
+  /** MEMBER-2: silence counts from here on. */
   #trustedSinceMs: number
   #seen: { readonly view: View; readonly atMs: number } | undefined
 
@@ -66,7 +66,7 @@ export class Hearing {
 
   /** Whether they are others than those that were known. */
   hearPartitions(shown: Shown<never, PartitionsRecord>): boolean {
-    if (shown.kind === 'newer-version' || this.#partitions === undefined) this.#arePartitionsUnknown = true // M5
+    if (shown.kind === 'newer-version' || this.#partitions === undefined) this.#arePartitionsUnknown = true // MEMBER-5
     if (shown.kind !== 'value') return false
     this.#arePartitionsUnknown = false
     const isFirst = this.#partitions === undefined
@@ -79,7 +79,7 @@ export class Hearing {
     const known = this.#heard.get(id)
     if (shown.kind === 'value') this.#hearRecord(id, shown.value, shown.revision)
     else if (shown.kind !== 'unreadable') this.#heard.delete(id)
-    else if (known !== undefined) known.revision = shown.revision // so that it can be forgotten (M1)
+    else if (known !== undefined) known.revision = shown.revision // so that it can be forgotten (MEMBER-1)
   }
 
   #hearRecord(id: string, record: MemberRecord, revision: number): void {
@@ -87,11 +87,11 @@ export class Hearing {
     const atMs = clock.monotonic()
     this.#heard.set(id, { record, revision, atMs })
     if (record.incarnation !== self.incarnation) return
-    if (atMs - this.#selfHeardAtMs > 2 * options.heartbeatMs) this.#trustedSinceMs = atMs // M2
+    if (atMs - this.#selfHeardAtMs > 2 * options.heartbeatMs) this.#trustedSinceMs = atMs // MEMBER-2
     this.#selfHeardAtMs = atMs
   }
 
-  /** M2: how long a record has been silent while it would have been heard. */
+  /** MEMBER-2: how long a record has been silent while it would have been heard. */
   #silenceOf(atMs: number): number {
     const { clock, options } = this.#deps
     const untilMs = Math.min(clock.monotonic(), this.#selfHeardAtMs + options.heartbeatMs)
@@ -123,7 +123,7 @@ export class Hearing {
     this.#listeners.tell()
   }
 
-  /** M1: whoever sees it first deletes the record of a member that has been silent for long: the very one it saw, not one that came since. */
+  /** MEMBER-1: whoever sees it first deletes the record of a member that has been silent for long: the very one it saw, not one that came since. */
   async forget(): Promise<void> {
     const { bucket, self, options } = this.#deps
     for (const [id, { atMs, revision }] of this.#heard) {

@@ -1,4 +1,4 @@
-// A member's own record: what it says of itself, written at every heartbeat, and which of these have come back through the watch (M3, M6).
+// A member's own record: what it says of itself, written at every heartbeat, and which of these have come back through the watch (MEMBER-3, MEMBER-6).
 import { type Clock, sleep } from '../base/clock.ts'
 import { ConflictError, textOf, UnavailableError } from '../base/errors.ts'
 import type { KvBucket } from '../bus/port.ts'
@@ -27,7 +27,7 @@ export interface HeartbeatDeps extends Told {
   readonly onError: (text: string) => void
   /** Ends what it hears by. */
   readonly stopHearing: () => void
-  /** M6: another process has taken this one for dead, and its id. */
+  /** MEMBER-6: another process has taken this one for dead, and its id. */
   readonly onTaken?: ((error: UnavailableError) => void) | undefined
 }
 
@@ -47,7 +47,7 @@ export class Heartbeat {
   #holds: readonly number[] = []
   #damageCount = 0
   #hasLeft = false
-  /** M6: the newest revision of the own record that is known, and whether this process wrote one. */
+  /** MEMBER-6: the newest revision of the own record that is known, and whether this process wrote one. */
   readonly #own = { revision: 0, isOurs: false }
 
   /** Heartbeats sent and not come back, with when they were sent. */
@@ -55,7 +55,7 @@ export class Heartbeat {
   #count = 0
   #isBeating: Promise<void> | undefined
   #next: Promise<void> | undefined
-  /** M3: by what goes on while the machine is suspended. */
+  /** MEMBER-3: by what goes on while the machine is suspended. */
   #confirmedAtMs = Number.NEGATIVE_INFINITY
   /** The number of the newest heartbeat that has come back. */
   #confirmed = 0
@@ -87,7 +87,7 @@ export class Heartbeat {
     if (shown.kind === 'value' && shown.value.incarnation === self.incarnation) this.#confirm(shown.value.beat)
   }
 
-  /** M6: what cannot be read (M5), or was deleted, is written over. */
+  /** MEMBER-6: what cannot be read (MEMBER-5), or was deleted, is written over. */
   #hearOwn(shown: Shown<'id', MemberRecord>): void {
     const own = this.#own
     if (shown.revision <= own.revision) return
@@ -112,7 +112,7 @@ export class Heartbeat {
     this.#cameBack.resolve()
   }
 
-  /** M3: whether a heartbeat has come back that was sent less than so long ago. */
+  /** MEMBER-3: whether a heartbeat has come back that was sent less than so long ago. */
   isConfirmedWithin(ms: number): boolean {
     return this.#deps.clock.uptime() - this.#confirmedAtMs < ms
   }
@@ -159,7 +159,7 @@ export class Heartbeat {
 
   async leave(): Promise<void> {
     const { bucket, self, stopHearing } = this.#deps
-    if (this.#hasLeft) return // M6
+    if (this.#hasLeft) return // MEMBER-6
     this.#hasLeft = true
     await this.#isBeating?.catch(() => {}) // told where it was sent
     stopHearing()

@@ -5,17 +5,17 @@
 // has heard its own heartbeat has heard every change before it.
 //
 // Invariants
-//   M1  A member is unhealthy after `unhealthyAfterMs` without a change of its record, forgotten (its record deleted) after `forgetAfterMs`.
-//   M2  Silence of the whole bucket (NATS away, a leader change) means "unknown", not "all dead": time counts against others only while
+//   MEMBER-1  A member is unhealthy after `unhealthyAfterMs` without a change of its record, forgotten (its record deleted) after `forgetAfterMs`.
+//   MEMBER-2  Silence of the whole bucket (NATS away, a leader change) means "unknown", not "all dead": time counts against others only while
 //       this actor's own heartbeats come back through the watch, and anew after a gap.
-//   M3  A view is confirmed as long as a heartbeat that was sent less than `unhealthyAfterMs` ago has come back. Nobody judges this actor
-//       dead before that, so whoever waits until all live members know something need not wait for one that is not confirmed (L19). While a machine
+//   MEMBER-3  A view is confirmed as long as a heartbeat that was sent less than `unhealthyAfterMs` ago has come back. Nobody judges this actor
+//       dead before that, so whoever waits until all live members know something need not wait for one that is not confirmed (LOG-19). While a machine
 //       is suspended that time passes: others go on without it.
-//   M4  Added partitions are opened in two steps (L19): readable when all their owners follow them, writable when every live member has
+//   MEMBER-4  Added partitions are opened in two steps (LOG-19): readable when all their owners follow them, writable when every live member has
 //       heard that they are to be read.
-//   M5  A record that cannot be read is no news: its member grows silent, the partitions stay as they were (no step of M4 passes it). Whoever does
+//   MEMBER-5  A record that cannot be read is no news: its member grows silent, the partitions stay as they were (no step of MEMBER-4 passes it). Whoever does
 //       not know how many partitions there are, because that record cannot be read or a newer version wrote it, is not confirmed.
-//   M6  A record is written by the process that wrote it last, or by one that follows a former process: by compare-and-set. Whose record
+//   MEMBER-6  A record is written by the process that wrote it last, or by one that follows a former process: by compare-and-set. Whose record
 //       another process has written meanwhile is not this member any more: it writes nothing, and says so once. A bucket that lost its newest
 //       writes shows the record at a lower revision: no news by another process, and written over.
 import type { Clock } from '../base/clock.ts'
@@ -66,7 +66,7 @@ export interface Membership {
   /** Resolves when a heartbeat that was sent after this call has come back: the ring as it was then is known. UnavailableError
    *  `err-carillon-ring-unconfirmed` after `withinMs`. */
   confirm(withinMs: number): Promise<void>
-  /** False when changes of the ring may have passed unheard for too long (M3), or for so many times as long. */
+  /** False when changes of the ring may have passed unheard for too long (MEMBER-3), or for so many times as long. */
   isConfirmed(times?: number): boolean
   ring(): RingReply
   /** Called after each news of the ring, until it is stopped. */
@@ -86,7 +86,7 @@ export interface JoinDeps extends Told {
   readonly self: Self
   readonly options: MembershipOptions
   readonly onError: (text: string) => void
-  /** M6: another process has taken this one for dead, and its id. */
+  /** MEMBER-6: another process has taken this one for dead, and its id. */
   readonly onTaken?: (error: UnavailableError) => void
 }
 
@@ -139,7 +139,7 @@ function earsOf({ hearing, heartbeat, opening }: Parts) {
   return [
     on(partitionsRecord, (shown) => {
       if (shown.kind === 'gone') return
-      if (hearing.hearPartitions(shown)) heartbeat.beatSoon() // everyone waits for everyone's word (M4)
+      if (hearing.hearPartitions(shown)) heartbeat.beatSoon() // everyone waits for everyone's word (MEMBER-4)
       news()
     }),
     on(memberRecord, (shown) => {

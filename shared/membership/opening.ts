@@ -1,4 +1,4 @@
-// Opens partitions that were added (M4), one step at a time: readable, then writable.
+// Opens partitions that were added (MEMBER-4), one step at a time: readable, then writable.
 import { ConflictError, textOf } from '../base/errors.ts'
 import type { KvBucket } from '../bus/port.ts'
 import { keyFor } from '../bus/record.ts'
@@ -31,7 +31,7 @@ export class Opening {
     this.openAdded().catch((error: unknown) => onError(`opening partitions: ${textOf(error)}`)) // the next heartbeat tries again
   }
 
-  /** M4: the first live member opens what was added; anybody may, the compare-and-set lets one through. */
+  /** MEMBER-4: the first live member opens what was added; anybody may, the compare-and-set lets one through. */
   async openAdded(): Promise<void> {
     const { bucket, self, hearing, isConfirmed, hasLeft } = this.#deps
     if (hearing.partitions === undefined || this.#isOpening || hasLeft()) return

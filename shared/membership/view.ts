@@ -1,8 +1,8 @@
 // What one actor sees of the ring at one moment: a snapshot, computed from the records it has heard and from nothing else.
 //
 // Invariants
-//   V1  Views are immutable. Owners depend on ids, zones, states and health alone, so actors that hear the same agree.
-//   V2  Whoever has caught up with a partition is read first: a new owner only once its record says so, a former one until then (L19).
+//   VIEW-1  Views are immutable. Owners depend on ids, zones, states and health alone, so actors that hear the same agree.
+//   VIEW-2  Whoever has caught up with a partition is read first: a new owner only once its record says so, a former one until then (LOG-19).
 import {
   type MemberRecord,
   PARTITIONS_NONE,

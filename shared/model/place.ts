@@ -12,7 +12,7 @@ export interface Place {
   readonly since?: number
 }
 
-/** Over lives numbers of segments tell, for they go on rising (L8), and so they do over a loss. Else nothing lies before what stands in an earlier
+/** Over lives numbers of segments tell, for they go on rising (LOG-8), and so they do over a loss. Else nothing lies before what stands in an earlier
  *  segment, and sequences tell. */
 export function isBefore(place: Place, other: Place): boolean {
   if (place.incarnation !== other.incarnation) return place.segment < other.segment

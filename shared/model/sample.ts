@@ -60,7 +60,7 @@ export function settleNaN(valueWords: Uint32Array, index: number): void {
   valueWords[2 * index + 1] = isMarker ? STALE_HIGH : NAN_HIGH
 }
 
-/** The rank of a float in the total order that decides between two values of one timestamp (L11), as two 32-bit words:
+/** The rank of a float in the total order that decides between two values of one timestamp (LOG-11), as two 32-bit words:
  *  stale marker < other NaNs by bits < −Inf … −0 < +0 … +Inf. Positive when (high, low) of `a` is the greater. */
 export function compareValueBits(aHigh: number, aLow: number, bHigh: number, bLow: number): number {
   if (aHigh === bHigh && aLow === bLow) return 0

@@ -4,9 +4,9 @@
 //   <folder>/.making/    what is being written
 //
 // Invariants
-//   D1  A file gets its name by a hard link, whole and flushed: never a half, and the first of two creators wins. One that takes the place of a
+//   DIRECTORY-1  A file gets its name by a hard link, whole and flushed: never a half, and the first of two creators wins. One that takes the place of a
 //       damaged one gets it by a rename.
-//   D2  The trailer repeats the name: a file system that takes A for a gives nobody another's bytes.
+//   DIRECTORY-2  The trailer repeats the name: a file system that takes A for a gives nobody another's bytes.
 import fs from 'node:fs/promises'
 import path from 'node:path'
 import { assert } from '../base/assert.ts'
@@ -70,7 +70,7 @@ export async function directoryObjects(folder: string, { clock }: { clock: Clock
       await writeFlushed(aside, [...parts, ...trailerOf(name, layout)])
       deadline.left()
       await makeFolders(folder, path.dirname(file))
-      await (isInPlace ? fs.rename(aside, file) : fs.link(aside, file)) // D1
+      await (isInPlace ? fs.rename(aside, file) : fs.link(aside, file)) // DIRECTORY-1
       await flushFolder(path.dirname(file))
     } catch (error) {
       if (codeOf(error) !== 'EEXIST') throw error
@@ -182,7 +182,7 @@ async function openedObject(name: string, handle: fs.FileHandle): Promise<Opened
   const text = await readAt(name, handle, fileSize - footBytes - length, length)
   if (crc32c(text) !== foot.readUInt32BE(4)) throw damaged(name, 'its trailer breaks its checksum')
   const trailer = JSON.parse(text.toString()) as { name?: unknown }
-  if (trailer.name !== name) throw damaged(name, `its file holds ${trailer.name}`) // D2
+  if (trailer.name !== name) throw damaged(name, `its file holds ${trailer.name}`) // DIRECTORY-2
   const layout = parseLayout(name, trailer)
   const { size, sha256 } = layout
   return { handle, layout, info: { name, size, sha256, storedSize: storedSizeOf(layout), storedAtMs: mtimeMs } }

@@ -2,8 +2,8 @@
 // Zstandard frame, or none is; so what lies there as a whole is the object, or the object as a .zst file.
 //
 // Invariants
-//   P1  A part that is not what was written is CorruptError `object-damaged`, never other bytes.
-//   P2  A range reads the parts that it touches and no others.
+//   PART-1  A part that is not what was written is CorruptError `object-damaged`, never other bytes.
+//   PART-2  A range reads the parts that it touches and no others.
 import { promisify } from 'node:util'
 import { constants, zstdCompress, zstdDecompress } from 'node:zlib'
 import { ConflictError, CorruptError, textOf } from '../base/errors.ts'
@@ -78,7 +78,7 @@ export async function unpackPart(name: string, layout: Layout, index: number, st
     }
   }
   if (bytes.length !== size) throw damaged(name, `part ${index} has ${bytes.length} bytes, not ${size}`)
-  if (crc32c(bytes) !== layout.crcs[index]) throw damaged(name, `part ${index} breaks its checksum`) // P1
+  if (crc32c(bytes) !== layout.crcs[index]) throw damaged(name, `part ${index} breaks its checksum`) // PART-1
   return bytes
 }
 
@@ -102,7 +102,7 @@ export async function readRange(
   }
   const range = new Uint8Array(end - start)
   if (end === start) return range
-  let next = Math.floor(start / partBytes) // P2
+  let next = Math.floor(start / partBytes) // PART-2
   const last = Math.floor((end - 1) / partBytes)
   const reader = async () => {
     while (next <= last) {

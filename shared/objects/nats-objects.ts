@@ -2,11 +2,11 @@
 // nats CLI. Buckets by time, so that what is old leaves in whole streams.
 //
 // Invariants
-//   O1  An object is visible by its info, and its info is stored last, by one compare-and-set: never a half, never two.
-//   O2  Parts are found by their sequences in the info, and must stand under the object's own subject and keep their checksums: a server
+//   OBJECT-1  An object is visible by its info, and its info is stored last, by one compare-and-set: never a half, never two.
+//   OBJECT-2  Parts are found by their sequences in the info, and must stand under the object's own subject and keep their checksums: a server
 //       that lost them, or gave their sequences to others, is answered by `object-damaged`.
-//   O3  The info goes first and the parts after it: whatever breaks off leaves parts that no info names, for `sweep`.
-//   O4  Parts are never taken away while an info may still come to name them.
+//   OBJECT-3  The info goes first and the parts after it: whatever breaks off leaves parts that no info names, for `sweep`.
+//   OBJECT-4  Parts are never taken away while an info may still come to name them.
 import { hash, randomUUID } from 'node:crypto'
 import { LRUCache } from 'lru-cache'
 import { assert } from '../base/assert.ts'
@@ -127,7 +127,7 @@ class JetStreamObjects implements NatsObjects {
     return info
   }
 
-  /** What is damaged counts as vacant: its place is taken by compare-and-set, its parts go afterwards (O3). */
+  /** What is damaged counts as vacant: its place is taken by compare-and-set, its parts go afterwards (OBJECT-3). */
   async #soundAtLeader(stream: NatsStream, name: string, deadline: Deadline): Promise<Found | Vacant> {
     const message = await stream.getFromLeader({ last_by_subj: `${stream.root}.M.${textOfName(name)}` }, deadline)
     if (message === undefined) return { lastSeq: 0 }
@@ -182,7 +182,7 @@ class JetStreamObjects implements NatsObjects {
     return seqs
   }
 
-  /** O1. A lost answer is found out by asking for what stands there; nothing is stored twice, for it may have been deleted since. */
+  /** OBJECT-1. A lost answer is found out by asking for what stands there; nothing is stored twice, for it may have been deleted since. */
   async #appendInfo(upload: Upload, nuid: string, seqs: number[], deadline: Deadline): Promise<Found> {
     const { stream, name, layout, vacant } = upload
     const subject = `${stream.root}.M.${textOfName(name)}`
@@ -198,8 +198,8 @@ class JetStreamObjects implements NatsObjects {
         throw error
       }
       const standing = await this.#standsAtLeader(stream, name, deadline)
-      if ('lastSeq' in standing) throw isLost ? vanished(name) : error // O4: its parts stay
-      if (standing.nuid === vacant.damagedNuid) throw error // O4: as it was
+      if ('lastSeq' in standing) throw isLost ? vanished(name) : error // OBJECT-4: its parts stay
+      if (standing.nuid === vacant.damagedNuid) throw error // OBJECT-4: as it was
       if (standing.nuid !== nuid) await this.#cleanUp(stream, nuid, undefined)
       return standing
     }
@@ -253,7 +253,7 @@ class JetStreamObjects implements NatsObjects {
     return verifyWhole(info.name, layout, (index) => this.#part(stream, found, index, deadline))
   }
 
-  /** O2 */
+  /** OBJECT-2 */
   async #part(stream: NatsStream, { info, nuid, seqs, layout }: Found, index: number, deadline: Deadline) {
     const wanted = { seq: seqs[index] as number }
     const subject = `${stream.root}.C.${nuid}`
@@ -315,7 +315,7 @@ class JetStreamObjects implements NatsObjects {
     const damaged: ObjectInfo[] = []
     const ask = async (name: string) => {
       const subject = `${root}${textOfName(name)}`
-      const message = await stream.getFromLeader({ last_by_subj: subject }, deadline) // O4: a replica behind would name old parts
+      const message = await stream.getFromLeader({ last_by_subj: subject }, deadline) // OBJECT-4: a replica behind would name old parts
       if (message === undefined) return
       try {
         const standing = this.#parse(stream, name, message)
@@ -344,7 +344,7 @@ class JetStreamObjects implements NatsObjects {
     this.#found.delete(name)
     if (message === undefined) return
     const nuid = nuidIn(name, message)
-    await stream.purge(subject, deadline) // O3
+    await stream.purge(subject, deadline) // OBJECT-3
     if (typeof nuid === 'string') await stream.purge(`${stream.root}.C.${nuid}`, deadline)
   }
 

@@ -2,11 +2,11 @@
 // In memory, and below that, if wanted, in a folder of this process alone.
 //
 // Invariants
-//   C1  Whatever was read before, a read gives the bytes of the object, or the store's error.
-//   C2  Pieces are known by the SHA-256 of their object: what a folder kept from an earlier run is never taken for something else.
-//   C3  Errors are not kept. Readers of one piece wait for one load, each no longer than it wants to.
-//   C4  Ranges above RANGE_BYTES_MAX pass by: who reads everything once must not push out what others read often.
-//   C5  Who may share what it reads gets views of pieces instead of copies, where the range lies within one piece.
+//   CACHE-1  Whatever was read before, a read gives the bytes of the object, or the store's error.
+//   CACHE-2  Pieces are known by the SHA-256 of their object: what a folder kept from an earlier run is never taken for something else.
+//   CACHE-3  Errors are not kept. Readers of one piece wait for one load, each no longer than it wants to.
+//   CACHE-4  Ranges above RANGE_BYTES_MAX pass by: who reads everything once must not push out what others read often.
+//   CACHE-5  Who may share what it reads gets views of pieces instead of copies, where the range lies within one piece.
 //
 // That an object was deleted is noticed when this cache deleted it, or has forgotten it; readers learn of deletions from their manifest. A name
 // that is given to other bytes meanwhile must not be read through a cache: those of blocks hold a hash of their content.
@@ -74,7 +74,7 @@ class CachedObjects implements ObjectStore {
 
   async read(name: string, range: { start: number; end: number }, call: ReadCall): Promise<Uint8Array> {
     const { start, end } = range
-    if (end - start > RANGE_BYTES_MAX) return this.#store.read(name, range, call) // C4
+    if (end - start > RANGE_BYTES_MAX) return this.#store.read(name, range, call) // CACHE-4
     const deadline = new Deadline(this.#clock, call, `read of ${name}`)
     const info = await this.#infoOf(name, deadline)
     if (!(start >= 0 && start <= end && end <= info.size)) {
@@ -82,7 +82,7 @@ class CachedObjects implements ObjectStore {
     }
     const first = start - (start % PART_BYTES)
     if (call.mayShare && end > start && end <= first + PART_BYTES) {
-      return (await this.#piece(info, first, end - start, deadline)).subarray(start - first, end - first) // C5
+      return (await this.#piece(info, first, end - start, deadline)).subarray(start - first, end - first) // CACHE-5
     }
     const bytes = new Uint8Array(end - start)
     const copy = async (pieceStart: number) => {
@@ -98,7 +98,7 @@ class CachedObjects implements ObjectStore {
   }
 
   async #piece(info: ObjectInfo, start: number, wantedBytes: number, deadline: Deadline): Promise<Uint8Array> {
-    const key = `${info.sha256} ${start}` // C2
+    const key = `${info.sha256} ${start}` // CACHE-2
     const known = this.#pieces.get(key)
     if (known !== undefined) {
       this.#metrics.hit('memory', wantedBytes)
@@ -138,7 +138,7 @@ class CachedObjects implements ObjectStore {
     )
   }
 
-  /** C3 */
+  /** CACHE-3 */
   #once<T>(key: string, deadline: Deadline, load: () => Promise<T>): Promise<T> {
     let loading = this.#loads.get(key) as Promise<T> | undefined
     if (loading === undefined) {

@@ -1,10 +1,10 @@
 // The engine: text → tree → plan → columns → answer. It holds no data; each query brings the source it reads from.
 //
 // Invariants
-//   E1  All that a query reads is asked for before evaluation begins (except by info()), each question once.
-//   E2  Wherever the order of series shows they are looked at in an order that their labels decide, so two queriers give the same bits
+//   ENGINE-1  All that a query reads is asked for before evaluation begins (except by info()), each question once.
+//   ENGINE-2  Wherever the order of series shows they are looked at in an order that their labels decide, so two queriers give the same bits
 //       for the same data.
-//   E3  A query ends within its time limit and holds no more samples than its maximum, or is refused.
+//   ENGINE-3  A query ends within its time limit and holds no more samples than its maximum, or is refused.
 import { type Breath, Breathing, inPieces } from '../base/breathing.ts'
 import type { Clock } from '../base/clock.ts'
 import type { Histogram } from '../model/histogram.ts'
@@ -220,7 +220,7 @@ async function runQuery(
       memory.settle(0)
       const ordered: (readonly SeriesSamples[])[] = []
       for (const list of series) ordered.push(await sortedByLabels(list, breath))
-      return evaluateOver(ordered) // E2: which series an error names
+      return evaluateOver(ordered) // ENGINE-2: which series an error names
     })
     const said = annotations.list()
     const texts = annotationTexts(said, request.text)
@@ -282,7 +282,7 @@ function withDeadline(signal: AbortSignal, clock: Clock, timeoutMs: number): { s
 
 type Select = (matchers: readonly Matcher[], hints: SelectHints) => Promise<readonly SeriesSamples[]>
 
-/** E1. A source that gives up because the query is over is answered with why it was over. */
+/** ENGINE-1. A source that gives up because the query is over is answered with why it was over. */
 async function fetchAll(
   plan: Plan,
   select: Select,
@@ -293,7 +293,7 @@ async function fetchAll(
     return await Promise.all(
       plan.selects.map(async ({ matchers, hints, isOrdered }) => {
         const series = await select(matchers, hints)
-        return isOrdered && hints.projection === undefined ? sortedByLabels(series, breath) : series // E2
+        return isOrdered && hints.projection === undefined ? sortedByLabels(series, breath) : series // ENGINE-2
       }),
     )
   } catch (error) {

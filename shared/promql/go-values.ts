@@ -1,7 +1,7 @@
 // The parameters of the HTTP API as Prometheus reads them: Go's numbers, times and durations, with the texts Go refuses them with.
 //
 // Invariants
-//   P1  What Prometheus accepts is accepted with the same meaning, what it refuses is refused with the same text. Known differences:
+//   PARAMETER-1  What Prometheus accepts is accepted with the same meaning, what it refuses is refused with the same text. Known differences:
 //       times that are not finite, hexadecimal floats (both refused), and times beyond ±2^53 ms, which are cut to that.
 import { RefusedError } from '../base/errors.ts'
 import { quote } from './parse/go-text.ts'

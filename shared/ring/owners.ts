@@ -6,9 +6,9 @@
 // Only +, -, * and / of doubles: the same on every machine.
 //
 // Invariants
-//   R1  The same members give the same owners, whatever order they are listed in.
-//   R2  A partition has min(replicationFactor, members) owners, in different zones as long as zones last.
-//   R3  Members own equally many partitions, one more or less, as far as zones allow; the same holds for leading (being first).
+//   RING-1  The same members give the same owners, whatever order they are listed in.
+//   RING-2  A partition has min(replicationFactor, members) owners, in different zones as long as zones last.
+//   RING-3  Members own equally many partitions, one more or less, as far as zones allow; the same holds for leading (being first).
 import { hashText, mix } from './hash.ts'
 import { evenOut, type Placement } from './placement.ts'
 
@@ -89,7 +89,7 @@ function zonesOf(members: readonly RingMember[]): Zones {
   return { of, sizes: names.map((_, zone) => of.filter((each) => each === zone).length) }
 }
 
-/** The best members, first one of each zone, then whoever is best (R2). */
+/** The best members, first one of each zone, then whoever is best (RING-2). */
 function chooseOwners(values: Float64Array, zones: Zones, count: number): number[] {
   const chosen: number[] = []
   while (chosen.length < count) {

@@ -1,9 +1,9 @@
 // The pie: 65,536 tokens, each of them a piece of the series, dealt out to the partitions.
 //
 // Invariants
-//   T1  The pie is a function of the number of partitions alone.
-//   T2  A new partition takes tokens from those that hold most, and nothing else moves: adding one to n moves 1/(n + 1) of the series.
-//   T3  Partitions hold equally many tokens, one more or less; with the most partitions there may be (1,024) that is 64 each.
+//   PIE-1  The pie is a function of the number of partitions alone.
+//   PIE-2  A new partition takes tokens from those that hold most, and nothing else moves: adding one to n moves 1/(n + 1) of the series.
+//   PIE-3  Partitions hold equally many tokens, one more or less; with the most partitions there may be (1,024) that is 64 each.
 import { assert } from '../base/assert.ts'
 import { mix } from './hash.ts'
 
@@ -16,7 +16,7 @@ export type Pie = Uint16Array
 
 let newest: { readonly partitionCount: number; readonly pie: Pie } | undefined
 
-/** Some milliseconds for a thousand partitions: the newest is kept, for all who ask for the same number (T1). */
+/** Some milliseconds for a thousand partitions: the newest is kept, for all who ask for the same number (PIE-1). */
 export function pieOf(partitionCount: number): Pie {
   if (newest?.partitionCount !== partitionCount) newest = { partitionCount, pie: cut(partitionCount) }
   return newest.pie
@@ -33,7 +33,7 @@ function cut(partitionCount: number): Pie {
   return pie
 }
 
-/** Takes `share` tokens, one by one from the partition that holds most, the lower number first (T2, T3). */
+/** Takes `share` tokens, one by one from the partition that holds most, the lower number first (PIE-2, PIE-3). */
 function takeShare(held: readonly number[][], share: number): number[] {
   const taken: number[] = []
   let most = Math.max(...held.map((tokens) => tokens.length))

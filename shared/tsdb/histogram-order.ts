@@ -1,4 +1,4 @@
-// The order of histograms at one timestamp (L11), over what a chunk can keep of them: a stale histogram is nothing but its marker, and
+// The order of histograms at one timestamp (LOG-11), over what a chunk can keep of them: a stale histogram is nothing but its marker, and
 // of the reset hints only `gauge` is kept. A sender says "reset" of the sample that it sent before, which need not be the one that stands
 // before it here: another replica's, or a late one. So resets are looked for between neighbours, as Prometheus does, and what is compared and
 // hashed does not change by being stored.

@@ -1,4 +1,4 @@
-// Merging sorted runs of samples into one: by time, and at equal times the greater of the total order stays (L11).
+// Merging sorted runs of samples into one: by time, and at equal times the greater of the total order stays (LOG-11).
 import { compareValueBits } from '../model/sample.ts'
 import { wordsOf } from './chunk/xor.ts'
 import type { SampleColumns, SampleRun } from './columns.ts'
@@ -63,7 +63,7 @@ function pushGreatest(cursors: readonly Cursor[], time: number, sink: SampleColu
   for (const cursor of cursors) if (timeAt(cursor) === time) cursor.at++
 }
 
-/** Positive when the sample at cursor `a` is the greater (L11). */
+/** Positive when the sample at cursor `a` is the greater (LOG-11). */
 function compareAt(a: Cursor, b: Cursor): number {
   const histogramA = a.run.histograms?.[a.at]
   const histogramB = b.run.histograms?.[b.at]

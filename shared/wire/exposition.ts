@@ -1,9 +1,9 @@
 // The text format 0.0.4: many actors' pages as one valid page, so that one scrape of the gateway shows every process.
 //
 // Invariants
-//   X1  Each family appears once: one HELP, one TYPE, then the samples of all pages in the order of the pages.
-//   X2  The added labels win: a label of the same name that the sample had is kept as `exported_<name>`, as Prometheus does.
-//   X3  A page that is not valid costs only its own broken lines; how many were left out stands in a comment at the end.
+//   EXPOSITION-1  Each family appears once: one HELP, one TYPE, then the samples of all pages in the order of the pages.
+//   EXPOSITION-2  The added labels win: a label of the same name that the sample had is kept as `exported_<name>`, as Prometheus does.
+//   EXPOSITION-3  A page that is not valid costs only its own broken lines; how many were left out stands in a comment at the end.
 
 export interface ExpositionPage {
   /** Added to every sample of the page. */

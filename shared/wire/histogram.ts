@@ -6,10 +6,10 @@
 //   counts and buckets: integer histograms as uvarint, and zigzag differences between buckets; float ones as f64
 //
 // Invariants
-//   H1  Equal histograms have equal canonical bytes: spans are joined and empty ones dropped, NaN sums take one of two forms.
-//   H2  A decoded histogram keeps Prometheus' rules: as many buckets as spans say, no negative counts, counts that add up, bounds in
+//   HISTOGRAM-1  Equal histograms have equal canonical bytes: spans are joined and empty ones dropped, NaN sums take one of two forms.
+//   HISTOGRAM-2  A decoded histogram keeps Prometheus' rules: as many buckets as spans say, no negative counts, counts that add up, bounds in
 //       order. Whatever breaks them is refused, never repaired. Schemas finer than 8 are reduced to it.
-//   H3  Counts of integer histograms are whole numbers up to HISTOGRAM_COUNT_MAX; larger ones are refused.
+//   HISTOGRAM-3  Counts of integer histograms are whole numbers up to HISTOGRAM_COUNT_MAX; larger ones are refused.
 import { CorruptError } from '../base/errors.ts'
 import type { Histogram, ResetHint, Span } from '../model/histogram.ts'
 import { atKeptResolution } from '../model/histogram-resolution.ts'
@@ -150,7 +150,7 @@ export function decodeCanonical(bytes: Uint8Array): Histogram {
 const TOO_MANY = 'counts beyond 2^51 are not supported'
 
 function wholeCount(count: number): number {
-  if (count > HISTOGRAM_COUNT_MAX) throw invalidHistogram(TOO_MANY) // H3
+  if (count > HISTOGRAM_COUNT_MAX) throw invalidHistogram(TOO_MANY) // HISTOGRAM-3
   return count
 }
 

@@ -7,7 +7,7 @@
 // Version 2 has 17 fields: start times behind. It is written only where a sample has one. Version 3 has 19: behind them where what it states again
 // was first told; only owners write it.
 //
-// Ids and label strings are numbered within the session (L1, L2); times and ids travel as differences to the sample before, values as raw
+// Ids and label strings are numbered within the session (LOG-1, LOG-2); times and ids travel as differences to the sample before, values as raw
 // 64-bit words. Encoding neither knows nor cares what the numbers mean: that is the distributor's dictionary and the owner's.
 import { Decoder } from 'cbor-x'
 import { CorruptError, textOf } from '../base/errors.ts'

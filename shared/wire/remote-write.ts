@@ -1,13 +1,13 @@
 // Remote write 1.0 and 2.0, start times as rc.3 and as rc.4 have them: one pass over the protobuf bytes, no object per sample.
 //
 // Invariants
-//   R1  A request is told completely or refused; a sink counts nothing before the reader has returned (write-sink.ts). Of a series
+//   REMOTE-1  A request is told completely or refused; a sink counts nothing before the reader has returned (write-sink.ts). Of a series
 //       that it skips the samples are counted, not judged.
-//   R2  The fields of a message may come in any order and any number, as protobuf allows: labels after samples, labels apart,
+//   REMOTE-2  The fields of a message may come in any order and any number, as protobuf allows: labels after samples, labels apart,
 //       symbols after series. The usual order takes the fast way and the others a slower one, with the same outcome.
-//   R3  Values keep their bits: they are copied as words, never as numbers.
-//   R4  Work and memory are bounded by the body's length and WriteLimits.
-//   R5  What can be read as protobuf but makes no sense (2.0: references to symbols that are not there, a series without samples) costs the
+//   REMOTE-3  Values keep their bits: they are copied as words, never as numbers.
+//   REMOTE-4  Work and memory are bounded by the body's length and WriteLimits.
+//   REMOTE-5  What can be read as protobuf but makes no sense (2.0: references to symbols that are not there, a series without samples) costs the
 //       series or the exemplar that it stands in, never its neighbours.
 // Hot kernel: long straight functions on purpose.
 import type { RefusedError } from '../base/errors.ts'
@@ -306,7 +306,7 @@ function timeOfHistogram(bytes: Uint8Array, start: number, end: number): number 
   return time
 }
 
-/** Why the exemplar read last cannot be told (R5). */
+/** Why the exemplar read last cannot be told (REMOTE-5). */
 let exemplarFault: string | undefined
 
 /** Puts the value into the slot and the labels into exemplarRegion, and returns the time. */
@@ -425,7 +425,7 @@ function readSeriesV2(walk: Walk, start: number, end: number): void {
   if (isWanted) sink.seriesEnd()
 }
 
-/** Why a series cannot be told (R5); else its labels are in seriesRegion. */
+/** Why a series cannot be told (REMOTE-5); else its labels are in seriesRegion. */
 function faultOfSeries(walk: Walk, isEmpty: boolean, hasMetadata: boolean): SeriesFault | undefined {
   seriesRegion.reset()
   const text = addReferred(seriesRegion, walk)

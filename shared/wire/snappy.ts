@@ -2,10 +2,10 @@
 // fresh buffer of that size costs more in page faults than the decoding itself. A hot kernel.
 //
 // Invariants
-//   S1  The declared length is checked against the limit, and against what the body could hold, before anything is allocated.
-//   S2  The result has exactly the declared length and every byte of it was written by this call: nothing of an earlier body,
+//   SNAPPY-1  The declared length is checked against the limit, and against what the body could hold, before anything is allocated.
+//   SNAPPY-2  The result has exactly the declared length and every byte of it was written by this call: nothing of an earlier body,
 //       perhaps another tenant's, can show through.
-//   S3  Literals and copies stay inside input and output; whatever breaks that is refused.
+//   SNAPPY-3  Literals and copies stay inside input and output; whatever breaks that is refused.
 import { snappyCompressor } from 'hysnappy'
 import { RefusedError } from '../base/errors.ts'
 

@@ -4,9 +4,9 @@
 // because the bits of a stale marker do not survive a detour (shared/model/sample.ts). A hot kernel: straight lines on purpose.
 //
 // Invariants
-//   W1  What a Writer wrote, a Reader reads back equal, bit for bit.
-//   W2  A Reader never reads outside its range and never allocates by a length it has not seen the bytes of.
-//   W3  After its first error a Reader returns zeros and empty ranges; check() or end() then throw that first error.
+//   VARINT-1  What a Writer wrote, a Reader reads back equal, bit for bit.
+//   VARINT-2  A Reader never reads outside its range and never allocates by a length it has not seen the bytes of.
+//   VARINT-3  After its first error a Reader returns zeros and empty ranges; check() or end() then throw that first error.
 import { assert } from '../base/assert.ts'
 import { CorruptError } from '../base/errors.ts'
 import { decodeUtf8 } from './utf8.ts'

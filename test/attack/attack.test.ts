@@ -12,7 +12,7 @@ const found = findNatsServer()
 const LONG = /^(?:slow: (?!headers)|file: )/
 
 test.skipIf(isSkipped)(
-  'K1 to K3: what attackers send is answered as it should be, and a quiet tenant notices nothing',
+  'ATTACK-1 to ATTACK-3: what attackers send is answered as it should be, and a quiet tenant notices nothing',
   async () => {
     const env: Record<string, string> = 'path' in found ? { CARILLON_NATS_SERVER: found.path } : {}
     const system = await startSystem({ env })

@@ -2,9 +2,9 @@
 // tenant wrote is all there, and whether every process lives and has not grown.
 //
 // Invariants
-//   K1  Each attack is answered as its table says, within its time.
-//   K2  What the quiet tenant was told to be stored is read, each value once; its small reads are answered, each within QUIET_READ_MS_MAX.
-//   K3  No log is damaged, the door is ready; no process has ended, none holds more than GROWN_BYTES_MAX more than before.
+//   ATTACK-1  Each attack is answered as its table says, within its time.
+//   ATTACK-2  What the quiet tenant was told to be stored is read, each value once; its small reads are answered, each within QUIET_READ_MS_MAX.
+//   ATTACK-3  No log is damaged, the door is ready; no process has ended, none holds more than GROWN_BYTES_MAX more than before.
 import { textOf } from '../../shared/base/errors.ts'
 import { partitionsOf } from '../cluster/check.ts'
 import { ask, pushUntilTaken, sample } from '../cluster/client.ts'
@@ -48,11 +48,11 @@ export async function runAttack(
     const fromMs = performance.now()
     const fault = await within(attack, target)
     say(`${attack.name}: ${fault ?? 'as it should'} (${Math.round(performance.now() - fromMs)} ms)`)
-    if (fault !== undefined) faults.push(`${attack.name}: ${fault}`) // K1
+    if (fault !== undefined) faults.push(`${attack.name}: ${fault}`) // ATTACK-1
   }
   const counts = { attacks: attacks.length, ...(await quiet.stop()) }
   const ready = await fetch(`${system.url}/-/ready`, { signal: AbortSignal.timeout(READ_MS_MAX) })
-  if (ready.status !== 200) faults.push(`the door is not ready: ${await ready.text()}`) // K3
+  if (ready.status !== 200) faults.push(`the door is not ready: ${await ready.text()}`) // ATTACK-3
   const { partitions } = await partitionsOf(system.url)
   for (const { damage } of partitions.flatMap(({ owners }) => owners))
     if (damage.length > 0) faults.push(`a log is damaged: ${damage.join()}`)
@@ -99,7 +99,7 @@ function startQuiet(url: string, faults: string[]) {
         status === 200 ? (body.data.result as { value: [number, string] }[]).map(({ value }) => Number(value[1])) : []
       const found = values.sort((a, b) => a - b).join()
       if (found !== written.join())
-        faults.push(`the quiet tenant wrote ${written.length} samples, and reads ${values.length}`) // K2
+        faults.push(`the quiet tenant wrote ${written.length} samples, and reads ${values.length}`) // ATTACK-2
       return { written: written.length, reads, slowestReadMs: Math.round(slowestReadMs) }
     },
   }

@@ -1,4 +1,4 @@
-// L20: who asks for what was written gets it, or an error; never less.
+// LOG-20: who asks for what was written gets it, or an error; never less.
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { eventually, WAIT_MS } from '../waiting.ts'
 import { ask, pushUntilTaken, sample, valuesOf } from './client.ts'

@@ -20,7 +20,7 @@ interface Listed {
 }
 
 test.skipIf(isSkipped)(
-  'D1 to D3: deletions around added partitions take what was written before, and nothing that is written after',
+  'DELETE-1 to DELETE-3: deletions around added partitions take what was written before, and nothing that is written after',
   async () => {
     const flushing = ['--segment=2s', '--segment-min=1s', '--drop-after=1s', '--flush=200ms']
     const compacting = ['--delete-undo=1s', '--compact-every=500ms', '--log-bytes-max=100MiB']

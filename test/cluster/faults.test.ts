@@ -153,7 +153,7 @@ describe.skipIf(isSkipped)('faults of the log', () => {
     await load.abandon()
     expect(Object.keys(load.outcomes()).filter((outcome) => !calm.includes(outcome))).toEqual([])
     const checked = await checkAll(places(system, server), load.ledger)
-    expect(checked.partitions.partitions[0]!.owners[0]!.mark).toBeGreaterThan(markThen) // L7: marks still fit
+    expect(checked.partitions.partitions[0]!.owners[0]!.mark).toBeGreaterThan(markThen) // LOG-7: marks still fit
   })
 
   test('row 16: an owner at 1/100 speed while it replays and follows: bounded, not dropped, catches up', async () => {

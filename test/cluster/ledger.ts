@@ -210,7 +210,7 @@ function faultOf(
   return isSame ? undefined : `bits ${bits[1]}, wanted ${bits[0]}`
 }
 
-/** A histogram but for its reset hint, which is made again where it is read (L11). */
+/** A histogram but for its reset hint, which is made again where it is read (LOG-11). */
 function textOf(histogram: Histogram, exactness: Exactness): string {
   const { count, sum } = histogram
   return exactness === 'json' ? JSON.stringify({ count, sum }) : JSON.stringify({ ...histogram, resetHint: '' })

@@ -1,4 +1,4 @@
-// L15, L16, L18: while segments go from logs and memory into blocks, and blocks into larger ones whose sources are deleted at once, every read
+// LOG-15, LOG-16, LOG-18: while segments go from logs and memory into blocks, and blocks into larger ones whose sources are deleted at once, every read
 // has everything, once, and none fails.
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'

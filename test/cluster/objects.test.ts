@@ -52,7 +52,7 @@ describe.skipIf('reason' in found)('objects on three nats-servers', () => {
       expect(copies).toEqual([3, 3])
       const conf = readFileSync(join(dataFolder, 'nats', 'a', 'server.conf'), 'utf8')
       const routePort = Number(/cluster \{[^}]*listen: "127\.0\.0\.1:(\d+)"/.exec(conf)?.[1])
-      expect(await asRoute(routePort)).toContain('Authorization Violation') // N4: another server would read everything
+      expect(await asRoute(routePort)).toContain('Authorization Violation') // SERVER-4: another server would read everything
       cluster.servers[0]?.retire()
       cluster.servers[0]?.kill()
       await succeeds(async () => expect(await read(store, `t/${ulidA}/index`)).toEqual(Buffer.from(before)))

@@ -43,7 +43,7 @@ async function retired(system: System): Promise<void> {
   await system.stop()
 }
 
-test('L19: two ingesters more take their share by replay, one that stops gives it back, partitions are added; no query notices', async () => {
+test('LOG-19: two ingesters more take their share by replay, one that stops gives it back, partitions are added; no query notices', async () => {
   const system = await started(['--partitions', '4', '--log-bytes-max', '256MiB'])
   const { url } = system
   const load = startLoad({ url: () => url, seed: 1, senders: 2, pauseMs: 60, seriesPerPush: 24 })

@@ -71,7 +71,7 @@ describe.skipIf(isSkipped)('servers that are behind or cut off', () => {
     expect(old.newest).toBe(0)
   })
 
-  test('Q15: one that was cut off while it led tells an old end for long, and no fence gets through there', async () => {
+  test('QUERY-15: one that was cut off while it led tells an old end for long, and no fence gets through there', async () => {
     const [far, near] = [buses[0]!, buses[2]!]
     await cluster.lead('cln-log-0', 0)
     const before = await buckets[0]!.put('key', bytes('before'))
@@ -138,7 +138,7 @@ describe.skipIf(isSkipped)('actors at a server that is cut off while it leads', 
     return `http://${door}`
   }
 
-  test('L20: answer no strong read with less than was acknowledged on the other side', async () => {
+  test('LOG-20: answer no strong read with less than was acknowledged on the other side', async () => {
     const shape = ['--partitions=1', '--replication-factor=2', '--log-replicas=3', '--log-bytes-max=64MiB']
     await until(
       'the logs are there',

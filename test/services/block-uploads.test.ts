@@ -57,7 +57,7 @@ describe('an upload', () => {
 
   const staged = async (ulid: string) => (await ground.objects.list(stagedPrefix(TENANT, ulid), objectCall)).length
 
-  test('U1: goes from start to complete, is visible only then, and is there as it was', async () => {
+  test('UPLOAD-1: goes from start to complete, is visible only then, and is there as it was', async () => {
     const series = seriesOf([named('a', ['job', 'x']), named('b')])
     const sent = sendable(await writeBlock(series))
     expect(await send(ground.url, sent)).toMatchObject({ status: 200, json: { result: 'validating' } })
@@ -109,7 +109,7 @@ describe('an upload', () => {
     return { meta, files }
   }
 
-  test('I2: with a chunk file as large as others make them is cut into small ones', async () => {
+  test('IMPORT-2: with a chunk file as large as others make them is cut into small ones', async () => {
     const files = new Map<string, Uint8Array>()
     const writer = new BlockWriter({
       onFile: (name, bytes) => void files.set(name, bytes),
@@ -219,7 +219,7 @@ describe('an upload', () => {
     expect(await listedBlocks(ground.url, 'other')).toEqual([])
   })
 
-  test('U3: that nobody finishes is forgotten with all its files; so is the outcome of one', async () => {
+  test('UPLOAD-3: that nobody finishes is forgotten with all its files; so is the outcome of one', async () => {
     const sent = sendable(await someBlock())
     await call(ground.url, `${uploadUrl(sent.ulid)}/start`, { method: 'POST', body: sent.meta })
     await call(ground.url, `${uploadUrl(sent.ulid)}/files?path=index`, {
@@ -233,7 +233,7 @@ describe('an upload', () => {
     expect(await listedBlocks(ground.url)).toEqual([])
   })
 
-  test('V1, V3: whose validator falls silent is taken over, and listed once', async () => {
+  test('VALIDATE-1, VALIDATE-3: whose validator falls silent is taken over, and listed once', async () => {
     const sent = sendable(await someBlock())
     await send(ground.url, sent)
     const reached = Promise.withResolvers<void>()
@@ -258,7 +258,7 @@ describe('an upload', () => {
     expect((await outcome(ground.url, sent.ulid)).json).toEqual(json)
   })
 
-  test('V4: whose validation does not end is refused by name, and another tenant has its turn', async () => {
+  test('VALIDATE-4: whose validation does not end is refused by name, and another tenant has its turn', async () => {
     const endless: Importer = {
       import: (job, io, signal) =>
         job.ulid === slow.ulid

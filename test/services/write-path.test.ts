@@ -115,7 +115,7 @@ test('a push is answered with the log position of every partition it touched', a
     expect(seq).toBeLessThanOrEqual((await bus.logs.state(`log-${partition}`)).lastSeq)
 })
 
-test('D6: a distributor whose view of the ring is not confirmed refuses, and takes writes again when it is', async () => {
+test('WRITE-6: a distributor whose view of the ring is not confirmed refuses, and takes writes again when it is', async () => {
   const bus = await writePath({ unhealthyAfterMs: 1_500 })
   await pushSeries(bus, names(3))
   hub.faults.bucketsDown = true
@@ -129,7 +129,7 @@ test('D6: a distributor whose view of the ring is not confirmed refuses, and tak
     .toBe(3)
 })
 
-test('D6: a push that comes a moment before the view is confirmed again waits for that', async () => {
+test('WRITE-6: a push that comes a moment before the view is confirmed again waits for that', async () => {
   const bus = await writePath({ unhealthyAfterMs: 1_500 })
   hub.faults.bucketsDown = true
   await new Promise((resolve) => setTimeout(resolve, 3_200))
@@ -139,7 +139,7 @@ test('D6: a push that comes a moment before the view is confirmed again waits fo
   expect((await pushed).samplesWritten).toBe(3)
 })
 
-test('I3: near the memory bound new series are refused and known ones go on; at the bound every write gets 503', async () => {
+test('INGESTER-3: near the memory bound new series are refused and known ones go on; at the bound every write gets 503', async () => {
   const bus = await writePath({ ingester: { memoryBytesMax: 1 << 30 } })
   await pushSeries(bus, names(200))
   await Promise.all(running.splice(0).map((actor) => actor.stop()))
@@ -163,7 +163,7 @@ test('I3: near the memory bound new series are refused and known ones go on; at 
   })
 })
 
-test('L23: at the series limit new series are refused, known ones go on, other tenants are not touched', async () => {
+test('LOG-23: at the series limit new series are refused, known ones go on, other tenants are not touched', async () => {
   const bus = await writePath({ distributor: { seriesPerTenantMax: 100 } })
   expect((await pushSeries(bus, names(90))).refusal).toBeUndefined()
   await told(bus, 90)
@@ -190,7 +190,7 @@ test('a tenant above its rate gets 429 with the seconds to wait, and nothing of 
   expect((await pushSeries(bus, names(100), 'other')).refusal).toBeUndefined()
 })
 
-test('L7, D4: above 80 % of a log pushes get 503 with the reason, and marks still fit', async () => {
+test('LOG-7, WRITE-4: above 80 % of a log pushes get 503 with the reason, and marks still fit', async () => {
   const bus = await writePath({ logBytesMax: 200_000 })
   let error: unknown
   for (let i = 0; i < 200 && error === undefined; i++)

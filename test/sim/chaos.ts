@@ -97,7 +97,7 @@ export function partitionsOf({ hub }: Scene): { count: number } {
   return { count }
 }
 
-/** Partitions are added while all the rest goes on (L19). */
+/** Partitions are added while all the rest goes on (LOG-19). */
 export async function grow(scene: Scene, admin: Bus): Promise<void> {
   const chance = scene.plan.random('growth')
   const { count } = partitionsOf(scene)

@@ -75,7 +75,7 @@ class Client {
     this.ledger = ledger
   }
 
-  /** What the asker has seen before it asks (D6). */
+  /** What the asker has seen before it asks (DELETE-6). */
   async version(tenant: string): Promise<number | undefined> {
     let version: number | undefined
     const outcome = await this.until(async (options) => {

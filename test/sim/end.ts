@@ -20,7 +20,7 @@ import { readStored, type StoredSamples } from './stored.ts'
 const FORSAKEN_MS_MAX = 90_000
 /** Longer than anything waits for an answer that is lost. */
 const END_MS = 4_500
-/** An answer to a question that came twice, or whose asker was not heard any more, holds what it reads until then (shared/bus/pipe.ts, P3). */
+/** An answer to a question that came twice, or whose asker was not heard any more, holds what it reads until then (shared/bus/pipe.ts, PIPE-3). */
 const UNHEARD_MS = 1.5 * stallMsDefault
 const OWNERS = 2
 const ENDED: ReadonlySet<string> = new Set(['removed', 'undone'])

@@ -116,7 +116,7 @@ export class LogWatch {
     return harm === undefined ? message : harm(message, by)
   }
 
-  /** L16, at the moment that it happens: nothing from M(f) on, f being what `flushed.<p>` says. */
+  /** LOG-16, at the moment that it happens: nothing from M(f) on, f being what `flushed.<p>` says. */
   onPurge({ log, belowSeq, by }: { log: string; belowSeq: number; by: string }): void {
     const { scene } = this
     const there = scene.hub.log(log)!

@@ -1,7 +1,7 @@
 // An HA pair in a simulated history: two replicas scrape the same counter, each at moments of its own and by a clock that is a little off,
 // and send what they scraped in order, each push again until it is answered. Now and then one is down, or scrapes on and cannot send.
 //
-// What is stored must look as if one Prometheus had sent it: one set of series, in reigns that share no time (L22), a counter that never goes
+// What is stored must look as if one Prometheus had sent it: one set of series, in reigns that share no time (LOG-22), a counter that never goes
 // back, and nothing missing of what was answered as written.
 import { UnavailableError } from '../../shared/base/errors.ts'
 import { ask } from '../../shared/bus/ask.ts'

@@ -27,7 +27,7 @@ export async function readStored(
   const manifest = blocks.manifest(tenant)?.manifest
   const flushed = new Map<number, number>()
   for (let partition = 0; partition < partitionCount; partition++) {
-    // A flush may have been cut off between the manifest and the watermark: the larger of the two counts (L15).
+    // A flush may have been cut off between the manifest and the watermark: the larger of the two counts (LOG-15).
     flushed.set(partition, Math.max(manifest?.flushed[String(partition)] ?? 0, blocks.flushed(partition)))
   }
   const faults = [...(await blocks.checkChain(tenant))]

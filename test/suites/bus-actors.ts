@@ -36,7 +36,7 @@ export function actorTests(ground: Ground): void {
     return { lines, debug: line('debug'), info: line('info'), warn: line('warn'), error: line('error') }
   }
 
-  test('R1: nothing is taken before start has resolved', async () => {
+  test('ACTOR-1: nothing is taken before start has resolved', async () => {
     const bus = await ground.connect()
     let begin: () => void = () => undefined
     const start = () =>
@@ -75,7 +75,7 @@ export function actorTests(ground: Ground): void {
     expect([run.state, failures.length]).toEqual(['failed', 1])
   })
 
-  test('R2: beyond the bound the asker is told to come again, at once', async () => {
+  test('ACTOR-2: beyond the bound the asker is told to come again, at once', async () => {
     const bus = await ground.connect()
     const run = await running(bus, actorOf('busy', [doWork]), { inFlightMax: 3 })
     const asked = await Promise.allSettled([200, 200, 200, 200, 200].map((ms) => ask(bus, work, {}, ms)))
@@ -88,7 +88,7 @@ export function actorTests(ground: Ground): void {
     await run.stop()
   })
 
-  test('R3: stopping lets handlers finish, then stops the actor, and takes nothing new', async () => {
+  test('ACTOR-3: stopping lets handlers finish, then stops the actor, and takes nothing new', async () => {
     const [bus, other] = [await ground.connect(), await ground.connect()]
     const order: string[] = []
     const slow = serve(work, async (ms) => {
@@ -111,7 +111,7 @@ export function actorTests(ground: Ground): void {
     await run.stop()
   })
 
-  test('R4: a failed assertion ends the actor, and its asker is answered', async () => {
+  test('ACTOR-4: a failed assertion ends the actor, and its asker is answered', async () => {
     const bus = await ground.connect()
     const failures: unknown[] = []
     const wrong = serve(work, async (ms) => {

@@ -295,7 +295,7 @@ function streamTests(pair: () => Promise<[Bus, Bus]>): void {
 
   // A little more than one piece, as the frames of owners are; and more than the window.
   test.each([100_000, 263_000, 1_400_000])(
-    'P2: a reader that does not read stops the writer of frames of %d bytes, and goes on later',
+    'PIPE-2: a reader that does not read stops the writer of frames of %d bytes, and goes on later',
     async (frameBytes) => {
       const [here, there] = await pair()
       const produced = { count: 0 }
@@ -312,7 +312,7 @@ function streamTests(pair: () => Promise<[Bus, Bus]>): void {
     },
   )
 
-  test('P4: leaving the loop ends the writer', async () => {
+  test('PIPE-4: leaving the loop ends the writer', async () => {
     const [here, there] = await pair()
     let isLeft = false
     const endless = serveStream(row, async function* (_request, { signal }) {
@@ -350,7 +350,7 @@ function streamTests(pair: () => Promise<[Bus, Bus]>): void {
     },
   )
 
-  test('P4: a writer that fails in the middle is heard', async () => {
+  test('PIPE-4: a writer that fails in the middle is heard', async () => {
     const [here, there] = await pair()
     let fillerBytes = 300_000 // a small first frame waits for the next one, and goes down with the answer
     const failing = serveStream(row, async function* () {
@@ -437,7 +437,7 @@ function streamTests(pair: () => Promise<[Bus, Bus]>): void {
     await until(() => run.inFlight() === 0, 'the writer to give up', 3_000)
   })
 
-  test('R5: an asker that wants signs of life waits for whoever gives them, and gives up soon on a question that nobody has', async () => {
+  test('ACTOR-5: an asker that wants signs of life waits for whoever gives them, and gives up soon on a question that nobody has', async () => {
     const [here, there] = await pair()
     const slow = serve(echo, async (request) => {
       await sleep(1_600)

@@ -70,7 +70,7 @@ export function logTests(ground: Ground): void {
     expect((await bus.logs.state(name)).lastSeq).toBe(2)
   })
 
-  test('L8: compare-and-set on the last sequence of a subject', async () => {
+  test('LOG-8: compare-and-set on the last sequence of a subject', async () => {
     const { bus, name } = await freshLog()
     const { logs } = bus
     const mark = `${name}.mark`
@@ -107,7 +107,7 @@ export function logTests(ground: Ground): void {
     expect(await bus.logs.state(name)).toMatchObject({ firstSeq: 3, lastSeq: 4 })
   })
 
-  test('L5: the newest message of each subject comes with the position up to which that is exact', async () => {
+  test('LOG-5: the newest message of each subject comes with the position up to which that is exact', async () => {
     const { bus, name } = await freshLog()
     for (let i = 1; i <= 9; i++) await bus.logs.append(name, `${name}.${i % 3}`, bytes(String(i)), { timeoutMs })
     const answer = await bus.logs.lastPerSubject(name, [`${name}.0`, `${name}.2`, `${name}.none`], timeoutMs)
@@ -120,7 +120,7 @@ export function logTests(ground: Ground): void {
     expect(nothing).toEqual({ messages: [], upToSeq: 0 })
   })
 
-  test('D3: what was newest at a sequence is told whatever came since', async () => {
+  test('DELETE-3: what was newest at a sequence is told whatever came since', async () => {
     const { bus, name } = await freshLog()
     for (let i = 1; i <= 9; i++) await bus.logs.append(name, `${name}.${i % 3}`, bytes(String(i)), { timeoutMs })
     const answer = await bus.logs.lastPerSubject(name, [`${name}.0`, `${name}.2`], timeoutMs, 5)

@@ -2,9 +2,9 @@
 // or two clusters would be one. Names that begin with two `_` are about the block (tenant and shard, of Mimir and Cortex) and stay out.
 //
 // Invariants
-//   X1  Series keep their strict order. A label that all get changes it only between a series and those that it is the beginning of: the longer
+//   EXTERNAL-1  Series keep their strict order. A label that all get changes it only between a series and those that it is the beginning of: the longer
 //       ones come first where their next label stands before the new one. So a series waits while such follow; as many wait as it has labels.
-//   X2  What has the label already is refused by name: nothing is written over, nothing left out.
+//   EXTERNAL-2  What has the label already is refused by name: nothing is written over, nothing left out.
 import { RefusedError } from '../../../shared/base/errors.ts'
 import { echo } from '../../../shared/model/label-rules.ts'
 import { compareBytes, formatLabels, type Labels, labelOf, labelsFrom } from '../../../shared/model/labels.ts'
@@ -23,7 +23,7 @@ export function externalLabelsOf(metaJson: Uint8Array): Labels {
   return labelsFrom(Object.entries(labels as Record<string, string>).filter(([name]) => !name.startsWith('__')))
 }
 
-/** The labels of a series with those of its block. X2: throws RefusedError `err-carillon-upload-external-label`. */
+/** The labels of a series with those of its block. EXTERNAL-2: throws RefusedError `err-carillon-upload-external-label`. */
 export function withExternal(labels: Labels, external: Labels): Labels {
   let all = labels
   for (let i = 0; i < external.length; i += 2) {
@@ -42,7 +42,7 @@ interface Labelled {
   readonly labels: Labels
 }
 
-/** Gives each series the labels, and hands them on in order (X1). None of them has one of these already. */
+/** Gives each series the labels, and hands them on in order (EXTERNAL-1). None of them has one of these already. */
 export class LabelAdder<S extends Labelled> {
   private readonly name: string
   private readonly value: string

@@ -1,10 +1,10 @@
 // Takes in a block that was made elsewhere: looks at every byte of it, then writes it anew, in chunk files of our size, cut at aligned times.
 //
 // Invariants
-//   I1  Nothing is written before the whole block was found sound.
-//   I2  Every sample comes out once, unless a tombstone of the block takes it; chunks go over as they are where they may.
-//   I3  Every output lies within one aligned range, so that compaction never has to cut one.
-//   I4  What comes out is bounded by what came: GROWTH_MAX times as much, and FREE_BYTES for each output.
+//   IMPORT-1  Nothing is written before the whole block was found sound.
+//   IMPORT-2  Every sample comes out once, unless a tombstone of the block takes it; chunks go over as they are where they may.
+//   IMPORT-3  Every output lies within one aligned range, so that compaction never has to cut one.
+//   IMPORT-4  What comes out is bounded by what came: GROWTH_MAX times as much, and FREE_BYTES for each output.
 import { assert } from '../../../shared/base/assert.ts'
 import { RefusedError } from '../../../shared/base/errors.ts'
 import { checkLabels } from '../../../shared/model/label-rules.ts'
@@ -45,14 +45,14 @@ export async function importBlock(job: ImportJob, io: ImportIo, signal: AbortSig
     size: (file) => io.size(job.ulid, file),
     read: (file, start, end) => io.read(job.ulid, file, start, end),
   }
-  await assertSound(files, signal) // I1
+  await assertSound(files, signal) // IMPORT-1
   const metaJson = await readExactly(files, META_FILE, 0, await files.size(META_FILE))
   const meta = parseMeta(metaJson)
   assertFits(meta, metaJson, job)
   const external = externalLabelsOf(metaJson)
   const stones = job.hasTombstones ? await stonesOf(files) : new Map<number, Tombstone[]>()
   const reader = await BlockReader.open(files, meta, { signal })
-  await assertLabels(reader, external, job, signal) // I1
+  await assertLabels(reader, external, job, signal) // IMPORT-1
   const widthMs = widthOf(meta)
   const cut = new Cut(widthMs, GROWTH_MAX * job.bytes + FREE_BYTES * rangesIn(meta, widthMs), io)
   const adder = LabelAdder.of<BlockSeries>(external, (series) => cut.add(series, stones.get(series.ref) ?? NO_STONES))
@@ -228,7 +228,7 @@ class Cut {
     this.bytesOut += bytes.length
     if (this.bytesOut > this.bytesMax) {
       const text = `cut into days or weeks the block becomes more than ${this.bytesMax} bytes, which is too much for what came: upload blocks that span less`
-      throw new RefusedError('err-carillon-upload-grows', text) // I4
+      throw new RefusedError('err-carillon-upload-grows', text) // IMPORT-4
     }
     return this.io.write(String(startMs), file, bytes)
   }
@@ -245,7 +245,7 @@ class Cut {
     const outputs: ImportReport['outputs'][number][] = []
     for (const [startMs, writer] of this.writers) outputs.push({ startMs, stats: await writer.finish() })
     const written = outputs.reduce((sum, { stats }) => sum + stats.sampleCount, 0)
-    assert(this.samplesIn === this.samplesOut + this.removed, 'samples came in that did not come out') // I2
+    assert(this.samplesIn === this.samplesOut + this.removed, 'samples came in that did not come out') // IMPORT-2
     assert(written === this.samplesOut, `${this.samplesOut} samples were given to the writers, they wrote ${written}`)
     return outputs.sort((a, b) => a.startMs - b.startMs)
   }

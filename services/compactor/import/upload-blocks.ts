@@ -8,7 +8,7 @@ import { blockMeta, blockUlid, metaBytes } from '../../../shared/tsdb/block/meta
 import { sha256Of } from '../../../shared/wire/sha256.ts'
 import type { ImportReport } from '../worker/import-job.ts'
 
-/** The manifest with the blocks of an upload, and the names under which they are listed; without a manifest when they are already (V3). */
+/** The manifest with the blocks of an upload, and the names under which they are listed; without a manifest when they are already (VALIDATE-3). */
 export function withUploaded(
   manifest: Manifest,
   { record, entries, nowMs }: { record: UploadRecord; entries: readonly BlockEntry[]; nowMs: number },
@@ -40,7 +40,7 @@ export function assertMayCome(manifest: Manifest | undefined): void {
   throw new RefusedError('err-carillon-upload-tenant-deleted', text, { status: 409 })
 }
 
-/** The name of an output must be known before its content is: it is made of what decides the content, and of the claim (V1). */
+/** The name of an output must be known before its content is: it is made of what decides the content, and of the claim (VALIDATE-1). */
 export function nameOf({ tenant, ulid, nonce, attempt }: UploadRecord, startMs: number): string {
   const told = JSON.stringify([ulid, nonce, attempt, startMs])
   const sha256 = sha256Of(told)

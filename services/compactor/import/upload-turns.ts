@@ -1,7 +1,7 @@
 // Whose upload is validated next. Pure.
 //
 // Invariants
-//   T1  Tenants take turns: next is one with the fewest uploads being validated, of these the one that was served longest ago. How many a tenant has
+//   TURN-1  Tenants take turns: next is one with the fewest uploads being validated, of these the one that was served longest ago. How many a tenant has
 //       waiting makes nobody else wait.
 import type { UploadRecord } from '../../../shared/contracts/uploads.ts'
 

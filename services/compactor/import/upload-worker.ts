@@ -2,12 +2,12 @@
 // What holds for uploads as such stands in contracts/uploads.ts.
 //
 // Invariants
-//   V1  An upload is validated by whoever wrote its record last as its validator; it is taken from another only after `leaseMs` without a change of
+//   VALIDATE-1  An upload is validated by whoever wrote its record last as its validator; it is taken from another only after `leaseMs` without a change of
 //       the record, by the own monotonic clock. Each claim counts, and its number stands in the names of its blocks: two validators never
 //       write the same objects.
-//   V2  What is listed is there (blocks/standing.ts, B5): if anything was swept since its files were begun, all of them are looked for again.
-//   V3  Each upload is listed once: entries name it (`origin.nonce`), and whoever finds them lists nothing.
-//   V4  A validation ends within `uploadValidateMs`: what takes longer is refused, before any of it is listed, and others have their turn.
+//   VALIDATE-2  What is listed is there (blocks/standing.ts, MANIFEST-5): if anything was swept since its files were begun, all of them are looked for again.
+//   VALIDATE-3  Each upload is listed once: entries name it (`origin.nonce`), and whoever finds them lists nothing.
+//   VALIDATE-4  A validation ends within `uploadValidateMs`: what takes longer is refused, before any of it is listed, and others have their turn.
 import { AssertionError } from '../../../shared/base/assert.ts'
 import type { Clock } from '../../../shared/base/clock.ts'
 import { publicCode } from '../../../shared/base/error-codes.ts'
@@ -122,7 +122,7 @@ export class Uploads {
       if (kind !== 'value' || value === undefined) continue
       const record = this.claims.get(key)?.record ?? value // the watch is late
       const isSilent = clock.monotonic() - since >= config.leaseMs
-      const isOpen = record.state === 'waiting' || (record.state === 'validating' && isSilent) // V1
+      const isOpen = record.state === 'waiting' || (record.state === 'validating' && isSilent) // VALIDATE-1
       yield { key, record, revision, isFree: isOpen && !this.claims.has(key) && !passedOver.has(key) }
     }
   }
@@ -134,7 +134,7 @@ export class Uploads {
         await this.write(claim, { beat: claim.record.beat + 1 })
       } catch (error) {
         if (error instanceof ConflictError)
-          claim.lost.abort(error) // V1
+          claim.lost.abort(error) // VALIDATE-1
         else if (!(error instanceof UnavailableError)) throw error
       }
     }
@@ -156,7 +156,7 @@ export class Uploads {
         const names = await this.staged(record)
         const ended = uploadRecord.format.encode(forgotten(record))
         const last = await this.bucket.update(key, ended, revision) // nobody has begun anew until here, nor can go on
-        await this.unstage(names) // U3
+        await this.unstage(names) // UPLOAD-3
         await this.bucket.delete(key, last)
         log.info({ tenant: record.tenant, ulid: record.ulid, state: record.state }, 'an old upload is forgotten')
       } catch (error) {
@@ -257,7 +257,7 @@ export class Uploads {
     return await this.list(claim, entries, before?.version ?? 0)
   }
 
-  /** V4. */
+  /** VALIDATE-4. */
   private async inTime<T>({ lost }: Claim, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
     const { clock, config } = this.deps
     const late = new AbortController()
@@ -291,7 +291,7 @@ export class Uploads {
     const token = encodeTenant(tenant)
     const put = (startMs: number, file: string, bytes: Uint8Array) =>
       objects.create(`${blockPrefix(token, nameOf(record, startMs))}${file}`, bytes, {
-        ...{ timeoutMs: OBJECT_TIMEOUT_MS, signal, readBack: true }, // U1
+        ...{ timeoutMs: OBJECT_TIMEOUT_MS, signal, readBack: true }, // UPLOAD-1
       })
     const io: ImportIo = {
       size: async (_, file) => staged.size(file),
@@ -318,9 +318,9 @@ export class Uploads {
     const listed = (manifest: Manifest) => {
       signal.throwIfAborted()
       assertMayCome(manifest)
-      const next = withUploaded(manifest, { record: claim.record, entries, nowMs: clock.now() }) // V3
+      const next = withUploaded(manifest, { record: claim.record, entries, nowMs: clock.now() }) // VALIDATE-3
       ulids = next.ulids
-      if (next.manifest !== undefined) assertStanding(manifest, ulids, since) // V2
+      if (next.manifest !== undefined) assertStanding(manifest, ulids, since) // VALIDATE-2
       return next.manifest
     }
     for (let attempt = 1; ; attempt++) {

@@ -1,11 +1,11 @@
 // The changes that the compactor makes to a manifest: pure, because a lost compare-and-set makes them again from what stands then.
 //
 // Invariants
-//   C1  Sources go and results come in one change, and only while every source is listed as it was read (L17).
-//   C2  Deletions that hold the sources hold the results: one that came meanwhile over some of the sources only refuses the change (D14).
-//       Those that the results were written without are being removed, and hold all sources (D12).
-//   C3  A block that is retired is never listed again: its objects are about to go.
-//   C4  Downsampled data knows its raw blocks under their new names, when no sample of them is missing there.
+//   COMMIT-1  Sources go and results come in one change, and only while every source is listed as it was read (LOG-17).
+//   COMMIT-2  Deletions that hold the sources hold the results: one that came meanwhile over some of the sources only refuses the change (DELETE-14).
+//       Those that the results were written without are being removed, and hold all sources (DELETE-12).
+//   COMMIT-3  A block that is retired is never listed again: its objects are about to go.
+//   COMMIT-4  Downsampled data knows its raw blocks under their new names, when no sample of them is missing there.
 import { ConflictError } from '../../../shared/base/errors.ts'
 import { isFinal, mayMerge, withEnded, withReplaced } from '../../../shared/blocks/delete-rules.ts'
 import { isLeftOut } from '../../../shared/blocks/left-out.ts'
@@ -33,11 +33,11 @@ export function withReplacement(manifest: Manifest, replacement: Replacement): M
   if (isMade) return undefined
   for (const { ulid, metaSha256 } of sources) {
     if (listed.get(ulid)?.metaSha256 !== metaSha256 && !isLeftOut('commit'))
-      throw overtaken(`block ${ulid} is not listed any more`) // C1
+      throw overtaken(`block ${ulid} is not listed any more`) // COMMIT-1
   }
-  if (manifest.retired.some(({ ulid }) => resultNames.includes(ulid))) throw overtaken('a result is retired') // C3
+  if (manifest.retired.some(({ ulid }) => resultNames.includes(ulid))) throw overtaken('a result is retired') // COMMIT-3
   const others = manifest.deletes.filter(({ id }) => !applied.includes(id))
-  if (!mayMerge(others, names)) throw overtaken('a deletion came over some of the sources') // C2
+  if (!mayMerge(others, names)) throw overtaken('a deletion came over some of the sources') // COMMIT-2
   for (const id of applied) {
     const entry = manifest.deletes.find((each) => each.id === id)
     const holds = entry !== undefined && isFinal(entry) && names.every((ulid) => entry.blocks.includes(ulid))
@@ -52,7 +52,7 @@ export function withReplacement(manifest: Manifest, replacement: Replacement): M
   }
 }
 
-/** C4 */
+/** COMMIT-4 */
 function renamed(block: BlockEntry, names: readonly string[], results: readonly string[]): BlockEntry {
   const { rawUlids } = block
   if (rawUlids === undefined || !names.every((ulid) => rawUlids.includes(ulid))) return block
@@ -132,7 +132,7 @@ export function withGarbage(manifest: Manifest, ulids: readonly string[], nowMs:
 export function withoutRetired(manifest: Manifest, ulids: readonly string[]): Manifest | undefined {
   const left = manifest.retired.filter(({ ulid }) => !ulids.includes(ulid))
   if (left.length === manifest.retired.length) return undefined
-  return { ...manifest, retired: left, sweptAt: manifest.version + 1 } // B5: the version that this becomes
+  return { ...manifest, retired: left, sweptAt: manifest.version + 1 } // MANIFEST-5: the version that this becomes
 }
 
 function overtaken(text: string): ConflictError {

@@ -2,9 +2,9 @@
 // a few reads per source, and the index of what is being written.
 //
 // Invariants
-//   G1  Every sample of every source comes out, unless another source has one of the same time that is greater or equal (L11), or it is
+//   MERGE-1  Every sample of every source comes out, unless another source has one of the same time that is greater or equal (LOG-11), or it is
 //       left out by a removal or a keep; the counts of the report add up to what was read.
-//   G2  What is written depends on the sources' samples and the job alone.
+//   MERGE-2  What is written depends on the sources' samples and the job alone.
 import { assert } from '../../../shared/base/assert.ts'
 import type { Interval } from '../../../shared/model/interval.ts'
 import { compareLabels, type Labels } from '../../../shared/model/labels.ts'
@@ -173,7 +173,7 @@ class Merge {
     const outputs: MergeOutput[] = []
     for (const [name, writer] of this.writers) outputs.push({ name, stats: await writer.finish() })
     const { samplesIn, duplicates, removed, seriesCount, chunksPassed, chunksIn } = this
-    assert(samplesIn === this.samplesOut + duplicates + removed, 'samples came in that did not come out') // G1
+    assert(samplesIn === this.samplesOut + duplicates + removed, 'samples came in that did not come out') // MERGE-1
     if (this.job.resolutionMs === 0) {
       const written = outputs[0]?.stats.sampleCount ?? 0
       assert(written === this.samplesOut, `${this.samplesOut} samples were given to the writer, it wrote ${written}`)

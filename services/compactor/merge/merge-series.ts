@@ -1,7 +1,7 @@
 // One series out of the sources that hold it: its chunks as they are where that is as good, else its samples, merged.
 //
 // Chunks go over untouched when none overlaps another and they are about as few as 120 samples in each would need; then nothing is
-// decoded. Otherwise all samples are, merge by the total order (L11), and are cut into chunks anew by the writer.
+// decoded. Otherwise all samples are, merge by the total order (LOG-11), and are cut into chunks anew by the writer.
 import { SAMPLES_PER_CHUNK } from '../../../shared/tsdb/block/chunk-cutting.ts'
 import { decodeBlockChunk } from '../../../shared/tsdb/block/chunk-samples.ts'
 import type { BlockChunk } from '../../../shared/tsdb/block/series.ts'

@@ -11,7 +11,7 @@ export interface StepContext {
   readonly signal: AbortSignal
 }
 
-/** Changes the manifest of the step's tenant. S3: under the fence of the lease. */
+/** Changes the manifest of the step's tenant. STEP-3: under the fence of the lease. */
 export function changeManifest(
   blocks: Blocks,
   { lease: { tenant, fence }, signal }: StepContext,

@@ -4,10 +4,10 @@
 // before the last leaves files that nobody lists (sweep.ts); after it, sources that are retired.
 //
 // Invariants
-//   S2  A source that cannot be read as it should is named and set aside; the tenant's other blocks go on.
-//   S3  Every change carries the fence of the lease.
+//   STEP-2  A source that cannot be read as it should is named and set aside; the tenant's other blocks go on.
+//   STEP-3  Every change carries the fence of the lease.
 //
-// S1 stands in write-blocks.ts.
+// STEP-1 stands in write-blocks.ts.
 import { AssertionError } from '../../../shared/base/assert.ts'
 import type { Clock } from '../../../shared/base/clock.ts'
 import { ConflictError, CorruptError, UnavailableError } from '../../../shared/base/errors.ts'
@@ -96,10 +96,10 @@ export class StepRunner {
     this.#finish(running, isOvertaken ? 'overtaken' : 'failed', text)
     if (isOvertaken) return 'overtaken'
     if (error instanceof DamagedSourceError) {
-      setAside(lease.tenant, error.ulid, error.message) // S2
+      setAside(lease.tenant, error.ulid, error.message) // STEP-2
       return 'damaged'
     }
-    const isOurs = error instanceof CorruptError && error.code === READ_BACK // S1
+    const isOurs = error instanceof CorruptError && error.code === READ_BACK // STEP-1
     const mayPass = signal.aborted || isOurs || error instanceof UnavailableError || error instanceof ConflictError
     if (mayPass || error instanceof AssertionError) throw error
     for (const { ulid } of sources) setAside(lease.tenant, ulid, `a merge with it failed: ${text}`)

@@ -1,7 +1,7 @@
 // Writes the blocks that a merge makes, and reads them back. What a step that fails has written goes at once.
 //
 // Invariants
-//   S1  Nothing is listed before every byte of it was read back and its samples counted.
+//   STEP-1  Nothing is listed before every byte of it was read back and its samples counted.
 import { CorruptError, textOf } from '../../../shared/base/errors.ts'
 import type { Blocks } from '../../../shared/blocks/port.ts'
 import { type BlockEntry, blockPrefix } from '../../../shared/contracts/blocks.ts'
@@ -109,7 +109,7 @@ export class BlockWriter {
     return { report, results }
   }
 
-  /** S1. What was written and reads as something else is no fault of the sources: the step fails and is tried again. */
+  /** STEP-1. What was written and reads as something else is no fault of the sources: the step fails and is tried again. */
   async #readBack(entry: BlockEntry, meta: BlockMeta, { lease, signal }: StepContext): Promise<void> {
     const { blocks, merger, measures } = this.#deps
     const stored = blocks.openBlock(lease.tenant, entry)

@@ -1,7 +1,7 @@
 // Which ranges get downsampled data, and which have theirs made again: per aligned day and window length, from its raw blocks.
 //
 // Downsampled data names the raw blocks it was made of; a raw block that is not among them (late data, deleted samples) switches it off
-// for readers (L21) until it is made again here. Merging raw blocks that are all among them only changes the names (commit.ts).
+// for readers (LOG-21) until it is made again here. Merging raw blocks that are all among them only changes the names (commit.ts).
 import { isMadeOf, reachesInto } from '../../../shared/blocks/downsampled.ts'
 import type { BlockEntry } from '../../../shared/contracts/blocks.ts'
 import type { DownsampleStep, PlanInput, Range } from '../plan-types.ts'

@@ -6,12 +6,12 @@
 // long is rewritten once, not three times.
 //
 // Invariants
-//   P1  Merged are only blocks of the same range, raw ones, that the same deletions hold (D14), none of them set aside.
-//   P2  Every block that goes into a merge comes out of it in one at least 1 + lateRatio times as large (by the bytes that went in): so a
+//   PLAN-1  Merged are only blocks of the same range, raw ones, that the same deletions hold (DELETE-14), none of them set aside.
+//   PLAN-2  Every block that goes into a merge comes out of it in one at least 1 + lateRatio times as large (by the bytes that went in): so a
 //       block of 24 h is not rewritten for every straggler, and no sample more often than the logarithm of what it was merged with.
-//   P3  Every step leaves fewer blocks, fewer pending deletes, or fewer rules to apply: planning over and over ends.
-//   P4  Steps of one plan share no block.
-//   P5  What is too old is so by the own clock and by what comes in: time goes on for retention only up to a day after the newest sample of all
+//   PLAN-3  Every step leaves fewer blocks, fewer pending deletes, or fewer rules to apply: planning over and over ends.
+//   PLAN-4  Steps of one plan share no block.
+//   PLAN-5  What is too old is so by the own clock and by what comes in: time goes on for retention only up to a day after the newest sample of all
 //       tenants. A machine whose clock, and whose servers' clocks, are a year ahead takes nothing away.
 
 import { isFinal, withEnded } from '../../../shared/blocks/delete-rules.ts'
@@ -62,7 +62,7 @@ function mergeSteps(input: PlanInput, hiders: Hiders, blocks: readonly BlockEntr
     if (block.resolutionMs !== 0 || input.isAside(block.ulid)) continue
     const range = rangeOf(input, block)
     if (range === undefined) continue
-    const key = `${range.startMs} ${range.endMs} ${pendingOf(hiders, block)}` // P1
+    const key = `${range.startMs} ${range.endMs} ${pendingOf(hiders, block)}` // PLAN-1
     const group = groups.get(key)
     if (group === undefined) groups.set(key, [block])
     else group.push(block)
@@ -131,7 +131,7 @@ function hidersIn({ deletes }: Manifest): Hiders {
   return hiders
 }
 
-/** The largest tail of a group, by size, whose largest block is not rewritten in vain (P2). */
+/** The largest tail of a group, by size, whose largest block is not rewritten in vain (PLAN-2). */
 function worthMerging(group: readonly BlockEntry[], settings: PlanSettings): BlockEntry[] {
   const bySize = group.toSorted((a, b) => b.bytes - a.bytes || (a.ulid < b.ulid ? -1 : 1))
   let first = bySize.length
@@ -179,7 +179,7 @@ function rewriteOf(input: PlanInput, hiders: Hiders, sources: readonly BlockEntr
   }
 }
 
-/** P5 */
+/** PLAN-5 */
 function agesFrom({ nowMs, newestMs = Number.POSITIVE_INFINITY }: PlanInput): number {
   return Math.min(nowMs, newestMs + DAY_MS)
 }

@@ -87,7 +87,7 @@ export class Planner {
     this.#downsampledAt.set(`${tenant} ${step.startMs} ${step.resolutionMs}`, nowMs)
   }
 
-  /** Of all tenants (P5); looked for again after a while. */
+  /** Of all tenants (PLAN-5); looked for again after a while. */
   #newestMs(): number | undefined {
     const { blocks, clock } = this.#deps
     if (this.#newest !== undefined && clock.monotonic() - this.#newest.atMs < NEWEST_MS) return this.#newest.ms

@@ -1,9 +1,9 @@
-// Deletions: brings one into the tenant's manifest, finds where it stands in every partition log, and takes it back: rules D1 to D6 and D12 of
+// Deletions: brings one into the tenant's manifest, finds where it stands in every partition log, and takes it back: rules DELETE-1 to DELETE-6 and DELETE-12 of
 // shared/blocks/delete-rules.ts, where the changes of the manifest are.
 //
 // Invariants
-//   R1  The entry stands in the manifest before the first fence is written. Every step may be done again, by anybody, at once.
-//   R2  Nothing is answered 2xx before the entry says so; one that is refused or not placed yet hides nothing.
+//   PLACING-1  The entry stands in the manifest before the first fence is written. Every step may be done again, by anybody, at once.
+//   PLACING-2  Nothing is answered 2xx before the entry says so; one that is refused or not placed yet hides nothing.
 import { type Clock, sleep } from '../../../shared/base/clock.ts'
 import { CarillonError, CorruptError, RefusedError, textOf, UnavailableError } from '../../../shared/base/errors.ts'
 import { hex, type Random } from '../../../shared/base/random.ts'
@@ -59,7 +59,7 @@ const CONFIRM_MS = 8_000
 /** Tries to place one, each after a longer wait; more are made by whoever finds it half done. */
 const PLACE_TRIES_MAX = 4
 const RETRY_MS = 250
-/** A deletion that has been placing for so long has lost who asked for it (D5). */
+/** A deletion that has been placing for so long has lost who asked for it (DELETE-5). */
 const ABANDONED_MS = 60_000
 const REFRESH_MS = 5_000
 
@@ -80,7 +80,7 @@ export class Deletions {
     const { tenant, kind, selectors, startMs, endMs, askedBy, asOf } = asked
     const id = isLeftOut('same-id') ? `${asked.id}${Math.trunc(clock.monotonic())}` : asked.id
     const askedAtMs = clock.now()
-    if (!isLeftOut('ring')) await membership.confirm(CONFIRM_MS) // D1: what is added from here on was not written before the ask
+    if (!isLeftOut('ring')) await membership.confirm(CONFIRM_MS) // DELETE-1: what is added from here on was not written before the ask
     const times = { startMs, endMs, askedAtMs, undoUntilMs: askedAtMs + config.undoMs }
     const entry = { id, kind, selectors, askedBy, ...times }
     const { manifest } = await blocks().update(tenant, (before) =>
@@ -112,7 +112,7 @@ export class Deletions {
   }
 
   async list({ tenant, isBrief }: ListRequest): Promise<ListReply> {
-    await this.deps.blocks().refresh(REFRESH_MS) // what was answered before is known to who asks for the version, too (D6)
+    await this.deps.blocks().refresh(REFRESH_MS) // what was answered before is known to who asks for the version, too (DELETE-6)
     const manifest = this.deps.blocks().manifest(tenant)?.manifest
     const version = manifest?.version ?? 0
     if (isBrief) return { version, deletes: [] }
@@ -120,7 +120,7 @@ export class Deletions {
     return { version, deletes: manifest?.deletes ?? [], ...(deletedAtMs === undefined ? {} : { deletedAtMs }) }
   }
 
-  /** Places what was left half done, and settles what an older version has left (D5). */
+  /** Places what was left half done, and settles what an older version has left (DELETE-5). */
   async completeAbandoned(): Promise<void> {
     const { blocks, log } = this.deps
     const seen = new Set<string>()
@@ -168,7 +168,7 @@ export class Deletions {
     return { nowMs: clock.now(), flushed: (partition) => blocks().flushed(partition) }
   }
 
-  /** What an entry's state says of the ask for it (D6). */
+  /** What an entry's state says of the ask for it (DELETE-6). */
   private async answer(tenant: string, known: DeleteEntry): Promise<DeleteReply> {
     const { entry, position } =
       known.state === 'placing' ? await this.place(tenant, known) : { entry: known, position: [] }
@@ -177,10 +177,10 @@ export class Deletions {
     if (entry.state !== 'placing') return { entry, position }
     const open = Object.entries(entry.positions).flatMap(([partition, place]) => (place === null ? [partition] : []))
     const text = `deletion ${entry.id} is not in force yet: it waits for partitions ${open.join(', ')}, and goes on; ask again`
-    throw new UnavailableError('err-carillon-delete-pending', text) // R2
+    throw new UnavailableError('err-carillon-delete-pending', text) // PLACING-2
   }
 
-  /** Finds where an entry stands in every partition (D2 to D4), as far as they tell. */
+  /** Finds where an entry stands in every partition (DELETE-2 to DELETE-4), as far as they tell. */
   private async place(tenant: string, known: DeleteEntry): Promise<DeleteReply> {
     const { blocks, clock, config } = this.deps
     const { id } = known
@@ -203,7 +203,7 @@ export class Deletions {
     }
   }
 
-  /** D2 and D3, for each partition whose position is not known. */
+  /** DELETE-2 and DELETE-3, for each partition whose position is not known. */
   private async fenceAll(tenant: string, entry: DeleteEntry): Promise<Map<number, Place>> {
     const payload = encodeDelete({ ...entry, tenant })
     const open = Object.entries(entry.positions).flatMap(([key, place]) => (place === null ? [Number(key)] : []))
@@ -227,7 +227,7 @@ export class Deletions {
     const log = logName(partition)
     const [mark, subject] = [markSubject(partition), deleteSubject(partition, id)]
     const before = await logs.state(log)
-    if (!fits('deletion', before, payload.length)) return undefined // L7
+    if (!fits('deletion', before, payload.length)) return undefined // LOG-7
     if (isLeftOut('append')) return this.endOf(partition, before)
     const known = await this.deps.ends.read(partition)
     const session = hex(this.deps.random.bytes(16))
@@ -238,7 +238,7 @@ export class Deletions {
     const newest = markIn(told.messages, mark)
     if (newest === undefined) return undefined
     const hasFence = told.messages.some((message) => message.subject === subject && message.seq === seq)
-    const isSound = told.upToSeq >= seq && hasFence && newest.seq < seq && incarnation === before.incarnation // D3
+    const isSound = told.upToSeq >= seq && hasFence && newest.seq < seq && incarnation === before.incarnation // DELETE-3
     if (!isSound && isExact) return undefined
     const { number, since } = newest.mark
     if (!isLeftOut('lost-end')) {
@@ -248,7 +248,7 @@ export class Deletions {
     return { incarnation, segment: number, seq, ...(since !== undefined && { since }) }
   }
 
-  /** Only for the counter-proof of D2: the end of the log as it is read, which may be an old one. */
+  /** Only for the counter-proof of DELETE-2: the end of the log as it is read, which may be an old one. */
   private async endOf(
     partition: number,
     { lastSeq, incarnation }: { readonly lastSeq: number; readonly incarnation: string },

@@ -1,14 +1,14 @@
 // Deletes the objects of blocks that nobody reads or will ever list.
 //
 // Invariants
-//   W1  Nothing that the manifest lists is deleted. Before garbage goes its names are written into the manifest under the lease's fence, if it does
-//       not list them: whoever would list them afterwards finds them there, or finds that they have left (blocks/standing.ts, B5).
-//   W2  A retired block stays for `retiredDelayMs` by the clock of whoever retired it, and for as long as a query can last since this process
+//   SWEEP-1  Nothing that the manifest lists is deleted. Before garbage goes its names are written into the manifest under the lease's fence, if it does
+//       not list them: whoever would list them afterwards finds them there, or finds that they have left (blocks/standing.ts, MANIFEST-5).
+//   SWEEP-2  A retired block stays for `retiredDelayMs` by the clock of whoever retired it, and for as long as a query can last since this process
 //       saw it retired, by the monotonic clock: a clock that jumps takes nothing from under a query.
-//   W3  An unlisted block goes only when it is older than the grace and nobody can list it any more (L17): a flushed one when its segment is
+//   SWEEP-3  An unlisted block goes only when it is older than the grace and nobody can list it any more (LOG-17): a flushed one when its segment is
 //       behind `flushed.<p>`; one without meta.json, whose origin nobody knows, when every partition has flushed what can have been under
 //       way when the block was first seen here. What cannot be read stays.
-//   W4  A retired block leaves the manifest after its objects are gone.
+//   SWEEP-4  A retired block leaves the manifest after its objects are gone.
 import type { Clock } from '../../../shared/base/clock.ts'
 import { CorruptError, textOf } from '../../../shared/base/errors.ts'
 import type { Blocks, FoundBlock } from '../../../shared/blocks/port.ts'
@@ -26,7 +26,7 @@ import type { CompactorMeasures } from '../metrics.ts'
 export interface SweepDeps {
   readonly blocks: Blocks
   readonly clock: Clock
-  /** The wall clock, as far as it is trusted (T2). */
+  /** The wall clock, as far as it is trusted (CLOCK-2). */
   readonly now: () => number
   readonly log: Log
   readonly measures: CompactorMeasures
@@ -64,8 +64,8 @@ export class Sweep {
     for (const { ulid, retiredAtMs } of retired) {
       const since = before?.get(ulid) ?? clock.monotonic()
       present.set(ulid, since)
-      const isSeenLong = clock.monotonic() - since >= Math.min(QUERY_MS_MAX, config.retiredDelayMs) // W2
-      if (isSeenLong && now() - retiredAtMs >= config.retiredDelayMs && !listed.has(ulid)) due.push(ulid) // W1
+      const isSeenLong = clock.monotonic() - since >= Math.min(QUERY_MS_MAX, config.retiredDelayMs) // SWEEP-2
+      if (isSeenLong && now() - retiredAtMs >= config.retiredDelayMs && !listed.has(ulid)) due.push(ulid) // SWEEP-1
     }
     keep(this.retiredSince, tenant, present)
     return due.slice(0, SWEEP_MAX)
@@ -83,11 +83,11 @@ export class Sweep {
       await blocks.deleteBlock(lease.tenant, ulid)
     }
     const { tenant, fence } = lease
-    await blocks.update(tenant, (manifest) => withoutRetired(manifest, ulids), { fence, signal }) // W4
+    await blocks.update(tenant, (manifest) => withoutRetired(manifest, ulids), { fence, signal }) // SWEEP-4
     measures.deleted(kind, ulids.length)
   }
 
-  /** Answers the blocks that were deleted. The order is what makes it safe, however long this process stands still in between (W3, W1):
+  /** Answers the blocks that were deleted. The order is what makes it safe, however long this process stands still in between (SWEEP-3, SWEEP-1):
    *  watermarks, then what is there, then its names in the manifest, then its files. */
   async deleteGarbage(lease: Lease, manifest: Manifest, signal: AbortSignal): Promise<string[]> {
     const { blocks, now, config, partitionCount } = this.deps
@@ -109,7 +109,7 @@ export class Sweep {
     return deleted
   }
 
-  /** W1. Answers the blocks that were deleted: those that the newest manifest does not list. */
+  /** SWEEP-1. Answers the blocks that were deleted: those that the newest manifest does not list. */
   async deleteUnlisted(lease: Lease, ulids: readonly string[], signal: AbortSignal): Promise<string[]> {
     const { blocks, now, log } = this.deps
     const { tenant, fence } = lease

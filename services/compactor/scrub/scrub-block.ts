@@ -1,9 +1,9 @@
 // One listed block: read, all of it; compared with the second store; made right where something sound is left of it.
 //
 // Invariants
-//   Z1  A file is deleted only when the right bytes are in hand, by meta.json's SHA-256 or, for meta.json, by the manifest's; what was made
+//   SCRUB-1  A file is deleted only when the right bytes are in hand, by meta.json's SHA-256 or, for meta.json, by the manifest's; what was made
 //       anew is read again, all of it.
-//   Z2  What cannot be made right stays as it is: whoever reads it is told.
+//   SCRUB-2  What cannot be made right stays as it is: whoever reads it is told.
 import { CarillonError } from '../../../shared/base/errors.ts'
 import { type BlockEntry, blockPrefix } from '../../../shared/contracts/blocks.ts'
 import type { RebuildReply, RebuildRequest, ScrubFinding } from '../../../shared/contracts/scrubbing.ts'
@@ -131,7 +131,7 @@ async function wrongFiles(own: BlockFiles, meta: BlockMeta, isMetaSound: boolean
   return wrong
 }
 
-/** Z1 */
+/** SCRUB-1 */
 async function replace(store: ObjectStore, { tenant, entry, deps, signal }: Scrubbed, name: string, bytes: Uint8Array) {
   const object = `${blockPrefix(encodeTenant(tenant), entry.ulid)}${name}`
   signal.throwIfAborted()

@@ -1,9 +1,9 @@
 // What says which blocks a tenant has: the manifest in the bucket, its registry, and the chain of object copies (docs/formats/manifest.md).
 //
 // Invariants
-//   Z3  A manifest is made anew by itself only when that loses no version that was ever answered: from a sound copy of the newest version
+//   SCRUB-3  A manifest is made anew by itself only when that loses no version that was ever answered: from a sound copy of the newest version
 //       that the registry or a copy names. Else it is told, and stays.
-//   Z4  What a newer version of Carillon wrote is told and left alone.
+//   SCRUB-4  What a newer version of Carillon wrote is told and left alone.
 import { CarillonError, CorruptError, textOf } from '../../../shared/base/errors.ts'
 import { decodeManifest, decodeRegistered, encodeRegistered } from '../../../shared/blocks/codec.ts'
 import { isOutlived, manifestCopies } from '../../../shared/blocks/manifest-copies.ts'
@@ -86,7 +86,7 @@ async function scrubCopies(tenant: string, { blocks, second }: ManifestScrub): P
     const found =
       (isVersion(inBucket, tenant, version) && { bytes: inBucket!, from: 'the bucket' }) ||
       (second && (await fromStore(second, tenant, name, version)))
-    const isNewer = damage.code === 'newer-version' // Z4
+    const isNewer = damage.code === 'newer-version' // SCRUB-4
     if (found && !isNewer) {
       await objects.delete(name, call)
       await objects.create(name, found.bytes, { ...call, readBack: true })
@@ -145,12 +145,12 @@ function isVersion(bytes: Uint8Array | undefined, tenant: string, version: numbe
 
 // ---- the bucket ----
 
-/** Z3. Where it came from; undefined when nothing that is sound is new enough. */
+/** SCRUB-3. Where it came from; undefined when nothing that is sound is new enough. */
 async function restore(tenant: string, { blocks, second }: ManifestScrub): Promise<string | undefined> {
   const { bucket, objects } = blocks
   const token = encodeTenant(tenant)
   const versions = (await manifestCopies(objects, tenant, call)).map(({ version }) => version)
-  const found = await bucket.newest([manifestKey(token), tenantKey(token)]) // an old one would name an old version as the newest (Z3)
+  const found = await bucket.newest([manifestKey(token), tenantKey(token)]) // an old one would name an old version as the newest (SCRUB-3)
   const standing = soundVersion(found.find(({ key }) => key === manifestKey(token))?.value, tenant)
   const registered = found.find(({ key }) => key === tenantKey(token))
   const wanted = registeredIn(registered?.value, token)
@@ -177,7 +177,7 @@ function soundVersion(bytes: Uint8Array | undefined, tenant: string): number | u
     return decodeManifest(bytes, tenant).version
   } catch (error) {
     if (error instanceof CorruptError && error.code !== 'newer-version') return undefined
-    throw error // Z4
+    throw error // SCRUB-4
   }
 }
 

@@ -2,11 +2,11 @@
 // every file of every listed block, what nobody lists, and a second store where there is one.
 //
 // Invariants
-//   Z1, Z2  scrub-block.ts   Z3, Z4  scrub-manifest.ts   Y1, Y2  second-store.ts
-//   Z5  One compactor at a time reads a tenant, under a lease of its own: merging goes on meanwhile. Who takes over goes on where the one before
+//   SCRUB-1, SCRUB-2  scrub-block.ts   SCRUB-3, SCRUB-4  scrub-manifest.ts   SECOND-1, SECOND-2  second-store.ts
+//   SCRUB-5  One compactor at a time reads a tenant, under a lease of its own: merging goes on meanwhile. Who takes over goes on where the one before
 //       had come to (`cursor`).
-//   Z6  What was found and stays damaged is known to every compactor, also after restarts: it is not merged until a scrub finds it sound.
-//   Z7  A damaged manifest does not wait for the blocks that are being read, which may take days: until it is right nothing of its tenant is
+//   SCRUB-6  What was found and stays damaged is known to every compactor, also after restarts: it is not merged until a scrub finds it sound.
+//   SCRUB-7  A damaged manifest does not wait for the blocks that are being read, which may take days: until it is right nothing of its tenant is
 //       flushed, merged or purged.
 import { AssertionError } from '../../../shared/base/assert.ts'
 import type { Clock } from '../../../shared/base/clock.ts'
@@ -136,7 +136,7 @@ export class Scrubber {
     return row?.kind === 'value' ? row.value : undefined
   }
 
-  /** Z6 */
+  /** SCRUB-6 */
   isDamaged(tenant: string, ulid: string): boolean {
     return damagedIn(this.recordOf(tenant)).some((finding) => finding.ulid === ulid)
   }
@@ -200,7 +200,7 @@ export class Scrubber {
     })
   }
 
-  /** Z7 */
+  /** SCRUB-7 */
   private async mendAll(): Promise<void> {
     const { blocks, clock, signal } = this.deps
     for (const tenant of blocks.tenants()) {
@@ -225,7 +225,7 @@ export class Scrubber {
   private isDue(tenant: string): boolean {
     const { clock, config } = this.deps
     if (clock.monotonic() - (this.triedAt.get(tenant) ?? Number.NEGATIVE_INFINITY) < RETRY_MS) return false
-    if (this.isManifestDamaged(tenant)) return false // Z7
+    if (this.isManifestDamaged(tenant)) return false // SCRUB-7
     const record = this.recordOf(tenant)
     if (record === undefined || record.endedAtMs === undefined) return true
     return Math.abs(clock.now() - record.endedAtMs) >= config.scrubEveryMs
@@ -387,7 +387,7 @@ export class Scrubber {
       savedAt = clock.monotonic()
     }
     this.note(record, await this.unlisted(tenant, signal))
-    const mayForget = (await this.deps.witness.fault()) === undefined // T1
+    const mayForget = (await this.deps.witness.fault()) === undefined // CLOCK-1
     if (this.deps.config.secondStoreFill && mayForget) await this.backup?.sweep(tenant, manifest)
     record.endedAtMs = clock.now()
     const { blocks: blockCount, bytes, findingCount } = record

@@ -2,8 +2,8 @@
 // where damaged blocks are repaired from.
 //
 // Invariants
-//   Y1  A manifest is copied after every block that it lists, as far as they can be read: whoever restores the newest copy finds its blocks.
-//   Y2  What the first store does not list any more stays for `keepMs` since that was first seen here, then goes: so deletions arrive, too.
+//   SECOND-1  A manifest is copied after every block that it lists, as far as they can be read: whoever restores the newest copy finds its blocks.
+//   SECOND-2  What the first store does not list any more stays for `keepMs` since that was first seen here, then goes: so deletions arrive, too.
 import type { Clock } from '../../../shared/base/clock.ts'
 import { CarillonError, CorruptError, RefusedError } from '../../../shared/base/errors.ts'
 import { manifestCopies, VERSIONS_KEPT } from '../../../shared/blocks/manifest-copies.ts'
@@ -83,11 +83,11 @@ export class Backup {
         log.warn({ tenant, ulid: entry.ulid, reason: error.message }, 'a block was not copied into the second store')
       }
     }
-    await this.copyManifest(tenant, manifest.version) // Y1
+    await this.copyManifest(tenant, manifest.version) // SECOND-1
     if (isComplete) this.versions.set(tenant, manifest.version)
   }
 
-  /** Takes away what has long not been listed (Y2). */
+  /** Takes away what has long not been listed (SECOND-2). */
   async sweep(tenant: string, manifest: Manifest): Promise<void> {
     const { second, clock, keepMs, log } = this.deps
     const token = encodeTenant(tenant)

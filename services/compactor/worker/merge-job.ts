@@ -35,7 +35,7 @@ export interface MergeReport {
   /** Those that hold samples. */
   readonly outputs: readonly MergeOutput[]
   readonly samplesIn: number
-  /** Samples with a time that another source has as well (L11). */
+  /** Samples with a time that another source has as well (LOG-11). */
   readonly duplicates: number
   /** Left out by removals and keeps. */
   readonly removed: number

@@ -1,11 +1,11 @@
 // Admission: one remote_write body is walked once and becomes staged columns, or a refusal. Nothing has an effect before the walk
-// has ended (A1); a hot kernel in its callbacks: no object per float sample.
+// has ended (ADMIT-1); a hot kernel in its callbacks: no object per float sample.
 //
 // Invariants
-//   A1  A malformed body stages nothing.
-//   A2  A refused series or sample never holds back an accepted one of the same body; nor does a number that is too large for what it
+//   ADMIT-1  A malformed body stages nothing.
+//   ADMIT-2  A refused series or sample never holds back an accepted one of the same body; nor does a number that is too large for what it
 //       stands for, wherever it stands. What is let in fits everything behind (model/sample.ts).
-//   A3  Each (election, replica) of a body is judged once. Series of a replica that is not elected are stepped over, those that follow
+//   ADMIT-3  Each (election, replica) of a body is judged once. Series of a replica that is not elected are stepped over, those that follow
 //       each other without being looked up (wire/unwanted.ts); what the elections have yet to decide is staged, and taken out again
 //       when they decide against it (`applyClaims`). Series of one cluster more than a tenant may have are refused as they come: nothing of
 //       them is kept, and however many they are, each costs as much as any other.
@@ -101,7 +101,7 @@ class Admission implements WriteSink {
   private readonly tenant: number
   private readonly timeMax: number
   private readonly timeMin: number
-  /** Series that follow with the labels of the claim just dropped are stepped over before they are looked up (A3). */
+  /** Series that follow with the labels of the claim just dropped are stepped over before they are looked up (ADMIT-3). */
   unwanted: UnwantedLabels | undefined
   private previous = NONE
   private ref = NONE
@@ -233,7 +233,7 @@ class Admission implements WriteSink {
     return this.keepsStarts && isStorableTime(startTime) && isStorableTime(time)
   }
 
-  /** A series of an HA pair: false steps over it (A3). */
+  /** A series of an HA pair: false steps over it (ADMIT-3). */
   private enter(ref: number): boolean {
     const { dictionary } = this
     const pair = dictionary.pairOf(ref)

@@ -1,4 +1,4 @@
-// What one push brings for elections, settled before anything of it is stored (D5).
+// What one push brings for elections, settled before anything of it is stored (WRITE-5).
 import type { PushReply } from '../../../shared/contracts/write.ts'
 import type { Claim } from '../ha/election.ts'
 import type { Elections } from '../ha/elections.ts'

@@ -1,4 +1,4 @@
-// Whether pushes can be taken now: all of them (D4, D6), and those that go to certain partitions (D7).
+// Whether pushes can be taken now: all of them (WRITE-4, WRITE-6), and those that go to certain partitions (WRITE-7).
 import { type Clock, sleep } from '../../../shared/base/clock.ts'
 import { UnavailableError } from '../../../shared/base/errors.ts'
 import type { Membership } from '../../../shared/membership/membership.ts'
@@ -16,7 +16,7 @@ export interface ReadinessDeps {
   readonly partitions: Partitions
 }
 
-/** D6: this many times as long as others bear a view that is not confirmed. */
+/** WRITE-6: this many times as long as others bear a view that is not confirmed. */
 const UNCONFIRMED_TIMES_MAX = 2
 const CONFIRM_MS_MAX = 2_000
 const CONFIRM_STEP_MS = 25
@@ -33,14 +33,14 @@ export class Readiness {
     return this.#deps.membership.isConfirmed(UNCONFIRMED_TIMES_MAX)
   }
 
-  /** D6: others hear of this one's return, and hand it pushes, a moment before it hears of that itself. */
+  /** WRITE-6: others hear of this one's return, and hand it pushes, a moment before it hears of that itself. */
   async confirmed(signal: AbortSignal): Promise<void> {
     const { clock } = this.#deps
     const untilMs = clock.monotonic() + CONFIRM_MS_MAX
     while (!this.isConfirmed() && clock.monotonic() < untilMs) await sleep(clock, CONFIRM_STEP_MS, signal)
   }
 
-  /** D4 */
+  /** WRITE-4 */
   refuseWhenUnable(): void {
     const { partitions, config } = this.#deps
     const refusal = this.#refusalNow()
@@ -54,7 +54,7 @@ export class Readiness {
     }
   }
 
-  /** D7: before anything of a push is put into a batch. */
+  /** WRITE-7: before anything of a push is put into a batch. */
   refuseWhereUnable({ refs, count, histograms, exemplars, metadata }: Staged, used: Dictionary): void {
     const { partitions } = this.#deps
     const refusals = partitions.writers.map((writer) => writer.refusal())
@@ -85,7 +85,7 @@ export class Readiness {
     if (!this.isConfirmed()) {
       const text =
         'this distributor has not heard its own heartbeat for too long: it may not know how partitions take series'
-      return new UnavailableError('err-carillon-ring-unconfirmed', text) // D6
+      return new UnavailableError('err-carillon-ring-unconfirmed', text) // WRITE-6
     }
     if (news.pressure() > WRITE_PRESSURE)
       return new UnavailableError('err-carillon-ingester-memory', 'an ingester is at its memory bound')

@@ -1,4 +1,4 @@
-// The limits of a tenant, for what is staged: samples per second, and new series (L23).
+// The limits of a tenant, for what is staged: samples per second, and new series (LOG-23).
 import type { Clock } from '../../../shared/base/clock.ts'
 import { RefusedError, textOf } from '../../../shared/base/errors.ts'
 import { ask } from '../../../shared/bus/ask.ts'
@@ -47,7 +47,7 @@ export class TenantLimits {
     throw new RefusedError('err-carillon-rate-limited', text, { status: 429, retryAfterS: waitS })
   }
 
-  /** New series of a tenant at its limit, as far as the owners do not hold them already (L23); they are left out of the write. */
+  /** New series of a tenant at its limit, as far as the owners do not hold them already (LOG-23); they are left out of the write. */
   async denySeries(tenant: string, staged: Staged, used: Dictionary): Promise<ReadonlySet<number>> {
     const { news, config } = this.#deps
     if (staged.newRefs.length === 0) return NOBODY

@@ -30,7 +30,7 @@ export class RateLimiter {
   }
 }
 
-/** What owners last told about themselves; an owner that has been silent for long is not believed (L23). */
+/** What owners last told about themselves; an owner that has been silent for long is not believed (LOG-23). */
 export class OwnerNews {
   private readonly news = new Map<string, { counted: OwnerCounted; atMs: number }>()
   private readonly clock: Clock

@@ -91,7 +91,7 @@ export class Election implements ElectionName {
     this.reachableSinceMs = undefined
   }
 
-  /** E2: whether a replica has sent at the pace of time for so long. One that sends what it could not send before is faster, until it has
+  /** ELECTION-2: whether a replica has sent at the pace of time for so long. One that sends what it could not send before is faster, until it has
    *  caught up; who was not watched meanwhile (a pause of this process) is watched anew. */
   isSteady(replica: string, newestMs: number, at: { nowMs: number; forMs: number }): boolean {
     const { nowMs, forMs } = at
@@ -131,7 +131,7 @@ export class Claim {
   readonly replica: string
   /** `ask`: what is known here does not decide. */
   verdict: 'take' | 'drop' | 'ask' | 'refuse'
-  /** Times from `floorMs` to `ceilingMs` may be taken as they are: behind the guard, below the bound (E1). */
+  /** Times from `floorMs` to `ceilingMs` may be taken as they are: behind the guard, below the bound (ELECTION-1). */
   floorMs = Number.NEGATIVE_INFINITY
   ceilingMs = Number.NEGATIVE_INFINITY
   /** A sample beyond the ceiling is staged: the bound has to be raised first. */

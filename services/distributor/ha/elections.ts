@@ -1,17 +1,17 @@
-// Elections: of the replicas of an HA pair, the one whose samples are stored (L22). The record of each (tenant, cluster) stands in a
+// Elections: of the replicas of an HA pair, the one whose samples are stored (LOG-22). The record of each (tenant, cluster) stands in a
 // bucket that all distributors watch, and is changed by compare-and-set alone.
 //
 // Invariants
-//   H1  A replica is taken by what is known here only within `haKvGraceMs` of the start of the own last renewal that succeeded.
-//   H2  No sample is taken beyond the record's bound, which is raised before (contract, E1). So however long a push stands still between
+//   HA-1  A replica is taken by what is known here only within `haKvGraceMs` of the start of the own last renewal that succeeded.
+//   HA-2  No sample is taken beyond the record's bound, which is raised before (contract, ELECTION-1). So however long a push stands still between
 //       the decision and the log, it overlaps nothing of the next reign.
-//   H3  A takeover wants `haTakeoverMs` of silence by the own monotonic clock since the record was seen to change, and samples newer than
+//   HA-3  A takeover wants `haTakeoverMs` of silence by the own monotonic clock since the record was seen to change, and samples newer than
 //       the bound. Silence that may be the bucket's own is none: then challengers are told to come again (503), not dropped.
-//   H4  One change of an election at a time, each by the revision it was decided on; whoever loses the race reads and judges again, by what stands
+//   HA-4  One change of an election at a time, each by the revision it was decided on; whoever loses the race reads and judges again, by what stands
 //       there, also at a lower revision: the bucket lost its newest writes.
-//   H5  An election is remembered while it has a record or a push has a claim on it: at most `haClustersMax` of a tenant are begun, and of what is
+//   HA-5  An election is remembered while it has a record or a push has a claim on it: at most `haClustersMax` of a tenant are begun, and of what is
 //       refused nothing stays.
-//   H6  A record that cannot be read is written over: by what was known before, else by a new election. One of a newer version is not: its cluster
+//   HA-6  A record that cannot be read is written over: by what was known before, else by a new election. One of a newer version is not: its cluster
 //       gets 503 here.
 import type { Clock } from '../../../shared/base/clock.ts'
 import { ConflictError, RefusedError, textOf, UnavailableError } from '../../../shared/base/errors.ts'
@@ -84,7 +84,7 @@ export class Elections {
     for (const each of this.opened.splice(0)) each.stop()
   }
 
-  /** False: it is one more than the tenant may have (H5). */
+  /** False: it is one more than the tenant may have (HA-5). */
   mayClaim({ tenant, key }: ElectionName): boolean {
     return this.byKey.has(key) || (this.counts.get(tenant) ?? 0) < this.deps.config.haClustersMax
   }
@@ -109,7 +109,7 @@ export class Elections {
   }
 
   private forgetIdle(election: Election): void {
-    if (election.claims > 0 || election.record !== undefined || election.busy !== undefined) return // H5
+    if (election.claims > 0 || election.record !== undefined || election.busy !== undefined) return // HA-5
     if (this.byKey.get(election.key) !== election) return
     this.byKey.delete(election.key)
     const count = this.counts.get(election.tenant)! - 1
@@ -126,7 +126,7 @@ export class Elections {
     claim.verdict = 'ask'
     if (record === undefined) return
     if (record.replica === replica) {
-      if (now - election.renewedAtMs > config.haKvGraceMs) return // H1
+      if (now - election.renewedAtMs > config.haKvGraceMs) return // HA-1
       claim.verdict = 'take'
       claim.floorMs = record.guardMs === undefined ? Number.NEGATIVE_INFINITY : record.guardMs + 1
       claim.ceilingMs = record.newestSampleMs
@@ -142,8 +142,8 @@ export class Elections {
       while (election.busy !== undefined) await election.busy
       this.judge(claim)
       if (claim.verdict === 'drop') return
-      if (election.newer !== undefined) throw unavailable(election, election.newer) // H6
-      if (claim.verdict === 'take' && (claim.newestMs <= claim.ceilingMs || this.isBoundless())) return // H2
+      if (election.newer !== undefined) throw unavailable(election, election.newer) // HA-6
+      if (claim.verdict === 'take' && (claim.newestMs <= claim.ceilingMs || this.isBoundless())) return // HA-2
       if (claim.newestMs === Number.NEGATIVE_INFINITY) {
         claim.verdict = 'drop' // nothing in it to elect a replica by, and nothing to lose
         return
@@ -226,7 +226,7 @@ export class Elections {
     const boundMs = record.newestSampleMs
     if (newestMs > boundMs) return () => this.takeOver(election, record, { replica, newestMs, guardMs: boundMs })
     const watched = { nowMs: clock.monotonic(), forMs: config.haTakeoverMs }
-    if (newestMs <= capMs || !election.isSteady(replica, newestMs, watched)) return undefined // H3, E2
+    if (newestMs <= capMs || !election.isSteady(replica, newestMs, watched)) return undefined // HA-3, ELECTION-2
     return () => this.takeOver(election, record, { replica, newestMs, guardMs: capMs })
   }
 
@@ -235,7 +235,7 @@ export class Elections {
     return reachableSinceMs !== undefined && clock.monotonic() - reachableSinceMs >= config.haTakeoverMs
   }
 
-  /** H3: the bucket is asked until it has answered for as long as a takeover wants; meanwhile the challenger comes again. */
+  /** HA-3: the bucket is asked until it has answered for as long as a takeover wants; meanwhile the challenger comes again. */
   private async probe(election: Election): Promise<void> {
     const before = election.revision
     await this.read(election)
@@ -297,7 +297,7 @@ export class Elections {
     const isNewest = revision >= election.revision // else another change has been heard of meanwhile
     election.learn(record, revision, clock.monotonic())
     if (!isNewest) return
-    election.renewedAtMs = startMs // H1
+    election.renewedAtMs = startMs // HA-1
     election.renewAfterMs = config.haRenewMs * (0.8 + 0.2 * random.next())
   }
 
@@ -308,7 +308,7 @@ export class Elections {
       await working
     } finally {
       election.busy = undefined
-      this.forgetIdle(election) // H5: it may have been shown as gone meanwhile
+      this.forgetIdle(election) // HA-5: it may have been shown as gone meanwhile
     }
   }
 
@@ -316,7 +316,7 @@ export class Elections {
     try {
       await step()
     } catch (error) {
-      if (error instanceof ConflictError) return await this.read(election) // H4
+      if (error instanceof ConflictError) return await this.read(election) // HA-4
       if (error instanceof UnavailableError && error.code !== UNAVAILABLE) {
         this.counted.failures.inc()
         election.doubt()

@@ -1,7 +1,7 @@
-// The acknowledgement rule (L5): a stored batch of epoch k counts only when it is shown to lie before M(k+2).
+// The acknowledgement rule (LOG-5): a stored batch of epoch k counts only when it is shown to lie before M(k+2).
 //
 // A log may have lost its newest marks: owners, who applied them, skip what is written under those that are left. What such a log shows settles
-// nothing, until its leader has written the next (L8).
+// nothing, until its leader has written the next (LOG-8).
 //
 // One exact read settles all batches up to its `upToSeq`, so reads are shared: whoever comes while one is under way waits for it, and
 // a next one covers all that are left.

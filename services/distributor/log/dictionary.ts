@@ -5,8 +5,8 @@
 // hashes only when it is another.
 //
 // Invariants
-//   X1  Bytes are compared, not only hashes: two series never share a ref (L2).
-//   X2  A ref keeps its meaning as long as the dictionary lives. It never forgets single series: when it has grown too large or mostly
+//   DICTIONARY-1  Bytes are compared, not only hashes: two series never share a ref (LOG-2).
+//   DICTIONARY-2  A ref keeps its meaning as long as the dictionary lives. It never forgets single series: when it has grown too large or mostly
 //       old, a new dictionary takes its place, and with it new sessions.
 import { assert } from '../../../shared/base/assert.ts'
 import type { Labels } from '../../../shared/model/labels.ts'
@@ -122,7 +122,7 @@ export class Dictionary {
     return ref
   }
 
-  /** The series will look new at its next push: its bytes lead to this ref no more. The ref itself keeps its meaning (X2). */
+  /** The series will look new at its next push: its bytes lead to this ref no more. The ref itself keeps its meaning (DICTIONARY-2). */
   forget(ref: number): void {
     this.regionLength[ref] = 0xffffffff
   }

@@ -1,5 +1,5 @@
 // How full a log is, as far as one of its writers can tell: as last read, and what was appended since, by itself or, as the sequences tell,
-// by others (L7).
+// by others (LOG-7).
 import type { LogState } from '../../../shared/bus/port.ts'
 import { MESSAGE_BYTES_EXTRA } from '../../../shared/contracts/log.ts'
 

@@ -1,8 +1,8 @@
 // Whether the logs answer, for whoever asks what this distributor lacks: a log that is gone, or has no leader, takes nothing.
 //
 // Invariants
-//   V1  However many ask, there is one look at a time, a look is not repeated sooner than `pauseMs`, and it is over within `ASK_MS_MAX`.
-//   V2  A log without an answer is believed for `SILENT_MS_MAX` after its last one: an election of a leader delays writes, it refuses none.
+//   PROBE-1  However many ask, there is one look at a time, a look is not repeated sooner than `pauseMs`, and it is over within `ASK_MS_MAX`.
+//   PROBE-2  A log without an answer is believed for `SILENT_MS_MAX` after its last one: an election of a leader delays writes, it refuses none.
 import { type Clock, sleep } from '../../../shared/base/clock.ts'
 import { textOf, UnavailableError } from '../../../shared/base/errors.ts'
 import type { LogStore } from '../../../shared/bus/port.ts'
@@ -63,7 +63,7 @@ export class LogProbe {
     }
   }
 
-  /** V2 */
+  /** PROBE-2 */
   #lackOf(partition: number): string | undefined {
     const silentMs = this.#clock.monotonic() - this.#seenAtMs[partition]!
     if (silentMs <= SILENT_MS_MAX) return undefined

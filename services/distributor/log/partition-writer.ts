@@ -1,17 +1,17 @@
 // A partition writer groups what pushes bring into batches and sees each batch through: append, repeat, acknowledge.
 //
 // Invariants
-//   W1  A batch is acknowledged only by the acknowledgement rule (L5); one that lies too late is encoded again under the newest mark.
-//   W2  A repeated append carries the same message id as long as its epoch is the newest known (L4).
-//   W3  At most `batchesInFlightMax` batches are under way; what comes meanwhile is grouped, and `queuedBytesMax` bounds it.
-//   W4  Nothing is begun under a mark below the one that the bucket remembers, nor acknowledged by what a log shows that ends before the newest mark
+//   APPEND-1  A batch is acknowledged only by the acknowledgement rule (LOG-5); one that lies too late is encoded again under the newest mark.
+//   APPEND-2  A repeated append carries the same message id as long as its epoch is the newest known (LOG-4).
+//   APPEND-3  At most `batchesInFlightMax` batches are under way; what comes meanwhile is grouped, and `queuedBytesMax` bounds it.
+//   APPEND-4  Nothing is begun under a mark below the one that the bucket remembers, nor acknowledged by what a log shows that ends before the newest mark
 //       known: it has lost marks, and owners skip what stands under those that are left. What is remembered is read at first and after each
 //       interruption of the connection.
-//   W5  No session outlives the connection under which it began: a log that comes back without some of what it held may lack its definitions, and
-//       owners that begin anew could not read what goes on under it (L3).
-//   W6  A log that has lost its end gives sequences again. Nothing counts that was stored at or below a sequence of which it was known before that
+//   APPEND-5  No session outlives the connection under which it began: a log that comes back without some of what it held may lack its definitions, and
+//       owners that begin anew could not read what goes on under it (LOG-3).
+//   APPEND-6  A log that has lost its end gives sequences again. Nothing counts that was stored at or below a sequence of which it was known before that
 //       something stood there, nor what else was written under that mark: only what is written under the next one, so that it stands in a
-//       later segment than all that stood there before. What others know (highwater.{p}) is read together with W4's.
+//       later segment than all that stood there before. What others know (highwater.{p}) is read together with APPEND-4's.
 
 import { assert } from '../../../shared/base/assert.ts'
 import { backoffMs } from '../../../shared/base/backoff.ts'
@@ -61,12 +61,12 @@ export class PartitionWriter {
   readonly partition: number
   /** The newest mark known; without one nothing can be written. */
   mark: Mark | undefined
-  /** W4, W6; undefined: to be read. */
+  /** APPEND-4, APPEND-6; undefined: to be read. */
   private known: KnownEnd | undefined
   private doubts = 0
-  /** W6: where the newest batch stands that was stored from here. */
+  /** APPEND-6: where the newest batch stands that was stored from here. */
   private own: Stored = { seq: 0, epoch: 0, incarnation: '' }
-  /** W6: nothing counts that is written under this mark or an earlier one. */
+  /** APPEND-6: nothing counts that is written under this mark or an earlier one. */
   private voidUpTo = 0
   incarnation = ''
   readonly filled = new LogFill()
@@ -120,7 +120,7 @@ export class PartitionWriter {
     return this.mark !== undefined && this.known !== undefined && this.mark.number >= this.markMin
   }
 
-  /** The connection was interrupted: what was known before may be old (W4, W5). */
+  /** The connection was interrupted: what was known before may be old (APPEND-4, APPEND-5). */
   doubt(): void {
     this.known = undefined
     this.doubts++
@@ -259,7 +259,7 @@ export class PartitionWriter {
     }
   }
 
-  /** W1: appends until the batch is acknowledged; its highest sequence. */
+  /** APPEND-1: appends until the batch is acknowledged; its highest sequence. */
   private async deliver(batch: Batch, deadlineMs: number): Promise<number> {
     for (;;) {
       await this.marked(deadlineMs)
@@ -278,7 +278,7 @@ export class PartitionWriter {
     }
   }
 
-  /** W4, W6 */
+  /** APPEND-4, APPEND-6 */
   private async marked(deadlineMs: number): Promise<void> {
     const { clock, random } = this.deps
     for (let attempt = 0; !this.isMarked; attempt++) {
@@ -295,7 +295,7 @@ export class PartitionWriter {
     }
   }
 
-  /** W6: whether it counts, as far as that goes; `before`: what was known when it was sent. */
+  /** APPEND-6: whether it counts, as far as that goes; `before`: what was known when it was sent. */
   private noteStored(seq: number, { mark }: Session, before: readonly Stored[]): boolean {
     const since = Math.max(mark.since ?? 0, this.voidUpTo + 1)
     const { incarnation } = this
@@ -320,7 +320,7 @@ export class PartitionWriter {
     return highest
   }
 
-  /** The sequence; undefined when a newer mark is known before the batch was stored (L4), its session is over (W5), or the log has lost its end (W6). */
+  /** The sequence; undefined when a newer mark is known before the batch was stored (LOG-4), its session is over (APPEND-5), or the log has lost its end (APPEND-6). */
   private async append(batch: Batch, payload: Uint8Array, deadlineMs: number): Promise<number | undefined> {
     const { bus, clock, config, metrics } = this.deps
     const before = [...(this.known?.stored ?? []), this.own]
@@ -353,7 +353,7 @@ export class PartitionWriter {
     await sleep(clock, waitMs)
   }
 
-  /** W2, W5 */
+  /** APPEND-2, APPEND-5 */
   private mayRepeat({ under }: Batch): boolean {
     if (this.mark !== undefined && this.mark.number > under.mark.number) return false
     return !under.isOver

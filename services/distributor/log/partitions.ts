@@ -1,5 +1,5 @@
-// The partitions as a distributor knows them: a writer for each, how series go to those that take them (L19), and what their logs say.
-// Each log is read in a lane of its own (D7).
+// The partitions as a distributor knows them: a writer for each, how series go to those that take them (LOG-19), and what their logs say.
+// Each log is read in a lane of its own (WRITE-7).
 import { type Clock, sleep } from '../../../shared/base/clock.ts'
 import { textOf } from '../../../shared/base/errors.ts'
 import { Lanes } from '../../../shared/base/lanes.ts'
@@ -119,7 +119,7 @@ export class Partitions {
   }
 
   /** At a common start the ingesters are about to write the first marks: whoever is told that this actor is ready may push at once. Logs
-   *  without a leader are waited for only where that is all of them (D7). */
+   *  without a leader are waited for only where that is all of them (WRITE-7). */
   async findLogs(): Promise<void> {
     const { clock } = this.#deps
     const writers = this.#writers
@@ -158,7 +158,7 @@ export class Partitions {
     }
   }
 
-  /** Series that move to a new partition are looked up anew: the dictionary holds where each one goes (L19). */
+  /** Series that move to a new partition are looked up anew: the dictionary holds where each one goes (LOG-19). */
   #openAdded(): void {
     const { membership, log, onMoved } = this.#deps
     const count = membership.writableCount()

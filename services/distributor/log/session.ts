@@ -1,8 +1,8 @@
-// A session numbers series and label strings for one partition under one mark (L1, L2); a batch is what is written under it.
+// A session numbers series and label strings for one partition under one mark (LOG-1, LOG-2); a batch is what is written under it.
 //
 // Invariants
-//   S1  Define until stored (L3): a batch holds the definition of every id and string it uses whose definition is not yet known to be stored.
-//   S2  A batch keeps what it was made from until it is acknowledged, so that it can be encoded again under a newer mark (L4, L5).
+//   SESSION-1  Define until stored (LOG-3): a batch holds the definition of every id and string it uses whose definition is not yet known to be stored.
+//   SESSION-2  A batch keeps what it was made from until it is acknowledged, so that it can be encoded again under a newer mark (LOG-4, LOG-5).
 import { hex } from '../../../shared/base/random.ts'
 import type { Mark } from '../../../shared/contracts/log.ts'
 import type { Labels } from '../../../shared/model/labels.ts'
@@ -40,7 +40,7 @@ export class Session {
     this.dictionary = dictionary
   }
 
-  /** The series' id in this session; puts its definition into the batch where S1 wants it. */
+  /** The series' id in this session; puts its definition into the batch where SESSION-1 wants it. */
   idOf(ref: number, batch: Batch): number {
     const { dictionary } = this
     if (dictionary.sessions[ref] !== this.ordinal) {
@@ -226,7 +226,7 @@ export class Batch {
     this.encodeMetadata(metadata)
   }
 
-  /** Encodes everything again, under another session (S2). */
+  /** Encodes everything again, under another session (SESSION-2). */
   restart(session: Session): void {
     this.session = session
     this.clearEncoding()

@@ -1,11 +1,11 @@
 // Who a caller is: basic or bearer credentials of the file named by --auth-file.
 //
 // Invariants
-//   A1  Neither time nor text tells whether a user exists: every password costs as much as the costliest hash of the file.
-//   A2  Hashes are compared in constant time.
-//   A3  Verdicts are remembered under a keyed hash of the header, boundedly: bad ones briefly, good ones until the file changes, and apart, so
+//   AUTH-1  Neither time nor text tells whether a user exists: every password costs as much as the costliest hash of the file.
+//   AUTH-2  Hashes are compared in constant time.
+//   AUTH-3  Verdicts are remembered under a keyed hash of the header, boundedly: bad ones briefly, good ones until the file changes, and apart, so
 //       that guesses do not push out who is known. The credential itself is not kept.
-//   A4  Guessing cannot stop those who are known: passwords are compared in a thread with a short queue (passwords.ts), and of one
+//   AUTH-4  Guessing cannot stop those who are known: passwords are compared in a thread with a short queue (passwords.ts), and of one
 //       address only so many are, of wrong ones only so many a minute (failed-logins.ts). More are answered 503.
 import { createHash, createHmac, timingSafeEqual } from 'node:crypto'
 import { LRUCache } from 'lru-cache'
@@ -43,7 +43,7 @@ export function createAuthenticator(
     ttl: BAD_VERDICT_MS,
     perf: { now: () => clock.monotonic() + 1 }, // the cache takes 0 for "no time"
   })
-  const running = new Map<string, Promise<Credential | undefined>>() // bounded by A4
+  const running = new Map<string, Promise<Credential | undefined>>() // bounded by AUTH-4
   const costMax = Math.max(0, ...[...users.values()].map(({ passwordHash }) => costOf(passwordHash)))
 
   return {
@@ -52,7 +52,7 @@ export function createAuthenticator(
       const [, scheme = '', value = ''] = /^(\S+) +(\S+)$/.exec(authorization.trim()) ?? []
       if (scheme.toLowerCase() === 'bearer') return checkToken(value)
       if (scheme.toLowerCase() !== 'basic' || users.size === 0) return undefined
-      const digest = createHmac('sha256', key).update(value).digest('base64') // A3
+      const digest = createHmac('sha256', key).update(value).digest('base64') // AUTH-3
       const credential = known.get(digest)
       if (credential !== undefined || unknown.has(digest)) return credential
       const checking = running.get(digest) ?? checkPassword(Buffer.from(value, 'base64').toString(), address)
@@ -71,7 +71,7 @@ export function createAuthenticator(
   function checkToken(token: string): Credential | undefined {
     const hash = createHash('sha256').update(token).digest()
     let found: Token | undefined
-    for (const each of tokens) if (timingSafeEqual(each.hash, hash)) found = each // A2: all are looked at
+    for (const each of tokens) if (timingSafeEqual(each.hash, hash)) found = each // AUTH-2: all are looked at
     return found
   }
 
@@ -79,8 +79,8 @@ export function createAuthenticator(
     const colon = pair.indexOf(':')
     if (colon < 0) return undefined
     const user = users.get(pair.slice(0, colon))
-    const attempt = failedLogins.begin(address) // A4
-    const hash = user?.passwordHash // A1: without one it costs as much
+    const attempt = failedLogins.begin(address) // AUTH-4
+    const hash = user?.passwordHash // AUTH-1: without one it costs as much
     const isRight = await passwords.isRight({ password: pair.slice(colon + 1), hash, costMax, address })
     if (!isRight || user === undefined) return undefined
     attempt.succeeded()

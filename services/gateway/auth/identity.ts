@@ -1,8 +1,8 @@
 // On whose behalf a request comes, and what he may do: the tenant from the credential or from X-Scope-OrgID, the name from the credential alone.
 //
 // Invariants
-//   I1  Who changed something is who was let in, never what a request says of itself.
-//   I2  `admin` acts within the tenants of its entry; of an entry without tenants, on all, and on what belongs to none.
+//   IDENTITY-1  Who changed something is who was let in, never what a request says of itself.
+//   IDENTITY-2  `admin` acts within the tenants of its entry; of an entry without tenants, on all, and on what belongs to none.
 import type { IncomingMessage } from 'node:http'
 import { RefusedError } from '../../../shared/base/errors.ts'
 import { parseTenant } from '../../../shared/model/tenant.ts'
@@ -23,7 +23,7 @@ export interface Caller {
   readonly tenant: string
   /** For records: `user alice at 192.0.2.1`. */
   readonly who: string
-  /** Throws RefusedError 403 where an administrator may not act on that tenant; undefined: on all (I2). */
+  /** Throws RefusedError 403 where an administrator may not act on that tenant; undefined: on all (IDENTITY-2). */
   readonly assertAdmin: (tenant: string | undefined) => void
 }
 
@@ -39,7 +39,7 @@ export async function identify(request: IncomingMessage, route: Asked, deps: Ide
   return { tenant: tenantFor(request, route, credential, deps), who, assertAdmin }
 }
 
-/** I2. Whoever is not asked who he is administers everything. */
+/** IDENTITY-2. Whoever is not asked who he is administers everything. */
 function assertAdminOf(credential: Credential | undefined, tenant: string | undefined): void {
   if (credential === undefined) return
   assertRight(credential, 'admin')

@@ -2,8 +2,8 @@
 // to give. What does not fit into the queue is answered at once.
 //
 // Invariants
-//   W1  One comparison runs at a time, WAITING_MAX wait at most, WAITING_OF_ADDRESS_MAX of one address.
-//   W2  A thread that ends takes what it had with it (503), and the next comparison starts another.
+//   PASSWORD-1  One comparison runs at a time, WAITING_MAX wait at most, WAITING_OF_ADDRESS_MAX of one address.
+//   PASSWORD-2  A thread that ends takes what it had with it (503), and the next comparison starts another.
 import { Worker } from 'node:worker_threads'
 import { UnavailableError } from '../../../shared/base/errors.ts'
 import { placeOf } from './failed-logins.ts'
@@ -30,8 +30,8 @@ interface Waiting {
 }
 
 export function createPasswords(): Passwords {
-  const waiting = new Map<number, Waiting>() // W1
-  const ofPlace = new Map<string, number>() // bounded by W1
+  const waiting = new Map<number, Waiting>() // PASSWORD-1
+  const ofPlace = new Map<string, number>() // bounded by PASSWORD-1
   let worker: Worker | undefined
   let lastId = 0
 
@@ -75,7 +75,7 @@ export function createPasswords(): Passwords {
       reason = error
     })
     made.on('exit', () => {
-      worker = undefined // W2
+      worker = undefined // PASSWORD-2
       const error = new UnavailableError('err-carillon-auth-busy', 'the thread that checks passwords ended', {
         cause: reason,
       })

@@ -2,11 +2,11 @@
 // pages that speak in their name, and is asked nothing here.
 //
 // Invariants
-//   O1  A request that may change something and was sent by a page of another site is refused (403) before anything else is looked at: a
+//   ORIGIN-1  A request that may change something and was sent by a page of another site is refused (403) before anything else is looked at: a
 //       browser adds remembered credentials, and reaches doors that are open to this machine alone.
-//   O2  Where nobody is asked who he is because the door is this machine's alone, only names of this machine are served (403): a stranger's
+//   ORIGIN-2  Where nobody is asked who he is because the door is this machine's alone, only names of this machine are served (403): a stranger's
 //       name that resolves to us makes the stranger's pages ours. With --allowed-hosts only those and the names of this machine are, everywhere.
-//   O3  Answers are read by pages of another origin only where --cors-origin names it, and only those of the query API.
+//   ORIGIN-3  Answers are read by pages of another origin only where --cors-origin names it, and only those of the query API.
 import type { IncomingMessage } from 'node:http'
 import { RefusedError } from '../../../shared/base/errors.ts'
 import type { GatewayConfig } from '../config.ts'
@@ -66,7 +66,7 @@ function authorityOf(request: IncomingMessage): string | undefined {
   return /^[a-z]+:\/\/([^/?#]*)/i.exec(request.url ?? '')?.[1] ?? hosts[0]
 }
 
-/** O1: by the browser's own word where it has one, which holds behind proxies too; else by Origin. Neither: no browser. */
+/** ORIGIN-1: by the browser's own word where it has one, which holds behind proxies too; else by Origin. Neither: no browser. */
 function comesFromElsewhere({ headers }: IncomingMessage, host: string | undefined): boolean {
   const site = headers['sec-fetch-site']
   if (site !== undefined) return site !== 'same-origin' && site !== 'none'

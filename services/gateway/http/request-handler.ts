@@ -1,4 +1,4 @@
-// One request from its headers to the end of its answer: its route is found, its caller named, the route asked, the answer written (H1, H4).
+// One request from its headers to the end of its answer: its route is found, its caller named, the route asked, the answer written (DOOR-1, DOOR-4).
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Clock } from '../../../shared/base/clock.ts'
 import { hex, type Random } from '../../../shared/base/random.ts'

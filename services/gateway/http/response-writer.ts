@@ -1,4 +1,4 @@
-// Writes an answer out, whole or in pieces, as fast as its client reads (H2, H3).
+// Writes an answer out, whole or in pieces, as fast as its client reads (DOOR-2, DOOR-3).
 import { once } from 'node:events'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Clock } from '../../../shared/base/clock.ts'
@@ -37,7 +37,7 @@ export class ResponseWriter {
     if (signal.aborted || request.socket.destroyed) return false
     const { status, headers, body = '', stream } = answer
     const length = lengthOf(answer)
-    const isUnread = !request.complete // H2
+    const isUnread = !request.complete // DOOR-2
     this.#cutWhoDoesNotRead(request, response)
     response.writeHead(status, {
       ...headers,
@@ -61,7 +61,7 @@ export class ResponseWriter {
     else watchReader()
   }
 
-  /** H3: what fails halfway ends the connection. */
+  /** DOOR-3: what fails halfway ends the connection. */
   async #pipe(chunks: AsyncIterable<Uint8Array>, response: ServerResponse, signal: AbortSignal): Promise<void> {
     try {
       for await (const chunk of chunks) {

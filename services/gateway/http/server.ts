@@ -1,12 +1,12 @@
 // The HTTP server: limits on what comes in, one exchange per request, one way of answering and of failing.
 //
 // Invariants
-//   H1  Every request that was read gets one answer, or its client is gone; 499 is never sent.
-//   H2  An answer that comes before the body was read closes the connection, after a bounded drain: what is unread is never taken for
+//   DOOR-1  Every request that was read gets one answer, or its client is gone; 499 is never sent.
+//   DOOR-2  An answer that comes before the body was read closes the connection, after a bounded drain: what is unread is never taken for
 //       the next request, and the client gets to read the answer.
-//   H3  What no parser understands is answered too (400, 408, 431), and touches no other connection. It is never answered in the middle
+//   DOOR-3  What no parser understands is answered too (400, 408, 431), and touches no other connection. It is never answered in the middle
 //       of another answer: then the connection is cut.
-//   H4  No answer is the HTTP library's own: all have a body that says why, and an error id.
+//   DOOR-4  No answer is the HTTP library's own: all have a body that says why, and an error id.
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import type { Duplex } from 'node:stream'
@@ -129,7 +129,7 @@ export class HttpServer {
   /** The bytes that follow would be the tunnel's: what answers it is the last on its connection. */
   #onConnect({ socket }: IncomingMessage): void {
     if (this.#pipelines.waiting(socket).length > 0)
-      socket.destroy() // H3
+      socket.destroy() // DOOR-3
     else this.#endWith(socket, NO_PROXY)
   }
 
@@ -149,7 +149,7 @@ function configured(config: GatewayConfig): Server {
     keepAliveTimeout: config.keepAliveTimeoutMs,
     connectionsCheckingInterval: Math.max(10, Math.min(1000, config.headersTimeoutMs / 4)),
     insecureHTTPParser: false,
-    requireHostHeader: false, // assertSpoken, with an error id (H4)
+    requireHostHeader: false, // assertSpoken, with an error id (DOOR-4)
     noDelay: true,
   })
   server.maxConnections = config.connectionsMax

@@ -1,11 +1,11 @@
 // Whether writes and reads work now, over this gateway: what a load balancer and a script that waits want to know.
 //
 // Invariants
-//   R1  Ready is said of what was tried: a distributor and a querier that can do their work have answered, and one holder of each partition.
+//   READY-1  Ready is said of what was tried: a distributor and a querier that can do their work have answered, and one holder of each partition.
 //       What heartbeats say (who lives, who has caught up) is not enough: a member joins the ring before it can be asked.
-//   R2  However many ask, there is one look at a time; it is over within the timeout of its question, and what it saw is told for a second.
-//   R3  Ready does not flap: a member that is late once is believed for `BELIEVED_MS`. One that is gone, or says what it lacks, is not.
-//   R4  What is missing is said in words, one line each, with whose turn it is.
+//   READY-2  However many ask, there is one look at a time; it is over within the timeout of its question, and what it saw is told for a second.
+//   READY-3  Ready does not flap: a member that is late once is believed for `BELIEVED_MS`. One that is gone, or says what it lacks, is not.
+//   READY-4  What is missing is said in words, one line each, with whose turn it is.
 import { textOf } from '../../../shared/base/errors.ts'
 import { ask } from '../../../shared/bus/ask.ts'
 import type { Bus } from '../../../shared/bus/port.ts'
@@ -63,7 +63,7 @@ export function createReadiness({ bus, membership, needs, assertDurable }: Readi
   let looking: Promise<readonly Lack[]> | undefined
   return { lacks }
 
-  /** R2 */
+  /** READY-2 */
   async function lacks(): Promise<readonly Lack[]> {
     if (seen !== undefined) {
       const ageMsMax = seen.lacks.length === 0 ? READY_AGE_MS_MAX : LACKING_AGE_MS_MAX
@@ -112,7 +112,7 @@ export function createReadiness({ bus, membership, needs, assertDurable }: Readi
     return new Map(await Promise.all(members.map(async (member) => [member, await wordOf(member)] as const)))
   }
 
-  /** R3 */
+  /** READY-3 */
   async function wordOf({ id, incarnation }: Member): Promise<Word> {
     const before = answers.get(incarnation)
     const atMs = clock.monotonic()

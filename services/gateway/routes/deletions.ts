@@ -101,7 +101,7 @@ export function deletionRoutes({ bus, clock, random, config }: DeletionDeps): re
   ): Promise<Answer> {
     const id = single(pairs, 'id') ?? `${clock.now().toString(36)}${hex(random.bytes(8))}` // by age where they are listed
     const tenant = tenantOf(exchange, pairs)
-    const { version: asOf } = await asked(exchange, deletes.list, { tenant, isBrief: true }) // D6
+    const { version: asOf } = await asked(exchange, deletes.list, { tenant, isBrief: true }) // DELETE-6
     const request = { tenant, id, ...what, askedBy: exchange.who, asOf }
     const { entry, position } = await asked(exchange, deletes.remove, request).catch((error: unknown) => {
       throw new FailureWithHeaders(error, { [ID_HEADER]: id })

@@ -1,13 +1,13 @@
 // remote_write 1.0 and 2.0: checks what HTTP says about a body, and its declared size; the body itself travels on untouched.
 //
 // Invariants
-//   G1  Success is answered only with a distributor's reply in hand, which it gives only for what is stored.
-//   G2  A sender keeps meeting the same distributor while that lives: it knows the sender's series.
-//   G3  Nothing is sent twice by the gateway unless nobody can have received it (no responders); retrying is the sender's.
-//   G4  A push does not outlive its distributor: when that is gone, or is another process by now, the sender is told at once.
-//   G5  Nor is an answer waited for that was lost on the way, in a nats-server that hangs: a distributor says every second that it is at
+//   PUSH-1  Success is answered only with a distributor's reply in hand, which it gives only for what is stored.
+//   PUSH-2  A sender keeps meeting the same distributor while that lives: it knows the sender's series.
+//   PUSH-3  Nothing is sent twice by the gateway unless nobody can have received it (no responders); retrying is the sender's.
+//   PUSH-4  A push does not outlive its distributor: when that is gone, or is another process by now, the sender is told at once.
+//   PUSH-5  Nor is an answer waited for that was lost on the way, in a nats-server that hangs: a distributor says every second that it is at
 //       work on a push. One that is silent is passed over for a while, since the sender comes again at once.
-//   G6  A push that ends its distributor is not asked for again: whatever is answered 5xx comes back at once, and would end the next one.
+//   PUSH-6  A push that ends its distributor is not asked for again: whatever is answered 5xx comes back at once, and would end the next one.
 
 import { RefusedError, UnavailableError } from '../../../shared/base/errors.ts'
 import type { Random } from '../../../shared/base/random.ts'
@@ -94,7 +94,7 @@ export function pushRoutes(deps: PushDeps): readonly Route[] {
     const id = pickFor(
       `${tenant} ${remoteAddress}`,
       live.map((member) => member.id),
-    ) // G2
+    ) // PUSH-2
     const taker = live.find((member) => member.id === id)
     if (taker !== undefined) {
       const gone = new AbortController()
@@ -104,7 +104,7 @@ export function pushRoutes(deps: PushDeps): readonly Route[] {
         return await ask(bus, pushTo, { id: taker.id, tenant: token }, request, untilGone)
       } catch (error) {
         if (isSilence(error)) throw passOver(taker, error)
-        if (!isUnheard(error)) throw error // G3
+        if (!isUnheard(error)) throw error // PUSH-3
       } finally {
         underWay.delete(gone)
       }
@@ -119,7 +119,7 @@ export function pushRoutes(deps: PushDeps): readonly Route[] {
     }
   }
 
-  /** G5 */
+  /** PUSH-5 */
   function heardOf(live: readonly Member[]): readonly Member[] {
     const nowMs = bus.clock.monotonic()
     for (const [incarnation, untilMs] of silent) if (untilMs <= nowMs) silent.delete(incarnation)
@@ -134,7 +134,7 @@ export function pushRoutes(deps: PushDeps): readonly Route[] {
     return new UnavailableError('err-carillon-distributor-silent', text, { cause })
   }
 
-  /** G4 */
+  /** PUSH-4 */
   function leaveTheGone(): void {
     if (underWay.size === 0) return
     const healthy = membership.members().filter(({ isHealthy }) => isHealthy) // one that leaves answers what it has taken
@@ -147,7 +147,7 @@ export function pushRoutes(deps: PushDeps): readonly Route[] {
   }
 }
 
-/** G6 */
+/** PUSH-6 */
 function notAgain(error: unknown): never {
   if (!(error instanceof RefusedError) || error.code !== bugCode) throw error
   const text = `${error.message}; a bug of Carillon, please report it. Nothing of this request is known to be stored`

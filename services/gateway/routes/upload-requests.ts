@@ -84,7 +84,7 @@ export class UploadRequests {
       await records.touch(now.record, now.revision)
       return uploadAnswer(record)
     }
-    await this.#stage.remove(taken) // U3
+    await this.#stage.remove(taken) // UPLOAD-3
     throw notStarted(ulid)
   }
 

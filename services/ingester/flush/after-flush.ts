@@ -1,12 +1,12 @@
-// After a flush: the leader purges the log below the mark of the newest flushed segment (L16), every owner frees memory (L10).
+// After a flush: the leader purges the log below the mark of the newest flushed segment (LOG-16), every owner frees memory (LOG-10).
 //
 // Invariants
-//   G1  Only what lies strictly before M(f), f = `flushed.<p>`, is purged, and only while the message there still is M(f).
-//   G2  Metadata, and the newest exemplars, that stand only before M(f), or in batches of earlier epochs, are stated again before
+//   PURGE-1  Only what lies strictly before M(f), f = `flushed.<p>`, is purged, and only while the message there still is M(f).
+//   PURGE-2  Metadata, and the newest exemplars, that stand only before M(f), or in batches of earlier epochs, are stated again before
 //       `flushed.<p>` becomes f (flush.ts), and with that before they are purged; in a log that has no room for them, right after the purge.
 //       Not for ever: what was told of a tenant that has fallen silent is forgotten (forgetting.ts).
-//   G3  A segment leaves memory when the flush was seen `drop-after` ago; an owner that holds something else than what was flushed uploads it
-//       as a supplement before (D10, D11). So does one that had to begin again with what it left behind, which nobody is shown.
+//   PURGE-3  A segment leaves memory when the flush was seen `drop-after` ago; an owner that holds something else than what was flushed uploads it
+//       as a supplement before (DELETE-10, DELETE-11). So does one that had to begin again with what it left behind, which nobody is shown.
 import { sleep } from '../../../shared/base/clock.ts'
 import { whyNotListed, withListed } from '../../../shared/blocks/delete-rules.ts'
 import { assertStanding } from '../../../shared/blocks/standing.ts'
@@ -31,7 +31,7 @@ const PURGE_SLICE_BYTES = 16 * 1024 * 1024
 const PURGE_PAUSE_MS = 100
 const LOG_TIMEOUT_MS = 10_000
 
-/** G1 */
+/** PURGE-1 */
 export async function purgeLog(owner: Owner, deps: AfterFlushDeps): Promise<void> {
   const { bus, blocks, clock, log, metrics } = deps
   const { partition, incarnation } = owner
@@ -40,7 +40,7 @@ export async function purgeLog(owner: Owner, deps: AfterFlushDeps): Promise<void
   const { mark, segment } = flushed
   if (mark.nonce === '' || mark.incarnation !== incarnation) return
   if ((owner.end?.firstSeq ?? 0) >= mark.seq) return
-  const restated = await restate(owner, segment, deps) // G2: also what an older version has flushed
+  const restated = await restate(owner, segment, deps) // PURGE-2: also what an older version has flushed
   if (restated === 'again') return
   const boundary = await bus.logs.get(logName(partition), mark.seq, LOG_TIMEOUT_MS)
   if (boundary === undefined || !isMark(boundary, partition, mark.nonce)) {
@@ -75,7 +75,7 @@ export class FlushedSeen {
   }
 }
 
-/** G3. Every owner does this, leader or not. */
+/** PURGE-3. Every owner does this, leader or not. */
 export async function dropFlushed(owner: Owner, seen: FlushedSeen, deps: AfterFlushDeps): Promise<void> {
   const { blocks, clock, config, log, metrics } = deps
   const { partition, state } = owner
@@ -86,13 +86,13 @@ export async function dropFlushed(owner: Owner, seen: FlushedSeen, deps: AfterFl
   for (const left of owner.leftBehind) {
     if (left.state.segments().some((segment) => segment > flushed)) continue
     await addWhatLacks(left, flushed, deps)
-    left.state.use.assertNotOver() // U5: given up meanwhile
+    left.state.use.assertNotOver() // FLUSH-5: given up meanwhile
     owner.free(left)
   }
   const upTo = Math.min(due, state.segment - 1)
   if (upTo <= state.droppedUpTo || isOwing(owner, deps)) return
   const count = await addWhatLacks(owner, upTo, deps)
-  await deps.gaps.add(partition, owner.damages, upTo) // V1
+  await deps.gaps.add(partition, owner.damages, upTo) // GAP-1
   if (owner.state !== state || owner.isStopped) return
   owner.drop(upTo)
   metrics.dropped.inc(count)
@@ -106,7 +106,7 @@ async function addWhatLacks(holder: Holder, upTo: number, deps: AfterFlushDeps):
   const digests = deps.blocks.flushedRecord(partition)?.digests ?? {}
   const held = state.segments().filter((segment) => segment > state.droppedUpTo && segment <= upTo)
   for (const segment of held) {
-    assertHeld(holder, state) // U5
+    assertHeld(holder, state) // FLUSH-5
     if (digests[segment] === digestOf(state, segment)) continue
     deps.log.warn(
       { partition, segment },
@@ -121,13 +121,13 @@ async function supplement(owner: Holder, segment: number, deps: AfterFlushDeps):
   const { state } = owner
   for (const [tenant, head] of state.heads) {
     if (head.sampleCountOf(segment) === 0) continue
-    assertHeld(owner, state) // U5
+    assertHeld(owner, state) // FLUSH-5
     if (deps.asides.holds(owner, { tenant, segment })) continue
     try {
       await supplementTenant(owner, { tenant, segment, head }, deps)
     } catch (error) {
       assertHeld(owner, state)
-      if (!(await deps.asides.take(owner, { tenant, segment }, error, deps))) throw error // U4
+      if (!(await deps.asides.take(owner, { tenant, segment }, error, deps))) throw error // FLUSH-4
     }
   }
 }
@@ -148,16 +148,16 @@ async function supplementTenant(
   if (refused.length === 0) return
   deps.metrics.refused.inc(refused.length)
   const text = 'samples that no block holds come too late: deletions of then are forgotten, so they are not added'
-  deps.log.error({ partition: owner.partition, segment, tenant, blocks: refused }, text) // D11
+  deps.log.error({ partition: owner.partition, segment, tenant, blocks: refused }, text) // DELETE-11
 }
 
-/** What was stored of a segment, and the manifest's version before that (B5). */
+/** What was stored of a segment, and the manifest's version before that (MANIFEST-5). */
 export interface Supplement {
   readonly built: readonly BuiltBlock[]
   readonly since: number
 }
 
-/** Lists blocks of a segment that counts as flushed. Answers those that are refused, because deletions of then are forgotten (D11). SweptError: all
+/** Lists blocks of a segment that counts as flushed. Answers those that are refused, because deletions of then are forgotten (DELETE-11). SweptError: all
  *  are to be built and stored again. */
 export async function addSupplement(
   { partition, state }: Holder,
@@ -173,7 +173,7 @@ export async function addSupplement(
   let refused: readonly string[] = []
   if (entries.length === 0) return refused
   await blocks.update(tenant, (manifest) => {
-    state.use.assertNotOver() // U5
+    state.use.assertNotOver() // FLUSH-5
     refused = entries.filter((entry) => whyNotListed(manifest, entry) === 'forgotten').map(({ ulid }) => ulid)
     const next = withListed(manifest, { partition, segment, blocks: entries })
     addedCount = next === undefined ? 0 : next.blocks.length - manifest.blocks.length
@@ -186,7 +186,7 @@ export async function addSupplement(
 
 const ulidsOf = (blocks: readonly BlockEntry[]): string[] => blocks.map(({ ulid }) => ulid)
 
-/** Metadata of a tenant that was deleted for good (D15). */
+/** Metadata of a tenant that was deleted for good (DELETE-15). */
 function forgetGone({ state, partition }: Owner, { blocks }: AfterFlushDeps): void {
   for (const tenant of state.metadata.tenantsHeld()) {
     const gone = placesGone(blocks, tenant, partition)

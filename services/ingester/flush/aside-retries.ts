@@ -1,10 +1,10 @@
 // What was set aside is tried again, beside everything else: in a lane of its own, a few at a time, so that no flush waits for it.
 //
 // Invariants
-//   S4  One is tried at a time, and after RETRIES_MAX it is looked anew who leads. A tenant of which one failed rests, in all partitions: the more of it
+//   ASIDE-4  One is tried at a time, and after RETRIES_MAX it is looked anew who leads. A tenant of which one failed rests, in all partitions: the more of it
 //       is aside, the longer it takes, and nobody else notices. What was tried longest ago comes first, so that one that always fails keeps back
 //       no other for good.
-//   S5  Only the record that was brought in is ended: one that others have changed since, or ended and made again, stays.
+//   ASIDE-5  Only the record that was brought in is ended: one that others have changed since, or ended and made again, stays.
 import type { Clock } from '../../../shared/base/clock.ts'
 import { ConflictError, CorruptError } from '../../../shared/base/errors.ts'
 import { tenantPlaces } from '../../../shared/blocks/delete-rules.ts'
@@ -62,7 +62,7 @@ export class AsideRetries {
     }
   }
 
-  /** S4 */
+  /** ASIDE-4 */
   #next(holders: ReadonlyMap<number, Holder>): AsideRow | undefined {
     const nowMs = this.#deps.clock.monotonic()
     const triedAt = ({ key }: AsideRow) => this.#tried.get(key)?.atMs ?? Number.NEGATIVE_INFINITY
@@ -105,12 +105,12 @@ export class AsideRetries {
         built.push(...(await builder.build({ tenant, origin }, each(frames))))
       for (const { entry, files } of built) await blocks.uploadBlock(tenant, { ulid: entry.ulid, files })
       const refused = await add(holder, of, { built, since })
-      if (refused.length > 0) throw new CorruptError('aside-too-late', 'deletions of then are forgotten') // D11
+      if (refused.length > 0) throw new CorruptError('aside-too-late', 'deletions of then are forgotten') // DELETE-11
     }
     return this.#end(row, prefix)
   }
 
-  /** S5: the record says first that all is done, and goes last: objects that no record names would stay for ever. False where it is another one by
+  /** ASIDE-5: the record says first that all is done, and goes last: objects that no record names would stay for ever. False where it is another one by
    *  now. */
   async #end({ key, revision, value }: AsideRow, prefix: string): Promise<boolean> {
     const { bucket, objects } = this.#deps.blocks

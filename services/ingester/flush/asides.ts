@@ -2,11 +2,11 @@
 // nobody waits for them (decision 30).
 //
 // Invariants
-//   S1  The flush of the others goes on only when every sample of the tenant's segment stands in objects that were read back, and a record
+//   ASIDE-1  The flush of the others goes on only when every sample of the tenant's segment stands in objects that were read back, and a record
 //       names them: nothing acknowledged is lost.
-//   S2  Only what is the tenant's own fault is set aside: its samples make no block, or its manifest takes none; also while a log does not tell
+//   ASIDE-2  Only what is the tenant's own fault is set aside: its samples make no block, or its manifest takes none; also while a log does not tell
 //       where its deletions of an older version stand. A bus or a store that does not answer is everybody's else, and is waited for.
-//   S3  What is set aside is named: in the log, in a metric, in the status of the partition, in each answer to its tenant. It is tried again
+//   ASIDE-3  What is set aside is named: in the log, in a metric, in the status of the partition, in each answer to its tenant. It is tried again
 //       (aside-retries.ts), and gone when it is in blocks, or when a deletion of the tenant has taken it.
 import type { Clock } from '../../../shared/base/clock.ts'
 import { ConflictError, CorruptError, RefusedError, textOf, UnavailableError } from '../../../shared/base/errors.ts'
@@ -131,7 +131,7 @@ export class Asides {
     const nowMs = clock.monotonic()
     if (!isOwnFault(error)) {
       log.error({ partition, ...of, error }, 'a tenant could not be flushed')
-      return false // S2
+      return false // ASIDE-2
     }
     if (this.holds(holder, of)) return true
     const failing = this.#failing.get(key) ?? { sinceMs: nowMs, reason, nonce: hex(random.bytes(NONCE_BYTES)) }
@@ -151,7 +151,7 @@ export class Asides {
     return true
   }
 
-  /** S1 */
+  /** ASIDE-1 */
   async #setAside(holder: Holder, of: TenantSegment, { reason, nonce }: Failing, deps: FlushDeps): Promise<void> {
     const { blocks, clock, id } = this.#deps
     const { partition, state } = holder
@@ -164,7 +164,7 @@ export class Asides {
     const objects: string[] = []
     let bytes = 0
     for await (const encoded of encodedParts(read)) {
-      assertHeld(holder, state) // U5
+      assertHeld(holder, state) // FLUSH-5
       const name = `${digest}-${id.replaceAll(/[^A-Za-z0-9-]/g, '_')}-${nonce}-${sha256Of(encoded).slice(0, 16)}`
       await blocks.objects.create(prefix + name, encoded, { timeoutMs: ASIDE_TIMEOUT_MS, readBack: true, heals: true })
       objects.push(name)
@@ -174,7 +174,7 @@ export class Asides {
     const sampleCount = head.sampleCountOf(segment)
     const copy: AsideCopy = { digest, sampleCount, bytes, objects, by: id, atMs: Math.floor(clock.now()), reason }
     await this.#update({ tenant, partition, segment: String(segment) }, (before) => {
-      assertHeld(holder, state) // U5
+      assertHeld(holder, state) // FLUSH-5
       if (before?.state === 'done') throw new UnavailableError('aside-ending', 'another copy of it is being taken away')
       const others = before?.copies.filter((each) => each.digest !== digest) ?? []
       if (others.length === ASIDE_COPIES_MAX) throw new CorruptError('too-many-copies', 'too many differing copies')
@@ -196,7 +196,7 @@ export class Asides {
   }
 }
 
-/** S2 */
+/** ASIDE-2 */
 function isOwnFault(error: unknown): boolean {
   if (error instanceof UnavailableError) return error.code === 'flush-build-failed' || error.code === UNSETTLED
   if (error instanceof RefusedError) return error.code === 'err-carillon-manifest-too-large'

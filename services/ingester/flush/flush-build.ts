@@ -1,10 +1,10 @@
-// Builds the blocks of one tenant's share of one segment: a pure function of its samples (L13). No clock, host, version or setting enters,
+// Builds the blocks of one tenant's share of one segment: a pure function of its samples (LOG-13). No clock, host, version or setting enters,
 // and neither does the order in which the samples came: two owners make the same bytes.
 //
 // Invariants
-//   F1  Every sample of the segment is in exactly one of its blocks, once, merged by L11. Each part into which the segment is cut has blocks of its
-//       own (D7): the frames say of each chunk where its part begins, so that one walk over the head is enough for however many.
-//   F2  Every block lies within one aligned range of time, so that compaction never straddles one: 2 h; 24 h where that would make more than
+//   BUILD-1  Every sample of the segment is in exactly one of its blocks, once, merged by LOG-11. Each part into which the segment is cut has blocks of its
+//       own (DELETE-7): the frames say of each chunk where its part begins, so that one walk over the head is enough for however many.
+//   BUILD-2  Every block lies within one aligned range of time, so that compaction never straddles one: 2 h; 24 h where that would make more than
 //       SHORT_RANGES_MAX blocks; 28 d where those would be more than LONG_RANGES_MAX; where even those are more, one block holds all.
 import { CorruptError } from '../../../shared/base/errors.ts'
 import { entryOf } from '../../../shared/blocks/entry.ts'

@@ -1,16 +1,16 @@
-// Flushing: the leader of a partition brings closed segments into blocks, in order, then says so (L13 to L15).
+// Flushing: the leader of a partition brings closed segments into blocks, in order, then says so (LOG-13 to LOG-15).
 //
-// Order for one segment k: what has no block and stands only before M(k) is stated again (G2, after-flush.ts); every tenant's blocks are built
+// Order for one segment k: what has no block and stands only before M(k) is stated again (PURGE-2, after-flush.ts); every tenant's blocks are built
 // and uploaded, then listed in the tenant's manifest; when all tenants are done, `flushed.<p>` goes from k − 1 to k. Each step is harmless when it was done before, so whoever leads next does it all again and finds most
 // of it done: nothing is lost, nothing doubled, wherever the one before died.
 //
 // Invariants
-//   U1  Segment k is flushed after k − 1, once M(k + 1) is applied, and only while no damage of it waits for other owners (L10).
-//   U2  `flushed.<p>` becomes k only after every tenant with samples in k has a manifest that says so, or was set aside (U4).
-//   U3  What is uploaded is what the segment held at one moment: its digest is the same before and after it was read.
-//   U5  What is listed, or said, was held by the one that lists it: a partition that was given away meanwhile, or whose owner has begun again,
-//       is flushed no further (P6). That is asked behind each await, and last within the change of the manifest.
-//   U4  A tenant whose segment cannot be brought into blocks, by a fault of its own, holds nobody up for long: it is set aside (asides.ts).
+//   FLUSH-1  Segment k is flushed after k − 1, once M(k + 1) is applied, and only while no damage of it waits for other owners (LOG-10).
+//   FLUSH-2  `flushed.<p>` becomes k only after every tenant with samples in k has a manifest that says so, or was set aside (FLUSH-4).
+//   FLUSH-3  What is uploaded is what the segment held at one moment: its digest is the same before and after it was read.
+//   FLUSH-5  What is listed, or said, was held by the one that lists it: a partition that was given away meanwhile, or whose owner has begun again,
+//       is flushed no further (STATE-6). That is asked behind each await, and last within the change of the manifest.
+//   FLUSH-4  A tenant whose segment cannot be brought into blocks, by a fault of its own, holds nobody up for long: it is set aside (asides.ts).
 import { type Clock, sleep } from '../../../shared/base/clock.ts'
 import { CarillonError, textOf, UnavailableError } from '../../../shared/base/errors.ts'
 import { type Listed, withListed } from '../../../shared/blocks/delete-rules.ts'
@@ -76,7 +76,7 @@ export async function flushNext(owner: Owner, deps: FlushDeps): Promise<boolean>
   const startMs = clock.monotonic()
   const beginsLate = deps.without?.has('replay-bound') ? 1 : 0
   const mark = markOf(owner, segment + beginsLate, deps.blocks.flushedRecord(partition))
-  const restated = await restate(owner, segment, deps) // G2
+  const restated = await restate(owner, segment, deps) // PURGE-2
   if (restated === 'again') return false
   if (restated === 'full')
     log.warn(
@@ -85,10 +85,10 @@ export async function flushNext(owner: Owner, deps: FlushDeps): Promise<boolean>
     )
   const { sampleCount, digests } = await flushTenants(owner, segment, deps)
   deps.onStep?.('all-listed')
-  await deps.gaps.add(partition, owner.damages, segment) // V1
-  assertHeld(owner, state) // U5
-  const digest = isLeftOut('digest-listed') ? digestOf(state, segment) : joinedDigest(digests) // D10
-  await deps.blocks.advanceFlushed(partition, { segment, mark, digests: { [segment]: digest } }) // U2
+  await deps.gaps.add(partition, owner.damages, segment) // GAP-1
+  assertHeld(owner, state) // FLUSH-5
+  const digest = isLeftOut('digest-listed') ? digestOf(state, segment) : joinedDigest(digests) // DELETE-10
+  await deps.blocks.advanceFlushed(partition, { segment, mark, digests: { [segment]: digest } }) // FLUSH-2
   deps.asides.forgetUpTo(partition, segment)
   deps.onStep?.('flushed')
   await deps.blocks.refresh(REFRESH_MS)
@@ -98,7 +98,7 @@ export async function flushNext(owner: Owner, deps: FlushDeps): Promise<boolean>
   return true
 }
 
-/** U1 */
+/** FLUSH-1 */
 export function dueSegment(owner: Owner, blocks: Pick<Blocks, 'flushedRecord'>): number | undefined {
   if (!owner.isCaughtUp) return undefined
   const segment = firstUnflushed(owner, blocks)
@@ -155,7 +155,7 @@ async function flushTenants(owner: Owner, segment: number, deps: FlushDeps): Pro
   const list = async (tenant: string, digest: string, blocks: readonly BlockEntry[]) => {
     const listed: Listed = { partition, segment, digest, blocks }
     const { manifest } = await deps.blocks.update(tenant, (before) => {
-      assertHeld(owner, state) // U5
+      assertHeld(owner, state) // FLUSH-5
       return withListed(before, listed)
     })
     const said = manifest.digests?.[partition]
@@ -167,14 +167,14 @@ async function flushTenants(owner: Owner, segment: number, deps: FlushDeps): Pro
       const digest = state.heads.get(tenant)?.digest(segment) ?? ''
       const built = flushed >= segment ? [] : await buildAndUpload(owner, { tenant, segment }, deps)
       const blocks = built.map(({ entry }) => withGaps(entry, gaps.map(describe)))
-      // Also where another was first: it may have died before its version was an object (L14).
+      // Also where another was first: it may have died before its version was an object (LOG-14).
       digests.push([tenant, await list(tenant, digest, blocks)])
       deps.onStep?.('listed')
       deps.asides.forget(partition, { tenant, segment })
       count(built, deps.metrics)
       sampleCount += blocks.reduce((sum, entry) => sum + entry.sampleCount, 0)
     } catch (error) {
-      const isAside = isHeld(owner, state) && (await deps.asides.take(owner, { tenant, segment }, error, deps)) // U4
+      const isAside = isHeld(owner, state) && (await deps.asides.take(owner, { tenant, segment }, error, deps)) // FLUSH-4
       if (!isAside) failure ??= { error: inFamily(error) }
       else await list(tenant, NOTHING_LISTED, []).catch(() => {}) // a manifest that takes nothing is why it is set aside
     }
@@ -188,7 +188,7 @@ async function flushTenants(owner: Owner, segment: number, deps: FlushDeps): Pro
   }
   for (const tenant of tenants.filter((each) => !isSmall(each))) if (isHeld(owner, state)) await flushTenant(tenant)
   await Promise.all(Array.from({ length: SMALL_TENANTS_AT_ONCE }, takeSmall))
-  if (failure !== undefined && !deps.without?.has('flush-order')) throw failure.error // U2
+  if (failure !== undefined && !deps.without?.has('flush-order')) throw failure.error // FLUSH-2
   return { sampleCount, digests }
 }
 
@@ -205,14 +205,14 @@ export async function buildAndUpload(
   const built: BuiltBlock[] = []
   for (const each of all) if (await wanted(each.entry)) built.push(each)
   for (const { entry, files } of built) {
-    assertHeld(owner, state) // U5
+    assertHeld(owner, state) // FLUSH-5
     await deps.blocks.uploadBlock(of.tenant, { ulid: entry.ulid, files })
     deps.onStep?.('uploaded')
   }
   return built
 }
 
-/** The blocks of one tenant and segment: of each part into which it is cut its own (D7). */
+/** The blocks of one tenant and segment: of each part into which it is cut its own (DELETE-7). */
 export async function buildSegment(owner: Holder, of: TenantSegment, deps: FlushDeps): Promise<BuiltBlock[]> {
   const read = readSegment(owner, of, deps)
   if (read === undefined) return []
@@ -226,7 +226,7 @@ export interface SegmentRead {
   readonly origin: BuildRequest['origin']
   /** All parts in one walk: each chunk says which it is of. */
   readonly frames: AsyncIterable<SelectFrame>
-  /** Behind the last frame: throws UnavailableError unless what was read is what the segment held at one moment (U3), and is held still (U5). */
+  /** Behind the last frame: throws UnavailableError unless what was read is what the segment held at one moment (FLUSH-3), and is held still (FLUSH-5). */
   assertSame(): void
 }
 
@@ -240,7 +240,7 @@ export function readSegment(
   const head = state.heads.get(tenant)
   const [part] = head?.partsOf(segment) ?? []
   if (head === undefined || part === undefined) return undefined
-  state.use.assertNotOver() // U5
+  state.use.assertNotOver() // FLUSH-5
   const before = head.digest(segment)
   const assertSame = () => {
     assertHeld(owner, state)
@@ -281,7 +281,7 @@ function isHeld(holder: Holder, state: PartitionState): boolean {
   return !state.use.isOver && holder.state === state
 }
 
-/** U5: throws UnavailableError. */
+/** FLUSH-5: throws UnavailableError. */
 export function assertHeld(holder: Holder, state: PartitionState): void {
   if (isHeld(holder, state)) return
   throw new UnavailableError('flush-changed', `partition ${holder.partition} was given away, or begun again, meanwhile`)

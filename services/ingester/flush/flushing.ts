@@ -1,4 +1,4 @@
-// Flushing over all partitions of an ingester, by the clock and by hand (I4): where it leads it flushes, purges and tries again what is set
+// Flushing over all partitions of an ingester, by the clock and by hand (INGESTER-4): where it leads it flushes, purges and tries again what is set
 // aside, and it frees what is in blocks wherever it follows.
 import type { Clock } from '../../../shared/base/clock.ts'
 import { CarillonError } from '../../../shared/base/errors.ts'

@@ -1,9 +1,9 @@
-// What a partition has lost for good, beyond the life of its owners (L10). Blocks name it to tenants that have some of the segment. One that lost
+// What a partition has lost for good, beyond the life of its owners (LOG-10). Blocks name it to tenants that have some of the segment. One that lost
 // all it had there has no block that could: so it stands in a record of the partition, and is told with every answer that may lack it.
 //
 // Invariants
-//   V1  `flushed.<p>` rises over a segment, and an owner forgets damage of it, only when the record names what is missing.
-//   V2  It is told to whoever asks for times at which what was lost may lie: not later than a day after it was found.
+//   GAP-1  `flushed.<p>` rises over a segment, and an owner forgets damage of it, only when the record names what is missing.
+//   GAP-2  It is told to whoever asks for times at which what was lost may lie: not later than a day after it was found.
 import type { Clock } from '../../../shared/base/clock.ts'
 import type { Blocks } from '../../../shared/blocks/port.ts'
 import { GAPS_KEPT_MAX, type Gap, gapsRecord, type PartitionGaps } from '../../../shared/contracts/blocks.ts'
@@ -17,7 +17,7 @@ export interface GapsDeps extends Told {
   readonly clock: Clock
 }
 
-/** How far ahead of its arrival a sample may lie (V2). */
+/** How far ahead of its arrival a sample may lie (GAP-2). */
 const AHEAD_MS = 86_400_000
 
 export class Gaps {
@@ -47,7 +47,7 @@ export class Gaps {
     return this.#of(partition).flatMap(({ untilMs, text }) => (startMs <= untilMs ? [text] : []))
   }
 
-  /** V1: resolves when all that is missing up to a segment is named. */
+  /** GAP-1: resolves when all that is missing up to a segment is named. */
   async add(partition: number, damages: readonly Damage[], upTo: number): Promise<void> {
     const missing = damages.filter((damage) => damage.state === 'missing' && damage.segment <= upTo)
     if (missing.every((damage) => this.names(partition, damage))) return

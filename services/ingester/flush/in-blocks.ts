@@ -4,7 +4,7 @@ import { CorruptError } from '../../../shared/base/errors.ts'
 import type { Blocks } from '../../../shared/blocks/port.ts'
 import type { BlockEntry } from '../../../shared/contracts/blocks.ts'
 
-/** The same samples make the same name (L13), and what was merged names what it was made of. What cannot be read proves nothing. */
+/** The same samples make the same name (LOG-13), and what was merged names what it was made of. What cannot be read proves nothing. */
 export async function isInBlocks(
   blocks: Pick<Blocks, 'manifest' | 'openBlock'>,
   tenant: string,

@@ -1,4 +1,4 @@
-// Stores damaged files of a flushed block anew, while the segment that it was made of is still in memory: its bytes are the same (L13).
+// Stores damaged files of a flushed block anew, while the segment that it was made of is still in memory: its bytes are the same (LOG-13).
 import { blockPrefix } from '../../../shared/contracts/blocks.ts'
 import type { RebuildReply, RebuildRequest } from '../../../shared/contracts/scrubbing.ts'
 import { encodeTenant } from '../../../shared/model/tenant.ts'
@@ -18,7 +18,7 @@ export async function rebuildBlock(owner: Owner, asked: RebuildRequest, deps: Fl
   const { objects } = deps.blocks
   for (const { name, bytes } of block.files) {
     if (!asked.files.includes(name)) continue
-    assertHeld(owner, state) // U5
+    assertHeld(owner, state) // FLUSH-5
     const object = `${blockPrefix(encodeTenant(tenant), ulid)}${name}`
     await objects.delete(object, { timeoutMs: OBJECT_TIMEOUT_MS })
     await objects.create(object, bytes, { timeoutMs: OBJECT_TIMEOUT_MS, readBack: true })

@@ -1,6 +1,6 @@
 // Metadata and exemplars live in the log and in memory only. Before a part of the log is said to be flushed, and so is neither replayed nor
 // kept, the leader states again what stands nowhere later: batches in sessions of their own, which hold no samples. They say where each was told
-// (D15), so that what a deletion of the tenant has taken stays taken. Applying them changes nothing where they are known.
+// (DELETE-15), so that what a deletion of the tenant has taken stays taken. Applying them changes nothing where they are known.
 import type { Clock } from '../../../shared/base/clock.ts'
 import { CorruptError } from '../../../shared/base/errors.ts'
 import { hex, type Random } from '../../../shared/base/random.ts'
@@ -38,7 +38,7 @@ export interface RestateDeps {
   readonly blocks: Pick<Blocks, 'manifest'>
 }
 
-/** `full`: the log has no room for all of it (L7), which stays in memory and is stated when there is; until then it ends with its owners. */
+/** `full`: the log has no room for all of it (LOG-7), which stays in memory and is stated when there is; until then it ends with its owners. */
 export type Restated = 'done' | 'again' | 'full'
 
 /** Appends what was last stated before a segment, and waits until it is applied: only then it counts. */
@@ -54,7 +54,7 @@ export async function restate(owner: Owner, before: number, deps: RestateDeps): 
   let lastSeq = 0
   let isFull = false
   for (const batch of batches) {
-    state.use.assertNotOver() // P6
+    state.use.assertNotOver() // STATE-6
     const session = random.bytes(SESSION_BYTES)
     const options = { timeoutMs: APPEND_TIMEOUT_MS, messageId: `${hex(session)}-1` }
     const payload = batch.seal(session, mark)
@@ -66,7 +66,7 @@ export async function restate(owner: Owner, before: number, deps: RestateDeps): 
   if (lastSeq > 0) await owner.waitFor(lastSeq, APPLY_MS)
   if (isFull) owner.unstated = { before, sinceMs: deps.clock.monotonic() }
   if (isFull) return 'full'
-  state.use.assertNotOver() // P6
+  state.use.assertNotOver() // STATE-6
   return owner.state === state && batchesOf(owner, before, deps).next().done === true ? 'done' : 'again'
 }
 
@@ -118,7 +118,7 @@ function* newestExemplars(state: Owner['state']): Generator<StatedExemplar & { t
   yield* ofSilent.sort((a, b) => b.exemplar.time - a.exemplar.time).slice(0, SILENT_EXEMPLARS_MAX)
 }
 
-/** Before which places all that was told of a tenant is gone for good (D15). None where that cannot be said: what is stated again says where it
+/** Before which places all that was told of a tenant is gone for good (DELETE-15). None where that cannot be said: what is stated again says where it
  *  was told, and is compared again by whoever shows it. */
 export function placesGone(blocks: Pick<Blocks, 'manifest'>, tenant: string, partition: number): readonly Place[] {
   try {
@@ -155,7 +155,7 @@ class RestatedBatch {
     this.exemplarPlaces.add(place)
   }
 
-  /** The id of a series, defined where it is new (L3). */
+  /** The id of a series, defined where it is new (LOG-3). */
   private idOf(tenant: string, labels: readonly string[]): number {
     const key = textsKey([tenant, ...labels])
     const known = this.ids.get(key)

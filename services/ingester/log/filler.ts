@@ -9,13 +9,13 @@
 //   nothing                                                     asked again; one that never said that it holds the partition, no longer than SILENT_MS
 //
 // Invariants
-//   F7  What a log has lost with its end is filled only by who had read it before: whoever began behind the loss misses nothing, and has nothing of it.
-//   F3  Damage becomes `missing` only when all of them have answered, by a ring that is confirmed (L10): one that is slow is waited for, one that
+//   FILL-7  What a log has lost with its end is filled only by who had read it before: whoever began behind the loss misses nothing, and has nothing of it.
+//   FILL-3  Damage becomes `missing` only when all of them have answered, by a ring that is confirmed (LOG-10): one that is slow is waited for, one that
 //       died, or went over to others, is no longer among them.
-//   F4  It always becomes `filled` or `missing`, or goes with its segment, in the end: nobody is waited for without a bound that neither lives
+//   FILL-4  It always becomes `filled` or `missing`, or goes with its segment, in the end: nobody is waited for without a bound that neither lives
 //       nor follows.
-//   F6  A gap that a whole owner has filled cuts the segment where that one is cut, and not at its end: both hold, and flush, the same parts.
-//   F5  Nothing is applied to an owner that was stopped or has begun again meanwhile.
+//   FILL-6  A gap that a whole owner has filled cuts the segment where that one is cut, and not at its end: both hold, and flush, the same parts.
+//   FILL-5  Nothing is applied to an owner that was stopped or has begun again meanwhile.
 import type { Clock } from '../../../shared/base/clock.ts'
 import { CarillonError, CorruptError, textOf, UnavailableError } from '../../../shared/base/errors.ts'
 import { askStream } from '../../../shared/bus/ask.ts'
@@ -100,11 +100,11 @@ export class Filler {
     for (const damages of groups.values()) {
       const { segment } = damages[0]!
       const outcome: Outcome = await this.fillSegment(segment, damages, deps)
-      if (owner.state !== state || owner.isStopped) break // F5: what was given went to another
+      if (owner.state !== state || owner.isStopped) break // FILL-5: what was given went to another
       if (outcome.state === 'open') leftCount += damages.length
       else for (const damage of damages) settle(damage, outcome.state, owner, deps)
       const holes = outcome.cuts === undefined ? [] : damages.filter(({ kind }) => kind === 'gap')
-      for (const hole of holes) state.closeHole(hole, outcome.cuts!) // F6
+      for (const hole of holes) state.closeHole(hole, outcome.cuts!) // FILL-6
     }
     if (leftCount === 0) return
     throw new UnavailableError(
@@ -121,7 +121,7 @@ export class Filler {
     const neededSeq = Math.min(toSeq, Math.max(owner.end?.lastSeq ?? 0, owner.appliedSeq))
     const firstNeeded = Math.max(segment, owner.state.droppedUpTo + 1) // up to there it is in blocks
     const lostUpTo = damages.some((damage) => isLostEnd(damage, owner)) ? toSeq : 0
-    let state: Damage['state'] = deps.isConfirmed ? 'missing' : 'open' // F3
+    let state: Damage['state'] = deps.isConfirmed ? 'missing' : 'open' // FILL-3
     for (const other of deps.others) {
       const answer = await this.takeFrom(other, { segment, isOpenEnded }, deps)
       if (answer === 'open') state = 'open'
@@ -152,7 +152,7 @@ export class Filler {
     }
   }
 
-  /** F4 */
+  /** FILL-4 */
   private hasNothing({ id, holds }: Asked, { code }: CarillonError, clock: Clock): boolean {
     const doesNotFollow = code === 'err-carillon-not-owner'
     const nowMs = clock.monotonic()
@@ -164,7 +164,7 @@ export class Filler {
   }
 }
 
-/** F7 */
+/** FILL-7 */
 function isLostEnd({ kind, incarnation }: Damage, owner: Owner): boolean {
   return kind === 'rewind' && incarnation === owner.incarnation
 }
@@ -210,7 +210,7 @@ class Fill {
         throw new UnavailableError(
           'owner-stopped',
           `partition ${partition} is not what it was when the fill was asked for`,
-        ) // F5
+        ) // FILL-5
       }
       stamp ??= part.stamp
       held = part.held ?? held

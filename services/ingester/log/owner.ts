@@ -1,14 +1,14 @@
-// An owner follows one partition's log, applies it to the partition's state, and checks that the log is whole (L10).
+// An owner follows one partition's log, applies it to the partition's state, and checks that the log is whole (LOG-10).
 //
 // Invariants
-//   O1  Messages are applied in the order of their sequences, each at least once.
-//   O2  What a log does not deliver is named as damage and asked of another owner; it is never passed over in silence.
-//   O3  An owner answers only when it has reached an end of the log that was read recently, and after its reading last began (L18).
-//   O4  What `flushed.<p>` says is in blocks is neither replayed nor missed (L16): reading begins at the mark that it names, and a jump
+//   OWNER-1  Messages are applied in the order of their sequences, each at least once.
+//   OWNER-2  What a log does not deliver is named as damage and asked of another owner; it is never passed over in silence.
+//   OWNER-3  An owner answers only when it has reached an end of the log that was read recently, and after its reading last began (LOG-18).
+//   OWNER-4  What `flushed.<p>` says is in blocks is neither replayed nor missed (LOG-16): reading begins at the mark that it names, and a jump
 //       is explained only by it, read again.
-//   O5  A jump frees nothing: what was held before it may be half, so it is shown to nobody from then on, and is compared with what was
-//       flushed before it is freed (D10; after-flush.ts). So is what was held of a log that was made anew.
-//   O6  After `stop` nothing holds it: no timer, no watch, no listener, no reader of its log. What it held is freed when nobody reads it (P6).
+//   OWNER-5  A jump frees nothing: what was held before it may be half, so it is shown to nobody from then on, and is compared with what was
+//       flushed before it is freed (DELETE-10; after-flush.ts). So is what was held of a log that was made anew.
+//   OWNER-6  After `stop` nothing holds it: no timer, no watch, no listener, no reader of its log. What it held is freed when nobody reads it (STATE-6).
 import { sleep } from '../../../shared/base/clock.ts'
 import { CorruptError, textOf, UnavailableError } from '../../../shared/base/errors.ts'
 import type { Subscription } from '../../../shared/base/listeners.ts'
@@ -46,13 +46,13 @@ export class Owner {
   /** The end of the log as last read, and which life of the log it is. */
   end: LogState | undefined
   readonly damages: Damage[] = []
-  /** O5: states that were left behind, oldest first. Each holds what memory held then: together no more than was ever applied and not flushed. */
+  /** OWNER-5: states that were left behind, oldest first. Each holds what memory held then: together no more than was ever applied and not flushed. */
   leftBehind: readonly LeftBehind[] = []
-  /** Monotonic time at which the current mark was seen to be committed (L8). */
+  /** Monotonic time at which the current mark was seen to be committed (LOG-8). */
   markSeenMs = 0
   /** The marks applied, by number, from the newest flushed segment on. */
   readonly marks = new Map<number, SeenMark>()
-  /** What was told before this segment waits for room in the log to be stated again (L7), so it stays in memory; since when, monotonic. */
+  /** What was told before this segment waits for room in the log to be stated again (LOG-7), so it stays in memory; since when, monotonic. */
   unstated: { readonly before: number; readonly sinceMs: number } | undefined
   /** The end of the log at which its newest mark was last compared with the one applied, and when a mark was last written because it was another. */
   comparedEnd: LogState | undefined
@@ -140,13 +140,13 @@ export class Owner {
     this.noteReached()
   }
 
-  /** O6: nothing is opened any more. */
+  /** OWNER-6: nothing is opened any more. */
   private assertNotStopped(): void {
     if (!this.isStopped) return
     throw new UnavailableError('owner-stopped', `partition ${this.partition} was given away meanwhile`)
   }
 
-  /** Where reading begins (O4). What lies before is taken for applied. */
+  /** Where reading begins (OWNER-4). What lies before is taken for applied. */
   private async beginning({ firstSeq, incarnation, originSeq }: LogState): Promise<number> {
     const flushed = this.deps.blocks?.flushedRecord(this.partition)
     if (flushed === undefined) return Math.max(1, firstSeq)
@@ -180,7 +180,7 @@ export class Owner {
     this.damages.splice(0, this.damages.length, ...kept)
   }
 
-  /** O6 */
+  /** OWNER-6 */
   async stop(): Promise<void> {
     const reading = readingOf(this.phase)
     this.phase = { kind: 'stopped' }
@@ -312,7 +312,7 @@ export class Owner {
     return kind === 'replaying' || kind === 'following' || kind === 'too-new'
   }
 
-  /** O1: applies the next message; a sequence that is not the next one is damage, unless a purge explains it (O4). */
+  /** OWNER-1: applies the next message; a sequence that is not the next one is damage, unless a purge explains it (OWNER-4). */
   private apply(message: LogMessage): void | Promise<void> {
     if (!this.isApplying) return
     const { seq } = message
@@ -348,7 +348,7 @@ export class Owner {
     this.report('gap', { fromSeq, toSeq: seq - 1 }, `sequences ${fromSeq} to ${seq - 1} were not delivered`)
   }
 
-  /** As an owner that begins with what `flushed.<p>` leaves (O4), which was purged while this one was away. */
+  /** As an owner that begins with what `flushed.<p>` leaves (OWNER-4), which was purged while this one was away. */
   private beginAgain(flushed: number, seq: number): void {
     const facts = { partition: this.partition, fromSeq: this.appliedSeq + 1, toSeq: seq - 1, flushed }
     this.deps.log.warn(facts, 'the log was purged beyond what this owner has applied: it begins again behind that')
@@ -356,10 +356,10 @@ export class Owner {
     this.leaveBehind()
     this.state.dropSegments(flushed)
     this.appliedSeq = seq - 1
-    readingOf(this.phase)?.forgetEnds() // O3
+    readingOf(this.phase)?.forgetEnds() // OWNER-3
   }
 
-  /** O5 */
+  /** OWNER-5 */
   private leaveBehind(): void {
     const { state, partition, incarnation } = this
     this.state = this.freshState()
@@ -403,7 +403,7 @@ export class Owner {
     if (this.marks.size > MARKS_MAX) this.marks.delete(this.marks.keys().next().value!)
   }
 
-  /** O3, and once at the first end met: does the log end where it is known to have ended before? */
+  /** OWNER-3, and once at the first end met: does the log end where it is known to have ended before? */
   private noteReached(): void {
     const { phase } = this
     if (phase.kind !== 'replaying' && phase.kind !== 'following') return

@@ -1,8 +1,8 @@
 // One stretch of reading a log without a break: what an owner knows of its end, and what it doubts.
 //
 // Invariants
-//   R1  An end counts once it is reached; how recent it is, is counted from when it was asked for (L18).
-//   R2  A log is believed to have lost its end, or to hold another message than the one applied, only when it says so itself, and goes on
+//   READING-1  An end counts once it is reached; how recent it is, is counted from when it was asked for (LOG-18).
+//   READING-2  A log is believed to have lost its end, or to hold another message than the one applied, only when it says so itself, and goes on
 //       saying so where several servers may differ for a moment.
 import type { Clock } from '../../../shared/base/clock.ts'
 import type { LogConsumer, LogState, LogStore } from '../../../shared/bus/port.ts'
@@ -44,7 +44,7 @@ export class Reading {
     this.consumer = deps.consumer
   }
 
-  /** R1: an end of the log, and when it was asked for. */
+  /** READING-1: an end of the log, and when it was asked for. */
   addEnd(seq: number, atMs: number): void {
     this.ends.push({ seq, atMs })
     if (this.ends.length > ENDS_MAX) this.ends.shift()
@@ -74,7 +74,7 @@ export class Reading {
     return Math.min(this.doubtedSeq ?? appliedSeq, appliedSeq)
   }
 
-  /** R2: of several servers the leader may be behind the copy that delivered, for a moment. */
+  /** READING-2: of several servers the leader may be behind the copy that delivered, for a moment. */
   mayCatchUp(lastSeq: number, appliedSeq: number): boolean {
     if (lastSeq >= appliedSeq) this.behindSinceMs = undefined
     if (lastSeq >= appliedSeq) return false

@@ -34,7 +34,7 @@ const STRIDE = 1024
 /** Damage that one answer names. */
 const WARNINGS_MAX = 10
 
-/** A walk over series of a head that lasts over awaits, while the owner goes on applying and dropping, or stops (P6). */
+/** A walk over series of a head that lasts over awaits, while the owner goes on applying and dropping, or stops (STATE-6). */
 export class Walk {
   private readonly state: PartitionState
   private readonly partition: number

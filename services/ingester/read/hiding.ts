@@ -1,4 +1,4 @@
-// What an owner does not show: what deletions of the tenant's manifest take of heads, metadata and exemplars (D8, D15). Owners remember nothing
+// What an owner does not show: what deletions of the tenant's manifest take of heads, metadata and exemplars (DELETE-8, DELETE-15). Owners remember nothing
 // of deletions themselves.
 import { UnavailableError } from '../../../shared/base/errors.ts'
 import { hidingIn, tenantPlaces } from '../../../shared/blocks/delete-rules.ts'
@@ -31,7 +31,7 @@ export async function reachVersion(blocks: Blocks, { tenant, manifestVersion = 0
 /** Hides what the newest manifest says, in the head of the tenant; answers of the rest what is shown. To be called without an await between
  *  it and what it is for. CorruptError where the manifest cannot be read: nobody knows what is deleted, so nothing is shown to anybody. */
 export function hide({ state, partition }: Owner, blocks: Blocks, { tenant }: OwnerRequest): IsShown {
-  state.use.assertNotOver() // P6: given away while the question waited
+  state.use.assertNotOver() // STATE-6: given away while the question waited
   const manifest = blocks.manifest(tenant)?.manifest
   if (manifest === undefined) return ALL
   if (manifest.isUnsettled) {

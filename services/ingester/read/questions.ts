@@ -1,4 +1,4 @@
-// Questions to owners: each is answered by the owner of its partition, once that may (I2).
+// Questions to owners: each is answered by the owner of its partition, once that may (INGESTER-2).
 import { RefusedError, UnavailableError } from '../../../shared/base/errors.ts'
 import type { HandlerContext } from '../../../shared/bus/actor.ts'
 import {
@@ -69,7 +69,7 @@ export class Questions {
     yield* fillFrames(owner, strings, asked.segment)
   }
 
-  /** The owner, once it may answer (I2): caught up, and past the position that was asked for. */
+  /** The owner, once it may answer (INGESTER-2): caught up, and past the position that was asked for. */
   async #ready(asked: OwnerRequest, { signal }: HandlerContext): Promise<Owner> {
     const { ownership, stores } = this.#deps
     const owner = ownership.ownerOf(asked.partition)
@@ -81,7 +81,7 @@ export class Questions {
     if (!owner.isCaughtUp || owner.appliedSeq < asked.minSeq) await owner.waitFor(asked.minSeq, asked.waitMs, signal)
     if (asked.watermark > 0 && owner.state.segment <= asked.watermark) {
       const text = `partition ${asked.partition}: segment ${asked.watermark} is in blocks, and this owner has not seen its end`
-      throw new UnavailableError('err-carillon-owner-behind', text) // L18
+      throw new UnavailableError('err-carillon-owner-behind', text) // LOG-18
     }
     if (asked.watermark >= owner.state.droppedUpTo || asked.watermark === WHATEVER_IS_HELD) return owner
     const text = `partition ${asked.partition}: segments up to ${owner.state.droppedUpTo} are in blocks, those above ${asked.watermark} were asked for`

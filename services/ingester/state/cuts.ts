@@ -1,4 +1,4 @@
-// Where the segments that an owner holds are cut: at marks, at fences, and where one may have stood (D7). Heads that come later are cut there, too.
+// Where the segments that an owner holds are cut: at marks, at fences, and where one may have stood (DELETE-7). Heads that come later are cut there, too.
 import type { SegmentCut } from '../../../shared/contracts/read.ts'
 import type { Head } from '../../../shared/tsdb/head/head.ts'
 import type { Damage } from './damage.ts'

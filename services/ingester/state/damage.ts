@@ -1,4 +1,4 @@
-// Damage: what the checks of a log found wrong, named and counted (L10). A log is checked, not trusted.
+// Damage: what the checks of a log found wrong, named and counted (LOG-10). A log is checked, not trusted.
 
 export type DamageKind =
   | 'gap' // sequences are missing that no purge explains

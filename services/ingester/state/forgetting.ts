@@ -1,4 +1,4 @@
-// What the state of a partition forgets, so that memory and log stay level while series and tenants come and go (P4).
+// What the state of a partition forgets, so that memory and log stay level while series and tenants come and go (STATE-4).
 import type { Head } from '../../../shared/tsdb/head/head.ts'
 import type { PartitionState } from './partition-state.ts'
 import type { SessionDictionary } from './session-dictionary.ts'
@@ -14,7 +14,7 @@ export function isSilent(head: Head): boolean {
   return head.sampleCount === 0
 }
 
-/** P4: drops series that hold nothing and that no session names, where they are many; heads that have no other; what was told of the metrics
+/** STATE-4: drops series that hold nothing and that no session names, where they are many; heads that have no other; what was told of the metrics
  *  of tenants that are gone. Which series an answer names does not depend on it. */
 export function forgetDead(state: PartitionState, sessions: Iterable<SessionDictionary>, keepsSilent: boolean): void {
   const { heads } = state

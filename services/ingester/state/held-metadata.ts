@@ -101,7 +101,7 @@ export interface Told {
   readonly here: Place
 }
 
-/** Where something was first told: here, unless the batch says that it only states it again (D15). */
+/** Where something was first told: here, unless the batch says that it only states it again (DELETE-15). */
 export function placeOf(places: PlacesReader, here: Place): Place {
   const told = places.next()
   return told === undefined || isLeftOut('as-of') ? here : told

@@ -1,19 +1,19 @@
-// The state of one partition: heads per tenant, dictionaries, the current mark. Applying is a pure function of the log (L9): no clock,
+// The state of one partition: heads per tenant, dictionaries, the current mark. Applying is a pure function of the log (LOG-9): no clock,
 // no configuration, no chance, nothing awaits. A hot kernel in `applyFloats`.
 //
 // Invariants
-//   P1  Equal logs give equal states, whatever was delivered twice (L9, L11).
-//   P2  Dictionaries of the current and the previous epoch are kept; a batch tagged older is skipped by its tag.
-//   P3  What cannot be read or kept is reported as damage, never passed over in silence (L10), and takes no neighbours with it.
-//   P4  A series is held as long as samples or exemplars of it are, or a session of P2 names it; soon after that it is forgotten, and strings
+//   STATE-1  Equal logs give equal states, whatever was delivered twice (LOG-9, LOG-11).
+//   STATE-2  Dictionaries of the current and the previous epoch are kept; a batch tagged older is skipped by its tag.
+//   STATE-3  What cannot be read or kept is reported as damage, never passed over in silence (LOG-10), and takes no neighbours with it.
+//   STATE-4  A series is held as long as samples or exemplars of it are, or a session of STATE-2 names it; soon after that it is forgotten, and strings
 //       that no series uses with it.
-//   P5  Samples that stand on different sides of a mark, of a fence, of a message that may have been one, or of the end of a gap, stand in
-//       different parts (D7): wherever a deletion stands in the log, a part lies wholly before it or wholly behind it. A gap that a whole owner has
+//   STATE-5  Samples that stand on different sides of a mark, of a fence, of a message that may have been one, or of the end of a gap, stand in
+//       different parts (DELETE-7): wherever a deletion stands in the log, a part lies wholly before it or wholly behind it. A gap that a whole owner has
 //       filled cuts where it says, and nowhere else: both hold the same parts then.
-//   P6  A state that was given back is freed once nobody reads it, and not before: its strings' numbers are used again. Nobody begins to read it,
+//   STATE-6  A state that was given back is freed once nobody reads it, and not before: its strings' numbers are used again. Nobody begins to read it,
 //       lists or writes what was read of it: whoever works on it over an await asks behind each (use.ts).
-//   P7  Where a mark may have been lost, or cannot be read, nobody knows of which segment that is what comes behind: none that was flushed, so that it
-//       is held until its segment is flushed. Twice in blocks is once in answers (L11).
+//   STATE-7  Where a mark may have been lost, or cannot be read, nobody knows of which segment that is what comes behind: none that was flushed, so that it
+//       is held until its segment is flushed. Twice in blocks is once in answers (LOG-11).
 import { CorruptError, RefusedError, textOf } from '../../../shared/base/errors.ts'
 import { hex } from '../../../shared/base/random.ts'
 import { isLeftOut } from '../../../shared/blocks/left-out.ts'
@@ -66,7 +66,7 @@ export class PartitionState {
   private seqMax = 0
   private readonly options: PartitionStateOptions
   private readonly unstorable = new Unstorable()
-  /** P6: when it is over nothing is applied any more, and the strings of all heads are given back. */
+  /** STATE-6: when it is over nothing is applied any more, and the strings of all heads are given back. */
   readonly use = new Use(() => {
     for (const head of this.heads.values()) head.dispose()
     this.options.strings.sweep()
@@ -154,7 +154,7 @@ export class PartitionState {
     this.cuts.noteMark(mark.number)
     this.segmentBytes = 0
     for (const [session, dictionary] of this.sessions) {
-      if (dictionary.epoch < mark.number - 1) this.sessions.delete(session) // P2
+      if (dictionary.epoch < mark.number - 1) this.sessions.delete(session) // STATE-2
     }
   }
 
@@ -180,7 +180,7 @@ export class PartitionState {
     }
   }
 
-  /** A fence: what lies before it can be told from what lies behind. One that cannot be read may have been any tenant's (D7). */
+  /** A fence: what lies before it can be told from what lies behind. One that cannot be read may have been any tenant's (DELETE-7). */
   applyDelete(seq: number, payload: Uint8Array): void {
     this.firstSeq ||= seq
     try {
@@ -199,7 +199,7 @@ export class PartitionState {
     this.seqMax = Math.max(this.seqMax, seq)
   }
 
-  /** Something of the log is missing before this sequence, perhaps a fence (D7), perhaps a mark (P7). */
+  /** Something of the log is missing before this sequence, perhaps a fence (DELETE-7), perhaps a mark (STATE-7). */
   noteHole(seq: number): void {
     this.leaveFlushed(seq)
     if (!isLeftOut('hole-cut')) this.cuts.add({ segment: this.segment, seq, isHole: true }, this.heads)
@@ -256,13 +256,13 @@ export class PartitionState {
   /** A batch of epoch k lies behind M(k): marks up to it were lost, and every segment that they opened misses something. */
   private adoptMark(seq: number, { epoch, nonce }: LogBatch): void {
     const known = this.mark?.number
-    const number = Math.max(epoch, this.droppedUpTo + 1) // P7
+    const number = Math.max(epoch, this.droppedUpTo + 1) // STATE-7
     this.adopt(seq, number, number === epoch ? nonce : '')
     const text = `batch of epoch ${epoch}, newest mark is ${known ?? 'none'}`
     this.damagedFrom(known === undefined ? number : known + 1, number, { kind: 'unknown-epoch', seq, text })
   }
 
-  /** P7 */
+  /** STATE-7 */
   private leaveFlushed(seq: number): void {
     if (this.mark !== undefined && this.mark.number <= this.droppedUpTo) this.adopt(seq, this.droppedUpTo + 1)
   }
@@ -331,7 +331,7 @@ export class PartitionState {
     return this.sessions
   }
 
-  /** L10: the batch that this one names as the session's newest stored must have been seen, where it says it is. */
+  /** LOG-10: the batch that this one names as the session's newest stored must have been seen, where it says it is. */
   private checkReference(seq: number, batch: LogBatch, session: SessionDictionary): void {
     if (batch.lastCounter === 0) return
     if (batch.lastSeq >= seq) {

@@ -55,7 +55,7 @@ export class SessionDictionary {
     return known
   }
 
-  /** The first definition of an id stays: it never changes meaning (L2). */
+  /** The first definition of an id stays: it never changes meaning (LOG-2). */
   define(id: number, head: Head, ref: number): void {
     if (id > ID_MAX) throw new CorruptError('bad-batch', `series id ${id} is above ${ID_MAX}`)
     if (this.heads[id] !== undefined) return

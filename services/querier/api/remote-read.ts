@@ -1,7 +1,7 @@
 // Remote read (`/api/v1/read`): samples of several selectors in Prometheus' protobuf, as one message or as a row of frames of chunks.
 //
 // Invariants
-//   R1  A row of frames may be longer than any memory: what is held at a time are the label sets, the samples of some of them, and one piece.
+//   READ-1  A row of frames may be longer than any memory: what is held at a time are the label sets, the samples of some of them, and one piece.
 import type { Breath } from '../../../shared/base/breathing.ts'
 import { RefusedError } from '../../../shared/base/errors.ts'
 import type { Bus } from '../../../shared/bus/port.ts'
@@ -81,7 +81,7 @@ export function remoteReadQueries(deps: RemoteReadDeps): Readonly<Record<'read',
     await message.leave(pieces, breath)
   }
 
-  /** R1: series by series in the order of their labels, some at a time. What one batch reads is let go before the next. */
+  /** READ-1: series by series in the order of their labels, some at a time. What one batch reads is let go before the next. */
   async function streamed(
     { budget }: Asked,
     { queries }: ReadRequest,

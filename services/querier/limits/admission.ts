@@ -2,9 +2,9 @@
 // that asks for much waits for itself, and nobody else waits for it longer than one query takes.
 //
 // Invariants
-//   F1  No place is free while a query waits that may have it.
-//   F2  Between two queries of one tenant every other tenant that waits, and is not at its own bound, has had a turn.
-//   F3  At most `concurrentMax` of a tenant run and `queuedMax` of it wait, and no more of all tenants than the querier's own bounds.
+//   ADMISSION-1  No place is free while a query waits that may have it.
+//   ADMISSION-2  Between two queries of one tenant every other tenant that waits, and is not at its own bound, has had a turn.
+//   ADMISSION-3  At most `concurrentMax` of a tenant run and `queuedMax` of it wait, and no more of all tenants than the querier's own bounds.
 import { RefusedError } from '../../../shared/base/errors.ts'
 
 export interface Admission {
@@ -96,7 +96,7 @@ export function createAdmission(bounds: { concurrentMax: number; queuedMax: numb
     })
   }
 
-  /** F1, F2 */
+  /** ADMISSION-1, ADMISSION-2 */
   function serveNext(): void {
     while (waitingCount > 0 && runningCount < bounds.concurrentMax) {
       const next = [...lines].find(([, line]) => line.waiting.size > 0 && line.runningCount < line.concurrentMax)

@@ -4,9 +4,9 @@
 // where that comes near the bound, garbage is collected, and where it stays there, queries that hold much are refused.
 //
 // Invariants
-//   M1  What is charged is never more than there is room for: the bound, less what the process takes by itself and what caches keep.
-//   M2  An account that was closed holds nothing, and is charged nothing any more: whatever its query left running fails.
-//   M3  Nobody waits for memory, so nobody can wait for ever: who asks for more than there is, is refused. The last of the room is kept for
+//   MEMORY-1  What is charged is never more than there is room for: the bound, less what the process takes by itself and what caches keep.
+//   MEMORY-2  An account that was closed holds nothing, and is charged nothing any more: whatever its query left running fails.
+//   MEMORY-3  Nobody waits for memory, so nobody can wait for ever: who asks for more than there is, is refused. The last of the room is kept for
 //       queries that hold little, so those are answered beside ones that want everything.
 import type { Clock } from '../../../shared/base/clock.ts'
 import { RefusedError } from '../../../shared/base/errors.ts'
@@ -170,7 +170,7 @@ export class MemoryShare implements QueryMemory {
   }
 
   charge(bytes: number): void {
-    if (this.isClosed) throw new QueryCancelledError() // M2
+    if (this.isClosed) throw new QueryCancelledError() // MEMORY-2
     this.whole.charge(bytes)
     this.held += bytes
   }
@@ -202,7 +202,7 @@ export class MemoryAccount implements QueryMemory {
   }
 
   charge(bytes: number): void {
-    if (this.isClosed) throw new QueryCancelledError() // M2
+    if (this.isClosed) throw new QueryCancelledError() // MEMORY-2
     this.pool.charge(this.held, bytes)
     this.held += bytes
   }

@@ -1,9 +1,9 @@
 // One answer from one of several owners: asked in order, the next when one fails, and a second beside a silent first (a hedge).
 //
 // Invariants
-//   Q1  The answer is what one attempt made by itself: attempts share nothing, so frames of two owners are never mixed (L18).
-//   Q2  Every attempt that is not the answer is aborted, also when the asker goes away.
-//   Q3  An owner that failed is not asked again; one that was only set aside for a faster one is.
+//   QUERY-1  The answer is what one attempt made by itself: attempts share nothing, so frames of two owners are never mixed (LOG-18).
+//   QUERY-2  Every attempt that is not the answer is aborted, also when the asker goes away.
+//   QUERY-3  An owner that failed is not asked again; one that was only set aside for a faster one is.
 
 import type { Clock, Timer } from '../../../shared/base/clock.ts'
 import type { ErrorCode } from '../../../shared/base/error-codes.ts'
@@ -63,7 +63,7 @@ export function firstAnswer<T>(owners: readonly string[], attempt: Attempt<T>, o
     const settle = (finish: () => void) => {
       timer?.cancel()
       signal.removeEventListener('abort', onAbort)
-      for (const controller of running.values()) controller.abort(SETTLED) // Q2
+      for (const controller of running.values()) controller.abort(SETTLED) // QUERY-2
       running.clear()
       waiting.length = 0
       finish()
@@ -107,7 +107,7 @@ export function firstAnswer<T>(owners: readonly string[], attempt: Attempt<T>, o
       for (const [other, controller] of running) {
         if (other === owner) continue
         running.delete(other)
-        waiting.unshift(other) // Q3
+        waiting.unshift(other) // QUERY-3
         controller.abort()
       }
     }

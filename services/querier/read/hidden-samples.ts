@@ -1,4 +1,4 @@
-// Which samples of a block must not be shown: those that a deletion of the manifest hides (L12), or a tombstone of the block itself.
+// Which samples of a block must not be shown: those that a deletion of the manifest hides (LOG-12), or a tombstone of the block itself.
 
 import { hidersOf } from '../../../shared/blocks/delete-rules.ts'
 import type { DeleteEntry } from '../../../shared/contracts/blocks.ts'

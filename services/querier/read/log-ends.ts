@@ -1,12 +1,12 @@
-// Where the partition logs end: for strong reads, which must see all that was acknowledged before them (L20).
+// Where the partition logs end: for strong reads, which must see all that was acknowledged before them (LOG-20).
 //
 // What a server says of a log's end may be old. Measured on three servers: one that was cut off while it led went on telling the old end for
 // as long as it was cut off, 34 s after another had taken its place and acknowledged. So an end is the place of a message of our own, a
 // fence: most servers store it, or it is not stored, and it stands behind all that was stored before it was sent.
 //
 // Invariants
-//   Q15  A place that is given out is that of a fence that was sent after it was asked for.
-//   Q16  Reads that ask while a fence is on its way share the next one: per partition at most one in GAP_MS, none in a log that is nearly full.
+//   QUERY-15  A place that is given out is that of a fence that was sent after it was asked for.
+//   QUERY-16  Reads that ask while a fence is on its way share the next one: per partition at most one in GAP_MS, none in a log that is nearly full.
 import { type Clock, sleep } from '../../../shared/base/clock.ts'
 import { UnavailableError } from '../../../shared/base/errors.ts'
 import { patiently } from '../../../shared/base/patience.ts'
@@ -59,7 +59,7 @@ class LogEnd {
     this.deps = deps
   }
 
-  /** Q15, Q16 */
+  /** QUERY-15, QUERY-16 */
   ask(): Promise<Place> {
     if (this.next !== undefined) return this.next
     if (this.busy === undefined) return this.send()
@@ -105,5 +105,5 @@ class LogEnd {
 }
 
 function isFull(state: LogState | undefined): boolean {
-  return state !== undefined && !fits('read', state, 0) // L7
+  return state !== undefined && !fits('read', state, 0) // LOG-7
 }

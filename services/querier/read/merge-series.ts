@@ -1,5 +1,5 @@
 // The answers of several partitions and blocks as one list, each label set once. What one source holds of a series is merged with what the
-// others do (L11).
+// others do (LOG-11).
 import type { Breath } from '../../../shared/base/breathing.ts'
 import { sortLong, sortLongFloats } from '../../../shared/base/long-sort.ts'
 import type { Labels } from '../../../shared/model/labels.ts'

@@ -2,7 +2,7 @@
 // by memory (named settings).
 //
 // Invariants
-//   Q14  What was found is known by tenant and ULID, so by the bytes of the block: which blocks are read, and what of them is hidden, is decided
+//   QUERY-14  What was found is known by tenant and ULID, so by the bytes of the block: which blocks are read, and what of them is hidden, is decided
 //        anew by every question.
 
 import { LRUCache } from 'lru-cache'
@@ -70,7 +70,7 @@ export function keepOpen(
   const found = new LRUCache<string, Found>({ maxSize: foundBytesMax, sizeCalculation })
   const keptOf = (key: string): KeptSeries => ({
     bytesMax: foundBytesMax * FOUND_SHARE_EACH,
-    get: (matchers) => found.get(`${key} ${matchers}`)?.series, // Q14
+    get: (matchers) => found.get(`${key} ${matchers}`)?.series, // QUERY-14
     set: (matchers, series, bytes) => void found.set(`${key} ${matchers}`, { series, bytes: bytes + matchers.length }),
   })
   /** Bound: one per block that is being opened. */

@@ -2,9 +2,9 @@
 // kernel.
 //
 // Invariants
-//   A1  Label strings are decoded once per answer; label sets share them.
-//   A2, A3 stand in series-columns.ts.
-//   A4  A frame that contradicts itself throws CorruptError: another owner is asked.
+//   ANSWER-1  Label strings are decoded once per answer; label sets share them.
+//   ANSWER-2, ANSWER-3 stand in series-columns.ts.
+//   ANSWER-4  A frame that contradicts itself throws CorruptError: another owner is asked.
 import { CorruptError } from '../../../shared/base/errors.ts'
 import type { SelectFrame } from '../../../shared/contracts/read.ts'
 import type { Interval } from '../../../shared/model/interval.ts'
@@ -209,7 +209,7 @@ export class OwnerAnswer {
       const histogramEnd = histogramEnds?.[s] ?? histogramStart
       const hasStart = startTimes !== undefined && startTimes[s] !== 0
       if (histogramEnd === histogramStart && !hasStart) {
-        this.series.push(new SharedColumnSeries(labels, columns, s, s + 1)) // A2: not even copied
+        this.series.push(new SharedColumnSeries(labels, columns, s, s + 1)) // ANSWER-2: not even copied
       } else {
         const start = hasStart && { startTimes: startTimes.subarray(s, s + 1) }
         const one = { labels, times: times.subarray(s, s + 1), values: values.subarray(s, s + 1), ...start }

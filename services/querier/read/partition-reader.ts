@@ -1,11 +1,11 @@
-// Asks every partition that exists (L19) and gets from each the answer of exactly one owner (L18): the first that has caught up, another
+// Asks every partition that exists (LOG-19) and gets from each the answer of exactly one owner (LOG-18): the first that has caught up, another
 // when it fails, a hedge when it is slow. A former owner serves until its successor has caught up.
 //
 // Invariants
-//   Q4  A partition without an answer is an error, or with `partial_response` a warning; never a silently shorter answer.
-//        Nor does anybody answer who may not know of a partition: a view of the ring that is not confirmed is an error (L19).
+//   QUERY-4  A partition without an answer is an error, or with `partial_response` a warning; never a silently shorter answer.
+//        Nor does anybody answer who may not know of a partition: a view of the ring that is not confirmed is an error (LOG-19).
 //        After a cut the next heartbeat confirms it, and that is waited for.
-//   Q5  No owner is waited for longer than the query lives.
+//   QUERY-5  No owner is waited for longer than the query lives.
 import type { Breath } from '../../../shared/base/breathing.ts'
 import type { Clock } from '../../../shared/base/clock.ts'
 import { UnavailableError } from '../../../shared/base/errors.ts'
@@ -15,7 +15,7 @@ import type { Membership } from '../../../shared/membership/membership.ts'
 import { firstAnswer, NoOwnerError } from './hedged-request.ts'
 import { NO_PLACE, type Place } from './read-barrier.ts'
 
-/** The query's own signal ends an ask (Q5); only if that fails does the ask's timeout, a little later. */
+/** The query's own signal ends an ask (QUERY-5); only if that fails does the ask's timeout, a little later. */
 const GRACE_MS = 1_000
 /** How long a query waits for the view of the ring to be confirmed: longer than from one heartbeat to the next. */
 const CONFIRM_MS_MAX = 8_000
@@ -37,7 +37,7 @@ export interface ReadScope {
   readonly places: readonly (Place | undefined)[]
   /** Per partition the newest segment that owners are not asked for, because blocks hold it; 0 where absent. */
   readonly watermarks?: readonly number[]
-  /** Of the tenant's manifest, as far as the reader knows it: owners hide by it or a newer one (D8). */
+  /** Of the tenant's manifest, as far as the reader knows it: owners hide by it or a newer one (DELETE-8). */
   readonly manifestVersion?: number
   readonly allowsPartial: boolean
   warn(text: string): void
@@ -57,7 +57,7 @@ export interface PartitionReader {
    *  the caller aborts the scope's signal. */
   readAll<T>(scope: ReadScope, call: (call: OwnerCall) => Promise<T>): Promise<T[]>
   partitionCount(): number
-  /** Resolves when the view of the ring is confirmed: all partitions that are written are known (L19). */
+  /** Resolves when the view of the ring is confirmed: all partitions that are written are known (LOG-19). */
   confirmed(scope: Pick<ReadScope, 'deadlineMs' | 'signal'>): Promise<void>
   /** Why no query can be answered, in words. */
   lacks(): readonly string[]
@@ -132,7 +132,7 @@ export function createPartitionReader(deps: PartitionReaderDeps): PartitionReade
       if (!(error instanceof NoOwnerError)) throw error
       if (error.hasDropped) throw new DroppedError(partition, watermark, error)
       const refusal = unavailable(partition, error)
-      if (!scope.allowsPartial || error.isBehind) throw refusal // Q4
+      if (!scope.allowsPartial || error.isBehind) throw refusal // QUERY-4
       scope.warn(refusal.message)
       return undefined
     }

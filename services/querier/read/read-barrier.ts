@@ -1,4 +1,4 @@
-// What a strong read waits for: a place in every partition's log that an owner must have applied before it answers (L20).
+// What a strong read waits for: a place in every partition's log that an owner must have applied before it answers (LOG-20).
 import { UnavailableError } from '../../../shared/base/errors.ts'
 import type { LogPosition } from '../../../shared/contracts/write.ts'
 import type { Consistency } from '../api/params.ts'

@@ -2,8 +2,8 @@
 // Hot kernel, shared by what owners answer and what blocks hold.
 //
 // Invariants
-//   A2  Value bits reach the columns as they stand in the chunk.
-//   A3  Chunks that overlap in time are merged by the total order (L11); what comes out lies within the asked range and rises strictly.
+//   ANSWER-2  Value bits reach the columns as they stand in the chunk.
+//   ANSWER-3  Chunks that overlap in time are merged by the total order (LOG-11); what comes out lies within the asked range and rises strictly.
 import type { Breath } from '../../../shared/base/breathing.ts'
 import { CorruptError } from '../../../shared/base/errors.ts'
 import type { Histogram } from '../../../shared/model/histogram.ts'

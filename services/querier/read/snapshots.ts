@@ -1,5 +1,5 @@
 // What is stored of a tenant, as one state of the bucket `blocks` that really was: which blocks there are, what of them is deleted, and per
-// partition the segment up to which owners need not be asked (L15).
+// partition the segment up to which owners need not be asked (LOG-15).
 import { type Clock, sleep } from '../../../shared/base/clock.ts'
 import { CarillonError, textOf, UnavailableError } from '../../../shared/base/errors.ts'
 import type { Blocks } from '../../../shared/blocks/port.ts'
@@ -19,7 +19,7 @@ export interface Views {
   /** Throws CorruptError where a manifest must exist and is missing, older than it was, or damaged; UnavailableError
    *  `err-carillon-blocks-unknown` while the bucket has not been read. */
   take(tenant: string, partitionCount: number, signal: AbortSignal): Promise<View>
-  /** Resolves when what is taken next is at least as new as the bucket is now (D16). At once before the first reading. */
+  /** Resolves when what is taken next is at least as new as the bucket is now (DELETE-16). At once before the first reading. */
   refresh(): Promise<void>
   /** Why nothing can be taken, in words. */
   lacks(): readonly string[]

@@ -1,10 +1,10 @@
 // Reads everything that exists of a tenant: what owners hold in memory, and beside it what stands in blocks.
 //
 // Invariants
-//   Q8   Owners are asked for exactly what the blocks that are read do not hold: watermarks and blocks come from one view (L15). When an
-//        owner has dropped what it was asked for, or a block is no longer listed, all is read again by a newer view (L18).
-//   Q9   A block that cannot be read is an error, or with `partial_response` a warning; never a silently shorter answer.
-//   Q10  A range that ends before a block begins, or begins after it ends, does not touch it.
+//   QUERY-8   Owners are asked for exactly what the blocks that are read do not hold: watermarks and blocks come from one view (LOG-15). When an
+//        owner has dropped what it was asked for, or a block is no longer listed, all is read again by a newer view (LOG-18).
+//   QUERY-9   A block that cannot be read is an error, or with `partial_response` a warning; never a silently shorter answer.
+//   QUERY-10  A range that ends before a block begins, or begins after it ends, does not touch it.
 
 import type { Breath } from '../../../shared/base/breathing.ts'
 import { CarillonError, CorruptError, RefusedError, textOf, UnavailableError } from '../../../shared/base/errors.ts'
@@ -106,7 +106,7 @@ export function createWholeReader(deps: WholeReaderDeps): WholeReader {
     }
   }
 
-  /** What was deleted before a strong read began must not show in it: the watch may not have told of it yet (L20, D16). */
+  /** What was deleted before a strong read began must not show in it: the watch may not have told of it yet (LOG-20, DELETE-16). */
   async function viewFor(scope: ReadScope, mustBeNew: boolean): Promise<View> {
     try {
       if (mustBeNew && !isLeftOut('fresh')) await views.refresh()
@@ -195,7 +195,7 @@ export function createWholeReader(deps: WholeReaderDeps): WholeReader {
       }
       const failure = failureOf(entry, error)
       deps.onBlockFailure(entry.ulid, failure)
-      if (!scope.allowsPartial) throw failure // Q9
+      if (!scope.allowsPartial) throw failure // QUERY-9
       scope.warn(`${failure.message} (${failure.code})`)
       return undefined
     }

@@ -1,7 +1,7 @@
-// Parts of range queries that were evaluated before (L21): bounded by bytes, the longest unused go first.
+// Parts of range queries that were evaluated before (LOG-21): bounded by bytes, the longest unused go first.
 //
 // Invariants
-//   Q11  A part is kept only when it was read from blocks alone, and found again only by the very same blocks and deletions. Whoever
+//   QUERY-11  A part is kept only when it was read from blocks alone, and found again only by the very same blocks and deletions. Whoever
 //        uses it has made sure that owners hold nothing of it now.
 import { LRUCache } from 'lru-cache'
 import { isHiding } from '../../../shared/blocks/delete-rules.ts'

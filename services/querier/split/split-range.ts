@@ -1,7 +1,7 @@
 // A range query in parts: each is evaluated by any querier, or was before; together they are the answer, bit by bit.
 //
 // Invariants
-//   Q12  With parts kept or not, split or not, the answer is the same, with the same warnings.
+//   QUERY-12  With parts kept or not, split or not, the answer is the same, with the same warnings.
 import type { Clock } from '../../../shared/base/clock.ts'
 import { UnavailableError } from '../../../shared/base/errors.ts'
 import { ask, askStream } from '../../../shared/bus/ask.ts'
@@ -123,7 +123,7 @@ export function splitRange(deps: SplitRangeDeps): AnswerInParts {
     }
   }
 
-  /** The parts that were kept, if nothing of them is in any owner's memory by now (Q11). */
+  /** The parts that were kept, if nothing of them is in any owner's memory by now (QUERY-11). */
   async function lookUp(asked: RangeAsked, scope: ReadScope): Promise<Map<Part, QueryPartReply>> {
     const { split, query } = asked
     const old = split.parts.filter(({ reach }) => isOld(reach))

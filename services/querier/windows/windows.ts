@@ -1,8 +1,8 @@
 // Windows in place of samples (docs/formats/downsampled.md): which blocks a select reads that may have them.
 //
 // Invariants
-//   Q13  A day is read from windows only while they were made of all its raw blocks, no deletion hides anything of them, and no owner holds a
-//        sample of the select in it (L21): by one view, like everything else. Other days of the same select are read raw.
+//   QUERY-13  A day is read from windows only while they were made of all its raw blocks, no deletion hides anything of them, and no owner holds a
+//        sample of the select in it (LOG-21): by one view, like everything else. Other days of the same select are read raw.
 import {
   reachesInto,
   WINDOW_RANGE_MS,

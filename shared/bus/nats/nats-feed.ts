@@ -139,7 +139,7 @@ export class NatsFeed {
 
   /**
    * A server may come back with less than it had delivered, and have filled the sequences again since. What is delivered
-   * after that begins at the end found now; whoever reads a log starts over when told (L10).
+   * after that begins at the end found now; whoever reads a log starts over when told (LOG-10).
    */
   async #checkEnd(): Promise<void> {
     const { stream } = this.#options

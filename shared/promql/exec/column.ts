@@ -1,9 +1,9 @@
 // Values over steps: what every operator takes and gives. One column per series, one element per step, no object per sample.
 //
 // Invariants
-//   C1  All columns of one evaluation have as many elements as its grid has steps.
-//   C2  An operator owns the columns it was given and may overwrite them; nobody else looks at them again.
-//   C3  Between operators no two columns hold a value for one step under one label set; below an aggregation whose selectors are
+//   COLUMN-1  All columns of one evaluation have as many elements as its grid has steps.
+//   COLUMN-2  An operator owns the columns it was given and may overwrite them; nobody else looks at them again.
+//   COLUMN-3  Between operators no two columns hold a value for one step under one label set; below an aggregation whose selectors are
 //       projected, under one full label set, of which the columns show a part.
 import type { Breath } from '../../base/breathing.ts'
 import type { Histogram } from '../../model/histogram.ts'
@@ -39,7 +39,7 @@ export interface Column {
   histograms: (Histogram | undefined)[] | undefined
 }
 
-/** C1: `steps` are those of the grid. */
+/** COLUMN-1: `steps` are those of the grid. */
 export function newColumn(labels: Labels, steps: number, dropsName = false): Column {
   return { labels, dropsName, values: new Float64Array(steps), kinds: new Uint8Array(steps), histograms: undefined }
 }
@@ -154,7 +154,7 @@ export async function filledOf(columns: readonly Column[], breath: Breath): Prom
   return filled
 }
 
-/** Joins columns of one label set that hold values at different steps; refuses when they meet at a step (C3). */
+/** Joins columns of one label set that hold values at different steps; refuses when they meet at a step (COLUMN-3). */
 export async function mergeSameLabels(columns: Column[], breath: Breath): Promise<Column[]> {
   if (columns.length < 2) return columns
   const byKey = new Map<string, Column>()

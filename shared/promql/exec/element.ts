@@ -13,7 +13,7 @@ import { ABSENT, type Column, FLOAT, HISTOGRAM, HISTOGRAM_WORK, setHistogram } f
 export interface Operands {
   a: Column
   b: Column
-  /** In place of a or b (C2): one number per step. */
+  /** In place of a or b (COLUMN-2): one number per step. */
   scalarA: Float64Array | undefined
   scalarB: Float64Array | undefined
 }

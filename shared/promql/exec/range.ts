@@ -1,7 +1,7 @@
 // Functions over ranges: for each series a window of samples moves from step to step, and a kernel turns it into a value.
 //
 // Invariants
-//   W1  A window holds the samples in (start, end], without stale markers, floats and histograms apart.
+//   WINDOW-1  A window holds the samples in (start, end], without stale markers, floats and histograms apart.
 import { type Breath, inPieces } from '../../base/breathing.ts'
 import type { Histogram } from '../../model/histogram.ts'
 import { type Labels, labelOf, METRIC_NAME } from '../../model/labels.ts'
@@ -18,7 +18,7 @@ import type { Evaluation, QueryState } from './query-state.ts'
 import { isStaleHistogram, samplesOf, wordsOf } from './selector.ts'
 import { type Kernel, newWindow, Slide, type Windows } from './slide.ts'
 
-/** The samples of one series, ready for windows (W1). */
+/** The samples of one series, ready for windows (WINDOW-1). */
 export interface RangeSeries {
   readonly labels: Labels
   readonly dropsName: boolean

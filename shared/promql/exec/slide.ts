@@ -2,8 +2,8 @@
 // that leave off after some work, and go on where they were.
 //
 // Invariants
-//   W2  Windows of one series only move forward, so a kernel may keep positions from step to step.
-//   W3  Between two looks at the time no more is done than a few thousand samples take, however long windows are.
+//   WINDOW-2  Windows of one series only move forward, so a kernel may keep positions from step to step.
+//   WINDOW-3  Between two looks at the time no more is done than a few thousand samples take, however long windows are.
 import type { Histogram } from '../../model/histogram.ts'
 import { ABSENT, type Column, FLOAT, type Grid, setHistogram } from './column.ts'
 import type { QueryState } from './query-state.ts'
@@ -89,7 +89,7 @@ export class Slide {
   /** Done since it was last left. */
   work = 0
   private step = 0
-  /** The window of `step` stands, and its floats are taken in up to here (W2). */
+  /** The window of `step` stands, and its floats are taken in up to here (WINDOW-2). */
   private takenTo: number | undefined
   private heldMax = 0
 

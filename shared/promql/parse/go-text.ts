@@ -1,7 +1,7 @@
 // Text as Go writes and reads it: quoting, numbers, durations, and strings of bytes that need not be UTF-8.
 //
 // Invariants
-//   T1  A byte that is not UTF-8 stands in a string as the lone surrogate U+DC00 + byte, so that nothing is lost
+//   TEXT-1  A byte that is not UTF-8 stands in a string as the lone surrogate U+DC00 + byte, so that nothing is lost
 //       between reading and printing. Real text holds no lone surrogates: query texts are well-formed Unicode.
 
 const PRINTABLE = /^[\p{L}\p{M}\p{N}\p{P}\p{S} ]$/u
@@ -44,7 +44,7 @@ function escaped(character: string, mark: string): string {
   if (short !== undefined) return short
   if (character === mark) return `\\${mark}`
   if (PRINTABLE.test(character)) return character
-  if (rune >= 0xdc80 && rune <= 0xdcff) return `\\x${hex(rune - 0xdc00, 2)}` // T1
+  if (rune >= 0xdc80 && rune <= 0xdcff) return `\\x${hex(rune - 0xdc00, 2)}` // TEXT-1
   if (rune < 0x20 || rune === 0x7f) return `\\x${hex(rune, 2)}`
   return rune < 0x10000 ? `\\u${hex(rune, 4)}` : `\\U${hex(rune, 8)}`
 }
@@ -58,7 +58,7 @@ export function encodeBytes(text: string): string {
   return Buffer.byteLength(text) === text.length ? text : Buffer.from(text).toString('latin1')
 }
 
-/** The other way round; T1 for what is not UTF-8. */
+/** The other way round; TEXT-1 for what is not UTF-8. */
 export function decodeBytes(bytes: string): string {
   const firstHigh = bytes.search(/[\x80-\xff]/)
   return firstHigh < 0 ? bytes : decodeFrom(bytes, firstHigh)

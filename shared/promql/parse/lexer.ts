@@ -2,8 +2,8 @@
 // above U+007F is decoded only where an error names it.
 //
 // Invariants
-//   L1  A token is cut only when it is asked for: which of two mistakes is reported depends on it.
-//   L2  What may stand between brackets, and between braces, is not what may stand outside, and after the first number
+//   LEXER-1  A token is cut only when it is asked for: which of two mistakes is reported depends on it.
+//   LEXER-2  What may stand between brackets, and between braces, is not what may stand outside, and after the first number
 //       between brackets the outer rules hold again (so `[5m:1m]` and `[5m + 1m]` are cut by both).
 import { digitOf, isAlpha, isAlphaNumeric, isDigit, isSpace } from './characters.ts'
 import { encodeBytes, quote, quoteRune, runeAt, runeName } from './go-text.ts'
@@ -38,7 +38,7 @@ export class Lexer {
     this.#fail = fail
   }
 
-  /** L1: the next token, comments left out; the end of input again and again. Throws through `fail`. */
+  /** LEXER-1: the next token, comments left out; the end of input again and again. Throws through `fail`. */
   next(): Token {
     for (;;) {
       const token = this.#step()
@@ -162,7 +162,7 @@ export class Lexer {
     if (isSpace(c)) return this.#skipSpaces()
     if (isDigit(c) || (c === 0x2e && isDigit(this.#peek()))) {
       this.#hasDuration = true
-      this.#state = 'outside' // L2
+      this.#state = 'outside' // LEXER-2
       return this.#numberOrDuration()
     }
     switch (String.fromCharCode(c)) {

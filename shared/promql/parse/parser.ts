@@ -2,8 +2,8 @@
 // for the operators.
 //
 // Invariants
-//   P1  The first mistake that Prometheus would report is the one reported, at the same place and in the same words.
-//   P2  No tree is deeper than `depthMax`, so whoever walks it may recurse.
+//   PARSER-1  The first mistake that Prometheus would report is the one reported, at the same place and in the same words.
+//   PARSER-2  No tree is deeper than `depthMax`, so whoever walks it may recurse.
 import type { Matcher } from '../../model/matcher.ts'
 import { PATTERN_SIZE_MAX } from '../../model/pattern.ts'
 import type { Aggregation, Binary, Call, Expr, Unary, VectorMatching } from '../ast.ts'

@@ -2,9 +2,9 @@
 // reported in, and the depth of nesting.
 //
 // Invariants
-//   S1  The first mistake found ends the parse. The next token is cut only when the grammar cannot decide without it,
+//   TOKEN-1  The first mistake found ends the parse. The next token is cut only when the grammar cannot decide without it,
 //       so that mistakes are found in Prometheus' order.
-//   S2  Nothing nests deeper than `nestingMax`: the parse itself cannot overflow the stack, half of which is enough even before anything is compiled.
+//   TOKEN-2  Nothing nests deeper than `nestingMax`: the parse itself cannot overflow the stack, half of which is enough even before anything is compiled.
 import type { Position } from '../ast.ts'
 import { PromqlError } from '../errors.ts'
 import { isSpace } from './characters.ts'
@@ -57,7 +57,7 @@ export class TokenStream {
     this.bytes = this.#lexer.bytes
   }
 
-  /** S1: cuts one token more than was taken, when the grammar asks for it. */
+  /** TOKEN-1: cuts one token more than was taken, when the grammar asks for it. */
   peek(): Token {
     if (this.#ahead !== undefined) return this.#ahead
     if (this.#behind !== undefined) {

@@ -1,9 +1,9 @@
 // Reads a block through BlockFiles: only what a question needs, in batches.
 //
 // Invariants
-//   B3  What stays in memory is the table of contents, samples of the tables of symbols and postings, and bounded caches; and what questions
+//   BLOCK-3  What stays in memory is the table of contents, samples of the tables of symbols and postings, and bounded caches; and what questions
 //       found, where the caller keeps it (KeptSeries): no checksum is looked at again for that.
-//   B4  Whatever is used was checked by a checksum that covers it, at every read. Damage is a CorruptError that names file and byte;
+//   BLOCK-4  Whatever is used was checked by a checksum that covers it, at every read. Damage is a CorruptError that names file and byte;
 //       it never makes an answer smaller.
 
 import { UNHURRIED } from '../../base/breathing.ts'

@@ -1,8 +1,8 @@
 // Writes a block, series by series: chunk files leave as soon as they are full, the index comes last.
 //
 // Invariants
-//   B1  The same series and samples give the same bytes, whatever the machine, the time and the batches in which they came.
-//   B2  What is held is one chunk file and the numbers of the index (index-builder.ts), never samples of series already added.
+//   BLOCK-1  The same series and samples give the same bytes, whatever the machine, the time and the batches in which they came.
+//   BLOCK-2  What is held is one chunk file and the numbers of the index (index-builder.ts), never samples of series already added.
 import { assert } from '../../base/assert.ts'
 import { compareLabels, formatLabels, type Labels } from '../../model/labels.ts'
 import { crc32c } from '../../wire/crc32c.ts'

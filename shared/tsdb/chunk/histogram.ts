@@ -328,7 +328,7 @@ export class HistogramChunkReader {
     return true
   }
 
-  /** The sample that `next` moved to. Its reset hint is `gauge` or `unknown`: resets are looked for where samples meet (L11). */
+  /** The sample that `next` moved to. Its reset hint is `gauge` or `unknown`: resets are looked for where samples meet (LOG-11). */
   histogram(): Histogram {
     const sumColumn = this.isFloat ? 2 : 0
     if (this.xor.isStale(sumColumn)) return staleHistogram(this.isFloat)

@@ -1,9 +1,9 @@
 // Slabs: blocks of chunk bytes cut from shared pages, so that a chunk costs no object of the garbage collector.
 //
 // Invariants
-//   S1  An address is page << 16 | offset / 16; a block never spans pages and lies on 16 bytes.
-//   S2  A block's size is that of its class; a freed block serves its class again. A page whose blocks are all free is given back.
-//   S3  A block larger than the largest class has a page of its own, which goes with it.
+//   SLAB-1  An address is page << 16 | offset / 16; a block never spans pages and lies on 16 bytes.
+//   SLAB-2  A block's size is that of its class; a freed block serves its class again. A page whose blocks are all free is given back.
+//   SLAB-3  A block larger than the largest class has a page of its own, which goes with it.
 import { assert } from '../../base/assert.ts'
 
 const PAGE_BYTES_MIN = 4096
@@ -23,7 +23,7 @@ for (let units = 0, c = 0; units < classOfUnits.length; units++) {
 }
 
 export class Slab {
-  /** S1: the page of an address is `pages[address >>> 16]`, its offset `(address & 0xffff) << 4`. */
+  /** SLAB-1: the page of an address is `pages[address >>> 16]`, its offset `(address & 0xffff) << 4`. */
   readonly pages: Uint8Array<ArrayBuffer>[] = []
   /** The same pages as floats and as words, for blocks that hold columns. */
   readonly pageFloats: Float64Array<ArrayBuffer>[] = []
@@ -38,7 +38,7 @@ export class Slab {
   usedBytes = 0
 
   classOf(bytes: number): number {
-    return bytes > CLASS_BYTES_MAX ? CLASS_OWN_PAGE : classOfUnits[(bytes + 15) >>> 4]! // S2
+    return bytes > CLASS_BYTES_MAX ? CLASS_OWN_PAGE : classOfUnits[(bytes + 15) >>> 4]! // SLAB-2
   }
 
   /** The room in a block of a class; a block with its own page has what its page has. */
@@ -49,7 +49,7 @@ export class Slab {
   /** The address of a block with at least `bytes` of room, of class `classOf(bytes)`. */
   allocate(bytes: number): number {
     const sizeClass = this.classOf(bytes)
-    if (sizeClass === CLASS_OWN_PAGE) return this.allocatePage(bytes) // S3
+    if (sizeClass === CLASS_OWN_PAGE) return this.allocatePage(bytes) // SLAB-3
     const room = CLASS_BYTES[sizeClass]!
     this.usedBytes += room
     const left = this.freeCount[sizeClass]!

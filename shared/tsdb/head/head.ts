@@ -1,6 +1,6 @@
 // The head: the recent samples of one tenant in one partition, in memory.
 //
-// A pure state machine (L9): what it holds is a function of the log's records applied to it. No clock, configuration or chance. It is
+// A pure state machine (LOG-9): what it holds is a function of the log's records applied to it. No clock, configuration or chance. It is
 // not aware of other tasks: nothing here awaits, and views handed out are valid until the next append.
 //
 // It owns the series (labels, postings), their chunks, the segments' digests and the newest exemplars. Bounds: strings, series and
@@ -193,7 +193,7 @@ export class Head {
     }
   }
 
-  /** Appends the series' samples in the range, both ends included, merged by L11, to the sink. */
+  /** Appends the series' samples in the range, both ends included, merged by LOG-11, to the sink. */
   readInto(ref: number, range: Interval, sink: SampleColumns): void {
     const { samples } = this
     const slots = samples.overlapping(ref, range)
@@ -343,7 +343,7 @@ export class Head {
     this.parts.seek(seq)
   }
 
-  /** What these deletions take of all that stands before their places is not shown (D8). `version`: of what says so, the same again costs
+  /** What these deletions take of all that stands before their places is not shown (DELETE-8). `version`: of what says so, the same again costs
    *  nothing. Throws RefusedError for a bad pattern. */
   hide(version: number, deletions: () => readonly Hiding[]): void {
     if (version === this.hiddenVersion) return this.hidden.match()

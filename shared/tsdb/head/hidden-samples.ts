@@ -1,4 +1,4 @@
-// What deletions hide in a head: for each deletion the series that it takes, and the place in the log up to which it reaches (D8).
+// What deletions hide in a head: for each deletion the series that it takes, and the place in the log up to which it reaches (DELETE-8).
 import type { Interval } from '../../model/interval.ts'
 import type { Labels } from '../../model/labels.ts'
 import { isBefore, isSame, type Place } from '../../model/place.ts'

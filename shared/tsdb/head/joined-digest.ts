@@ -1,4 +1,4 @@
-// The digest of parts that are one (parts.ts): what stands in several of them counts once, by L11, as in an owner that has it in one.
+// The digest of parts that are one (parts.ts): what stands in several of them counts once, by LOG-11, as in an owner that has it in one.
 import { ALL_TIME } from '../../model/interval.ts'
 import { SampleColumns } from '../columns.ts'
 import { canonicalBytes } from '../histogram-order.ts'

@@ -1,4 +1,4 @@
-// The parts of a head: what a segment holds, cut at its mark and wherever a deletion may stand (D7), so that each part lies wholly before
+// The parts of a head: what a segment holds, cut at its mark and wherever a deletion may stand (DELETE-7), so that each part lies wholly before
 // a place or wholly behind it. Parts are numbered in the order of their making; chunks carry that number. Where a cut is taken back its part goes on
 // under its number, at the place of the part before: together they are one.
 import type { Place } from '../../model/place.ts'

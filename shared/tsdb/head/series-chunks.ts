@@ -1,12 +1,12 @@
 // Every series' samples: its record, its chain of chunks, appending in and out of order, reading back. The hot half of a head.
 //
 // Invariants
-//   H1  A chunk holds samples of one segment. Within a segment the chunks written in order rise in time and do not overlap.
-//   H2  Within a segment the greatest of the samples with one time shows (L11), whatever the order and the repeats of arrival; a
+//   HEAD-1  A chunk holds samples of one segment. Within a segment the chunks written in order rise in time and do not overlap.
+//   HEAD-2  Within a segment the greatest of the samples with one time shows (LOG-11), whatever the order and the repeats of arrival; a
 //       sample that changes nothing stores nothing.
-//   H3  A record's last time is that of the newest sample written in order in the newest segment: a later one in that segment is new.
-//   H4  What is compared and hashed of a histogram is what a chunk gives back of it, so storing does not change it.
-//   H5  A chunk lies wholly before or wholly behind the place of each deletion in the log. What a deletion hides is left out by all that
+//   HEAD-3  A record's last time is that of the newest sample written in order in the newest segment: a later one in that segment is new.
+//   HEAD-4  What is compared and hashed of a histogram is what a chunk gives back of it, so storing does not change it.
+//   HEAD-5  A chunk lies wholly before or wholly behind the place of each deletion in the log. What a deletion hides is left out by all that
 //       reads, but not by digests and `storedChunksOf`.
 //
 // What is called a segment here is a part of one (parts.ts): a number that grows with each new one.
@@ -155,7 +155,7 @@ export class SeriesChunks {
     const f = ref * RECORD_FLOATS
     const w = ref * RECORD_WORDS
     if (words[w + OPEN] === 0 || words[w + SEGMENT] !== segment + 1 || !(time > floats[f]!)) {
-      // H3
+      // HEAD-3
       return this.appendFloatSlowly(ref, segment, time, low, high, 0)
     }
     if (words[w + PACKED]! >>> 16 >= this.samplesPerChunkMax) {
@@ -621,7 +621,7 @@ export class SeriesChunks {
   ): void {
     const kind = kindOf(1, startTime)
     const w = ref * RECORD_WORDS
-    const [a, b] = digestsOfHistogram(canonicalBytes(histogram)) // H4
+    const [a, b] = digestsOfHistogram(canonicalBytes(histogram)) // HEAD-4
     timeScratch[0] = time
     const { sums } = this.segmentOf(segment)
     tally(sums, sign, this.words[w + HASH_A]!, this.words[w + HASH_B]!, timeWords[0]!, timeWords[1]!, a, b, kind)

@@ -4,8 +4,8 @@
 // with `reading`: until it is done, no number that it may have met is given to another string, and their texts can still be read.
 //
 // Invariants
-//   T1  Two strings never have one number at the same time, and not within the time of one reading.
-//   T2  A swept string has no number: `find` does not know it, `intern` gives it a new one.
+//   STRING-1  Two strings never have one number at the same time, and not within the time of one reading.
+//   STRING-2  A swept string has no number: `find` does not know it, `intern` gives it a new one.
 import { assert } from '../../base/assert.ts'
 import { grownU32 } from '../chunk/growth.ts'
 import { hashText } from '../label-hash.ts'
@@ -55,7 +55,7 @@ export class StringTable {
     return this.texts[n] ?? this.sweptText(n)
   }
 
-  /** T2: whether this still is the number of that string. */
+  /** STRING-2: whether this still is the number of that string. */
   holds(n: number, text: string): boolean {
     return this.texts[n] === text
   }
@@ -69,7 +69,7 @@ export class StringTable {
     this.uses[n] = this.uses[n]! - 1
   }
 
-  /** T1: numbers that are met from now on until the returned function is called stay readable until then. */
+  /** STRING-1: numbers that are met from now on until the returned function is called stay readable until then. */
   reading(): () => void {
     const { era } = this
     this.readings.set(era, (this.readings.get(era) ?? 0) + 1)

@@ -35,7 +35,7 @@ async function withOrphan(): Promise<Ground> {
 test.each([
   ['ahead', 3 * DAY],
   ['behind', -3 * DAY],
-])('T1: a compactor whose clock is days %s takes nothing away, and says why', async (_, clockAheadMs) => {
+])('CLOCK-1: a compactor whose clock is days %s takes nothing away, and says why', async (_, clockAheadMs) => {
   const ground = await withOrphan()
   const before = await ground.until(ground.manifest())
   const stop = await ground.start('wrong', {
@@ -81,7 +81,7 @@ async function witnessed(clock: VirtualClock, wall: { aheadMs: number }) {
   return { hub, bus, soon, witness: (of = bus) => new ClockWitness({ bus: of, clock: own, log: silentLog }) }
 }
 
-test('T1: one server of several that is wrong is enough, and so is one that cannot be asked', async () => {
+test('CLOCK-1: one server of several that is wrong is enough, and so is one that cannot be asked', async () => {
   const clock = new VirtualClock()
   const { hub, bus, soon, witness } = await witnessed(clock, { aheadMs: 0 })
   expect(await soon(witness().fault())).toBeUndefined()
@@ -98,7 +98,7 @@ test('T1: one server of several that is wrong is enough, and so is one that cann
   expect(await soon(witness().fault())).toContain('not known')
 })
 
-test('T1: what could not be asked is asked again soon, not for each tenant', async () => {
+test('CLOCK-1: what could not be asked is asked again soon, not for each tenant', async () => {
   const clock = new VirtualClock()
   const { hub, soon, witness } = await witnessed(clock, { aheadMs: 0 })
   const asked = witness()
@@ -112,7 +112,7 @@ test('T1: what could not be asked is asked again soon, not for each tenant', asy
   expect(await soon(asked.fault())).toBeUndefined()
 })
 
-test('T2: a wall clock that is set between two asks changes nothing', async () => {
+test('CLOCK-2: a wall clock that is set between two asks changes nothing', async () => {
   const clock = new VirtualClock()
   const wall = { aheadMs: 0 }
   const { soon, witness } = await witnessed(clock, wall)

@@ -37,7 +37,7 @@ const names = (made: Manifest | undefined) => made?.blocks.map(({ ulid }) => uli
 const overtaken = expect.objectContaining({ code: 'compaction-overtaken' })
 
 describe('a merge', () => {
-  it('C1: takes sources out and puts results in, in one change; once', () => {
+  it('COMMIT-1: takes sources out and puts results in, in one change; once', () => {
     const made = withReplacement(manifest([a, b, c]), replacement)!
     expect(names(made)).toEqual(['C', 'M'])
     expect(made.retired.map(({ ulid }) => ulid)).toEqual(['A', 'B'])
@@ -47,11 +47,11 @@ describe('a merge', () => {
   it.each([
     ['is not listed any more', [a, c]],
     ['was made anew under its name', [a, { ...b, metaSha256: 'another' }, c]],
-  ])('C1, L17: is refused when a source %s', (_, blocks) => {
+  ])('COMMIT-1, LOG-17: is refused when a source %s', (_, blocks) => {
     expect(() => withReplacement(manifest(blocks), replacement)).toThrow(overtaken)
   })
 
-  it('C2: is refused when a deletion came over some of its sources only; over all of them it takes it over', () => {
+  it('COMMIT-2: is refused when a deletion came over some of its sources only; over all of them it takes it over', () => {
     const half = manifest([a, b, c], { deletes: [deletion(['A', 'C'])] })
     expect(() => withReplacement(half, replacement)).toThrow(overtaken)
     const whole = manifest([a, b, c], { deletes: [deletion(['A', 'B', 'C'])] })
@@ -60,7 +60,7 @@ describe('a merge', () => {
     expect(names(withReplacement(undone, replacement))).toEqual(['C', 'M'])
   })
 
-  it('C3: is refused when its result was retired meanwhile: its objects are about to go', () => {
+  it('COMMIT-3: is refused when its result was retired meanwhile: its objects are about to go', () => {
     const retired = [{ ulid: 'M', retiredAtMs: 1, reason: 'compacted' as const }]
     expect(() => withReplacement(manifest([a, b], { retired }), replacement)).toThrow(overtaken)
   })
@@ -69,18 +69,18 @@ describe('a merge', () => {
     ['taken back', deletion(['A', 'B'], { state: 'undone' })],
     ['not being removed', deletion(['A', 'B'])],
     ['over one source more', deletion(['A'], { state: 'removing' })],
-  ])('D12: is refused when it removed samples for a deletion that is %s by now', (_, entry) => {
+  ])('DELETE-12: is refused when it removed samples for a deletion that is %s by now', (_, entry) => {
     const removing = { ...replacement, applied: ['d1'] }
     expect(() => withReplacement(manifest([a, b], { deletes: [entry] }), removing)).toThrow(overtaken)
   })
 
-  it('D12: is done with a deletion whose samples it left out', () => {
+  it('DELETE-12: is done with a deletion whose samples it left out', () => {
     const entry = deletion(['A', 'B', 'C'], { state: 'removing' })
     const made = withReplacement(manifest([a, b, c], { deletes: [entry] }), { ...replacement, applied: ['d1'] })!
     expect(made.deletes[0]!.blocks).toEqual(['C'])
   })
 
-  it('C4: windows know their raw blocks under the new name only when no sample is missing there', () => {
+  it('COMMIT-4: windows know their raw blocks under the new name only when no sample is missing there', () => {
     const windows = block('W', { resolutionMs: 300_000, rawUlids: ['A', 'B', 'C'] })
     const rawOf = (isComplete: boolean) =>
       withReplacement(manifest([a, b, c, windows]), { ...replacement, isComplete })!.blocks.find(
@@ -94,12 +94,12 @@ describe('a merge', () => {
 describe('windows', () => {
   const downsampled = { sources: [a, b], replaces: [], results: [block('W', { resolutionMs: 300_000 })], nowMs: 50 }
 
-  it('C1: are listed only while all their raw blocks are', () => {
+  it('COMMIT-1: are listed only while all their raw blocks are', () => {
     expect(names(withDownsampled(manifest([a, b]), downsampled))).toEqual(['A', 'B', 'W'])
     expect(() => withDownsampled(manifest([a]), downsampled)).toThrow(overtaken)
   })
 
-  it('C2: are refused when a deletion came over one of their raw blocks', () => {
+  it('COMMIT-2: are refused when a deletion came over one of their raw blocks', () => {
     expect(() => withDownsampled(manifest([a, b], { deletes: [deletion(['A'])] }), downsampled)).toThrow(overtaken)
   })
 })

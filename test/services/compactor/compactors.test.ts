@@ -75,12 +75,12 @@ describe('two compactors', () => {
     expect(manifest.blocks).toHaveLength(2)
   })
 
-  it('K2: one that dies before any of its operations costs nothing, and leaves nothing behind', async () => {
+  it('COMPACTOR-2: one that dies before any of its operations costs nothing, and leaves nothing behind', async () => {
     const count = (await scenario(2, undefined)).operations.get('first')!
     for (const at of stops(count)) await scenario(2, { at, kind: 'crash' })
   })
 
-  it('L1: one that stands still before any of its operations, until another has taken over, changes nothing wrongly', async () => {
+  it('LOG-1: one that stands still before any of its operations, until another has taken over, changes nothing wrongly', async () => {
     const count = (await scenario(3, undefined)).operations.get('first')!
     for (const at of stops(count))
       await scenario(3, { at, kind: 'pause', pauseMs: at % 2 === 0 ? 40_000 : 90 * MINUTE })

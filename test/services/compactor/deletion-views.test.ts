@@ -53,7 +53,7 @@ async function compactor(id: string, view: (bus: Bus) => Bus = (bus) => bus): Pr
   })
 }
 
-test('D3: a mark that comes between a fence and its reading back is not taken for the one before it', async () => {
+test('DELETE-3: a mark that comes between a fence and its reading back is not taken for the one before it', async () => {
   const deletions = await compactor('one', (bus) =>
     withLogs(bus, (logs) => ({
       append: async (...args) => {
@@ -67,7 +67,7 @@ test('D3: a mark that comes between a fence and its reading back is not taken fo
   expect(entry).toMatchObject({ state: 'active', positions: { 0: { segment: 1, seq: 2 } } })
 })
 
-test('D3: a log that was made anew around a fence gives no position: the next fence stands in the new one', async () => {
+test('DELETE-3: a log that was made anew around a fence gives no position: the next fence stands in the new one', async () => {
   const lives = ['before', 'after', 'after', 'after']
   const deletions = await compactor('one', (bus) =>
     withLogs(bus, (logs) => ({
@@ -90,7 +90,7 @@ test('what was asked for a moment ago is taken back by a compactor that has not 
   expect(entry).toMatchObject({ id: 'd1', state: 'undone' })
 })
 
-test('D6: whoever asks for the version has seen what was answered before, also where the watch is late', async () => {
+test('DELETE-6: whoever asks for the version has seen what was answered before, also where the watch is late', async () => {
   const wait = () => new Promise<void>((resolve) => void systemClock.after(LATE_MS, resolve))
   const [one, two] = [await compactor('one'), await compactor('two', (bus) => withLateWatches(bus, wait))]
   await one.remove(asked)
@@ -98,7 +98,7 @@ test('D6: whoever asks for the version has seen what was answered before, also w
   expect((await two.remove({ ...asked, id: 'd2', asOf })).entry).toMatchObject({ id: 'd2', state: 'active' })
 })
 
-test('D6: a deletion is placed by a compactor whose watch has not shown what it has written itself', async () => {
+test('DELETE-6: a deletion is placed by a compactor whose watch has not shown what it has written itself', async () => {
   let isLate = false
   const wait = () => new Promise<void>((resolve) => void systemClock.after(isLate ? 1e6 : 0, resolve))
   const one = await compactor('one', (bus) => withLateWatches(bus, wait))

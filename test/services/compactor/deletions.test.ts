@@ -1,4 +1,4 @@
-// D1 to D6, D12: a deletion that is cut short between any two steps hides nothing until whoever finds it has placed it; only one of taking back
+// DELETE-1 to DELETE-6, DELETE-12: a deletion that is cut short between any two steps hides nothing until whoever finds it has placed it; only one of taking back
 // and removing wins.
 import { afterEach, describe, expect, test } from 'vitest'
 import { withReplacement, withSettled } from '../../../services/compactor/merge/manifest-changes.ts'
@@ -128,7 +128,7 @@ afterEach(() => {
   ground.blocks.close()
 })
 
-/** As D5 finds them: seen once, and again when they have been placing for long. */
+/** As DELETE-5 finds them: seen once, and again when they have been placing for long. */
 async function completed(of: Ground): Promise<void> {
   let aheadMs = 0
   const finder = of.deletions({ aheadMs: () => aheadMs })
@@ -138,7 +138,7 @@ async function completed(of: Ground): Promise<void> {
 }
 
 describe('asking and placing', () => {
-  test('R1, R2, D5: a deletion that was cut short anywhere hides nothing until whoever finds it has placed it', async () => {
+  test('PLACING-1, PLACING-2, DELETE-5: a deletion that was cut short anywhere hides nothing until whoever finds it has placed it', async () => {
     // The entry; a fence and its place in each partition; the positions.
     for (let at = 1; at <= 2 * PARTITIONS + 2; at++) {
       for (const isBehind of [false, true]) {
@@ -163,7 +163,7 @@ describe('asking and placing', () => {
     }
   })
 
-  test('D3: a deletion of a log without a mark is in force once there is one, and lies behind it', async () => {
+  test('DELETE-3: a deletion of a log without a mark is in force once there is one, and lies behind it', async () => {
     ground = await new Ground().open({ hasMarks: false })
     const pending = ground.deletions().remove(asked)
     for (let partition = 1; partition < PARTITIONS; partition++) await ground.mark(partition, 4)
@@ -196,7 +196,7 @@ describe('asking and placing', () => {
     expect((await ground.deletions().remove(asked)).entry.state).toBe('active')
   })
 
-  test('D3: a replica that is behind, and a lost answer, only cost another fence', async () => {
+  test('DELETE-3: a replica that is behind, and a lost answer, only cost another fence', async () => {
     ground = await new Ground().open()
     Object.assign(ground.hub.faults, { staleRead: 0.3, staleBehindMax: 3, storeButLoseAck: 0.1 })
     let entry: DeleteEntry | undefined
@@ -216,7 +216,7 @@ describe('asking and placing', () => {
     }
   }, 60_000)
 
-  describe('D3: in a log that has lost its end and gives its sequences again', () => {
+  describe('DELETE-3: in a log that has lost its end and gives its sequences again', () => {
     const cut = async () => {
       ground = await new Ground().open()
       for (let i = 0; i < 30; i++) await ground.bus.logs.append(logName(0), 'log.0.batch', Buffer.from('x'), APPEND)
@@ -250,7 +250,7 @@ describe('asking and placing', () => {
     })
   })
 
-  test('D4: a position in a segment that is listed already is not taken', async () => {
+  test('DELETE-4: a position in a segment that is listed already is not taken', async () => {
     ground = await new Ground().open()
     await ground.blocks.update('acme', (manifest) => ({ ...manifest, flushed: { 1: 1 } }))
     await expect(ground.deletions().remove(asked)).rejects.toMatchObject({ code: 'err-carillon-delete-pending' })
@@ -259,7 +259,7 @@ describe('asking and placing', () => {
     expect(entry).toMatchObject({ positions: { 0: { segment: 1 }, 1: { segment: 2 } } })
   })
 
-  test('D1: without a confirmed ring nothing is deleted; what was added by then is named', async () => {
+  test('DELETE-1: without a confirmed ring nothing is deleted; what was added by then is named', async () => {
     ground = await new Ground().open()
     const cutOff = ground.deletions({ isConfirmed: () => false })
     await expect(cutOff.remove(asked)).rejects.toMatchObject({ code: 'err-carillon-ring-unconfirmed' })
@@ -271,7 +271,7 @@ describe('asking and placing', () => {
     await expect(late.remove({ ...asked, id: 'd2' })).rejects.toBeInstanceOf(UnavailableError)
   })
 
-  test('D5: how long one has been placing is measured by the own monotonic clock, not by who asked', async () => {
+  test('DELETE-5: how long one has been placing is measured by the own monotonic clock, not by who asked', async () => {
     ground = await new Ground().open()
     const ahead = { aheadMs: () => 365 * 86_400_000, death: { at: 3, isBehind: false } }
     await expect(ground.deletions(ahead).remove(asked)).rejects.toThrow('dead')
@@ -279,7 +279,7 @@ describe('asking and placing', () => {
     expect(ground.entry()?.state).toBe('active')
   })
 
-  test('D6: an id is made once, whatever became of it; one that may have been forgotten is not made', async () => {
+  test('DELETE-6: an id is made once, whatever became of it; one that may have been forgotten is not made', async () => {
     ground = await new Ground().open()
     await ground.deletions().remove(asked)
     await ground.deletions().undo(asked)
@@ -294,7 +294,7 @@ describe('asking and placing', () => {
     expect((await ground.deletions().remove({ ...asked, asOf: version })).entry.state).toBe('active')
   })
 
-  test('D6: one that was not answered and is asked for again takes nothing that was begun after the answer', async () => {
+  test('DELETE-6: one that was not answered and is asked for again takes nothing that was begun after the answer', async () => {
     ground = await new Ground().open({ hasMarks: false })
     await expect(ground.deletions().remove(asked)).rejects.toMatchObject({ code: 'err-carillon-delete-pending' })
     for (let partition = 0; partition < PARTITIONS; partition++) await ground.mark(partition, 1)
@@ -310,7 +310,7 @@ describe('asking and placing', () => {
     await expect(ground.deletions().remove(asked)).rejects.toMatchObject({ code: 'err-carillon-undone' })
   })
 
-  test('D6: one that is overtaken while it is being placed is answered as what is in its place', async () => {
+  test('DELETE-6: one that is overtaken while it is being placed is answered as what is in its place', async () => {
     ground = await new Ground().open({ hasMarks: false })
     const first = ground.deletions().remove(asked)
     await expect.poll(() => ground.entry()?.state).toBe('placing')
@@ -323,7 +323,7 @@ describe('asking and placing', () => {
     expect((await Promise.all([first, again])).map(({ entry }) => entry.id)).toEqual(['again', 'again'])
   })
 
-  test('D6: an ask that comes late, after it was repeated and answered, is not made; nor is an id used twice', async () => {
+  test('DELETE-6: an ask that comes late, after it was repeated and answered, is not made; nor is an id used twice', async () => {
     ground = await new Ground().open()
     const { version: asOf } = await ground.deletions().list({ tenant: 'acme', isBrief: true })
     await ground.deletions().remove({ ...asked, asOf })
@@ -350,7 +350,7 @@ describe('asking and placing', () => {
 })
 
 describe('taking back and removing', () => {
-  test('D12: taken back while it is being placed, it stays so', async () => {
+  test('DELETE-12: taken back while it is being placed, it stays so', async () => {
     ground = await new Ground().open()
     const death = { at: 4, isBehind: true }
     await expect(ground.deletions({ death }).remove(asked)).rejects.toThrow('dead')
@@ -362,7 +362,7 @@ describe('taking back and removing', () => {
     await expect(ground.deletions().undo({ ...asked, id: 'd2' })).rejects.toMatchObject({ status: 404 })
   })
 
-  test('D12: of two compactors whose clocks differ only one wins: nothing is taken back that is being removed', async () => {
+  test('DELETE-12: of two compactors whose clocks differ only one wins: nothing is taken back that is being removed', async () => {
     const removal = { sources: [block], results: [], applied: ['d1'], reason: 'deleted', isComplete: false } as const
     for (const isRemovedFirst of [true, false]) {
       ground = await new Ground().open()
@@ -406,21 +406,21 @@ describe('taking back and removing', () => {
 describe('each part of the rules is needed: left out, what it prevents comes about', () => {
   const removeOne = () => ground.deletions().remove(asked)
 
-  test('D1 ring: a view of the ring that is not confirmed misses partitions', async () => {
+  test('DELETE-1 ring: a view of the ring that is not confirmed misses partitions', async () => {
     ground = await new Ground().open()
     leaveOut(['ring'])
     const cutOff = ground.deletions({ isConfirmed: () => false, partitions: () => 1 })
     expect(Object.keys((await cutOff.remove(asked)).entry.positions)).toEqual(['0'])
   })
 
-  test('D2 append: what a log says of its end is no place of the deletion', async () => {
+  test('DELETE-2 append: what a log says of its end is no place of the deletion', async () => {
     ground = await new Ground().open()
     leaveOut(['append'])
     const { entry } = await removeOne()
     expect((await ground.subjectsIn(0))[entry.positions[0]!.seq - 1]).toBe(markSubject(0))
   })
 
-  test('D3 exact-mark: a replica that is behind tells an older mark', async () => {
+  test('DELETE-3 exact-mark: a replica that is behind tells an older mark', async () => {
     ground = await new Ground().open()
     for (let partition = 0; partition < PARTITIONS; partition++) await ground.mark(partition, 2)
     Object.assign(ground.hub.faults, { staleRead: 1, staleBehindMax: 2 })
@@ -435,7 +435,7 @@ describe('each part of the rules is needed: left out, what it prevents comes abo
     expect(areOld).toBe(true)
   })
 
-  test('D5 abandoned: one that nobody places waits for ever', async () => {
+  test('DELETE-5 abandoned: one that nobody places waits for ever', async () => {
     ground = await new Ground().open()
     await expect(ground.deletions({ death: { at: 2, isBehind: true } }).remove(asked)).rejects.toThrow('dead')
     leaveOut(['abandoned'])
@@ -443,7 +443,7 @@ describe('each part of the rules is needed: left out, what it prevents comes abo
     expect(ground.entry()?.state).toBe('placing')
   })
 
-  test('D6 same-id: an ask that is repeated is a second deletion', async () => {
+  test('DELETE-6 same-id: an ask that is repeated is a second deletion', async () => {
     ground = await new Ground().open()
     leaveOut(['same-id', 'asked-since'])
     await removeOne()
@@ -453,7 +453,7 @@ describe('each part of the rules is needed: left out, what it prevents comes abo
     expect(ground.blocks.manifest('acme')!.manifest.deletes).toHaveLength(2)
   })
 
-  test('D12 commit: what was taken back is removed all the same', async () => {
+  test('DELETE-12 commit: what was taken back is removed all the same', async () => {
     ground = await new Ground().open()
     await ground.blocks.update('acme', (manifest) => ({ ...manifest, blocks: [block] }))
     await removeOne()

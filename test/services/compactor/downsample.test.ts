@@ -105,7 +105,7 @@ describe('choosing', () => {
     expect(windowFor({ stepMs: 5 * HOUR }, R)).toBe(R)
   })
 
-  it('L21: a raw block that the windows were not made of switches the day off', () => {
+  it('LOG-21: a raw block that the windows were not made of switches the day off', () => {
     const entry = (ulid: string, change: Partial<BlockEntry>): BlockEntry => ({
       ...{ ulid, minTime: day0, maxTime: day0 + HOUR, seriesCount: 1, sampleCount: 1, chunkCount: 1, bytes: 1 },
       ...{ metaSha256: '', origin: { kind: 'upload' }, resolutionMs: 0 },

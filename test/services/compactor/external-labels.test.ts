@@ -9,7 +9,7 @@ const value = fc.constantFrom('1', '2')
 const labelSet = fc.dictionary(name, value, { maxKeys: 5 }).map(labelsFrom)
 const external = fc.dictionary(fc.constantFrom('B', 'aa', 'bb', 'cc', 'dd', 'g'), value, { maxKeys: 4 }).map(labelsFrom)
 
-test('X1: what comes in order goes on in order, all of it, each with the labels added', () => {
+test('EXTERNAL-1: what comes in order goes on in order, all of it, each with the labels added', () => {
   const sets = fc.uniqueArray(labelSet, { selector: labelsKey, maxLength: 60, size: 'max' })
   fc.assert(
     fc.property(sets, external, (all, added) => {
@@ -25,7 +25,7 @@ test('X1: what comes in order goes on in order, all of it, each with the labels 
   )
 })
 
-test('X1: no more wait than a series has labels', () => {
+test('EXTERNAL-1: no more wait than a series has labels', () => {
   const added = labelsFrom({ zz: '1' })
   let handed = 0
   const adder = LabelAdder.of<{ labels: Labels }>(added, () => handed++)

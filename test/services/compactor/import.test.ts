@@ -67,7 +67,7 @@ function foreign({ meta, files }: TestBlock, change: Partial<BlockMeta> = {}): T
 }
 
 describe('an import', () => {
-  test('I2, I3: any block comes out whole, each part within one aligned range', async () => {
+  test('IMPORT-2, IMPORT-3: any block comes out whole, each part within one aligned range', async () => {
     await fc.assert(
       fc.asyncProperty(anyLongBlock, async (series) => {
         const block = await writeBlock(series)
@@ -90,7 +90,7 @@ describe('an import', () => {
     )
   })
 
-  test('I2: what tombstones take stays out, and nothing else', async () => {
+  test('IMPORT-2: what tombstones take stays out, and nothing else', async () => {
     await fc.assert(
       fc.asyncProperty(
         anyLongBlock,
@@ -128,7 +128,7 @@ describe('an import', () => {
     ['times before any that are kept', -(2 ** 51) - 1, 1],
     ['times behind any that are kept', 2 ** 51 + 1, 1],
     ['counts beyond what chunks keep', BASE, 2 ** 52],
-  ])('I1: a block with %s is refused before anything is written', async (_, time, count) => {
+  ])('IMPORT-1: a block with %s is refused before anything is written', async (_, time, count) => {
     const sides = { positiveSpans: [], positiveBuckets: [], negativeSpans: [], negativeBuckets: [], customValues: [] }
     const histogram = {
       ...staleHistogram(false),
@@ -144,7 +144,7 @@ describe('an import', () => {
     await expect(tried).rejects.toThrow(time === BASE ? 'beyond what can be kept' : 'are no dates')
   })
 
-  test('I4: labels that stand in every output do not make much of little', async () => {
+  test('IMPORT-4: labels that stand in every output do not make much of little', async () => {
     const DAYS = 60
     const name = (which: number, label: number) => `${which}-${label}-`.padEnd(100, 'x')
     const series: SeriesMap = new Map()
@@ -168,7 +168,7 @@ describe('an import', () => {
     expect(plainOf(await readBlock(results[0]!))).toEqual(plainOf(await readBlock(block)))
   })
 
-  test('X1: external labels become labels of every series, whatever the order makes of that', async () => {
+  test('EXTERNAL-1: external labels become labels of every series, whatever the order makes of that', async () => {
     const names = fc.constantFrom('aa', 'b', 'cluster', 'k', 'zz')
     const externals = fc.dictionary(names, fc.constantFrom('eu', 'us'), { minKeys: 1, maxKeys: 3 })
     await fc.assert(
@@ -189,7 +189,7 @@ describe('an import', () => {
     )
   })
 
-  test('X2: an external label that a series has itself is refused by name', async () => {
+  test('EXTERNAL-2: an external label that a series has itself is refused by name', async () => {
     const labels = labelsFrom({ [METRIC_NAME]: 'm', cluster: 'own' })
     const block = await writeBlock(new Map([['m', { labels, samples: [{ time: BASE, value: { low: 0, high: 0 } }] }]]))
     const tried = imported(foreign(block), {}, { labels: { cluster: 'eu' } })

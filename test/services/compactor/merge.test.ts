@@ -39,7 +39,7 @@ const samplesOf = (block: SeriesMap): number =>
 const ramp = (from: number, count: number, stepMs = 15_000): Sample[] =>
   Array.from({ length: count }, (_, i) => ({ time: from + i * stepMs, value: floatValue(i) }))
 
-describe('G1', () => {
+describe('MERGE-1', () => {
   it('any blocks merge into what a simple merge gives, and the counts add up', async () => {
     await fc.assert(
       fc.asyncProperty(fc.array(anyBlock, { minLength: 1, maxLength: 5 }), async (blocks) => {

@@ -131,7 +131,7 @@ describe('merging', () => {
     expect(after.blocks).toHaveLength(1)
   })
 
-  it('P2: a straggler does not rewrite a large block; many of them together do', () => {
+  it('PLAN-2: a straggler does not rewrite a large block; many of them together do', () => {
     const large = block({
       minTime: day0,
       maxTime: day0 + DAY,
@@ -147,7 +147,7 @@ describe('merging', () => {
     expect(settle(manifest([large, ...late]), now).manifest.blocks).toHaveLength(1)
   })
 
-  it('P1, P3, P4: never mixes, shares no block, ends, and has nothing to do afterwards', () => {
+  it('PLAN-1, PLAN-3, PLAN-4: never mixes, shares no block, ends, and has nothing to do afterwards', () => {
     fc.assert(
       fc.property(fc.array(anyBlock, { maxLength: 40 }), fc.integer({ min: 0, max: 12 * 24 }), (given, hours) => {
         const nowMs = day0 + hours * HOUR
@@ -176,7 +176,7 @@ describe('merging', () => {
           }
           expect(alignedRange(block(together), DAY)).toBeDefined()
           const size = sources.reduce((sum, { bytes }) => sum + bytes, 0)
-          for (const { bytes } of sources) expect(size).toBeGreaterThanOrEqual(bytes * (1 + settings.lateRatio)) // P2
+          for (const { bytes } of sources) expect(size).toBeGreaterThanOrEqual(bytes * (1 + settings.lateRatio)) // PLAN-2
         }
         expect(plan(input(after, nowMs, { isAside }))).toEqual([])
       }),
@@ -184,7 +184,7 @@ describe('merging', () => {
     )
   })
 
-  it('P2: late blocks without end rewrite no byte more often than a logarithm', () => {
+  it('PLAN-2: late blocks without end rewrite no byte more often than a logarithm', () => {
     fc.assert(
       fc.property(fc.array(fc.integer({ min: 1, max: 5_000 }), { minLength: 50, maxLength: 400 }), (sizes) => {
         const nowMs = day0 + 5 * DAY
@@ -249,7 +249,7 @@ describe('deletes and retention', () => {
     expect(plan(input(after, day0, { policy }))).toEqual([])
   })
 
-  it('P5: nothing is too old by more than came in since: a clock that is a year ahead takes nothing away', () => {
+  it('PLAN-5: nothing is too old by more than came in since: a clock that is a year ahead takes nothing away', () => {
     const file = 'default: { keep: 30d, rules: [{ selector: \'{env="dev"}\', keep: 7d }] }'
     const policy = policiesFrom({ keepMs: 0, keepBytesMax: 0, downsample: false }, file).of('acme')
     const blocks = [40, 20, 3].map((days) => block({ minTime: day0 - days * DAY, maxTime: day0 - (days - 1) * DAY }))
@@ -272,7 +272,7 @@ describe('deletes and retention', () => {
     ])
   })
 
-  it('P3: a clock that jumps by minutes between plans changes nothing that is settled', () => {
+  it('PLAN-3: a clock that jumps by minutes between plans changes nothing that is settled', () => {
     fc.assert(
       fc.property(fc.array(anyBlock, { maxLength: 30 }), fc.integer({ min: -300_000, max: 300_000 }), (given, jump) => {
         const nowMs = day0 + 10 * DAY + 7 * 60_000

@@ -140,7 +140,7 @@ describe('a second store', () => {
     await stop()
   })
 
-  it('Y2: loses what is not listed any more, but not at once', async () => {
+  it('SECOND-2: loses what is not listed any more, but not at once', async () => {
     const ground = await opened(2)
     const second = memoryObjects({ clock: ground.clock })
     const stop = await ground.start('one', { config: { ...still, secondStoreKeepMs: HOUR }, second })
@@ -161,7 +161,7 @@ describe('a second store', () => {
 })
 
 describe('manifests', () => {
-  it('Z3: a damaged one in the bucket is made anew from its copy; a damaged copy from the bucket', async () => {
+  it('SCRUB-3: a damaged one in the bucket is made anew from its copy; a damaged copy from the bucket', async () => {
     const ground = await opened(2)
     const before = await ground.until(ground.manifest())
     const stop = await ground.start('one', { config: still })
@@ -202,7 +202,7 @@ describe('manifests', () => {
     blocks.close()
   })
 
-  it('Z3: a damaged one is made anew without being asked for, long before the next scrub is due', async () => {
+  it('SCRUB-3: a damaged one is made anew without being asked for, long before the next scrub is due', async () => {
     const ground = await opened(1)
     const stop = await ground.start('one', { config: { ...still, scrubEveryMs: 7 * DAY } })
     await scrubbed(ground)
@@ -218,29 +218,32 @@ describe('manifests', () => {
   it.each([
     ['nobody has changed it since', 0],
     ['one was changed since, in the bucket alone', 1],
-  ])('Z3: one that the bucket lost is made anew from its copy, by who never saw it: %s', async (_, changedCount) => {
-    const ground = await opened(1)
-    const bucket = ground.hub.bucket('blocks')!
-    const { revision } = bucket
-    await ground.until(ground.flush(hourOf(day0 + 30 * HOUR, 'e1'), 0))
-    const before = await ground.until(ground.manifest())
-    bucket.cutTail(revision)
-    const deps = { clock: ground.clock, random: seededRandom(2), log: silentLog, objects: ground.objects }
-    const late = await ground.until(openBlocks({ ...deps, bus: ground.hub.connect('late') }))
-    for (let i = 0; i < changedCount; i++) {
-      const changing = late.update(TENANT, (manifest) => ({ ...manifest, flushed: { 9: 9 } }))
-      await expect(ground.until(changing)).rejects.toMatchObject({ code: 'manifest-chain' })
-    }
-    const stop = await ground.start('one', { config: still })
-    expect((await scrubbed(ground)).findings).toMatchObject([
-      { what: 'manifest', state: 'repaired', from: 'an object copy' },
-    ])
-    await stop()
-    const after = await ground.until(ground.manifest())
-    expect(after.blocks).toEqual(before.blocks)
-  })
+  ])(
+    'SCRUB-3: one that the bucket lost is made anew from its copy, by who never saw it: %s',
+    async (_, changedCount) => {
+      const ground = await opened(1)
+      const bucket = ground.hub.bucket('blocks')!
+      const { revision } = bucket
+      await ground.until(ground.flush(hourOf(day0 + 30 * HOUR, 'e1'), 0))
+      const before = await ground.until(ground.manifest())
+      bucket.cutTail(revision)
+      const deps = { clock: ground.clock, random: seededRandom(2), log: silentLog, objects: ground.objects }
+      const late = await ground.until(openBlocks({ ...deps, bus: ground.hub.connect('late') }))
+      for (let i = 0; i < changedCount; i++) {
+        const changing = late.update(TENANT, (manifest) => ({ ...manifest, flushed: { 9: 9 } }))
+        await expect(ground.until(changing)).rejects.toMatchObject({ code: 'manifest-chain' })
+      }
+      const stop = await ground.start('one', { config: still })
+      expect((await scrubbed(ground)).findings).toMatchObject([
+        { what: 'manifest', state: 'repaired', from: 'an object copy' },
+      ])
+      await stop()
+      const after = await ground.until(ground.manifest())
+      expect(after.blocks).toEqual(before.blocks)
+    },
+  )
 
-  it('Z4: one that a newer version wrote is told and left alone', async () => {
+  it('SCRUB-4: one that a newer version wrote is told and left alone', async () => {
     const ground = await opened(1)
     const stop = await ground.start('one', { config: still })
     const bucket = await ground.until(ground.hub.connect('newer').bucket('blocks'))
@@ -286,7 +289,7 @@ describe('the record of a scrub', () => {
 })
 
 describe('the schedule', () => {
-  it('Z5: everything is read once in a while, by one of two compactors', async () => {
+  it('SCRUB-5: everything is read once in a while, by one of two compactors', async () => {
     const ground = await opened(3)
     const config = { ...still, scrubEveryMs: 2 * HOUR }
     const stops = [await ground.start('one', { config }), await ground.start('two', { config })]
@@ -301,7 +304,7 @@ describe('the schedule', () => {
     for (const stop of stops) await stop()
   })
 
-  it('Z7: a damaged manifest is made anew within a minute, while blocks are read for days, of others and its own', async () => {
+  it('SCRUB-7: a damaged manifest is made anew within a minute, while blocks are read for days, of others and its own', async () => {
     const ground = await opened(20)
     const deps = { clock: ground.clock, random: seededRandom(2), log: silentLog, objects: ground.objects }
     const blocks = await ground.until(openBlocks({ ...deps, bus: ground.hub.connect('other') }))
@@ -323,7 +326,7 @@ describe('the schedule', () => {
     await stop()
   })
 
-  it('Z5: who takes over goes on behind the block that was read last; the pace is kept', async () => {
+  it('SCRUB-5: who takes over goes on behind the block that was read last; the pace is kept', async () => {
     const ground = await opened(6)
     const { blocks } = await ground.until(ground.manifest())
     const bytes = blocks.reduce((sum, each) => sum + each.bytes, 0)

@@ -43,7 +43,7 @@ async function opened(hours: readonly number[]): Promise<Ground> {
 const environment = (env: string) => [[{ name: 'env', operator: '=', value: env } as const]]
 
 describe('damage', () => {
-  it('S2: a damaged block is named and set aside, the others are merged', async () => {
+  it('STEP-2: a damaged block is named and set aside, the others are merged', async () => {
     const ground = await opened([0, 1, 2, 3])
     const { blocks } = await ground.until(ground.manifest())
     const bad = blocks[2]!
@@ -59,7 +59,7 @@ describe('damage', () => {
     await stop()
   })
 
-  it('S1: what reads back wrong is no fault of its sources: it is taken away and written anew', async () => {
+  it('STEP-1: what reads back wrong is no fault of its sources: it is taken away and written anew', async () => {
     const ground = await opened([0, 1])
     const sources = (await ground.until(ground.manifest())).blocks.map(({ ulid }) => ulid)
     let hasRotted = false
@@ -84,7 +84,7 @@ describe('damage', () => {
 })
 
 describe('a compactor whose watch is behind', () => {
-  it('K1: does not plan by a manifest that is older than what it has written itself', async () => {
+  it('COMPACTOR-1: does not plan by a manifest that is older than what it has written itself', async () => {
     const ground = await opened([0, 1, 2, 3])
     const late = async ({ key }: KvEntry) => (key.startsWith('manifest.') ? sleep(ground.clock, 40_000) : undefined)
     const stop = await ground.start('one', { alter: (bus) => withLateWatches(bus, late) })
@@ -97,7 +97,7 @@ describe('a compactor whose watch is behind', () => {
 })
 
 describe('a step that fails', () => {
-  it('L17: deletes nothing of what the very same step has listed before, and all of what nobody lists', async () => {
+  it('LOG-17: deletes nothing of what the very same step has listed before, and all of what nobody lists', async () => {
     const ground = await opened([0, 1])
     const { blocks: sources } = await ground.until(ground.manifest())
     let isFailing = false
@@ -123,7 +123,7 @@ describe('a step that fails', () => {
   })
 })
 
-it('S3: a step under a lease that was followed by another changes nothing', async () => {
+it('STEP-3: a step under a lease that was followed by another changes nothing', async () => {
   const ground = await opened([0, 1])
   const { run, blocks, close } = await ground.until(ground.steps(() => {}))
   const next = await ground.until(blocks.update(TENANT, (manifest) => ({ ...manifest }), { fence: 2 }))
@@ -149,7 +149,7 @@ describe('deletions', () => {
     ...change,
   })
 
-  it('X3: hidden samples stay until the window ends, then they are gone and the entry is history', async () => {
+  it('EXPOSITION-3: hidden samples stay until the window ends, then they are gone and the entry is history', async () => {
     const ground = await opened([0, 1, 2])
     ground.shown = (all) =>
       new Map(

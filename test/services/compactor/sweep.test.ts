@@ -74,7 +74,7 @@ const deleteGarbage = async (manifest?: Manifest) =>
   soon(sweep.deleteGarbage(lease, manifest ?? (await change(() => undefined)), lease.signal))
 const found = async () => (await soon(blocks.listBlocks(TENANT))).map(({ ulid }) => ulid)
 
-it('W3, L17: a flushed block that nobody lists stays until its segment is flushed: its leader may list it yet', async () => {
+it('SWEEP-3, LOG-17: a flushed block that nobody lists stays until its segment is flushed: its leader may list it yet', async () => {
   await change((manifest) => ({ ...manifest }))
   await flushed(0, 4)
   const { ulid } = await upload({ kind: 'flush', partition: 0, segment: 5 })
@@ -85,7 +85,7 @@ it('W3, L17: a flushed block that nobody lists stays until its segment is flushe
   expect(await found()).toEqual([])
 })
 
-it('W3: what is younger than the grace stays', async () => {
+it('SWEEP-3: what is younger than the grace stays', async () => {
   await change((manifest) => ({ ...manifest }))
   await flushed(0, 5)
   const { ulid } = await upload({ kind: 'flush', partition: 0, segment: 5 })
@@ -95,7 +95,7 @@ it('W3: what is younger than the grace stays', async () => {
   expect(await deleteGarbage()).toEqual([ulid])
 })
 
-it('W1: what is listed while the sweep looks stays: the manifest is looked at again, by writing it', async () => {
+it('SWEEP-1: what is listed while the sweep looks stays: the manifest is looked at again, by writing it', async () => {
   const old = await change((manifest) => ({ ...manifest }))
   await flushed(0, 5)
   const entry = await upload({ kind: 'flush', partition: 0, segment: 5 })
@@ -106,7 +106,7 @@ it('W1: what is listed while the sweep looks stays: the manifest is looked at ag
   expect(await found()).toEqual([entry.ulid])
 })
 
-it('W1: a holder whose lease was followed by another deletes nothing', async () => {
+it('SWEEP-1: a holder whose lease was followed by another deletes nothing', async () => {
   const manifest = await change((before) => ({ ...before }))
   const entry = await upload({ kind: 'compaction', level: 1 })
   await pass(2 * GRACE_MS)
@@ -115,7 +115,7 @@ it('W1: a holder whose lease was followed by another deletes nothing', async () 
   expect(await found()).toEqual([entry.ulid])
 })
 
-it('W3: a block without meta.json stays until every partition has flushed what may have been under way', async () => {
+it('SWEEP-3: a block without meta.json stays until every partition has flushed what may have been under way', async () => {
   await change((manifest) => ({ ...manifest }))
   for (const partition of [0, 1]) await flushed(partition, 3)
   await soon(
@@ -130,7 +130,7 @@ it('W3: a block without meta.json stays until every partition has flushed what m
   expect(await deleteGarbage()).toEqual(['01ARZ3NDEKTSV4RRFFQ69G5FAV'])
 })
 
-it('W2: a retired block stays for as long as a query can last since it was seen retired, however the clock jumps', async () => {
+it('SWEEP-2: a retired block stays for as long as a query can last since it was seen retired, however the clock jumps', async () => {
   const entry = await upload({ kind: 'compaction', level: 1 })
   const retired = (retiredAtMs: number) => [{ ulid: entry.ulid, retiredAtMs, reason: 'compacted' as const }]
   const ofOld = await change((manifest) => ({ ...manifest, retired: retired(clock.now() - GRACE_MS) }))
@@ -142,10 +142,10 @@ it('W2: a retired block stays for as long as a query can last since it was seen 
   expect(sweep.dueRetired(young)).toEqual([])
   await pass(5 * MINUTE_MS)
   expect(sweep.dueRetired(young)).toEqual([entry.ulid])
-  expect(sweep.dueRetired({ ...young, blocks: [entry] }), 'W1').toEqual([])
+  expect(sweep.dueRetired({ ...young, blocks: [entry] }), 'SWEEP-1').toEqual([])
 })
 
-it('W2: to look at a tenant costs no more where there are many others', async () => {
+it('SWEEP-2: to look at a tenant costs no more where there are many others', async () => {
   const manifest = await change((before) => ({ ...before }))
   const retired = Array.from({ length: 40 }, (_, i) => {
     return { ulid: `01HF7GKBG092JYQAT1NAKB${i}`, retiredAtMs: clock.now(), reason: 'compacted' as const }

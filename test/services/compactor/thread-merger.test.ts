@@ -47,7 +47,7 @@ function given(blocks: readonly TestBlock[], change: Partial<MergeIo> = {}) {
 }
 
 describe('a merge in a thread', () => {
-  it('G2: writes the bytes that a merge here writes', async () => {
+  it('MERGE-2: writes the bytes that a merge here writes', async () => {
     const blocks = await Promise.all([writeBlock(block(0)), writeBlock(block(1), 2)])
     const { io, job, written } = given(blocks)
     const report = await merger.merge(job, io, never)
@@ -60,7 +60,7 @@ describe('a merge in a thread', () => {
     expect(written).toEqual(here.results.get('raw')!.files)
   })
 
-  it('S2: says which source is damaged', async () => {
+  it('STEP-2: says which source is damaged', async () => {
     const blocks = await Promise.all([writeBlock(block(0)), writeBlock(block(1), 2)])
     const bad = blocks[1]!
     const index = Uint8Array.from(bad.files.get('index')!)

@@ -50,7 +50,7 @@ async function watched({ hub, ...deps }: ReturnType<typeof ground>): Promise<Ten
   return keep
 }
 
-test('V3: what nobody has told is for ever; then each tenant has what its series are kept for at most', async () => {
+test('LIMIT-3: what nobody has told is for ever; then each tenant has what its series are kept for at most', async () => {
   const all = ground()
   const keep = await watched(all)
   expect(keep.of('acme')).toBe(Number.POSITIVE_INFINITY)
@@ -102,7 +102,7 @@ test('compactors with the same settings write once; a record is told again after
   expect((await bucket.get('keep.__default'))?.revision).toBe(first?.revision)
 })
 
-test('V3: of a record that cannot be read, what it said before holds', async () => {
+test('LIMIT-3: of a record that cannot be read, what it said before holds', async () => {
   const all = ground()
   const keep = await watched(all)
   await all.toldBy('compactor-1').tell()

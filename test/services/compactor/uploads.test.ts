@@ -160,7 +160,7 @@ function beginsAnew(of: () => { bucket: KvBucket; objects: ObjectStore; block: T
 const namesIn = async (objects: ObjectStore, prefix: string) =>
   (await objects.list(prefix, call)).map(({ name }) => name)
 
-test('V2: a sweep takes the files of a block that is about to be listed: nothing is listed that is not there, it is done again', async () => {
+test('VALIDATE-2: a sweep takes the files of a block that is about to be listed: nothing is listed that is not there, it is done again', async () => {
   let sweeps = 0
   const hooks: Hooks = { listing: () => (sweeps++ === 0 ? sweepNow() : undefined) }
   const { objects, uploads, bucket, blocks, sweepNow } = await ground(hooks)
@@ -177,7 +177,7 @@ test('V2: a sweep takes the files of a block that is about to be listed: nothing
   expect(await namesIn(objects, prefix)).toEqual(expect.arrayContaining(files))
 })
 
-test('V2: a sweep that took other files costs a look at the own ones, not the work', async () => {
+test('VALIDATE-2: a sweep that took other files costs a look at the own ones, not the work', async () => {
   let sweeps = 0
   const hooks: Hooks = { listing: () => (sweeps++ === 0 ? sweepOther() : undefined) }
   const { objects, uploads, bucket, blocks } = await ground(hooks)
@@ -195,7 +195,7 @@ test('V2: a sweep that took other files costs a look at the own ones, not the wo
   expect((await blocks.update(TENANT, () => undefined)).manifest.blocks).toHaveLength(1)
 })
 
-test('U2: an upload of the same block that begins while the files of the one before are deleted keeps its own', async () => {
+test('UPLOAD-2: an upload of the same block that begins while the files of the one before are deleted keeps its own', async () => {
   const block = await aBlock()
   const before = recordFor(block)
   const anew = beginsAnew(() => ({ bucket, objects, block, before }))
@@ -208,7 +208,7 @@ test('U2: an upload of the same block that begins while the files of the one bef
   await comesTo(uploads, bucket, before, 'complete')
 })
 
-test('U3: an old upload is forgotten with its files, unless it begins anew meanwhile', async () => {
+test('UPLOAD-3: an old upload is forgotten with its files, unless it begins anew meanwhile', async () => {
   const block = await aBlock()
   const before: UploadRecord = { ...recordFor(block), state: 'failed', changedAtMs: 1 }
   const anew = beginsAnew(() => ({ bucket, objects, block, before }))
@@ -234,7 +234,7 @@ test('U3: an old upload is forgotten with its files, unless it begins anew meanw
   expect(await namesIn(objects, `${TENANT}/uploads/`)).toEqual([])
 })
 
-test('T1: tenants take turns, however many one has waiting; one that has some at work waits for those that have none', () => {
+test('TURN-1: tenants take turns, however many one has waiting; one that has some at work waits for those that have none', () => {
   const of = (tenant: string, changedAtMs: number, rest: Partial<UploadRecord> = {}) => ({
     record: { tenant, changedAtMs, state: 'waiting' as UploadRecord['state'], attempt: 0, ...rest },
     isFree: true,
@@ -254,7 +254,7 @@ test('T1: tenants take turns, however many one has waiting; one that has some at
   expect(nextInTurn([atWork, done])).toBeUndefined()
 })
 
-test('T1: of one validator as well', async () => {
+test('TURN-1: of one validator as well', async () => {
   const order: string[] = []
   const { uploads, bucket, objects } = await ground()
   const blocks = await Promise.all(['a', 'b', 'c'].map((name) => aBlock(name)))

@@ -1,4 +1,4 @@
-// L5 as a table: a log of marks and batches, an epoch, a position, and whether the batch there counts.
+// LOG-5 as a table: a log of marks and batches, an epoch, a position, and whether the batch there counts.
 import { expect, test } from 'vitest'
 import { Acknowledger } from '../../../services/distributor/log/acknowledgement.ts'
 import { systemClock } from '../../../shared/base/clock.ts'
@@ -37,11 +37,11 @@ test.each([
   ['MbMMM', 1, 2, 'late'], // where M(3) lies is no longer known: written again, which does no harm
   ['MMMMb', 3, 5, 'acknowledged'],
   ['MMMMb', 2, 5, 'late'],
-])('L5: in %s a batch of epoch %i at %i is %s', async (log, epoch, seq, wanted) => {
+])('LOG-5: in %s a batch of epoch %i at %i is %s', async (log, epoch, seq, wanted) => {
   expect(await ackAt(log, { epoch, seq })).toBe(wanted)
 })
 
-test('L5: a read that does not reach the batch proves nothing and is repeated', async () => {
+test('LOG-5: a read that does not reach the batch proves nothing and is repeated', async () => {
   expect(await ackAt('MMMb', { epoch: 1, seq: 4 }, 0.9)).toBe('late')
   await expect(ackAt('Mb', { epoch: 1, seq: 2 }, 1), 'always behind').rejects.toMatchObject({
     kind: 'unavailable',

@@ -80,7 +80,7 @@ function bodyOf(series: readonly { labels: readonly string[]; areLate: boolean }
   return compress(body)
 }
 
-test('X1: whatever followed what before, a sample is staged under the labels that it came with', () => {
+test('DICTIONARY-1: whatever followed what before, a sample is staged under the labels that it came with', () => {
   const one = fc.record({ index: fc.nat(labelSets.length - 1), areLate: fc.boolean() })
   const series = one.map(({ index, areLate }) => ({ labels: ['__name__', 'm', ...labelSets[index]!], areLate }))
   fc.assert(
@@ -205,7 +205,7 @@ test('exemplars whose labels come in another order are the same', () => {
   expect(staged.exemplars.map(({ labels }) => labels)).toEqual([exemplars[1]!.labels, exemplars[1]!.labels])
 })
 
-test('A2: metadata that break a limit are left out and counted; nobody is refused', () => {
+test('ADMIT-2: metadata that break a limit are left out and counted; nobody is refused', () => {
   const metadata = (name: string, unit = '') => ({ name, type: 'gauge', help: 'h'.repeat(5000), unit }) as const
   const long = 'x'.repeat(1025)
   const list = [metadata(''), metadata(long), metadata('a', long), metadata('b', 'seconds')]

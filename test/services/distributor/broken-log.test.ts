@@ -1,4 +1,4 @@
-// D7: a log that does not answer delays and refuses only pushes with something that goes there.
+// WRITE-7: a log that does not answer delays and refuses only pushes with something that goes there.
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { distributorSettings } from '../../../services/distributor/config.ts'
 import { distributor } from '../../../services/distributor/distributor.ts'

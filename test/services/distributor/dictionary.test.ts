@@ -11,7 +11,7 @@ const add = (dictionary: Dictionary, tenant: number, text: string, previous = NO
 const find = (dictionary: Dictionary, tenant: number, text: string, previous = NONE) =>
   dictionary.find(tenant, region(text), 0, region(text).length, previous)
 
-test('X1: every series finds its own ref, whatever was asked before it, as a map would', () => {
+test('DICTIONARY-1: every series finds its own ref, whatever was asked before it, as a map would', () => {
   // Few that come again and again, in any order: those are the ones that are foreseen, rightly or not.
   const text = fc.oneof(
     { weight: 4, arbitrary: fc.constantFrom('a', 'b', 'ab', 'ba') },
@@ -35,7 +35,7 @@ test('X1: every series finds its own ref, whatever was asked before it, as a map
   )
 })
 
-test('X2: refs keep their labels while the dictionary grows over many pages', () => {
+test('DICTIONARY-2: refs keep their labels while the dictionary grows over many pages', () => {
   const dictionary = new Dictionary()
   const name = (i: number) => `metric_${i}_${'x'.repeat(i % 700)}`
   for (let i = 0; i < 6000; i++) add(dictionary, 0, name(i), i - 1)

@@ -59,7 +59,7 @@ async function pushed(elections: Elections, replica: string, newestMs = clock.no
   return claim
 }
 
-describe('H1: an election is believed', () => {
+describe('HA-1: an election is believed', () => {
   it('for haKvGraceMs, then it is asked for again', async () => {
     const elections = await distributor('d1')
     expect((await pushed(elections, 'a')).verdict).toBe('take')
@@ -92,7 +92,7 @@ describe('H1: an election is believed', () => {
   })
 })
 
-describe('H2, E1: the bound', () => {
+describe('HA-2, ELECTION-1: the bound', () => {
   it('is raised before a sample beyond it is taken', async () => {
     const elections = await distributor('d1')
     await pushed(elections, 'a')
@@ -111,7 +111,7 @@ describe('H2, E1: the bound', () => {
   })
 })
 
-describe('H4', () => {
+describe('HA-4', () => {
   it('older news of an election are none', () => {
     const election = new Election(name, 0)
     election.learn({ ...record, replica: 'b' }, 7, 0)
@@ -149,7 +149,7 @@ describe('H4', () => {
   })
 })
 
-describe('E2: a challenger', () => {
+describe('ELECTION-2: a challenger', () => {
   const forMs = 30_000
   const steady = (step: (seconds: number) => number): boolean[] => {
     const election = new Election(name, 0)

@@ -1,4 +1,4 @@
-// Of an HA pair one replica is stored at a time: L22 and the invariants of elections, on real distributors under virtual time.
+// Of an HA pair one replica is stored at a time: LOG-22 and the invariants of elections, on real distributors under virtual time.
 import { expect, test } from 'vitest'
 import { ELECTIONS_BUCKET } from '../../../shared/contracts/elections.ts'
 import { switchedTo, withFrozen } from '../../../shared/elections/changes.ts'
@@ -62,7 +62,7 @@ scenario('one label alone is stored as it came; every series of a mixed request 
 })
 
 scenario(
-  'H3: a takeover comes after 30 s of silence, at every distributor, and the first one does not come back',
+  'HA-3: a takeover comes after 30 s of silence, at every distributor, and the first one does not come back',
   {},
   async (g) => {
     await live(g, 1, 'a', 20)
@@ -75,7 +75,7 @@ scenario(
   },
 )
 
-scenario('E1: after a takeover samples of the former one’s time are dropped', {}, async (g) => {
+scenario('ELECTION-1: after a takeover samples of the former one’s time are dropped', {}, async (g) => {
   await live(g, 1, 'a', 20)
   await g.sleep(40)
   const late = await g.push(2, { replica: 'b', atS: [3, 8, 14] })
@@ -89,7 +89,7 @@ scenario('E1: after a takeover samples of the former one’s time are dropped', 
   expect(await g.rows()).toMatch(/^0a 5a 10a 15a 58b 61b$/)
 })
 
-scenario('E2: a replica whose samples lie in the future does not keep the other out', {}, async (g) => {
+scenario('ELECTION-2: a replica whose samples lie in the future does not keep the other out', {}, async (g) => {
   await g.push(1, { replica: 'a', atS: [g.nowS, 500] })
   await g.sleep(35)
   const met = await live(g, 2, 'b', 40)
@@ -97,7 +97,7 @@ scenario('E2: a replica whose samples lie in the future does not keep the other 
 })
 
 scenario(
-  'E2: where the clocks are slow, a replica that comes with a backlog is not taken for the only one that is right',
+  'ELECTION-2: where the clocks are slow, a replica that comes with a backlog is not taken for the only one that is right',
   { skewMs: { 'distributor-1': -300_000, 'distributor-2': -300_000 } },
   async (g) => {
     await live(g, 1, 'a', 20)
@@ -110,7 +110,7 @@ scenario(
   },
 )
 
-scenario('H1: a distributor that stood still does not go by what it knew', {}, async (g) => {
+scenario('HA-1: a distributor that stood still does not go by what it knew', {}, async (g) => {
   await live(g, 1, 'a', 20)
   g.hub.pause('distributor-1')
   const late = g.push(1, { replica: 'a', atS: [Math.floor(g.nowS)] }).catch((error: { code: string }) => error.code)
@@ -124,7 +124,7 @@ scenario('H1: a distributor that stood still does not go by what it knew', {}, a
 })
 
 scenario(
-  'H1: cut off from the bucket the elected one is kept for 15 s, then it is told to come again',
+  'HA-1: cut off from the bucket the elected one is kept for 15 s, then it is told to come again',
   {},
   async (g) => {
     await live(g, 1, 'a', 20)
@@ -139,7 +139,7 @@ scenario(
 )
 
 scenario(
-  'H3: silence while the bucket is away is none: challengers come again, and the elected one goes on',
+  'HA-3: silence while the bucket is away is none: challengers come again, and the elected one goes on',
   {},
   async (g) => {
     await live(g, 1, 'a', 20)
@@ -304,7 +304,7 @@ async function history(g: PairGround): Promise<void> {
   }
 }
 
-scenario('H4: after the bucket lost its newest writes the elected replica is stored again', {}, async (g) => {
+scenario('HA-4: after the bucket lost its newest writes the elected replica is stored again', {}, async (g) => {
   const bucket = g.hub.bucket(ELECTIONS_BUCKET)!
   await live(g, 1, 'a', 20)
   const { revision } = bucket

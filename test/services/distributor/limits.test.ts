@@ -32,7 +32,7 @@ test('a request larger than the burst passes with a full bucket and is paid for 
   expect(rates.take('a', 500, limit)).toBe(0)
 })
 
-test('L23: the fullest owner of each partition counts; an owner that fell silent is not believed', async () => {
+test('LOG-23: the fullest owner of each partition counts; an owner that fell silent is not believed', async () => {
   const clock = new VirtualClock()
   const news = new OwnerNews(clock, 10_000)
   const counted = (id: string, counts: readonly [number, number][], bytes: number) => ({

@@ -7,7 +7,7 @@ import { createMemoryHub } from '../../../shared/bus/memory/memory-bus.ts'
 import { bootstrap } from '../../../shared/membership/bootstrap.ts'
 import { VirtualClock } from '../../sim/virtual-clock.ts'
 
-test('V1: many who ask share one look; V2: a log that is away for 5 s is believed, then named, and forgiven', async () => {
+test('PROBE-1: many who ask share one look; PROBE-2: a log that is away for 5 s is believed, then named, and forgiven', async () => {
   const clock = new VirtualClock()
   const hub = createMemoryHub({ clock, random: seededRandom(1) })
   const { logs } = hub.connect('distributor-1')
@@ -44,7 +44,7 @@ test('V1: many who ask share one look; V2: a log that is away for 5 s is believe
   await whole
 })
 
-test('V1: a log that never answers holds nobody up, and is not believed before its first answer', async () => {
+test('PROBE-1: a log that never answers holds nobody up, and is not believed before its first answer', async () => {
   const clock = new VirtualClock()
   const probe = new LogProbe({ logs: { state: () => new Promise(() => {}) }, clock })
   const asked = probe.lacks(1)

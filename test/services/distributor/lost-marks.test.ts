@@ -80,7 +80,7 @@ describe.skipIf('reason' in found)('on a real nats-server', () => {
     return to.commit()
   }
 
-  test('W4, E3: who starts anew writes nothing that owners skip, and may write as soon as the leader has seen it', async () => {
+  test('APPEND-4, LEADER-3: who starts anew writes nothing that owners skip, and may write as soon as the leader has seen it', async () => {
     const config = defaultsOf(ingesterSettings, { segmentMinMs: 100 })
     const metrics = ownerMetrics(createMetrics())
     const [id, without] = ['i1', new Set<string>()]

@@ -117,8 +117,8 @@ async function standing(): Promise<Standing[]> {
   return batches
 }
 
-describe('L5: when a batch counts', () => {
-  it('W1: one that lies behind the mark after next is written again under the newest mark, and only that counts', async () => {
+describe('LOG-5: when a batch counts', () => {
+  it('APPEND-1: one that lies behind the mark after next is written again under the newest mark, and only that counts', async () => {
     await mark(1)
     const writer = writerOf()
     await writer.refresh()
@@ -139,7 +139,7 @@ describe('L5: when a batch counts', () => {
   })
 })
 
-describe('W4: a log that has lost its newest marks', () => {
+describe('APPEND-4: a log that has lost its newest marks', () => {
   const soonAcknowledged = (pushing: Promise<unknown>) =>
     Promise.race([pushing.then(() => true), sleep(systemClock, 100)])
   const loseMark = (number: number) => hub.log(logName(0))!.lose(number)
@@ -189,8 +189,8 @@ describe('W4: a log that has lost its newest marks', () => {
   })
 })
 
-describe('L4: an append without an answer', () => {
-  it('W2: is repeated with the same message id, so that the batch stands in the log once', async () => {
+describe('LOG-4: an append without an answer', () => {
+  it('APPEND-2: is repeated with the same message id, so that the batch stands in the log once', async () => {
     await mark(1)
     const writer = writerOf()
     await writer.refresh()
@@ -216,7 +216,7 @@ describe('L4: an append without an answer', () => {
   })
 })
 
-describe('W6: a log that has lost its end and gives its sequences again', () => {
+describe('APPEND-6: a log that has lost its end and gives its sequences again', () => {
   const isDone = (pushing: Promise<unknown>) => Promise.race([pushing.then(() => true), sleep(systemClock, 100)])
   const known = (...seqs: number[]): Stored[] =>
     seqs.map((seq) => ({ seq, epoch: 1, incarnation: hub.log(logName(0))!.incarnation }))
@@ -278,7 +278,7 @@ describe('W6: a log that has lost its end and gives its sequences again', () => 
   })
 })
 
-describe('L1: a session', () => {
+describe('LOG-1: a session', () => {
   beforeEach(() => mark(1))
 
   it('goes on from batch to batch, and ends with its mark', async () => {
@@ -294,7 +294,7 @@ describe('L1: a session', () => {
     expect((await standing()).map(({ epoch }) => epoch)).toEqual([1, 1, 2])
   })
 
-  it('X2: ends with its dictionary: numbers of another mean other series', async () => {
+  it('DICTIONARY-2: ends with its dictionary: numbers of another mean other series', async () => {
     const writer = writerOf()
     await writer.refresh()
     await push(writer, 'a')
@@ -303,7 +303,7 @@ describe('L1: a session', () => {
     expect(new Set(sessions).size).toBe(2)
   })
 
-  it('W5: ends where the connection was interrupted: the log may be back without what the session defined', async () => {
+  it('APPEND-5: ends where the connection was interrupted: the log may be back without what the session defined', async () => {
     const writer = writerOf()
     await writer.refresh()
     await push(writer)
@@ -313,12 +313,12 @@ describe('L1: a session', () => {
     await interrupt(writer)
     const pushing = push(writer)
     await sleep(systemClock, 20)
-    await mark(2) // W6
+    await mark(2) // APPEND-6
     await pushing
     expect((await standing()).map(({ defines }) => defines)).toEqual([true, true])
   })
 
-  it('W5: what was stored before the interruption and not yet acknowledged is written again with what it names', async () => {
+  it('APPEND-5: what was stored before the interruption and not yet acknowledged is written again with what it names', async () => {
     const writer = writerOf()
     await writer.refresh()
     await push(writer)
@@ -332,7 +332,7 @@ describe('L1: a session', () => {
     expect(seq).toBe(batches[2]!.seq)
   })
 
-  it('W5: what had no answer before the interruption is not repeated as it was', async () => {
+  it('APPEND-5: what had no answer before the interruption is not repeated as it was', async () => {
     const writer = writerOf()
     await writer.refresh()
     await push(writer)
@@ -354,7 +354,7 @@ describe('L1: a session', () => {
 })
 
 describe('bounds', () => {
-  it('L7: what was appended since the log was read is counted, and refused above the share that batches may fill', async () => {
+  it('LOG-7: what was appended since the log was read is counted, and refused above the share that batches may fill', async () => {
     await mark(1)
     const writer = writerOf()
     await writer.refresh()
@@ -365,7 +365,7 @@ describe('bounds', () => {
     expect(writer.refusal()).toMatchObject({ kind: 'unavailable', code: 'err-carillon-log-full' })
   })
 
-  it('L7: what was let in before ends at the share that others need as well, and goes on when there is room', async () => {
+  it('LOG-7: what was let in before ends at the share that others need as well, and goes on when there is room', async () => {
     await mark(1)
     const writer = writerOf()
     await writer.refresh()
@@ -377,7 +377,7 @@ describe('bounds', () => {
     await push(writer)
   })
 
-  it('L7: what others appended since the log was read is counted as well, as far as sequences tell', async () => {
+  it('LOG-7: what others appended since the log was read is counted as well, as far as sequences tell', async () => {
     await mark(1)
     const writer = writerOf()
     await writer.refresh()
@@ -394,7 +394,7 @@ describe('bounds', () => {
     expect(state().lastSeq).toBe(lastSeq + 21)
   })
 
-  it('W3: at most batchesInFlightMax appends are under way; what comes meanwhile is grouped', async () => {
+  it('APPEND-3: at most batchesInFlightMax appends are under way; what comes meanwhile is grouped', async () => {
     await mark(1)
     hub.faults.appendDelayMs = { minMs: 15, maxMs: 20 }
     const writer = writerOf()

@@ -77,7 +77,7 @@ async function ground(
 
 const many = (prefix = 'm', count = 40) => Array.from({ length: count }, (_, i) => `${prefix}_${i}`)
 
-it('D1, L6: a push is not acknowledged while one of the logs that it goes to has not stored it', async () => {
+it('WRITE-1, LOG-6: a push is not acknowledged while one of the logs that it goes to has not stored it', async () => {
   const { hub, push: send, lastSeqs } = await ground()
   hub.faults.onAppend = ({ subject }) => (subject === batchSubject(1) ? 'drop-before-store' : undefined)
   await expect(send(many())).rejects.toMatchObject({ kind: 'unavailable' })
@@ -86,14 +86,14 @@ it('D1, L6: a push is not acknowledged while one of the logs that it goes to has
   expect(await send(many())).toMatchObject({ samplesWritten: 40, position: [{ partition: 0 }, { partition: 1 }] })
 })
 
-it('L6: an answer that asks for a repeat beats one that does not: a refused series beside a log that fails', async () => {
+it('LOG-6: an answer that asks for a repeat beats one that does not: a refused series beside a log that fails', async () => {
   const { hub, push: send } = await ground()
   hub.faults.onAppend = ({ subject }) => (subject === batchSubject(1) ? 'drop-before-store' : undefined)
   await expect(send([...many(), '\u0000'])).rejects.toMatchObject({ kind: 'unavailable' })
   hub.faults.onAppend = undefined
 })
 
-it('W5: after an interruption of the connection a log is told anew what its series are', async () => {
+it('APPEND-5: after an interruption of the connection a log is told anew what its series are', async () => {
   const { hub, bus, push: send, lastSeqs } = await ground()
   for (let i = 0; i < 2; i++) expect(await send(many())).not.toHaveProperty('refusal')
   hub.disconnect('distributor-1')
@@ -105,7 +105,7 @@ it('W5: after an interruption of the connection a log is told anew what its seri
   }
 })
 
-it('L19: added partitions take nothing before the ring says that they may', async () => {
+it('LOG-19: added partitions take nothing before the ring says that they may', async () => {
   const { push: send, ring, lastSeqs } = await ground({}) // both exist, and are writable at first
   expect((await send(many())).position.map(({ partition }) => partition)).toEqual([0, 1])
   ring.writable = 1
@@ -116,7 +116,7 @@ it('L19: added partitions take nothing before the ring says that they may', asyn
   expect((await lastSeqs())[1]).toBe(before[1])
 })
 
-it('L23: where owners are silent about what they hold, series are let in', async () => {
+it('LOG-23: where owners are silent about what they hold, series are let in', async () => {
   const { bus, push: send } = await ground({ seriesPerTenantMax: 10 })
   const series = [{ partition: 0, tenant: 'acme', count: 10 }]
   tell(bus, ownerCounted, {}, { id: 'ingester-1', incarnation: 'x', bytes: 1, bytesMax: 1_000, series })
@@ -124,7 +124,7 @@ it('L23: where owners are silent about what they hold, series are let in', async
   expect(await send(many())).toMatchObject({ samplesWritten: 40 }) // nobody answers for ingester-1
 })
 
-it('L23: at the limit series that an owner holds already go on, though this distributor meets them for the first time', async () => {
+it('LOG-23: at the limit series that an owner holds already go on, though this distributor meets them for the first time', async () => {
   const { bus, hub, push: send } = await ground({ seriesPerTenantMax: 10 })
   const owner: Actor = {
     ...{ name: 'ingester', hears: [], every: [], start: async () => {}, stop: async () => {} },
@@ -141,7 +141,7 @@ it('L23: at the limit series that an owner holds already go on, though this dist
   expect(await send(many())).toMatchObject({ samplesWritten: 40 })
 })
 
-it('D4: beyond queuedBytesMax pushes are told to come again, and what waits is not dropped', async () => {
+it('WRITE-4: beyond queuedBytesMax pushes are told to come again, and what waits is not dropped', async () => {
   const { hub, push: send } = await ground({ queuedBytesMax: 2_000, pushTimeoutMs: 3_000, batchesInFlightMax: 1 })
   hub.faults.onAppend = ({ subject }) => (subject.endsWith('.batch') ? 'drop-before-store' : undefined)
   const first: Promise<PushReply>[] = []
@@ -156,7 +156,7 @@ it('D4: beyond queuedBytesMax pushes are told to come again, and what waits is n
   expect((await send(many('d'))).samplesWritten).toBe(40)
 })
 
-it('D2: what is older than its tenant keeps is refused, with what that is; the rest of the push is stored', async () => {
+it('WRITE-2: what is older than its tenant keeps is refused, with what that is; the rest of the push is stored', async () => {
   const { bus, sendSeries } = await ground({}, { acme: 3 * DAY_MS })
   const at = (name: string, ageMs: number) => ({
     ...{ labels: ['__name__', name], samples: [{ time: Date.now() - ageMs, value: 1 }] },

@@ -1,4 +1,4 @@
-// L2, L3, L4 on the encoder alone: what is in a batch, judged by reading its bytes as an owner would.
+// LOG-2, LOG-3, LOG-4 on the encoder alone: what is in a batch, judged by reading its bytes as an owner would.
 import { expect, test } from 'vitest'
 import { Dictionary, NONE } from '../../../services/distributor/log/dictionary.ts'
 import { Batch, Session } from '../../../services/distributor/log/session.ts'
@@ -65,7 +65,7 @@ test('start times are in the batch of the sample, also after a restart under ano
   expect(batch.seal()[2], 'without start times it is of version 1').toBe(1)
 })
 
-test('L3: a definition is repeated in each batch until one that holds it is stored', () => {
+test('LOG-3: a definition is repeated in each batch until one that holds it is stored', () => {
   const session = world().session(1)
   const first = filled(session, [1, 2])
   const second = filled(session, [2, 3])
@@ -77,7 +77,7 @@ test('L3: a definition is repeated in each batch until one that holds it is stor
   expect([...third.defined.keys()], 'only what is not stored yet').toEqual([2])
 })
 
-test('L3: strings follow the same rule, and each batch is readable by itself', () => {
+test('LOG-3: strings follow the same rule, and each batch is readable by itself', () => {
   const session = world().session(1)
   for (const refs of [
     [5, 15],
@@ -89,7 +89,7 @@ test('L3: strings follow the same rule, and each batch is readable by itself', (
   }
 })
 
-test('L1: a batch names its session, mark, counter and the newest batch that is known to be stored', () => {
+test('LOG-1: a batch names its session, mark, counter and the newest batch that is known to be stored', () => {
   const session = world().session(7)
   const first = filled(session, [1])
   expect(decodeLogBatch(first.seal())).toMatchObject({
@@ -103,7 +103,7 @@ test('L1: a batch names its session, mark, counter and the newest batch that is 
   expect(decodeLogBatch(filled(session, [1]).seal())).toMatchObject({ counter: 2, lastCounter: 1, lastSeq: 41 })
 })
 
-test('L1: of two batches that were stored in another order than they were sealed the later one is named', () => {
+test('LOG-1: of two batches that were stored in another order than they were sealed the later one is named', () => {
   const session = world().session(7)
   const [first, second] = [filled(session, [1]), filled(session, [2])]
   for (const batch of [first, second]) batch.seal()
@@ -112,7 +112,7 @@ test('L1: of two batches that were stored in another order than they were sealed
   expect(decodeLogBatch(filled(session, [1]).seal())).toMatchObject({ counter: 3, lastCounter: 2, lastSeq: 41 })
 })
 
-test('L4: a batch that is encoded again under a newer mark defines everything again', () => {
+test('LOG-4: a batch that is encoded again under a newer mark defines everything again', () => {
   const { session } = world()
   const old = session(1)
   const batch = filled(old, [4, 5, 4])
@@ -125,7 +125,7 @@ test('L4: a batch that is encoded again under a newer mark defines everything ag
   expect(decoded.epoch).toBe(2)
 })
 
-test('L2: a ref that goes to a newer session and back gets a definition that fits its new id', () => {
+test('LOG-2: a ref that goes to a newer session and back gets a definition that fits its new id', () => {
   const { session } = world()
   const old = session(1)
   const kept = filled(old, [9])

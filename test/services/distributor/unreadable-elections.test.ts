@@ -16,7 +16,7 @@ function now(ground: PairGround, by: number, replica: string, cluster = 'eu'): P
 
 for (const junk of ['junk', 'null', '{}', '{"v":1,"cluster":"another","replica":"b"}', '']) {
   scenario(
-    `H6: over a living election "${junk}" is written over, by what was known: the replica stays`,
+    `HA-6: over a living election "${junk}" is written over, by what was known: the replica stays`,
     {},
     async (g) => {
       expect(await now(g, 1, 'a')).toBe('stored')
@@ -34,7 +34,7 @@ for (const junk of ['junk', 'null', '{}', '{"v":1,"cluster":"another","replica":
     },
   )
 
-  scenario(`H6: where nobody knew an election, over "${junk}" a replica is elected anew`, {}, async (g) => {
+  scenario(`HA-6: where nobody knew an election, over "${junk}" a replica is elected anew`, {}, async (g) => {
     await g.putRecord(junk)
     await g.sleep(1)
     expect(await now(g, 1, 'a')).toBe('stored')
@@ -43,7 +43,7 @@ for (const junk of ['junk', 'null', '{}', '{"v":1,"cluster":"another","replica":
   })
 }
 
-scenario('H6: the election of a newer version is left alone: 503 for its cluster, no other', {}, async (g) => {
+scenario('HA-6: the election of a newer version is left alone: 503 for its cluster, no other', {}, async (g) => {
   const newer = '{"v":2,"who":"a"}'
   expect(await now(g, 1, 'a')).toBe('stored')
   await g.putRecord(newer)
@@ -58,7 +58,7 @@ scenario('H6: the election of a newer version is left alone: 503 for its cluster
 })
 
 scenario(
-  'H5: clusters beyond the limit are refused and leave nothing; those within it go on',
+  'HA-5: clusters beyond the limit are refused and leave nothing; those within it go on',
   { config: { haClustersMax: 3 } },
   async (g) => {
     const all = Array.from({ length: 200 }, (_, i) => ({ replica: 'a', cluster: `c${i}`, atS: [10] }))
@@ -76,7 +76,7 @@ scenario(
   },
 )
 
-scenario('H5: what becomes free can be taken again', { config: { haClustersMax: 1 } }, async (g) => {
+scenario('HA-5: what becomes free can be taken again', { config: { haClustersMax: 1 } }, async (g) => {
   expect(await now(g, 1, 'a', 'first')).toBe('stored')
   expect(await now(g, 1, 'a', 'second')).toBe('err-carillon-too-many-ha-clusters')
   await g.sleep(40 * 60)
@@ -84,7 +84,7 @@ scenario('H5: what becomes free can be taken again', { config: { haClustersMax: 
   expect(await now(g, 2, 'a', 'first')).toBe('err-carillon-too-many-ha-clusters')
 })
 
-scenario('H5: an election that came to nothing takes no place', { config: { haClustersMax: 1 } }, async (g) => {
+scenario('HA-5: an election that came to nothing takes no place', { config: { haClustersMax: 1 } }, async (g) => {
   g.hub.faults.bucketsDown = true
   expect(await now(g, 1, 'a', 'first')).toBe('err-carillon-election-unavailable')
   g.hub.faults.bucketsDown = false

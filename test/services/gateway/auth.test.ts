@@ -1,4 +1,4 @@
-// Who may come in: A1 to A4, tenants of credentials, and doors that do not open to strangers.
+// Who may come in: AUTH-1 to AUTH-4, tenants of credentials, and doors that do not open to strangers.
 import { createHash } from 'node:crypto'
 import { mkdtempSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -157,7 +157,7 @@ function authDeps({ clock = systemClock, failuresMax = 1000 } = {}) {
 describe('passwords', () => {
   const withCost = (cost: number) => authText.replace(/\$2[aby]\$04/g, `$2b$${String(cost).padStart(2, '0')}`)
 
-  test('A4: who guesses from everywhere stops neither the loop, nor tokens, nor passwords that were right before', async () => {
+  test('AUTH-4: who guesses from everywhere stops neither the loop, nor tokens, nor passwords that were right before', async () => {
     const { login, authenticator } = authenticatorOf(authText.replace(hashes.alice, hashSync('wonder:land', 9)))
     await login('alice', 'wonder:land')
     let tickCount = 0
@@ -178,7 +178,7 @@ describe('passwords', () => {
     expect(tickCount).toBeGreaterThan(2 * WAITING_MAX) // at most one for each, if they were compared in the loop
   })
 
-  test('W1: one address fills only a part of the queue', async () => {
+  test('PASSWORD-1: one address fills only a part of the queue', async () => {
     const { login } = authenticatorOf(withCost(8))
     const guesses = Array.from({ length: 20 }, (_, index) => login('alice', `guess-${index}`))
     const other = login('bob', 'guess', '203.0.113.1')
@@ -187,7 +187,7 @@ describe('passwords', () => {
     expect(await other).toBe(undefined)
   })
 
-  test('A4: an address is wrong so many times a minute; others, and whoever is known there, are not asked', async () => {
+  test('AUTH-4: an address is wrong so many times a minute; others, and whoever is known there, are not asked', async () => {
     const { login, pass } = authenticatorOf(authText, { failuresMax: 3 })
     expect(await login('alice', 'wonder:land')).toBeDefined()
     for (const password of ['a', 'b', 'c']) expect(await login('alice', password)).toBe(undefined)
@@ -201,7 +201,7 @@ describe('passwords', () => {
     await expect(login('bob', 'wrong again')).rejects.toMatchObject({ code: 'err-carillon-failed-logins' })
   })
 
-  test('A4: right passwords are never too many', async () => {
+  test('AUTH-4: right passwords are never too many', async () => {
     const users = Array.from({ length: 12 }, (_, index) => `user${index}`)
     const hash = hashSync('pw', 4)
     const rows = users.map((name) => `{ username: ${name}, password_hash: "${hash}", tenant: t, rights: [read] }`)
@@ -209,7 +209,7 @@ describe('passwords', () => {
     for (const name of users) expect(await login(name, 'pw')).toBeDefined()
   })
 
-  test('A1: a comparison is as much work for every user, and for none', async () => {
+  test('AUTH-1: a comparison is as much work for every user, and for none', async () => {
     const units = (costs: number[]) => costs.reduce((sum, cost) => sum + 2 ** cost, 0)
     for (const cost of [4, 9, 13]) expect(2 ** cost + units(paddingOf(cost, 13))).toBe(2 ** 13)
     expect(units(paddingOf(undefined, 13))).toBe(2 ** 13)
@@ -234,7 +234,7 @@ describe('who changed something', () => {
     return ((await answer.json()) as { data: { changedBy: string } }).data.changedBy
   }
 
-  test('I1: is the credential, whatever the request says; without one the address', async () => {
+  test('IDENTITY-1: is the credential, whatever the request says; without one the address', async () => {
     const system = await startWith(authText)
     expect(await changedBy(system, bearer('t-acme'))).toMatch(
       /^token [0-9a-f]{8} at 127\.0\.0\.1, who says: alice from accounting$/,

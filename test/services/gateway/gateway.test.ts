@@ -25,7 +25,7 @@ const push = (headers: Record<string, string> = {}, path = '/api/v1/push') =>
   })
 
 describe('a push', () => {
-  test('G1: travels untouched, is answered 204 with counts and position, on all three paths', async () => {
+  test('PUSH-1: travels untouched, is answered 204 with counts and position, on all three paths', async () => {
     await start()
     for (const path of ['/api/v1/push', '/api/v1/write', '/api/prom/push']) {
       const answer = await push({ 'X-Scope-OrgID': 'acme', 'X-Request-Id': 'r-1' }, path)
@@ -63,7 +63,7 @@ describe('a push', () => {
     expect(await answer.text()).toContain('no org id')
   })
 
-  test('G2: one sender keeps meeting one distributor, and another one when that is gone', async () => {
+  test('PUSH-2: one sender keeps meeting one distributor, and another one when that is gone', async () => {
     await start({ members: { distributor: ['distributor-1', 'distributor-2', 'distributor-3'] } })
     for (let i = 0; i < 10; i++) await push({ 'X-Scope-OrgID': 'acme' })
     const first = new Set(system.pushes.map(({ by }) => by))
@@ -73,7 +73,7 @@ describe('a push', () => {
     expect(first.has(system.pushes.at(-1)!.by)).toBe(false)
   })
 
-  test('G5: one whose distributor is silent is 503 within seconds, and the next one goes to another', async () => {
+  test('PUSH-5: one whose distributor is silent is 503 within seconds, and the next one goes to another', async () => {
     await start({ members: { distributor: ['distributor-1', 'distributor-2'] }, unhealthyAfterMs: 60_000 })
     await push({ 'X-Scope-OrgID': 'acme' })
     const silent = system.pushes[0]!.by
@@ -87,12 +87,12 @@ describe('a push', () => {
     system.hub.resume(silent)
   })
 
-  test('G5: one that takes long is waited for as long as its distributor is at work on it', async () => {
+  test('PUSH-5: one that takes long is waited for as long as its distributor is at work on it', async () => {
     await start({ onPush: () => new Promise((resolve) => setTimeout(() => resolve(stored), 4_000)) })
     expect((await push()).status).toBe(204)
   })
 
-  test('G6: one that meets a bug is 400, so that its sender does not bring it to the next distributor', async () => {
+  test('PUSH-6: one that meets a bug is 400, so that its sender does not bring it to the next distributor', async () => {
     const asked: string[] = []
     system = await startSystem({
       onPush(_, tenant) {
@@ -174,7 +174,7 @@ describe('a push', () => {
     expect((await push()).status).toBe(204) // what it held is free again
   })
 
-  test('H1: whose client hangs up is counted as gone and frees what it held', async () => {
+  test('DOOR-1: whose client hangs up is counted as gone and frees what it held', async () => {
     const release: (() => void)[] = []
     await start({
       config: { pushesInFlightMax: 1 },

@@ -1,4 +1,4 @@
-// Pages of other sites: what a browser sends in their name changes nothing and is not read, and a strange name does not open the door (O1 to O3).
+// Pages of other sites: what a browser sends in their name changes nothing and is not read, and a strange name does not open the door (ORIGIN-1 to ORIGIN-3).
 import { mkdtempSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -79,7 +79,7 @@ const changes: [string, Ask][] = [
   ['a costly query', { path: '/api/v1/query', headers: FORM, body: 'query=up' }],
 ]
 
-describe('O1: a page of another site does not get', () => {
+describe('ORIGIN-1: a page of another site does not get', () => {
   test.each(changes)('%s', async (_, given) => {
     await startWithUser()
     for (const said of [CROSS, EVIL, { 'Sec-Fetch-Site': 'same-site' }, { Origin: 'null' }]) {
@@ -98,7 +98,7 @@ describe('O1: a page of another site does not get', () => {
   })
 })
 
-test('O1: our own pages, and whoever has no browser, are not asked', async () => {
+test('ORIGIN-1: our own pages, and whoever has no browser, are not asked', async () => {
   await start()
   const own = { Origin: `http://127.0.0.1:${system.port}` }
   for (const said of [{}, own, { ...EVIL, 'Sec-Fetch-Site': 'same-origin' }, { 'Sec-Fetch-Site': 'none' }])
@@ -107,7 +107,7 @@ test('O1: our own pages, and whoever has no browser, are not asked', async () =>
   expect((await ask({ headers: named })).status).toBe(200)
 })
 
-describe('O2: a loopback door without credentials', () => {
+describe('ORIGIN-2: a loopback door without credentials', () => {
   const statusFor = async (host: string, path = '/metrics') =>
     (await ask({ method: 'GET', path, headers: { Host: host } })).status
 
@@ -164,7 +164,7 @@ test('two Hosts are refused, and a request line without a version', async () => 
   expect(await rawExchange(system.port, ['GET /metrics\r\n\r\n'])).toMatch(/^HTTP\/1\.1 400 /)
 })
 
-describe('O3: pages of another origin', () => {
+describe('ORIGIN-3: pages of another origin', () => {
   const reads = async (origin: string) => {
     const headers = { Origin: origin, 'Sec-Fetch-Site': 'cross-site' }
     const preflight = await ask({ method: 'OPTIONS', path: '/api/v1/query', headers })

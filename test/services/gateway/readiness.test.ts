@@ -18,7 +18,7 @@ async function ready(of = ''): Promise<{ status: number; text: string }> {
 const isReady = async () => (await ready()).status === 200
 
 describe('ready', () => {
-  test('R4: says what is missing and whose turn it is, and that all is well when nothing is', async () => {
+  test('READY-4: says what is missing and whose turn it is, and that all is well when nothing is', async () => {
     await start()
     await until('it is ready', isReady)
     expect(await ready()).toEqual({ status: 200, text: 'Carillon is Ready.\n' })
@@ -38,7 +38,7 @@ describe('ready', () => {
     expect((await fetch(`${system.url}/-/healthy`)).status).toBe(200)
   })
 
-  test('R1: a member of the ring that takes no questions yet is none to rely on', async () => {
+  test('READY-1: a member of the ring that takes no questions yet is none to rely on', async () => {
     await start()
     await until('it is ready', isReady)
     system.crash('distributor-1') // the ring believes in it for two seconds more
@@ -52,7 +52,7 @@ describe('ready', () => {
     })
   })
 
-  test('R1: writes and reads are told apart; either alone is not ready', async () => {
+  test('READY-1: writes and reads are told apart; either alone is not ready', async () => {
     const lacking = new Map<string, readonly string[]>()
     await start({ onReadiness: (id) => lacking.get(id) ?? [] })
     await until('it is ready', isReady)
@@ -69,7 +69,7 @@ describe('ready', () => {
     await until('it is again', isReady)
   })
 
-  test('R1: one distributor of two that can work is enough; a partition that nobody holds is named', async () => {
+  test('READY-1: one distributor of two that can work is enough; a partition that nobody holds is named', async () => {
     const lacking = new Map([
       ['distributor-2', ['no mark']],
       ['ingester-1', []],
@@ -85,7 +85,7 @@ describe('ready', () => {
     expect((await ready()).text).toMatch(/reads: nobody holds 2 of 2 partitions: 0, 1 yet: ingester-1 does not take/)
   })
 
-  test('R2: any number of load balancers share one look', async () => {
+  test('READY-2: any number of load balancers share one look', async () => {
     let asked = 0
     await start({
       onReadiness: (id) => {
@@ -104,7 +104,7 @@ describe('ready', () => {
     expect(asked).toBeLessThanOrEqual(1 + (performance.now() - startMs) / 1_000)
   })
 
-  test('R3: a member that is late once is believed, one that stays silent is not', async () => {
+  test('READY-3: a member that is late once is believed, one that stays silent is not', async () => {
     let isHanging = false
     await start({ unhealthyAfterMs: 60_000, onReadiness: () => (isHanging ? new Promise(() => {}) : []) })
     await until('it is ready', isReady)

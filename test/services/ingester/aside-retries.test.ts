@@ -76,7 +76,7 @@ async function another(id: string, objects: ObjectStore = ground.objects) {
   return { asides, holds, take, retry: () => ground.soon(retries.retry([holds([])])) }
 }
 
-test('S4: nobody’s flush waits for what is tried again, however much of a tenant is aside', async () => {
+test('ASIDE-4: nobody’s flush waits for what is tried again, however much of a tenant is aside', async () => {
   const count = 24
   ground.poisoned.add(BAD)
   await ground.start('i1')
@@ -97,7 +97,7 @@ test('S4: nobody’s flush waits for what is tried again, however much of a tena
   expect(worstMs, 'its own build, no other').toBeLessThan(15_000)
 }, 60_000)
 
-test('S4: a tenant of which one fails rests, and others of its own kind do not', async () => {
+test('ASIDE-4: a tenant of which one fails rests, and others of its own kind do not', async () => {
   for (const tenant of ['bad', 'worse']) ground.poisoned.add(tenant)
   await ground.start('i1')
   await writeSegments(6, ['bad', 'worse'])
@@ -112,7 +112,7 @@ test('S4: a tenant of which one fails rests, and others of its own kind do not',
   expect(asideOf('i1')).toHaveLength(6)
 })
 
-test('S4: one that can never be brought in keeps back no other of its tenant', async () => {
+test('ASIDE-4: one that can never be brought in keeps back no other of its tenant', async () => {
   ground.poisoned.add(BAD)
   await ground.start('i1')
   await writeSegments(4, [BAD])
@@ -124,7 +124,7 @@ test('S4: one that can never be brought in keeps back no other of its tenant', a
   expect(asideOf('i1')).toEqual([expect.stringContaining('segment 1 is set aside')])
 })
 
-test('S5: what another owner has set aside meanwhile is not taken for what was brought in', async () => {
+test('ASIDE-5: what another owner has set aside meanwhile is not taken for what was brought in', async () => {
   ground.poisoned.add(BAD)
   await ground.start('i1')
   await writeSegments(1, [BAD])
@@ -152,7 +152,7 @@ test('S5: what another owner has set aside meanwhile is not taken for what was b
   expect([samplesOf(BAD), i2.asides.count, await objectsAside()], 'it came into blocks').toEqual([3, 0, []])
 })
 
-test('S5: one that stood still while it ended a record takes nothing of the next one', async () => {
+test('ASIDE-5: one that stood still while it ended a record takes nothing of the next one', async () => {
   ground.poisoned.add(BAD)
   await ground.start('i1')
   await writeSegments(1, [BAD])

@@ -81,7 +81,7 @@ async function setAside(id = 'i1'): Promise<void> {
   await flushed(1)
 }
 
-test('S1: others are flushed, purged and freed; what makes no block stands in objects, named everywhere', async () => {
+test('ASIDE-1: others are flushed, purged and freed; what makes no block stands in objects, named everywhere', async () => {
   ground.poisoned.add(BAD)
   await ground.start('i1')
   await writeSegment()
@@ -112,7 +112,7 @@ test('S1: others are flushed, purged and freed; what makes no block stands in ob
   expect(ground.failures).toEqual([])
 })
 
-test('S3: it is tried again by the next leader, and is in blocks as if nothing had been', async () => {
+test('ASIDE-3: it is tried again by the next leader, and is in blocks as if nothing had been', async () => {
   await setAside()
   await ground.until(() => ground.owner('i1').state.droppedUpTo === 1, 'freed memory')
   ground.kill('i1')
@@ -126,7 +126,7 @@ test('S3: it is tried again by the next leader, and is in blocks as if nothing h
   expect(await warningsFor(BAD, 'i2')).toEqual([])
 })
 
-test('S3: the same leader tries again after a while', async () => {
+test('ASIDE-3: the same leader tries again after a while', async () => {
   await setAside()
   await ground.pass(60_000)
   ground.poisoned.clear()
@@ -175,7 +175,7 @@ test('owners that hold different things set aside what each of them holds, and f
   await ground.until(() => asideOf('i3').length === 0, 'the end of the record')
 })
 
-test('S2: a store that does not answer is nobody’s fault: it is waited for', async () => {
+test('ASIDE-2: a store that does not answer is nobody’s fault: it is waited for', async () => {
   await ground.start('i1')
   ground.downFor = ''
   await writeSegment()
@@ -188,7 +188,7 @@ test('S2: a store that does not answer is nobody’s fault: it is waited for', a
   expect(await recordOf(1)).toBeUndefined()
 })
 
-test('S1: what cannot even be set aside waits, and holds the others up rather than being lost', async () => {
+test('ASIDE-1: what cannot even be set aside waits, and holds the others up rather than being lost', async () => {
   ground.poisoned.add(BAD)
   await ground.start('i1')
   ground.downFor = '/aside/'
@@ -249,7 +249,7 @@ test('deleting the tenant helps: what was set aside before goes with it, and is 
   expect(samplesOf(BAD)).toBe(0)
 })
 
-test('D7: what stood before and behind a deletion comes into blocks apart, and only what stood before is deleted', async () => {
+test('DELETE-7: what stood before and behind a deletion comes into blocks apart, and only what stood before is deleted', async () => {
   ground.poisoned.add(BAD)
   await ground.start('i1')
   await ground.mark(1)
@@ -310,7 +310,7 @@ test('what another owner sets aside while the first copy comes in stays', async 
   expect(await objectsAside()).toHaveLength(1)
 })
 
-test('D10: one tenant that is listed otherwise, or aside, makes nobody build what the others have', async () => {
+test('DELETE-10: one tenant that is listed otherwise, or aside, makes nobody build what the others have', async () => {
   ground.poisoned.add('bad')
   for (const id of ['i1', 'i2']) await ground.start(id)
   await ground.mark(1)

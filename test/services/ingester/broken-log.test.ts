@@ -1,4 +1,4 @@
-// W1: a log that does not answer delays nothing but itself.
+// OWNERSHIP-1: a log that does not answer delays nothing but itself.
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { ingesterSettings } from '../../../services/ingester/config.ts'
 import { ingester } from '../../../services/ingester/ingester.ts'
@@ -61,7 +61,7 @@ interface Started {
   readonly actor: RunningActor
   readonly membership: Membership
   readonly follows: () => number[]
-  /** Nothing: its process says that it is ACTIVE (W3). */
+  /** Nothing: its process says that it is ACTIVE (OWNERSHIP-3). */
   readonly lacks: () => Promise<readonly string[]>
 }
 
@@ -106,7 +106,7 @@ test.each([
   },
 )
 
-test('I5: a log that stops answering later is not told any more, the others are', async () => {
+test('INGESTER-5: a log that stops answering later is not told any more, the others are', async () => {
   const broken = new Set<string>()
   const started = await start(without(hub.connect('i1'), broken, 'is silent'))
   await soon(started.actor.ready)
@@ -120,7 +120,7 @@ test('I5: a log that stops answering later is not told any more, the others are'
   expect(me(started)?.holds).toEqual([0, 1, 2, 3])
 })
 
-test('W3: where no log answers it runs, and is not ACTIVE until one does', async () => {
+test('OWNERSHIP-3: where no log answers it runs, and is not ACTIVE until one does', async () => {
   const broken = new Set([0, 1, 2, 3].map(logName))
   const started = await start(without(hub.connect('i1'), broken, 'refuses'))
   await soon(started.actor.ready, 15_000)

@@ -1,4 +1,4 @@
-// L10: damage is settled in the end, whoever lives, dies or comes meanwhile; and it is never called missing while an owner that could fill it is
+// LOG-10: damage is settled in the end, whoever lives, dies or comes meanwhile; and it is never called missing while an owner that could fill it is
 // merely slow.
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { stampOf } from '../../../services/ingester/read/answers.ts'
@@ -140,7 +140,7 @@ describe('what nobody has is missing, is told, and the log is flushed and purged
   })
 })
 
-describe('F7: what a log has lost with its end', () => {
+describe('FILL-7: what a log has lost with its end', () => {
   const rememberedBy = (ingester: string, seq: number) => {
     const { incarnation } = ground.hub.log(logName(0))!
     const place = keyFor(checkpointRecord, { partition: 0, ingester })
@@ -268,7 +268,7 @@ describe('an owner that could fill it', () => {
   })
 })
 
-test('F4: damage of an owner that is stopped is asked for no more', async () => {
+test('FILL-4: damage of an owner that is stopped is asked for no more', async () => {
   await ground.start('i1', lost)
   await ground.start('i2', {
     view: (bus) => changed(bus, { state: () => Promise.reject(new UnavailableError('bus-timeout', 'no answer')) }),

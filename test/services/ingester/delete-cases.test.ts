@@ -1,5 +1,5 @@
 // Deletions whose fences are lost, unreadable, too early or written again; owners that come late with more; tenants that are gone. What is hidden
-// follows from the manifest alone, so none of it hides or shows anything (D3, D7 to D9, D11, D15).
+// follows from the manifest alone, so none of it hides or shows anything (DELETE-3, DELETE-7 to DELETE-9, DELETE-11, DELETE-15).
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { withReplacement, withSettled } from '../../../services/compactor/merge/manifest-changes.ts'
 import { hidersOf, isFinal } from '../../../shared/blocks/delete-rules.ts'
@@ -86,7 +86,7 @@ async function shownBy(id: string, manifestVersion = manifest()?.version ?? 0): 
 }
 
 describe('what is written after the answer is never hidden', () => {
-  test('D3: of a log that has no mark yet, the position lies behind the first one', async () => {
+  test('DELETE-3: of a log that has no mark yet, the position lies behind the first one', async () => {
     const { code } = await ground.soon(ground.deletions().remove(everything)).then(
       () => expect.unreachable('no mark'),
       (error) => error,
@@ -101,7 +101,7 @@ describe('what is written after the answer is never hidden', () => {
     expect([manifest().blocks.length, shownInBlocks().length]).toEqual([4, 4])
   })
 
-  test.each(['whole', 'not delivered', 'unreadable'])('D7: when its fence is %s for all owners', async (how) => {
+  test.each(['whole', 'not delivered', 'unreadable'])('DELETE-7: when its fence is %s for all owners', async (how) => {
     const hears = (message: LogMessage) => {
       if (how === 'whole' || !message.subject.includes('.delete.')) return message
       return how === 'unreadable' ? { ...message, payload: Buffer.from('junk') } : undefined
@@ -124,7 +124,7 @@ describe('what is written after the answer is never hidden', () => {
     expect([entry().state, countOf(manifest().blocks)]).toEqual(['removed', 5])
   })
 
-  test('D7 is needed: without a cut where it may have stood, what came behind it goes with what came before', async () => {
+  test('DELETE-7 is needed: without a cut where it may have stood, what came behind it goes with what came before', async () => {
     leaveOut(['hole-cut'])
     const hears = (message: LogMessage) => (message.subject.includes('.delete.') ? undefined : message)
     await ground.start('i1', { hears })
@@ -136,7 +136,7 @@ describe('what is written after the answer is never hidden', () => {
     expect(await shownBy('i1')).toBe(0)
   })
 
-  test('D2: a fence that is written again, by a compactor that stood still, hides nothing', async () => {
+  test('DELETE-2: a fence that is written again, by a compactor that stood still, hides nothing', async () => {
     await ground.start('i1')
     await ground.mark(1)
     await ground.batch([['a', START_MS, 1]])
@@ -154,7 +154,7 @@ describe('what is written after the answer is never hidden', () => {
   })
 })
 
-describe('D8: owners hide by the manifest that the reader has seen, or a newer one', () => {
+describe('DELETE-8: owners hide by the manifest that the reader has seen, or a newer one', () => {
   test('one that does not know it yet waits, then refuses', async () => {
     await ground.start('i1')
     await ground.mark(1)
@@ -182,7 +182,7 @@ describe('D8: owners hide by the manifest that the reader has seen, or a newer o
   })
 })
 
-describe('D11: an owner that comes late with more than was flushed', () => {
+describe('DELETE-11: an owner that comes late with more than was flushed', () => {
   /** `i2` holds three samples of segment 1, of which `i1`, which flushes, lacks one. */
   async function cutOff(): Promise<void> {
     await ground.mark(1)
@@ -233,7 +233,7 @@ describe('D11: an owner that comes late with more than was flushed', () => {
   })
 })
 
-describe('D15: metadata and exemplars of a tenant that is deleted', () => {
+describe('DELETE-15: metadata and exemplars of a tenant that is deleted', () => {
   const tenantAsk: RemoveRequest = { ...everything, kind: 'tenant', selectors: [[]], startMs: 0 }
 
   async function tell(help: string, time: number): Promise<void> {

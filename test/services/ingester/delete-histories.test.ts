@@ -226,7 +226,7 @@ function union(samples: readonly Omit<Written, 'seq'>[]): string[] {
   return [...greatest].map(([key, value]) => `${key}=${value}`).sort()
 }
 
-test('D1 to D9, D12: blocks and every owner show what a list of samples says, whatever died meanwhile', async () => {
+test('DELETE-1 to DELETE-9, DELETE-12: blocks and every owner show what a list of samples says, whatever died meanwhile', async () => {
   let hiddenCount = 0
   for (let seed = 1; seed <= HISTORIES; seed++) {
     const history = new History(seed)

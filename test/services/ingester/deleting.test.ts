@@ -343,7 +343,7 @@ function run(house: House, [kind, ...args]: [string, ...unknown[]]): void {
   }
 }
 
-test('D2, D4, D7 to D9, D12, D14: random writes, deletions, undoing, replays, flushes and compactions, against a list of samples', () => {
+test('DELETE-2, DELETE-4, DELETE-7 to DELETE-9, DELETE-12, DELETE-14: random writes, deletions, undoing, replays, flushes and compactions, against a list of samples', () => {
   fc.assert(
     fc.property(fc.array(step, { minLength: 3, maxLength: 80 }), (steps) => {
       const house = new House()
@@ -373,7 +373,7 @@ test('D2, D4, D7 to D9, D12, D14: random writes, deletions, undoing, replays, fl
   )
 }, 60_000)
 
-test('D14: what was written again after a deletion is not merged with what it hides', () => {
+test('DELETE-14: what was written again after a deletion is not merged with what it hides', () => {
   const house = new House()
   const again = { name: 'a', time: 5, value: 1 }
   for (const one of [0, 1]) {

@@ -30,7 +30,7 @@ async function follow(owner: Owner, ms: number): Promise<void> {
   }
 }
 
-describe('O4', () => {
+describe('OWNER-4', () => {
   it('a watermark of another life of the log says nothing about where this one begins, though its mark seems to stand there', async () => {
     await mark(2)
     await ground.appendSample('a', 1)
@@ -78,7 +78,7 @@ describe('O4', () => {
   })
 })
 
-describe('O2', () => {
+describe('OWNER-2', () => {
   it('a tail that is there and comes late is no gap', async () => {
     await mark(1)
     let goOn = () => {}
@@ -171,7 +171,7 @@ describe('O2', () => {
   })
 })
 
-describe('L10: damage is filled', () => {
+describe('LOG-10: damage is filled', () => {
   it('in the segments behind it as well, where nobody knows how many marks lay in the hole', async () => {
     await mark(1)
     await ground.appendSample('a', 1)
@@ -210,7 +210,7 @@ describe('L10: damage is filled', () => {
   })
 })
 
-describe('L10: the end of a log that was made anew', () => {
+describe('LOG-10: the end of a log that was made anew', () => {
   /** What a distributor says that it has stored. */
   const stored = (distributor: string, seq: number, incarnation: string) => {
     const place = keyFor(highWaterRecord, { partition: 0, distributor })
@@ -246,7 +246,7 @@ describe('L10: the end of a log that was made anew', () => {
   })
 })
 
-describe('R1', () => {
+describe('READING-1', () => {
   it('how recent an end is, is counted from when it was asked for', async () => {
     await mark(1)
     let lateMs = 0

@@ -38,14 +38,14 @@ async function flushAndFree(): Promise<void> {
   await ground.pass(1_000)
 }
 
-test('D7: what both hold is stored once, whoever flushes', async () => {
+test('DELETE-7: what both hold is stored once, whoever flushes', async () => {
   await filledOwner()
   expect(ground.owner('i2').state.digest(1)).toBe(ground.owner('i1').state.digest(1))
   await flushAndFree()
   expect(stored()).toEqual([[4], [4], [4], [4]])
 })
 
-test('D7: nor is what the filled one has flushed stored again by one that missed nothing', async () => {
+test('DELETE-7: nor is what the filled one has flushed stored again by one that missed nothing', async () => {
   await filledOwner()
   ground.kill('i1')
   await ground.pass(5_000)
@@ -57,7 +57,7 @@ test('D7: nor is what the filled one has flushed stored again by one that missed
   expect(ground.manifest('t1')!.blocks[0]!.origin).toMatchObject({ cut: 1 })
 })
 
-test('D7: a fence that stood in the hole cuts where it stood, also where nothing behind it was given', async () => {
+test('DELETE-7: a fence that stood in the hole cuts where it stood, also where nothing behind it was given', async () => {
   await ground.mark(1)
   await ground.start('i1')
   for (const tenant of tenants) await write(tenant)
@@ -100,7 +100,7 @@ function holed() {
   return { state, writer, seqs, hole: { segment: 1, fromSeq: 3, toSeq: 5 } }
 }
 
-test('P5: what is told of the hole, and only that, is taken over', () => {
+test('STATE-5: what is told of the hole, and only that, is taken over', () => {
   const { state, seqs, hole } = holed()
   const cuts = [
     { segment: 1, seq: 1 },
@@ -114,13 +114,13 @@ test('P5: what is told of the hole, and only that, is taken over', () => {
   expect(other.seqs(), 'a fence in the hole').toEqual([1, 4])
 })
 
-test('P5: a hole in which a mark stood stays a cut: nobody knows of which segment that is what came behind it', () => {
+test('STATE-5: a hole in which a mark stood stays a cut: nobody knows of which segment that is what came behind it', () => {
   const { state, seqs, hole } = holed()
   state.closeHole(hole, [{ segment: 2, seq: 4 }])
   expect(seqs()).toEqual([1, 6])
 })
 
-test('P5: a fence that stands right behind the hole goes on cutting, also one that cannot be read', () => {
+test('STATE-5: a fence that stands right behind the hole goes on cutting, also one that cannot be read', () => {
   const { state, writer, hole, seqs } = holed()
   state.applyDelete(6, new Uint8Array([9]))
   state.applyBatch(7, writer.batch([['a', START_MS + 2, 1]]).seal())
@@ -128,7 +128,7 @@ test('P5: a fence that stands right behind the hole goes on cutting, also one th
   expect(seqs()).toEqual([1, 6])
 })
 
-test('P5: whoever has a hole tells others no cuts, until it is closed, or all that it may hide is dropped', () => {
+test('STATE-5: whoever has a hole tells others no cuts, until it is closed, or all that it may hide is dropped', () => {
   const { state, writer, hole } = holed()
   expect(state.cutsTold()).toBeUndefined()
   state.applyMark(7, writer.mark(3)) // mark 2 was lost, too: the hole may hide something of segment 2

@@ -69,7 +69,7 @@ function someBatches(count: number, timeOf: (i: number) => number): { mark: Uint
   return { mark, batches }
 }
 
-test('F1: owners that read a segment in other orders, or twice, build the same bytes', async () => {
+test('BUILD-1: owners that read a segment in other orders, or twice, build the same bytes', async () => {
   const { mark, batches } = someBatches(120, (i) => START_MS + i * 60_000)
   const random = seededRandom(9)
   const shuffled = [...batches, ...batches.slice(20, 60)].sort(() => random.next() - 0.5)
@@ -86,7 +86,7 @@ test('F1: owners that read a segment in other orders, or twice, build the same b
   }
 })
 
-test('F1, D7: a segment is read in one walk, however often it is cut, and makes of each part the blocks that it makes alone', async () => {
+test('BUILD-1, DELETE-7: a segment is read in one walk, however often it is cut, and makes of each part the blocks that it makes alone', async () => {
   const { mark, batches } = someBatches(60, (i) => START_MS + i * 60_000)
   /** These batches at their places, and a cut before each fifth. */
   const cutState = (isTaken: (i: number) => boolean) => {
@@ -187,7 +187,7 @@ test.each([
   ['2 h', 20, 2 * HOUR_MS],
   ['24 h', 100, 24 * HOUR_MS],
   ['28 d', 12_000, 28 * 24 * HOUR_MS],
-])('F2: late samples are cut by %s', async (_, spreadHours, widthMs) => {
+])('BUILD-2: late samples are cut by %s', async (_, spreadHours, widthMs) => {
   const { mark, batches } = someBatches(
     60,
     (i) => START_MS - ((i * spreadHours * HOUR_MS) / 60) * (spreadHours > 1000 ? 2 : 1),

@@ -57,7 +57,7 @@ async function heldWith(on: FlushGround, id: string): Promise<number> {
   return count
 }
 
-test('L13-L16: closed segments become blocks, the log is purged below the newest flushed mark, memory is freed', async () => {
+test('LOG-13 to LOG-16: closed segments become blocks, the log is purged below the newest flushed mark, memory is freed', async () => {
   const sampleCount = await writeLog(ground)
   await ground.start('i1')
   const { incarnation } = ground.owner('i1')
@@ -107,7 +107,7 @@ test('a block is one that Prometheus would cut: series in order, one aligned ran
   ])
 })
 
-describe('U2: whoever leads next completes what a leader left, byte by byte the same', () => {
+describe('FLUSH-2: whoever leads next completes what a leader left, byte by byte the same', () => {
   const steps: readonly [DeathStep, number][] = [
     ['not-copied', 1],
     ['not-copied', 3],
@@ -160,7 +160,7 @@ describe('U2: whoever leads next completes what a leader left, byte by byte the 
 })
 
 describe('owners that were away', () => {
-  test('O4: a new owner begins at the mark of the newest flushed segment, and answers only what it holds', async () => {
+  test('OWNER-4: a new owner begins at the mark of the newest flushed segment, and answers only what it holds', async () => {
     await writeLog(ground)
     await ground.start('i1')
     await ground.until(() => ground.firstSeq() === 12, 'the purge')
@@ -186,7 +186,7 @@ describe('owners that were away', () => {
     await expect(names(1)).rejects.toMatchObject({ code: 'err-carillon-dropped' })
   })
 
-  test('O4: an owner that was away while the log was purged takes the jump for what it is', async () => {
+  test('OWNER-4: an owner that was away while the log was purged takes the jump for what it is', async () => {
     await ground.mark(1)
     await ground.batch([['a', START_MS, 1]])
     await ground.start('i1')
@@ -225,7 +225,7 @@ describe('owners that were away', () => {
     quiet.close()
   })
 
-  test('L10: a jump that no purge explains is a gap', async () => {
+  test('LOG-10: a jump that no purge explains is a gap', async () => {
     await writeLog(ground)
     await ground.soon(ground.hub.connect('vandal').logs.purge('log-0', 5, 1_000))
     await ground.start('i1')
@@ -235,7 +235,7 @@ describe('owners that were away', () => {
     )
   })
 
-  test('L10: what nobody has is told in the manifest; an owner that has it after all adds a supplement', async () => {
+  test('LOG-10: what nobody has is told in the manifest; an owner that has it after all adds a supplement', async () => {
     await ground.mark(1)
     await ground.batch([['a', START_MS, 1]])
     const hidden = await ground.batch([['a', START_MS + 1, 1]])
@@ -260,7 +260,7 @@ describe('owners that were away', () => {
     ['is added', 3],
     ['is freed where its own digest counts', undefined],
   ])(
-    'D10: when the leader that flushed less died, and the whole owner says what is flushed, what it has %s',
+    'DELETE-10: when the leader that flushed less died, and the whole owner says what is flushed, what it has %s',
     async (_, added) => {
       if (added === undefined) leaveOut(['digest-listed'])
       await ground.mark(1)
@@ -283,7 +283,7 @@ describe('owners that were away', () => {
     },
   )
 
-  test('L10: an owner that comes back when digests of its segments are forgotten stores nothing that was merged meanwhile, and what is missing', async () => {
+  test('LOG-10: an owner that comes back when digests of its segments are forgotten stores nothing that was merged meanwhile, and what is missing', async () => {
     await ground.mark(1)
     await ground.batch([['a', START_MS + 1, 1]])
     await ground.batch([['o', START_MS + 1, 1]], 'other')
@@ -327,7 +327,7 @@ describe('owners that were away', () => {
     return ulid
   }
 
-  test('L17: a supplement whose files a sweep takes while its owner stands still is stored again, not listed without them', async () => {
+  test('LOG-17: a supplement whose files a sweep takes while its owner stands still is stored again, not listed without them', async () => {
     await ground.mark(1)
     const hidden = await ground.batch([['a', START_MS + 1, 1]])
     await ground.batch([['a', START_MS + 2, 1]])
@@ -353,7 +353,7 @@ describe('owners that were away', () => {
     expect((await ground.objects.list(`${TENANT}/${supplement.ulid}/`, { timeoutMs: 1_000 })).length).toBeGreaterThan(2)
   })
 
-  test('L10: a segment is not flushed while another owner may have what it lacks', async () => {
+  test('LOG-10: a segment is not flushed while another owner may have what it lacks', async () => {
     await ground.mark(1)
     const hidden = await ground.batch([['a', START_MS + 1, 1]])
     await ground.batch([['a', START_MS + 2, 1]])
@@ -367,7 +367,7 @@ describe('owners that were away', () => {
   })
 })
 
-test('L8: a flush by hand closes what is open as soon as segment-min allows, and says when it is in blocks', async () => {
+test('LOG-8: a flush by hand closes what is open as soon as segment-min allows, and says when it is in blocks', async () => {
   await ground.mark(1)
   await ground.start('i1')
   await ground.batch([['a', START_MS, 1]])
@@ -382,7 +382,7 @@ test('L8: a flush by hand closes what is open as soon as segment-min allows, and
   expect(nobody).toMatchObject({ isDone: false, failures: [expect.stringMatching(/^i9: /)] })
 })
 
-test('L7: a log that is nearly full is cut, flushed and purged before it takes no more', async () => {
+test('LOG-7: a log that is nearly full is cut, flushed and purged before it takes no more', async () => {
   const small = new FlushGround()
   await small.open(32 * 1024)
   try {

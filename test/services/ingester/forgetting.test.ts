@@ -1,4 +1,4 @@
-// P4: what is dropped is forgotten, and nothing else: samples, series, label strings, under churn.
+// STATE-4: what is dropped is forgotten, and nothing else: samples, series, label strings, under churn.
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { PartitionState } from '../../../services/ingester/state/partition-state.ts'
@@ -61,7 +61,7 @@ const step = fc.oneof(
   { weight: 2, arbitrary: fc.record({ kind: fc.constant('drop' as const), behind: fc.nat(2) }) },
 )
 
-test('P4: owners that drop at different times answer alike, and as a model without memory to spare', () => {
+test('STATE-4: owners that drop at different times answer alike, and as a model without memory to spare', () => {
   fc.assert(
     fc.property(fc.array(step, { minLength: 5, maxLength: 40 }), (steps) => {
       const strings = new StringTable()
@@ -110,7 +110,7 @@ test('P4: owners that drop at different times answer alike, and as a model witho
   )
 })
 
-test('P4: exemplars of a tenant that is silent are held while they are stated again, and go with it when they are not', () => {
+test('STATE-4: exemplars of a tenant that is silent are held while they are stated again, and go with it when they are not', () => {
   const strings = new StringTable()
   const state = freshState(strings)
   const log = new LogWriter()
@@ -135,7 +135,7 @@ test('P4: exemplars of a tenant that is silent are held while they are stated ag
   expect(strings.find('trace_id')).toBeUndefined()
 })
 
-test('P4: memory stays level while series come and go', () => {
+test('STATE-4: memory stays level while series come and go', () => {
   const strings = new StringTable()
   const state = freshState(strings)
   const log = new LogWriter()
@@ -163,7 +163,7 @@ test('P4: memory stays level while series come and go', () => {
   expect(strings.find('stays-1')).toBeUndefined()
 })
 
-test('P4: a reading that lasts meets the same strings, whatever is swept and interned meanwhile', () => {
+test('STATE-4: a reading that lasts meets the same strings, whatever is swept and interned meanwhile', () => {
   const strings = new StringTable()
   const old = strings.intern('old')
   const end = strings.reading()
@@ -178,7 +178,7 @@ test('P4: a reading that lasts meets the same strings, whatever is swept and int
   expect(strings.text(strings.find('newest')!)).toBe('newest')
 })
 
-test('P4: a walk over series goes on with what is left of them after a compaction', () => {
+test('STATE-4: a walk over series goes on with what is left of them after a compaction', () => {
   const strings = new StringTable()
   const state = freshState(strings)
   const log = new LogWriter()
@@ -198,7 +198,7 @@ test('P4: a walk over series goes on with what is left of them after a compactio
   expect(walked).toEqual(['a0', 'a1', 'a2', ...Array.from({ length: 49 }, (_, n) => `a${4 * n + 4}`)])
 })
 
-test('P4: a series that a session still names keeps its number, whatever is forgotten around it', () => {
+test('STATE-4: a series that a session still names keeps its number, whatever is forgotten around it', () => {
   const state = freshState(new StringTable())
   const log = new LogWriter()
   const nameOf = (i: number) => `series_${i}`

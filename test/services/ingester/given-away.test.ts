@@ -1,4 +1,4 @@
-// P6, U5, F5: a partition that is given away, or begun again, while somebody works on it. What was held is freed only when nobody reads it, its
+// STATE-6, FLUSH-5, FILL-5: a partition that is given away, or begun again, while somebody works on it. What was held is freed only when nobody reads it, its
 // numbers name other series from then on, and nothing is listed or written of it any more.
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { type AfterFlushDeps, dropFlushed, FlushedSeen } from '../../../services/ingester/flush/after-flush.ts'
@@ -106,7 +106,7 @@ function held() {
 
 const textsIn = (frame: { readonly strings: Uint8Array } | undefined) => Buffer.from(frame?.strings ?? []).toString()
 
-test('P6: what is read is freed when it has been read; nobody begins to read what was given back', async () => {
+test('STATE-6: what is read is freed when it has been read; nobody begins to read what was given back', async () => {
   const { strings, state, owner, useAgain } = held()
   let isFreed = false
   const head = state.heads.get(TENANT)!
@@ -131,7 +131,7 @@ test('P6: what is read is freed when it has been read; nobody begins to read wha
   expect(state.droppedUpTo, 'strings are given back once').toBe(0)
 })
 
-test('P6: an answer to a fill that was begun is not of other series, whoever took the numbers meanwhile', async () => {
+test('STATE-6: an answer to a fill that was begun is not of other series, whoever took the numbers meanwhile', async () => {
   const { strings, state, owner, useAgain } = held()
   const frames = fillFrames(owner, strings, 1)[Symbol.asyncIterator]()
   expect((await frames.next()).value.held).toEqual([1])
@@ -154,7 +154,7 @@ test('P6: an answer to a fill that was begun is not of other series, whoever too
 })
 
 test.each(['queued', 'built'] as const)(
-  'U3, U5: a state that was left behind while its block was %s is not what the flush is of',
+  'FLUSH-3, FLUSH-5: a state that was left behind while its block was %s is not what the flush is of',
   async (at) => {
     const { strings, owner, useAgain } = held()
     const inline = inlineBuilder()
@@ -188,7 +188,7 @@ const stoppingAt = (id: string, at: FlushStep) => {
 }
 
 test.each(['built', 'uploaded'] as const)(
-  'U5: a flush whose partition is given away when its block was %s lists nothing',
+  'FLUSH-5: a flush whose partition is given away when its block was %s lists nothing',
   async (at) => {
     await ground.mark(1)
     await ground.batch([['a', T, 1]])
@@ -205,7 +205,7 @@ test.each(['built', 'uploaded'] as const)(
   },
 )
 
-test('U5: nor does one say that all is flushed that was stopped before it had come to every tenant', async () => {
+test('FLUSH-5: nor does one say that all is flushed that was stopped before it had come to every tenant', async () => {
   await ground.mark(1)
   for (let i = 0; i < 9; i++) await ground.batch([['a', T, 1]], `tenant-${i}`)
   const stopping = stoppingAt('i1', 'listed')
@@ -221,7 +221,7 @@ test('U5: nor does one say that all is flushed that was stopped before it had co
 })
 
 test.each(['built', 'uploaded'] as const)(
-  'U5: what an owner holds more than was flushed it does not add once it is stopped (%s)',
+  'FLUSH-5: what an owner holds more than was flushed it does not add once it is stopped (%s)',
   async (at) => {
     await ground.mark(1)
     await ground.batch([['a', T, 1]])
@@ -241,7 +241,7 @@ test.each(['built', 'uploaded'] as const)(
   },
 )
 
-test('U5, S1: nor does it set anything aside', async () => {
+test('FLUSH-5, ASIDE-1: nor does it set anything aside', async () => {
   await ground.mark(1)
   await ground.batch([['a', T, 1]])
   ground.poisoned.add(TENANT)
@@ -262,7 +262,7 @@ test('U5, S1: nor does it set anything aside', async () => {
   expect(ground.blocks.flushed(0)).toBe(0)
 })
 
-test('G3: a stopped owner frees nothing more, and gives no string back twice', async () => {
+test('PURGE-3: a stopped owner frees nothing more, and gives no string back twice', async () => {
   const { state, owner, useAgain } = held()
   void state.use.end()
   useAgain()
@@ -279,7 +279,7 @@ test('G3: a stopped owner frees nothing more, and gives no string back twice', a
   expect(dropped).toEqual([])
 })
 
-test('P6: a question that waited, and metadata stated again, read nothing of what was given away meanwhile', async () => {
+test('STATE-6: a question that waited, and metadata stated again, read nothing of what was given away meanwhile', async () => {
   const writer = new LogWriter()
   const strings = new StringTable()
   const state = new PartitionState({ strings, onDamage() {}, onSkipped() {}, isForgetful: false })

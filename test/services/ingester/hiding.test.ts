@@ -1,4 +1,4 @@
-// What owners show by the manifest that they see, over an ingester as it runs (D8).
+// What owners show by the manifest that they see, over an ingester as it runs (DELETE-8).
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { askStream } from '../../../shared/bus/ask.ts'
 import { manifestKey } from '../../../shared/contracts/blocks.ts'
@@ -31,7 +31,7 @@ async function seriesShown(id: string, manifestVersion: number): Promise<number>
   return count
 }
 
-test('D8: what was deleted shows to nobody while the manifest that says so cannot be read', async () => {
+test('DELETE-8: what was deleted shows to nobody while the manifest that says so cannot be read', async () => {
   await ground.start('i1')
   await ground.mark(1)
   await ground.batch([['a', TIME_MS, 1]])

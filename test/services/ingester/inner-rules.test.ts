@@ -25,7 +25,7 @@ const START_MS = 1_700_000_000_000 - (1_700_000_000_000 % (2 * HOUR_MS))
 const place = { partition: 0, tenant: TENANT, minSeq: 0, incarnation: '', waitMs: 0, manifestVersion: 0 }
 const always = { startMs: 0, endMs: 9e15 }
 
-test('L18: an owner that has not met the end of a flushed segment does not answer, though it was caught up just now', async () => {
+test('LOG-18: an owner that has not met the end of a flushed segment does not answer, though it was caught up just now', async () => {
   await ground.mark(1)
   await ground.batch([['a', START_MS, 1]])
   await ground.start('i1')
@@ -41,7 +41,7 @@ test('L18: an owner that has not met the end of a flushed segment does not answe
   await ground.until(() => ground.blocks.flushed(0) === 1, 'the flush')
   expect(ground.owner('i2').isCaughtUp, 'it reached an end that was read a moment ago').toBe(true)
   await ground.pass(3_000)
-  expect(ground.owner('i2').state.droppedUpTo, 'G3: what it has not seen the end of stays').toBe(0)
+  expect(ground.owner('i2').state.droppedUpTo, 'PURGE-3: what it has not seen the end of stays').toBe(0)
   const bus = ground.hub.connect('asker')
   const names = () =>
     ground.soon(ask(bus, labelNames, { id: 'i2' }, { ...place, ...always, watermark: 1, selectors: [], limit: 0 }, {}))
@@ -51,7 +51,7 @@ test('L18: an owner that has not met the end of a flushed segment does not answe
   expect((await names()).stamp.appliedSeq).toBe(4)
 })
 
-test('L18: an answer that is half given when its segment leaves memory ends with an error, not with a hole', async () => {
+test('LOG-18: an answer that is half given when its segment leaves memory ends with an error, not with a hole', async () => {
   await ground.mark(1)
   const seriesCount = 6_000
   const random = seededRandom(1)
@@ -75,7 +75,7 @@ test('L18: an answer that is half given when its segment leaves memory ends with
   await expect(rest()).rejects.toMatchObject({ code: 'err-carillon-dropped' })
 })
 
-test('L20: a strong read is answered when what it waits for is applied, and only in the life of the log that it means', async () => {
+test('LOG-20: a strong read is answered when what it waits for is applied, and only in the life of the log that it means', async () => {
   await ground.mark(1)
   await ground.batch([['a', START_MS, 1]])
   let stalled: Promise<void> | undefined
@@ -100,7 +100,7 @@ test('L20: a strong read is answered when what it waits for is applied, and only
   })
 })
 
-test('U3: a segment into which another owner has filled something while it was read is not listed', async () => {
+test('FLUSH-3: a segment into which another owner has filled something while it was read is not listed', async () => {
   const strings = new StringTable()
   const state = new PartitionState({ strings, onDamage: () => {}, onSkipped: () => {}, isForgetful: false })
   state.applyMark(1, ground.writer.mark(1))
@@ -144,7 +144,7 @@ test('a leader that stood still between building and listing changes nothing tha
 test.each([
   ['another message stands in the place of M(f)', { nonce: 'that of another mark' }],
   ['M(f) is of another life of the log', { incarnation: 'before' }],
-])('G1: where %s nothing is purged', async (_, over) => {
+])('PURGE-1: where %s nothing is purged', async (_, over) => {
   for (const number of [1, 2, 3]) {
     await ground.mark(number)
     await ground.append(batchSubject(0), ground.writer.batch([['a', START_MS + number, 1]]).seal())
@@ -158,7 +158,7 @@ test.each([
   expect(ground.firstSeq()).toBe(1)
 })
 
-test('G3: a flush is due when it was seen so long ago, and so are those before it', () => {
+test('PURGE-3: a flush is due when it was seen so long ago, and so are those before it', () => {
   const seen = new FlushedSeen()
   expect(seen.due(5, 0, 1_000)).toBe(0)
   expect(seen.due(6, 900, 1_000)).toBe(0)

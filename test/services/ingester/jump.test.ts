@@ -1,4 +1,4 @@
-// An owner that was away while its log was purged, or whose log was made anew: what it held is freed only once blocks hold it (D10).
+// An owner that was away while its log was purged, or whose log was made anew: what it held is freed only once blocks hold it (DELETE-10).
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { leaveOut } from '../../../shared/blocks/left-out.ts'
 import { changed, FlushGround, HOUR_MS } from './flush-ground.ts'
@@ -22,7 +22,7 @@ const flushedCounts = () =>
     return { segment: origin.segment, sampleCount, isSupplement: origin.isSupplement === true }
   })
 
-describe('L10: an owner holds more than was flushed when it is cut off', () => {
+describe('LOG-10: an owner holds more than was flushed when it is cut off', () => {
   test.each([
     [2, 'and adds what it has'],
     [4, 'and adds what it has'],
@@ -56,7 +56,7 @@ describe('L10: an owner holds more than was flushed when it is cut off', () => {
   })
 })
 
-test('L10: what was held of a log that was made anew is added to the blocks', async () => {
+test('LOG-10: what was held of a log that was made anew is added to the blocks', async () => {
   await ground.mark(1)
   await ground.batch([['a', START_MS, 1]])
   await ground.batch([['a', START_MS + 1, 1]])

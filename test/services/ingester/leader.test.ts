@@ -1,4 +1,4 @@
-// Leaders and the marks that they write (L8), each against a log that others write as well.
+// Leaders and the marks that they write (LOG-8), each against a log that others write as well.
 import { beforeEach, describe, expect, it } from 'vitest'
 import { ingesterSettings } from '../../../services/ingester/config.ts'
 import { type LeaderDeps, leadPartition } from '../../../services/ingester/leader.ts'
@@ -104,7 +104,7 @@ async function marks(): Promise<number[]> {
   return numbers
 }
 
-describe('L7: a log that is full but for the room of marks', () => {
+describe('LOG-7: a log that is full but for the room of marks', () => {
   const flushed: Flushed = { segment: 1, mark: { seq: 1, nonce: 'n', incarnation: 'i' }, digests: {} }
   const fill = async (share: number) => {
     const { bytes, bytesMax } = await soon(bus.logs.state(logName(0)))
@@ -136,7 +136,7 @@ describe('L7: a log that is full but for the room of marks', () => {
   })
 })
 
-describe('L8: the number of a mark', () => {
+describe('LOG-8: the number of a mark', () => {
   it('is one above the newest, and stands in the bucket', async () => {
     const { lead, owner } = await started('i1')
     await lead()
@@ -181,7 +181,7 @@ describe('L8: the number of a mark', () => {
   })
 })
 
-describe('E1, E2: of two leaders', () => {
+describe('LEADER-1, LEADER-2: of two leaders', () => {
   it('that write at once one wins, and the other knows that it has not', async () => {
     const [one, two] = [await started('i1'), await started('i2')]
     await soon(Promise.all([one.lead(), two.lead()]))
@@ -210,7 +210,7 @@ describe('E1, E2: of two leaders', () => {
   })
 })
 
-describe('E5: a log that has lost its end and gives its sequences again', () => {
+describe('LEADER-5: a log that has lost its end and gives its sequences again', () => {
   const fence = (writer: string) =>
     soon(bus.logs.append(logName(0), fenceSubject(0), encodeFence({ writer, nonce: 'n' }), { timeoutMs: 1_000 }))
   const look = async ({ lead, owner }: Leader) => {
@@ -281,7 +281,7 @@ describe('E5: a log that has lost its end and gives its sequences again', () => 
   })
 })
 
-describe('E3: a log whose newest mark is not the one that was applied', () => {
+describe('LEADER-3: a log whose newest mark is not the one that was applied', () => {
   const look = async ({ lead, owner }: Leader) => {
     await pass(100)
     await soon(owner.readEnd())
@@ -363,7 +363,7 @@ describe('E3: a log whose newest mark is not the one that was applied', () => {
   })
 })
 
-describe('E4: the bucket remembers', () => {
+describe('LEADER-4: the bucket remembers', () => {
   it('all marks but the newest, when the next is written, whoever wrote them', async () => {
     const key = keyFor(markRecord, { partition: 0 })
     const [one, two] = [await started('i1'), await started('i2')]
@@ -378,7 +378,7 @@ describe('E4: the bucket remembers', () => {
   })
 })
 
-describe('E1: a leader waits', () => {
+describe('LEADER-1: a leader waits', () => {
   it('until it has caught up', async () => {
     const { lead } = await leader('i1')
     await lead()

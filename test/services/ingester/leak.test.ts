@@ -1,4 +1,4 @@
-// O6: a partition that moves away, or that could not be followed, leaves nothing behind; and what is held is told.
+// OWNER-6: a partition that moves away, or that could not be followed, leaves nothing behind; and what is held is told.
 import v8 from 'node:v8'
 import vm from 'node:vm'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'

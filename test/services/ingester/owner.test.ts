@@ -120,7 +120,7 @@ test('a sample that no chunk can keep is named and settled at once: no other own
   expect(owner.state.heads.get(TENANT)!.sampleCount).toBe(1)
 })
 
-test('O2: sequences that are not delivered are a gap with its exact range', async () => {
+test('OWNER-2: sequences that are not delivered are a gap with its exact range', async () => {
   await append(markSubject(0), writer.mark(1))
   for (let i = 1; i <= 5; i++) await appendSample('a', i)
   const hidden = (message: LogMessage) => message.seq === 3 || message.seq === 4
@@ -136,7 +136,7 @@ test('O2: sequences that are not delivered are a gap with its exact range', asyn
   expect(owner.appliedSeq).toBe(6)
 })
 
-test('O2: a log that is shorter than what was applied is a rewind; new messages on the reused sequences are read', async () => {
+test('OWNER-2: a log that is shorter than what was applied is a rewind; new messages on the reused sequences are read', async () => {
   await append(markSubject(0), writer.mark(1))
   for (let i = 1; i <= 4; i++) await appendSample('a', i)
   const other = createMemoryHub({ clock, random: seededRandom(2) }).connect('rewound')
@@ -168,7 +168,7 @@ test('O2: a log that is shorter than what was applied is a rewind; new messages 
   expect(owner.state.heads.get(TENANT)!.sampleCount, 'what was lost is still in memory').toBe(5)
 })
 
-test('O2: what is applied while the end of the log is being read is no rewind', async () => {
+test('OWNER-2: what is applied while the end of the log is being read is no rewind', async () => {
   await append(markSubject(0), writer.mark(1))
   let isGrowing = false
   const owner = ownerOn(
@@ -191,7 +191,7 @@ test('O2: what is applied while the end of the log is being read is no rewind', 
   expect([owner.appliedSeq, damageOf(owner)]).toEqual([4, []])
 })
 
-test('O2: a leader that is behind the copy which delivered, for a moment, is no rewind', async () => {
+test('OWNER-2: a leader that is behind the copy which delivered, for a moment, is no rewind', async () => {
   await append(markSubject(0), writer.mark(1))
   for (let i = 1; i <= 4; i++) await appendSample('a', i)
   let behind = 0
@@ -214,7 +214,7 @@ test('O2: a leader that is behind the copy which delivered, for a moment, is no 
   expect(owner.isCaughtUp).toBe(true)
 })
 
-test('O2: a tail that the log claims but does not hold is a gap with its exact range, and the owner catches up', async () => {
+test('OWNER-2: a tail that the log claims but does not hold is a gap with its exact range, and the owner catches up', async () => {
   await append(markSubject(0), writer.mark(1))
   await appendSample('a', 1)
   const owner = ownerOn(lying({ state: async (log) => ({ ...(await bus.logs.state(log)), lastSeq: 9 }) }))
@@ -227,7 +227,7 @@ test('O2: a tail that the log claims but does not hold is a gap with its exact r
   expect(owner.isCaughtUp).toBe(true)
 })
 
-test('O2: a log found to be rewound is not applied, and its owner silent, until it is known where it still agrees', async () => {
+test('OWNER-2: a log found to be rewound is not applied, and its owner silent, until it is known where it still agrees', async () => {
   await append(markSubject(0), writer.mark(1))
   for (let i = 1; i <= 4; i++) await appendSample('a', i)
   const other = createMemoryHub({ clock, random: seededRandom(2) }).connect('rewound')
@@ -266,7 +266,7 @@ test('O2: a log found to be rewound is not applied, and its owner silent, until 
   expect(names).toEqual(['a', 'b', 'c', 'd', 'e'])
 })
 
-test('O2: a log that ends before a batch known to be stored is a rewind', async () => {
+test('OWNER-2: a log that ends before a batch known to be stored is a rewind', async () => {
   await append(markSubject(0), writer.mark(1))
   await appendSample('a', 1)
   const { incarnation } = await soon(bus.logs.state(logName(0)))
@@ -282,7 +282,7 @@ test('O2: a log that ends before a batch known to be stored is a rewind', async 
   expect(damageOf(owner)).toEqual(['rewind 3-12'])
 })
 
-test('O2: an owner that comes back finds a log shorter than its checkpoint, or another message at it', async () => {
+test('OWNER-2: an owner that comes back finds a log shorter than its checkpoint, or another message at it', async () => {
   await append(markSubject(0), writer.mark(1))
   await appendSample('a', 1)
   const before = ownerOn(bus)
@@ -307,7 +307,7 @@ test('O2: an owner that comes back finds a log shorter than its checkpoint, or a
   expect(damageOf(owner)).toContain('rewind 2-2')
 })
 
-test('L10: what a gap swallowed, a mark and a dictionary among it, is filled from another owner, segment by segment', async () => {
+test('LOG-10: what a gap swallowed, a mark and a dictionary among it, is filled from another owner, segment by segment', async () => {
   await append(markSubject(0), writer.mark(1))
   await appendSample('a', 1)
   await append(markSubject(0), writer.mark(2))
@@ -367,7 +367,7 @@ function hideBefore(owner: Owner, seq: number): void {
   head.hide(seq, () => [{ id: 'd', selectors, startMs: 0, endMs: 1000, place }])
 }
 
-test('D7: samples on both sides of a fence that a gap swallowed, or that cannot be read, are told apart', async () => {
+test('DELETE-7: samples on both sides of a fence that a gap swallowed, or that cannot be read, are told apart', async () => {
   const fence = encodeDelete({ id: 'd', tenant: TENANT, kind: 'series', selectors: [[]], startMs: 0, endMs: 100 })
   await append(markSubject(0), writer.mark(1))
   await appendSample('a', 1)
@@ -403,7 +403,7 @@ test('D7: samples on both sides of a fence that a gap swallowed, or that cannot 
   }
 })
 
-test('D7: what comes after another owner has given what lies behind it does not go behind a fence', async () => {
+test('DELETE-7: what comes after another owner has given what lies behind it does not go behind a fence', async () => {
   await append(markSubject(0), writer.mark(1))
   await appendSample('a', 1)
   await appendSample('a', 2)
@@ -455,7 +455,7 @@ function shownBy(owner: Owner): number[] {
   return [...columns.times.subarray(0, columns.count)]
 }
 
-test('O3: an owner that cannot read the end of its log stops answering', async () => {
+test('OWNER-3: an owner that cannot read the end of its log stops answering', async () => {
   await append(markSubject(0), writer.mark(1))
   const owner = ownerOn(bus)
   await soon(owner.start())
@@ -467,7 +467,7 @@ test('O3: an owner that cannot read the end of its log stops answering', async (
   await expect(soon(waiting)).rejects.toMatchObject({ code: 'err-carillon-owner-behind' })
 })
 
-test('L8: a leader opens segments in order, never sooner than segment-min, and knows its own mark after a lost answer', async () => {
+test('LOG-8: a leader opens segments in order, never sooner than segment-min, and knows its own mark after a lost answer', async () => {
   const random = seededRandom(3)
   const metrics = ownerMetrics(createMetrics())
   const owner = ownerOn(bus)

@@ -65,7 +65,7 @@ const mark = (partition = 0) =>
     ground.bus.logs.append(logName(partition), markSubject(partition), ground.writer.mark(1), { timeoutMs: 1_000 }),
   )
 
-describe('W2, L19: a partition that goes to others is served', () => {
+describe('OWNERSHIP-2, LOG-19: a partition that goes to others is served', () => {
   it('until all of them say that they have caught up, and a little longer', async () => {
     await mark()
     const ring = alone()
@@ -108,7 +108,7 @@ describe('W2, L19: a partition that goes to others is served', () => {
   })
 })
 
-describe('W3: an ingester says', () => {
+describe('OWNERSHIP-3: an ingester says', () => {
   it('that it serves a partition when it has a mark: a fresh log takes no batches before', async () => {
     const { goOn, told, ownership } = ingesterIn(alone())
     await goOn(2_000)

@@ -1,4 +1,4 @@
-// Applying as a pure function of the log (L9), and damage that is named, never passed over (L10).
+// Applying as a pure function of the log (LOG-9), and damage that is named, never passed over (LOG-10).
 import fc from 'fast-check'
 import { beforeEach, describe, expect, test } from 'vitest'
 import { PartitionState } from '../../../services/ingester/state/partition-state.ts'
@@ -38,7 +38,7 @@ function samplesOf(state: PartitionState): string[] {
   return found.sort()
 }
 
-test('P1, L9: batches in any order and any number of times give one state and one digest', () => {
+test('STATE-1, LOG-9: batches in any order and any number of times give one state and one digest', () => {
   const sample = fc.tuple(fc.constantFrom('a', 'b', 'c'), fc.nat(20), fc.nat(5))
   const batches = fc.array(fc.array(sample, { minLength: 1, maxLength: 6 }), { minLength: 1, maxLength: 8 })
   fc.assert(
@@ -60,7 +60,7 @@ test('P1, L9: batches in any order and any number of times give one state and on
   )
 })
 
-test('L10: every bit that flips in a stored batch is noticed, and nothing of that batch is applied', () => {
+test('LOG-10: every bit that flips in a stored batch is noticed, and nothing of that batch is applied', () => {
   const mark = writer.mark(1)
   const payload = writer.batch([['a', 1, 1]]).seal()
   for (let bit = 0; bit < payload.length * 8; bit++) {
@@ -75,7 +75,7 @@ test('L10: every bit that flips in a stored batch is noticed, and nothing of tha
   }
 })
 
-test('L3, L10: a batch that leans on a lost one is damage, and nothing is guessed', () => {
+test('LOG-3, LOG-10: a batch that leans on a lost one is damage, and nothing is guessed', () => {
   const state = freshState()
   state.applyMark(1, writer.mark(1))
   const lost = writer.batch([['a', 1, 1]])
@@ -94,7 +94,7 @@ test('L3, L10: a batch that leans on a lost one is damage, and nothing is guesse
   expect(samplesOf(state), 'b shares label strings with what was lost: nothing is guessed').toEqual([])
 })
 
-test('L10: a batch that names a later sequence as stored before it is damage', () => {
+test('LOG-10: a batch that names a later sequence as stored before it is damage', () => {
   const state = freshState()
   state.applyMark(1, writer.mark(1))
   const first = writer.batch([['a', 1, 1]])
@@ -105,7 +105,7 @@ test('L10: a batch that names a later sequence as stored before it is damage', (
   expect(samplesOf(state)).toEqual(['a@1=1', 'a@2=2'])
 })
 
-test('P2: a batch may come one mark late, not two; segments are told by position', () => {
+test('STATE-2: a batch may come one mark late, not two; segments are told by position', () => {
   const state = freshState()
   state.applyMark(1, writer.mark(1))
   const session = writer.session!
@@ -120,7 +120,7 @@ test('P2: a batch may come one mark late, not two; segments are told by position
   expect(state.segments()).toEqual([1, 2])
 })
 
-test('G2: what is delivered again stands where it stood before: it is stated anew before its segment goes', () => {
+test('PURGE-2: what is delivered again stands where it stood before: it is stated anew before its segment goes', () => {
   const state = freshState()
   state.applyMark(1, writer.mark(1))
   const early = writer.batch([['a', 1, 1]])
@@ -134,7 +134,7 @@ test('G2: what is delivered again stands where it stood before: it is stated ane
   expect([...state.metadata.toldBefore(2)]).toHaveLength(1)
 })
 
-test('G2: what a late batch tells is stated anew with its epoch: a replay that begins at the mark before it cannot read it', () => {
+test('PURGE-2: what a late batch tells is stated anew with its epoch: a replay that begins at the mark before it cannot read it', () => {
   const state = freshState()
   state.applyMark(1, writer.mark(1))
   const session = writer.session!
@@ -155,7 +155,7 @@ test('G2: what a late batch tells is stated anew with its epoch: a replay that b
   expect([replayed.heads.size, damage]).toEqual([0, []])
 })
 
-test('L10: a lost mark is damage, and later segments go by the marks that their batches name', () => {
+test('LOG-10: a lost mark is damage, and later segments go by the marks that their batches name', () => {
   const state = freshState()
   state.applyMark(1, writer.mark(1))
   writer.mark(2)
@@ -167,7 +167,7 @@ test('L10: a lost mark is damage, and later segments go by the marks that their 
   expect(state.segments()).toEqual([2, 3])
 })
 
-describe('P7: what comes where a mark may have been lost is of no segment that was flushed', () => {
+describe('STATE-7: what comes where a mark may have been lost is of no segment that was flushed', () => {
   test.each<[string, (state: PartitionState) => void, string[]]>([
     ['none was met', () => {}, ['unknown-epoch@4']],
     [
@@ -212,7 +212,7 @@ describe('P7: what comes where a mark may have been lost is of no segment that w
   })
 })
 
-test('L10: junk instead of a mark or batch is damage and harms nothing else', () => {
+test('LOG-10: junk instead of a mark or batch is damage and harms nothing else', () => {
   const state = freshState()
   state.applyMark(1, writer.mark(1))
   state.applyBatch(2, Buffer.from('junk'))
@@ -223,7 +223,7 @@ test('L10: junk instead of a mark or batch is damage and harms nothing else', ()
   expect(samplesOf(state)).toEqual(['a@1=1'])
 })
 
-test.each([0, -1, 1.5, 2 ** 53, '7', null])('L8: a mark with the number %s is none', (number) => {
+test.each([0, -1, 1.5, 2 ** 53, '7', null])('LOG-8: a mark with the number %s is none', (number) => {
   const state = freshState()
   state.applyMark(1, writer.mark(1))
   state.applyMark(2, Buffer.from(JSON.stringify({ v: 1, number, writer: 'x', nonce: 'n' })))
@@ -231,7 +231,7 @@ test.each([0, -1, 1.5, 2 ** 53, '7', null])('L8: a mark with the number %s is no
   expect(state.segment).toBe(1)
 })
 
-test('L8, L10: a mark whose number does not rise is damage, and changes nothing', () => {
+test('LOG-8, LOG-10: a mark whose number does not rise is damage, and changes nothing', () => {
   const state = freshState()
   state.applyMark(1, writer.mark(3))
   const batch = writer.batch([['a', 1, 1]])
@@ -242,7 +242,7 @@ test('L8, L10: a mark whose number does not rise is damage, and changes nothing'
   expect([state.segment, state.segments()]).toEqual([3, [3]])
 })
 
-test('L10: marks that are missing are named, one for each segment that lacks its beginning', () => {
+test('LOG-10: marks that are missing are named, one for each segment that lacks its beginning', () => {
   const segments: number[] = []
   const state = new PartitionState({
     strings: new StringTable(),
@@ -260,7 +260,7 @@ test('L10: marks that are missing are named, one for each segment that lacks its
   expect(state.segment).toBe(4)
 })
 
-test('L9: what is delivered again lies in the segment in which it lay, and never in one that was dropped', () => {
+test('LOG-9: what is delivered again lies in the segment in which it lay, and never in one that was dropped', () => {
   const state = freshState()
   const first = writer.mark(1)
   state.applyMark(1, first)
@@ -275,7 +275,7 @@ test('L9: what is delivered again lies in the segment in which it lay, and never
   expect(state.segments().filter((segment) => segment <= 1)).toEqual([])
 })
 
-test('L2: the first definition of an id stays, also when another comes from another owner', () => {
+test('LOG-2: the first definition of an id stays, also when another comes from another owner', () => {
   const head = freshState().head(TENANT)
   const dictionary = new SessionDictionary(1)
   dictionary.define(7, head, 3)

@@ -18,7 +18,7 @@ afterEach(() => ground.close())
 
 const START_MS = 1_700_000_000_000 - (1_700_000_000_000 % (2 * HOUR_MS))
 
-describe('G2: metadata and exemplars outlive the part of the log in which they were stated', () => {
+describe('PURGE-2: metadata and exemplars outlive the part of the log in which they were stated', () => {
   beforeEach(async () => {
     await ground.mark(1)
     const stated = new Batch(ground.writer.session!)
@@ -67,7 +67,7 @@ describe('G2: metadata and exemplars outlive the part of the log in which they w
     await expectHeldBy('i2')
   })
 
-  test('L7: a log that has no room for them is flushed and purged all the same; they are stated again when it has', async () => {
+  test('LOG-7: a log that has no room for them is flushed and purged all the same; they are stated again when it has', async () => {
     const log = () => ground.hub.log(logName(0))!
     const { bytesMax } = log().state()
     const filler = (share: number) => new Uint8Array(Math.min(900_000, share * bytesMax - log().state().bytes))
@@ -132,7 +132,7 @@ describe('G2: metadata and exemplars outlive the part of the log in which they w
   })
 })
 
-test('G2: what was told of a tenant that has fallen silent is not stated again for ever, and leaves memory', async () => {
+test('PURGE-2: what was told of a tenant that has fallen silent is not stated again for ever, and leaves memory', async () => {
   await ground.mark(1)
   await ground.start('i1')
   const tell = async (tenant: string) => {

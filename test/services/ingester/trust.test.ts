@@ -54,7 +54,7 @@ function marks(): { number: number; atMs: number }[] {
     .map(({ payload, storedAtMs }) => ({ number: decodeMark(payload).number, atMs: storedAtMs - all[0]!.storedAtMs }))
 }
 
-describe('O4', () => {
+describe('OWNER-4', () => {
   /** Marks 1 and 2 with a sample each, then one more: sequences 1 to 5. */
   async function write(): Promise<void> {
     await ground.append(markSubject(0), ground.writer.mark(1))
@@ -87,7 +87,7 @@ describe('O4', () => {
     expect([samplesOf(owner), owner.state.mark?.number, owner.damages]).toEqual([2, 2, []])
   })
 
-  test('O3: after a jump that a purge explains it answers only when it has reached an end that was read since', async () => {
+  test('OWNER-3: after a jump that a purge explains it answers only when it has reached an end that was read since', async () => {
     await ground.append(markSubject(0), ground.writer.mark(1))
     await ground.appendSample('a', 1)
     let flushed: Flushed | undefined
@@ -150,7 +150,7 @@ describe('O4', () => {
   })
 })
 
-test('O2: a message that is delivered again with other bytes is no repetition: the owner is silent until it has found where the log agrees', async () => {
+test('OWNER-2: a message that is delivered again with other bytes is no repetition: the owner is silent until it has found where the log agrees', async () => {
   await ground.append(markSubject(0), ground.writer.mark(1))
   for (let i = 1; i <= 3; i++) await ground.appendSample('a', i)
   const other = ground.writer.batch([['b', 9, 9]]).seal()
@@ -176,7 +176,7 @@ test('O2: a message that is delivered again with other bytes is no repetition: t
   expect(damageOf(owner)).toEqual(['rewind 4-4 filled'])
 })
 
-describe('L10', () => {
+describe('LOG-10', () => {
   /** Three owners of a log of which message 3 was lost to some. */
   async function write(): Promise<void> {
     await ground.append(markSubject(0), ground.writer.mark(1))
@@ -248,7 +248,7 @@ describe('L10', () => {
     expect(damageOf(owner)).toEqual(['gap 3-3 missing'])
   })
 
-  test('F3: by a ring that is not confirmed nothing is missing', async () => {
+  test('FILL-3: by a ring that is not confirmed nothing is missing', async () => {
     await write()
     const owner = await ground.hiding(3)
     await ground.pass(1_000)
@@ -258,7 +258,7 @@ describe('L10', () => {
   })
 })
 
-test('L20: a fence is applied, so that it can be waited for, and changes nothing; no two are alike', async () => {
+test('LOG-20: a fence is applied, so that it can be waited for, and changes nothing; no two are alike', async () => {
   await ground.append(markSubject(0), ground.writer.mark(1))
   await ground.appendSample('a', 1)
   const owner = await ground.owner()
@@ -299,7 +299,7 @@ test('a log that was made anew behind what may be purged of the one before is fo
   expect([owner.appliedSeq, owner.isCaughtUp]).toEqual([100, true])
 })
 
-describe('L8', () => {
+describe('LOG-8', () => {
   test('a log that lost its marks is given a number that was never used: the bucket remembers', async () => {
     await ground.soon(ground.bucket.put(keyFor(markRecord, { partition: 0 }), markRecord.format.encode(7)))
     const owner = await ground.owner()
@@ -330,7 +330,7 @@ describe('L8', () => {
     expect(Buffer.from((await ground.soon(ground.bucket.get(key)))!.value!).toString()).toBe('7')
   })
 
-  test('E1: of two that lead, the second opens no segment right after the first, whose mark came while it waited', async () => {
+  test('LEADER-1: of two that lead, the second opens no segment right after the first, whose mark came while it waited', async () => {
     await ground.append(markSubject(0), ground.writer.mark(1))
     const owner = await ground.owner()
     await ground.pass(ground.config.segmentMs * 2)
@@ -361,7 +361,7 @@ describe('L8', () => {
   })
 })
 
-test('O6: an owner that is stopped while it starts opens nothing', async () => {
+test('OWNER-6: an owner that is stopped while it starts opens nothing', async () => {
   await ground.append(markSubject(0), ground.writer.mark(1))
   let consumers = 0
   const gate = Promise.withResolvers<void>()

@@ -42,7 +42,7 @@ describe.runIf(hasServer)('carillon start', () => {
 
   const pidOf = (facts: Ready, role: string): number => facts.processes.find((each) => each.role === role)?.pid ?? 0
 
-  it('P3: says in one line where to push, where to query, what is safe and which processes run; SIGTERM ends all', async () => {
+  it('START-3: says in one line where to push, where to query, what is safe and which processes run; SIGTERM ends all', async () => {
     const one = start()
     const facts = await ready(one)
     expect(facts).toMatchObject({ ready: true, durability: 'power-loss-safe', push: `${facts.query}/api/v1/push` })
@@ -62,7 +62,7 @@ describe.runIf(hasServer)('carillon start', () => {
     expect(fs.existsSync(path.join(data, 'lock.json'))).toBe(false)
   })
 
-  it('F2: a second start on the same folder is refused and names the first', async () => {
+  it('FOLDER-2: a second start on the same folder is refused and names the first', async () => {
     const facts = await ready(start())
     const second = start()
     expect((await second.ended).code).toBe(1)
@@ -71,7 +71,7 @@ describe.runIf(hasServer)('carillon start', () => {
     expect((await fetch(`${facts.query}/-/healthy`)).status).toBe(200)
   })
 
-  it('V1: an actor and a nats-server that are killed come back by themselves', async () => {
+  it('SUPERVISOR-1: an actor and a nats-server that are killed come back by themselves', async () => {
     const one = start()
     const facts = await ready(one)
     const [gateway, server] = [pidOf(facts, 'gateway'), pidOf(facts, 'nats-server')]
@@ -85,7 +85,7 @@ describe.runIf(hasServer)('carillon start', () => {
     expect(isAlive(gateway)).toBe(true)
   })
 
-  it('F1: a folder in a newer format is refused and left as it is', async () => {
+  it('FOLDER-1: a folder in a newer format is refused and left as it is', async () => {
     fs.writeFileSync(path.join(data, 'carillon.json'), '{"format":999}')
     const one = start()
     expect((await one.ended).code).toBe(1)
@@ -93,7 +93,7 @@ describe.runIf(hasServer)('carillon start', () => {
     expect(fs.readdirSync(data)).toEqual(['carillon.json'])
   })
 
-  it('N3: the logs of a single server are not taken for those of a cluster, nor the other way round', async () => {
+  it('SERVER-3: the logs of a single server are not taken for those of a cluster, nor the other way round', async () => {
     for (const [held, command, other] of [
       ['a', 'start', 'cluster'],
       ['nats-store', 'cluster', 'start'],
@@ -107,7 +107,7 @@ describe.runIf(hasServer)('carillon start', () => {
     }
   })
 
-  it('N4: its nats-server lets in only who can read the owner\u2019s file', async () => {
+  it('SERVER-4: its nats-server lets in only who can read the owner\u2019s file', async () => {
     const facts = await ready(start())
     expect(facts.natsUserFile).toBe(path.join(fs.realpathSync(data), 'nats', 'user'))
     for (const file of ['user', 'system-user', 'server.conf'])

@@ -58,7 +58,7 @@ describe.skipIf(('reason' in findNatsServer() && !mustRun) || process.platform !
     await until('all of it has ended', () => !seen.some(isAlive), ENDED_MS_MAX)
   })
 
-  test('E4: ends when whoever reads what it says has read enough', async () => {
+  test('END-4: ends when whoever reads what it says has read enough', async () => {
     const start = `node services/carillon.mjs start --listen=127.0.0.1:0 --data='${data}'`
     const shell = startProcess(['bash', '-c', `${start} | head -1`])
     shell.stderr!.resume()
@@ -68,14 +68,14 @@ describe.skipIf(('reason' in findNatsServer() && !mustRun) || process.platform !
     await until('all of it has ended', () => !seen.some(isAlive), ENDED_MS_MAX)
   })
 
-  test('P1: ends with its launcher though an actor hangs', async () => {
+  test('START-1: ends with its launcher though an actor hangs', async () => {
     const child = await startSystem([process.execPath, 'services/carillon.mjs', 'start'])
     process.kill(seen.find((pid) => commandOf(pid).includes('querier'))!, 'SIGSTOP')
     child.kill('SIGKILL')
     await until('all of it has ended', () => !seen.some(isAlive), ENDED_MS_MAX)
   })
 
-  test('G2: runs on without the guard of its nats-server, and has another one', async () => {
+  test('GUARD-2: runs on without the guard of its nats-server, and has another one', async () => {
     const child = await startSystem([process.execPath, 'services/carillon.mjs', 'start'])
     const [guard] = guardsOf(child)
     process.kill(guard!, 'SIGKILL')
@@ -85,7 +85,7 @@ describe.skipIf(('reason' in findNatsServer() && !mustRun) || process.platform !
     await until('all of it has ended', () => !seen.some(isAlive), ENDED_MS_MAX)
   })
 
-  test('N1: a nats-server that was left all the same is stopped by the next start, which takes over', async () => {
+  test('SERVER-1: a nats-server that was left all the same is stopped by the next start, which takes over', async () => {
     const first = await startSystem([process.execPath, 'services/carillon.mjs', 'start'])
     const server = seen.find((pid) => commandOf(pid).includes('server.conf'))!
     const address = () => JSON.parse(readFileSync(join(data, 'nats/running.json'), 'utf8')).port
@@ -96,7 +96,7 @@ describe.skipIf(('reason' in findNatsServer() && !mustRun) || process.platform !
     expect(isAlive(server)).toBe(true)
     const second = await startSystem([process.execPath, 'services/carillon.mjs', 'start'])
     expect(isAlive(server)).toBe(false)
-    expect(address()).toBe(before) // N2
+    expect(address()).toBe(before) // SERVER-2
     second.kill('SIGTERM')
   })
 

@@ -44,7 +44,7 @@ function handClock(): Clock & { pass(ms: number): void; sleep(ms: number): void 
 }
 
 describe('a pulse', () => {
-  test('U1: silence for longer than the bound is told once; whoever is heard in time is left alone', () => {
+  test('PULSE-1: silence for longer than the bound is told once; whoever is heard in time is left alone', () => {
     const clock = handClock()
     const hung: number[] = []
     const pulse = watchPulse({ clock, hungAfterMs: 10_000, onHung: (silentMs) => hung.push(silentMs) })
@@ -57,7 +57,7 @@ describe('a pulse', () => {
     expect(hung).toEqual([10_500])
   })
 
-  test('U2: while nobody looks, nothing counts: a suspended machine kills nobody', () => {
+  test('PULSE-2: while nobody looks, nothing counts: a suspended machine kills nobody', () => {
     const clock = handClock()
     const hung: number[] = []
     const pulse = watchPulse({ clock, hungAfterMs: 10_000, onHung: (silentMs) => hung.push(silentMs) })
@@ -73,7 +73,7 @@ describe('a pulse', () => {
     expect(hung).toEqual([])
   })
 
-  test('U3: nothing piles up before a watcher that does not read', () => {
+  test('PULSE-3: nothing piles up before a watcher that does not read', () => {
     const clock = handClock()
     const sent: (() => void)[] = []
     sayAlive(clock, (_, onSent) => sent.push(onSent))
@@ -85,7 +85,7 @@ describe('a pulse', () => {
   })
 })
 
-test('V4: a child whose loop never comes round is killed, and started again', async () => {
+test('SUPERVISOR-4: a child whose loop never comes round is killed, and started again', async () => {
   const folder = mkdtempSync(join(tmpdir(), 'carillon-pulse-'))
   const file = join(folder, 'hangs.mjs')
   writeFileSync(file, 'process.send({}); setTimeout(() => { for (;;); }, 10)')

@@ -24,7 +24,7 @@ function ground(bounds: { concurrentMax: number; queuedMax: number }) {
 }
 
 describe('the queue of queries', () => {
-  it('F2: tenants take turns, whatever one of them has queued before', async () => {
+  it('ADMISSION-2: tenants take turns, whatever one of them has queued before', async () => {
     const { admission, began, ask, end } = ground({ concurrentMax: 1, queuedMax: 100 })
     for (let i = 0; i < 20; i++) void ask(`greedy ${i}`, { tenant: 'greedy' })
     void ask('modest 0', { tenant: 'modest' })
@@ -45,7 +45,7 @@ describe('the queue of queries', () => {
     expect([admission.runningCount(), admission.waitingCount()]).toEqual([1, 15])
   })
 
-  it('F1, F3: a tenant at its own bound waits, and leaves free places to others', async () => {
+  it('ADMISSION-1, ADMISSION-3: a tenant at its own bound waits, and leaves free places to others', async () => {
     const { admission, began, ask, end } = ground({ concurrentMax: 3, queuedMax: 10 })
     const bound = { tenant: 'bound', concurrentMax: 1, queuedMax: 1 }
     void ask('b 0', bound)
@@ -61,7 +61,7 @@ describe('the queue of queries', () => {
     expect([admission.runningCount(), admission.waitingCount()]).toEqual([0, 0])
   })
 
-  it('F3: beyond the bound of all that wait everyone is refused', async () => {
+  it('ADMISSION-3: beyond the bound of all that wait everyone is refused', async () => {
     const { ask } = ground({ concurrentMax: 1, queuedMax: 2 })
     for (const tenant of ['a', 'b', 'c']) void ask(tenant, { tenant })
     expect(await ask('d', { tenant: 'd' })).toBe('err-carillon-too-many-queries')

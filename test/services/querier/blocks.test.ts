@@ -70,7 +70,7 @@ async function rangeOf(querier: Harness, params: QueryParams): Promise<Record<st
 }
 
 describe('one view of owners and blocks', () => {
-  it('Q8: owners are asked for what is in no block, and series of both are one', async () => {
+  it('QUERY-8: owners are asked for what is in no block, and series of both are one', async () => {
     const { querier, store, ingester } = await system({
       data: {
         0: [{ ...held('x', ago(300, 9)), segment: 3 }, held('x', ago(120, 3), ago(60, 4)), held('new', ago(30, 5))],
@@ -120,7 +120,7 @@ describe('one view of owners and blocks', () => {
     })
   })
 
-  it('Q8, L18: an owner that has dropped what was asked for: all is read again by a newer view', async () => {
+  it('QUERY-8, LOG-18: an owner that has dropped what was asked for: all is read again by a newer view', async () => {
     let flush: (() => Promise<void>) | undefined
     const { querier, store, ingester } = await system({
       data: { 0: [{ ...held('x', ago(60, 1)), segment: 1 }, held('y', ago(30, 2))] },
@@ -138,7 +138,7 @@ describe('one view of owners and blocks', () => {
     expect(await metricOf(querier, 'carillon_querier_samples_read_total')).toBe(2)
   })
 
-  it('L18: dropped for good is an error, also with partial_response', async () => {
+  it('LOG-18: dropped for good is an error, also with partial_response', async () => {
     const before = () => {
       throw new RefusedError('err-carillon-dropped', 'gone')
     }
@@ -148,7 +148,7 @@ describe('one view of owners and blocks', () => {
     expect(body.error).toMatch(/^partition 0 has no owner that still holds segment 1: .*\(err-carillon-dropped\)$/)
   })
 
-  it('Q10: blocks that the range does not reach are not touched', async () => {
+  it('QUERY-10: blocks that the range does not reach are not touched', async () => {
     const { querier, store } = await system({ data: { 0: [held('x', ago(30, 5))] } })
     await store.commit([await store.upload([stored('x', ago(400, 1))])], { partition: 0, segment: 1 })
     store.reads.length = 0
@@ -166,7 +166,7 @@ describe('one view of owners and blocks', () => {
     })
   })
 
-  it('E2: sums of projected series give the same bits whether they come from owners or blocks', async () => {
+  it('ENGINE-2: sums of projected series give the same bits whether they come from owners or blocks', async () => {
     const values = Array.from({ length: 200 }, (_, i) => 0.1 + i / 7)
     const jobs = values.map((value, i) => ({ job: `j${i}`, value }))
     const fromOwner = await system({ data: { 0: jobs.map(({ job, value }) => held(job, ago(30, value))) } })
@@ -211,7 +211,7 @@ describe('what is stored of blocks is damaged or missing', () => {
     return { ...made, entry }
   }
 
-  it('Q9: a missing file of a block is an error that names block and file; partial_response warns', async () => {
+  it('QUERY-9: a missing file of a block is an error that names block and file; partial_response warns', async () => {
     const { querier, store, entry } = await withBlock()
     await store.objects.delete(`${TENANT}/${entry.ulid}/chunks/000001`, { timeoutMs: 1_000 })
     const body = await querier.ask('instant', { query: 'up', ...at })
@@ -226,7 +226,7 @@ describe('what is stored of blocks is damaged or missing', () => {
     expect((partial.data as { result: unknown[] }).result).toHaveLength(1)
   })
 
-  it('Q9: a bit that turned over in an index is an error', async () => {
+  it('QUERY-9: a bit that turned over in an index is an error', async () => {
     const { querier, store, entry } = await withBlock()
     store.objects.damage(`${TENANT}/${entry.ulid}/index`)
     const body = await querier.ask('instant', { query: 'up', ...at })
@@ -254,7 +254,7 @@ describe('what is stored of blocks is damaged or missing', () => {
     })
   })
 
-  it('B3: a manifest that is missing, or damaged, is an error with a stable id, never a shorter answer', async () => {
+  it('MANIFEST-3: a manifest that is missing, or damaged, is an error with a stable id, never a shorter answer', async () => {
     const { querier, store, hub } = await withBlock()
     const bucket = await hub.connect('vandal').bucket(BLOCKS_BUCKET)
     await bucket.put(manifestKey(TENANT), Buffer.from('{"tenant":"anon'))
@@ -303,7 +303,7 @@ describe('what is deleted', () => {
   const deletion = (over: Partial<DeleteEntry>) => deletionOf('x', { ...times, ...over })
   const samples = [ago(70, 1), ago(60, 2), ago(50, 3), ago(40, 4), ago(30, 5)]
 
-  it('L12: a deletion hides samples of the blocks that it names, of no others, and is taken back', async () => {
+  it('LOG-12: a deletion hides samples of the blocks that it names, of no others, and is taken back', async () => {
     const { querier, store } = await system({ data: { 0: [] } })
     const first = await store.upload([stored('x', ...samples), stored('y', ...samples)])
     const second = await store.upload([stored('x', ago(55, 9))], { segment: 2 })
@@ -322,7 +322,7 @@ describe('what is deleted', () => {
     await expect.poll(async () => (await rangeOf(querier, { query: 'up[5m]' }))['x']).toHaveLength(6)
   })
 
-  it('L12: series that are hidden as a whole are in no list', async () => {
+  it('LOG-12: series that are hidden as a whole are in no list', async () => {
     const { querier, store } = await system({ data: { 0: [] } })
     const entry = await store.upload([stored('x', ...samples), stored('y', ...samples)])
     await store.commit([entry], { partition: 0, segment: 1 })

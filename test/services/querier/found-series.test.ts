@@ -52,7 +52,7 @@ async function askUntilFound(querier: Harness, { reads }: Store): Promise<Record
   return answer
 }
 
-describe('Q14: what was found in a block', () => {
+describe('QUERY-14: what was found in a block', () => {
   it('is not shown once the block was replaced', async () => {
     const { querier, store } = await system()
     const first = await store.upload([stored('x', [60, 1]), stored('gone', [60, 7])])

@@ -43,7 +43,7 @@ async function system(
   return { querier, store, late }
 }
 
-it('Q8: a read begins again by a view that is newer, not by the same one until its tries are used up', async () => {
+it('QUERY-8: a read begins again by a view that is newer, not by the same one until its tries are used up', async () => {
   let flushedSegment = 0
   const { querier, store, late } = await system({
     data: { 0: [{ labels: { __name__: 'up', job: 'live' }, chunks: [[[(NOW - 10) * 1000, 2]]] }] },
@@ -59,7 +59,7 @@ it('Q8: a read begins again by a view that is newer, not by the same one until i
   expect(await metricOf(querier, 'carillon_querier_view_retries_total')).toBe(1)
 })
 
-it('L20: a strong read does not show what was deleted before it began, though the watch has not told of it yet', async () => {
+it('LOG-20: a strong read does not show what was deleted before it began, though the watch has not told of it yet', async () => {
   const { querier, store, late } = await system({ data: { 0: [] } })
   const entry = await store.upload([up('x', 60, 1), up('y', 60, 1)])
   await store.commit([entry], { partition: 0, segment: 1 })

@@ -1,4 +1,4 @@
-// Where strong reads learn the ends of logs from (L20): on a memory bus, whose server can be made to tell an old end.
+// Where strong reads learn the ends of logs from (LOG-20): on a memory bus, whose server can be made to tell an old end.
 import { describe, expect, test } from 'vitest'
 import { createLogEnds } from '../../../services/querier/read/log-ends.ts'
 import { systemClock } from '../../../shared/base/clock.ts'
@@ -25,7 +25,7 @@ async function ground({ bytesMax = 1 << 20 } = {}) {
 }
 
 describe('the end of a log', () => {
-  test('Q15: lies behind all that was stored before it was asked for, whatever a server says of the end', async () => {
+  test('QUERY-15: lies behind all that was stored before it was asked for, whatever a server says of the end', async () => {
     const { logs, write, open } = await ground()
     await write()
     const old = await logs.state(logName(0)) // as a server says that was cut off while it led
@@ -38,7 +38,7 @@ describe('the end of a log', () => {
     }
   })
 
-  test('Q15: is not told when no fence can be stored', async () => {
+  test('QUERY-15: is not told when no fence can be stored', async () => {
     const { logs, write, open } = await ground()
     await write()
     const append = () => Promise.reject(new UnavailableError('bus-timeout', 'most servers are away'))
@@ -54,7 +54,7 @@ describe('the end of a log', () => {
     expect(place.minSeq).toBe(stored + 2)
   })
 
-  test('Q16: who asks while a fence is on its way shares the next one, and sees what was stored meanwhile', async () => {
+  test('QUERY-16: who asks while a fence is on its way shares the next one, and sees what was stored meanwhile', async () => {
     const { write, open } = await ground()
     const { ends, fences } = open()
     const first = ends.of(0)
@@ -66,7 +66,7 @@ describe('the end of a log', () => {
     expect(fences.count).toBe(2)
   })
 
-  test('Q16: a log that is nearly full keeps its room for marks, until it has room again', async () => {
+  test('QUERY-16: a log that is nearly full keeps its room for marks, until it has room again', async () => {
     const { logs, write, open } = await ground({ bytesMax: 10_000 })
     const { ends } = open()
     await write(9_500)

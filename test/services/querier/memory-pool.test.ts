@@ -41,7 +41,7 @@ function refusalOf(work: () => void): RefusedError {
   throw new Error('was not refused')
 }
 
-describe('M1: what is charged fits', () => {
+describe('MEMORY-1: what is charged fits', () => {
   it('a query is refused more than one query may hold, and then holds what it held', () => {
     const { pool, refusals } = poolOf({ queryBytesMax: 10 * MIB })
     const account = pool.open()
@@ -63,7 +63,7 @@ describe('M1: what is charged fits', () => {
   })
 })
 
-describe('M2: an account that was closed', () => {
+describe('MEMORY-2: an account that was closed', () => {
   it('holds nothing and is charged nothing any more', () => {
     const { pool } = poolOf()
     const account = pool.open()
@@ -76,7 +76,7 @@ describe('M2: an account that was closed', () => {
   })
 })
 
-describe('M3: nobody waits', () => {
+describe('MEMORY-3: nobody waits', () => {
   it('queries that hold much are refused first; those that hold little get the last of the room, and are told to try again', () => {
     const { pool, refusals } = poolOf({ queryBytesMax: 4096 * MIB })
     const large = pool.open()

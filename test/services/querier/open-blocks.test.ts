@@ -11,7 +11,7 @@ import { memoryHub } from './stub-ingester.ts'
 const call = { timeoutMs: 5_000 }
 const up = (job: string): StoredSeries => ({ labels: { __name__: 'up', job }, samples: [[1_000, 1]] })
 
-it('Q14: blocks of two tenants under one name are two blocks', async () => {
+it('QUERY-14: blocks of two tenants under one name are two blocks', async () => {
   const store = await openStore(memoryHub())
   const ours = await store.upload([up('ours')])
   const theirs = await store.upload([up('theirs'), up('more')])

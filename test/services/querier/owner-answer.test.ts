@@ -45,7 +45,7 @@ const series = (job: string, ...chunks: [number, number][][]) => ({ labels: { __
 const columnsOf = ({ series: all }: OwnerAnswer) => all.map(({ times, values }) => [[...times], [...values]])
 
 describe('OwnerAnswer', () => {
-  it('A1: strings are numbered across frames; series outside the range are left out', () => {
+  it('ANSWER-1: strings are numbered across frames; series outside the range are left out', () => {
     const encoder = new FrameEncoder()
     const answer = answerOf(
       encoder.encode([series('a', [[100, 1]]), series('b', [[99, 1]], [[201, 2]])], 'all'),
@@ -58,7 +58,7 @@ describe('OwnerAnswer', () => {
     expect(answer.hashes).toHaveLength(2)
   })
 
-  it('A3: samples are cut to the range, and chunks that overlap are merged (L11)', () => {
+  it('ANSWER-3: samples are cut to the range, and chunks that overlap are merged (LOG-11)', () => {
     const encoder = new FrameEncoder()
     const answer = answerOf(
       encoder.encode(
@@ -103,7 +103,7 @@ describe('OwnerAnswer', () => {
     ])
   })
 
-  it('A2: the stale marker keeps its bits, from chunks, as last sample and through merging', async () => {
+  it('ANSWER-2: the stale marker keeps its bits, from chunks, as last sample and through merging', async () => {
     const times = Float64Array.of(110, 120)
     const out = new Uint8Array(xorBytesMax(2))
     const values = new Float64Array(2)
@@ -125,7 +125,7 @@ describe('OwnerAnswer', () => {
     for (const { values } of united) expect([...wordsOf(values.slice(-1))]).toEqual([2, 0x7ff00000])
   })
 
-  it('A3: histogram chunks stand beside float chunks', () => {
+  it('ANSWER-3: histogram chunks stand beside float chunks', () => {
     const writer = new HistogramChunkWriter(150, histogram(1))
     writer.append(160, histogram(3))
     const native = writer.finish()
@@ -168,7 +168,7 @@ describe('OwnerAnswer', () => {
     expect(answer.series[1]!.histograms).toEqual([histogram(3)])
   })
 
-  it('L11: start times come with last samples and chunks; of equal samples the later start time stays', async () => {
+  it('LOG-11: start times come with last samples and chunks; of equal samples the later start time stays', async () => {
     const encoder = new FrameEncoder()
     const last: SelectFrame = {
       ...encoder.encode([series('a'), series('b')], 'bare'),
@@ -206,7 +206,7 @@ describe('OwnerAnswer', () => {
       'bytes that are no UTF-8',
       { strings: Buffer.from('__name__up\xffobxx', 'latin1'), stringEnds: Uint32Array.of(8, 10, 13, 15) },
     ],
-  ])('A4: %s is corruption', (_, changes) => {
+  ])('ANSWER-4: %s is corruption', (_, changes) => {
     expect(() => answerOf({ ...whole(), ...changes })).toThrow(CorruptError)
   })
 })

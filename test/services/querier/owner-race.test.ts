@@ -35,7 +35,7 @@ const down = () => {
 }
 
 describe('firstAnswer', () => {
-  it('Q3: an owner set aside for a faster one is asked again when that one fails', async () => {
+  it('QUERY-3: an owner set aside for a faster one is asked again when that one fails', async () => {
     const asked: string[] = []
     const attempt: Attempt<string> = (owner, signal, onFirst) => {
       asked.push(owner)
@@ -49,7 +49,7 @@ describe('firstAnswer', () => {
     expect(asked).toEqual(['slow', 'fast', 'slow'])
   })
 
-  it('Q2: every other attempt is aborted when one has answered', async () => {
+  it('QUERY-2: every other attempt is aborted when one has answered', async () => {
     const aborted = vi.fn()
     const attempt: Attempt<string> = (owner, signal) => {
       signal.addEventListener('abort', () => aborted(owner))

@@ -230,11 +230,11 @@ describe('parameters', () => {
     }
   })
 
-  it.each(refused)('P1: %s %j is refused as Prometheus refuses it', async (kind, params, error) => {
+  it.each(refused)('PARAMETER-1: %s %j is refused as Prometheus refuses it', async (kind, params, error) => {
     expect(await querier.ask(kind, params)).toEqual({ status: 'error', errorType: 'bad_data', error })
   })
 
-  it.each(times)('P1: the time %s is %d', async (time, seconds) => {
+  it.each(times)('PARAMETER-1: the time %s is %d', async (time, seconds) => {
     const body = await querier.ask('instant', { query: '1', time })
     expect(body.data).toEqual({ resultType: 'scalar', result: [seconds, '1'] })
   })

@@ -43,7 +43,7 @@ test('a view that is confirmed meanwhile is waited for, then all partitions are 
   expect(answers).toEqual(['ingester-1 0', 'ingester-1 1'])
 })
 
-test('Q4: one that stays unconfirmed is an error, also for who takes a part of the answer', async () => {
+test('QUERY-4: one that stays unconfirmed is an error, also for who takes a part of the answer', async () => {
   await expect(readWhen(() => false)).rejects.toMatchObject({ code: 'err-carillon-ring-unconfirmed' })
 })
 

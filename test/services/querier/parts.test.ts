@@ -1,4 +1,4 @@
-// Q12: range queries in parts, by one querier or by two, with results kept or not, answer what one evaluation answers, bit by bit.
+// QUERY-12: range queries in parts, by one querier or by two, with results kept or not, answer what one evaluation answers, bit by bit.
 import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { QuerierConfig } from '../../../services/querier/config.ts'
@@ -207,7 +207,7 @@ describe('one querier', () => {
     expect(await partsFrom(split, 'cache')).toBeGreaterThan(100)
   })
 
-  it('L21: parts that only blocks hold are kept; what owners hold, and what is asked with other times, is evaluated', async () => {
+  it('LOG-21: parts that only blocks hold are kept; what owners hold, and what is asked with other times, is evaluated', async () => {
     const { ends, ...rest } = await ground()
     const fresh = await querierOn({ ...rest, ends: on.ends }, { queryPartMs: PART_S * 1000 })
     on.ends.push(...ends)
@@ -223,7 +223,7 @@ describe('one querier', () => {
     expect(await partsFrom(fresh, 'cache')).toBe(cached)
   })
 
-  it('L21: late samples in an owner, a new block and a deletion show at once', async () => {
+  it('LOG-21: late samples in an owner, a new block and a deletion show at once', async () => {
     const { ends, ...made } = await ground()
     on.ends.push(...ends)
     const fresh = await querierOn({ ...made, ends: on.ends }, { queryPartMs: PART_S * 1000 })
@@ -253,7 +253,7 @@ describe('one querier', () => {
     await expect.poll(() => at(2_500)).toBe(before)
   })
 
-  it('Q12, L10: what owners warn of by now is told also where all parts were kept', async () => {
+  it('QUERY-12, LOG-10: what owners warn of by now is told also where all parts were kept', async () => {
     const { ends, ...made } = await ground()
     on.ends.push(...ends)
     const fresh = await querierOn({ ...made, ends: on.ends }, { queryPartMs: PART_S * 1000 })

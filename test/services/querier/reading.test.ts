@@ -55,7 +55,7 @@ const fails = (code: UnavailableCode) => () => {
 }
 
 describe('reading from owners', () => {
-  it('L19: all partitions are asked and their series united', async () => {
+  it('LOG-19: all partitions are asked and their series united', async () => {
     const { querier } = await system(
       [['a'], ['b'], ['a']],
       [
@@ -73,7 +73,7 @@ describe('reading from owners', () => {
     expect(await querier.instant({ query: 'sum(up)', ...at })).toEqual({ '': '15' })
   })
 
-  it('L11: a series in two partitions is one series, and of two values of one time the greater stays', async () => {
+  it('LOG-11: a series in two partitions is one series, and of two values of one time the greater stays', async () => {
     const labels = { __name__: 'up', job: 'x' }
     const second = (n: number, value: number) => [(NOW - n) * 1000, value] as const
     const { querier } = await system(
@@ -118,7 +118,7 @@ describe('reading from owners', () => {
         if (frame > 0) throw new UnavailableError('err-carillon-stopping', 'stopping')
       },
     ],
-  ])('L18: %s is replaced by the next one, whose answer alone counts', async (_, before) => {
+  ])('LOG-18: %s is replaced by the next one, whose answer alone counts', async (_, before) => {
     const both = [up('x', 1), up('y', 2), up('z', 3)]
     const { querier } = await system(
       [['a', 'b']],
@@ -152,7 +152,7 @@ describe('reading from owners', () => {
     expect(await querier.metrics.text()).toContain('carillon_querier_hedges_total 1')
   })
 
-  it('L19: a former owner that still lives is asked when the owners cannot answer', async () => {
+  it('LOG-19: a former owner that still lives is asked when the owners cannot answer', async () => {
     const hub = memoryHub()
     const former = await stubIngester({ hub, id: 'former', data: { 0: [up('x', 1)] } })
     const next = await stubIngester({ hub, id: 'next', data: { 0: [] }, before: fails('err-carillon-owner-behind') })
@@ -161,7 +161,7 @@ describe('reading from owners', () => {
     expect(await querier.instant({ query: 'up', ...at })).toEqual({ 'up/x': '1' })
   })
 
-  it('Q4: a partition without an owner is an error that names it, or with partial_response a warning', async () => {
+  it('QUERY-4: a partition without an owner is an error that names it, or with partial_response a warning', async () => {
     const { querier } = await system([['a'], ['gone']], [{ id: 'a', data: { 0: [up('x', 1)] } }])
     const body = await querier.ask('instant', { query: 'up', ...at })
     expect(body).toMatchObject({ status: 'error', errorType: 'unavailable' })
@@ -173,7 +173,7 @@ describe('reading from owners', () => {
     expect(partial.warnings).toEqual([expect.stringMatching(/^partition 1 has no owner that answers/)])
   })
 
-  it("L18: what an owner's stamp warns of is shown once", async () => {
+  it("LOG-18: what an owner's stamp warns of is shown once", async () => {
     const { querier } = await system([['a'], ['a']], [{ id: 'a', warnings: ['segment 3 has a gap'] }])
     for (const params of [
       ['instant', { query: 'up + down', ...at }],
@@ -222,7 +222,7 @@ describe('reading from owners', () => {
   })
 })
 
-describe('strong reads (L20)', () => {
+describe('strong reads (LOG-20)', () => {
   async function withLog(before: StubOptions['before']) {
     const { querier, hub, ingesters } = await system(
       [['a', 'b']],
@@ -248,7 +248,7 @@ describe('strong reads (L20)', () => {
     expect(ingesters[0]!.asks[1]).toMatchObject({ minSeq: 4 })
   })
 
-  it('L19: ends are read once the ring is confirmed, of all logs that it names by then', async () => {
+  it('LOG-19: ends are read once the ring is confirmed, of all logs that it names by then', async () => {
     const hub = memoryHub()
     const writer = hub.connect('writer')
     for (const partition of [0, 1]) {

@@ -1,4 +1,4 @@
-// R1: remote reads of any length in pieces: the bytes of one whole answer, with little held at a time.
+// READ-1: remote reads of any length in pieces: the bytes of one whole answer, with little held at a time.
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { READ_CHUNKS, READ_SAMPLES } from '../../../shared/contracts/query.ts'
 import { compress } from '../../../shared/wire/snappy.ts'

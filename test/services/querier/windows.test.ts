@@ -353,7 +353,7 @@ describe('choosing', () => {
     expect(body).toMatchObject({ status: 'error', errorType: 'bad_data' })
   })
 
-  it('Q12: split or not, the answer is the same', async () => {
+  it('QUERY-12: split or not, the answer is the same', async () => {
     const whole = await startQuerier(ground.hub, fixedMembership([['a']]), { queryPartMs: 0 }, ground.store.objects)
     const params = everything(2 * HOUR, 13 * MINUTE)
     for (const query of [
@@ -407,7 +407,7 @@ describe('what changes a day', () => {
     return found
   }
 
-  it('Q13, L21: late samples in memory, and then in a block, switch its windows off', async () => {
+  it('QUERY-13, LOG-21: late samples in memory, and then in a block, switch its windows off', async () => {
     const before = await same()
     const late = {
       labels: { __name__: 'load', instance: 'i0', job: 'j0' },

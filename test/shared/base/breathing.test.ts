@@ -26,7 +26,7 @@ function workshop() {
 }
 
 describe('breathing', () => {
-  test('B1: many at work keep the event loop no longer than a slice, all together', async () => {
+  test('BREATH-1: many at work keep the event loop no longer than a slice, all together', async () => {
     const { breathing, workOn, nowMs } = workshop()
     let isOver = false
     let longestMs = 0
@@ -43,7 +43,7 @@ describe('breathing', () => {
     expect(longestMs).toBeLessThan(5 + 20 * 0.5 + 1)
   })
 
-  test('B2: owners have equal shares, however many pieces of work each has', async () => {
+  test('BREATH-2: owners have equal shares, however many pieces of work each has', async () => {
     const { breathing, workOn } = workshop()
     const one = workOn(breathing.open('one', NEVER), 1_000)
     const many = Array.from({ length: 9 }, () => workOn(breathing.open('many', NEVER), 1_000))
@@ -55,7 +55,7 @@ describe('breathing', () => {
   })
 
   test.each(['of one owner', 'of many'])(
-    'B2: who comes new passes those that are at work long since, %s',
+    'BREATH-2: who comes new passes those that are at work long since, %s',
     async (whose) => {
       const { breathing, work, workOn, nowMs } = workshop()
       const nameOf = (i: number) => (whose === 'of many' ? `long ${i}` : 'long')
@@ -75,7 +75,7 @@ describe('breathing', () => {
     },
   )
 
-  test('B2: who comes new has a little more than the others, and no more', async () => {
+  test('BREATH-2: who comes new has a little more than the others, and no more', async () => {
     const { breathing, workOn, nowMs } = workshop()
     const long = Array.from({ length: 4 }, (_, i) => workOn(breathing.open(`long ${i}`, NEVER), 2_000))
     while (nowMs() < 1_000) await new Promise((resolve) => setImmediate(resolve))
@@ -85,7 +85,7 @@ describe('breathing', () => {
     await Promise.all(long)
   })
 
-  test('B3: work that is ended does not wait for its turn', async () => {
+  test('BREATH-3: work that is ended does not wait for its turn', async () => {
     const { breathing, work, workOn, nowMs } = workshop()
     const other = workOn(breathing.open('other', NEVER), 200)
     const ended = new AbortController()

@@ -23,7 +23,7 @@ const failing = async () => {
   throw new UnavailableError('objects-unavailable', 'it is away')
 }
 
-test('N1: a lane that hangs is not begun again, and holds up no other', async () => {
+test('LANE-1: a lane that hangs is not begun again, and holds up no other', async () => {
   const { lanes } = lanesAt()
   const gate = Promise.withResolvers<void>()
   const done: string[] = []
@@ -37,7 +37,7 @@ test('N1: a lane that hangs is not begun again, and holds up no other', async ()
   expect(done).toEqual(['b', 'a after'])
 })
 
-test('N2: a lane that fails rests, longer each time, and at once no more when it has succeeded', async () => {
+test('LANE-2: a lane that fails rests, longer each time, and at once no more when it has succeeded', async () => {
   const { lanes, failures, pass } = lanesAt()
   const triesMs: number[] = []
   for (let ms = 0; ms < 30_000; ms += 100) {
@@ -55,7 +55,7 @@ test('N2: a lane that fails rests, longer each time, and at once no more when it
   expect(lanes.isFailing('a')).toBe(false)
 })
 
-test('N3: a bug in one lane is thrown to whoever comes next', async () => {
+test('LANE-3: a bug in one lane is thrown to whoever comes next', async () => {
   const { lanes } = lanesAt()
   await lanes.begin('a', async () => assert(false, 'a bug'))
   expect(() => lanes.begin('b', async () => {})).toThrow('a bug')

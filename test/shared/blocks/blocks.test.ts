@@ -70,7 +70,7 @@ onEachBus('blocks', (standing) => {
       },
     })
 
-  test('L14: versions follow each other, name the hash of the one before, and each is an object', async () => {
+  test('LOG-14: versions follow each other, name the hash of the one before, and each is an object', async () => {
     const tenant = fresh()
     for (const ulid of ['A', 'B', 'C']) await blocks.update(tenant, adding(ulid))
     await blocks.refresh(5_000)
@@ -85,7 +85,7 @@ onEachBus('blocks', (standing) => {
     expect(before.manifest.version).toBe(3)
   })
 
-  test('B2: a storm of 20 writers loses no change', async () => {
+  test('MANIFEST-2: a storm of 20 writers loses no change', async () => {
     const tenant = fresh()
     const writers = await Promise.all(Array.from({ length: 20 }, () => open()))
     await Promise.all(writers.map((writer, i) => writer.update(tenant, adding(`W${i}`))))
@@ -109,7 +109,7 @@ onEachBus('blocks', (standing) => {
     for (const rival of rivals) rival.close()
   })
 
-  test('L14: who dies between the bucket and the object leaves what the next change completes', async () => {
+  test('LOG-14: who dies between the bucket and the object leaves what the next change completes', async () => {
     const tenant = fresh()
     await blocks.update(tenant, adding('A'))
     const victim = await open(endingAt('create', manifestObject(encodeTenant(tenant), 2)))
@@ -154,7 +154,7 @@ onEachBus('blocks', (standing) => {
       async (key: string, first: Uint8Array) => bucket.put(key, first),
     ],
   ])(
-    'B3: a manifest that is %s is damage, never an empty one; repair takes the newest object',
+    'MANIFEST-3: a manifest that is %s is damage, never an empty one; repair takes the newest object',
     async (_, code, damage) => {
       const tenant = fresh()
       const key = manifestKey(encodeTenant(tenant))
@@ -197,7 +197,7 @@ onEachBus('blocks', (standing) => {
     },
   )
 
-  test('B3: a tenant whose keys are all gone is not taken for a new one', async () => {
+  test('MANIFEST-3: a tenant whose keys are all gone is not taken for a new one', async () => {
     const tenant = fresh()
     await blocks.update(tenant, adding('A'))
     await bucket.delete(manifestKey(encodeTenant(tenant)))
@@ -217,7 +217,7 @@ onEachBus('blocks', (standing) => {
     await until(() => codeOf(() => blocks.manifest(tenant)) === 'manifest-chain', 'the broken chain')
   })
 
-  test('B3: a server that is behind makes no damage of what it has not seen yet', async () => {
+  test('MANIFEST-3: a server that is behind makes no damage of what it has not seen yet', async () => {
     const tenant = fresh()
     const bus = await behind(await ground.connect(), BLOCKS_BUCKET)
     const late = await openBlocks({
@@ -237,7 +237,7 @@ onEachBus('blocks', (standing) => {
     late.close()
   })
 
-  test('B6: that there is nothing to do, or that a change is refused, is not said by a watch that is behind', async () => {
+  test('MANIFEST-6: that there is nothing to do, or that a change is refused, is not said by a watch that is behind', async () => {
     const tenant = fresh()
     await blocks.update(tenant, adding('A'))
     const bus = await behind(await ground.connect(), BLOCKS_BUCKET)
@@ -281,7 +281,7 @@ onEachBus('blocks', (standing) => {
     expect(after.manifest).toMatchObject({ version: 2, fence: 7 })
   })
 
-  test('D16: a refreshed view has all that was written before, whatever an old server says; those who wait share a write', async () => {
+  test('DELETE-16: a refreshed view has all that was written before, whatever an old server says; those who wait share a write', async () => {
     const tenant = fresh()
     await blocks.update(tenant, adding('A'))
     const bus = await ground.connect()
@@ -315,7 +315,7 @@ onEachBus('blocks', (standing) => {
     reader.close()
   })
 
-  test('B4: a stored block is what was uploaded, is checked when read, and goes as a whole', async () => {
+  test('MANIFEST-4: a stored block is what was uploaded, is checked when read, and goes as a whole', async () => {
     const tenant = fresh()
     const ulid = `01ARZ3NDEKTSV4RRFFQ69G5F${String(freshNumber() % 100).padStart(2, '0')}`
     const index = new Uint8Array(300_000).map((_, i) => i * 7)

@@ -75,7 +75,7 @@ function isNeeded<T>(rule: DeleteRule, find: () => T, without: T): void {
 }
 
 describe('asking and placing', () => {
-  test('D1: the entry names all partitions and all blocks within its times, and hides nothing', () => {
+  test('DELETE-1: the entry names all partitions and all blocks within its times, and hides nothing', () => {
     const blocks = [block(1, 1), { ...block(1, 2), minTime: 1000, maxTime: 2000 }]
     const { deletes } = add({ ...empty, blocks }, 'd')!
     expect(deletes).toMatchObject([
@@ -85,7 +85,7 @@ describe('asking and placing', () => {
     expect(hidingIn({ ...empty, deletes }, 0)).toEqual([])
   })
 
-  test('D4: it is in force once all positions are known, of which the first counts', () => {
+  test('DELETE-4: it is in force once all positions are known, of which the first counts', () => {
     const placing = withDeletes(entry('placing', { 0: null, 1: null }))
     const half = place(placing, [[0, at(3, 30)]])!
     expect(half.deletes).toMatchObject([{ state: 'placing', positions: { 0: at(3, 30), 1: null } }])
@@ -102,13 +102,13 @@ describe('asking and placing', () => {
       expect(place(withDeletes(entry(state, { 0: null })), [[0, at(3, 30)]]), state).toBeUndefined()
   })
 
-  test('D4: a position in a segment that is listed already is not taken: what a supplement brings stood on the other side', () => {
+  test('DELETE-4: a position in a segment that is listed already is not taken: what a supplement brings stood on the other side', () => {
     const placing = { ...withDeletes(entry('placing', { 0: null })), flushed: { 0: 3 } }
     expect(place(placing, [[0, at(4, 40)]])!.deletes[0]!.state).toBe('active')
     isNeeded('floor', () => place(placing, [[0, at(3, 30)]])?.deletes[0]?.state, 'active')
   })
 
-  test('D6: an id is made once, and not when it may have been forgotten since it was asked for', () => {
+  test('DELETE-6: an id is made once, and not when it may have been forgotten since it was asked for', () => {
     for (const state of ['placing', 'active', 'removing', 'removed', 'undone'] as const)
       expect(add(withDeletes(entry(state, {})), 'd'), state).toBeUndefined()
     const cut = { ...empty, historyCut: 7 }
@@ -124,7 +124,7 @@ describe('asking and placing', () => {
     isNeeded('as-of-version', made, 1)
   })
 
-  test('D6: the same id with another meaning is refused, whatever became of the first', () => {
+  test('DELETE-6: the same id with another meaning is refused, whatever became of the first', () => {
     const others: Partial<DeleteEntry>[] = [
       { kind: 'tenant' },
       { startMs: 1 },
@@ -140,7 +140,7 @@ describe('asking and placing', () => {
     }
   })
 
-  test('D6: what comes into force takes the place of what was asked for before it with the same meaning', () => {
+  test('DELETE-6: what comes into force takes the place of what was asked for before it with the same meaning', () => {
     const placing = (id: string, over: Partial<DeleteEntry> = {}) =>
       entry('placing', { 0: null }, { id, blocks: ['b'], ...over })
     const before = withDeletes(
@@ -166,7 +166,7 @@ describe('asking and placing', () => {
     isNeeded('overtakes', () => states()[0], 'first placing')
   })
 
-  test('D6: what may have been repeated since it was asked for is not made', () => {
+  test('DELETE-6: what may have been repeated since it was asked for is not made', () => {
     const made = add(empty, 'd')!
     expect(made.deletes).toMatchObject([{ id: 'd', madeAt: 8 }])
     const standing = { ...made, version: 8 }
@@ -185,7 +185,7 @@ describe('asking and placing', () => {
 })
 
 describe('listing', () => {
-  test('D9: what is listed joins what has no position yet or lies behind it, and nothing else', () => {
+  test('DELETE-9: what is listed joins what has no position yet or lies behind it, and nothing else', () => {
     const cases: readonly [DeleteEntry['state'], Place | null, boolean[]][] = [
       ['placing', null, [true, true, true, true]],
       ['placing', at(3, 35), [true, false, false, true]],
@@ -216,7 +216,7 @@ describe('listing', () => {
     isNeeded('compare', () => list(active, 3, [block(3, 40)], 'x')!.deletes[0]!.blocks.length, 1)
   })
 
-  test('D10: what a flush lists is written down with it, once; a supplement changes nothing of that', () => {
+  test('DELETE-10: what a flush lists is written down with it, once; a supplement changes nothing of that', () => {
     const first = list(empty, 3, [block(3, 30)], 'aa')!
     expect(first).toMatchObject({ flushed: { 0: 3 }, digests: { 0: { segment: 3, digest: 'aa' } } })
     expect(list(first, 3, [block(3, 30)], 'bb'), 'another leader was first').toBeUndefined()
@@ -230,7 +230,7 @@ describe('listing', () => {
     ).toBeUndefined()
   })
 
-  test('D11: a supplement of before opens a deletion again that was done, and raises what is listed (D4)', () => {
+  test('DELETE-11: a supplement of before opens a deletion again that was done, and raises what is listed (DELETE-4)', () => {
     const removed = withDeletes(entry('removed', { 0: at(3, 35) }, { endedAtMs: NOW }))
     const before = block(3, 30)
     const next = list(removed, 3, [before, block(3, 40)])!
@@ -240,7 +240,7 @@ describe('listing', () => {
     isNeeded('sup-joins-ended', () => list(removed, 3, [before])!.deletes[0]!.state, 'removed')
   })
 
-  test('D11: what lies before forgotten positions is refused; before the tomb of a tenant it is gone', () => {
+  test('DELETE-11: what lies before forgotten positions is refused; before the tomb of a tenant it is gone', () => {
     const old = { ...empty, forgotten: { 0: at(3, 35) } }
     expect([block(3, 30), block(3, 40), block(3, 30, { partition: 1 })].map((each) => whyNotListed(old, each))).toEqual(
       [...['forgotten', undefined, undefined]],
@@ -253,7 +253,7 @@ describe('listing', () => {
 })
 
 describe('taking back and removing', () => {
-  test('D12: only what is being placed or in force is taken back, whatever the clock says', () => {
+  test('DELETE-12: only what is being placed or in force is taken back, whatever the clock says', () => {
     for (const state of ['placing', 'active'] as const) {
       const { deletes } = withUndone(withDeletes(entry(state, { 0: null }, { blocks: ['b'] })), 'd', {
         by: 'me',
@@ -273,7 +273,7 @@ describe('taking back and removing', () => {
     isNeeded('removing', () => over('removing', NOW + 1), 'undone')
   })
 
-  test('D12: a window that is over, or clean, only begins the removal', () => {
+  test('DELETE-12: a window that is over, or clean, only begins the removal', () => {
     const open = entry('active', { 0: at(3, 35) }, { undoUntilMs: NOW + 1 })
     const doubtful = entry('active', { 0: at(0, 0) }, { id: 'doubtful', isDoubtful: true })
     expect(withEnded(withDeletes(open, doubtful), looker).deletes.map(({ state }) => state)).toEqual([
@@ -286,7 +286,7 @@ describe('taking back and removing', () => {
     expect(withWindowsEnded(cleaned)).toBeUndefined()
   })
 
-  test('D12: removed is what has no blocks and no unflushed segment before it', () => {
+  test('DELETE-12: removed is what has no blocks and no unflushed segment before it', () => {
     const removing = entry('removing', { 0: at(3, 35), 1: at(5, 1) })
     expect(withEnded(withDeletes({ ...removing, blocks: ['b'] }), flushedTo(9)).deletes[0]!.state).toBe('removing')
     expect(withEnded(withDeletes(removing), flushedTo(5)).deletes[0]).toMatchObject({
@@ -296,7 +296,7 @@ describe('taking back and removing', () => {
     isNeeded('drained', () => withEnded(withDeletes(removing), flushedTo(4)).deletes[0]!.state, 'removed')
   })
 
-  test('D14: blocks become one only if each deletion holds all of them or none, those that are being placed, too', () => {
+  test('DELETE-14: blocks become one only if each deletion holds all of them or none, those that are being placed, too', () => {
     for (const state of ['placing', 'active', 'removing'] as const) {
       const deletes = [entry(state, {}, { blocks: ['a', 'b'] })]
       expect([mayMerge(deletes, ['a', 'b']), mayMerge(deletes, ['c', 'd'])]).toEqual([true, true])
@@ -315,7 +315,7 @@ describe('history', () => {
       entry('removed', { 0: at(3, 30 + i) }, { id: `p${i}`, endedAtMs: NOW - 2 * HOUR, ...over }),
     )
 
-  test('D13: of too many the oldest go, and the last of their positions stays', () => {
+  test('DELETE-13: of too many the oldest go, and the last of their positions stays', () => {
     const manifest = withDeletes(...past(PAST_DELETES_MAX + 2))
     const next = withEnded(manifest, flushedTo(4))
     expect(next.deletes.map(({ id }) => id)).toEqual(manifest.deletes.slice(2).map(({ id }) => id))
@@ -323,7 +323,7 @@ describe('history', () => {
     expect(withEnded(next, flushedTo(4)), 'nothing to do').toBe(next)
   })
 
-  test('D13: none goes within an hour, or before its positions are flushed; what was taken back leaves no place', () => {
+  test('DELETE-13: none goes within an hour, or before its positions are flushed; what was taken back leaves no place', () => {
     const count = (deletes: readonly DeleteEntry[], flushed: number) =>
       withEnded(withDeletes(...deletes), flushedTo(flushed)).deletes.length
     expect(count(past(PAST_DELETES_MAX + 2), 4)).toBe(PAST_DELETES_MAX)
@@ -333,7 +333,7 @@ describe('history', () => {
     expect([undone.deletes.length, undone.forgotten, undone.historyCut]).toEqual([PAST_DELETES_MAX, undefined, 8])
   })
 
-  test('D1, D13: history makes room for what is asked; where none may go, more is refused, and nothing is changed', () => {
+  test('DELETE-1, DELETE-13: history makes room for what is asked; where none may go, more is refused, and nothing is changed', () => {
     const long = 'x'.repeat(DELETES_BYTES_MAX / 8)
     const large = past(8, { askedBy: long })
     const next = withDelete(
@@ -353,7 +353,7 @@ describe('history', () => {
 })
 
 describe('heads and tenants', () => {
-  test('D8: heads hide what is in force or removed, up to its position in their partition', () => {
+  test('DELETE-8: heads hide what is in force or removed, up to its position in their partition', () => {
     for (const state of ['placing', 'active', 'removing', 'removed', 'undone'] as const) {
       const manifest = withDeletes(entry(state, { 0: at(3, 35), 1: null }))
       const hides = ['active', 'removing', 'removed'].includes(state)
@@ -366,7 +366,7 @@ describe('heads and tenants', () => {
     expect(hidingIn(withDeletes(entry('active', { 0: at(1, 1) }, { kind: 'tenant' })), 0)[0]!.selectors).toEqual([[]])
   })
 
-  test('D15: a tenant that was removed stays so in every partition, when its deletion has left the history', () => {
+  test('DELETE-15: a tenant that was removed stays so in every partition, when its deletion has left the history', () => {
     const tenant = entry('removing', { 0: at(3, 35), 1: at(2, 9) }, { kind: 'tenant' })
     const removed = withEnded({ ...withDeletes(tenant), tomb: { 0: at(2, 5) } }, flushedTo(3))
     expect([removed.deletes[0]!.state, removed.tomb]).toEqual(['removed', { 0: at(3, 35), 1: at(2, 9) }])

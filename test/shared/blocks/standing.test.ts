@@ -1,4 +1,4 @@
-// B5: what may be listed, by what the manifest says of sweeps.
+// MANIFEST-5: what may be listed, by what the manifest says of sweeps.
 import { expect, it } from 'vitest'
 import { emptyManifest } from '../../../shared/blocks/codec.ts'
 import { assertStanding, SweptError } from '../../../shared/blocks/standing.ts'
@@ -18,17 +18,17 @@ function said(of: Manifest): SweptError | undefined {
   }
 }
 
-it('B5: where nothing was swept since the files were begun they stand', () => {
+it('MANIFEST-5: where nothing was swept since the files were begun they stand', () => {
   expect(said(manifest)).toBeUndefined()
   expect(said({ ...manifest, sweptAt: 5 })).toBeUndefined()
   expect(said({ ...manifest, retired: [{ ...retired[0]!, ulid: 'C' }] })).toBeUndefined()
 })
 
-it('B5: where something was, they are to be looked at, as of the version that was met', () => {
+it('MANIFEST-5: where something was, they are to be looked at, as of the version that was met', () => {
   expect(said({ ...manifest, sweptAt: 6 })).toMatchObject({ version: 9 })
 })
 
-it('B5: what stands among the retired is being deleted, and is not listed', () => {
+it('MANIFEST-5: what stands among the retired is being deleted, and is not listed', () => {
   const error = said({ ...manifest, retired })
   expect(error).toBeInstanceOf(SweptError)
   expect(error!.version).toBeUndefined()

@@ -1,4 +1,4 @@
-// What a view shows is what the bucket held at one moment, however its watch tells of changes (B1, L15); what is uploaded is read back (B4, L13).
+// What a view shows is what the bucket held at one moment, however its watch tells of changes (MANIFEST-1, LOG-15); what is uploaded is read back (MANIFEST-4, LOG-13).
 import { expect, test } from 'vitest'
 import { systemClock } from '../../../shared/base/clock.ts'
 import { UnavailableError } from '../../../shared/base/errors.ts'
@@ -13,7 +13,7 @@ import { silentLog } from '../../../shared/telemetry/log.ts'
 import { withBuckets } from '../../altered-bus.ts'
 import { until } from '../../suites/bus-ground.ts'
 
-test('B1, L15: a watch that is behind tells of flushed.0 before the manifest: nobody sees it before that', async () => {
+test('MANIFEST-1, LOG-15: a watch that is behind tells of flushed.0 before the manifest: nobody sees it before that', async () => {
   const hub = createMemoryHub({ clock: systemClock, random: systemRandom })
   const deps = { objects: memoryObjects(), clock: systemClock, random: systemRandom, log: silentLog }
   const writer = await openBlocks({ ...deps, bus: hub.connect('writer') })
@@ -47,7 +47,7 @@ test('B1, L15: a watch that is behind tells of flushed.0 before the manifest: no
   writer.close()
 })
 
-test('B4, L13: a store that keeps other bytes than it was given is noticed when a block is uploaded', async () => {
+test('MANIFEST-4, LOG-13: a store that keeps other bytes than it was given is noticed when a block is uploaded', async () => {
   const hub = createMemoryHub({ clock: systemClock, random: systemRandom })
   const store = memoryObjects()
   const rotting: ObjectStore = {
@@ -66,7 +66,7 @@ test('B4, L13: a store that keeps other bytes than it was given is noticed when 
   blocks.close()
 })
 
-test('L14: who changes a manifest first makes the copy that a writer left out which died before it', async () => {
+test('LOG-14: who changes a manifest first makes the copy that a writer left out which died before it', async () => {
   const hub = createMemoryHub({ clock: systemClock, random: systemRandom })
   const store = memoryObjects()
   const dying: ObjectStore = {
@@ -87,7 +87,7 @@ test('L14: who changes a manifest first makes the copy that a writer left out wh
   for (const blocks of [victim, next]) blocks.close()
 })
 
-test('L13: a file that was stored with a wrong byte does not stand in the way of the next try', async () => {
+test('LOG-13: a file that was stored with a wrong byte does not stand in the way of the next try', async () => {
   const hub = createMemoryHub({ clock: systemClock, random: systemRandom })
   const objects = memoryObjects()
   const blocks = await openBlocks({
@@ -106,7 +106,7 @@ test('L13: a file that was stored with a wrong byte does not stand in the way of
   blocks.close()
 })
 
-test('B3: a manifest that went back because the bucket lost its newest writes is damage, until it is made anew', async () => {
+test('MANIFEST-3: a manifest that went back because the bucket lost its newest writes is damage, until it is made anew', async () => {
   const hub = createMemoryHub({ clock: systemClock, random: systemRandom })
   const deps = { objects: memoryObjects(), clock: systemClock, random: systemRandom, log: silentLog }
   const blocks = await openBlocks({ ...deps, bus: hub.connect('lives on') })
@@ -133,7 +133,7 @@ test('B3: a manifest that went back because the bucket lost its newest writes is
   for (const each of [blocks, later]) each.close()
 })
 
-test('L15: a watermark that the bucket lost with its end stands again as soon as one who lives on can write it', async () => {
+test('LOG-15: a watermark that the bucket lost with its end stands again as soon as one who lives on can write it', async () => {
   const hub = createMemoryHub({ clock: systemClock, random: systemRandom })
   const deps = { objects: memoryObjects(), clock: systemClock, random: systemRandom, log: silentLog }
   let failCount = 0

@@ -17,7 +17,7 @@ onEachBus('watermarks', (standing) => {
     ;({ ground, blocks, bucket } = standing)
   })
 
-  test('L15: a watermark rises by one, once, whoever asks how often', async () => {
+  test('LOG-15: a watermark rises by one, once, whoever asks how often', async () => {
     const partition = freshNumber()
     await blocks.advanceFlushed(partition, flushedTo(5))
     await Promise.all([1, 2, 3].map(() => blocks.advanceFlushed(partition, flushedTo(6))))
@@ -31,7 +31,7 @@ onEachBus('watermarks', (standing) => {
     expect(blocks.flushedRecord(partition)).toEqual({ ...flushedTo(6), digests: { 5: 'd5', 6: 'd6' } })
   })
 
-  test('L16: a log that is made anew begins where no purge of the one before reaches', async () => {
+  test('LOG-16: a log that is made anew begins where no purge of the one before reaches', async () => {
     for (const segment of [1, 2]) await blocks.advanceFlushed(70, flushedTo(segment))
     await blocks.advanceFlushed(71, flushedTo(1))
     await bucket.put(flushedKey(72), Buffer.from('junk'))
@@ -46,7 +46,7 @@ onEachBus('watermarks', (standing) => {
     expect(await logs.state(name)).toMatchObject({ firstSeq: 21, lastSeq: 25 })
   })
 
-  test('L15: a watermark that went back, because the bucket lost its end, is written again by who knows it', async () => {
+  test('LOG-15: a watermark that went back, because the bucket lost its end, is written again by who knows it', async () => {
     const partition = freshNumber()
     for (let segment = 1; segment <= 5; segment++) await blocks.advanceFlushed(partition, flushedTo(segment))
     await blocks.refresh(5_000)
@@ -85,7 +85,7 @@ onEachBus('watermarks', (standing) => {
     expect(Buffer.from(entry!.value!).toString()).toBe('{"v":9}')
   })
 
-  test('L15: the larger of watermark and manifest counts, and a watermark is never seen before its manifest', async () => {
+  test('LOG-15: the larger of watermark and manifest counts, and a watermark is never seen before its manifest', async () => {
     const tenant = fresh()
     const partition = freshNumber()
     const watcher = await open()

@@ -41,33 +41,33 @@ describe('what is refused', () => {
     return Buffer.concat([head, Buffer.alloc(size, 255)])
   }
   test.each<[string, Uint8Array]>([
-    ['C1: a bignum', bignum(1_000_000)],
-    ['C1: a bignum in a map', Buffer.concat([bytes('a1 6161'), bignum(1_000_000)])],
-    ['C1: a date', new Encoder().encode(new Date(0))],
-    ['C1: a set', new Encoder().encode(new Set([1]))],
-    ['C1: records', new Encoder({ useRecords: true, structuredClone: true }).encode([{ a: 1 }, { a: 2 }])],
-    ['C1: a tag of a tag', bytes('d8 40 d8 40 41 00')],
-    ['C1: a typed array of no bytes', bytes('d8 40 80')],
-    ['C2: what is nested too deep', Buffer.concat([Buffer.alloc(100, 0x81), Buffer.of(1)])],
-    ['C2: more items than there are bytes', bytes('9a 7fffffff 01')],
-    ['C2: a text longer than the message', bytes('7a 7fffffff 61')],
-    ['C2: a message that ends early', bytes('82 01')],
-    ['C2: bytes behind it', bytes('01 01')],
-    ['C2: a break where nothing ends', bytes('82 01 ff')],
-    ['C2: nothing', bytes('')],
-    ['C2: reserved lengths', bytes('1c')],
+    ['CBOR-1: a bignum', bignum(1_000_000)],
+    ['CBOR-1: a bignum in a map', Buffer.concat([bytes('a1 6161'), bignum(1_000_000)])],
+    ['CBOR-1: a date', new Encoder().encode(new Date(0))],
+    ['CBOR-1: a set', new Encoder().encode(new Set([1]))],
+    ['CBOR-1: records', new Encoder({ useRecords: true, structuredClone: true }).encode([{ a: 1 }, { a: 2 }])],
+    ['CBOR-1: a tag of a tag', bytes('d8 40 d8 40 41 00')],
+    ['CBOR-1: a typed array of no bytes', bytes('d8 40 80')],
+    ['CBOR-2: what is nested too deep', Buffer.concat([Buffer.alloc(100, 0x81), Buffer.of(1)])],
+    ['CBOR-2: more items than there are bytes', bytes('9a 7fffffff 01')],
+    ['CBOR-2: a text longer than the message', bytes('7a 7fffffff 61')],
+    ['CBOR-2: a message that ends early', bytes('82 01')],
+    ['CBOR-2: bytes behind it', bytes('01 01')],
+    ['CBOR-2: a break where nothing ends', bytes('82 01 ff')],
+    ['CBOR-2: nothing', bytes('')],
+    ['CBOR-2: reserved lengths', bytes('1c')],
   ])('%s', (_, message) => {
     const startedMs = performance.now()
     expect(() => decodeCbor(message, typed)).toThrow(RefusedError)
     expect(performance.now() - startedMs).toBeLessThan(1_000)
   })
 
-  test('C2: more items than are asked for', () => {
+  test('CBOR-2: more items than are asked for', () => {
     expect(decodeCbor(encodeCbor(new Array(99).fill(1)), plain)).toHaveLength(99)
     expect(() => decodeCbor(encodeCbor(new Array(101).fill(1)), plain)).toThrow('more than 100 items')
   })
 
-  test('C1: typed arrays where none are wanted', () => {
+  test('CBOR-1: typed arrays where none are wanted', () => {
     expect(() => decodeCbor(encodeCbor({ a: Float64Array.of(1) }), plain)).toThrow('tag')
   })
 })

@@ -92,7 +92,7 @@ describe('appends', () => {
       expect(text((await bus.logs.get('log', 1, timeoutMs))?.payload)).toBe('before')
     }))
 
-  test('L5: a stale answer says how old it is', () =>
+  test('LOG-5: a stale answer says how old it is', () =>
     inVirtualTime(
       async (hub) => {
         const bus = hub.connect('a')

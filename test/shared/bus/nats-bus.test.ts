@@ -41,7 +41,7 @@ describe.skipIf('reason' in found)('on a real nats-server', () => {
     })
   })
 
-  test('L10: a server that comes back with less is told of, and read from its new end', async () => {
+  test('LOG-10: a server that comes back with less is told of, and read from its new end', async () => {
     const server = await startNatsServer()
     const bus = await connectNats({ servers: server.url, name: 'rewound', clock: systemClock })
     await bus.logs.ensure({ name: 'log', subjects: ['log.>'], bytesMax: 1e8, replicas: 1, duplicateWindowMs: 1_000 })
@@ -73,7 +73,7 @@ describe.skipIf('reason' in found)('on a real nats-server', () => {
     await server.stop()
   })
 
-  test('L10: so is one that has filled the sequences again', async () => {
+  test('LOG-10: so is one that has filled the sequences again', async () => {
     const server = await startNatsServer()
     const bus = await connectNats({ servers: server.url, name: 'overtaken', clock: systemClock })
     const config = { name: 'log', subjects: ['log.>'], bytesMax: 1e8, replicas: 1, duplicateWindowMs: 1_000 }

@@ -90,7 +90,7 @@ test.each([
   ['answer', answer],
   ['stream', frames],
 ])(
-  'P3: an %s is not called silent for what could not be heard because this very process stood still',
+  'PIPE-3: an %s is not called silent for what could not be heard because this very process stood still',
   async (_, asked) => {
     const both = ['asker', 'worker']
     clock.after(1_000, () => both.forEach((name) => void hub.pause(name)))
@@ -99,7 +99,7 @@ test.each([
   },
 )
 
-test('R5: a pipe of which the asker has not heard is offered again', async () => {
+test('ACTOR-5: a pipe of which the asker has not heard is offered again', async () => {
   clock.after(40, () => Object.assign(hub.faults, { drop: 1 }))
   clock.after(60, () => Object.assign(hub.faults, { drop: 0 })) // the offer comes after 50 ms
   const startedMs = clock.monotonic()

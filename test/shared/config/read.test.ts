@@ -42,7 +42,7 @@ const configOf = (argv: string[], env: Record<string, string> = {}, file?: strin
 const faultOf = (argv: string[], env: Record<string, string> = {}, file?: string) =>
   read(argv, env, file).faults.join('\n')
 
-it('S1: a flag beats the environment, which beats the file, which beats the default', () => {
+it('SETTING-1: a flag beats the environment, which beats the file, which beats the default', () => {
   const file = 'linger: 1ms\npartitions: 2\nlisten: file\n'
   const config = configOf(
     ['--config', 'c.yaml', '--linger', '3ms'],
@@ -52,7 +52,7 @@ it('S1: a flag beats the environment, which beats the file, which beats the defa
   expect(config).toMatchObject({ lingerMs: 3, partitions: 3, listen: 'file', batchBytesMax: 262_144 })
 })
 
-it('S3: a config is frozen', () => {
+it('SETTING-3: a config is frozen', () => {
   const config = configOf([]) as { lingerMs: number }
   expect(() => {
     config.lingerMs = 7
@@ -79,7 +79,7 @@ it.each([
   if (isGood) expect(configs[0]).toMatchObject(wanted)
 })
 
-it('S2: all faults stand in one message and say what came and what is wanted', () => {
+it('SETTING-2: all faults stand in one message and say what came and what is wanted', () => {
   const file = 'linger: soon\nlistne: x\n'
   const { faults } = read(['--config=c.yaml', '--partitons', '2', '--log-level', 'loud'], { CARILLON_RATIO: '7' }, file)
   expect(faultsText(faults).split('\n')).toEqual([

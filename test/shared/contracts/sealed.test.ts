@@ -1,4 +1,4 @@
-// L10: marks and fences of deletions carry a checksum of their fields; what was written before they had one is read as ever.
+// LOG-10: marks and fences of deletions carry a checksum of their fields; what was written before they had one is read as ever.
 import { expect, test } from 'vitest'
 import { type DeleteRecord, decodeDelete, encodeDelete } from '../../../shared/contracts/deletes.ts'
 import { encodeSealed } from '../../../shared/contracts/json.ts'
@@ -22,7 +22,7 @@ const bytesOf = (value: object) => Buffer.from(JSON.stringify(value))
 test.each([
   ['mark', encodeMark(mark), decodeMark, mark],
   ['fence', encodeDelete(deletion), decodeDelete, deletion],
-])('L10: whichever bit flips in a %s, it is unreadable or says what it said', (_, whole, decode, said) => {
+])('LOG-10: whichever bit flips in a %s, it is unreadable or says what it said', (_, whole, decode, said) => {
   expect(decode(whole)).toMatchObject(said)
   let readableCount = 0
   for (let bit = 0; bit < whole.length * 8; bit++) {

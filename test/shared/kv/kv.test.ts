@@ -72,7 +72,7 @@ function story(name: string, tell: (ground: Ground) => Promise<void>): void {
 
 describe('a watched table', () => {
   story(
-    'KV1: passes over what it cannot read, names it once per revision, and counts it',
+    'TABLE-1: passes over what it cannot read, names it once per revision, and counts it',
     async ({ bucket, deps, warned, wait }) => {
       await bucket.put('count.good', bytes('{"v":1,"count":1}'))
       await bucket.put('count.bad', bytes('junk'))
@@ -110,7 +110,7 @@ describe('a watched table', () => {
     },
   )
 
-  story('KV2: after it was stopped it hears nothing', async ({ bucket, deps, wait }) => {
+  story('TABLE-2: after it was stopped it hears nothing', async ({ bucket, deps, wait }) => {
     const changed: string[] = []
     const table = new WatchedTable({ ...deps, record: counts, onChange: (key) => changed.push(key) })
     await table.start()
@@ -201,7 +201,7 @@ describe('leases', () => {
   const key = keyFor(leaseRecord, { tenant: 't' })
 
   story(
-    'L4: one that cannot be read is taken when it has been silent, with a fence beyond any',
+    'LEASE-4: one that cannot be read is taken when it has been silent, with a fence beyond any',
     async ({ deps, bucket, wait }) => {
       await bucket.put(key, bytes('junk'))
       await bucket.put('lease.a_b', bytes('junk'))
@@ -218,7 +218,7 @@ describe('leases', () => {
     },
   )
 
-  story('L4: that of a newer version is never taken', async ({ deps, bucket, wait }) => {
+  story('LEASE-4: that of a newer version is never taken', async ({ deps, bucket, wait }) => {
     await bucket.put(key, bytes('{"v":2,"who":"somebody"}'))
     const [one] = ofTwo(deps)
     await one.start()

@@ -40,7 +40,7 @@ async function holder(id: string, { leaseMs = LEASE_MS, alter = (bus: Bus) => bu
 }
 
 describe('a lease', () => {
-  it('L2: is taken from another only after leaseMs of silence, and not while that one renews', async () => {
+  it('LEASE-2: is taken from another only after leaseMs of silence, and not while that one renews', async () => {
     const [one, two] = [await holder('one'), await holder('two')]
     expect(await soon(one.take(TENANT, 0))).toMatchObject({ fence: 1 })
     await pass(10)
@@ -57,20 +57,20 @@ describe('a lease', () => {
     expect(await soon(two.take(TENANT, 0))).toMatchObject({ fence: 2 })
   })
 
-  it('L1: a taking raises the fence beyond that of the lease before and that of the manifest', async () => {
+  it('LEASE-1: a taking raises the fence beyond that of the lease before and that of the manifest', async () => {
     const [one, two] = [await holder('one'), await holder('two')]
     expect(await soon(one.take(TENANT, 7))).toMatchObject({ fence: 8 })
     await pass(LEASE_MS + 100)
     expect(await soon(two.take(TENANT, 3))).toMatchObject({ fence: 9 })
   })
 
-  it('L2: two that take it at once: one gets it', async () => {
+  it('LEASE-2: two that take it at once: one gets it', async () => {
     const holders = [await holder('one'), await holder('two'), await holder('three')]
     const taken = await soon(Promise.all(holders.map((each) => each.take(TENANT, 0))))
     expect(taken.filter((lease) => lease !== undefined)).toHaveLength(1)
   })
 
-  it('L3: a holder that stood still for longer than its lease has lost it, though nobody has taken it', async () => {
+  it('LEASE-3: a holder that stood still for longer than its lease has lost it, though nobody has taken it', async () => {
     const one = await holder('one')
     const lease = (await soon(one.take(TENANT, 0)))!
     await pass(LEASE_MS + 100)
@@ -78,7 +78,7 @@ describe('a lease', () => {
     expect(lease.signal.aborted).toBe(true)
   })
 
-  it('L3: a holder whose renewal failed has lost it as soon as its lease is over, not at the next renewal', async () => {
+  it('LEASE-3: a holder whose renewal failed has lost it as soon as its lease is over, not at the next renewal', async () => {
     let isDown = false
     const failing = (bus: Bus) =>
       withBuckets(bus, (bucket) => ({
@@ -98,7 +98,7 @@ describe('a lease', () => {
     expect(lease.signal.aborted).toBe(true)
   })
 
-  it('L1: a holder finds that another has it, and does not renew over it', async () => {
+  it('LEASE-1: a holder finds that another has it, and does not renew over it', async () => {
     const [one, two] = [await holder('one'), await holder('two', { leaseMs: 1_000 })] // it is less patient, by its settings
     const lease = (await soon(one.take(TENANT, 0)))!
     await pass(1_100)

@@ -13,7 +13,7 @@ function ground() {
   return { bus, deps, limits: watchLimits(deps) }
 }
 
-it('V1: the record of a tenant goes before that of all, and a broken one changes nothing', async () => {
+it('LIMIT-1: the record of a tenant goes before that of all, and a broken one changes nothing', async () => {
   const { bus, deps, limits } = ground()
   expect(limits.of('a.b')).toEqual({})
   await setLimits(deps, undefined, { query_series_max: 10, query_points_max: 5 }, 'me')
@@ -30,7 +30,7 @@ it('V1: the record of a tenant goes before that of all, and a broken one changes
   limits.stop()
 })
 
-it('V1: a start without NATS is a start; the limits hold when it is back', async () => {
+it('LIMIT-1: a start without NATS is a start; the limits hold when it is back', async () => {
   const hub = createMemoryHub({ clock: systemClock, random: seededRandom(1) })
   const others = { bus: hub.connect('others'), clock: systemClock, log: silentLog }
   await setLimits(others, 't', { query_series_max: 7 }, 'me')
@@ -44,7 +44,7 @@ it('V1: a start without NATS is a start; the limits hold when it is back', async
   limits.stop()
 })
 
-it('V2: of changes at the same time none is lost, and each is in the history', async () => {
+it('LIMIT-2: of changes at the same time none is lost, and each is in the history', async () => {
   const { deps } = ground()
   const names = ['query_series_max', 'query_points_max', 'query_samples_max', 'query_queued_max']
   await Promise.all(names.map((name, i) => setLimits(deps, 't', { [name]: i + 1 }, name)))
@@ -70,7 +70,7 @@ it('values are read as people write them', () => {
   }
 })
 
-it('V1: over what cannot be read the next change begins anew; what a newer version wrote is left alone, and what it said before holds', async () => {
+it('LIMIT-1: over what cannot be read the next change begins anew; what a newer version wrote is left alone, and what it said before holds', async () => {
   const { bus, deps, limits } = ground()
   await setLimits(deps, 't', { query_series_max: 7 }, 'me')
   await limits.start()

@@ -31,7 +31,7 @@ beforeEach(async () => {
   asker = hub.connect('asker')
 })
 
-test('Q2: each member is among the answers or among the failures, as they were named, and a failure says why', async () => {
+test('ASK-2: each member is among the answers or among the failures, as they were named, and a failure says why', async () => {
   await member('a', 0)
   await member('b', 0, new RefusedError('err-carillon-bad-request', 'b says no'))
   await member('c', 20 * SECOND)
@@ -54,7 +54,7 @@ test.each([
   { named: undefined, afterMs: 5 * SECOND },
   { named: 2 * SECOND, afterMs: 2 * SECOND },
   { named: 2 * MEMBERS_MS_MAX, afterMs: MEMBERS_MS_MAX },
-])('Q1: who is silent is waited for $afterMs ms where $named are named', async ({ named, afterMs }) => {
+])('ASK-1: who is silent is waited for $afterMs ms where $named are named', async ({ named, afterMs }) => {
   await member('quick', 0)
   await member('slow', 3 * MEMBERS_MS_MAX)
   await member('slower', 4 * MEMBERS_MS_MAX)
@@ -72,7 +72,7 @@ test('nobody to ask is no answer at once', async () => {
   expect(await askMembers(asker, [], word, 'hello')).toEqual({ answers: [], failures: [] })
 })
 
-test('Q3: a failed assertion is no silence of a member', async () => {
+test('ASK-3: a failed assertion is no silence of a member', async () => {
   await member('a', 0)
   const bug = {
     ...word,

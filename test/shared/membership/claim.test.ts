@@ -66,7 +66,7 @@ async function story(tell: (ground: Ground) => Promise<void>): Promise<void> {
   await whole
 }
 
-test('C1: a second process is refused by name within seconds, and the first goes on', () =>
+test('CLAIM-1: a second process is refused by name within seconds, and the first goes on', () =>
   story(async ({ clock, start, claim }) => {
     const first = await start('a')
     const startedMs = clock.monotonic()
@@ -81,7 +81,7 @@ test('C1: a second process is refused by name within seconds, and the first goes
     expect(await claim('c', 'another')).toBeLessThan(100)
   }))
 
-test('C2: after a kill the id is free at once, and the record of the dead is written over', () =>
+test('CLAIM-2: after a kill the id is free at once, and the record of the dead is written over', () =>
   story(async ({ hub, clock, start }) => {
     await start('a')
     await sleep(clock, 7_000)
@@ -94,7 +94,7 @@ test('C2: after a kill the id is free at once, and the record of the dead is wri
     expect(second.membership.members()).toMatchObject([{ incarnation: 'b', isHealthy: true }])
   }))
 
-test('C3, M6: one that hangs has its id until it was silent for long; when it wakes it is told, and writes nothing', () =>
+test('CLAIM-3, MEMBER-6: one that hangs has its id until it was silent for long; when it wakes it is told, and writes nothing', () =>
   story(async ({ hub, clock, start }) => {
     const first = await start('a')
     await sleep(clock, 7_000)
@@ -114,7 +114,7 @@ test('C3, M6: one that hangs has its id until it was silent for long; when it wa
     expect(second.membership.members()).toMatchObject([{ incarnation: 'b', isHealthy: true }])
   }))
 
-test('C1: one that answers late, but writes its heartbeats, keeps its id', () =>
+test('CLAIM-1: one that answers late, but writes its heartbeats, keeps its id', () =>
   story(async ({ hub, clock, start, claim }) => {
     const first = await start('a')
     hub.pause('a') // which answers; its heartbeats go another way
@@ -123,7 +123,7 @@ test('C1: one that answers late, but writes its heartbeats, keeps its id', () =>
     expect(first.taken).toEqual([])
   }))
 
-test('C4: of two that come at once one stays', () =>
+test('CLAIM-4: of two that come at once one stays', () =>
   story(async ({ clock, start }) => {
     const both = await Promise.allSettled([start('a'), start('b')])
     await sleep(clock, 20_000)

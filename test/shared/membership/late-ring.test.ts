@@ -49,7 +49,7 @@ const deafTo = (bus: Bus, isDeafTo: (key: string) => boolean): Bus =>
       bucket.watch(filter, (entry) => (isDeafTo(entry.key) ? undefined : onEntry(entry)), ...rest),
   }))
 
-test('M2: who stood still and hears itself before it hears the others judges nobody by the time that it missed', async () => {
+test('MEMBER-2: who stood still and hears itself before it hears the others judges nobody by the time that it missed', async () => {
   await story(1, async ({ hub, join, wait }) => {
     let isDeaf = false
     const a = await join('a', (bus) => deafTo(bus, (key) => isDeaf && key === keyFor(memberRecord, { id: 'b' })))
@@ -69,7 +69,7 @@ test('M2: who stood still and hears itself before it hears the others judges nob
   })
 })
 
-test('M3: heartbeats that come back late confirm nothing newer than when they were sent', async () => {
+test('MEMBER-3: heartbeats that come back late confirm nothing newer than when they were sent', async () => {
   await story(1, async ({ clock, hub, join, wait }) => {
     let lateMs = 0
     const late = () => sleep(clock, lateMs)
@@ -85,13 +85,13 @@ test('M3: heartbeats that come back late confirm nothing newer than when they we
       await wait(5_000)
     }
     expect(a.partitionCount()).toBe(3)
-    expect(await readPartitions(hub.connect('looker')), 'M4: nothing is opened by such a view').toMatchObject({
+    expect(await readPartitions(hub.connect('looker')), 'MEMBER-4: nothing is opened by such a view').toMatchObject({
       ...{ count: 3, readable: 1, writable: 1 },
     })
   })
 })
 
-test('M1: the record of a member that is back is not deleted by who has not heard of it', async () => {
+test('MEMBER-1: the record of a member that is back is not deleted by who has not heard of it', async () => {
   await story(1, async ({ hub, join, wait }) => {
     let isDeaf = false
     const a = await join('a', (bus) => deafTo(bus, (key) => isDeaf && key === keyFor(memberRecord, { id: 'b' })))
@@ -113,7 +113,7 @@ test('M1: the record of a member that is back is not deleted by who has not hear
   })
 })
 
-test('M3: who wakes after its machine was suspended is not confirmed until a heartbeat has come back', async () => {
+test('MEMBER-3: who wakes after its machine was suspended is not confirmed until a heartbeat has come back', async () => {
   await story(1, async ({ clock, hub, join, wait }) => {
     let stoodMs = 0
     let sinceMs: number | undefined
@@ -144,7 +144,7 @@ test('M3: who wakes after its machine was suspended is not confirmed until a hea
   })
 })
 
-test('M4: partitions that are added while others are being opened are not lost', async () => {
+test('MEMBER-4: partitions that are added while others are being opened are not lost', async () => {
   await story(1, async ({ hub, join, wait }) => {
     const admin = hub.connect('admin')
     let isMet = false
@@ -169,7 +169,7 @@ test('M4: partitions that are added while others are being opened are not lost',
   })
 })
 
-test('M6: after the bucket lost its newest writes members find back, over what stood there before them', async () => {
+test('MEMBER-6: after the bucket lost its newest writes members find back, over what stood there before them', async () => {
   await story(1, async ({ hub, join, wait }) => {
     const former = {
       v: 1,

@@ -45,7 +45,7 @@ async function story(partitions: number, tell: (ground: Ground) => Promise<void>
 const health = (membership: Membership) =>
   membership.members().map(({ id, isHealthy }) => `${id}${isHealthy ? '' : ' silent'}`)
 
-test('M1: a member that is killed is silent after 15 s and forgotten after 10 minutes; others take its partitions', async () => {
+test('MEMBER-1: a member that is killed is silent after 15 s and forgotten after 10 minutes; others take its partitions', async () => {
   await story(4, async ({ hub, join, wait }) => {
     const a = await join('a')
     await join('b')
@@ -62,7 +62,7 @@ test('M1: a member that is killed is silent after 15 s and forgotten after 10 mi
   })
 })
 
-test('M2: while the bucket is away for 30 s nobody is judged, nor right after; M3: the view stops being confirmed, and is again', async () => {
+test('MEMBER-2: while the bucket is away for 30 s nobody is judged, nor right after; MEMBER-3: the view stops being confirmed, and is again', async () => {
   await story(1, async ({ hub, join, wait }) => {
     const a = await join('a')
     const b = await join('b', 'querier')
@@ -83,7 +83,7 @@ test('M2: while the bucket is away for 30 s nobody is judged, nor right after; M
   })
 })
 
-test('M2: a pause as long as a change of leader (9 s) neither makes anybody silent nor a view unconfirmed', async () => {
+test('MEMBER-2: a pause as long as a change of leader (9 s) neither makes anybody silent nor a view unconfirmed', async () => {
   await story(1, async ({ hub, join, wait }) => {
     const a = await join('a')
     await join('b', 'querier')
@@ -114,7 +114,7 @@ test('who has missed heartbeats is no heir any more, long before it counts as si
   })
 })
 
-test('M2: who was suspended for minutes judges nobody when it goes on', async () => {
+test('MEMBER-2: who was suspended for minutes judges nobody when it goes on', async () => {
   await story(1, async ({ hub, join, wait }) => {
     const a = await join('a')
     await join('b')
@@ -131,7 +131,7 @@ test('M2: who was suspended for minutes judges nobody when it goes on', async ()
   })
 })
 
-test('L19: who has caught up is read first: the former owner until the new one says so, LEAVING or not', async () => {
+test('LOG-19: who has caught up is read first: the former owner until the new one says so, LEAVING or not', async () => {
   await story(1, async ({ join, wait }) => {
     const watcher = await join('querier-1', 'querier')
     const members = [await join('a'), await join('b')]
@@ -158,7 +158,7 @@ test('L19: who has caught up is read first: the former owner until the new one s
   })
 })
 
-test('B4, M4: added partitions are read once followed, and take series once every live member has heard; a paused one is waited for', async () => {
+test('BOOTSTRAP-4, MEMBER-4: added partitions are read once followed, and take series once every live member has heard; a paused one is waited for', async () => {
   await story(2, async ({ hub, join, wait }) => {
     const ingester = await join('a')
     const querier = await join('q', 'querier')
@@ -183,7 +183,7 @@ test('B4, M4: added partitions are read once followed, and take series once ever
   })
 })
 
-test('M4: a member that hears at once lets partitions open at once; asking for fewer changes nothing', async () => {
+test('MEMBER-4: a member that hears at once lets partitions open at once; asking for fewer changes nothing', async () => {
   await story(1, async ({ hub, join, wait }) => {
     const ingester = await join('a')
     await join('q', 'querier')
@@ -200,7 +200,7 @@ test('M4: a member that hears at once lets partitions open at once; asking for f
   })
 })
 
-test('M4: a server that is behind, and shows no members yet, opens no partitions for writing before they are followed', async () => {
+test('MEMBER-4: a server that is behind, and shows no members yet, opens no partitions for writing before they are followed', async () => {
   await story(1, async ({ hub, join }) => {
     const ingester = await join('a')
     ingester.setHolds([0])
@@ -222,7 +222,7 @@ const facts = { id: 'a', role: 'querier', zone: '', state: 'ACTIVE', incarnation
 const JUNK = ['junk', 'null', '{}', '{"v":1,"id":"ghost"}', '{"v":2}', '']
 
 test.each(JUNK)(
-  'M5: "%s" in the place of members: everybody goes on past every bound, and whoever starts comes up',
+  'MEMBER-5: "%s" in the place of members: everybody goes on past every bound, and whoever starts comes up',
   async (junk) => {
     await story(2, async ({ hub, join, wait }) => {
       const a = await join('a')
@@ -245,7 +245,7 @@ test.each(JUNK)(
   },
 )
 
-test('M5: junk over a member that is gone is forgotten with it; of a newer version it does not count, and stays', async () => {
+test('MEMBER-5: junk over a member that is gone is forgotten with it; of a newer version it does not count, and stays', async () => {
   await story(1, async ({ hub, join, wait }) => {
     const a = await join('a')
     await join('b')
@@ -274,7 +274,7 @@ test.each([
   ['{"v":1,"count":2,"readable":3,"replicationFactor":1}'],
   ['{"v":1,"count":0,"replicationFactor":1}'],
 ])(
-  'M5: %s in the place of the partitions: what was heard before holds, whoever heard nothing is not confirmed',
+  'MEMBER-5: %s in the place of the partitions: what was heard before holds, whoever heard nothing is not confirmed',
   async (junk) => {
     await story(3, async ({ hub, join, wait }) => {
       const admin = hub.connect('admin')
@@ -299,7 +299,7 @@ test.each([
   },
 )
 
-test('M5: partitions of a newer version: nobody of this one is confirmed', async () => {
+test('MEMBER-5: partitions of a newer version: nobody of this one is confirmed', async () => {
   await story(1, async ({ hub, join, wait }) => {
     const a = await join('a')
     const bucket = await hub.connect('hand').bucket(RING_BUCKET)

@@ -89,7 +89,7 @@ describe.skipIf('reason' in found)('on a real nats-server', () => {
       expect(await read(store, name)).toEqual(Buffer.from(noise(100, 2)))
     })
 
-    test('O3: a deleted object gives its room back', async () => {
+    test('OBJECT-3: a deleted object gives its room back', async () => {
       const name = `t/${ulidB}/index`
       await store.create(name, noise(5 * PART_BYTES), call)
       expect((await stateOf(nc, `OBJ_${bucketAt(ulidB)}`)).messages).toBe(6)
@@ -97,7 +97,7 @@ describe.skipIf('reason' in found)('on a real nats-server', () => {
       expect(await stateOf(nc, `OBJ_${bucketAt(ulidB)}`)).toMatchObject({ messages: 0, bytes: 0 })
     })
 
-    test('O1: a create that breaks off shows nothing, and its parts are swept when they are old', async () => {
+    test('OBJECT-1: a create that breaks off shows nothing, and its parts are swept when they are old', async () => {
       const ulid = '01KD0000000000000000000000'
       const broken = await open(server)
       await store.create(`t/${ulid}/whole`, noise(10), call)
@@ -119,7 +119,7 @@ describe.skipIf('reason' in found)('on a real nats-server', () => {
       await later.close()
     })
 
-    test('O2: a sequence that holds something else is damage', async () => {
+    test('OBJECT-2: a sequence that holds something else is damage', async () => {
       const name = `t/${ulidA}/moved`
       await store.create(name, noise(10), call)
       const { stream, seqs } = await ofObject(nc, name)
@@ -155,7 +155,7 @@ describe.skipIf('reason' in found)('on a real nats-server', () => {
       }
     })
 
-    test('O3: what was damaged gives its room back when it is healed', async () => {
+    test('OBJECT-3: what was damaged gives its room back when it is healed', async () => {
       const ulid = '01KF0000000000000000000000'
       const name = `t/${ulid}/index`
       await store.create(name, noise(5 * PART_BYTES), call)

@@ -1,4 +1,4 @@
-// C1 to C4: what a read cache promises.
+// CACHE-1 to CACHE-4: what a read cache promises.
 import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
@@ -33,7 +33,7 @@ async function storeWith(sizes: readonly number[], before?: (operation: ObjectOp
   return { store, objects }
 }
 
-test('C1: with the cache any sequence of reads gives the same bytes, however small memory and folder are', async () => {
+test('CACHE-1: with the cache any sequence of reads gives the same bytes, however small memory and folder are', async () => {
   const { store, objects } = await storeWith([0, 10, PART_BYTES, 3 * PART_BYTES + 77, 6 * PART_BYTES])
   const reads = fc.array(fc.tuple(fc.nat(4), fc.double({ min: 0, max: 1, noNaN: true }), fc.nat(600_000)), {
     minLength: 1,
@@ -68,7 +68,7 @@ test('C1: with the cache any sequence of reads gives the same bytes, however sma
   )
 })
 
-test('C5: who may share gets views of one piece; others, and whoever reads across pieces, get bytes of their own', async () => {
+test('CACHE-5: who may share gets views of one piece; others, and whoever reads across pieces, get bytes of their own', async () => {
   const { store, objects } = await storeWith([3 * PART_BYTES])
   const bytes = objects[0]?.bytes as Uint8Array
   const cache = cachedObjects(store, { memoryBytesMax: 64 << 20 })
@@ -88,7 +88,7 @@ test('C5: who may share gets views of one piece; others, and whoever reads acros
   await read(0, 3 * PART_BYTES, true)
 })
 
-test('C1: a range beyond the end, and an object that is not there, are what the store says', async () => {
+test('CACHE-1: a range beyond the end, and an object that is not there, are what the store says', async () => {
   const { store } = await storeWith([10])
   const cache = cachedObjects(store, { memoryBytesMax: 1e6 })
   await expect(cache.read('t/0', { start: 5, end: 11 }, call)).rejects.toMatchObject({ code: 'object-damaged' })
@@ -113,7 +113,7 @@ test('neighbours hit, and memory stays within its bound', async () => {
   expect(counts.miss).toBe(9)
 })
 
-test('C2: a folder serves the next run, keeps its bound, and what rots in it is fetched again', async () => {
+test('CACHE-2: a folder serves the next run, keeps its bound, and what rots in it is fetched again', async () => {
   const { store, objects } = await storeWith([6 * PART_BYTES])
   const bytes = objects[0]?.bytes as Uint8Array
   const directory = { path: path.join(folder, 'next'), bytesMax: 4 * (PART_BYTES + 4) }
@@ -148,7 +148,7 @@ test('C2: a folder serves the next run, keeps its bound, and what rots in it is 
   await cache.close()
 })
 
-test('C2: what a folder kept of an object is not taken for another that came under its name', async () => {
+test('CACHE-2: what a folder kept of an object is not taken for another that came under its name', async () => {
   const directory = { path: path.join(folder, 'renamed'), bytesMax: 64 << 20 }
   const store = memoryObjects()
   for (const seed of [1, 2]) {
@@ -161,7 +161,7 @@ test('C2: what a folder kept of an object is not taken for another that came und
   }
 })
 
-test('C2: nor is what is kept in memory, once it was deleted through this cache', async () => {
+test('CACHE-2: nor is what is kept in memory, once it was deleted through this cache', async () => {
   const store = memoryObjects()
   const cache = cachedObjects(store, { memoryBytesMax: 64 << 20 })
   for (const seed of [1, 2]) {
@@ -172,7 +172,7 @@ test('C2: nor is what is kept in memory, once it was deleted through this cache'
   }
 })
 
-test('C3: many readers of one piece cause one load; an error is nobody’s later', async () => {
+test('CACHE-3: many readers of one piece cause one load; an error is nobody’s later', async () => {
   let reads = 0
   let fails = true
   const { store } = await storeWith([1_000], (operation) => {
@@ -190,7 +190,7 @@ test('C3: many readers of one piece cause one load; an error is nobody’s later
   expect(reads).toBe(2)
 })
 
-test('C3: a reader that has no more time leaves the load to the others', async () => {
+test('CACHE-3: a reader that has no more time leaves the load to the others', async () => {
   const gate = Promise.withResolvers<void>()
   const store = memoryObjects({ before: (operation) => (operation === 'read' ? gate.promise : undefined) })
   await store.create('t/0', noise(100), call)
@@ -207,7 +207,7 @@ test('C3: a reader that has no more time leaves the load to the others', async (
   expect(await patient).toEqual(noise(100).subarray(0, 10))
 })
 
-test('C4: large ranges pass by', async () => {
+test('CACHE-4: large ranges pass by', async () => {
   const { store } = await storeWith([RANGE_BYTES_MAX + 10])
   const { counts, metrics } = counted()
   const cache = cachedObjects(store, { memoryBytesMax: 64 << 20, metrics })

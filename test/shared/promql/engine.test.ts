@@ -50,7 +50,7 @@ async function ask(text: string, times: Times, source: SeriesSource, options: Pa
   return engineWith(options).query({ text, ...times, signal: new AbortController().signal }, source)
 }
 
-describe('E1: what a query reads', () => {
+describe('ENGINE-1: what a query reads', () => {
   const range = { startMs: 100 * MINUTE, endMs: 110 * MINUTE, stepMs: MINUTE }
   it.each<[string, Times, [number, number, SelectHints['mode']][]]>([
     ['a', instant(100 * MINUTE), [[95 * MINUTE + 1, 100 * MINUTE, 'last']]],
@@ -69,7 +69,7 @@ describe('E1: what a query reads', () => {
   })
 })
 
-it('E2: the order in which series come does not show in the answer', async () => {
+it('ENGINE-2: the order in which series come does not show in the answer', async () => {
   const random = seededRandom(7)
   const all = Array.from({ length: 50 }, (_, i) =>
     series({ __name__: 'a', i: String(i) }, [0.1 * i, 1e17 / (i + 1), -3]),
@@ -82,7 +82,7 @@ it('E2: the order in which series come does not show in the answer', async () =>
   }
 })
 
-describe('E3: limits', () => {
+describe('ENGINE-3: limits', () => {
   const all = Array.from({ length: 10 }, (_, i) => series({ __name__: 'a', i: String(i) }, [1, 2, 3, 4, 5]))
   const times = { startMs: 0, endMs: 4 * MINUTE, stepMs: MINUTE }
 
@@ -199,7 +199,7 @@ describe('refusals', () => {
 })
 
 it.each(['a + on (x) b', 'max(a + on (x) b)', 'count(b unless on () a + on (x) b)'])(
-  'E2: %s names the first duplicates in the order of labels, however the source orders them',
+  'ENGINE-2: %s names the first duplicates in the order of labels, however the source orders them',
   async (text) => {
     const all = [
       series({ __name__: 'a', x: '2' }, [1]),

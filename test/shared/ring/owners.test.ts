@@ -47,7 +47,7 @@ function movedBetween(before: readonly (readonly string[])[], after: readonly (r
   return after.reduce((sum, owners, p) => sum + owners.filter((id) => !before[p]!.includes(id)).length, 0)
 }
 
-test('R1: the order in which members are listed does not matter', () => {
+test('RING-1: the order in which members are listed does not matter', () => {
   fc.assert(
     fc.property(rings, fc.nat(), ({ members, ...options }, turn) => {
       const at = turn % members.length
@@ -58,7 +58,7 @@ test('R1: the order in which members are listed does not matter', () => {
   )
 })
 
-test('R2: every partition has as many owners as asked for, all different, in different zones while zones last', () => {
+test('RING-2: every partition has as many owners as asked for, all different, in different zones while zones last', () => {
   fc.assert(
     fc.property(rings, ({ members, ...options }) => {
       const zoneOf = new Map(members.map(({ id, zone }) => [id, zone]))
@@ -74,7 +74,7 @@ test('R2: every partition has as many owners as asked for, all different, in dif
   )
 })
 
-test('R3: within a zone owners hold equally many partitions, one more or less; so do leaders over all', () => {
+test('RING-3: within a zone owners hold equally many partitions, one more or less; so do leaders over all', () => {
   fc.assert(
     fc.property(rings, ({ members, ...options }) => {
       const owners = ownersOf(members, options)
@@ -95,7 +95,7 @@ test('R3: within a zone owners hold equally many partitions, one more or less; s
   )
 })
 
-test('R3: zones of one size, or zones that need not all be used, load all members alike', () => {
+test('RING-3: zones of one size, or zones that need not all be used, load all members alike', () => {
   for (const [count, zoneCount, replicationFactor] of [
     [3, 3, 2],
     [6, 3, 3],

@@ -8,14 +8,14 @@ function shares(partitionCount: number): number[] {
   return counts
 }
 
-test('T3: partitions hold equally many tokens, one more or less', () => {
+test('PIE-3: partitions hold equally many tokens, one more or less', () => {
   for (const count of [1, 2, 3, 7, 64, 300, 1000, 1024]) {
     const counts = shares(count)
     expect(Math.max(...counts) - Math.min(...counts), `${count} partitions`).toBeLessThanOrEqual(1)
   }
 })
 
-test('T2: new partitions take their share, and no token moves between old ones', () => {
+test('PIE-2: new partitions take their share, and no token moves between old ones', () => {
   for (const [before, after] of [
     [1, 2],
     [4, 6],
@@ -46,7 +46,7 @@ test('series spread evenly over partitions, also hashes that are numbers in a ro
   }
 })
 
-test('T1: where a series goes never changes with the version', () => {
+test('PIE-1: where a series goes never changes with the version', () => {
   expect(Array.from({ length: 12 }, (_, i) => partitionOf(i * 1_000_003, pieOf(6)))).toMatchInlineSnapshot(`
     [
       0,

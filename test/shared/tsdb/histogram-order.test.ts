@@ -7,7 +7,7 @@ import { histogram } from '../wire/write-requests.ts'
 
 const compare = (a: Histogram, b: Histogram): number => Math.sign(compareHistograms(a, b))
 
-test('L11: histograms have a total order', () => {
+test('LOG-11: histograms have a total order', () => {
   fc.assert(
     fc.property(histogram, histogram, histogram, (a, b, c) => {
       expect(compare(a, a)).toBe(0)
@@ -33,7 +33,7 @@ const empty: Histogram = {
   customValues: [],
 }
 
-test('L11: the stale marker lowest, then by count, sum and bytes', () => {
+test('LOG-11: the stale marker lowest, then by count, sum and bytes', () => {
   const rising: Histogram[] = [
     { ...empty, count: 7, sum: STALE[0]! },
     { ...empty, count: 0, sum: 99 },
@@ -48,7 +48,7 @@ test('L11: the stale marker lowest, then by count, sum and bytes', () => {
   for (let i = 1; i < rising.length; i++) expect(compare(rising[i - 1]!, rising[i]!)).toBe(-1)
 })
 
-test('L11: what a chunk does not keep does not count', () => {
+test('LOG-11: what a chunk does not keep does not count', () => {
   expect(compare({ ...empty, resetHint: 'no-reset' }, empty)).toBe(0)
   expect(compare({ ...empty, sum: STALE[0]! }, { ...empty, count: 9, schema: 3, sum: STALE[0]! })).toBe(0)
   expect(compare({ ...empty, resetHint: 'gauge' }, empty)).not.toBe(0)

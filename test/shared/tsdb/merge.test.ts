@@ -1,4 +1,4 @@
-// L11: of the samples at one time the greatest stays, whichever run it comes from and in whatever order the runs are given.
+// LOG-11: of the samples at one time the greatest stays, whichever run it comes from and in whatever order the runs are given.
 import fc from 'fast-check'
 import { expect, it, test } from 'vitest'
 import type { Histogram } from '../../../shared/model/histogram.ts'
@@ -83,7 +83,7 @@ function expected(runs: readonly (readonly Sample[])[]): Sample[] {
   return [...greatest.values()].sort((a, b) => a.time - b.time)
 }
 
-test('L11: a merge is what a table of greatest samples gives, for runs of all kinds of value', () => {
+test('LOG-11: a merge is what a table of greatest samples gives, for runs of all kinds of value', () => {
   fc.assert(
     fc.property(fc.array(run, { maxLength: 4 }), (runs) => {
       expect(merged(runs)).toEqual(expected(runs))
@@ -94,7 +94,7 @@ test('L11: a merge is what a table of greatest samples gives, for runs of all ki
 })
 
 it.each(VALUES.map((_, rank) => [rank]))(
-  'L11: of two equal samples the one with the later start stays (value %d)',
+  'LOG-11: of two equal samples the one with the later start stays (value %d)',
   (rank) => {
     const [early, late] = [
       { time: 1, rank, start: 3 },

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { mergeExpositions } from '../../../shared/wire/exposition.ts'
 
-test('X1: families of several pages stand together', () => {
+test('EXPOSITION-1: families of several pages stand together', () => {
   const a =
     '# HELP up Is it up.\n# TYPE up gauge\nup 1\n# HELP d D.\n# TYPE d histogram\nd_bucket{le="1"} 2\nd_bucket{le="+Inf"} 3\nd_sum 4\nd_count 3\n'
   const b =
@@ -29,14 +29,14 @@ test('X1: families of several pages stand together', () => {
   )
 })
 
-test('X2: a label of the same name is kept under another one, and values are escaped', () => {
+test('EXPOSITION-2: a label of the same name is kept under another one, and values are escaped', () => {
   const text = 'a{role="own",path="C:\\\\x,y=\\"}{",} NaN\n'
   expect(mergeExpositions([{ labels: { role: 'q"\\\n' }, text }])).toBe(
     'a{role="q\\"\\\\\\n",exported_role="own",path="C:\\\\x,y=\\"}{"} NaN\n',
   )
 })
 
-test('X3: broken lines are left out and counted', () => {
+test('EXPOSITION-3: broken lines are left out and counted', () => {
   expect(mergeExpositions([{ labels: {}, text: 'a 1\nb{ 2\nc\nd{x=1} 2\n' }])).toBe(
     'a 1\n# 3 lines were not understood and left out\n',
   )

@@ -57,7 +57,7 @@ test('the canonical bytes are these', () => {
   )
 })
 
-test('H1: spans that say the same give the same bytes', () => {
+test('HISTOGRAM-1: spans that say the same give the same bytes', () => {
   const one = canonical(plain)
   const spans = [
     { offset: 1, length: 1 },
@@ -68,7 +68,7 @@ test('H1: spans that say the same give the same bytes', () => {
   expect(canonical({ ...plain, positiveSpans: spans })).toEqual(one)
 })
 
-test('H1: a stale histogram stays stale, whatever became of its signalling bit', () => {
+test('HISTOGRAM-1: a stale histogram stays stale, whatever became of its signalling bit', () => {
   const stale: Histogram = { ...plain, count: 0, zeroCount: 0, sum: STALE[0]!, positiveSpans: [], positiveBuckets: [] }
   const quiet = new Float64Array(BigUint64Array.of(0x7ff8000000000002n).buffer)[0]!
   expect(isStaleHistogram(decoded(stale))).toBe(true)
@@ -132,12 +132,12 @@ test.each<[string, Histogram, string]>([
     { ...custom, positiveSpans: [{ offset: -1, length: 2 }] },
     'span number 1 with offset -1',
   ],
-])('H2: %s are refused', (_, histogram, text) => {
+])('HISTOGRAM-2: %s are refused', (_, histogram, text) => {
   expect(() => decoded(histogram)).toThrow(text)
   expect(() => decoded(histogram)).toThrow(expect.objectContaining({ code: 'err-carillon-histogram-invalid' }))
 })
 
-test('H2: more observations than buckets hold are right beside a sum that is NaN, and float counts need not add up', () => {
+test('HISTOGRAM-2: more observations than buckets hold are right beside a sum that is NaN, and float counts need not add up', () => {
   expect(decoded({ ...plain, sum: Number.NaN, count: 9 }).count).toBe(9)
   expect(decoded({ ...plain, isFloat: true, count: 9.5 }).count).toBe(9.5)
   expect(decoded(custom)).toEqual(custom)

@@ -163,7 +163,7 @@ test('the bytes of a mark are the golden ones', () => {
 test.each([
   ['', small],
   [' of one with start times', { ...small, starts: Uint8Array.of(1, 1) }],
-])('L10: every flipped bit%s is noticed', (_, batch) => {
+])('LOG-10: every flipped bit%s is noticed', (_, batch) => {
   const whole = Buffer.from(encodeLogBatch(batch))
   for (let bit = 0; bit < whole.length * 8; bit++) {
     const flipped = Buffer.from(whole)
@@ -172,7 +172,7 @@ test.each([
   }
 })
 
-test('L10: a batch that was cut or continued is noticed', () => {
+test('LOG-10: a batch that was cut or continued is noticed', () => {
   const whole = encodeLogBatch(small)
   for (let length = 0; length < whole.length; length++) expect(codeOf(whole.subarray(0, length))).toBeDefined()
   expect(codeOf(Buffer.concat([whole, Buffer.of(0)]))).toBe('bad-checksum')

@@ -110,7 +110,7 @@ test('what protobufjs writes is told as it was meant', () => {
   expect(withoutBits(v2.told)).toEqual(withoutBits(expectedOf(request, 2)))
 })
 
-test('R3: stale markers keep their bits', () => {
+test('REMOTE-3: stale markers keep their bits', () => {
   for (const [encode, read] of [
     [encodeWriteV1, readWriteV1],
     [encodeWriteV2, readWriteV2],
@@ -208,17 +208,17 @@ test.each<[string, Parameters<typeof message>]>([
       [2, message([1, Float64Array.of(4)], [2, NOW], [3, 99])],
     ],
   ],
-])('R2: %s', (_, fields) => {
+])('REMOTE-2: %s', (_, fields) => {
   expect(toldOf(...fields)).toEqual(usual)
 })
 
-test('R2: a label without a value has an empty one, and the region says so', () => {
+test('REMOTE-2: a label without a value has an empty one, and the region says so', () => {
   expect(toldOf([1, message([1, 'a'])], [2, sample(4, NOW)])[0]).toEqual(['series', ['a', '']])
   expect(toldOf([1, message([2, 'b'])], [2, sample(4, NOW)])[0]).toEqual(['series', ['', 'b']])
   expect(toldOf([1, new Uint8Array(0)])[0]).toEqual(['series', ['', '']])
 })
 
-test('R2: lengths written longer than needed give the same region', () => {
+test('REMOTE-2: lengths written longer than needed give the same region', () => {
   const wasteful = Uint8Array.of(0x0a, 0x8c, 0, 0x0a, 0x89, 0, 0x0a, 0x81, 0, 97, 0x12, 0x81, 0x80, 0, 98)
   const regions: string[] = []
   for (const bytes of [wasteful, message([1, message([1, label('a', 'b')])])]) {
@@ -230,14 +230,14 @@ test('R2: lengths written longer than needed give the same region', () => {
   expect(regions).toEqual(['0a060a0161120162', '0a060a0161120162'])
 })
 
-test('R2: symbols after series, references unpacked, start time of rc.3', () => {
+test('REMOTE-2: symbols after series, references unpacked, start time of rc.3', () => {
   const series = message([1, 1], [1, 2], [2, sample(4, NOW)], [6, 77])
   const { told, sink } = recorder()
   readWriteV2(message([5, series], [4, ''], [4, 'a'], [4, 'b']), sink)
   expect(told).toEqual([['series', ['a', 'b']], ['float', NOW, bitsOf(4), 77], ['end']])
 })
 
-test('R1: of a series that is not wanted the samples are counted, and not read', () => {
+test('REMOTE-1: of a series that is not wanted the samples are counted, and not read', () => {
   const { told, sink } = recorder((labels) => labels[1] !== 'up')
   const skipped: number[][] = []
   readWriteV1(encodeWriteV1(request), { ...sink, skipped: (...counts) => skipped.push(counts) })
@@ -350,12 +350,12 @@ test.each<[string, Uint8Array, string, string, number]>([
     'TimeSeries must contain at least one sample or histogram for series up',
     0,
   ],
-])('R5: 2.0: %s costs its series, and no neighbour', (_, series, kind, text, samples) => {
+])('REMOTE-5: 2.0: %s costs its series, and no neighbour', (_, series, kind, text, samples) => {
   const list = told(message(...symbols, good, [5, series], good))
   expect(list).toEqual([...goodTold, ['refused', kind, text, samples], ...goodTold])
 })
 
-test('R5: 2.0: an exemplar whose labels are nowhere costs itself', () => {
+test('REMOTE-5: 2.0: an exemplar whose labels are nowhere costs itself', () => {
   const series = message([1, refs(1, 2)], [2, sample(1, 1)], [4, message([1, refs(1, 7)])])
   expect(told(message(...symbols, [5, series]))).toEqual([
     ...goodTold.slice(0, 2),
@@ -401,7 +401,7 @@ test.each([
   ['symbolsMax', 'request has more than 1 symbols'],
   ['regionBytesMax', 'labels exceed 1 bytes'],
   ['regionBytesTotalMax', 'labels of all series exceed 1 bytes'],
-])('R4: the bound %s is kept', (name, text) => {
+])('REMOTE-4: the bound %s is kept', (name, text) => {
   const limits = { ...defaultWriteLimits, [name]: 1 }
   expect(() => readWriteV2(encodeWriteV2(request), recorder().sink, limits)).toThrow(text)
 })

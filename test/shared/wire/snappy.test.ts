@@ -63,11 +63,11 @@ test.each([
   ['a copy beyond the end', [4, 0, 7, 1, 1]],
   ['a copy whose distance is cut off', [5, 0, 7, 2, 1]],
   ['a far copy whose distance is cut off', [5, 0, 7, 3, 1, 0, 0]],
-])('S3: %s is refused', (_, bytes) => {
+])('SNAPPY-3: %s is refused', (_, bytes) => {
   expect(() => createDecompressor().decompress(Uint8Array.from(bytes), MAX)).toThrow(CORRUPT)
 })
 
-test('S1: a declared length above the limit is refused with the text of Prometheus', () => {
+test('SNAPPY-1: a declared length above the limit is refused with the text of Prometheus', () => {
   const body = Uint8Array.of(0xff, 0xff, 0xff, 0xff, 0x0f, 0)
   expect(declaredLength(body)).toBe(4294967295)
   const text = 'snappy: decoded length 4294967295 exceeds limit 33554432'
@@ -76,7 +76,7 @@ test('S1: a declared length above the limit is refused with the text of Promethe
   expect(createDecompressor().decompress(compress(new Uint8Array(100)), 100).length).toBe(100)
 })
 
-test('S2: nothing of an earlier body shows through', () => {
+test('SNAPPY-2: nothing of an earlier body shows through', () => {
   const decompressor = createDecompressor()
   decompressor.decompress(compress(new Uint8Array(1000).fill(65)), MAX)
   expect(() => decompressor.decompress(Uint8Array.of(100, 0, 7), MAX)).toThrow(CORRUPT)

@@ -26,7 +26,7 @@ function write(writer: Writer, items: readonly (typeof item extends fc.Arbitrary
   }
 }
 
-test('W1: what a Writer wrote, a Reader reads back', () => {
+test('VARINT-1: what a Writer wrote, a Reader reads back', () => {
   const writer = new Writer(16)
   fc.assert(
     fc.property(fc.array(item, { maxLength: 30 }), (items) => {
@@ -42,7 +42,7 @@ test('W1: what a Writer wrote, a Reader reads back', () => {
   )
 })
 
-test('W1: a stale marker keeps its bits', () => {
+test('VARINT-1: a stale marker keeps its bits', () => {
   const writer = new Writer()
   writer.f64(STALE)
   const column = new Float64Array(3)
@@ -75,13 +75,13 @@ test('a place may be filled in later', () => {
   expect(new Reader(writer.view()).u32le()).toBe(writer.length)
 })
 
-test('W2: a count is never above what the bytes can hold', () => {
+test('VARINT-2: a count is never above what the bytes can hold', () => {
   const reader = new Reader(Uint8Array.of(255, 255, 3, 1, 2))
   expect(reader.count()).toBe(0)
   expect(() => reader.check('list')).toThrow('list counts more than it holds')
 })
 
-test('W3: a Reader keeps its first error and returns zeros after it', () => {
+test('VARINT-3: a Reader keeps its first error and returns zeros after it', () => {
   const reader = new Reader(Uint8Array.of(5, 97, 98))
   expect(reader.text()).toBe('')
   expect([reader.u8(), reader.uvarint(), reader.zigzag(), reader.u32le(), reader.number()]).toEqual([0, 0, 0, 0, 0])

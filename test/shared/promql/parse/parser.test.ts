@@ -52,7 +52,7 @@ describe('what Prometheus takes', () => {
   })
 })
 
-describe('P1: what Prometheus refuses, at the same place and in the same words', () => {
+describe('PARSER-1: what Prometheus refuses, at the same place and in the same words', () => {
   test.each(golden<string>('refused.jsonl'))('%j', (query, message) => {
     expect(errorOf(() => parse(query, { enabledFeatures })).message).toBe(message)
   })
@@ -112,7 +112,7 @@ test('bytes that are not UTF-8 survive the way from text to text', () => {
   expect(format(parse(String.raw`"a\xffb\xe2\x82\xac"`))).toBe(String.raw`"a\xffb€"`)
 })
 
-describe('P2: no query overflows the stack', () => {
+describe('PARSER-2: no query overflows the stack', () => {
   const nested: Record<string, (size: number) => string> = {
     parentheses: (size) => `${'('.repeat(size)}1${')'.repeat(size)}`,
     signs: (size) => `${'-'.repeat(size)}up`,
@@ -151,7 +151,7 @@ describe('P2: no query overflows the stack', () => {
   )
 
   test.each(shapes.filter(([name]) => name !== 'open parentheses'))(
-    'S2: %s are, of a process that has just begun and has half a stack left',
+    'TOKEN-2: %s are, of a process that has just begun and has half a stack left',
     async (_, shape, levels) => {
       const parser = new URL('../../../../shared/promql/parse/parser.ts', import.meta.url)
       const script = `import { parse } from '${parser}'; parse(${JSON.stringify(shape(levels - 10))})`

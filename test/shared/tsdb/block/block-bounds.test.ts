@@ -1,4 +1,4 @@
-// B2, B3: writers and readers hold and read little of a block.
+// BLOCK-2, BLOCK-3: writers and readers hold and read little of a block.
 import { describe, expect, test } from 'vitest'
 import { labelsFrom } from '../../../../shared/model/labels.ts'
 import type { Matcher } from '../../../../shared/model/matcher.ts'
@@ -33,7 +33,7 @@ const pod: Matcher = { name: 'pod', operator: '=', value: 'pod-777' }
 const node: Matcher = { name: 'node', operator: '=', value: 'node-7' }
 const indexBytes = block.bytes.get('index')!.length
 
-describe('B3: a reader holds and reads little', () => {
+describe('BLOCK-3: a reader holds and reads little', () => {
   test('opening reads two tables in windows and keeps a sample', async () => {
     const files = new CountedFiles()
     const reader = await BlockReader.open(files, block.meta)
@@ -130,7 +130,7 @@ describe('B3: a reader holds and reads little', () => {
   })
 })
 
-describe('B2: a writer lets go of what is full', () => {
+describe('BLOCK-2: a writer lets go of what is full', () => {
   test('chunk files leave while series come, and backlog waits for slow stores', async () => {
     let waiting = 0
     let waitingMax = 0

@@ -1,4 +1,4 @@
-// B4: damage is found wherever it is, and never makes an answer smaller.
+// BLOCK-4: damage is found wherever it is, and never makes an answer smaller.
 import { describe, expect, test } from 'vitest'
 import { CorruptError } from '../../../../shared/base/errors.ts'
 import { labelsFrom } from '../../../../shared/model/labels.ts'

@@ -1,4 +1,4 @@
-// B1: the bytes of one small block, which no later version may change. `GOLDEN=write vitest run …` writes them anew.
+// BLOCK-1: the bytes of one small block, which no later version may change. `GOLDEN=write vitest run …` writes them anew.
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import { labelsFrom } from '../../../../shared/model/labels.ts'

@@ -93,7 +93,7 @@ const asStored = ({ labels, samples }: Series): Series => ({
   samples: samples.map((one) => ({ ...one, histogram: one.histogram && storedHistogram(one.histogram) })),
 })
 
-describe('B4: what is read is what was written', () => {
+describe('BLOCK-4: what is read is what was written', () => {
   test('any series and samples come back bit for bit, and the block is whole', async () => {
     await fc.assert(
       fc.asyncProperty(seriesSet, fc.constantFrom(undefined, 300, 4000), pieces, async (series, fileBytes, piece) => {
@@ -194,7 +194,7 @@ describe('B4: what is read is what was written', () => {
   })
 })
 
-describe('B1: the same series and samples give the same bytes', () => {
+describe('BLOCK-1: the same series and samples give the same bytes', () => {
   const series: Series[] = Array.from({ length: 20 }, (_, i) => ({
     labels: labelsFrom({ __name__: 'm', i: String(i) }),
     samples: Array.from({ length: 500 }, (_, k) => floatAt(k * 1000, (i * k) % 17)),

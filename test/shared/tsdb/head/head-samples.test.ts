@@ -46,7 +46,7 @@ function held(...samples: Sample[]): { start: number; value: Sample['value'] }[]
   }))
 }
 
-describe('L11: of two samples at one time the greater stays, whichever came first', () => {
+describe('LOG-11: of two samples at one time the greater stays, whichever came first', () => {
   const cases: readonly (readonly [what: string, less: Omit<Sample, 'time'>, greater: Omit<Sample, 'time'>])[] = [
     ['floats by value', { value: one }, { value: justAbove }],
     ['a stale marker and another NaN that is less by its bits', { value: stale }, { value: [STALE_HIGH, 1] }],
@@ -77,7 +77,7 @@ describe('L11: of two samples at one time the greater stays, whichever came firs
   }
 })
 
-describe('L10: a digest tells apart', () => {
+describe('LOG-10: a digest tells apart', () => {
   it.each<[what: string, a: Sample, b: Sample]>([
     ['times', { time: 10, value: one }, { time: 11, value: one }],
     ['times that are far', { time: 10, value: one }, { time: 2 ** 40 + 10, value: one }],

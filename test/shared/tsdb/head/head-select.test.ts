@@ -160,7 +160,7 @@ describe('select', () => {
 })
 
 describe('chunks', () => {
-  test('H1: chunks end at the count and at the segment, and come by min time', () => {
+  test('HEAD-1: chunks end at the count and at the segment, and come by min time', () => {
     const strings = new StringTable()
     const head = new Head(strings)
     const ref = head.series([strings.intern('__name__'), strings.intern('x')])

@@ -1,4 +1,4 @@
-// H2: the state of a segment is a function of the set of samples applied in it; checked against a plain map.
+// HEAD-2: the state of a segment is a function of the set of samples applied in it; checked against a plain map.
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import type { Histogram, ResetHint } from '../../../../shared/model/histogram.ts'
@@ -151,7 +151,7 @@ function refOf(head: Head, series: number): number | undefined {
   return head.select([{ name: '__name__', operator: '=', value: `series_${series}` }], EVERYTHING)[0]
 }
 
-describe('H2: a segment is the set of its samples', () => {
+describe('HEAD-2: a segment is the set of its samples', () => {
   test('what is read equals a plain map, over any range', () => {
     fc.assert(
       fc.property(
@@ -203,7 +203,7 @@ describe('H2: a segment is the set of its samples', () => {
     )
   })
 
-  test('H5: what is hidden is what stood before the deletion, by reads, chunks and selection alike, until it is shown again', () => {
+  test('HEAD-5: what is hidden is what stood before the deletion, by reads, chunks and selection alike, until it is shown again', () => {
     const range = fc.tuple(times, times).map(([a, b]) => ({ startMs: Math.min(a, b), endMs: Math.max(a, b) }))
     const before = fc.array(sample, { maxLength: 60 })
     fc.assert(
