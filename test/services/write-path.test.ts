@@ -94,12 +94,12 @@ const names = (count: number, prefix = 'm') =>
   Array.from({ length: count }, (_, i) => `${prefix}_${i}_${'x'.repeat(50)}`)
 
 /** Resolves when the ingester has told of so many series, or, without a number, twice from now on; the distributor hears it then, too. */
-async function told(bus: Bus, seriesMin?: number): Promise<void> {
+async function told(bus: Bus, seriesMin = 0): Promise<void> {
   const isTold = Promise.withResolvers<void>()
   let count = 0
   const heard = bus.subscribe(subjectFilter(ownerCounted, {}), {}, ({ payload }) => {
     const sum = ownerCounted.value.decode(payload).series.reduce((held, each) => held + each.count, 0)
-    if (seriesMin === undefined ? ++count === 2 : sum >= seriesMin) isTold.resolve()
+    if (sum >= seriesMin && ++count === 2) isTold.resolve() // who heard the first has taken it in by the second
   })
   await isTold.promise
   heard.stop()
