@@ -95,7 +95,7 @@ async function comesUpAgain(system: System, id: string): Promise<void> {
   const from = system.logLines.length
   process.kill(pidOf(system, id), 'SIGKILL')
   const isStarted = () =>
-    system.logLines.slice(from).some((line) => line.includes('"started"') && line.includes(`"${id}"`))
+    system.logLines.slice(from).some((line) => line.includes('"ready"') && line.includes(`"${id}"`))
   await eventually(`${id} starts again`, WAIT_MS, () => isStarted() || undefined)
   await eventually(`the system works with a new ${id}`, WAIT_MS, async () => {
     await works(system, 1)

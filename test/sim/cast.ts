@@ -298,7 +298,7 @@ export class Cast {
     return this.seen.filter(({ by, ref }) => {
       if (this.running.get(by.id) !== by || by.isDown) return false
       const part = ref.deref()
-      return part !== undefined && !held.has(part)
+      return part === undefined || !held.has(part) // whether the collector has been here by itself changes no history
     })
   }
 }
