@@ -7,6 +7,8 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterwards } from './fault-ground.ts'
 
+const MOUNTS_MAX = 20
+
 export function makeImage(megabytes: number): string {
   const dir = mkdtempSync(join(tmpdir(), 'carillon-disk-'))
   afterwards(() => rmSync(dir, { recursive: true, force: true }))
@@ -26,7 +28,14 @@ export function mounted(image: string, dir = `${image}.mnt`): string {
 
 /** So that the file system itself writes nothing to the disk for five minutes, unless told to. */
 export function mount(image: string, dir: string): void {
-  run('mount', ['-o', 'loop,commit=300', image, dir])
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return run('mount', ['-o', 'loop,commit=300', image, dir])
+    } catch (error) {
+      if (attempt === MOUNTS_MAX) throw error
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 100) // two at once may have taken the same loop device
+    }
+  }
 }
 
 /** Waits for whoever still works on it; what is not mounted stays so. */
@@ -52,7 +61,7 @@ export function fillUp(disk: string, file: string, left: number): void {
 }
 
 export function run(tool: string, args: readonly string[]): void {
-  execFileSync(tool, args, { stdio: 'ignore' })
+  execFileSync(tool, args, { stdio: ['ignore', 'ignore', 'pipe'] }) // its error says what the tool said
 }
 
 /** What failing disks lack here; undefined when nothing does. */
