@@ -143,14 +143,26 @@ function isDescendant(pid: number, ancestor: number): boolean {
   return false
 }
 
-/** A port that nobody listens on now. */
-export function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
+/** Below those that the system gives to connections on their way out, which others make all the time. */
+const PORTS = { from: 12_000, count: 18_000 }
+const PORT_TRIES_MAX = 50
+/** A gateway more listens on the next one. */
+const IN_A_ROW = 3
+
+/** A port on which, and on the next ones, nobody listens now. */
+export async function freePort(): Promise<number> {
+  for (let tries = 0; tries < PORT_TRIES_MAX; tries++) {
+    const port = PORTS.from + Math.floor(Math.random() * PORTS.count)
+    const areFree = await Promise.all(Array.from({ length: IN_A_ROW }, (_, next) => isFree(port + next)))
+    if (!areFree.includes(false)) return port
+  }
+  throw new Error(`no port is free after ${PORT_TRIES_MAX} tries`)
+}
+
+function isFree(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
     const server = createServer()
-    server.once('error', reject)
-    server.listen(0, '127.0.0.1', () => {
-      const address = server.address()
-      server.close(() => resolve(typeof address === 'object' && address !== null ? address.port : 0))
-    })
+    server.once('error', () => resolve(false))
+    server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)))
   })
 }
