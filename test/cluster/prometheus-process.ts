@@ -3,12 +3,11 @@
 // The binary: $CARILLON_TEST_PROMETHEUS, else `prometheus` on the PATH; promtool is the one beside it, else the one on the PATH.
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { basename, dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { stringify } from 'yaml'
-import { endProcess } from './system.ts'
+import { endProcess, freePort } from './system.ts'
 
 const START_MS_MAX = 20_000
 const LOG_CHARACTERS_MAX = 20_000
@@ -127,15 +126,4 @@ async function isReady(url: string, child: ChildProcess): Promise<boolean> {
     await sleep(50)
   }
   return false
-}
-
-function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer()
-    server.once('error', reject)
-    server.listen(0, '127.0.0.1', () => {
-      const address = server.address()
-      server.close(() => resolve(typeof address === 'object' && address !== null ? address.port : 0))
-    })
-  })
 }
