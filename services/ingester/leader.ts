@@ -25,8 +25,8 @@ import {
   markRecord,
   markSubject,
 } from '../../shared/contracts/log.ts'
+import { rememberMark } from '../../shared/kv/known-ends.ts'
 import { readRecord } from '../../shared/kv/read-records.ts'
-import { updateRecord } from '../../shared/kv/update.ts'
 import type { Log } from '../../shared/telemetry/log.ts'
 import type { Metrics } from '../../shared/telemetry/metrics.ts'
 import type { IngesterConfig } from './config.ts'
@@ -113,14 +113,8 @@ async function otherMark(owner: Owner, deps: LeaderDeps): Promise<number | undef
   return read?.number ?? 0
 }
 
-/** Never less than what stands there: another leader may have gone on while this process stood still. */
-async function remember(
-  owner: Owner,
-  number: number,
-  { bucket, clock, log, registry: metrics }: LeaderDeps,
-): Promise<void> {
-  const change = (before = 0) => Math.max(before, number)
-  await updateRecord({ bucket, clock, log, metrics, record: markRecord, params: owner, change })
+function remember({ partition }: Owner, number: number, { bucket, clock, log, registry }: LeaderDeps): Promise<void> {
+  return rememberMark({ bucket, clock, log, ...(registry && { metrics: registry }) }, partition, number)
 }
 
 /** LEADER-1 */

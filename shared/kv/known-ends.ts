@@ -54,16 +54,10 @@ export class KnownEnds {
   /** So that a log which loses it is noticed: what was written behind it must not stand before it. */
   async write(partition: number, { number, since = 0 }: Mark, fence: Omit<HighWater, 'epoch'>): Promise<void> {
     const told = { ...this.deps, bucket: await this.opened() }
-    await updateRecord({
-      ...{ ...told, record: markRecord, params: { partition } },
-      change: (before = 0) => Math.max(before, number),
-    })
+    await rememberMark(told, partition, number)
     await updateRecord({
       ...{ ...told, record: highWaterRecord, params: { partition, distributor: this.deps.id } },
-      change: (before) => {
-        const isOld = before?.incarnation !== fence.incarnation || before.epoch < since || before.seq < fence.seq
-        return isOld ? { ...fence, epoch: number } : before
-      },
+      change: (before) => (isSuperseded(before, fence, since) ? { ...fence, epoch: number } : before),
     })
   }
 
@@ -71,6 +65,21 @@ export class KnownEnds {
     this.bucket ??= await this.deps.bus.bucket(LOG_BUCKET)
     return this.bucket
   }
+}
+
+/** Never less than what stands there: another may have gone on while this process stood still. */
+export async function rememberMark(
+  told: Pick<KnownEndsDeps, 'clock' | 'log' | 'metrics'> & { readonly bucket: KvBucket },
+  partition: number,
+  number: number,
+): Promise<void> {
+  const change = (before = 0) => Math.max(before, number)
+  await updateRecord({ ...told, record: markRecord, params: { partition }, change })
+}
+
+/** Whether what is known to be stored says less than something stored later: of this life of the log, under no mark before `since`. */
+export function isSuperseded(known: Stored | undefined, by: Omit<Stored, 'epoch'>, since: number): boolean {
+  return known?.incarnation !== by.incarnation || known.epoch < since || known.seq < by.seq
 }
 
 /** Whether a message that was stored at this sequence after the end was known, under this mark, stands where something stood before: the log has lost its

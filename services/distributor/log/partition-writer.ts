@@ -21,7 +21,7 @@ import { UnavailableError } from '../../../shared/base/errors.ts'
 import type { Random } from '../../../shared/base/random.ts'
 import type { Bus } from '../../../shared/bus/port.ts'
 import { BATCH_BYTES_MAX, batchSubject, fits, logName, type Mark } from '../../../shared/contracts/log.ts'
-import { isGivenAgain, type KnownEnd, type Stored } from '../../../shared/kv/known-ends.ts'
+import { isGivenAgain, isSuperseded, type KnownEnd, type Stored } from '../../../shared/kv/known-ends.ts'
 import { SESSION_BYTES } from '../../../shared/wire/log-batch.ts'
 import type { DistributorConfig } from '../config.ts'
 import { Acknowledger } from './acknowledgement.ts'
@@ -306,8 +306,7 @@ export class PartitionWriter {
       this.deps.metrics.lostEnds.inc()
       return false
     }
-    const isOld = this.own.seq < seq || this.own.epoch < since || this.own.incarnation !== incarnation
-    if (isOld) this.own = { seq, epoch: mark.number, incarnation }
+    if (isSuperseded(this.own, { seq, incarnation }, since)) this.own = { seq, epoch: mark.number, incarnation }
     return true
   }
 
