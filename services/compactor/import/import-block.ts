@@ -7,6 +7,7 @@
 //   IMPORT-4  What comes out is bounded by what came: GROWTH_MAX times as much, and FREE_BYTES for each output.
 import { assert } from '../../../shared/base/assert.ts'
 import { RefusedError } from '../../../shared/base/errors.ts'
+import { assertNotTooOld } from '../../../shared/blocks/upload-age.ts'
 import { checkLabels } from '../../../shared/model/label-rules.ts'
 import type { Labels } from '../../../shared/model/labels.ts'
 import { isStorableTime } from '../../../shared/model/sample.ts'
@@ -104,10 +105,7 @@ function assertFits(meta: BlockMeta, metaJson: Uint8Array, { ulid, latestMs, ear
     const text = `the block reaches to ${new Date(maxTime).toISOString()}, which is too far ahead`
     throw new RefusedError('err-carillon-upload-times', text)
   }
-  if (maxTime <= earliestMs) {
-    const text = `the block ends at ${new Date(maxTime).toISOString()}; the tenant keeps samples from ${new Date(earliestMs).toISOString()} on, so all of it would be removed`
-    throw new RefusedError('err-carillon-upload-too-old', text)
-  }
+  assertNotTooOld(meta, earliestMs)
   if (rangesIn(meta, WIDE_MS) > OUTPUTS_MAX) {
     const text = `the block spans ${Math.round((maxTime - minTime) / DAY_MS)} days, at most ${(OUTPUTS_MAX * WIDE_MS) / DAY_MS} are taken`
     throw new RefusedError('err-carillon-upload-times', text)

@@ -2,12 +2,16 @@
 import { CorruptError, RefusedError } from '../../../shared/base/errors.ts'
 import { UPLOAD_FILE_NAME, UPLOAD_FILES_MAX, type UploadFile } from '../../../shared/contracts/uploads.ts'
 import { INDEX_FILE, META_FILE } from '../../../shared/tsdb/block/files.ts'
-import { META_BYTES_MAX as LARGEST, parseMeta } from '../../../shared/tsdb/block/meta.ts'
+import { type BlockMeta, META_BYTES_MAX as LARGEST, parseMeta } from '../../../shared/tsdb/block/meta.ts'
 
 export const META_BYTES_MAX = LARGEST
 
 /** meta.json itself comes first. Throws RefusedError. */
-export function planOf(ulid: string, bytes: Uint8Array, bytesMax: number): readonly UploadFile[] {
+export function planOf(
+  ulid: string,
+  bytes: Uint8Array,
+  bytesMax: number,
+): { readonly meta: BlockMeta; readonly files: readonly UploadFile[] } {
   const meta = metaOf(bytes)
   if (meta.ulid !== ulid)
     throw new RefusedError('err-carillon-upload-ulid', `meta.json is that of block ${meta.ulid}, not of ${ulid}`)
@@ -31,19 +35,10 @@ export function planOf(ulid: string, bytes: Uint8Array, bytesMax: number): reado
     const text = `the block has ${total} bytes, at most ${bytesMax} are taken (--upload-bytes-max)`
     throw new RefusedError('err-carillon-upload-too-large', text, { status: 413 })
   }
-  return [{ name: META_FILE, size: bytes.length }, ...files]
+  return { meta, files: [{ name: META_FILE, size: bytes.length }, ...files] }
 }
 
-/** As the compactor that takes it in would say it, before a byte is sent. */
-export function assertNotTooOld(bytes: Uint8Array, earliestMs: number): void {
-  const { maxTime } = metaOf(bytes)
-  if (maxTime > earliestMs) return
-  const from = new Date(earliestMs).toISOString()
-  const text = `the block ends at ${new Date(maxTime).toISOString()}; the tenant keeps samples from ${from} on, so all of it would be removed`
-  throw new RefusedError('err-carillon-upload-too-old', text)
-}
-
-function metaOf(bytes: Uint8Array): ReturnType<typeof parseMeta> {
+function metaOf(bytes: Uint8Array): BlockMeta {
   try {
     return parseMeta(bytes)
   } catch (cause) {

@@ -3,6 +3,7 @@ import type { Clock } from '../../../shared/base/clock.ts'
 import { RefusedError } from '../../../shared/base/errors.ts'
 import { hex, type Random } from '../../../shared/base/random.ts'
 import { readManifest } from '../../../shared/blocks/read-manifest.ts'
+import { assertNotTooOld } from '../../../shared/blocks/upload-age.ts'
 import type { Bus } from '../../../shared/bus/port.ts'
 import { BLOCKS_BUCKET } from '../../../shared/contracts/blocks.ts'
 import { UPLOAD_PART_BYTES, UPLOADS_BUCKET, type UploadRecord } from '../../../shared/contracts/uploads.ts'
@@ -17,7 +18,7 @@ import { readBody } from '../http/body.ts'
 import { readParts } from '../http/body-parts.ts'
 import type { Answer, Exchange } from '../http/exchange.ts'
 import { notStarted, uploadAnswer } from './upload-answers.ts'
-import { assertNotTooOld, META_BYTES_MAX, planOf } from './upload-plan.ts'
+import { META_BYTES_MAX, planOf } from './upload-plan.ts'
 import { UploadRecords } from './upload-records.ts'
 import { UploadStage } from './upload-stage.ts'
 
@@ -52,8 +53,8 @@ export class UploadRequests {
     const { tenant, signal } = exchange
     const ulid = ulidOf(exchange)
     const meta = await readBody(exchange, { bytesMax: META_BYTES_MAX })
-    const files = planOf(ulid, meta, config.uploadBytesMax)
-    assertNotTooOld(meta, clock.now() - (await readKeepMs(bus, tenant)))
+    const { meta: parsed, files } = planOf(ulid, meta, config.uploadBytesMax)
+    assertNotTooOld(parsed, clock.now() - (await readKeepMs(bus, tenant)))
     const metaSha256 = sha256Of(meta)
     const bytes = files.reduce((sum, { size }) => sum + size, 0)
     const records = await this.#recordsOf(tenant)

@@ -110,8 +110,9 @@ function* batchesOf(owner: Owner, before: number, { blocks }: RestateDeps): Gene
 function* newestExemplars(state: Owner['state']): Generator<StatedExemplar & { tenant: string; head: Head }, void> {
   const ofSilent: (StatedExemplar & { tenant: string; head: Head })[] = []
   for (const [tenant, head] of state.heads) {
+    const writesNoMore = isSilent(head)
     for (const stated of head.newestExemplars(EXEMPLARS_MAX)) {
-      if (isSilent(head)) ofSilent.push({ ...stated, tenant, head })
+      if (writesNoMore) ofSilent.push({ ...stated, tenant, head })
       else yield { ...stated, tenant, head }
     }
   }
